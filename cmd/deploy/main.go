@@ -1,0 +1,177 @@
+// Command deploy puts Warble into the cluster of kubectl's current context.
+//
+//	deploy [-manifests knative] [-timeout 5m] [-community SLUG=NAME]... [up]
+//	                            build, apply and wait until every function is ready
+//	deploy check                say what is wrong with the manifests, and touch nothing
+//	deploy release FILE         build, and write one file that kubectl apply takes
+//	deploy secrets              make what release.yaml leaves out: secrets, keys, the database's logins
+//	deploy rotate-keys          take the next of the three steps that replace the key of the access tokens
+//
+// It runs at the root of the repository, and runs kubectl and ko. KO_DOCKER_REPO names the registry. DATABASE_DIRECT_URL
+// is the database as this machine reaches it, as its owner, who may create roles; where pods reach it under another name,
+// DATABASE_POD_HOST has it, and DATABASE_POOLER_HOST that of a pooler. INGRESS_ADDRESS is where this machine reaches the
+// ingress, if the URL of the edge does not lead there. REBASE=1 moves both arms of running experiments to the new images. Secrets go to kubectl through its standard input, never through a
+// command line, and are printed nowhere.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"warble/shared/env"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, os.Args[1:], env.FromOS(), os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "deploy:", err)
+		os.Exit(1)
+	}
+}
+
+const usage = "usage: deploy [flags] [up | check | release FILE | secrets | rotate-keys]"
+
+// deployment is one run of the command.
+type deployment struct {
+	settings
+	*manifests
+	kubectl     kubectl
+	held        holdings          // as of the last look
+	replaced    map[string]*held  // secrets of the database that this run has changed, as they were
+	trials      map[string]string // the experiment that each of its Services is in, where both arms are re-based
+	notReady    []string          // functions that wait gave up on
+	timeout     time.Duration
+	communities [][2]string // slug and name
+	out         io.Writer
+}
+
+// run does what the command line says. args are without the program's name.
+func run(ctx context.Context, args []string, e *env.Reader, out io.Writer) error {
+	d := deployment{out: out, trials: make(map[string]string)}
+	flags := flag.NewFlagSet("deploy", flag.ExitOnError)
+	folder := flags.String("manifests", "knative", "folder of the manifests")
+	flags.DurationVar(&d.timeout, "timeout", 5*time.Minute, "how long the migration, and then the functions, may take")
+	flags.Func("community", "a community that the database is to have, as gophers=Gophers; may be repeated", func(text string) error {
+		slug, name, ok := strings.Cut(text, "=")
+		if !ok {
+			return fmt.Errorf("expected SLUG=NAME")
+		}
+		d.communities = append(d.communities, [2]string{slug, name})
+		return nil
+	})
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	act, err := d.verb(flags.Args())
+	if err != nil {
+		return err
+	}
+	if d.manifests, err = readManifests(ctx, *folder); err != nil {
+		return err
+	}
+	d.say("%s: %d functions, %d objects", *folder, len(d.functions), len(d.objects))
+	d.kubectl.namespace = d.namespace
+	return act(ctx, e)
+}
+
+func (d *deployment) verb(args []string) (func(context.Context, *env.Reader) error, error) {
+	switch {
+	case len(args) == 0, len(args) == 1 && args[0] == "up":
+		return d.up, nil
+	case len(args) == 1 && args[0] == "check":
+		return func(context.Context, *env.Reader) error { return nil }, nil
+	case len(args) == 2 && args[0] == "release":
+		return func(ctx context.Context, e *env.Reader) error { return d.release(ctx, e, args[1]) }, nil
+	case len(args) == 1 && args[0] == "secrets":
+		return d.secretsOnly, nil
+	case len(args) == 1 && args[0] == "rotate-keys":
+		return d.rotateKeys, nil
+	}
+	return nil, fmt.Errorf("%q: expected up, check, release FILE, secrets or rotate-keys", args)
+}
+
+// up deploys. What can be found wrong is found before anything is built, and the functions that run stay until those
+// that replace them are ready.
+func (d *deployment) up(ctx context.Context, e *env.Reader) error {
+	d.settings = readSettings(e)
+	ko := readBuilder(e)
+	if err := e.Err(); err != nil {
+		return err
+	}
+	if err := d.preflight(ctx); err != nil {
+		return err
+	}
+	if err := d.experiments(ctx); err != nil {
+		return err
+	}
+	resolved, err := d.build(ctx, ko)
+	if err != nil {
+		return err
+	}
+	if err := d.secrets(ctx); err != nil {
+		return err
+	}
+	d.nameDatabases(resolved)
+	before, after := split(resolved)
+	if err := d.kubectl.apply(ctx, before); err != nil {
+		return err
+	}
+	if err := d.migrate(ctx, before); err != nil {
+		return err
+	}
+	if err := d.logins(ctx); err != nil {
+		return err
+	}
+	failed, err := d.neverReady(ctx)
+	if err != nil {
+		return err
+	}
+	if after, err = d.rebaseArms(ctx, after); err != nil {
+		return err
+	}
+	if err := d.kubectl.apply(ctx, after); err != nil {
+		return err
+	}
+	if err := d.retry(ctx, failed); err != nil { // now, or Knative would make them once more before it sees the new
+		return err
+	}
+	d.say("applied %d objects", len(resolved))
+	if err := d.wait(ctx); err != nil {
+		return errors.Join(err, d.restore(ctx))
+	}
+	return d.welcome(ctx)
+}
+
+// secretsOnly prepares cluster and database for a release.yaml. It applies the migrations from here, as the logins'
+// groups come with them.
+func (d *deployment) secretsOnly(ctx context.Context, e *env.Reader) error {
+	d.settings = readSettings(e)
+	if err := e.Err(); err != nil {
+		return err
+	}
+	if err := d.preflight(ctx); err != nil {
+		return err
+	}
+	if err := d.secrets(ctx); err != nil {
+		return err
+	}
+	if err := d.migrateFromHere(ctx); err != nil {
+		return err
+	}
+	return d.logins(ctx)
+}
+
+func (d *deployment) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"warble/shared/store"
+	"warble/shared/store/migrations"
+)
+
+// condition is one of an object's status.
+type condition struct {
+	Type, Status, Reason, Message string
+}
+
+func find(conditions []condition, kind string) condition {
+	if i := slices.IndexFunc(conditions, func(c condition) bool { return c.Type == kind }); i >= 0 {
+		return conditions[i]
+	}
+	return condition{}
+}
+
+// migrate waits for the Jobs among objects. One that has failed is taken away, so that the next deployment runs it again.
+func (d *deployment) migrate(ctx context.Context, objects []*object) error {
+	for _, o := range objects {
+		if o.Kind != "Job" {
+			continue
+		}
+		name, start, said := o.Metadata.Name, time.Now(), ""
+		for {
+			var job struct {
+				Status struct{ Conditions []condition }
+			}
+			if err := d.kubectl.get(ctx, &job, "job", name); err != nil {
+				return err
+			}
+			pods := "batch.kubernetes.io/job-name=" + name
+			if find(job.Status.Conditions, "Complete").Status == "True" {
+				line, _ := d.podSays(ctx, pods, lastLine)
+				d.say("job %s: %s (%s)", name, line, time.Since(start).Round(time.Second))
+				break
+			}
+			if failed := find(job.Status.Conditions, "Failed"); failed.Status == "True" {
+				reason, _ := d.podSays(ctx, pods, lastLine)
+				_, err := d.kubectl.run(ctx, nil, "delete", "job", name)
+				return errors.Join(fmt.Errorf("job %s failed, and no function was touched: %s", name, reason), err)
+			}
+			if text, _ := d.podSays(ctx, pods, complaint); text != "" && text != said {
+				said = text
+				d.say("job %s: %s", name, said)
+			}
+			if time.Since(start) > d.timeout {
+				return fmt.Errorf("job %s has not ended within %s, and no function was touched: %s", name, d.timeout, said)
+			}
+			if err := pause(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// migrateFromHere applies the migrations by this machine's own connection.
+func (d *deployment) migrateFromHere(ctx context.Context) error {
+	if d.direct == nil {
+		return nil
+	}
+	conn, err := store.Connect(ctx, d.direct.String(), 0)
+	if err != nil {
+		return fmt.Errorf("DATABASE_DIRECT_URL: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
+	before, after, err := migrations.Apply(ctx, conn)
+	if err == nil {
+		d.say("database: migration %d, was %d", after, before)
+	}
+	return err
+}
+
+// pollEvery is how often the cluster is asked for what has changed.
+const pollEvery = 2 * time.Second
+
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(pollEvery):
+		return nil
+	}
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"warble/shared/env"
+)
+
+const releaseHeader = `# Warble. Needs Knative Serving %s or so, and PostgreSQL 15 to 18.
+#
+#   kubectl apply --server-side -f release.yaml
+#
+# Not in here are the secrets. Each is mounted or read by the name and the key below; "make deploy ARGS=secrets" makes
+# them all, with the logins of the database (its README says how), and a pod waits for those that are missing.
+#
+%s
+`
+
+// release writes one file with everything but the secrets.
+func (d *deployment) release(ctx context.Context, e *env.Reader, file string) error {
+	ko := readBuilder(e)
+	if err := e.Err(); err != nil {
+		return err
+	}
+	resolved, err := d.build(ctx, ko)
+	if err != nil {
+		return err
+	}
+	objects, err := encode(resolved)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	fmt.Fprintf(&text, releaseHeader, serving, strings.Join(outside(resolved), "\n"))
+	text.Write(objects)
+	if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
+		return err
+	}
+	d.say("wrote %s", file)
+	return nil
+}
+
+// outside lists what pods need and the objects do not bring, as comments.
+func outside(objects []*object) []string {
+	contents := map[string]string{
+		ownerSecret:             urlKey + ": the database's URL, as its owner, not through a pooler",
+		databaseSecret + "auth": urlKey + ": the database's URL, as a login in the group warble_auth",
+		databaseSecret + "api":  urlKey + ": the same, in warble_api",
+		databaseSecret + "ops":  urlKey + ": the same, in warble_ops",
+		edgeSecret:              edgeKey + ": what the edge signs with, 32 random characters or more",
+		privateSecret:           privateKey + ": an Ed25519 private key (PEM, PKCS#8)",
+		publicMap:               publicKey + ": a JSON Web Key Set with its public half",
+	}
+	var lines []string
+	for _, o := range objects {
+		for _, r := range o.references() {
+			if slices.ContainsFunc(objects, func(o *object) bool {
+				return strings.EqualFold(o.Kind, r.kind) && o.Metadata.Name == r.name
+			}) {
+				continue
+			}
+			content := contents[r.name]
+			if content == "" {
+				content = r.key
+			}
+			if line := fmt.Sprintf("#   %-9s %-22s %s", r.kind, r.name, content); !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}

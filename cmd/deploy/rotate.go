@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"warble/shared/env"
+)
+
+const (
+	// nextSecret holds the key that signs after the present one.
+	nextSecret = "warble-token-next"
+	// switchedAt is when the private key was last replaced.
+	switchedAt = "warble.dev/switched-at"
+	// mountDelay is more than a node takes to bring a changed config map to its pods: a minute, and its cache's.
+	mountDelay = 3 * time.Minute
+	// tokenLife is a token's where no manifest sets TOKEN_TTL, and clocks may differ by clockSkew.
+	tokenLife = time.Hour
+	clockSkew = time.Minute
+)
+
+// rotateKeys takes the next of package token's three steps: the next key joins the public set; it takes the place of the
+// one that signs; the old one leaves the set. Between them pods and tokens need time, and before that has passed a step is
+// refused.
+func (d *deployment) rotateKeys(ctx context.Context, _ *env.Reader) (err error) {
+	if d.held, err = d.kubectl.holdings(ctx); err != nil {
+		return err
+	}
+	private, public, next := d.secret(privateSecret), d.configMap(publicMap), d.secret(nextSecret)
+	if _, ok := private.value(privateKey); !ok {
+		return fmt.Errorf("the cluster has no secret %s with the key %s: deploy first", privateSecret, privateKey)
+	}
+	switched := private.Metadata.Annotations[switchedAt]
+	switch {
+	case next != nil:
+		return d.switchKeys(ctx, next, public)
+	case switched != "":
+		return d.retireKeys(ctx, switched, private)
+	}
+	pair, err := complete(nil, public)
+	if err != nil {
+		return err
+	}
+	if err := d.put(ctx, "configmap", publicMap, map[string]string{publicKey: pair.public}); err != nil {
+		return err
+	}
+	if err := d.put(ctx, "secret", nextSecret, map[string]string{privateKey: pair.private}); err != nil {
+		return err
+	}
+	d.say("step 1 of 3: functions accept the next key. Run this again in %s or later", mountDelay)
+	return nil
+}
+
+func (d *deployment) switchKeys(ctx context.Context, next, public *held) error {
+	if err := passed("the next key was added", next.Metadata.CreationTimestamp, mountDelay); err != nil {
+		return err
+	}
+	pair, err := complete(next, public)
+	if err != nil {
+		return err
+	}
+	now := map[string]string{switchedAt: time.Now().UTC().Format(time.RFC3339)}
+	if err := d.kubectl.store(ctx, d.secret(privateSecret), "secret", privateSecret, map[string]string{privateKey: pair.private}, now); err != nil {
+		return err
+	}
+	if _, err := d.kubectl.run(ctx, nil, "delete", "secret", nextSecret); err != nil {
+		return err
+	}
+	d.say("step 2 of 3: register and login sign with it. Run this again in %s or later", mountDelay+d.tokenLife())
+	return nil
+}
+
+func (d *deployment) retireKeys(ctx context.Context, switched string, private *held) error {
+	if err := passed("the key was switched", switched, mountDelay+d.tokenLife()); err != nil {
+		return err
+	}
+	pair, err := complete(private, nil)
+	if err != nil {
+		return err
+	}
+	if err := d.put(ctx, "configmap", publicMap, map[string]string{publicKey: pair.public}); err != nil {
+		return err
+	}
+	if err := d.kubectl.store(ctx, d.secret(privateSecret), "secret", privateSecret, map[string]string{privateKey: pair.private}, nil); err != nil {
+		return err
+	}
+	d.say("step 3 of 3: the old key is accepted no longer")
+	return nil
+}
+
+// passed refuses what comes too early.
+func passed(what, at string, wait time.Duration) error {
+	then, err := time.Parse(time.RFC3339, at)
+	if err != nil {
+		return fmt.Errorf("%s at %q: expected a time as RFC 3339 has it", what, at)
+	}
+	if rest := time.Until(then.Add(wait)); rest > 0 {
+		return fmt.Errorf("%s at %s: expected %s to pass, so wait another %s", what, at, wait, rest.Round(time.Second))
+	}
+	return nil
+}
+
+// tokenLife is how long the longest-lived of the tokens may still be shown.
+func (d *deployment) tokenLife() time.Duration {
+	life := tokenLife
+	for _, f := range d.functions {
+		for _, variable := range f.Container().Env {
+			if set, err := time.ParseDuration(variable.Value); variable.Name == "TOKEN_TTL" && err == nil {
+				life = max(life, set)
+			}
+		}
+	}
+	return life + clockSkew
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// welcome prints where the API is and a line to try, which it has tried.
+func (d *deployment) welcome(ctx context.Context) error {
+	states, err := d.states(ctx)
+	if err != nil {
+		return err
+	}
+	public, err := url.Parse(states["edge"].Status.URL)
+	if err != nil || public.Host == "" {
+		return fmt.Errorf("edge is ready and has the URL %q: expected http://host", states["edge"].Status.URL)
+	}
+	candidates := append([]string{public.String()}, d.gateways(ctx)...)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		for _, base := range candidates {
+			if answers(ctx, base, public.Host) {
+				d.say("\nWarble is at %s. Try:\n\n  %s", public, curl(base, public))
+				return nil
+			}
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("every function is ready, but %s does not answer from here, nor does the ingress at %s", public, strings.Join(candidates[1:], ", "))
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func curl(base string, public *url.URL) string {
+	if base == public.String() {
+		return "curl -s " + base + "/communities"
+	}
+	return "curl -s -H 'Host: " + public.Host + "' " + base + "/communities"
+}
+
+// answers reports whether the edge is behind base.
+func answers(ctx context.Context, base, host string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/healthz", nil)
+	if err != nil {
+		return false
+	}
+	request.Host = host
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+// gateways returns where the public ingress may be reached when the host's name does not lead there: what the settings
+// say, or the addresses of the Kubernetes Service that Knative's own record of the route names.
+func (d *deployment) gateways(ctx context.Context) []string {
+	if d.ingress != "" {
+		return []string{"http://" + d.ingress}
+	}
+	type address struct{ IP, Hostname, DomainInternal string }
+	var route struct {
+		Status struct {
+			PublicLoadBalancer struct{ Ingress []address }
+		}
+	}
+	if err := d.kubectl.get(ctx, &route, "ingresses.networking.internal.knative.dev", "edge"); err != nil {
+		return nil
+	}
+	var found []string
+	for _, one := range route.Status.PublicLoadBalancer.Ingress {
+		name, rest, _ := strings.Cut(one.DomainInternal, ".")
+		namespace, _, _ := strings.Cut(rest, ".")
+		var gateway struct {
+			Spec struct {
+				ClusterIP   string
+				ExternalIPs []string
+			}
+			Status struct {
+				LoadBalancer struct{ Ingress []address }
+			}
+		}
+		if err := d.kubectl.get(ctx, &gateway, "service", name, "--namespace="+namespace); err != nil {
+			continue
+		}
+		addresses := append(gateway.Status.LoadBalancer.Ingress, one)
+		for _, ip := range append(gateway.Spec.ExternalIPs, gateway.Spec.ClusterIP) {
+			addresses = append(addresses, address{IP: ip})
+		}
+		for _, a := range addresses {
+			if host := a.IP + a.Hostname; host != "" && host != "None" {
+				found = append(found, "http://"+host)
+			}
+		}
+	}
+	return found
+}

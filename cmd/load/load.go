@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// arm is where an experiment put someone, as the edge's answers say.
+type arm string
+
+const (
+	none      arm = "none" // in no experiment, or not known yet
+	control   arm = "control"
+	treatment arm = "treatment"
+)
+
+var arms = [...]arm{none, control, treatment}
+
+// person is one of the people, and what they have learnt so far.
+type person struct {
+	username, community string
+
+	mu       sync.Mutex
+	account  account
+	arm      arm
+	toldBy   kind     // what was answered with the arm
+	tried    bool     // to like something, and was told whether that is open
+	likes    bool     // it was
+	read     []string // the tweets of the last page
+	posts    int      // that were taken
+	renewing bool
+}
+
+// treated reports that they have the feature: by their arm, or, outside of any experiment, because liking works.
+func (p *person) treated() bool { return p.arm == treatment || p.arm == none && p.likes }
+
+// wantsToLike reports that it is worth a try. Outside of an experiment, one try tells.
+func (p *person) wantsToLike() bool {
+	return p.arm == treatment || p.arm == none && (p.likes || !p.tried)
+}
+
+// learn keeps what an answer tells: the arm from any that names it, that there is none any more from one that named it
+// before and does so no longer, and whether liking works.
+func (p *person) learn(k kind, r reply, experiment string) {
+	switch named := arm(r.variant); {
+	case r.experiment == experiment && (named == control || named == treatment):
+		p.arm, p.toldBy = named, k
+	case r.ok() && p.arm != none && p.toldBy == k:
+		p.arm = none
+	}
+	if k == like && (r.ok() || r.notOpen()) {
+		p.likes = r.ok()
+		p.tried = true
+	}
+}
+
+// load is people who use Warble.
+type load struct {
+	*population
+	*client
+	experiment string
+	persons    []*person
+	neighbours map[string][]*person // by community
+	results    *results
+	slots      chan struct{} // one for each request that may be in flight
+	running    sync.WaitGroup
+}
+
+// newPeople are the model's people, each in a community, the same in every run.
+func newPeople(m model, communities []string) []*person {
+	people := make([]*person, m.people)
+	for i := range people {
+		people[i] = &person{username: username(m.seed, i), community: communities[i%len(communities)], arm: none}
+	}
+	return people
+}
+
+func newLoad(p *population, c *client, persons []*person, experiment string, inFlight int) *load {
+	l := &load{p, c, experiment, persons, make(map[string][]*person), newResults(), make(chan struct{}, inFlight), sync.WaitGroup{}}
+	for _, person := range persons {
+		l.neighbours[person.community] = append(l.neighbours[person.community], person)
+	}
+	return l
+}
+
+// interruptedWait is how long an interrupted load waits for what is in flight. A load that has come to its end waits for
+// all of it, for the slowest answers are what it is there to count.
+const interruptedWait = 5 * time.Second
+
+// run lasts until the length is over, or ctx is done, and all answers are there.
+func (l *load) run(ctx context.Context, begin time.Time, length time.Duration) {
+	sending, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(interruptedWait, cut) })()
+	pace(ctx, newPlan(l.population).next, begin, length, func(i intent, due time.Time) { l.start(sending, i, due) })
+	l.running.Wait()
+}
+
+// start does what comes of an intent, without waiting for it. Where too much is in flight it is dropped, and counted.
+func (l *load) start(ctx context.Context, i intent, due time.Time) {
+	l.results.late(time.Since(due))
+	p := l.persons[i.person]
+	p.mu.Lock()
+	acts := l.acts(i, p.treated())
+	if i.kind == like && (!p.wantsToLike() || len(p.read) == 0) {
+		acts = nil // a wish that stays one
+	}
+	at := p.arm
+	renews := !p.renewing && time.Until(p.account.Expires) < time.Minute
+	if renews {
+		p.renewing = true
+		acts = append([]kind{renew}, acts...)
+	}
+	p.mu.Unlock()
+	for _, k := range acts {
+		select {
+		case l.slots <- struct{}{}:
+		default:
+			l.results.drop(k, at)
+			if k == renew {
+				p.renewed()
+			}
+			continue
+		}
+		l.running.Go(func() {
+			defer func() { <-l.slots }()
+			if k == renew {
+				l.renew(ctx, p)
+				return
+			}
+			l.send(ctx, p, k, i.which, due)
+		})
+	}
+}
+
+// send does one thing and records what came of it. Its latency counts from when it was due.
+func (l *load) send(ctx context.Context, p *person, k kind, which float64, due time.Time) {
+	p.mu.Lock()
+	me, token, read, posts := p.account.ID, p.account.Token, p.read, p.posts
+	if k == post {
+		p.posts++
+	}
+	p.mu.Unlock()
+
+	var (
+		page struct{ Data []struct{ ID string } }
+		r    reply
+		err  error
+	)
+	switch k {
+	case home:
+		r, err = l.call(ctx, http.MethodGet, "/2/users/"+me+"/timelines/reverse_chronological", token, nil, &page)
+	case timeline:
+		r, err = l.call(ctx, http.MethodGet, "/2/users/"+pick(l.neighbours[p.community], which).id()+"/tweets", token, nil, &page)
+	case post:
+		r, err = l.call(ctx, http.MethodPost, "/2/tweets", token, map[string]string{"text": tweet(which, posts)}, nil)
+	case like:
+		r, err = l.call(ctx, http.MethodPost, "/2/users/"+me+"/likes", token, map[string]string{"tweet_id": pick(read, which)}, nil)
+	case feedback:
+		r, err = l.call(ctx, http.MethodPost, "/feedback", token, opinion(which), nil)
+	}
+	took := time.Since(due)
+
+	p.mu.Lock()
+	if err == nil {
+		p.learn(k, r, l.experiment)
+	}
+	if len(page.Data) > 0 {
+		p.read = nil
+		for _, tweet := range page.Data {
+			p.read = append(p.read, tweet.ID)
+		}
+	}
+	if k == post && !r.ok() {
+		p.posts--
+	}
+	if r.status == http.StatusUnauthorized && p.account.Token == token {
+		p.account.Expires = time.Time{} // whatever it said: the next thing they do renews it
+	}
+	at := p.arm
+	p.mu.Unlock()
+
+	what := outcome(r, err)
+	if r.notOpen() && r.variant != string(treatment) {
+		what = notOpen
+	}
+	l.results.record(k, at, what, took)
+}
+
+// renew gets p a new session: by the refresh token, or with the password where that is of no more use.
+func (l *load) renew(ctx context.Context, p *person) {
+	defer p.renewed()
+	began := time.Now()
+	p.mu.Lock()
+	token, at := p.account.RefreshToken, p.arm
+	p.mu.Unlock()
+	r, err := p.open(ctx, l.client, "/auth/refresh", map[string]string{"refresh_token": token})
+	if r.status == http.StatusUnauthorized {
+		r, err = p.open(ctx, l.client, "/auth/login", p.credentials())
+	}
+	l.results.record(renew, at, outcome(r, err), time.Since(began))
+}
+
+func (p *person) renewed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.renewing = false
+}
+
+func (p *person) id() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.account.ID
+}
+
+// pick chooses by a uniform draw.
+func pick[T any](from []T, which float64) T { return from[int(which*float64(len(from)))] }
+
+var thoughts = []string{
+	"the marsh is quiet this morning", "reading the manual, again", "tabs, and I will not discuss it", "it was the cache",
+	"has anyone seen the other sock?", "deploying on a Friday, wish me luck", "the tests are green, so I am worried",
+	"a warbler on the antenna", "tea first, then the pager", "who wrote this? oh", "rain, and nothing to compile",
+	"it works on my cluster",
+}
+
+// tweet is the text of someone's nth tweet.
+func tweet(which float64, n int) string { return fmt.Sprintf("%s (%d)", pick(thoughts, which), n+1) }
+
+var opinions = [len(scores)]string{"it keeps losing me", "too slow for my taste", "it does what it says", "I come back every day", "a joy to use"}
+
+// opinion is a feedback: of a score, and of words that go with it from every other person.
+func opinion(which float64) map[string]any {
+	s := score(which)
+	o := map[string]any{"score": s}
+	if int(which*1000)%2 == 0 {
+		o["text"] = opinions[s-1]
+	}
+	return o
+}

@@ -1,0 +1,224 @@
+// Command load is synthetic people who use a Warble on this machine, over HTTP and as anybody would: a local run, or the
+// ingress of the cluster that make cluster starts. They show what an experiment finds, and what a load costs.
+//
+//	load [-url http://127.0.0.1:8080] [-host HEADER] [-users 200] [-rate 50] [-for 1m] [-effect +0.20] ...
+//
+// They read their home timeline, others' tweets, and post; they like what they read where that is open to them, and say
+// now and then what they think. In the treatment of the experiment -experiment, which the edge's X-Experiment and
+// X-Variant tell, or where liking works outside of any experiment, they post 1 + effect times as much: the planted truth
+// that a readout should find. There is no planted slowness: nothing that a client sends makes a server slow without
+// being a fault of its own, so that belongs into the treatment's revision.
+//
+// People come by the clock and wait for nobody (an open loop), and latencies count from when a request was due, so that
+// a server that stalls is seen by all who would have come meanwhile. More than -in-flight at once are dropped, which
+// counts as an error. The same -seed is the same people, who mean to do the same in the same order.
+//
+// The summary goes to stdout, progress to stderr. Ctrl-C ends it early with a summary of what was until then. The exit
+// status is 1 where the share of errors is above -max-errors or the load could not run, and 2 for a command line that
+// makes no sense here.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends it at once
+	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// Exit statuses.
+const (
+	allWell = iota
+	failed
+	misused
+)
+
+// command is main with all it depends on. args are without the program's name.
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) (status int) {
+	o, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return allWell
+	}
+	var s summary
+	if err == nil {
+		s, err = run(ctx, o, newConsole(stderr))
+	}
+	if err == nil {
+		err = s.print(stdout, o.output)
+	}
+	if err == nil && s.ErrorShare > o.maxErrors {
+		err = fmt.Errorf("%.2f %% of the requests failed, more than the %.2f %% of -max-errors", 100*s.ErrorShare, 100*o.maxErrors)
+	}
+	if err == nil {
+		return allWell
+	}
+	fmt.Fprintln(stderr, "load:", err)
+	if errors.As(err, new(usageError)) {
+		return misused
+	}
+	return failed
+}
+
+// run lets everybody in, has them use Warble for the time, and sums up.
+func run(ctx context.Context, o options, console *console) (summary, error) {
+	c, err := newClient(ctx, o.url, o.host, o.timeout, o.inFlight)
+	if err != nil {
+		return summary{}, err
+	}
+	saved, err := readState(o.state)
+	if err != nil {
+		return summary{}, err
+	}
+	communities, err := c.communities(ctx, o.communities)
+	if err != nil {
+		return summary{}, err
+	}
+	people := newPeople(o.model, communities)
+	accounts := saved.of(c)
+	e := &entrance{client: c, until: time.Now().Add(o.length + 2*time.Minute)}
+	stop := console.follow(func(time.Duration) string {
+		return fmt.Sprintf("%d of %d people are in", e.entered.Load(), len(people))
+	})
+	err = e.all(ctx, people, accounts)
+	stop()
+	if err = errors.Join(err, saved.write(o.state)); err != nil {
+		return summary{}, err
+	}
+
+	l := newLoad(newPopulation(o.model), c, people, o.experiment, o.inFlight)
+	begin := time.Now()
+	stop = console.follow(func(since time.Duration) string { return l.progress(time.Since(begin), o.length, since) })
+	l.run(ctx, begin, o.length)
+	stop()
+	for _, p := range people {
+		accounts[p.username] = p.account // some were renewed
+	}
+	s := l.summary(min(time.Since(begin), o.length))
+	s.Interrupted = ctx.Err() != nil
+	if s.Requests == 0 {
+		err = fmt.Errorf("nobody did anything within %s: a longer -for or a higher -rate gives them the time", time.Duration(s.Seconds*float64(time.Second)))
+	}
+	return s, errors.Join(err, saved.write(o.state))
+}
+
+func (s summary) print(out io.Writer, form string) error {
+	if form == "json" {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(s)
+	}
+	return s.text(out)
+}
+
+// usageError is a command line that makes no sense, by itself or on this Warble.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+func usage(format string, args ...any) error { return usageError(fmt.Sprintf(format, args...)) }
+
+type options struct {
+	model
+	url, host   string
+	communities int
+	experiment  string
+	length      time.Duration
+	timeout     time.Duration
+	inFlight    int
+	state       string
+	output      string
+	maxErrors   float64
+}
+
+const (
+	maxLength = time.Hour
+	maxRate   = 5000
+	maxPeople = 100_000
+	maxSeed   = 999_999 // a username has 15 characters
+)
+
+// parse reads the command line and says of the first mistake what was expected.
+func parse(args []string, stderr io.Writer) (o options, err error) {
+	f := flag.NewFlagSet("load", flag.ContinueOnError)
+	f.SetOutput(io.Discard) // the error names the flag, which a page of others would hide
+	f.StringVar(&o.url, "url", "http://127.0.0.1:8080", "the edge, on this machine only")
+	f.StringVar(&o.host, "host", "", "Host header, where an ingress goes by it (edge.warble.kn.localhost)")
+	f.Uint64Var(&o.seed, "seed", 1, "who the people are and what they do")
+	f.IntVar(&o.people, "users", 200, "how many people")
+	f.IntVar(&o.communities, "communities", 0, "into how many of Warble's communities they go (0: all)")
+	f.Float64Var(&o.rate, "rate", 50, "requests a second of all together, without likes and without the effect")
+	f.DurationVar(&o.length, "for", time.Minute, "how long, at most 1h")
+	f.Float64Var(&o.cv, "cv", .5, "how much people differ in how often they come: the coefficient of variation")
+	f.Float64Var(&o.actions, "actions", 4, "how many actions a session has, on average")
+	f.DurationVar(&o.think, "think", 2*time.Second, "how long the pause between two of them is, on average")
+	mix := f.String("mix", "60:30:10", "how often they read home, read someone's tweets, and post")
+	f.Float64Var(&o.like, "like", .2, "probability that someone who has read likes something, where they can")
+	f.Float64Var(&o.feedback, "feedback", .02, "probability that a session ends with feedback")
+	f.Float64Var(&o.effect, "effect", 0, "planted effect: +0.20 makes the treatment's people post 1.2 times as much")
+	f.StringVar(&o.experiment, "experiment", "likes", "the experiment whose treatment that is")
+	f.IntVar(&o.inFlight, "in-flight", 512, "how many requests may be in flight at once")
+	f.DurationVar(&o.timeout, "timeout", 20*time.Second, "how long an answer may take")
+	f.StringVar(&o.state, "state", filepath.Join(".warble", "load.json"), "file that keeps the people's tokens for the next run")
+	f.StringVar(&o.output, "o", "text", "summary: text or json")
+	f.Float64Var(&o.maxErrors, "max-errors", .01, "share of errors from which on the exit status is 1")
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		f.SetOutput(stderr)
+		f.PrintDefaults()
+		return o, err
+	} else if err != nil {
+		return o, usage("%s: load -h lists the flags", err)
+	}
+	if f.NArg() > 0 {
+		return o, usage("%q: expected flags only", f.Args())
+	}
+	var home, timeline, post float64
+	if n, err := fmt.Sscanf(*mix+"\n", "%g:%g:%g\n", &home, &timeline, &post); n != 3 || err != nil || min(home, timeline, post) < 0 || !(home+timeline+post > 0) {
+		return o, usage("-mix %s: expected three weights, as 60:30:10", *mix)
+	}
+	sum := home + timeline + post
+	o.mix = [3]float64{home / sum, timeline / sum, post / sum}
+	return o, o.check()
+}
+
+// check says which flag is out of its bounds.
+func (o options) check() error {
+	for _, flag := range []struct {
+		name     string
+		value    any
+		expected string
+		ok       bool
+	}{
+		{"seed", o.seed, "0 to 999999", o.seed <= maxSeed},
+		{"users", o.people, "1 to 100000", o.people >= 1 && o.people <= maxPeople},
+		{"communities", o.communities, "0 for all, or how many", o.communities >= 0},
+		{"rate", o.rate, "more than 0, at most 5000", o.rate > 0 && o.rate <= maxRate},
+		{"for", o.length, "1s to 1h", o.length >= time.Second && o.length <= maxLength},
+		{"cv", o.cv, "0 to 10", o.cv >= 0 && o.cv <= 10},
+		{"actions", o.actions, "1 to 100", o.actions >= 1 && o.actions <= 100},
+		{"think", o.think, "0s to 1m", o.think >= 0 && o.think <= time.Minute},
+		{"like", o.like, "0 to 1", o.like >= 0 && o.like <= 1},
+		{"feedback", o.feedback, "0 to 1", o.feedback >= 0 && o.feedback <= 1},
+		{"effect", o.effect, fmt.Sprintf("-1 to +%g, for posts are %g of what people do", 1/o.mix[post], o.mix[post]), o.effect >= -1 && o.effect*o.mix[post] <= 1},
+		{"in-flight", o.inFlight, "1 to 10000", o.inFlight >= 1 && o.inFlight <= 10_000},
+		{"timeout", o.timeout, "1s to 1m", o.timeout >= time.Second && o.timeout <= time.Minute},
+		{"o", o.output, "text or json", o.output == "text" || o.output == "json"},
+		{"max-errors", o.maxErrors, "0 to 1", o.maxErrors >= 0 && o.maxErrors <= 1},
+	} {
+		if !flag.ok {
+			return usage("-%s %v: expected %s", flag.name, flag.value, flag.expected)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"warble/shared/manifest"
+	"warble/shared/token"
+)
+
+// state is the folder that a local run keeps between runs: postgres/, bin/, and one folder for each secret and config
+// map that the manifests mount.
+type state string
+
+func (s state) path(parts ...string) string {
+	return filepath.Join(append([]string{string(s)}, parts...)...)
+}
+
+// openState makes what is missing: keys are made on the first run and kept, so that tokens outlive a restart.
+func openState(folder string, fresh bool) (state, error) {
+	folder, err := filepath.Abs(folder)
+	if err != nil {
+		return "", err
+	}
+	s := state(folder)
+	if fresh {
+		if err := errors.Join(os.RemoveAll(s.path("postgres")), os.RemoveAll(s.path(keptExperiment))); err != nil {
+			return "", err
+		}
+	}
+	// Others may pass through to postgres/, which its server's own account must reach, and into nothing else.
+	if err := os.MkdirAll(folder, 0o711); err != nil {
+		return "", err
+	}
+	for _, name := range []string{"bin", "warble-token-private", "warble-token-public", "warble-edge", "warble-routes"} {
+		if err := os.MkdirAll(s.path(name), 0o700); err != nil {
+			return "", err
+		}
+	}
+	if err := token.NewKeyPair(s.path("warble-token-private", "private.pem"), s.path("warble-token-public", "jwks.json")); err != nil {
+		return "", err
+	}
+	return s, s.secret("warble-edge", "key")
+}
+
+// secret makes a random key in a file, unless it is there.
+func (s state) secret(name, key string) error {
+	file, err := os.OpenFile(s.path(name, key), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(rand.Text() + rand.Text() + "\n")
+	return errors.Join(err, file.Close())
+}
+
+// environment is what a manifest's container gets: values as they are, references from secrets, and paths below a mount
+// moved to the folder that stands for the mounted secret or config map.
+func (s state) environment(service *manifest.Service, secrets map[manifest.KeyRef]string) ([]string, error) {
+	folders := make(map[string]string) // volume -> folder
+	for _, volume := range service.Spec.Template.Spec.Volumes {
+		if volume.Secret != nil {
+			folders[volume.Name] = s.path(volume.Secret.SecretName)
+		} else {
+			folders[volume.Name] = s.path(volume.ConfigMap.Name)
+		}
+	}
+	var environment []string
+	for _, variable := range service.Container().Env {
+		value := variable.Value
+		if from := variable.ValueFrom; from != nil {
+			if from.SecretKeyRef == nil {
+				return nil, fmt.Errorf("%s: env.%s: a local run has no config maps to take values from", service.Name(), variable.Name)
+			}
+			var known bool
+			if value, known = secrets[*from.SecretKeyRef]; !known {
+				return nil, fmt.Errorf("%s: env.%s: a local run has no secret %s with the key %s", service.Name(), variable.Name, from.SecretKeyRef.Name, from.SecretKeyRef.Key)
+			}
+		}
+		for _, mount := range service.Container().VolumeMounts {
+			if rest, below := strings.CutPrefix(value, mount.MountPath+"/"); below {
+				value = filepath.Join(folders[mount.Name], rest)
+			}
+		}
+		environment = append(environment, variable.Name+"="+value)
+	}
+	return environment, nil
+}
+
+func shortHash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:4])
+}

@@ -1,0 +1,165 @@
+// Command migrate brings a Warble database up to date, and makes what a deployment needs in it.
+//
+//	migrate [-wait 30s] [up]                 apply the migrations that are missing, and make the logins whose passwords are given
+//	migrate [-wait 30s] logins               make the logins, or give them the passwords in the environment
+//	migrate [-wait 30s] communities add SLUG NAME
+//	migrate [-wait 30s] outbox replay        put the events that were given up back, to be published again
+//	migrate [-wait 30s] version              say which migration the database is at
+//
+// It connects to DATABASE_DIRECT_URL, or DATABASE_URL where there is no pooler to go around, as the database's owner.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"warble/shared/env"
+	"warble/shared/store"
+	"warble/shared/store/migrations"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, os.Args[1:], env.FromOS(), os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "migrate:", err)
+		os.Exit(1)
+	}
+}
+
+// run does what the command line says. args are without the program's name.
+func run(ctx context.Context, args []string, e *env.Reader, out io.Writer) error {
+	flags := flag.NewFlagSet("migrate", flag.ExitOnError)
+	wait := flags.Duration("wait", 30*time.Second, "how long to wait for a database that does not answer yet")
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "usage: migrate [-wait 30s] [up | logins | communities add SLUG NAME | outbox replay | version]")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	act, err := verb(flags.Args(), e, out)
+	if err != nil {
+		return err
+	}
+	url := e.String("DATABASE_DIRECT_URL", "")
+	if url == "" {
+		url = e.Required("DATABASE_URL", "the PostgreSQL URL of the database's owner (or DATABASE_DIRECT_URL, past a pooler)")
+	}
+	if err := e.Err(); err != nil {
+		return err
+	}
+	conn, err := store.Connect(ctx, url, *wait)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
+	return act(ctx, conn)
+}
+
+// verb reads the command line and the environment that its verb takes. Mistakes in the environment are left to e.
+func verb(args []string, e *env.Reader, out io.Writer) (func(context.Context, *store.Conn) error, error) {
+	switch {
+	case len(args) == 0, len(args) == 1 && args[0] == "up":
+		logins := slices.DeleteFunc(logins(e.String), func(l store.DatabaseLogin) bool { return l.Password == "" })
+		return func(ctx context.Context, conn *store.Conn) error { return up(ctx, conn, logins, out) }, nil
+	case len(args) == 1 && args[0] == "logins":
+		logins := logins(func(variable, _ string) string { return e.Required(variable, "the password that its login is to have") })
+		return func(ctx context.Context, conn *store.Conn) error { return makeLogins(ctx, conn, logins, out) }, nil
+	case len(args) == 4 && args[0] == "communities" && args[1] == "add":
+		return func(ctx context.Context, conn *store.Conn) error {
+			return addCommunity(ctx, conn, args[2], args[3], out)
+		}, nil
+	case len(args) == 2 && args[0] == "outbox" && args[1] == "replay":
+		return func(ctx context.Context, conn *store.Conn) error { return replay(ctx, conn, out) }, nil
+	case len(args) == 1 && args[0] == "version":
+		return func(ctx context.Context, conn *store.Conn) error { return version(ctx, conn, out) }, nil
+	}
+	return nil, fmt.Errorf("%q: expected up, logins, communities add SLUG NAME, outbox replay, or version", args)
+}
+
+// up says last what it has migrated, which is what a deployment shows of its Job.
+func up(ctx context.Context, conn *store.Conn, logins []store.DatabaseLogin, out io.Writer) error {
+	before, after, err := migrations.Apply(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if err := makeLogins(ctx, conn, logins, out); err != nil {
+		return err
+	}
+	if before == after {
+		fmt.Fprintf(out, "already at migration %d\n", after)
+	} else {
+		fmt.Fprintf(out, "migrated from %d to %d\n", before, after)
+	}
+	return nil
+}
+
+// logins names one per group of functions. Each has its own password, so that one can be changed alone; read gets it by the
+// name of its variable, and what it is where there is none.
+func logins(read func(variable, fallback string) string) (all []store.DatabaseLogin) {
+	for _, role := range []string{"auth", "api", "ops"} {
+		password := read("DATABASE_PASSWORD_"+strings.ToUpper(role), "")
+		all = append(all, store.DatabaseLogin{Name: "warble_" + role + "_login", Group: "warble_" + role, Password: password})
+	}
+	return all
+}
+
+func makeLogins(ctx context.Context, conn *store.Conn, logins []store.DatabaseLogin, out io.Writer) error {
+	for _, login := range logins {
+		if worksAlready(ctx, conn, login) {
+			login.Password = ""
+		}
+		if err := store.CreateLogin(ctx, conn, login); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "login %s in %s\n", login.Name, login.Group)
+	}
+	return nil
+}
+
+// worksAlready tries a password. Setting the same one again would change its hash, which poolers hold copies of.
+func worksAlready(ctx context.Context, conn *store.Conn, login store.DatabaseLogin) bool {
+	u, err := url.Parse(conn.Config().ConnString())
+	if err != nil {
+		return false
+	}
+	u.User = url.UserPassword(login.Name, login.Password)
+	own, err := store.Connect(ctx, u.String(), 0)
+	return err == nil && own.Close(ctx) == nil
+}
+
+func addCommunity(ctx context.Context, conn *store.Conn, slug, name string, out io.Writer) error {
+	if err := store.AddCommunity(ctx, conn, slug, name); err != nil {
+		return fmt.Errorf("community %s: %w", slug, err)
+	}
+	fmt.Fprintf(out, "community %s\n", slug)
+	return nil
+}
+
+func replay(ctx context.Context, conn *store.Conn, out io.Writer) error {
+	replayed, err := store.ReplayDeadLetters(ctx, conn)
+	if err != nil {
+		return fmt.Errorf("outbox after %d events: %w", replayed, err)
+	}
+	fmt.Fprintf(out, "%d dead letters are back in the outbox\n", replayed)
+	return nil
+}
+
+func version(ctx context.Context, conn *store.Conn, out io.Writer) error {
+	at, err := store.Version(ctx, conn)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "the database is at migration %d, this command knows %d\n", at, store.SchemaVersion)
+	return nil
+}

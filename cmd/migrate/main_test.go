@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"warble/shared/env"
+	"warble/shared/store"
+	"warble/shared/store/pgserver"
+	"warble/shared/store/pgtest"
+)
+
+// command runs migrate with the environment that settings are.
+func command(ctx context.Context, settings map[string]string, args ...string) (string, error) {
+	var out bytes.Buffer
+	e := env.New(func(name string) (string, bool) { value, ok := settings[name]; return value, ok })
+	err := run(ctx, append([]string{"-wait", "30s"}, args...), e, &out)
+	return out.String(), err
+}
+
+// empty is the URL of a database in which nothing has been made yet.
+func empty(t *testing.T) (server *pgserver.Server, url string) {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "warble-migrate-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	server, err = pgserver.Start(context.Background(), folder, pgserver.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Stop() })
+	url = server.Superuser("postgres")
+	if err := pgtest.Exec(t.Context(), url, `create database warble`); err != nil {
+		t.Fatal(err)
+	}
+	return server, server.Superuser("warble")
+}
+
+// A deployment runs these in this order, and again at each release.
+func TestADeployment(t *testing.T) {
+	t.Parallel()
+	server, url := empty(t)
+	settings := map[string]string{
+		"DATABASE_DIRECT_URL":    url,
+		"DATABASE_URL":           "postgres://a.pooler/that-is-not-used",
+		"DATABASE_PASSWORD_AUTH": "a'b\\c",
+		"DATABASE_PASSWORD_API":  "api",
+		"DATABASE_PASSWORD_OPS":  "ops",
+	}
+	newest := strconv.Itoa(store.SchemaVersion)
+	hashes := make(map[string]bool)
+	for _, tt := range []struct{ args, want string }{
+		{"version", "the database is at migration 0, this command knows " + newest + "\n"},
+		{"", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_ops_login in warble_ops\nmigrated from 0 to " + newest + "\n"},
+		{"up", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_ops_login in warble_ops\nalready at migration " + newest + "\n"},
+		{"version", "the database is at migration " + newest + ", this command knows " + newest + "\n"},
+		{"logins", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_ops_login in warble_ops\n"},
+		{"logins", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_ops_login in warble_ops\n"},
+		{"communities add gophers Gophers", "community gophers\n"},
+		{"communities add gophers Gophers", "community gophers\n"},
+		{"outbox replay", "0 dead letters are back in the outbox\n"},
+	} {
+		got, err := command(t.Context(), settings, strings.Fields(tt.args)...)
+		if err != nil || got != tt.want {
+			t.Errorf("migrate %s: %q %v, want %q", tt.args, got, err, tt.want)
+		}
+		if strings.HasPrefix(tt.want, "login ") {
+			hashes[hash(t, url, "warble_api_login")] = true
+		}
+	}
+	if len(hashes) != 1 {
+		t.Errorf("the password of warble_api_login was set %d times, want once: poolers hold copies of its hash", len(hashes))
+	}
+	if err := pgtest.Exec(t.Context(), url, `insert into dead_letters (id, user_id, type, data, created_at, reason) values (1, 2, 't', '{}', now(), '')`); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := command(t.Context(), settings, "outbox", "replay"); err != nil || got != "1 dead letters are back in the outbox\n" {
+		t.Errorf("migrate outbox replay: %q %v", got, err)
+	}
+	for _, login := range []string{"warble_auth_login", "warble_api_login", "warble_ops_login"} {
+		if err := pgtest.Exec(t.Context(), server.URL(login, "warble"), `select from communities`); err != nil {
+			t.Errorf("%s: %v", login, err)
+		}
+	}
+}
+
+func hash(t *testing.T, url, login string) (text string) {
+	t.Helper()
+	conn, err := store.Connect(t.Context(), url, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // nothing is pending on it
+	if err := conn.QueryRow(t.Context(), `select rolpassword from pg_authid where rolname = $1`, login).Scan(&text); err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestMistakesAreNamed(t *testing.T) {
+	t.Parallel()
+	_, url := empty(t)
+	here := map[string]string{"DATABASE_URL": url}
+	for _, tt := range []struct {
+		settings map[string]string
+		args     string
+		want     string
+	}{
+		{nil, "up", "DATABASE_URL"},
+		{map[string]string{"DATABASE_URL": "postgres://127.0.0.1:1/warble"}, "-wait 1s up", "127.0.0.1"},
+		{here, "down", "expected up, logins"},
+		{here, "up 3", "expected up, logins"},
+		{here, "outbox", "outbox replay"},
+		{here, "communities add gophers", "communities add SLUG NAME"},
+		{here, "communities add Not_a_slug X", "Not_a_slug"},
+		{here, "logins", "DATABASE_PASSWORD_API"},
+	} {
+		if out, err := command(t.Context(), tt.settings, strings.Fields(tt.args)...); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("migrate %s with %v: %q, %v, want %q in it", tt.args, tt.settings, out, err, tt.want)
+		}
+	}
+}

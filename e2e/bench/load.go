@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// load is what a load generator sends.
+type load struct {
+	Address     string
+	Connections int
+	Rate        float64       // requests a second in all; 0 for as many as are answered
+	Warmup      time.Duration // before it counts
+	Time        time.Duration // that it counts
+	Requests    int           // how many to send, instead of Time
+	Kinds       []request     // sent in turn
+	Tokens      string        // file of access tokens, one a line; each request carries the next
+	Distinct    int           // how many of them, over and over
+	Skip        int           // which of them comes first
+}
+
+type request struct{ Method, Path, Body string }
+
+// outcome is what came of a load. Durations are in seconds.
+type outcome struct {
+	Sent          int // warm-up included
+	Counted       int // answered while it counted
+	P50, P99, Max float64
+	Failures      int    // answers but 2xx, broken connections
+	Failure       string // the last one
+}
+
+// generateVerb, as the first argument, makes this program the load generator.
+const generateVerb = "generate"
+
+// run runs the load in a process of its own. A failed request is an error: it is cheaper to answer than a right one.
+func (l load) run(ctx context.Context) (outcome, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return outcome{}, err
+	}
+	spec, err := json.Marshal(l)
+	if err != nil {
+		return outcome{}, err
+	}
+	cmd := exec.CommandContext(ctx, self, generateVerb)
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(spec), os.Stderr
+	text, err := cmd.Output()
+	if err != nil {
+		return outcome{}, fmt.Errorf("load generator: %w", err)
+	}
+	var o outcome
+	if err := json.Unmarshal(text, &o); err != nil {
+		return outcome{}, fmt.Errorf("load generator: %w", err)
+	}
+	if o.Failures > 0 {
+		return outcome{}, fmt.Errorf("%d of %d requests failed, the last with %s", o.Failures, o.Sent, o.Failure)
+	}
+	if o.Counted == 0 {
+		return outcome{}, fmt.Errorf("none of %d requests was answered in time", o.Sent)
+	}
+	return o, nil
+}
+
+// throughput is the load's answers a second.
+func (l load) throughput(ctx context.Context) (float64, error) {
+	o, err := l.run(ctx)
+	return float64(o.Counted) / l.Time.Seconds(), err
+}
+
+// median is the load's median latency in ms.
+func (l load) median(ctx context.Context) (float64, error) {
+	o, err := l.run(ctx)
+	return o.P50 * 1000, err
+}

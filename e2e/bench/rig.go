@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+
+	"github.com/alexedwards/argon2id"
+	"github.com/jackc/pgx/v5"
+
+	"warble/shared/env"
+	"warble/shared/manifest"
+	"warble/shared/store"
+	"warble/shared/store/migrations"
+	"warble/shared/store/pgserver"
+	"warble/shared/token"
+)
+
+const (
+	users = 50_000 // each with a token; far more than a Verifier remembers, so that going round is never repeating
+	few   = 100    // of them where tokens repeat
+	email = "ada@example.org"
+	pass  = "analytical-engine-1843"
+	conns = 4 // connections to PostgreSQL of whoever inserts: a function's default
+)
+
+// rig is everything that is measured: a durable PostgreSQL of its own, the binaries, keys, users and their tokens.
+type rig struct {
+	folder   string
+	postgres *pgserver.Server
+	services []*manifest.Service
+	hash     string // of pass
+}
+
+func newRig(ctx context.Context) (r *rig, err error) {
+	r = &rig{}
+	if r.services, err = manifest.ReadAll("knative"); err != nil {
+		return nil, err
+	}
+	if r.folder, err = os.MkdirTemp("", "warble-bench-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.close())
+		}
+	}()
+	if err := os.Chmod(r.folder, 0o711); err != nil { // PostgreSQL runs as another user where this one is root
+		return nil, err
+	}
+	var work sync.WaitGroup
+	failures := make([]error, 2)
+	work.Go(func() { failures[0] = r.build(ctx) })
+	work.Go(func() { failures[1] = errors.Join(r.makeKeys(), r.startPostgres(ctx)) })
+	work.Wait()
+	return r, errors.Join(failures...)
+}
+
+// close ends PostgreSQL and removes the folder. The functions have ended before: whoever starts one stops it.
+func (r *rig) close() error {
+	var err error
+	if r.postgres != nil {
+		err = r.postgres.Stop()
+	}
+	return errors.Join(err, os.RemoveAll(r.folder))
+}
+
+func (r *rig) path(name string) string { return filepath.Join(r.folder, name) }
+
+// build builds the functions and what they are measured against with the flags of ko.yaml.
+func (r *rig) build(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", r.path("bin")+"/", "./functions/...", "./e2e/bench/bare/...")
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, output)
+	}
+	return nil
+}
+
+// userID is the id of the nth user, from 1: such as next_id makes in the nth millisecond of 2026.
+func userID(n int) int64 { return int64(n) << 22 }
+
+func (r *rig) makeKeys() error {
+	if err := token.NewKeyPair(r.path("private.pem"), r.path("jwks.json")); err != nil {
+		return err
+	}
+	settings := map[string]string{"TOKEN_PRIVATE_KEY_FILE": r.path("private.pem"), "TOKEN_TTL": "24h"}
+	e := env.New(func(name string) (string, bool) { value, ok := settings[name]; return value, ok })
+	issuer := token.IssuerFromEnv(e)
+	if err := e.Err(); err != nil {
+		return err
+	}
+	tokens := make([]string, users)
+	var work sync.WaitGroup
+	for start := range runtime.GOMAXPROCS(0) {
+		work.Go(func() {
+			for i := start; i < users; i += runtime.GOMAXPROCS(0) {
+				tokens[i], _, _ = issuer.Issue(token.Subject{UserID: userID(i + 1), Username: fmt.Sprintf("u%d", i+1), Community: "gophers"})
+			}
+		})
+	}
+	work.Wait()
+	var err error
+	parameters := argon2id.Params{Memory: 19 * 1024, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32} // shared/password's
+	if r.hash, err = argon2id.CreateHash(pass, &parameters); err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(r.path("tokens"), []byte(strings.Join(tokens, "\n")), 0o600),
+		os.WriteFile(r.path("edge.key"), []byte(strings.Repeat("bench", 8)), 0o600),
+		r.writeRoutes(nil),
+	)
+}
+
+// writeRoutes writes the edge's routes file for the functions that run.
+func (r *rig) writeRoutes(addresses map[string]string) error {
+	type entry struct {
+		Name   string   `json:"name"`
+		URL    string   `json:"url"`
+		Routes []string `json:"routes"`
+	}
+	table := map[string][]entry{"functions": {}}
+	for _, s := range r.services {
+		if address := addresses[s.Name()]; address != "" {
+			table["functions"] = append(table["functions"], entry{s.Name(), "http://" + address, s.Routes()})
+		}
+	}
+	text, err := json.Marshal(table)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(r.path("routes.json"), text, 0o600)
+}
+
+func (r *rig) startPostgres(ctx context.Context) (err error) {
+	if r.postgres, err = pgserver.Start(ctx, r.path("postgres"), pgserver.Options{Durable: true}); err != nil {
+		return err
+	}
+	if err := r.exec(ctx, "postgres", `create database warble`); err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, r.postgres.Superuser("warble"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // nothing is pending on it
+	if _, _, err := migrations.Apply(ctx, conn); err != nil {
+		return err
+	}
+	for _, role := range []string{"auth", "api", "ops"} {
+		if err := store.CreateLogin(ctx, conn, store.DatabaseLogin{Name: "warble_" + role + "_login", Group: "warble_" + role}); err != nil {
+			return err
+		}
+	}
+	if err := store.AddCommunity(ctx, conn, "gophers", "Gophers"); err != nil {
+		return err
+	}
+	if _, err := conn.Exec(ctx, `insert into users (id, username, name, community) select n << 22, 'u' || n, 'User ' || n, 'gophers' from generate_series(1::bigint, $1) n`, users); err != nil {
+		return err
+	}
+	if _, err := conn.Exec(ctx, `insert into credentials (user_id, email, password_hash) values ($1, $2, $3)`, userID(1), email, r.hash); err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, `vacuum analyze`)
+	return err
+}
+
+// tweetID is of the one tweet that is always there.
+const tweetID = "4194304"
+
+// empty throws away what was posted, but for one tweet, so that each round begins with the same tables and nothing to
+// checkpoint.
+func (r *rig) empty(ctx context.Context) error {
+	return r.exec(ctx, "warble",
+		`truncate tweets, tweet_counts, likes, outbox, idempotency_keys`,
+		`insert into tweets (id, author_id, community, text) values (`+tweetID+`, `+tweetID+`, 'gophers', 'hello')`,
+		`checkpoint`)
+}
+
+func (r *rig) exec(ctx context.Context, database string, statements ...string) error {
+	conn, err := pgx.Connect(ctx, r.postgres.Superuser(database))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // nothing is pending on it
+	for _, sql := range statements {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// databaseURL connects as the login of a role: auth, api or ops.
+func (r *rig) databaseURL(role string) string {
+	return r.postgres.URL("warble_"+role+"_login", "warble")
+}
+
+// environment is what the manifest gives a function, with the rig's secrets and files. The limits of the edge are out
+// of reach, and it has one replica. A name without a manifest is something bare.
+func (r *rig) environment(name string) []string {
+	files := map[string]string{
+		"TOKEN_PRIVATE_KEY_FILE": r.path("private.pem"),
+		"TOKEN_PUBLIC_KEYS_FILE": r.path("jwks.json"),
+		"EDGE_KEY_FILE":          r.path("edge.key"),
+		"ROUTES_FILE":            r.path("routes.json"),
+	}
+	for _, s := range r.services {
+		if s.Name() != name {
+			continue
+		}
+		settings := []string{"K_SERVICE=" + name, "K_CONFIGURATION=" + name, "K_REVISION=" + name + "-00001"}
+		for _, v := range s.Container().Env {
+			switch file, known := files[v.Name]; {
+			case known:
+				settings = append(settings, v.Name+"="+file)
+			case v.Name == "DATABASE_URL":
+				settings = append(settings, "DATABASE_URL="+r.databaseURL(strings.TrimPrefix(v.ValueFrom.SecretKeyRef.Name, "warble-database-")))
+			default:
+				settings = append(settings, v.Name+"="+v.Value)
+			}
+		}
+		const unlimited = "1000000000/15m"
+		return append(settings, "EDGE_REPLICAS=1", "RATE_LIMIT_READ="+unlimited, "RATE_LIMIT_WRITE="+unlimited, "RATE_LIMIT_AUTH="+unlimited)
+	}
+	return []string{
+		"TOKEN_PUBLIC_KEYS_FILE=" + files["TOKEN_PUBLIC_KEYS_FILE"],
+		"DATABASE_URL=" + r.databaseURL("api"),
+		fmt.Sprintf("DATABASE_MAX_CONNS=%d", conns),
+		fmt.Sprintf("AUTHORS=%d", few),
+	}
+}

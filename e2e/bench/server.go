@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warble/shared/process"
+)
+
+// server is a running function, or something bare.
+type server struct {
+	name    string
+	address string
+	started time.Time // just before exec
+	cmd     *exec.Cmd
+	log     *os.File
+	exited  <-chan error
+}
+
+// launch starts a binary, its log going to a file, its metrics on. The environment is the manifest's and nothing else.
+// What settings say comes after it.
+func (r *rig) launch(name string, settings ...string) (*server, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	s := &server{name: name, address: address, cmd: exec.Command(r.path("bin/" + name))} //nolint:noctx // stop ends it
+	if s.log, err = os.OpenFile(r.path(name+port(address)+".log"), os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_RDWR, 0o600); err != nil {
+		return nil, err
+	}
+	s.cmd.Env = append(r.environment(name), "HOST=127.0.0.1", "PORT="+port(address), "METRICS_PORT="+port(metrics))
+	s.cmd.Env = append(s.cmd.Env, settings...)
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	s.started = time.Now()
+	if s.exited, err = process.Start(s.cmd, syscall.SIGKILL); err != nil {
+		return nil, errors.Join(err, s.log.Close())
+	}
+	return s, nil
+}
+
+// start launches a binary and waits for its first answer.
+func (r *rig) start(ctx context.Context, name string, settings ...string) (*server, error) {
+	s, err := r.launch(name, settings...)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.answer(ctx); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return s, nil
+}
+
+// startLimit is how long the first answer may take.
+const startLimit = 20 * time.Second
+
+// answer returns when the server's probe answers 200.
+func (s *server) answer(ctx context.Context) error {
+	for end := time.Now().Add(startLimit); time.Now().Before(end); {
+		if healthy(s.address) {
+			return nil
+		}
+		select {
+		case err := <-s.exited:
+			s.exited = nil
+			return fmt.Errorf("%s ended before it answered: %w\n%s", s.name, err, s.lastWords())
+		case <-ctx.Done():
+			return ctx.Err()
+		default:
+		}
+		// time.Sleep takes a millisecond at least, a tenth of what is measured.
+		_, _ = unix.Select(0, nil, nil, nil, &unix.Timeval{Usec: 200}) // an interrupted wait is as good
+	}
+	return fmt.Errorf("%s did not answer within %s\n%s", s.name, startLimit, s.lastWords())
+}
+
+func healthy(address string) bool {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("GET /healthz HTTP/1.1\r\nHost: warble\r\n\r\n")); err != nil {
+		return false
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	return err == nil && strings.HasPrefix(line, "HTTP/1.1 200 ")
+}
+
+// lastWords is the end of the server's log.
+func (s *server) lastWords() string {
+	text, _ := os.ReadFile(s.log.Name()) // without it the error says less
+	return string(text[max(0, len(text)-2000):])
+}
+
+// stop ends the process at once: nobody is waiting for its answers.
+func (s *server) stop() error {
+	if s.exited != nil {
+		if err := s.cmd.Process.Kill(); err != nil {
+			return err
+		}
+		<-s.exited
+		s.exited = nil
+	}
+	return errors.Join(s.log.Close(), os.Remove(s.log.Name()))
+}
+
+// resident is the memory that the process holds, in MiB.
+func (s *server) resident(ctx context.Context) (float64, error) {
+	text, err := exec.CommandContext(ctx, "ps", "-o", "rss=", "-p", strconv.Itoa(s.cmd.Process.Pid)).Output()
+	if err != nil {
+		return 0, fmt.Errorf("ps: %w", err)
+	}
+	kilobytes, err := strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
+	return kilobytes / 1024, err
+}
+
+// freeAddress finds a port on loopback by taking and leaving it.
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
+}
+
+func port(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
+
+// with runs do while servers of these names run.
+func (r *rig) with(ctx context.Context, do func(running map[string]*server) error, names ...string) (err error) {
+	running := make(map[string]*server)
+	for _, name := range names {
+		s, err := r.start(ctx, name)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, s.stop()) }()
+		running[name] = s
+	}
+	return do(running)
+}

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Stop the cluster and leave nothing of it behind: `make cluster-down`. What was built stays in CLUSTER_DIR, as do the
+# images in the registry, so that the next start is quick; the cluster's contents are gone.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib/settings.sh"
+. "$here/lib/step.sh"
+. "$here/lib/process.sh"
+
+[ "$(id -u)" = 0 ] || { echo "make cluster-down: you are $(id -un): expected root" >&2; exit 1; }
+began=$EPOCHREALTIME
+
+# gone: no process is left. Whatever is left is killed: nothing but the registry, stopped before, has anything to keep.
+gone() {
+  local left
+  mapfile -t left < <(pids)
+  [ ${#left[@]} -eq 0 ] || { kill -KILL "${left[@]}" 2>/dev/null || true; return 1; }
+}
+registry_gone() { ! pid docker-registry; }
+
+if registry=$(pid docker-registry); then
+  kill -TERM "$registry" || true
+  until_ok 5 "the registry's end" registry_gone || true
+fi
+until_ok 20 "the end of $(pids | wc -l) processes" gone
+
+# A pod's connection that nobody answers any more would keep its network namespace for minutes, and this end of its link.
+ip -oneline -4 address show to "$POD_CIDR" | while read -r _ link _; do ip link del "$link" 2>/dev/null || true; done
+ip route del "$SERVICE_CIDR" dev lo 2>/dev/null || true
+ip address del "$NODE_IP/32" dev lo 2>/dev/null || true
+for table in "ip $CGROUP" "ip kube-proxy" "ip6 kube-proxy"; do
+  # shellcheck disable=SC2086 # family and name
+  nft delete table $table 2>/dev/null || true
+done
+[ ! -s "$run/sysctl" ] || sysctl -qp "$run/sysctl"
+if [ -s "$run/made" ]; then xargs rmdir --ignore-fail-on-non-empty <"$run/made"; fi
+for hierarchy in "${hierarchies[@]}"; do
+  [ ! -d "$hierarchy/$CGROUP" ] || find "$hierarchy/$CGROUP" -depth -type d -exec rmdir {} +
+done
+rm -rf "$run"
+
+until_ok 10 "nothing to be left" "$here/leftovers.sh"
+awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "the cluster is down, nothing is left, after %.1f s\n", b - a }'

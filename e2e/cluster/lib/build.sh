@@ -1,0 +1,113 @@
+# What the cluster is made of: Debian's packages, and programs and images built from Go modules.
+# shellcheck shell=bash
+
+debian_packages() {
+  local package missing=()
+  for package in ca-certificates containerd containernetworking-plugins curl docker-registry etcd-server gettext-base \
+    iproute2 nftables openssl postgresql runc util-linux; do
+    dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  # Debian starts what it installs; policy-rc.d says no to that. This cluster has its own registry, etcd and containerd.
+  local policy=/usr/sbin/policy-rc.d
+  if ! [ -e $policy ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+  fi
+  apt-get update -q
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+}
+
+# version FOLDER MODULE: as modules/FOLDER/go.mod requires it. (go list would want what its replacements replace.)
+version() { awk -v module="$2" '$1 == module { print $2; exit } $1 == "require" && $2 == module { print $3; exit }' "$here/modules/$1/go.mod"; }
+
+# source_of MODULE-FOLDER MODULE: where its files are. Downloaded first: go list knows no folder before that.
+source_of() { (cd "$here/modules/$1" && go mod download "$2" && go list -m -f '{{.Dir}}' "$2"); }
+
+kubernetes() { once "$bin/.kubernetes" "$here"/modules/kubernetes/go.{mod,sum} -- build_kubernetes; }
+
+build_kubernetes() {
+  local v x=k8s.io/component-base/version
+  v=$(version kubernetes k8s.io/kubernetes)
+  go -C "$here/modules/kubernetes" build -trimpath -ldflags "-s -w -X $x.gitVersion=$v -X $x.gitMajor=1 -X $x.gitMinor=$(cut -d. -f2 <<<"$v")" -o "$bin/" \
+    k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubelet,kube-proxy,kubectl}
+}
+
+tools() {
+  once "$bin/.ko" "$root"/tools/ko/go.{mod,sum} -- go -C "$root/tools/ko" build -trimpath -ldflags '-s -w' -o "$bin/" github.com/google/ko
+  go -C "$root" build -trimpath -ldflags '-s -w' -o "$bin/" ./e2e/cluster/pause
+  go -C "$root/e2e/images" build -trimpath -ldflags '-s -w' -o "$bin/" ./baseimage
+}
+
+# The base image of functions, and the image that holds a pod's namespaces open.
+base_images() {
+  baseimage "$REGISTRY/base:latest" >"$images/base"
+  once "$images/pause.sum" "$bin/pause" "$images/base" -- resolve pause "$root" <<<'image: ko://warble/e2e/cluster/pause'
+}
+
+# resolve NAME FOLDER [-f FILE...]: build and push what the manifests name as ko:// from FOLDER's module, and keep the
+# manifests, with digests, in $images/NAME.yaml.
+resolve() {
+  local name=$1 folder=$2
+  shift 2
+  [ $# -gt 0 ] || set -- -f -
+  (cd "$folder" && KO_CONFIG_PATH=$root/ko.yaml ko resolve --base-import-paths --sbom=none "$@" >"$images/$name.yaml.tmp")
+  mv "$images/$name.yaml.tmp" "$images/$name.yaml"
+}
+
+# image NAME FOLDER -f FILE...: the same for modules/NAME, built in FOLDER, once.
+image() {
+  local inputs
+  mapfile -t inputs < <(find "$here/modules/$1" -type f | sort)
+  once "$images/$1.sum" "${inputs[@]}" "$images/base" -- resolve "$@"
+}
+
+coredns_image() {
+  local folder=$here/modules/coredns
+  image coredns "$folder" -f "$folder/coredns.yaml"
+}
+
+# Traefik links the 220 DNS providers of lego, of which a module proxy may refuse several. lego is copied from the module
+# cache without them, beside a copy of Traefik's go.mod, which says that it is there.
+traefik_image() {
+  local folder=$images/traefik
+  once "$images/lego.sum" "$here"/modules/traefik/{go.mod,lego-dns.go.txt} -- copy_lego "$folder"
+  cp -r "$here"/modules/traefik/{go.mod,go.sum,ext} "$folder/"
+  image traefik "$folder" -f "$here/modules/traefik/traefik.yaml"
+}
+
+copy_lego() {
+  local to=$1/lego from
+  from=$(go -C / mod download -json "github.com/go-acme/lego/v5@$(version traefik github.com/go-acme/lego/v5)" | sed -n 's/.*"Dir": "\(.*\)",*/\1/p')
+  rm -rf "$to"
+  mkdir -p "$to"
+  tar -C "$from" --mode=u+w -c --exclude=./providers/dns --exclude=./docs --exclude=./e2e --exclude=./cmd . | tar -C "$to" -x
+  mkdir -p "$to/providers/dns"
+  cp "$here/modules/traefik/lego-dns.go.txt" "$to/providers/dns/dns.go"
+}
+
+# Links are left out of a module's zip: what Serving's config has by link is taken from the modules it links to.
+serving_image() {
+  local core networking
+  core=$(source_of serving knative.dev/serving)/config/core
+  networking=$(source_of serving knative.dev/networking)/config
+  image serving "$here/modules/serving" -f "$core/100-namespace.yaml" -f "$core/200-roles" -f "$core/200-serviceaccount.yaml" -f "$core/300-knativecertificate.yaml" \
+    -f "$core/configmaps" -f "$networking/config-network.yaml" -f "$core/webhooks" -f "$core/999-cache.yaml" \
+    -f "$core/300-resources" -f "$networking/certificate.yaml" -f "$networking/ingress.yaml" -f "$networking/serverlessservice.yaml" \
+    -f "$networking/domain-claim.yaml" -f "$(source_of serving knative.dev/caching)/config/image.yaml" \
+    -f "$core/deployments/activator.yaml" -f "$core/deployments/autoscaler.yaml" -f "$core/deployments/controller.yaml" -f "$core/deployments/webhook.yaml"
+}
+
+eventing_image() {
+  local config core broker
+  config=$(source_of eventing knative.dev/eventing)/config
+  core=$config/core broker=$config/brokers/mt-channel-broker
+  image eventing "$here/modules/eventing" --recursive -f "$core/100-namespace.yaml" -f "$core/resources" -f "$config/channels/in-memory-channel" \
+    -f "$core/200-eventing-serviceaccount.yaml" -f "$core/200-job-sink-serviceaccount.yaml" -f "$core/200-webhook-serviceaccount.yaml" \
+    -f "$core/200-pingsource-mt-adapter-serviceaccount.yaml" -f "$core/200-request-reply-serviceaccount.yaml" \
+    -f "$core/configmaps" -f "$core/roles" -f "$core/webhooks" \
+    -f "$core/deployments/controller.yaml" -f "$core/deployments/webhook.yaml" -f "$core/deployments/pingsource-mt-adapter.yaml" \
+    -f "$config/../third_party/eventing-integrations-latest" -f "$broker/roles" \
+    -f "$broker/deployments/broker-filter.yaml" -f "$broker/deployments/broker-ingress.yaml" -f "$broker/deployments/controller.yaml"
+}

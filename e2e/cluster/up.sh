@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Start a one-node Kubernetes with Knative on this machine, without Docker and without images from outside: `make cluster`.
+# Run it again at any time: what is there stays, what is half there is cleared away first.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib/settings.sh"
+for file in step process build certificates node postgres addons; do
+  # shellcheck source=/dev/null
+  . "$here/lib/$file.sh"
+done
+
+die() { echo "make cluster: $*" >&2; exit 1; }
+command -v apt-get >/dev/null || die "no apt-get on this $(uname -s): expected Debian or Ubuntu; elsewhere use kind, as the README says"
+[ "$(id -u)" = 0 ] || die "you are $(id -un): expected root, who may make namespaces, cgroups and mounts"
+command -v go >/dev/null || die "no go in PATH: expected Go 1.26"
+[[ $CLUSTER_DIR =~ ^/[A-Za-z0-9/._-]+$ ]] || die "CLUSTER_DIR is '$CLUSTER_DIR': expected an absolute path of letters, digits and / . _ -"
+
+# whole: every component runs, was started as this checkout would start it, and the API server answers.
+whole() {
+  local component
+  for component in "${components[@]}"; do pid "$component" >/dev/null || return 1; done
+  [ "$(cat "$run/node.sum" 2>/dev/null)" = "$(node_sum)" ] && kubectl get --raw /readyz --request-timeout=10s >/dev/null
+}
+node_sum() { cat "$here"/config/* "$here"/lib/{settings,process,node,postgres,certificates}.sh "$bin/.kubernetes" | sha256sum; }
+
+# A function, so that bash has read all of it before it begins: a checkout may change below a build that takes minutes.
+main() {
+  local began=$SECONDS
+  mkdir -p "$CLUSTER_DIR" "$bin" "$images" "$logs"
+  exec 9>"$CLUSTER_DIR/lock"
+  # What a start that was killed had begun may still be at work, and holds the lock until it ends.
+  flock -n 9 || { say "waiting for another start in $CLUSTER_DIR to end"; flock 9; }
+
+  step "Debian packages" debian_packages
+  step "Kubernetes $(version kubernetes k8s.io/kubernetes): build" kubernetes
+  step "ko and the cluster's own tools: build" tools
+  if ! whole; then
+    "$here/leftovers.sh" >/dev/null || "$here/down.sh"
+    mkdir -p "$run"
+    step "network" network
+    step "configuration" configuration
+    step "certificates" certificates
+    step "registry" registry
+    step "base image" base_images
+    step "the node's namespaces" node
+    step "containerd and etcd" containerd_and_etcd
+    step "PostgreSQL" postgres
+    step "Kubernetes: API server, controllers, scheduler" control_plane
+    step "Kubernetes: kubelet, proxy" kubelet_and_proxy
+    node_sum >"$run/node.sum"
+  fi
+  step "CoreDNS $(version coredns github.com/coredns/coredns): image" coredns_image
+  step "Knative Serving $(version serving knative.dev/serving): images" serving_image
+  step "Knative Eventing $(version eventing knative.dev/eventing): images" eventing_image
+  step "Traefik $(version traefik github.com/traefik/traefik/v3): image" traefik_image
+  step "CoreDNS: apply" addon coredns kube-system
+  step "Knative Serving: apply" addon serving knative-serving
+  step "Knative Eventing: apply" addon eventing knative-eventing
+  step "Traefik: apply" addon traefik traefik
+  step "all of it Ready" ready
+  say "up after $((SECONDS - began)) s. To use it: . e2e/cluster/env.sh; the ingress is http://$INGRESS_ADDRESS, services are NAME.NAMESPACE.$CLUSTER_DOMAIN"
+}
+main

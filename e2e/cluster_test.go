@@ -1,0 +1,282 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// The tests called TestCluster change a deployment and put it back, so none is parallel: they run before the others are
+// let go, which then find it as it was.
+
+// cluster is what such a test begins with.
+func cluster(t testing.TB) {
+	t.Helper()
+	if warble.url == "" || warble.run != nil || os.Getenv("KUBECONFIG") == "" {
+		t.Fatal("it needs a cluster: expected KUBECONFIG, and the ingress in WARBLE_URL and WARBLE_HOST, as `make e2e-cluster` sets them")
+	}
+	if !strings.HasSuffix(warble.host, "."+domain()) || domain() == "" {
+		t.Fatalf("WARBLE_HOST is %q: expected edge.%s.DOMAIN", warble.host, namespace)
+	}
+	if err := warble.cluster.generous(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// domain is what public hosts end with.
+func domain() string {
+	_, domain, _ := strings.Cut(warble.host, "."+namespace+".")
+	return domain
+}
+
+// Knative takes away what nobody asks for, and has it back for the next who does.
+func TestClusterScalesToZeroAndBack(t *testing.T) {
+	cluster(t)
+	const stable = 2 * time.Minute // Knative's defaults are a window of 60 s and a grace of 30 s
+	jwks := func() answer { return (&user{t: t}).do("GET", "/.well-known/jwks.json", "") }
+	jwks()
+	within(t, "a pod", readyLimit, func() bool { return len(pods(t, "validate")) > 0 })
+	start := time.Now()
+	within(t, "no pod", stable, func() bool { return len(pods(t, "validate")) == 0 })
+	down := time.Since(start)
+	if a := jwks(); a.status != http.StatusOK {
+		t.Errorf("from zero: %d %s", a.status, a.body)
+	} else {
+		t.Logf("no pod %s after the last request; from zero answered in %s", down.Round(time.Second), a.took.Round(time.Millisecond))
+	}
+}
+
+// A node without its API server serves on: nothing on a request's way asks it.
+func TestClusterServesWithoutTheAPIServer(t *testing.T) {
+	cluster(t)
+	const away = 30 * time.Second
+	w := inside(t)
+	ada := register(t, "")
+	id := ada.post("ada's")
+	signal := func(s string) {
+		if _, err := execute(context.Background(), "", "e2e/cluster/signal.sh", "kube-apiserver", s); err != nil {
+			t.Error(err)
+		}
+	}
+	back := sync.OnceFunc(func() { signal("CONT") })
+	defer back()
+	l := start(t, reading(ada, id)...)
+	signal("STOP")
+	time.Sleep(away)
+	if t.Failed() {
+		return
+	}
+	back()
+	returned := time.Now()
+	if sent := l.stop(); sent < int64(away/time.Second) {
+		t.Errorf("%d requests in %s: it proved nothing", sent, away)
+	}
+	within(t, "the API server's return", readyLimit, func() bool {
+		_, err := kubectl(t.Context(), "", "get", "--raw=/readyz")
+		return err == nil
+	})
+	w.route(t, "/witness")
+	within(t, "a new route", readyLimit, func() bool { return (&user{t: t}).do("GET", "/witness", "").status == http.StatusOK })
+	t.Logf("a new route %s after its return", time.Since(returned).Round(100*time.Millisecond))
+}
+
+// load is requests that must not fail, until it is stopped.
+type load struct {
+	done chan struct{}
+	once sync.Once
+	all  sync.WaitGroup
+	sent atomic.Int64
+}
+
+// start runs each request over and over, one after the other, once each has been answered: what was at zero is there then.
+func start(t *testing.T, requests ...func() (answer, error)) *load {
+	t.Helper()
+	for _, request := range requests {
+		if a, err := request(); err != nil || a.status >= 300 {
+			t.Fatalf("%d %s %v", a.status, a.body, err)
+		}
+	}
+	l := &load{done: make(chan struct{})}
+	t.Cleanup(func() { l.stop() })
+	const most = 20_000
+	for _, request := range requests {
+		l.all.Go(func() {
+			for range most {
+				select {
+				case <-l.done:
+					return
+				default:
+				}
+				if a, err := request(); err != nil || a.status != http.StatusOK && a.status != http.StatusCreated {
+					t.Errorf("%d %s %v after %s", a.status, a.body, err, a.took)
+				}
+				l.sent.Add(1)
+				time.Sleep(10 * time.Millisecond) // load, not a flood: the cluster is on the same cores
+			}
+		})
+	}
+	return l
+}
+
+func (l *load) stop() (sent int64) {
+	l.once.Do(func() { close(l.done) })
+	l.all.Wait()
+	return l.sent.Load()
+}
+
+// reading is what a user asks of functions that have a database and one that has not.
+func reading(u *user, id string) []func() (answer, error) {
+	return []func() (answer, error){
+		func() (answer, error) { return u.try("GET", "/2/tweets/"+id, "") },
+		func() (answer, error) { return u.try("GET", u.path("/tweets"), "") },
+		func() (answer, error) { return u.try("GET", "/auth/validate", "") },
+	}
+}
+
+// witness is what the tests have inside of the cluster: see e2e/witness.
+type witness struct{ host string }
+
+// inside applies the witness once; TestMain takes it away.
+func inside(t testing.TB) witness {
+	t.Helper()
+	if err := warble.cluster.witness(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	untilReady(t, "witness")
+	w := witness{"witness." + namespace + "." + domain()}
+	eventually(t, "the witness", readyLimit, func() bool { return ask(t, w.host, "/witness").status == http.StatusOK })
+	return w
+}
+
+// fetched is what a URL answers inside.
+type fetched struct {
+	Status  int
+	Header  http.Header
+	Body    string
+	Seconds []float64
+}
+
+func (w witness) fetch(t testing.TB, from, times string) fetched {
+	t.Helper()
+	return decode[fetched](t, ask(t, w.host, "/fetch?times="+times+"&url="+url.QueryEscape(from)), http.StatusOK)
+}
+
+// events are those that it took and that are about one of the subjects.
+func (w witness) events(t *testing.T, subjects ...string) (found []event.Event) {
+	t.Helper()
+	var all []event.Event
+	if a := ask(t, w.host, "/events"); a.status != http.StatusOK {
+		t.Fatalf("%d %s", a.status, a.body)
+	} else if err := json.Unmarshal([]byte(a.body), &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		for _, subject := range subjects {
+			if e.Subject() == subject {
+				found = append(found, e)
+			}
+		}
+	}
+	return found
+}
+
+// route has the edge send a path to the witness, until the test ends.
+func (w witness) route(t *testing.T, routes string) {
+	t.Helper()
+	annotate := func(ctx context.Context, routes string) error {
+		_, err := kubectl(ctx, "", "annotate", "--overwrite", "ksvc/witness", "warble.dev/routes="+routes)
+		return err
+	}
+	t.Cleanup(func() {
+		if err := annotate(context.Background(), "none"); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := annotate(t.Context(), routes); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fixtures are what the tests of a cluster need there: limits that let all requests of one address through, and, once it
+// is asked for, the witness. restore takes both away. Not for two tests at once.
+type fixtures struct {
+	edge    json.RawMessage // its spec before
+	applied bool
+}
+
+func (c *fixtures) generous(ctx context.Context) error {
+	if c.edge != nil {
+		return nil
+	}
+	text, err := kubectl(ctx, "", "get", "ksvc", "edge", "--output=json")
+	if err != nil {
+		return err
+	}
+	var edge service
+	if err := json.Unmarshal([]byte(text), &edge); err != nil {
+		return err
+	}
+	var changes []change
+	for _, class := range []string{"READ", "WRITE", "AUTH"} {
+		changes = append(changes, withVariable(map[string]any{"name": "RATE_LIMIT_" + class, "value": "1000000/1m"}))
+	}
+	c.edge = edge.Spec
+	if err := patchNow(ctx, "edge", changes...); err != nil {
+		return err
+	}
+	return c.settled(ctx)
+}
+
+func (c *fixtures) settled(ctx context.Context) error {
+	for deadline := time.Now().Add(readyLimit); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		text, err := kubectl(ctx, "", "get", "ksvc", "edge", "--output=json")
+		if err != nil {
+			return err
+		}
+		var edge service
+		if err := json.Unmarshal([]byte(text), &edge); err != nil || edge.ready() {
+			return err
+		}
+	}
+	return fmt.Errorf("the edge is not ready after %s", readyLimit)
+}
+
+func (c *fixtures) witness(ctx context.Context) error {
+	if c.applied {
+		return nil
+	}
+	objects, err := execute(ctx, "", "go", "tool", "-modfile=tools/ko/go.mod", "ko", "resolve", "--base-import-paths", "--sbom=none", "-f", "e2e/witness/service.yaml")
+	if err != nil {
+		return err
+	}
+	c.applied = true
+	_, err = kubectl(ctx, objects, "apply", "-f", "-")
+	return err
+}
+
+func (c *fixtures) restore(ctx context.Context) error {
+	if c.applied {
+		if _, err := kubectl(ctx, "", "delete", "ksvc/witness"); err != nil {
+			return err
+		}
+	}
+	if c.edge == nil {
+		return nil
+	}
+	if err := patchNow(ctx, "edge", change{"replace", "/spec", c.edge}); err != nil {
+		return fmt.Errorf("the edge keeps the limits of the tests: %w", err)
+	}
+	return c.settled(ctx)
+}

@@ -1,0 +1,313 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The tests of this file stop what others need, so none is parallel: they run before the others are let go.
+
+// A client that sends each tweet again, with its key, until it is acknowledged, has each once, however often the function
+// is killed meanwhile.
+func TestSIGKILLLosesNoAcknowledgedTweet(t *testing.T) {
+	run := processes(t)
+	const writers, each, kills = 8, 100, 3
+	var (
+		all          sync.WaitGroup
+		acknowledged [writers][]string
+		count, again atomic.Int64
+		users        [writers]*user
+	)
+	for i := range users {
+		users[i] = register(t, "")
+	}
+	for i, ada := range users {
+		all.Go(func() {
+			deadline := time.Now().Add(time.Minute)
+			for n := range each {
+				id := persist(ada, fmt.Sprint("tweet ", n), deadline, &again)
+				if id == "" {
+					return
+				}
+				acknowledged[i] = append(acknowledged[i], id)
+				count.Add(1)
+			}
+		})
+	}
+	for n := range int64(kills) {
+		victim := only(t, run, "tweet")
+		eventually(t, "load", time.Minute, func() bool { return count.Load() >= (n+1)*writers*each/(kills+1) })
+		if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "another process", 10*time.Second, func() bool {
+			pids := run.PIDs("tweet")
+			return len(pids) == 1 && pids[0] != victim
+		})
+	}
+	if left := count.Load(); left == writers*each {
+		t.Error("the load had ended before the last kill: it proved nothing")
+	}
+	all.Wait()
+	t.Logf("%d tweets acknowledged, %d sends repeated", count.Load(), again.Load())
+	if again.Load() == 0 {
+		t.Error("no request noticed a kill: it proved nothing")
+	}
+	for i, ada := range users {
+		slices.Reverse(acknowledged[i])
+		if there := ada.all(ada.path("/tweets")); !slices.Equal(there, acknowledged[i]) {
+			t.Errorf("%s has %d tweets, %d were acknowledged:\n%v\n%v", ada.name, len(there), len(acknowledged[i]), there, acknowledged[i])
+		}
+	}
+}
+
+// persist posts a tweet until it is acknowledged, with one key, and returns its id. What is no acknowledgement must be a
+// 503, or the connection's end.
+func persist(u *user, text string, deadline time.Time, again *atomic.Int64) (id string) {
+	u.t.Helper()
+	for ; time.Now().Before(deadline); again.Add(1) {
+		a, err := u.try("POST", "/2/tweets", object("text", text), "Idempotency-Key", strings.ReplaceAll(text, " ", "-"))
+		switch {
+		case err == nil && a.status == http.StatusCreated:
+			_, rest, _ := strings.Cut(a.body, `"id":"`)
+			id, _, _ = strings.Cut(rest, `"`)
+			return id
+		case err == nil && (a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == ""):
+			u.t.Errorf("%d %s, want 201 or 503", a.status, a.body)
+			return ""
+		}
+	}
+	u.t.Error("not acknowledged in time")
+	return ""
+}
+
+// A rolling replacement, as Knative does it: the new process is ready and has the traffic before SIGTERM ends the old.
+func TestReplacingEveryFunctionFailsNoRequest(t *testing.T) {
+	run := processes(t)
+	const most = 5000 // requests of each worker
+	ada := register(t, "")
+	id := ada.post("ada's")
+	before := run.PIDs("tweet")
+	done := make(chan struct{})
+	var (
+		load sync.WaitGroup
+		sent atomic.Int64
+	)
+	for _, work := range []func() answer{
+		func() answer { return ada.do("POST", "/2/tweets", object("text", "on and on")) },
+		func() answer { return ada.do("GET", "/2/tweets/"+id, "") },
+		func() answer { return ada.do("GET", ada.path("/tweets"), "") },
+		func() answer { return ada.do("POST", ada.path("/retweets"), object("tweet_id", id)) },
+		func() answer { return ada.do("GET", "/auth/validate", "") },
+		func() answer { return ada.do("POST", "/auth/login", object("email", ada.email, "password", password)) },
+		func() answer { return ada.do("GET", "/2/users/me", "") },
+	} {
+		load.Go(func() {
+			for range most {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if a := work(); a.status != http.StatusOK && a.status != http.StatusCreated {
+					t.Errorf("%d %s", a.status, a.body)
+				}
+				sent.Add(1)
+				time.Sleep(2 * time.Millisecond) // load, not a flood: the build of the new binaries wants the machine too
+			}
+		})
+	}
+	err := run.Replace(t.Context())
+	close(done)
+	load.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := run.PIDs("tweet"); len(before) != 1 || len(after) != 1 || before[0] == after[0] {
+		t.Errorf("the processes were %v and are %v", before, after)
+	}
+	t.Logf("%d requests", sent.Load())
+}
+
+// databaseLimit is how long an answer may take while PostgreSQL is away, and how long after its return the API may.
+const databaseLimit = 2 * time.Second
+
+func TestPostgreSQLStopsAndComesBack(t *testing.T) {
+	processes(t)
+	withoutDatabase(t,
+		func() error { return warble.database.Stop() },
+		func() error { return warble.startDatabase(t.Context()) })
+}
+
+// A server that takes connections and never answers is worse than one that is gone.
+func TestPostgreSQLHangsAndComesBack(t *testing.T) {
+	processes(t)
+	text, err := os.ReadFile(warble.folder + "/data/postmaster.pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	var postmaster int
+	if _, err := fmt.Sscan(first, &postmaster); err != nil {
+		t.Fatal(err)
+	}
+	signal := func(s syscall.Signal) func() error {
+		return func() error {
+			for _, pid := range append([]int{postmaster}, descendants(postmaster)...) {
+				if err := syscall.Kill(pid, s); err != nil && err != syscall.ESRCH { //nolint:errorlint // a bare number
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	withoutDatabase(t, signal(syscall.SIGSTOP), signal(syscall.SIGCONT))
+}
+
+// withoutDatabase takes PostgreSQL away, looks at every endpoint, gives it back and looks again.
+func withoutDatabase(t *testing.T, stop, start func() error) {
+	t.Helper()
+	ada := register(t, "")
+	id := ada.post("ada's")
+	every := func(check func(e endpoint, a answer)) {
+		t.Helper()
+		var all sync.WaitGroup
+		for _, e := range endpoints {
+			path, body := e.about(ada, id)
+			all.Go(func() {
+				a, err := ada.try(e.method, path, body)
+				if err != nil {
+					t.Errorf("%s: %v", e.name(), err)
+				}
+				check(e, a)
+			})
+		}
+		all.Wait()
+	}
+	probes := func(path string, want int) {
+		t.Helper()
+		var all sync.WaitGroup
+		for _, function := range []string{"register", "login", "users", "tweet", "retweet", "timeline"} {
+			address := addressOf(t, only(t, warble.run, function))
+			all.Go(func() {
+				if got := statusOf(address + path); got != want {
+					t.Errorf("%s%s: %d, want %d", function, path, got, want)
+				}
+			})
+		}
+		all.Wait()
+	}
+	every(func(endpoint, answer) {}) // every function has its connections
+	probes("/readyz", http.StatusOK)
+	back := sync.OnceValue(start)
+	defer back() //nolint:errcheck // below it is looked at
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	// Twice, of which the faster counts: what the API is too slow for, it is too slow for every time.
+	fastest := make(map[string]time.Duration)
+	var mu sync.Mutex
+	for range 2 {
+		every(func(e endpoint, a answer) {
+			switch {
+			case e.noDatabase && a.status >= 500:
+				t.Errorf("%s needs no database: %d %s", e.name(), a.status, a.body)
+			case !e.noDatabase && (a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || problemOf(a) != ""):
+				t.Errorf("%s: %d %s %s", e.name(), a.status, a.body, problemOf(a))
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if before, there := fastest[e.name()]; !there || a.took < before {
+				fastest[e.name()] = a.took
+			}
+		})
+	}
+	var slowest time.Duration
+	for name, took := range fastest {
+		if slowest = max(slowest, took); took > databaseLimit {
+			t.Errorf("%s took %s to say that it cannot answer, want %s at most", name, took, databaseLimit)
+		}
+	}
+	probes("/readyz", http.StatusServiceUnavailable)
+	probes("/healthz", http.StatusOK)
+
+	if err := back(); err != nil {
+		t.Fatal(err)
+	}
+	returned := time.Now()
+	for well := false; !well; {
+		well = true
+		every(func(e endpoint, a answer) {
+			mu.Lock()
+			defer mu.Unlock()
+			if a.status >= 500 {
+				well = false
+				if time.Since(returned) > databaseLimit {
+					t.Errorf("%s, %s after PostgreSQL's return: %d %s", e.name(), databaseLimit, a.status, a.body)
+				}
+			}
+		})
+		if t.Failed() {
+			return
+		}
+	}
+	t.Logf("away, the slowest endpoint answered in %s; %s after the return all were well", slowest, time.Since(returned))
+	every(func(e endpoint, a answer) {
+		if a.status >= 500 {
+			t.Errorf("%s was well and is not: %d %s", e.name(), a.status, a.body)
+		}
+	})
+	probes("/readyz", http.StatusOK)
+}
+
+// A function that cannot live is not waited for, and the others do not notice.
+func TestAFunctionThatKeepsDyingIsUnavailableAtOnce(t *testing.T) {
+	run := processes(t)
+	const atOnce = time.Second
+	ada := register(t, "")
+	pid := only(t, run, "retweet")
+	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(program, program+".good"); err != nil {
+		t.Fatal(err)
+	}
+	var restored bool
+	restore := func() {
+		if !restored {
+			restored = true
+			if err := os.Rename(program+".good", program); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	defer restore()
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nexit 3\n"), 0o700); err != nil { //nolint:gosec // it is to be executed
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	repeated := func() answer { return ada.do("GET", "/2/tweets/1/retweeted_by", "") }
+	eventually(t, "503", 5*time.Second, func() bool { return repeated().status == http.StatusServiceUnavailable })
+	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) { // several deaths long
+		if a := repeated(); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || problemOf(a) != "" || a.took > atOnce {
+			t.Errorf("%d %s after %s: %s", a.status, a.body, a.took, problemOf(a))
+		}
+	}
+	ada.post("the rest goes on")
+	restore()
+	eventually(t, "the function's return", 15*time.Second, func() bool { return repeated().status == http.StatusNotFound })
+}

@@ -1,0 +1,192 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// namespace is where the manifests put Warble.
+const namespace = "warble"
+
+// kubectl runs kubectl, as whoever KUBECONFIG says, and returns what it prints.
+func kubectl(ctx context.Context, input string, args ...string) (string, error) {
+	return execute(ctx, input, "kubectl", append([]string{"--namespace=" + namespace, "--request-timeout=20s"}, args...)...)
+}
+
+func execute(ctx context.Context, input, name string, args ...string) (string, error) {
+	return executeIn(ctx, "..", input, name, args...) // the repository
+}
+
+func executeIn(ctx context.Context, folder, input, name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = folder
+	cmd.Env = append(os.Environ(), "KO_CONFIG_PATH=ko.yaml")
+	cmd.Stdin = strings.NewReader(input)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	text, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// run is kubectl, which must not fail.
+func run(t testing.TB, args ...string) string {
+	t.Helper()
+	text, err := kubectl(t.Context(), "", args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// service is what the tests read of a Knative Service.
+type service struct {
+	Metadata struct {
+		Generation  int64
+		Annotations map[string]string
+	}
+	Spec   json.RawMessage
+	Status struct {
+		ObservedGeneration        int64
+		URL                       string
+		LatestCreatedRevisionName string
+		LatestReadyRevisionName   string
+		Conditions                []struct{ Type, Status string }
+		Traffic                   []traffic
+	}
+}
+
+type traffic struct {
+	RevisionName string `json:"revisionName,omitempty"`
+	Latest       bool   `json:"latestRevision"`
+	Percent      int    `json:"percent"`
+	Tag          string `json:"tag,omitempty"`
+	URL          string `json:"url,omitempty"`
+}
+
+func serviceOf(t testing.TB, name string) (s service) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(run(t, "get", "ksvc", name, "--output=json")), &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s service) ready() bool {
+	return s.Status.ObservedGeneration == s.Metadata.Generation && s.Status.LatestCreatedRevisionName == s.Status.LatestReadyRevisionName &&
+		slices.ContainsFunc(s.Status.Conditions, func(c struct{ Type, Status string }) bool { return c.Type == "Ready" && c.Status == "True" })
+}
+
+// change is one step of a JSON patch.
+type change struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value,omitempty"`
+}
+
+// newRevision changes what nothing reads: a template that differs is a revision of its own.
+func newRevision(name string) change {
+	return change{"add", "/spec/template/metadata/annotations/warble.dev~1journey", name}
+}
+
+// withVariable sets a variable of a Service's container.
+func withVariable(variable map[string]any) change {
+	return change{"add", "/spec/template/spec/containers/0/env/-", variable}
+}
+
+// patch changes a Service until the test ends, and does not wait for it.
+func patch(t testing.TB, name string, changes ...change) (before service) {
+	t.Helper()
+	before = serviceOf(t, name)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), readyLimit)
+		defer cancel()
+		if err := patchNow(ctx, name, change{"replace", "/spec", before.Spec}); err != nil {
+			t.Error(err)
+			return
+		}
+		if _, err := kubectl(ctx, "", "wait", "--for=condition=Ready", "--timeout=60s", "ksvc/"+name); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := patchNow(t.Context(), name, changes...); err != nil {
+		t.Fatal(err)
+	}
+	return before
+}
+
+func patchNow(ctx context.Context, name string, changes ...change) error {
+	text, err := json.Marshal(changes)
+	if err != nil {
+		return err
+	}
+	_, err = kubectl(ctx, "", "patch", "ksvc", name, "--type=json", "--patch="+string(text))
+	return err
+}
+
+// readyLimit is how long a revision may take to be ready and to have its traffic, on two cores that also run the load.
+const readyLimit = 90 * time.Second
+
+// untilReady waits for what was changed last to be in force, and returns it.
+func untilReady(t testing.TB, name string) (s service) {
+	t.Helper()
+	within(t, name+" ready", readyLimit, func() bool {
+		s = serviceOf(t, name)
+		return s.ready()
+	})
+	return s
+}
+
+// within is eventually for what is asked of a cluster: less often, for each answer costs a process.
+func within(t testing.TB, what string, limit time.Duration, ok func() bool) {
+	t.Helper()
+	for start := time.Now(); !ok(); time.Sleep(200 * time.Millisecond) {
+		if time.Since(start) > limit {
+			t.Fatalf("%s: not within %s", what, limit)
+		}
+	}
+}
+
+// pods are those of a Service that are not on their way out.
+func pods(t testing.TB, name string) []string {
+	t.Helper()
+	return strings.Fields(run(t, "get", "pods", "--selector=serving.knative.dev/service="+name, "--output=go-template="+
+		`{{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{end}}{{end}}`))
+}
+
+// ask sends a GET through the ingress to a host.
+func ask(t testing.TB, host, path string) answer {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, warble.url+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Host = host
+	start := time.Now()
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close() //nolint:errcheck // it was read to its end
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, string(text), time.Since(start)}
+}

@@ -1,0 +1,129 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A client that sends each tweet again, with its key, until it is acknowledged, has each once, whatever pod is killed.
+func TestClusterLosesNoAcknowledgedTweetWithAPod(t *testing.T) {
+	cluster(t)
+	const writers, each = 4, 100
+	var (
+		all          sync.WaitGroup
+		acknowledged [writers][]string
+		count, again atomic.Int64
+		users        [writers]*user
+	)
+	for i := range users {
+		users[i] = register(t, "")
+	}
+	users[0].do("GET", users[0].path("/tweets"), "") // the timeline is there
+	for i, ada := range users {
+		all.Go(func() {
+			deadline := time.Now().Add(2 * time.Minute)
+			for n := range each {
+				id := persist(ada, fmt.Sprint("tweet ", n), deadline, &again)
+				if id == "" {
+					return
+				}
+				acknowledged[i] = append(acknowledged[i], id)
+				count.Add(1)
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+	eventually(t, "load", readyLimit, func() bool { return count.Load() >= writers*each/4 })
+	victims := pods(t, "tweet")
+	if len(victims) == 0 {
+		t.Error("tweets are acknowledged, and no pod of tweet is there")
+	}
+	run(t, append([]string{"delete", "pod", "--force", "--grace-period=0"}, victims...)...)
+	if count.Load() == writers*each {
+		t.Error("the load had ended before the kill: it proved nothing")
+	}
+	all.Wait()
+	t.Logf("%d tweets acknowledged, %d sends repeated, %v killed", count.Load(), again.Load(), victims)
+	for i, ada := range users {
+		slices.Reverse(acknowledged[i])
+		if there := ada.all(ada.path("/tweets")); !slices.Equal(there, acknowledged[i]) {
+			t.Errorf("%s has %d tweets, %d were acknowledged:\n%v\n%v", ada.name, len(there), len(acknowledged[i]), there, acknowledged[i])
+		}
+	}
+	if after := pods(t, "tweet"); slices.ContainsFunc(after, func(pod string) bool { return slices.Contains(victims, pod) }) {
+		t.Errorf("%v were killed, and there are %v", victims, after)
+	}
+}
+
+// A revision that cannot live says why in a line, and what served before serves on.
+func TestClusterKeepsWhatServesWhereANewRevisionCannot(t *testing.T) {
+	cluster(t)
+	for name, c := range map[string]struct {
+		change change
+		says   string // in its pod's log or state
+	}{
+		"a secret that is not there": {
+			withVariable(map[string]any{"name": "MISSING", "valueFrom": map[string]any{"secretKeyRef": map[string]any{"name": "nobody-made-it", "key": "url"}}}),
+			`"nobody-made-it" not found`,
+		},
+		"a database that never answered": {
+			withVariable(map[string]any{"name": "DATABASE_URL", "value": "postgres://nobody@127.0.0.1:1/warble"}),
+			"127.0.0.1:1",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ada := register(t, "")
+			if c.change.Value.(map[string]any)["name"] == "DATABASE_URL" {
+				c.change.Op, c.change.Path = "replace", "/spec/template/spec/containers/0/env/0"
+				if first := run(t, "get", "ksvc/users", "--output=jsonpath={.spec.template.spec.containers[0].env[0].name}"); first != "DATABASE_URL" {
+					t.Fatalf("users' first variable is %s, want DATABASE_URL", first)
+				}
+			}
+			before := patch(t, "users", c.change)
+			var broken string
+			within(t, "a new revision", readyLimit, func() bool {
+				broken = serviceOf(t, "users").Status.LatestCreatedRevisionName
+				return broken != before.Status.LatestCreatedRevisionName
+			})
+			selector := "--selector=serving.knative.dev/revision=" + broken
+			within(t, "a line that says why", readyLimit, func() bool {
+				state := run(t, "get", "pods", selector, "--output=jsonpath={.items[*].status.containerStatuses[*].state.waiting.message}")
+				log, _ := kubectl(t.Context(), "", "logs", selector, "--container=user-container", "--tail=50") // there may be none yet
+				return strings.Contains(state+log, c.says)
+			})
+			if ready := run(t, "get", "pods", selector, `--output=jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`); strings.Contains(ready, "True") {
+				t.Errorf("a pod that cannot serve is ready: %s", ready)
+			}
+			for range 10 {
+				a := ada.do("GET", "/2/users/me", "")
+				if got := a.header.Get("X-Revision"); a.status != http.StatusOK || got != before.Status.LatestReadyRevisionName {
+					t.Errorf("%d of %s, want 200 of %s: %s", a.status, got, before.Status.LatestReadyRevisionName, a.body)
+				}
+			}
+		})
+	}
+}
+
+// Routes that are wrong leave those before in place, and an Event says so to whoever looks at the Service.
+func TestClusterRefusesABadRoutesAnnotation(t *testing.T) {
+	cluster(t)
+	w := inside(t)
+	reached := func() bool { return (&user{t: t}).do("GET", "/witness", "").status == http.StatusOK }
+	w.route(t, "/witness")
+	within(t, "the route", readyLimit, reached)
+	w.route(t, "/witness/{")
+	within(t, "an Event", readyLimit, func() bool {
+		return strings.Contains(run(t, "get", "events", "--field-selector=involvedObject.name=witness,type=Warning", "--output=jsonpath={.items[*].message}"), "/witness/{")
+	})
+	if !reached() {
+		t.Error("the route before is gone")
+	}
+}

@@ -1,0 +1,144 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What the README and `make run` tell a newcomer to type is typed here, with nothing changed but the address and the name
+// of who registers, which only one may have.
+
+func TestREADMECommands(t *testing.T) {
+	processes(t)
+	t.Parallel()
+	paste(t, block(t, "sh", "curl"))
+}
+
+func TestExampleThatMakeRunPrints(t *testing.T) {
+	run := processes(t)
+	t.Parallel()
+	_, text, found := strings.Cut(run.Log(), "Try:\n")
+	text, _, ended := strings.Cut(text, "Ctrl-C")
+	if !found || !ended || strings.Count(strings.TrimSpace(text), "\n") != 2 {
+		t.Fatalf("not three lines of example in %q", text)
+	}
+	paste(t, text)
+}
+
+func TestClientGoInREADME(t *testing.T) {
+	t.Parallel()
+	ada := register(t, "")
+	program := `package main
+
+import (
+	"context"
+	"net/http"
+	"os"
+
+	twitter "github.com/g8rswimmer/go-twitter/v2"
+)
+
+type bearer string
+
+func (b bearer) Add(r *http.Request) { r.Header.Set("Authorization", "Bearer "+string(b)) }
+
+func main() {
+	ctx, token := context.Background(), os.Getenv("TOKEN")
+	` + here(t, block(t, "go", "twitter.Client")) + `
+}
+`
+	file := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(file, []byte(program), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "run", file)
+	cmd.Env = append(os.Environ(), "TOKEN="+ada.token)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, text, program)
+	}
+	saidHello(t, ada)
+}
+
+func TestClientNodeInREADME(t *testing.T) {
+	t.Parallel()
+	ada := register(t, "")
+	node(t, `
+		import http from "node:http"
+		import { TwitterApi } from "twitter-api-v2"
+		const token = "`+ada.token+`"
+		`+here(t, block(t, "js", "TwitterApi")), "--input-type=module", "-")
+	saidHello(t, ada)
+}
+
+func saidHello(t *testing.T, u *user) {
+	t.Helper()
+	var texts []string
+	for _, tweet := range u.get(u.path("/tweets")).Data {
+		texts = append(texts, tweet.Text)
+	}
+	if diff := cmp.Diff([]string{"hello, warble"}, texts); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// paste gives commands to a shell as a newcomer does. Each answer that they show must be a success, the last one about
+// the tweet that they posted.
+func paste(t *testing.T, commands string) {
+	t.Helper()
+	shell := exec.CommandContext(t.Context(), "bash", "-u")
+	shell.Stdin = strings.NewReader(here(t, commands))
+	shell.Stderr = t.Output()
+	shown, err := shell.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s\n%s", err, commands, shown)
+	}
+	last := ""
+	for decoder := json.NewDecoder(strings.NewReader(string(shown))); ; {
+		var answer struct{ Data json.RawMessage }
+		if err := decoder.Decode(&answer); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil || answer.Data == nil {
+			t.Fatalf("%v\n%s\n%s", err, commands, shown)
+		}
+		last = string(answer.Data)
+	}
+	if !strings.Contains(last, `"text":"hello, warble"`) {
+		t.Errorf("the tweet is not in the last answer:\n%s\n%s", commands, shown)
+	}
+}
+
+// block is the README's block in a language that holds a text.
+func block(t *testing.T, language, with string) string {
+	t.Helper()
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fenced := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+		if strings.Contains(fenced[1], with) {
+			return fenced[1]
+		}
+	}
+	t.Fatalf("the README has no %s block with %s", language, with)
+	return ""
+}
+
+// here is a text for this Warble, and for someone who is not there yet.
+func here(t *testing.T, text string) string {
+	t.Helper()
+	_, host, _ := strings.Cut(plainURL(t), "://")
+	name := "r" + strings.ToLower(rand.Text()[:12])
+	return strings.NewReplacer("localhost:8080", host, `"username":"ada"`, `"username":"`+name+`"`, "ada@", name+"@").Replace(text)
+}

@@ -1,0 +1,258 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for an answer before it calls it a hang: past the edge's own limit.
+const patience = 20 * time.Second
+
+// user is someone who calls Warble. One without a token is a stranger.
+type user struct {
+	t testing.TB
+
+	id, name, email string
+	token           string
+	url             string // "" for Warble's own
+}
+
+// at is the same user, who calls one process.
+func (u *user) at(url string) *user {
+	other := *u
+	other.url = url
+	return &other
+}
+
+const password = "analytical-engine-1843"
+
+// session is what register, login and refresh answer.
+type session struct {
+	Data struct {
+		ID       string `json:"id"`
+		Username string `json:"username"`
+	} `json:"data"`
+	Token        string `json:"token"`
+	RefreshToken string `json:"refresh_token"`
+}
+
+// register makes a user whom nobody has seen before, in a community or, where it is empty, in none.
+func register(t testing.TB, community string) *user {
+	t.Helper()
+	name := "u" + strings.ToLower(rand.Text()[:12])
+	email := name + "@example.org"
+	body := object("name", "Ada", "username", name, "email", email, "password", password)
+	if community != "" {
+		body = object("name", "Ada", "username", name, "email", email, "password", password, "community", community)
+	}
+	s := decode[session](t, (&user{t: t}).do("POST", "/auth/register", body), http.StatusCreated)
+	return &user{t: t, id: s.Data.ID, name: name, email: email, token: s.Token}
+}
+
+// anyCommunity is the slug of a community that exists, "" where there is none.
+func anyCommunity(t testing.TB) string {
+	t.Helper()
+	list := decode[struct {
+		Data []struct {
+			Slug string `json:"slug"`
+		} `json:"data"`
+	}](t, (&user{t: t}).do("GET", "/communities", ""), http.StatusOK)
+	if len(list.Data) == 0 {
+		return ""
+	}
+	return list.Data[0].Slug
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	took   time.Duration
+}
+
+// politeness is how long a test waits for a limit of calls to pass, where Warble has a public API's.
+const politeness = 2 * time.Minute
+
+// do calls Warble, and fails the test where there is no answer or a 500. Where body is not empty it is sent as JSON.
+// headers are names and values in turn. A 429 is waited for as it asks.
+func (u *user) do(method, path, body string, headers ...string) answer {
+	u.t.Helper()
+	a, err := u.try(method, path, body, headers...)
+	for deadline := time.Now().Add(politeness); err == nil && a.status == http.StatusTooManyRequests && time.Now().Before(deadline); {
+		wait, unclear := strconv.Atoi(a.header.Get("Retry-After"))
+		if unclear != nil {
+			u.t.Errorf("%s %s: a 429 with Retry-After %q", method, path, a.header.Get("Retry-After"))
+			return a
+		}
+		time.Sleep(time.Duration(wait) * time.Second)
+		a, err = u.try(method, path, body, headers...)
+	}
+	if err != nil || a.status == http.StatusInternalServerError {
+		u.t.Errorf("%s %.200s %.200s: %d %s %v", method, path, body, a.status, a.body, err)
+	}
+	return a
+}
+
+// try calls Warble once, whatever comes of it.
+func (u *user) try(method, path, body string, headers ...string) (answer, error) {
+	request, err := http.NewRequestWithContext(u.t.Context(), method, cmp.Or(u.url, warble.url)+path, strings.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	request.Host = warble.host
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if u.token != "" {
+		request.Header.Set("Authorization", "Bearer "+u.token)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	start := time.Now()
+	response, err := client.Do(request)
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close() //nolint:errcheck // it was read to its end
+	text, err := io.ReadAll(response.Body)
+	return answer{response.StatusCode, response.Header, string(text), time.Since(start)}, err
+}
+
+// post posts a tweet and returns its id.
+func (u *user) post(text string, headers ...string) string {
+	u.t.Helper()
+	return decode[single](u.t, u.do("POST", "/2/tweets", object("text", text), headers...), http.StatusCreated).Data.ID
+}
+
+// path is the path of something that is the user's.
+func (u *user) path(rest string) string { return "/2/users/" + u.id + rest }
+
+// likes reports whether the feature likes is open to the user.
+func (u *user) likes() bool {
+	u.t.Helper()
+	switch a := u.do("GET", u.path("/liked_tweets"), ""); {
+	case a.status == http.StatusOK:
+		return true
+	case a.status != http.StatusNotFound || !strings.Contains(a.body, "/feature-not-open"):
+		u.t.Errorf("likes are neither open nor closed: %d %s", a.status, a.body)
+	}
+	return false
+}
+
+// tweet is a tweet as a client reads it.
+type tweet struct {
+	ID               string `json:"id"`
+	Text             string `json:"text"`
+	AuthorID         string `json:"author_id"`
+	ReferencedTweets []struct {
+		Type string `json:"type"`
+		ID   string `json:"id"`
+	} `json:"referenced_tweets"`
+	PublicMetrics struct {
+		RetweetCount int `json:"retweet_count"`
+		LikeCount    int `json:"like_count"`
+	} `json:"public_metrics"`
+}
+
+type single struct {
+	Data tweet `json:"data"`
+}
+
+type list struct {
+	Data     []tweet `json:"data"`
+	Includes struct {
+		Users []struct {
+			ID       string `json:"id"`
+			Username string `json:"username"`
+		} `json:"users"`
+		Tweets []tweet `json:"tweets"`
+	} `json:"includes"`
+	Errors []struct {
+		Value string `json:"value"`
+	} `json:"errors"`
+	Meta struct {
+		ResultCount   int    `json:"result_count"`
+		NextToken     string `json:"next_token"`
+		PreviousToken string `json:"previous_token"`
+	} `json:"meta"`
+}
+
+func (l list) ids() (ids []string) {
+	for _, t := range l.Data {
+		ids = append(ids, t.ID)
+	}
+	return ids
+}
+
+// get decodes the list that a path answers.
+func (u *user) get(path string) list {
+	u.t.Helper()
+	return decode[list](u.t, u.do("GET", path, ""), http.StatusOK)
+}
+
+// all follows the page tokens of a list to its end.
+func (u *user) all(path string) (ids []string) {
+	u.t.Helper()
+	page := u.get(path + "?max_results=100")
+	for ; page.Meta.NextToken != ""; page = u.get(path + "?max_results=100&pagination_token=" + page.Meta.NextToken) {
+		ids = append(ids, page.ids()...)
+	}
+	return append(ids, page.ids()...)
+}
+
+// decode decodes an answer that must have the status.
+func decode[T any](t testing.TB, a answer, status int) (value T) {
+	t.Helper()
+	if a.status != status {
+		t.Fatalf("status %d, want %d: %s", a.status, status, a.body)
+	}
+	if err := json.Unmarshal([]byte(a.body), &value); err != nil {
+		t.Fatalf("%v: %s", err, a.body)
+	}
+	return value
+}
+
+// problemOf returns what is wrong with an answer that should be a problem: "" for a well-formed one.
+func problemOf(a answer) string {
+	var p struct {
+		Type, Title, Detail, Instance string
+		Status                        int
+		Errors                        []struct{ Message string }
+	}
+	switch err := json.Unmarshal([]byte(a.body), &p); {
+	case err != nil:
+		return err.Error()
+	case a.header.Get("Content-Type") != "application/problem+json":
+		return "its type is " + a.header.Get("Content-Type")
+	case p.Status != a.status || p.Type == "" || p.Title == "" || p.Detail == "" || len(p.Errors) == 0 || p.Errors[0].Message == "":
+		return "a member is missing"
+	case p.Instance == "" || p.Instance != a.header.Get("X-Request-Id"):
+		return fmt.Sprintf("instance %q is not the request's id %q", p.Instance, a.header.Get("X-Request-Id"))
+	}
+	return ""
+}
+
+// object is a JSON object of strings, from names and values in turn.
+func object(members ...string) string {
+	o := make(map[string]string)
+	for i := 0; i < len(members); i += 2 {
+		o[members[i]] = members[i+1]
+	}
+	text, err := json.Marshal(o)
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return string(text)
+}

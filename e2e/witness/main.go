@@ -1,0 +1,125 @@
+// Command witness is what tests have inside of a cluster: it takes events and keeps them, and asks what only the inside
+// reaches. It is for test clusters alone, for it fetches any URL that it is given.
+//
+//	POST /events            takes a CloudEvent
+//	GET  /events            what it took, in order, as a JSON array of structured CloudEvents
+//	GET  /fetch?url=U       what U answers: its status, headers and body; with &times=N each answer's seconds as well
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	cloudevents "github.com/cloudevents/sdk-go/v2/protocol/http"
+)
+
+const (
+	// most is how many events it keeps, and how often it asks for one URL.
+	most = 10_000
+	// limit bounds one fetch: a URL's whole answer, a cold start included.
+	limit = 20 * time.Second
+)
+
+func main() {
+	w := &witness{taken: []event.Event{}, client: &http.Client{Timeout: limit}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /events", w.take)
+	mux.HandleFunc("GET /events", w.tell)
+	mux.HandleFunc("GET /fetch", w.fetch)
+	mux.HandleFunc("GET /witness", func(http.ResponseWriter, *http.Request) {})
+	server := &http.Server{Addr: ":" + os.Getenv("PORT"), Handler: mux, ReadHeaderTimeout: limit}
+	log.Fatal(server.ListenAndServe())
+}
+
+type witness struct {
+	client *http.Client
+	mu     sync.Mutex
+	taken  []event.Event
+}
+
+func (w *witness) take(answer http.ResponseWriter, r *http.Request) {
+	e, err := cloudevents.NewEventFromHTTPRequest(r)
+	if err != nil {
+		http.Error(answer, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.taken) == most {
+		http.Error(answer, fmt.Sprintf("there are %d events", most), http.StatusInsufficientStorage)
+		return
+	}
+	w.taken = append(w.taken, *e)
+	answer.WriteHeader(http.StatusAccepted) // without a body, which would be a reply event
+}
+
+func (w *witness) tell(answer http.ResponseWriter, _ *http.Request) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	write(answer, w.taken)
+}
+
+// fetched is what a URL answered the last time it was asked.
+type fetched struct {
+	Status  int
+	Header  http.Header
+	Body    string
+	Seconds []float64
+}
+
+func (w *witness) fetch(answer http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	from, err := url.Parse(query.Get("url"))
+	if err != nil || from.Scheme != "http" || from.Host == "" {
+		http.Error(answer, fmt.Sprintf("url=%q: expected http://host/path", query.Get("url")), http.StatusBadRequest)
+		return
+	}
+	times := 1
+	if text := query.Get("times"); text != "" {
+		if times, err = strconv.Atoi(text); err != nil || times < 1 || times > most {
+			http.Error(answer, fmt.Sprintf("times=%q: expected 1 to %d", text, most), http.StatusBadRequest)
+			return
+		}
+	}
+	var f fetched
+	for range times {
+		start := time.Now()
+		if err := w.ask(r, from, &f); err != nil {
+			http.Error(answer, err.Error(), http.StatusBadGateway)
+			return
+		}
+		f.Seconds = append(f.Seconds, time.Since(start).Seconds())
+	}
+	write(answer, f)
+}
+
+func (w *witness) ask(r *http.Request, from *url.URL, f *fetched) error {
+	request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, from.String(), nil)
+	if err != nil {
+		return err
+	}
+	got, err := w.client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer got.Body.Close() //nolint:errcheck // it was read to its end
+	body, err := io.ReadAll(got.Body)
+	f.Status, f.Header, f.Body = got.StatusCode, got.Header, string(body)
+	return err
+}
+
+func write(answer http.ResponseWriter, value any) {
+	answer.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(answer).Encode(value); err != nil {
+		log.Print(err)
+	}
+}

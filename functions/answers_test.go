@@ -1,0 +1,245 @@
+package functions_test
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+
+	"warble/shared/apitest"
+	"warble/shared/experiment"
+	"warble/shared/problem"
+	"warble/shared/store/pgtest"
+	"warble/shared/wire"
+)
+
+// TestEveryAnswer has every answer that the contract describes from Warble itself: real functions behind a real edge, on
+// a real PostgreSQL. No answer may be other than described, and none may be described that cannot be had.
+func TestEveryAnswer(t *testing.T) {
+	t.Parallel()
+	database := pgtest.New(t)
+	local, err := apitest.StartLocal(t.Context(), "DATABASE_URL="+database.URL(pgtest.Owner), "FEATURES=likes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := local.Stop(); err != nil {
+			t.Errorf("local run: %v\n%s", err, local.Log())
+		}
+	})
+	a := &api{contract: load(t), t: t, url: local.URL}
+	ada := a.accounts()
+	ada.tweets(a)
+	ada.reads(a)
+	ada.refusals(a)
+	ada.waits(a, database)
+	ada.limits(a.at(local.Edge(t, "RATE_LIMIT_READ=1/15m", "RATE_LIMIT_WRITE=1/15m", "RATE_LIMIT_AUTH=1/15m")))
+	ada.outage(a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, nowhere))))
+	without := local.Function(t, "like", "DATABASE_URL="+database.URL(pgtest.API), "FEATURES=")
+	ada.closed(a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, without))))
+	ada.assigned(a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, without, likes))))
+	unready := a.at(local.Edge(t, "ROUTES_FILE=/nowhere"))
+	unready.call(503, "", "GET /healthz", "")
+	unready.call(503, "", "GET /readyz", "")
+	ada.undoes(a)
+	if missing := a.unseen(); len(missing) > 0 {
+		t.Errorf("described in functions/openapi.yaml, and answered to no request:\n%s", strings.Join(missing, "\n"))
+	}
+}
+
+// cast is who plays: ada, whom the contract's examples make, and bob, by their tokens. What fills in the parameters of
+// paths is real and ada's, missing, or malformed.
+type cast struct {
+	ada, bob                 string
+	real, missing, malformed map[string]string
+}
+
+func (a *api) accounts() *cast {
+	ada := decode[wire.Session](a, a.call(201, "", "POST /auth/register", a.operation("POST /auth/register").example()))
+	bob := decode[wire.Session](a, a.call(201, "", "POST /auth/register", `{"name":"Bob","email":"bob@example.org","password":"a-voice-in-the-reeds"}`))
+	a.call(409, "", "POST /auth/register", a.operation("POST /auth/register").example())
+	renewal := `{"refresh_token":"` + ada.RefreshToken + `"}`
+	a.call(200, "", "POST /auth/login", a.operation("POST /auth/login").example())
+	a.call(200, "", "POST /auth/refresh", renewal)
+	a.call(401, "", "POST /auth/refresh", renewal)
+	a.call(204, "", "POST /auth/logout", a.operation("POST /auth/logout").example())
+	a.call(200, ada.Token, "POST /auth/validate", "")
+	for range 5 {
+		a.call(401, "", "POST /auth/login", `{"email":"nobody@example.org","password":"wrong"}`)
+	}
+	a.call(429, "", "POST /auth/login", `{"email":"nobody@example.org","password":"wrong"}`)
+	return &cast{
+		ada: ada.Token, bob: bob.Token,
+		real:      map[string]string{"userId": ada.Data.ID, "username": ada.Data.Username, "usernames": "ada,nobody"},
+		missing:   map[string]string{"userId": "1", "username": "nobody", "tweetId": "1"},
+		malformed: map[string]string{"userId": "~", "username": "~", "tweetId": "~", "sourceTweetId": "~", "likedTweetId": "~"},
+	}
+}
+
+func (c *cast) tweets(a *api) {
+	tweet := decode[wire.Single[wire.Tweet]](a, a.call(201, c.ada, "POST /2/tweets", a.operation("POST /2/tweets").example())).Data.ID
+	a.replayed(201, c.ada, "POST /2/tweets", `{"text":"once"}`)
+	a.replayed(200, c.ada, "POST /2/users/"+c.real["userId"]+"/retweets", `{"tweet_id":"`+tweet+`"}`)
+	a.replayed(200, c.ada, "POST /2/users/"+c.real["userId"]+"/likes", `{"tweet_id":"`+tweet+`"}`)
+	a.replayed(201, c.ada, "POST /feedback", a.operation("POST /feedback").example())
+	for _, name := range []string{"tweetId", "sourceTweetId", "likedTweetId"} {
+		c.real[name] = tweet
+	}
+	c.real["ids"] = tweet + "," + c.real["userId"] + ",1"
+}
+
+func (c *cast) undoes(a *api) {
+	for _, name := range []string{"DELETE /2/users/{id}/likes/{tweet_id}", "DELETE /2/users/{id}/retweets/{source_tweet_id}", "DELETE /2/tweets/{id}"} {
+		a.call(200, c.ada, a.operation(name).request(c.real), "")
+	}
+}
+
+// reads gets everything, once more where it has a tag, and the next page where it has pages.
+func (c *cast) reads(a *api) {
+	for _, o := range a.operations {
+		if o.method != http.MethodGet {
+			continue
+		}
+		request := o.request(c.real)
+		first := a.call(200, c.ada, request, "")
+		if o.documents(304) {
+			a.call(304, c.ada, request, "", "If-None-Match", first.Get("ETag"))
+		}
+		if o.takes("expansions") {
+			a.call(200, c.ada, with(request, "expansions=author_id,referenced_tweets.id&tweet.fields=created_at"), "")
+		}
+		if o.takes("exclude") {
+			page := decode[wire.List[wire.Tweet]](a, a.call(200, c.ada, request+"?max_results=1", ""))
+			next := decode[wire.List[wire.Tweet]](a, a.call(200, c.ada, request+"?max_results=1&exclude=replies&start_time=2026-01-01T00:00:00Z&pagination_token="+page.Meta.NextToken, ""))
+			if next.Meta.ResultCount != 1 || next.Meta.PreviousToken == "" {
+				a.t.Errorf("%s: the second page is %+v", request, next)
+			}
+		}
+	}
+}
+
+// refusals are all that a client can bring on itself.
+func (c *cast) refusals(a *api) {
+	for _, o := range a.operations {
+		request := o.request(c.real)
+		if o.protected() {
+			a.call(401, "", request, o.example())
+		}
+		if o.documents(403) {
+			a.call(403, c.bob, request, o.example())
+		}
+		switch {
+		case o.documents(404) && o.RequestBody != nil:
+			a.call(404, c.ada, request, o.example())
+		case o.documents(404) && !o.onlyClosed():
+			a.call(404, c.ada, o.request(c.missing), "")
+		}
+		if o.RequestBody != nil {
+			a.call(400, c.ada, request, `{`)
+			a.call(413, c.ada, request, `{"text":"`+strings.Repeat("a", 64<<10)+`"}`)
+			a.call(415, c.ada, request, o.example(), "Content-Type", "text/plain")
+			a.call(422, c.ada, request, `{"colour":"red"}`)
+		}
+		if strings.Contains(o.path, "{") {
+			a.call(400, c.ada, o.request(c.malformed), o.example())
+		}
+		if o.takes("user.fields") {
+			a.call(400, c.ada, with(request, "user.fields=colour"), "")
+		}
+	}
+	for path, item := range a.doc.Paths.Map() {
+		_, answer, body := a.send(c.ada, "PATCH "+path, "")
+		if allow := a.allowed(item); answer.StatusCode != 405 || answer.Header.Get("Allow") != allow {
+			a.t.Errorf("PATCH %s: %d %s with Allow %q, want 405 with %q", path, answer.StatusCode, body, answer.Header.Get("Allow"), allow)
+		}
+		if path == "/healthz" || path == "/readyz" {
+			continue // they have no headers but this
+		}
+		if err := a.conforms(a.doc.Components.Responses["MethodNotAllowed"].Value, answer, body); err != nil {
+			a.t.Errorf("PATCH %s: %v", path, err)
+		}
+	}
+	_, answer, body := a.send(c.ada, "GET /2/nothing", "")
+	if err := a.conforms(a.doc.Components.Responses["NotFound"].Value, answer, body); err != nil || answer.StatusCode != 404 {
+		a.t.Errorf("a path of nothing: %d %v", answer.StatusCode, err)
+	}
+}
+
+// waits has requests find that another one with their Idempotency-Key is running.
+func (c *cast) waits(a *api, database pgtest.Database) {
+	for _, o := range a.operations {
+		if !o.takes("Idempotency-Key") {
+			continue
+		}
+		database.Hold(a.t, `insert into idempotency_keys (user_id, route, key, fingerprint, status, body) values ($1::text::bigint, $2, 'held', '', 200, '')`, c.real["userId"], o.name)
+		body := o.example()
+		if o.documents(404) {
+			body = `{"tweet_id":"` + c.real["tweetId"] + `"}`
+		}
+		a.call(409, c.ada, o.request(c.real), body, "Idempotency-Key", "held")
+	}
+}
+
+// closed calls an edge whose functions have no features, which is what those who have none find.
+func (c *cast) closed(a *api) {
+	for _, o := range a.operations {
+		if !o.closable() {
+			continue
+		}
+		answer := a.call(404, c.ada, o.request(c.real), o.example())
+		if kind := decode[struct{ Type string }](a, answer).Type; kind != problem.NotOpen.Type() {
+			a.t.Errorf("%s: %s, want %s", o.name, kind, problem.NotOpen.Type())
+		}
+	}
+}
+
+// likes is an experiment with everyone in it.
+var likes = experiment.Rules{
+	Name: "likes", Services: []string{"like"}, Exposure: []string{"like"}, Unit: experiment.User, Salt: "likes",
+	Layer: experiment.Layer{To: experiment.Slots}, Open: experiment.Open{Control: experiment.Slots / 2, Treatment: experiment.Slots / 2},
+}
+
+// assigned calls an edge that has an experiment in force, as someone who is in it.
+func (c *cast) assigned(a *api) {
+	answer := a.call(404, c.ada, a.operation("POST /2/users/{id}/likes").request(c.real), `{"tweet_id":"1"}`)
+	if name := answer.Get("X-Experiment"); name != likes.Name {
+		a.t.Errorf("X-Experiment %q", name)
+	}
+	answer = a.call(401, "", a.operation("POST /2/users/{id}/likes").request(c.real), `{"tweet_id":"1"}`)
+	if name := answer.Get("X-Experiment"); name != "" {
+		a.t.Errorf("X-Experiment %q for a stranger", name)
+	}
+}
+
+// limits calls an edge that allows one call of each class.
+func (c *cast) limits(a *api) {
+	a.call(200, c.ada, "GET /communities", "")
+	a.call(204, c.ada, "POST /auth/logout", a.operation("POST /auth/logout").example())
+	a.call(201, c.ada, "POST /2/tweets", a.operation("POST /2/tweets").example())
+	for _, o := range a.operations {
+		if !o.documents(429) {
+			continue
+		}
+		answer := a.call(429, c.ada, o.request(c.real), o.example())
+		number := func(name string) int64 {
+			n, _ := strconv.ParseInt(answer.Get(name), 10, 64) // which the contract has them all be
+			return n
+		}
+		now, err := http.ParseTime(answer.Get("Date"))
+		left := number("x-rate-limit-reset") - now.Unix()
+		// Date is rounded down and the other two are rounded up, each to whole seconds.
+		if late := number("Retry-After") - left; err != nil || late < -1 || late > 5 || left > 15*60+1 ||
+			number("x-rate-limit-limit") != 1 || number("x-rate-limit-remaining") != 0 {
+			a.t.Errorf("%s: %v", o.name, answer.Header)
+		}
+	}
+}
+
+// outage calls an edge whose functions are all away.
+func (c *cast) outage(a *api) {
+	for _, o := range a.operations {
+		if o.documents(503) && o.Tags[0] != "edge" {
+			a.call(503, c.ada, o.request(c.real), o.example())
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"warble/shared/env"
+)
+
+// prefixesFromEnv reads networks ("10.0.0.0/8") and single addresses.
+func prefixesFromEnv(e *env.Reader, name string) (prefixes []netip.Prefix) {
+	for _, entry := range e.List(name) {
+		if address, err := netip.ParseAddr(entry); err == nil && address.Zone() == "" {
+			address = address.Unmap()
+			prefixes = append(prefixes, netip.PrefixFrom(address, address.BitLen()))
+		} else if prefix, err := netip.ParsePrefix(entry); err == nil && !prefix.Addr().Is4In6() { // no unmapped address is in it
+			prefixes = append(prefixes, prefix.Masked())
+		} else {
+			e.Reject(name, entry, "networks as 10.0.0.0/8 or addresses, between commas")
+		}
+	}
+	return prefixes
+}
+
+// clientAddress is the right-most hop that is not trusted: what stands left of it in X-Forwarded-For, anybody may have
+// written.
+func clientAddress(r *http.Request, trusted []netip.Prefix) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	client := peer.Addr().Unmap().WithZone("") // a zone names an interface of this machine, and no prefix holds one
+	if !within(client, trusted) {
+		return client
+	}
+	hops := strings.Join(r.Header.Values("X-Forwarded-For"), ",")
+	for hops != "" {
+		var hop string
+		if i := strings.LastIndexByte(hops, ','); i >= 0 {
+			hops, hop = hops[:i], hops[i+1:]
+		} else {
+			hops, hop = "", hops
+		}
+		address, err := netip.ParseAddr(strings.TrimSpace(hop))
+		if err != nil {
+			return client // the last one that a trusted hop vouches for
+		}
+		if client = address.Unmap().WithZone(""); !within(client, trusted) {
+			return client
+		}
+	}
+	return client
+}
+
+func within(address netip.Addr, prefixes []netip.Prefix) bool {
+	for _, prefix := range prefixes {
+		if prefix.Contains(address) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"warble/functions"
+	"warble/shared/env"
+	"warble/shared/experiment"
+	"warble/shared/function"
+	"warble/shared/problem"
+	"warble/shared/telemetry"
+	"warble/shared/token"
+)
+
+type config struct {
+	upstreamTimeout time.Duration  // UPSTREAM_TIMEOUT: for the whole of an upstream's answer, its start included
+	trusted         []netip.Prefix // TRUSTED_PROXIES: whose X-Forwarded-For is believed
+	origins         []string       // CORS_ORIGINS
+	limits          limits         // RATE_LIMIT_READ, _WRITE, _AUTH: of all replicas together
+	replicas        int            // EDGE_REPLICAS: how many share the limits, until the cluster says so
+	outcomesURL     string         // OUTCOMES_URL: who stores how the arms of experiments do; "" for nobody
+	pod             string         // HOSTNAME
+}
+
+func configFromEnv(e *env.Reader) config {
+	outcomesURL, pod := outcomesFromEnv(e)
+	return config{
+		upstreamTimeout: e.Duration("UPSTREAM_TIMEOUT", 15*time.Second, 100*time.Millisecond, 50*time.Second),
+		trusted:         prefixesFromEnv(e, "TRUSTED_PROXIES"),
+		origins:         e.List("CORS_ORIGINS"),
+		limits:          limitsFromEnv(e),
+		replicas:        e.Int("EDGE_REPLICAS", 1, 1, 1000),
+		outcomesURL:     outcomesURL,
+		pod:             pod,
+	}
+}
+
+// Edge is the public handler. What it does to a request, it does in the order of ServeHTTP.
+type Edge struct {
+	config
+	routes      *routes
+	tokens      *token.Verifier
+	key         []byte // signs what the functions are told
+	own         *http.ServeMux
+	limiter     *limiter
+	proxy       *httputil.ReverseProxy
+	outcomes    *outcomes
+	experiments *telemetry.ExperimentMetrics
+}
+
+// New returns the edge's handler. key signs the headers that tell a function what the edge found out.
+func New(c config, r *routes, tokens *token.Verifier, key []byte, t *telemetry.Telemetry) *Edge {
+	e := &Edge{
+		config: c, routes: r, tokens: tokens, key: key, own: ownRoutes(functions.OpenAPI), limiter: newLimiter(c.limits, time.Now),
+		outcomes: newOutcomes(c.outcomesURL, c.pod, key, t), experiments: t.ExperimentMetrics(),
+	}
+	e.limiter.divide(max(1, c.replicas))
+	e.proxy = &httputil.ReverseProxy{
+		Rewrite:        e.rewrite,
+		Transport:      t.Transport(newUpstream(r)),
+		BufferPool:     newBufferPool(),
+		ModifyResponse: modify,
+		ErrorHandler:   e.failed,
+		ErrorLog:       log.New(io.Discard, "", 0), // failed and watched tell the access line
+	}
+	return e
+}
+
+// passage is what ServeHTTP found out and rewrite needs.
+type passage struct {
+	name       string   // the function's
+	url        *url.URL // where it is, or the arm
+	tag        string   // the arm's; empty where traffic is untouched
+	assignment string   // what the function is told; empty where the caller is in no experiment
+	client     netip.Addr
+	id         string
+	until      time.Time
+}
+
+type passageKey struct{}
+
+func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := function.Current(r.Context())
+	x.Client = clientAddress(r, e.trusted)
+	if private(r.URL.Path) {
+		w.Header().Set("Cache-Control", "no-store")
+	}
+	if bearer, ok := function.Bearer(r); ok {
+		if claims, err := e.tokens.Verify(bearer); err == nil {
+			x.Caller = claims // for the limits and the log; whether a token is needed, the function says
+		}
+	}
+	if e.allowOrigin(w, r) {
+		return
+	}
+	if wait := e.limiter.take(w.Header(), classOf(r), x.Caller.UserID, x.Client); wait > 0 {
+		function.Fail(w, r, problem.TooMany.Detail("the limit of calls is reached: try again in %d s", problem.Seconds(wait)).After(wait))
+		return
+	}
+	if !function.CleanPath(r.URL.Path) { // ServeMux would redirect
+		function.Fail(w, r, noEndpoint(r))
+		return
+	}
+	if handler, pattern := e.own.Handler(r); pattern != "" {
+		x.Route = pattern
+		e.serveOwn(w, r, handler)
+		return
+	}
+	if err := e.routes.Ready(r.Context()); err != nil {
+		function.Fail(w, r, problem.Unavailable.Because(err))
+		return
+	}
+	to, pattern := e.routes.match(r)
+	if to == nil {
+		function.Fail(w, r, noEndpoint(r))
+		return
+	}
+	x.Route = pattern
+	r.Header.Del("Upgrade") // every connection to a function is the edge's own
+	if err := buffer(r); err != nil {
+		function.Fail(w, r, err)
+		return
+	}
+	begun := time.Now()
+	p := &passage{name: to.name, url: to.url, client: x.Client, id: x.RequestID, until: begun.Add(e.upstreamTimeout)}
+	if to.trial != nil {
+		e.assign(p, to.trial, x)
+		defer func() { e.answered(p, to.trial, x, time.Since(begun)) }() // also where the answer breaks off, which panics
+	}
+	ctx, cancel := context.WithDeadline(r.Context(), p.until)
+	defer cancel()
+	e.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, passageKey{}, p)))
+}
+
+// assign sends the request of an assigned user to its arm, and says so in the answer. Where the arms are not complete, the
+// traffic is untouched, and the function is told the same: that shows who was served what they were not assigned to.
+func (e *Edge) assign(p *passage, t *trial, x *function.Exchange) {
+	side, assignment := t.assign(&x.Caller)
+	if side == nil {
+		return
+	}
+	x.Assignment = assignment
+	p.assignment = assignment.String()
+	side.describe(x.Header())
+	if side.url != nil {
+		p.url, p.tag = side.url, side.tag
+	}
+}
+
+// answered counts an answer for the arm that it is of. Errors are those that users see: answers of 5xx, timeouts among
+// them, and those that break off, never what the client brought on itself or did not wait for.
+func (e *Edge) answered(p *passage, t *trial, x *function.Exchange, took time.Duration) {
+	arm := x.Assignment.Arm
+	switch {
+	case t.Unit == experiment.Request && t.complete() && x.Status() != statusClientClosed:
+		arm = t.served(x.Header())
+	case p.tag == "":
+		arm = ""
+	}
+	if arm == "" {
+		return
+	}
+	status := cmp.Or(x.Status(), http.StatusInternalServerError) // there is none where something panicked
+	e.outcomes.count(t.Name, arm, status >= 500 || x.Err != nil)
+	e.experiments.Answered(t.Name, string(arm), status, took)
+}
+
+// Pattern names the route of a request, for its trace.
+func (e *Edge) Pattern(r *http.Request) string {
+	_, pattern := e.routes.match(r)
+	return pattern
+}
+
+func noEndpoint(r *http.Request) error {
+	return problem.NotFound.Detail("no endpoint has the path %s", r.URL.Path)
+}
+
+// serveOwn answers from the edge itself.
+func (e *Edge) serveOwn(w http.ResponseWriter, r *http.Request, handler http.Handler) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		p := problem.WrongMethod.Detail("%s takes GET, HEAD, not %s", r.URL.Path, r.Method)
+		p.Allow = "GET, HEAD"
+		function.Fail(w, r, p)
+		return
+	}
+	handler.ServeHTTP(w, r)
+}
+
+// rewrite makes the request that the function gets.
+func (e *Edge) rewrite(pr *httputil.ProxyRequest) {
+	p := pr.In.Context().Value(passageKey{}).(*passage) // ServeHTTP put it there
+	out := pr.Out
+	out.URL.Scheme, out.URL.Host = p.url.Scheme, p.url.Host
+	out.Host = p.url.Host
+	out.URL.RawQuery = pr.In.URL.RawQuery // as it came: the function refuses what it cannot read, and ReverseProxy drops it
+	out.GetBody = pr.In.GetBody
+
+	header := out.Header
+	function.StripAssertions(header)
+	header.Del("Knative-Serving-Tag") // Knative would take it for a choice of revision
+	header.Del("Accept-Encoding")     // functions answer uncompressed, and X's clients break on zstd
+	header.Set("X-Forwarded-For", p.client.String())
+	header.Set("X-Request-Id", p.id)
+	header.Set(function.HeaderClient, p.client.String())
+	header.Set(function.HeaderDeadline, strconv.FormatInt(p.until.UnixMilli(), 10))
+	if p.assignment != "" {
+		header.Set(experiment.Header, p.assignment)
+	}
+	function.Sign(out, e.key, time.Now())
+}
+
+// modify drops what the edge has already set on its own answer, makes an error of what stands between the edge and a
+// function answering in its place, and watches the body.
+func modify(answer *http.Response) error {
+	for _, own := range []string{"X-Request-Id", headerExperiment, headerVariant} {
+		answer.Header.Del(own)
+	}
+	if private(answer.Request.URL.Path) {
+		answer.Header.Del("Cache-Control")
+	}
+	switch answer.StatusCode {
+	case http.StatusNotFound, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		if !strings.HasPrefix(answer.Header.Get("Content-Type"), problem.MediaType) {
+			reason, _ := io.ReadAll(io.LimitReader(answer.Body, 200)) // only the log's, and the status says most of it
+			return fmt.Errorf("%s answered %s, not in a function's words: %q", answer.Request.URL.Host, answer.Status, reason)
+		}
+	}
+	answer.Body = watched{answer.Body, function.Current(answer.Request.Context())}
+	return nil
+}
+
+// private reports that no cache may keep what the path answers, the edge's own refusals included.
+func private(path string) bool { return strings.HasPrefix(path, "/auth/") }
+
+// statusClientClosed is what logs show for a client that left before its answer, as nginx has it. Nobody receives it.
+const statusClientClosed = 499
+
+// failed answers where the function did not.
+func (e *Edge) failed(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, context.Canceled) {
+		w.WriteHeader(statusClientClosed)
+		return
+	}
+	function.Fail(w, r, problem.Unavailable.Detail("the function that answers this is not available: try again").Because(err))
+}
+
+// buffer reads the body, at most 64 KiB of it, so that what is too large never reaches a function, and so that the
+// transport can send it again where a kept connection turns out to be closed.
+func buffer(r *http.Request) error {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	body, err := function.ReadBody(r)
+	if err != nil {
+		return err
+	}
+	r.ContentLength = int64(len(body))
+	r.TransferEncoding = nil
+	r.GetBody = func() (io.ReadCloser, error) { return newBody(body), nil }
+	r.Body, _ = r.GetBody() // it returns no error
+	return nil
+}

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"warble/shared/experiment"
+	"warble/shared/function"
+	"warble/shared/problem"
+)
+
+// arms serves the mirror three times, untouched and as each arm, and returns how the edge knows them.
+func arms(t testing.TB, name string) entry {
+	t.Helper()
+	serving := func(revision string) string {
+		mirror, _ := mirror(t)
+		return serve(t, raw(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set(headerRevision, revision)
+			w.Header().Set(headerVariant, "what the function says of it")
+			proxyTo(t, w, r, mirror)
+		}))
+	}
+	return entry{Name: "mirror", URL: serving("untouched"), Routes: []string{"/m/"}, Tags: map[string]string{
+		name + "-control": serving("control"), name + "-treatment": serving("treatment"),
+	}}
+}
+
+// proxyTo passes a request on as it is.
+func proxyTo(t testing.TB, w http.ResponseWriter, r *http.Request, url string) {
+	t.Helper()
+	again, err := http.NewRequestWithContext(r.Context(), r.Method, url+r.RequestURI, r.Body)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	again.Header = r.Header
+	answer, err := transport.RoundTrip(again)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer answer.Body.Close()
+	w.WriteHeader(answer.StatusCode)
+	_, _ = io.Copy(w, answer.Body)
+}
+
+// armOf is where a user is under rules, by the rules themselves.
+func armOf(rules experiment.Rules, userID int64, community string) experiment.Arm {
+	arm, _ := rules.Assign(userID, community)
+	return arm
+}
+
+// TestAUserIsSentToTheirArm, the function is told in signed words, the client in headers and the log in fields.
+func TestAUserIsSentToTheirArm(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{})
+	rules := openTo("likes", experiment.Community, "mirror")
+	rules.Open = experiment.Open{Control: 3000, Treatment: 3000}
+	edge.try(t, []experiment.Rules{rules}, arms(t, "likes"))
+	seen := make(map[experiment.Arm]bool)
+	for i := range int64(20) {
+		community := fmt.Sprint("community-", i)
+		arm := armOf(rules, i+1, community)
+		seen[arm] = true
+		a := send(t, http.MethodGet, edge.url+"/m/x", "", "Authorization", bearerOf(t, edge.issuer, i+1, community))
+		wantHeaders, wantRevision, wantAssignment := []string(nil), "untouched", []string(nil)
+		if arm != "" {
+			wantHeaders, wantRevision = []string{string(arm)}, string(arm)
+			wantAssignment = []string{fmt.Sprintf("likes=%s;community=%s;generation=3;exposes", arm, community)}
+		}
+		if diff := cmp.Diff(wantHeaders, a.Header[headerVariant]); diff != "" || a.Header.Get(headerRevision) != wantRevision || (a.Header.Get(headerExperiment) == "likes") != (arm != "") {
+			t.Errorf("%s is in %q: %v", community, arm, a.Header)
+		}
+		if diff := cmp.Diff(wantAssignment, a.seen(t).Header[experiment.Header]); diff != "" {
+			t.Errorf("%s: %s", community, diff)
+		}
+		line := edge.log.line(t, a.Header.Get("X-Request-Id"))
+		if variant, _ := line["variant"].(string); variant != string(arm) || (line["experiment"] == "likes") != (arm != "") {
+			t.Errorf("%s is in %q: log line %v", community, arm, line)
+		}
+	}
+	if len(seen) != 3 {
+		t.Fatalf("the communities are in no other arms than %v", seen)
+	}
+}
+
+// TestWhatAClientSaysOfItsArmHasNoEffect, in any header.
+func TestWhatAClientSaysOfItsArmHasNoEffect(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{})
+	rules := openTo("likes", experiment.User, "mirror")
+	edge.try(t, []experiment.Rules{rules}, arms(t, "likes"))
+	forged := []string{
+		"Knative-Serving-Tag", "likes-treatment", "knative-serving-tag", "likes-control", experiment.Header, "likes=treatment;user=1;generation=3;exposes",
+		experiment.Header, "likes=control;user=1;generation=3", headerVariant, "treatment", headerExperiment, "other", headerRevision, "treatment",
+		function.HeaderSignature, "0", "Connection", "Warble-Assignment, X-Variant",
+	}
+	for id := int64(1); id <= 10; id++ {
+		arm := armOf(rules, id, "")
+		a := send(t, http.MethodGet, edge.url+"/m/x", "", append(forged, "Authorization", edge.bearer(t, id))...)
+		got := a.seen(t).Header
+		want := []string{fmt.Sprintf("likes=%s;user=%d;generation=3;exposes", arm, id)}
+		if diff := cmp.Diff(want, got[experiment.Header]); diff != "" || got.Get("Knative-Serving-Tag") != "" || a.Header.Get(headerRevision) != string(arm) {
+			t.Errorf("user %d, of %s: answered by %s; %s", id, arm, a.Header.Get(headerRevision), diff)
+		}
+		if diff := cmp.Diff([]string{string(arm)}, a.Header[headerVariant]); diff != "" || a.Header.Get(headerExperiment) != "likes" {
+			t.Errorf("user %d: %s", id, diff)
+		}
+	}
+	for name, authorization := range map[string]string{"nobody": "", "a token that is none": "Bearer x"} {
+		a := send(t, http.MethodGet, edge.url+"/m/x", "", append(forged, "Authorization", authorization)...)
+		if a.Header.Get(headerRevision) != "untouched" || a.Header[headerExperiment] != nil || a.seen(t).Header[experiment.Header] != nil {
+			t.Errorf("%s is sent to an arm: %v", name, a.Header)
+		}
+	}
+}
+
+// TestAnArmThatIsNotThereLeavesTrafficUntouched, and the function and the client are told the assignment all the same, so
+// that it shows. Nothing is counted for an arm that did not answer.
+func TestAnArmThatIsNotThereLeavesTrafficUntouched(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{outcomesURL: "http://nobody.example/"})
+	rules := openTo("likes", experiment.User, "mirror", "tweet")
+	edge.try(t, []experiment.Rules{rules}, arms(t, "likes"), entry{Name: "tweet", URL: "http://" + refusing(t), Routes: []string{"/t"}})
+	arm := armOf(rules, 1, "")
+	a := send(t, http.MethodGet, edge.url+"/m/x", "", "Authorization", edge.bearer(t, 1))
+	if told := a.seen(t).Header.Get(experiment.Header); a.Header.Get(headerRevision) != "untouched" || !strings.HasPrefix(told, "likes="+string(arm)+";") || a.Header.Get(headerVariant) != string(arm) {
+		t.Errorf("%v, and the function is told %q", a.Header, told)
+	}
+	edge.log.line(t, a.Header.Get("X-Request-Id"))
+	if got := edge.outcomes(); len(got) != 0 {
+		t.Errorf("counted %+v", got)
+	}
+}
+
+// outcomes are what the edge has counted and not sent.
+func (g *rig) outcomes() map[string][2]int64 {
+	g.edge.outcomes.mu.Lock()
+	defer g.edge.outcomes.mu.Unlock()
+	all := make(map[string][2]int64)
+	for _, w := range g.edge.outcomes.counts {
+		sum := all[w.Experiment+" "+string(w.Arm)]
+		all[w.Experiment+" "+string(w.Arm)] = [2]int64{sum[0] + w.Requests, sum[1] + w.Errors}
+	}
+	return all
+}
+
+// TestWhatIsAnErrorOfAnArm: answers of 5xx, what breaks off, and an arm that refuses the connection, which is not sent
+// elsewhere; never what the client brings on itself or leaves.
+func TestWhatIsAnErrorOfAnArm(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan struct{})
+	url := serve(t, raw(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/x/404":
+			problem.Write(w, problem.NotFound.Detail("no such tweet"), "1")
+		case "/x/500":
+			problem.Write(w, problem.Internal.Detail("oh"), "1")
+		case "/x/503":
+			http.Error(w, "the activator's words", http.StatusServiceUnavailable)
+		case "/x/half":
+			w.Header().Set("Content-Length", "10")
+			_, _ = io.WriteString(w, "half")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		case "/x/left":
+			arrived <- struct{}{}
+			<-r.Context().Done()
+		}
+	}))
+	untouched := serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	edge := start(t, config{outcomesURL: "http://nobody.example/"})
+	rules := openTo("likes", experiment.User, "x")
+	where := entry{Name: "x", URL: untouched, Routes: []string{"/x/"}, Tags: map[string]string{"likes-control": url, "likes-treatment": "http://" + refusing(t)}}
+	edge.try(t, []experiment.Rules{rules}, where)
+	member := func(arm experiment.Arm) (bearer string) {
+		for id := int64(1); ; id++ {
+			if armOf(rules, id, "") == arm {
+				return edge.bearer(t, id)
+			}
+		}
+	}
+	control, treatment := member(experiment.Control), member(experiment.Treatment)
+	for i, tt := range []struct {
+		path   string
+		status int
+		want   [2]int64 // requests and errors of the control
+	}{
+		{"/x/200", 200, [2]int64{1, 0}}, {"/x/404", 404, [2]int64{2, 0}}, {"/x/500", 500, [2]int64{3, 1}}, {"/x/503", 503, [2]int64{4, 2}}, {"/x/half", 0, [2]int64{5, 3}},
+	} {
+		id := fmt.Sprint("one-", i)
+		a, err := try(t.Context(), http.MethodPost, edge.url+tt.path, "", "Authorization", control, "X-Request-Id", id)
+		if (err != nil) != (tt.status == 0) || err == nil && (a.StatusCode != tt.status || a.Header.Get(headerVariant) != "control") {
+			t.Errorf("%s: %v %+v", tt.path, err, a)
+		}
+		edge.log.line(t, id)
+		if diff := cmp.Diff(map[string][2]int64{"likes control": tt.want}, edge.outcomes()); diff != "" {
+			t.Errorf("%s: %s", tt.path, diff)
+		}
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	go func() { <-arrived; leave() }()
+	if _, err := try(ctx, http.MethodGet, edge.url+"/x/left", "", "Authorization", control, "X-Request-Id", "left"); err == nil {
+		t.Error("a client that left is answered")
+	}
+	edge.log.line(t, "left")
+	a := answeredWithin(t, 0, time.Second, http.MethodGet, edge.url+"/x/refused", "", "Authorization", treatment)
+	wantProblem(t, a, problem.Unavailable)
+	if a.Header.Get(headerVariant) != "treatment" {
+		t.Errorf("the refusal is nobody's: %v", a.Header)
+	}
+	edge.log.line(t, a.Header.Get("X-Request-Id"))
+	if diff := cmp.Diff(map[string][2]int64{"likes control": {6, 3}, "likes treatment": {1, 1}}, edge.outcomes()); diff != "" {
+		t.Error(diff)
+	}
+	metrics := scrape(t, edge.told)
+	for _, want := range []string{
+		`warble_experiment_requests_total{arm="control",code="499",experiment="likes"} 1`, `warble_experiment_requests_total{arm="treatment",code="503",experiment="likes"} 1`,
+		`warble_experiment_request_duration_seconds_count{arm="control",experiment="likes"} 6`,
+	} {
+		if !strings.Contains(metrics, want+"\n") {
+			t.Errorf("no metric %s", want)
+		}
+	}
+}
+
+// TestACanaryIsCountedByWhoAnswered, of all who call, and nobody is told anything.
+func TestACanaryIsCountedByWhoAnswered(t *testing.T) {
+	t.Parallel()
+	revision := make(chan string, 1)
+	url := serve(t, raw(func(w http.ResponseWriter, r *http.Request) {
+		if told := r.Header.Get(experiment.Header); told != "" {
+			t.Errorf("a function is told %q", told)
+		}
+		name := <-revision
+		if name == "" {
+			http.Error(w, "the queue proxy's words", http.StatusBadGateway)
+			return
+		}
+		w.Header().Set(headerRevision, name)
+	}))
+	edge := start(t, config{outcomesURL: "http://nobody.example/"})
+	targets := withArms([]string{"x"}, "canary")
+	address, err := parseAddress(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets[0].url = address
+	if err := edge.routes.replace(view{targets, []experiment.Rules{openTo("canary", experiment.Request, "x")}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"x-control", "x-treatment", "x-treatment", "x-00001", ""} {
+		revision <- name
+		a := send(t, http.MethodGet, edge.url+"/x", "", "Authorization", edge.bearer(t, int64(i+1)))
+		if a.Header[headerExperiment] != nil || a.Header[headerVariant] != nil {
+			t.Errorf("%q: %v", name, a.Header)
+		}
+		edge.log.line(t, a.Header.Get("X-Request-Id"))
+	}
+	if diff := cmp.Diff(map[string][2]int64{"canary control": {1, 0}, "canary treatment": {3, 1}}, edge.outcomes()); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	k8swatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+
+	"warble/shared/experiment"
+	"warble/shared/rollout"
+)
+
+// experimentsClient reads the Experiments of one namespace. There is no generated client, and a dynamic one would hold
+// each as a tree of maps.
+type experimentsClient struct {
+	rest      rest.Interface
+	namespace string
+	codec     runtime.ParameterCodec
+}
+
+func newExperimentsClient(config *rest.Config, client *http.Client, namespace string) (*experimentsClient, error) {
+	scheme := runtime.NewScheme()
+	if err := rollout.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	config = rest.CopyConfig(config)
+	config.APIPath, config.GroupVersion = "/apis", &rollout.GroupVersion
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	group, err := rest.RESTClientForConfigAndClient(config, client)
+	return &experimentsClient{group, namespace, runtime.NewParameterCodec(scheme)}, err
+}
+
+func (c *experimentsClient) get(options *metav1.ListOptions) *rest.Request {
+	return c.rest.Get().Namespace(c.namespace).Resource(rollout.Resource).VersionedParams(options, c.codec)
+}
+
+// List implements client.
+func (c *experimentsClient) List(ctx context.Context, options metav1.ListOptions) (*rollout.ExperimentList, error) {
+	list := new(rollout.ExperimentList)
+	return list, c.get(&options).Do(ctx).Into(list)
+}
+
+// Watch implements client.
+func (c *experimentsClient) Watch(ctx context.Context, options metav1.ListOptions) (k8swatch.Interface, error) {
+	options.Watch = true
+	return c.get(&options).Watch(ctx)
+}
+
+// trimExperiment keeps what Rules reads and a report names.
+func trimExperiment(object any) (any, error) {
+	e, ok := object.(*rollout.Experiment)
+	if !ok {
+		return object, nil
+	}
+	trimmed := &rollout.Experiment{ObjectMeta: trimMeta(e.ObjectMeta)}
+	trimmed.Generation = e.Generation
+	trimmed.Spec = experiment.Spec{
+		Services: e.Spec.Services, Exposure: e.Spec.Exposure, Unit: e.Spec.Unit, Audience: e.Spec.Audience, Layer: e.Spec.Layer,
+		Assignment: e.Spec.Assignment, List: e.Spec.List, Run: experiment.Run{State: e.Spec.Run.State},
+	}
+	trimmed.Status.Salt, trimmed.Status.Open = e.Status.Salt, e.Status.Open
+	return trimmed, nil
+}

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"net/http"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"knative.dev/pkg/apis"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"warble/shared/experiment"
+	"warble/shared/rollout"
+)
+
+// experimenter does to Experiments what people and rollout do.
+type experimenter struct {
+	t    *testing.T
+	rest rest.Interface
+}
+
+func newExperimenter(t *testing.T, config *rest.Config) experimenter {
+	t.Helper()
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	experiments, err := newExperimentsClient(config, client, ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return experimenter{t, experiments.rest}
+}
+
+// apply makes or changes an Experiment, and its status.
+func (x experimenter) apply(e *rollout.Experiment) {
+	x.t.Helper()
+	e.TypeMeta = metav1.TypeMeta{APIVersion: rollout.GroupVersion.String(), Kind: kindExperiment}
+	written := new(rollout.Experiment)
+	err := x.rest.Get().Namespace(ns).Resource(rollout.Resource).Name(e.Name).Do(x.t.Context()).Into(written)
+	if err == nil {
+		written.Spec, written.TypeMeta = e.Spec, e.TypeMeta
+		err = x.rest.Put().Namespace(ns).Resource(rollout.Resource).Name(e.Name).Body(written).Do(x.t.Context()).Into(written)
+	} else {
+		err = x.rest.Post().Namespace(ns).Resource(rollout.Resource).Body(e).Do(x.t.Context()).Into(written)
+	}
+	if err == nil {
+		written.Status, written.TypeMeta = e.Status, e.TypeMeta
+		err = x.rest.Put().Namespace(ns).Resource(rollout.Resource).Name(e.Name).SubResource("status").Body(written).Do(x.t.Context()).Error()
+	}
+	if err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+func (x experimenter) remove(name string) {
+	x.t.Helper()
+	if err := x.rest.Delete().Namespace(ns).Resource(rollout.Resource).Name(name).Do(x.t.Context()).Error(); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// running is an Experiment of which so many slots are open in each arm.
+func running(name string, open int, services ...string) *rollout.Experiment {
+	e := &rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	e.Spec = experiment.Spec{Services: services, Unit: experiment.User, Layer: experiment.LayerShare{Name: "engagement", Slots: []int{0, 10_000}}}
+	e.Status = rollout.Status{Phase: rollout.Running, Salt: name, Open: experiment.Open{Control: open, Treatment: open}}
+	return e
+}
+
+// withTags is a Service with the arms of an experiment.
+func withTags(name, experimentName string) *servingv1.Service {
+	s := knativeService(name, "/2/"+name)
+	for _, arm := range []experiment.Arm{experiment.Control, experiment.Treatment} {
+		tag := experiment.Tag(experimentName, arm)
+		s.Status.Traffic = append(s.Status.Traffic, servingv1.TrafficTarget{
+			Tag: tag, RevisionName: name + "-" + string(arm), URL: apis.HTTP(tag + "-" + name + ".warble.svc.cluster.local"),
+		})
+	}
+	return s
+}
+
+// trialAt is the experiment that is in force at a function; nil where none is.
+func (p *pod) trialAt(name string) *trial {
+	if t := p.current.Load(); t != nil && t.targets[name] != nil {
+		return t.targets[name].trial
+	}
+	return nil
+}
+
+// TestExperimentsAreInForceWithin2s of each change, on two edges.
+func TestExperimentsAreInForceWithin2s(t *testing.T) {
+	t.Parallel()
+	s := newAPIServer(t)
+	s.start(t)
+	one, other := watching(t, s.config(), ""), watching(t, s.config(), "")
+	o, x := newOperator(t, s.config()), newExperimenter(t, s.config())
+	inForceSoon := func(what string, holds func(p *pod) bool) {
+		t.Helper()
+		took := soon(t, inForce, what, func() bool { return holds(one) && holds(other) })
+		t.Logf("%s after %s", what, took)
+	}
+	open := func(service, name string, slots int) func(*pod) bool {
+		return func(p *pod) bool {
+			trial := p.trialAt(service)
+			return trial != nil && trial.Name == name && trial.Open == experiment.Open{Control: slots, Treatment: slots}
+		}
+	}
+	o.apply(withTags("like", "likes"))
+	inForceSoon("like is there", func(p *pod) bool { return p.to("/2/like") == "like" })
+	x.apply(running("likes", 0, "like"))
+	x.apply(running("likes", 1000, "like"))
+	inForceSoon("10 %", open("like", "likes", 1000))
+	trial := one.trialAt("like")
+	if !trial.complete() || !trial.exposes || trial.treatment.url.String() != "http://likes-treatment-like.warble.svc.cluster.local" || trial.control.revision != "like-control" {
+		t.Errorf("the arms are %+v and %+v", trial.control, trial.treatment)
+	}
+	x.apply(running("likes", 2500, "like"))
+	inForceSoon("25 %", open("like", "likes", 2500))
+
+	x.apply(running("threads", 5000, "like", "tweet"))
+	told := func() []string { return o.refused("threads") }
+	soon(t, inForce, "the younger is told", func() bool { return len(told()) == 1 })
+	if message := told()[0]; message != "threads: it claims like, which is in likes and stays so" {
+		t.Errorf("it is told %q", message)
+	}
+	if trial := one.trialAt("like"); trial == nil || trial.Name != "likes" {
+		t.Errorf("in force is %+v", trial)
+	}
+
+	o.apply(knativeService("like", "/2/like"))
+	inForceSoon("a tag is gone", func(p *pod) bool { return !p.trialAt("like").complete() })
+	o.apply(withTags("like", "likes"))
+	inForceSoon("and back", func(p *pod) bool { return p.trialAt("like").complete() })
+
+	s.stop()
+	soon(t, 10*time.Second, "the log says that the API server is away", func() bool { return one.log.count("experiments is interrupted") > 0 })
+	if !open("like", "likes", 2500)(one) {
+		t.Error("the last view is gone")
+	}
+	s.start(t)
+	stopped := running("likes", 2500, "like")
+	stopped.Spec.Run.State = experiment.Stopped // by kubectl, and nobody has closed its slots yet
+	x.apply(stopped)
+	soon(t, time.Minute, "the younger, once the older is stopped", func() bool { return open("like", "threads", 5000)(one) && open("like", "threads", 5000)(other) })
+	x.remove("threads")
+	inForceSoon("nothing", func(p *pod) bool { return p.trialAt("like") == nil })
+}
+
+// TestTheFirstViewHasTheExperiments: an edge that starts is not ready before, so nobody leaves their arm for a moment.
+func TestTheFirstViewHasTheExperiments(t *testing.T) {
+	t.Parallel()
+	s := newAPIServer(t)
+	var slow atomic.Bool
+	s.refuse = func(r *http.Request) *metav1.Status {
+		if slow.Load() && strings.HasSuffix(r.URL.Path, "/experiments") {
+			return failure(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable)
+		}
+		return nil
+	}
+	s.start(t)
+	newOperator(t, s.config()).apply(withTags("like", "likes"))
+	newExperimenter(t, s.config()).apply(running("likes", 5000, "like"))
+	slow.Store(true)
+	p := watching(t, s.config(), "")
+	soon(t, inForce, "the Services are seen", func() bool { return p.watch.services.HasSynced() && p.log.count("experiments is interrupted") > 0 })
+	if p.Ready(t.Context()) == nil {
+		t.Error("ready before its experiments are known")
+	}
+	slow.Store(false)
+	soon(t, 10*time.Second, "ready", func() bool { return p.Ready(t.Context()) == nil })
+	if p.trialAt("like") == nil {
+		t.Error("the first view has no experiment")
+	}
+}
+
+// TestAClusterWithoutExperimentsIsServed: whether it knows no such resource or does not let the edge read it, the log says so
+// once, and they are in force once they are there.
+func TestAClusterWithoutExperimentsIsServed(t *testing.T) {
+	t.Parallel()
+	for name, status := range map[string]*metav1.Status{
+		"no such resource": failure(http.StatusNotFound, metav1.StatusReasonNotFound),
+		"no such right":    failure(http.StatusForbidden, metav1.StatusReasonForbidden),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newAPIServer(t)
+			var there atomic.Bool
+			var asked atomic.Int64
+			s.refuse = func(r *http.Request) *metav1.Status {
+				if strings.HasSuffix(r.URL.Path, "/experiments") && r.Method == http.MethodGet && !there.Load() {
+					asked.Add(1)
+					return status
+				}
+				return nil
+			}
+			s.start(t)
+			p := watching(t, s.config(), "")
+			newOperator(t, s.config()).apply(withTags("like", "likes"))
+			soon(t, inForce, "like is there", func() bool { return p.to("/2/like") == "like" })
+			soon(t, 20*time.Second, "it is tried again", func() bool { return asked.Load() >= 4 })
+			if n := p.log.count("experiments is interrupted"); n != 1 {
+				t.Errorf("said %d times: %s", n, p.log)
+			}
+			there.Store(true)
+			newExperimenter(t, s.config()).apply(running("likes", 5000, "like"))
+			soon(t, time.Minute, "the experiment", func() bool { return p.trialAt("like") != nil })
+		})
+	}
+}
+
+// TestTrimmingKeepsTheRules, whatever they are made of: each member of an Experiment has a value here.
+func TestTrimmingKeepsTheRules(t *testing.T) {
+	t.Parallel()
+	for _, assignment := range []string{"slots", "list"} {
+		e := new(rollout.Experiment)
+		fill(reflect.ValueOf(&e.Spec).Elem())
+		fill(reflect.ValueOf(&e.Status).Elem())
+		e.Name, e.Generation, e.Spec.Assignment, e.Spec.Run.State = "likes", 7, assignment, experiment.Running
+		e.Spec.Layer.Slots = []int{5, 50}
+		e.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
+		for _, state := range []experiment.State{experiment.Running, experiment.Stopped} {
+			e.Spec.Run.State = state
+			trimmed, err := trimExperiment(e.DeepCopy())
+			if err != nil {
+				t.Fatal(err)
+			}
+			held := trimmed.(*rollout.Experiment)
+			if diff := cmp.Diff(e.Rules(), held.Rules()); diff != "" {
+				t.Errorf("%s, %s: %s", assignment, state, diff)
+			}
+			if held.ManagedFields != nil || held.Spec.Treatment.Env != nil || held.Spec.Metrics.Guardrails != nil || held.Status.Phase != "" {
+				t.Errorf("held is %+v", held)
+			}
+		}
+	}
+}
+
+// fill gives every member a value that is not zero.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		if v.Type().PkgPath() != "" && !strings.HasPrefix(v.Type().PkgPath(), "warble/") {
+			return // a time, and the like
+		}
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(v.Index(0))
+		fill(v.Index(1))
+	case reflect.Map:
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(key)
+		fill(value)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, value)
+	case reflect.String:
+		v.SetString("text")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Float64:
+		v.SetFloat(1)
+	default:
+		v.SetInt(1)
+	}
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"hash/maphash"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"warble/shared/env"
+	"warble/shared/problem"
+)
+
+// class is what calls are limited by.
+type class uint8
+
+const (
+	read class = iota
+	write
+	auth
+	classes
+)
+
+var classNames = [classes]string{"read", "write", "auth"}
+
+// classOf: what costs a password hash is auth, what changes nothing is read.
+func classOf(r *http.Request) class {
+	if strings.HasPrefix(r.URL.Path, "/auth/") && r.URL.Path != "/auth/validate" {
+		return auth
+	}
+	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions || r.URL.Path == "/auth/validate" {
+		return read
+	}
+	return write
+}
+
+// limit is how many calls one caller has in a window.
+type limit struct {
+	calls  int
+	window time.Duration
+}
+
+type limits [classes]limit
+
+// limitsFromEnv reads RATE_LIMIT_READ (900/15m), RATE_LIMIT_WRITE (300/15m) and RATE_LIMIT_AUTH (60/1m).
+func limitsFromEnv(e *env.Reader) (l limits) {
+	for class, fallback := range [classes]string{"900/15m", "300/15m", "60/1m"} {
+		name := "RATE_LIMIT_" + strings.ToUpper(classNames[class])
+		text := e.String(name, fallback)
+		calls, window, _ := strings.Cut(text, "/")
+		number, err := strconv.Atoi(calls)
+		duration, windowErr := time.ParseDuration(window)
+		if err != nil || windowErr != nil || number < 1 || duration < time.Second || duration%time.Second != 0 {
+			e.Reject(name, text, "calls per window of whole seconds, as "+fallback)
+			continue
+		}
+		l[class] = limit{number, duration}
+	}
+	return l
+}
+
+// caller is who a call is counted for: a user where there is a token, else an address.
+type caller struct {
+	class   class
+	user    int64
+	address netip.Addr
+}
+
+// count is one caller's calls in the window that began with the first of them.
+type count struct {
+	used int
+	ends time.Time
+}
+
+const (
+	shards = 64
+	// perShard bounds the memory that a flood of addresses can take: 64 x 4096 callers, some 40 MB. Past it a new caller
+	// drives out an old one, so a flood that large can at worst make the edge forget calls, never refuse a stranger's.
+	perShard = 4096
+	// sweepSteps is how many counts one insertion into a full shard looks at for an expired one.
+	sweepSteps = 16
+)
+
+// limiter counts calls in fixed windows, in this process alone: it allows its share of the limits, and speaks of that.
+type limiter struct {
+	limits limits
+	share  atomic.Pointer[share]
+	now    func() time.Time
+	seed   maphash.Seed
+	shards [shards]struct {
+		sync.Mutex
+		counts map[caller]count
+	}
+}
+
+// share is one replica's part of the limits.
+type share struct {
+	limits
+	policies [classes][]string
+}
+
+func newLimiter(l limits, now func() time.Time) *limiter {
+	m := &limiter{limits: l, now: now, seed: maphash.MakeSeed()}
+	for i := range m.shards {
+		m.shards[i].counts = make(map[caller]count)
+	}
+	m.divide(1)
+	return m
+}
+
+// divide shares the limits among so many replicas. A window that is running goes on with what was used of it.
+func (m *limiter) divide(replicas int) {
+	s := &share{limits: m.limits}
+	for c := range classes {
+		l := &s.limits[c]
+		l.calls = max(1, l.calls/replicas)
+		s.policies[c] = []string{`"` + classNames[c] + `";q=` + strconv.Itoa(l.calls) + `;w=` + strconv.Itoa(int(l.window/time.Second))}
+	}
+	m.share.Store(s)
+}
+
+// take counts one call and says so in the answer's headers. It returns how long to wait where none is left. A call of
+// the class auth counts for its address even with a token, or each account would buy its holder more guesses.
+func (m *limiter) take(header http.Header, c class, user int64, address netip.Addr) (wait time.Duration) {
+	who := caller{class: c, user: user}
+	if user == 0 || c == auth {
+		who.user = 0
+		who.address = address
+		if address.Is6() {
+			prefix, _ := address.Prefix(64) // one customer has a /64 at least
+			who.address = prefix.Addr()
+		}
+	}
+	now, share := m.now(), m.share.Load()
+	limit := share.limits[c]
+	used, ends := m.count(who, now, limit)
+	left := limit.calls - used
+	if left < 0 {
+		left, wait = 0, ends.Sub(now)
+	}
+	share.describe(header, c, left, ends, ends.Sub(now))
+	return wait
+}
+
+// count adds one call, up to one past the limit.
+func (m *limiter) count(who caller, now time.Time, limit limit) (used int, ends time.Time) {
+	shard := &m.shards[maphash.Comparable(m.seed, who)%shards]
+	shard.Lock()
+	defer shard.Unlock()
+	n, known := shard.counts[who]
+	if !known && len(shard.counts) >= perShard {
+		evict(shard.counts, now)
+	}
+	if !known || !now.Before(n.ends) {
+		n = count{ends: now.Add(limit.window)}
+	}
+	n.used = min(n.used+1, limit.calls+1)
+	shard.counts[who] = n
+	return n.used, n.ends
+}
+
+// evict makes room for one: what has expired of the few it looks at, or the last of them.
+func evict(counts map[caller]count, now time.Time) {
+	step, found := 0, false
+	for who, n := range counts {
+		step++
+		if !now.Before(n.ends) {
+			delete(counts, who)
+			found = true
+		} else if step >= sweepSteps && !found {
+			delete(counts, who)
+			return
+		}
+		if step >= sweepSteps {
+			return
+		}
+	}
+}
+
+// describe sets X's three headers and the two of draft-ietf-httpapi-ratelimit-headers. Times are rounded up: who waits
+// for one finds the next window begun.
+func (s *share) describe(header http.Header, c class, left int, ends time.Time, rest time.Duration) {
+	remaining := strconv.Itoa(left)
+	header["X-Rate-Limit-Limit"] = []string{strconv.Itoa(s.limits[c].calls)}
+	header["X-Rate-Limit-Remaining"] = []string{remaining}
+	header["X-Rate-Limit-Reset"] = []string{strconv.FormatInt(ends.Add(time.Second-1).Unix(), 10)}
+	header["Ratelimit-Policy"] = s.policies[c]
+	header["Ratelimit"] = []string{`"` + classNames[c] + `";r=` + remaining + `;t=` + strconv.Itoa(problem.Seconds(rest))}
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"warble/functions"
+	"warble/shared/problem"
+)
+
+func TestTheContractIsServed(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{})
+	a := send(t, http.MethodGet, edge.url+"/openapi.yaml", "")
+	if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "application/yaml" || a.body != string(functions.OpenAPI) {
+		t.Errorf("%s %v %.80s", a.Status, a.Header, a.body)
+	}
+	if head := send(t, http.MethodHead, edge.url+"/openapi.yaml", ""); head.StatusCode != http.StatusOK || head.body != "" {
+		t.Errorf("HEAD: %s %q", head.Status, head.body)
+	}
+	if line := edge.log.line(t, a.Header.Get("X-Request-Id")); line["http.route"] != "/openapi.yaml" {
+		t.Errorf("log line %v", line)
+	}
+}
+
+// TestTheDocumentationComesFromTheBinary: what the page loads is the edge's own, and there.
+func TestTheDocumentationComesFromTheBinary(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{})
+	loaded := regexp.MustCompile(`(?:src|href)="([^"]*)"`)
+	outside := regexp.MustCompile(`(?i)(?:https?:)?//[a-z0-9-]+\.[a-z]`)
+	for _, path := range []string{"/docs", "/docs/"} {
+		page := send(t, http.MethodGet, edge.url+path, "")
+		if page.StatusCode != http.StatusOK || !strings.HasPrefix(page.Header.Get("Content-Type"), "text/html") || !strings.Contains(page.body, `"/openapi.yaml"`) {
+			t.Fatalf("%s: %s %v %.80s", path, page.Status, page.Header, page.body)
+		}
+		if url := outside.FindString(page.body); url != "" {
+			t.Errorf("%s holds the outside URL %s", path, url)
+		}
+		if !strings.Contains(page.body, "validatorUrl: null") {
+			t.Error("the contract would be sent to a validator outside")
+		}
+		assets := loaded.FindAllStringSubmatch(page.body, -1)
+		if len(assets) < 4 {
+			t.Errorf("%s loads %q", path, assets)
+		}
+		for _, asset := range assets {
+			if !strings.HasPrefix(asset[1], "/docs/") {
+				t.Errorf("%s loads %s", path, asset[1])
+			}
+			for _, encoding := range []string{"", "gzip", "zstd", "gzip, deflate, br, zstd"} {
+				a := send(t, http.MethodGet, edge.url+asset[1], "", "Accept-Encoding", encoding)
+				if got := a.Header.Get("Content-Encoding"); a.StatusCode != http.StatusOK || len(a.body) < 100 || got != "" && got != "gzip" {
+					t.Errorf("%s as %q: %s, %d bytes, Content-Encoding %q", asset[1], encoding, a.Status, len(a.body), got)
+				}
+			}
+		}
+	}
+}
+
+func TestOwnPathsTakeOnlyReads(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{})
+	for _, path := range []string{"/openapi.yaml", "/docs", "/docs/", "/docs/swagger-ui.css"} {
+		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, "BREW"} {
+			a := send(t, method, edge.url+path, "")
+			wantProblem(t, a, problem.WrongMethod)
+			if allow := a.Header.Get("Allow"); allow != "GET, HEAD" {
+				t.Errorf("%s %s: Allow %q", method, path, allow)
+			}
+		}
+	}
+	for _, path := range []string{"/docs/index.html", "/docs/nothing", "/docs/swagger-ui.css/", "/docs//", "/docs/../docs", "//docs", "/x/../openapi.yaml", "/openapi.yaml/", "/docs%2Fswagger-ui.css"} {
+		wantProblem(t, send(t, http.MethodGet, edge.url+path, ""), problem.NotFound)
+	}
+}

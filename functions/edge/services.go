@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"knative.dev/pkg/apis"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"warble/shared/manifest"
+)
+
+// trimService keeps what targetOf reads and a report names.
+func trimService(object any) (any, error) {
+	s, ok := object.(*servingv1.Service)
+	if !ok {
+		return object, nil // a deletion that was missed while away
+	}
+	trimmed := &servingv1.Service{ObjectMeta: trimMeta(s.ObjectMeta)}
+	if annotation, ok := s.Annotations[manifest.RoutesAnnotation]; ok {
+		trimmed.Annotations = map[string]string{manifest.RoutesAnnotation: annotation}
+	}
+	trimmed.Status.Address = s.Status.Address
+	for _, t := range s.Status.Traffic {
+		if t.Tag != "" {
+			trimmed.Status.Traffic = append(trimmed.Status.Traffic, servingv1.TrafficTarget{Tag: t.Tag, URL: t.URL, RevisionName: t.RevisionName})
+		}
+	}
+	return trimmed, nil
+}
+
+// trimRevision keeps what count reads.
+func trimRevision(object any) (any, error) {
+	r, ok := object.(*servingv1.Revision)
+	if !ok {
+		return object, nil
+	}
+	trimmed := &servingv1.Revision{ObjectMeta: trimMeta(r.ObjectMeta)}
+	trimmed.Status.ActualReplicas = r.Status.ActualReplicas
+	return trimmed, nil
+}
+
+func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion, CreationTimestamp: m.CreationTimestamp}
+}
+
+// targetOf reads where a Service is and what it claims; nil where it is not for the public. Whether it is Ready does not
+// matter: behind its address Knative waits for what is starting. A Service that is wrong, or that Knative has not given an
+// address, is what it was before.
+func targetOf(s *servingv1.Service, before *target) (*target, error) {
+	annotation, ok := s.Annotations[manifest.RoutesAnnotation]
+	if !ok || strings.TrimSpace(annotation) == manifest.NoRoutes {
+		return nil, nil
+	}
+	routes := manifest.Routes(annotation)
+	if err := checkRoutes(routes); err != nil {
+		return before, fmt.Errorf("%s: %w", manifest.RoutesAnnotation, err)
+	}
+	if s.Status.Address == nil || s.Status.Address.URL == nil {
+		return before, nil
+	}
+	address, err := addressOf(s.Status.Address.URL)
+	if err != nil {
+		return before, fmt.Errorf("status.address.url: %w", err)
+	}
+	to := &target{name: s.Name, url: address, routes: routes, tags: make(map[string]tagged)}
+	for _, t := range s.Status.Traffic {
+		address, err := addressOf(t.URL)
+		if err != nil {
+			return before, fmt.Errorf("status.traffic, tag %s: %w", t.Tag, err)
+		}
+		to.tags[t.Tag] = tagged{address, t.RevisionName}
+	}
+	return to, nil
+}
+
+// checkRoutes says what is wrong with an annotation by itself: with none of it another function has to do.
+func checkRoutes(routes []string) error {
+	if len(routes) == 0 {
+		return fmt.Errorf("nothing in it: expected paths between spaces, or %s", manifest.NoRoutes)
+	}
+	mux, seen := http.NewServeMux(), make(map[string]bool)
+	for _, route := range routes {
+		if seen[route] {
+			continue
+		}
+		seen[route] = true
+		if err := handle(mux, route, &target{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addressOf wants plain HTTP, which is what private addresses have unless Knative is set up to encrypt them.
+func addressOf(u *apis.URL) (*url.URL, error) {
+	if u == nil || u.Scheme != "http" || u.Host == "" {
+		return nil, fmt.Errorf("%q: expected http://host", u)
+	}
+	return u.URL(), nil
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/tinylib/msgp/msgp"
+
+	"warble/shared/function"
+)
+
+// span is what Datadog's agent gets of one, in its protocol v0.4.
+type span struct {
+	Service  string            `json:"service"`
+	Name     string            `json:"name"`
+	Resource string            `json:"resource"`
+	TraceID  uint64            `json:"trace_id"`
+	SpanID   uint64            `json:"span_id"`
+	ParentID uint64            `json:"parent_id"`
+	Error    int               `json:"error"`
+	Meta     map[string]string `json:"meta"`
+}
+
+// agent takes the place of Datadog's agent.
+type agent struct {
+	mu    sync.Mutex
+	spans []span
+	err   error
+}
+
+func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if r.URL.Path == "/v0.4/traces" && err == nil {
+		var text bytes.Buffer
+		var traces [][]span
+		if _, err = msgp.UnmarshalAsJSON(&text, body); err == nil {
+			err = json.Unmarshal(text.Bytes(), &traces)
+		}
+		a.mu.Lock()
+		a.spans = append(a.spans, slices.Concat(traces...)...)
+		a.mu.Unlock()
+	}
+	if err != nil {
+		a.mu.Lock()
+		a.err = fmt.Errorf("%s: %w", r.URL.Path, err)
+		a.mu.Unlock()
+	}
+	_, _ = io.WriteString(w, "{}")
+}
+
+// TestATraceGoesThroughEdgeAndFunction: from the client's traceparent over the edge to the function and back into both
+// logs.
+func TestATraceGoesThroughEdgeAndFunction(t *testing.T) { //nolint:paralleltest // the tracer is one for the process
+	received := new(agent)
+	t.Setenv("DD_TRACE_AGENT_URL", serve(t, received))
+	t.Setenv("DD_INSTRUMENTATION_TELEMETRY_ENABLED", "false")
+	t.Setenv("DD_REMOTE_CONFIGURATION_ENABLED", "false")
+	t.Setenv("DD_RUNTIME_METRICS_ENABLED", "false")
+	traced := func(name string) (*function.Function, *logBuffer) {
+		t.Setenv("K_SERVICE", name)
+		f, log := function.New(), new(logBuffer)
+		f.Telemetry.Log = f.Telemetry.Log.Output(log)
+		return f, log
+	}
+	note, noteLog := traced("note")
+	var got http.Header
+	url := serve(t, note.Handler(function.Routes{"GET /notes/{id}": raw(func(_ http.ResponseWriter, r *http.Request) { got = r.Header })}))
+
+	front, edgeLog := traced("edge")
+	r := &routes{file: t.TempDir() + "/routes.json", log: front.Telemetry.Log}
+	writeRoutes(t, r.file, nil, entry{Name: "note", URL: url, Routes: []string{"/notes/{id}"}})
+	if err := r.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, tokens := tokenPair(t)
+	edge := serve(t, front.WholeHandler(New(config{upstreamTimeout: 10e9, limits: generous}, r, tokens, function.TestKey, front.Telemetry)))
+
+	front.Telemetry.Start()
+	const trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	a := send(t, http.MethodGet, edge+"/notes/1", "", "X-Request-Id", "one", "Traceparent", "00-"+trace+"-"+parent+"-01")
+	if a.StatusCode != http.StatusOK {
+		t.Errorf("%s %s", a.Status, a.body)
+	}
+	edgeLine, noteLine := edgeLog.line(t, "one"), noteLog.line(t, "one")
+	front.Telemetry.Close() // sends what it holds
+
+	received.mu.Lock()
+	defer received.mu.Unlock()
+	if received.err != nil {
+		t.Fatal(received.err)
+	}
+	byKind := map[string]span{} // "edge server": who, and which side of a call
+	for _, s := range received.spans {
+		kind := s.Meta["span.kind"]
+		if kind == "client" {
+			s.Service = "edge" // one process has one tracer, and its name is the edge's
+		}
+		byKind[s.Service+" "+kind] = s
+	}
+	if diff := cmp.Diff([]string{"edge client", "edge server", "note server"}, slices.Sorted(maps.Keys(byKind))); diff != "" || len(received.spans) != 3 {
+		t.Fatalf("%s in %+v", diff, received.spans)
+	}
+	in, out, far := byKind["edge server"], byKind["edge client"], byKind["note server"]
+	low, err := strconv.ParseUint(trace[16:], 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller, err := strconv.ParseUint(parent, 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := func(s ...span) (links [][2]uint64) {
+		for _, s := range s {
+			links = append(links, [2]uint64{s.TraceID, s.ParentID})
+		}
+		return links
+	}
+	if diff := cmp.Diff([][2]uint64{{low, caller}, {low, in.SpanID}, {low, out.SpanID}}, chain(in, out, far)); diff != "" {
+		t.Errorf("trace and parent of the edge's, its call's and the function's span: %s", diff)
+	}
+	names := []string{in.Name, in.Resource, out.Name, far.Name, far.Resource}
+	if diff := cmp.Diff([]string{"http.request", "GET /notes/{id}", "http.request", "http.request", "GET /notes/{id}"}, names); diff != "" {
+		t.Error(diff)
+	}
+	if want := fmt.Sprintf("00-%s-%016x-01", trace, out.SpanID); got.Get("Traceparent") != want {
+		t.Errorf("the function gets %s, want %s", got.Get("Traceparent"), want)
+	}
+	for name, pair := range map[string]struct {
+		line map[string]any
+		span span
+	}{"edge": {edgeLine, in}, "note": {noteLine, far}} {
+		if pair.line["dd.trace_id"] != trace || pair.line["dd.span_id"] != strconv.FormatUint(pair.span.SpanID, 10) {
+			t.Errorf("%s logs %v of the span %d", name, pair.line, pair.span.SpanID)
+		}
+	}
+}

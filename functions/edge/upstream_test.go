@@ -1,0 +1,349 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"warble/shared/function"
+	"warble/shared/problem"
+)
+
+// answeredWithin sends a request and checks how long its answer took.
+func answeredWithin(t *testing.T, low, high time.Duration, method, url, body string, headers ...string) answer {
+	t.Helper()
+	begun := time.Now()
+	a := send(t, method, url, body, headers...)
+	if took := time.Since(begun); took < low || took > high {
+		t.Errorf("answered after %s, want %s to %s", took, low, high)
+	}
+	return a
+}
+
+func TestAFunctionThatRefusesIsA503AtOnce(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{}, entry{Name: "x", URL: "http://" + refusing(t), Routes: []string{"/x"}})
+	for _, body := range []string{"", "text"} {
+		a := answeredWithin(t, 0, time.Second, http.MethodPost, edge.url+"/x", body)
+		wantProblem(t, a, problem.Unavailable)
+		if retry := a.Header.Get("Retry-After"); retry != "1" {
+			t.Errorf("Retry-After %q", retry)
+		}
+		line := edge.log.line(t, a.Header.Get("X-Request-Id"))
+		if cause, _ := line["error.message"].(string); line["level"] != "error" || !strings.Contains(cause, "x: dial tcp") || !strings.Contains(cause, "refused") {
+			t.Errorf("log line %v", line)
+		}
+		if strings.Contains(a.body, "dial") || strings.Contains(a.body, "127.0.0.1") {
+			t.Errorf("the answer tells where the function is: %s", a.body)
+		}
+	}
+}
+
+// TestAStartingFunctionIsWaitedFor: requests with a body and without come before it listens, and all are answered by
+// it, some at the address that it had, some at the one that it moved to.
+func TestAStartingFunctionIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	for _, moves := range []bool{false, true} {
+		address := refusing(t)
+		starting := entry{Name: "x", URL: "http://" + address, Starting: true, Routes: []string{"/x"}}
+		edge := start(t, config{}, starting)
+		var all sync.WaitGroup
+		var answered atomic.Int32
+		for range 10 {
+			for _, body := range []string{"", "text"} {
+				all.Go(func() {
+					a, err := try(t.Context(), http.MethodPost, edge.url+"/x", body)
+					answered.Add(1)
+					if err != nil || a.StatusCode != http.StatusOK || a.body != "got "+body {
+						t.Errorf("moves %v: %v %+v", moves, err, a)
+					}
+				})
+			}
+		}
+		handler := function.NewTest(io.Discard).Handler(function.Routes{"/x": raw(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			_, _ = io.WriteString(w, "got "+string(body))
+		})})
+		// It starts only when the edge has waited for a while: nothing can be seen of that from outside but that no answer comes.
+		time.Sleep(150 * time.Millisecond)
+		if answered.Load() != 0 {
+			t.Error("answered before the function was there")
+		}
+		if moves {
+			address = "127.0.0.1:0"
+		}
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler}} //nolint:gosec // a test's
+		server.Start()
+		t.Cleanup(server.Close)
+		if moves {
+			edge.write(t, entry{Name: "x", URL: server.URL, Routes: []string{"/x"}})
+		}
+		all.Wait()
+	}
+}
+
+// TestTheWaitForAStartIsBounded: by UPSTREAM_TIMEOUT, and by the end of the start.
+func TestTheWaitForAStartIsBounded(t *testing.T) {
+	t.Parallel()
+	const timeout = 400 * time.Millisecond
+	x := entry{Name: "x", URL: "http://" + refusing(t), Starting: true, Routes: []string{"/x"}}
+	edge := start(t, config{upstreamTimeout: timeout}, x)
+	a := answeredWithin(t, timeout-50*time.Millisecond, timeout+2*time.Second, http.MethodPost, edge.url+"/x", "text")
+	wantProblem(t, a, problem.Unavailable)
+	if line := edge.log.line(t, a.Header.Get("X-Request-Id")); line["level"] != "error" || !strings.HasPrefix(line["error.message"].(string), "unavailable: x") {
+		t.Errorf("log line %v", line)
+	}
+
+	patient := start(t, config{}, x)
+	for name, after := range map[string][]entry{"it failed to start": {{Name: "x", URL: x.URL, Routes: x.Routes}}, "it is gone": nil} {
+		patient.write(t, x)
+		answered := make(chan answer)
+		go func() {
+			a, err := try(t.Context(), http.MethodGet, patient.url+"/x", "")
+			if err != nil {
+				t.Error(name, err)
+			}
+			answered <- a
+		}()
+		select {
+		case a := <-answered:
+			t.Errorf("%s: not waited for: %s", name, a.Status)
+			continue
+		case <-time.After(100 * time.Millisecond): // it is being waited for
+		}
+		patient.write(t, after...)
+		select {
+		case a := <-answered:
+			wantProblem(t, a, problem.Unavailable)
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%s, and the request still hangs", name)
+		}
+	}
+}
+
+func TestAClientThatLeavesWhileAFunctionStarts(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{}, entry{Name: "x", URL: "http://" + refusing(t), Starting: true, Routes: []string{"/x"}})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := try(ctx, http.MethodGet, edge.url+"/x", "", "X-Request-Id", "impatient"); err == nil {
+		t.Error("answered")
+	}
+	if line := edge.log.line(t, "impatient"); line["http.status_code"] != 499.0 {
+		t.Errorf("log line %v", line)
+	}
+}
+
+// TestAFunctionThatNeverAnswersIsA503, whether it is known to be deaf at the socket or only slow behind it.
+func TestAFunctionThatNeverAnswersIsA503(t *testing.T) {
+	t.Parallel()
+	const timeout = 300 * time.Millisecond
+	deaf, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0") // the kernel accepts, and nobody reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { deaf.Close() })
+	slow, _ := behind(t, function.Routes{"/slow": raw(func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done() // by the edge's deadline, which reaches the function
+	})})
+	edge := start(t, config{upstreamTimeout: timeout},
+		entry{Name: "deaf", URL: "http://" + deaf.Addr().String(), Routes: []string{"/deaf"}}, entry{Name: "slow", URL: slow, Routes: []string{"/slow"}})
+	for _, body := range []string{"", "text"} {
+		a := answeredWithin(t, timeout-50*time.Millisecond, timeout+2*time.Second, http.MethodPost, edge.url+"/deaf", body)
+		wantProblem(t, a, problem.Unavailable)
+		if line := edge.log.line(t, a.Header.Get("X-Request-Id")); line["error.message"] == nil || !strings.Contains(line["error.message"].(string), "deadline exceeded") {
+			t.Errorf("log line %v", line)
+		}
+	}
+	begun := time.Now()
+	if _, err := try(t.Context(), http.MethodGet, edge.url+"/slow", ""); err != nil || time.Since(begun) > timeout+2*time.Second {
+		t.Errorf("%v after %s", err, time.Since(begun))
+	}
+}
+
+// TestAnAnswerThatBreaksOffIsCut: whoever reads it must see that it is not whole, and the log says why.
+func TestAnAnswerThatBreaksOffIsCut(t *testing.T) {
+	t.Parallel()
+	half := strings.Repeat("half", 1000)
+	for name, length := range map[string]string{"of a known length": "8000", "chunked": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := serve(t, raw(func(w http.ResponseWriter, _ *http.Request) {
+				if length != "" {
+					w.Header().Set("Content-Length", length)
+				}
+				_, _ = io.WriteString(w, half)
+				_ = http.NewResponseController(w).Flush()
+				panic(http.ErrAbortHandler) // to its client the same as a process that dies
+			}))
+			edge := start(t, config{}, entry{Name: "x", URL: url, Routes: []string{"/x"}})
+			a, err := try(t.Context(), http.MethodGet, edge.url+"/x", "", "X-Request-Id", "half")
+			if err == nil {
+				t.Errorf("%s: %d bytes pass for a whole answer", a.Status, len(a.body))
+			}
+			line := edge.log.line(t, "half")
+			if cause, _ := line["error.message"].(string); line["level"] != "error" || !strings.Contains(cause, "the answer broke off: unexpected EOF") {
+				t.Errorf("log line %v", line)
+			}
+		})
+	}
+	t.Run("past the deadline", func(t *testing.T) {
+		t.Parallel()
+		url := serve(t, raw(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, half)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}))
+		edge := start(t, config{upstreamTimeout: 2 * time.Second}, entry{Name: "x", URL: url, Routes: []string{"/x"}}) // the first bytes come long before it
+		if a, err := try(t.Context(), http.MethodGet, edge.url+"/x", "", "X-Request-Id", "late"); err == nil {
+			t.Errorf("%s: %d bytes pass for a whole answer", a.Status, len(a.body))
+		}
+		if line := edge.log.line(t, "late"); line["error.message"] != "the answer broke off: context deadline exceeded" {
+			t.Errorf("log line %v", line)
+		}
+	})
+}
+
+// TestAHotFunctionKeepsItsConnections: 200 at once dial 200 times at most, and the next 2000 not at all.
+func TestAHotFunctionKeepsItsConnections(t *testing.T) {
+	t.Parallel()
+	const concurrent, rounds = 200, 10
+	var dials atomic.Int32
+	var entered sync.WaitGroup // all of the first round hold a connection at once
+	entered.Add(concurrent)
+	var arrived atomic.Int32
+	server := httptest.NewUnstartedServer(function.NewTest(io.Discard).Handler(function.Routes{"POST /x": raw(func(w http.ResponseWriter, _ *http.Request) {
+		if arrived.Add(1) <= concurrent {
+			entered.Done()
+			entered.Wait()
+		}
+		_, _ = io.WriteString(w, "x")
+	})}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			dials.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	edge := start(t, config{}, entry{Name: "x", URL: server.URL, Routes: []string{"/x"}})
+	for range rounds {
+		var all sync.WaitGroup
+		for range concurrent {
+			all.Go(func() {
+				if a, err := try(t.Context(), http.MethodPost, edge.url+"/x", "text"); err != nil || a.StatusCode != http.StatusOK {
+					t.Errorf("%v %+v", err, a)
+				}
+			})
+		}
+		all.Wait()
+	}
+	// A connection counts as idle a moment after its answer was read, so a round that begins in it may dial a few more.
+	if n := dials.Load(); n < concurrent || n > concurrent+concurrent/10 {
+		t.Errorf("%d dials for %d requests, %d at once", n, concurrent*rounds, concurrent)
+	}
+}
+
+// roundTrip sends a request to x, or to its tag, as the edge does in a cluster or outside.
+func roundTrip(ctx context.Context, t *testing.T, cluster bool, targets *target, tag string) (body string, took time.Duration, err error) {
+	t.Helper()
+	r := &routes{cluster: cluster}
+	if err := r.replace(view{targets: []*target{targets}}); err != nil {
+		t.Fatal(err)
+	}
+	p := &passage{name: targets.name, url: targets.url, tag: tag}
+	if tag != "" {
+		p.url = targets.tags[tag].url
+	}
+	request, err := http.NewRequestWithContext(context.WithValue(ctx, passageKey{}, p), http.MethodPost, p.url.String(), strings.NewReader("text"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	answer, err := newUpstream(r).RoundTrip(request)
+	if err != nil {
+		return "", time.Since(begun), err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	return string(text), time.Since(begun), err
+}
+
+func targetAt(t *testing.T, host string) *target {
+	t.Helper()
+	address, err := parseAddress("http://" + host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &target{name: "x", url: address, tags: map[string]tagged{"likes-control": {url: address}}}
+}
+
+// TestInAClusterADialIsRepeated: of a request that reached nobody, nothing is lost where somebody listens within 3 s.
+func TestInAClusterADialIsRepeated(t *testing.T) {
+	t.Parallel()
+	host := refusing(t)
+	go func() {
+		time.Sleep(400 * time.Millisecond) // that nobody listens yet is not to be seen from outside
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", host)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: raw(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })}} //nolint:gosec // a test's
+		server.Start()
+		t.Cleanup(server.Close)
+	}()
+	if body, took, err := roundTrip(t.Context(), t, true, targetAt(t, host), ""); err != nil || body != "text" || took < 300*time.Millisecond {
+		t.Errorf("%q after %s, %v", body, took, err)
+	}
+}
+
+// TestADialIsRepeatedForAWhile: 3 s in a cluster, or as long as the request has time, not at all outside, and the error says
+// why and how often. An arm that refuses is not replaced by anything.
+func TestADialIsRepeatedForAWhile(t *testing.T) {
+	t.Parallel()
+	well := serve(t, raw(func(http.ResponseWriter, *http.Request) {}))
+	for name, tt := range map[string]struct {
+		time      time.Duration // that the request has
+		cluster   bool
+		tag       string
+		low, high time.Duration
+		says      []string
+	}{
+		"outside":              {time.Minute, false, "", 0, time.Second, []string{"x: dial tcp", "refused"}},
+		"in a cluster":         {time.Minute, true, "", redialLimit, redialLimit + 2*time.Second, []string{"x: dial tcp", "refused", " dials in 3"}},
+		"an arm":               {time.Minute, true, "likes-control", redialLimit, redialLimit + 2*time.Second, []string{"x: dial tcp", "refused", " dials in 3"}},
+		"an arm, outside":      {time.Minute, false, "likes-control", 0, time.Second, []string{"x: dial tcp", "refused"}},
+		"a request in a hurry": {500 * time.Millisecond, true, "", 400 * time.Millisecond, 2500 * time.Millisecond, []string{"x: context deadline exceeded", "refused", " dials in "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			to := targetAt(t, refusing(t))
+			if tt.tag != "" {
+				to.url = targetAt(t, strings.TrimPrefix(well, "http://")).url
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), tt.time)
+			defer cancel()
+			_, took, err := roundTrip(ctx, t, tt.cluster, to, tt.tag)
+			if err == nil || took < tt.low || took > tt.high {
+				t.Fatalf("%v after %s, want %s to %s", err, took, tt.low, tt.high)
+			}
+			for _, says := range tt.says {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("%v does not say %q", err, says)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,520 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"knative.dev/pkg/apis"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
+	"knative.dev/serving/pkg/apis/serving"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	servingclient "knative.dev/serving/pkg/client/clientset/versioned/typed/serving/v1"
+
+	"warble/shared/env"
+	"warble/shared/manifest"
+	"warble/shared/telemetry"
+)
+
+const (
+	ns = "warble"
+	// inForce is how soon a change in the cluster must be.
+	inForce = 2 * time.Second
+)
+
+// pod is an edge's view of a cluster.
+type pod struct {
+	*routes
+	watch    *watch
+	log      *journal
+	replicas atomic.Int64
+}
+
+// watching returns a pod whose watch runs until the test ends. file may be empty.
+func watching(t *testing.T, config *rest.Config, file string) *pod {
+	t.Helper()
+	p := &pod{log: new(journal)}
+	p.routes = &routes{file: file, cluster: true, log: zerolog.New(p.log)}
+	var err error
+	p.watch, err = newWatch(config, ns, "edge", p.routes, func(replicas int) { p.replicas.Store(int64(replicas)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := p.watch.run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return p
+}
+
+// to is the name of the function that a GET of path reaches.
+func (p *pod) to(path string) string {
+	to, _ := p.match(httptest.NewRequest(http.MethodGet, path, nil))
+	if to == nil {
+		return ""
+	}
+	return to.name
+}
+
+// journal is a log that is read while it is written.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+func (j *journal) count(text string) int { return strings.Count(j.String(), text) }
+
+// operator does to a cluster what people and Knative's controllers do.
+type operator struct {
+	t       *testing.T
+	knative servingclient.ServingV1Interface
+	core    coreclient.CoreV1Interface
+}
+
+func newOperator(t *testing.T, config *rest.Config) operator {
+	t.Helper()
+	knative, err := servingclient.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	core, err := coreclient.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return operator{t, knative, core}
+}
+
+// apply makes or changes a Service as somebody's kubectl and Knative's answer would.
+func (o operator) apply(s *servingv1.Service) {
+	o.t.Helper()
+	services := o.knative.Services(ns)
+	written, err := services.Get(o.t.Context(), s.Name, metav1.GetOptions{})
+	if err == nil {
+		written.Annotations = s.Annotations
+		written, err = services.Update(o.t.Context(), written, metav1.UpdateOptions{})
+	} else {
+		written, err = services.Create(o.t.Context(), s, metav1.CreateOptions{})
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	written.Status = s.Status
+	if _, err := services.UpdateStatus(o.t.Context(), written, metav1.UpdateOptions{}); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+func (o operator) remove(name string) {
+	o.t.Helper()
+	if err := o.knative.Services(ns).Delete(o.t.Context(), name, metav1.DeleteOptions{}); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// scale has a revision of the edge with so many ready pods.
+func (o operator) scale(revision string, replicas int32) {
+	o.t.Helper()
+	r, err := o.knative.Revisions(ns).Create(o.t.Context(), &servingv1.Revision{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "serving.knative.dev/v1", Kind: "Revision"},
+		ObjectMeta: metav1.ObjectMeta{Name: revision, Labels: map[string]string{serving.ServiceLabelKey: strings.Split(revision, "-")[0]}},
+		Spec:       servingv1.RevisionSpec{PodSpec: corev1.PodSpec{Containers: []corev1.Container{{Image: "edge"}}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	r.Status.ActualReplicas = &replicas
+	if _, err := o.knative.Revisions(ns).UpdateStatus(o.t.Context(), r, metav1.UpdateOptions{}); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// refused returns what Events say about a Service or Experiment.
+func (o operator) refused(name string) (messages []string) {
+	o.t.Helper()
+	events, err := o.core.Events(ns).List(o.t.Context(), metav1.ListOptions{})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for _, e := range events.Items {
+		if e.InvolvedObject.Name == name && e.Type == corev1.EventTypeWarning && e.Reason == reasons[e.InvolvedObject.Kind] {
+			messages = append(messages, e.Message)
+		}
+	}
+	return messages
+}
+
+// knativeService is a Service as Knative has one some time after it was applied, which need not be Ready.
+func knativeService(name, annotation string) *servingv1.Service {
+	s := &servingv1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "serving.knative.dev/v1", Kind: "Service"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{manifest.RoutesAnnotation: annotation}},
+	}
+	s.Spec.Template.Spec.Containers = []corev1.Container{{Image: name}}
+	s.Status.Address = &duckv1.Addressable{URL: apis.HTTP(name + ".warble.svc.cluster.local")}
+	s.Status.Traffic = []servingv1.TrafficTarget{
+		{RevisionName: name + "-00001"},
+		{RevisionName: name + "-00002", Tag: "next", URL: apis.HTTP("next-" + name + ".warble.svc.cluster.local")},
+	}
+	return s
+}
+
+// api is a cluster's API server that a test can take away.
+type api struct {
+	admin, edge *rest.Config
+	stop, start func(*testing.T)
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	s := newAPIServer(t)
+	s.start(t)
+	watchJourney(t, api{s.config(), s.config(), func(*testing.T) { s.stop() }, s.start})
+}
+
+// watchJourney is the life of two edge pods beside an API server.
+func watchJourney(t *testing.T, a api) {
+	one, other := watching(t, a.edge, ""), watching(t, a.edge, "")
+	o := newOperator(t, a.admin)
+	reach := func(path, name string) {
+		t.Helper()
+		took := soon(t, inForce, path+" reaches "+name, func() bool { return one.to(path) == name && other.to(path) == name })
+		t.Logf("%s reaches %q after %s", path, name, took)
+	}
+	told := func(name, message string) {
+		t.Helper()
+		soon(t, inForce, name+" is told "+message, func() bool { return len(o.refused(name)) > 0 })
+		if got := o.refused(name); len(got) != 1 || !strings.Contains(got[0], message) {
+			t.Errorf("%s is told %q, want one %q", name, got, message)
+		}
+	}
+	soon(t, inForce, "an empty cluster is a view", func() bool { return one.Ready(t.Context()) == nil && other.Ready(t.Context()) == nil })
+
+	o.apply(knativeService("tweet", "/2/tweets /2/tweets/{id}"))
+	reach("/2/tweets", "tweet")
+	reach("/2/tweets/1", "tweet")
+	to := one.current.Load().targets["tweet"]
+	if to.url.String() != "http://tweet.warble.svc.cluster.local" || len(to.tags) != 1 || to.tags["next"].url.String() != "http://next-tweet.warble.svc.cluster.local" {
+		t.Errorf("tweet is at %s, its tags at %v", to.url, to.tags)
+	}
+	o.apply(knativeService("tweet", "/2/tweets /2/tweets/{id}/text"))
+	reach("/2/tweets/1", "")
+	reach("/2/tweets/1/text", "tweet")
+
+	o.apply(knativeService("thief", "/2/tweets /2/mine"))
+	reach("/2/mine", "thief")
+	reach("/2/tweets", "tweet")
+	told("thief", "claims /2/tweets, which is tweet's and stays so")
+	o.apply(knativeService("tweet", "/2/tweets /2/{unclosed"))
+	told("tweet", manifest.RoutesAnnotation+`: route "/2/{unclosed"`)
+	reach("/2/tweets/1/text", "tweet")
+	o.remove("tweet")
+	reach("/2/tweets/1/text", "")
+	reach("/2/tweets", "thief")
+	told("thief", "claims /2/tweets")
+
+	o.scale("edge-00001", 3)
+	o.scale("edge-00002", 1)
+	o.scale("thief-00001", 7)
+	soon(t, inForce, "four replicas share", func() bool { return one.replicas.Load() == 4 && other.replicas.Load() == 4 })
+
+	a.stop(t)
+	soon(t, 10*time.Second, "the log says that the API server is away", func() bool { return one.log.count("services is interrupted") > 0 })
+	reach("/2/mine", "thief")
+	if err := one.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	meters := telemetry.New("edge", "edge-00001", io.Discard)
+	meter(meters, one.routes, one.watch)
+	gauges := func() (routes, interrupted float64) {
+		w := httptest.NewRecorder()
+		meters.Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		for line := range strings.Lines(w.Body.String()) {
+			_, _ = fmt.Sscanf(line, "edge_routes %g", &routes)                         // another line than this one
+			_, _ = fmt.Sscanf(line, "edge_watch_interrupted_seconds %g", &interrupted) // the same
+		}
+		return routes, interrupted
+	}
+	if routes, interrupted := gauges(); routes != 2 || interrupted <= 0 {
+		t.Errorf("%g routes and %g s without the API server, want 2 and some", routes, interrupted)
+	}
+	a.start(t)
+	o.apply(knativeService("late", "/2/late"))
+	soon(t, time.Minute, "what came after it was away", func() bool { return one.to("/2/late") == "late" })
+	o.apply(knativeService("later", "/2/later"))
+	soon(t, inForce, "and the next", func() bool { return one.to("/2/later") == "later" })
+	if one.to("/2/mine") != "thief" {
+		t.Error("thief is gone")
+	}
+	soon(t, time.Minute, "both watches go on", func() bool { _, interrupted := gauges(); return interrupted == 0 })
+}
+
+func routesFile(t *testing.T, names ...string) string {
+	t.Helper()
+	var functions []map[string]any
+	for _, name := range names {
+		functions = append(functions, map[string]any{"name": name, "url": "http://" + name + ".warble.svc.cluster.local", "routes": []string{"/2/" + name}})
+	}
+	text, err := json.Marshal(map[string]any{"functions": functions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "routes.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestTheFileServesUntilTheClusterIsSeen(t *testing.T) {
+	t.Parallel()
+	s := newAPIServer(t)
+	file := routesFile(t, "tweet", "users")
+	p := watching(t, s.config(), file)
+	if err := p.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("ready before there is a view, or not said why: %v", err)
+	}
+	refresh := func() {
+		t.Helper()
+		if err := p.refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refresh()
+	if err := p.Ready(t.Context()); err != nil || p.to("/2/tweet") != "tweet" {
+		t.Errorf("the file is not in force: %v", err)
+	}
+	soon(t, inForce, "the log says that the API server is away", func() bool { return p.log.count("connection refused") > 0 })
+
+	s.start(t)
+	o := newOperator(t, s.config())
+	o.apply(knativeService("rival", "/2/tweet")) // the older one, but the file knew the owner
+	o.apply(knativeService("tweet", "/2/tweet"))
+	soon(t, time.Minute, "the cluster's view", func() bool { return p.to("/2/users") == "" })
+	if to := p.to("/2/tweet"); to != "tweet" {
+		t.Errorf("/2/tweet went to %q", to)
+	}
+	if err := os.Rename(routesFile(t, "users"), file); err != nil {
+		t.Fatal(err)
+	}
+	refresh()
+	if p.to("/2/users") != "" || p.to("/2/tweet") != "tweet" {
+		t.Error("the file replaced the cluster's view")
+	}
+}
+
+// TestAnInterruptionIsSaidOnce: the URL of each try has another timeout in it.
+func TestAnInterruptionIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	log := new(journal)
+	heard := (&watch{log: zerolog.New(log)}).listener("services")
+	away := func(query string) error {
+		return &url.Error{Op: "Get", URL: "http://10.96.0.1/services?" + query, Err: errors.New("connection refused")}
+	}
+	for _, err := range []error{nil, away("timeout=1"), away("timeout=2"), away("timeout=3"), nil, nil, away("timeout=4")} {
+		heard(err)
+	}
+	if n, again := log.count("services is interrupted"), log.count("services goes on"); n != 2 || again != 1 {
+		t.Errorf("interrupted %d times, and went on %d times: %s", n, again, log)
+	}
+}
+
+func TestNoFileInAClusterIsNoMistake(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"", filepath.Join(t.TempDir(), "routes.json")} {
+		r := newRoutes(env.New(func(name string) (string, bool) {
+			value := map[string]string{"KUBERNETES_SERVICE_HOST": "10.96.0.1", "ROUTES_FILE": file}[name]
+			return value, value != ""
+		}), zerolog.Nop())
+		if err := r.refresh(t.Context()); err != nil {
+			t.Errorf("%q: %v", file, err)
+		}
+		if r.Ready(t.Context()) == nil {
+			t.Errorf("%q: ready with no view", file)
+		}
+	}
+}
+
+func TestClusterMistakesAreNamed(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "") // what client-go reads, also where these tests run in a cluster
+	e := env.New(func(name string) (string, bool) { return "10.96.0.1", name == "KUBERNETES_SERVICE_HOST" })
+	r := newRoutes(e, zerolog.Nop())
+	if w := watchFromEnv(e, r, nil); w != nil || e.Err() == nil || !strings.Contains(e.Err().Error(), "automountServiceAccountToken") {
+		t.Errorf("got %v, %v", w, e.Err())
+	}
+	outside := env.New(func(string) (string, bool) { return "", false })
+	r = newRoutes(outside, zerolog.Nop())
+	if w := watchFromEnv(outside, r, nil); w != nil || !strings.Contains(outside.Err().Error(), "ROUTES_FILE is not set") {
+		t.Errorf("got %v, %v", w, outside.Err())
+	}
+}
+
+func TestARefusalThatCannotBeReportedIsReportedLater(t *testing.T) {
+	t.Parallel()
+	var allowed atomic.Bool
+	s := newAPIServer(t)
+	s.refuse = func(r *http.Request) *metav1.Status {
+		if strings.Contains(r.URL.Path, "/events") && !allowed.Load() {
+			return failure(http.StatusForbidden, metav1.StatusReasonForbidden)
+		}
+		return nil
+	}
+	s.start(t)
+	p := watching(t, s.config(), "")
+	o := newOperator(t, s.config())
+	o.apply(knativeService("bad", "nowhere"))
+	soon(t, inForce, "the log says that there is no Event", func() bool { return p.log.count("no Event says what was refused") > 0 })
+	allowed.Store(true)
+	o.apply(knativeService("good", "/2/good")) // any change will do
+	soon(t, inForce, "the Event", func() bool { return len(o.refused("bad")) == 1 })
+	if n := p.log.count(`"reason":"RouteRefused"`); n != 1 {
+		t.Errorf("logged %d times", n)
+	}
+}
+
+func TestWhatTheAPIServerRefusesChangesNothing(t *testing.T) {
+	t.Parallel()
+	s := newAPIServer(t)
+	var forbidden atomic.Bool
+	s.refuse = func(r *http.Request) *metav1.Status {
+		if forbidden.Load() {
+			return failure(http.StatusForbidden, metav1.StatusReasonForbidden)
+		}
+		return nil
+	}
+	s.start(t)
+	p := watching(t, s.config(), "")
+	o := newOperator(t, s.config())
+	o.apply(knativeService("tweet", "/2/tweets"))
+	soon(t, inForce, "/2/tweets", func() bool { return p.to("/2/tweets") == "tweet" })
+	forbidden.Store(true)
+	s.stop()
+	s.start(t)
+	soon(t, 10*time.Second, "the log says why", func() bool { return p.log.count("Forbidden by the test") > 0 })
+	if p.to("/2/tweets") != "tweet" {
+		t.Error("the last view is gone")
+	}
+}
+
+func TestAnObjectThatCannotBeReadChangesNothing(t *testing.T) {
+	t.Parallel()
+	s := newAPIServer(t)
+	s.start(t)
+	p := watching(t, s.config(), "")
+	o := newOperator(t, s.config())
+	o.apply(knativeService("tweet", "/2/tweets"))
+	soon(t, inForce, "/2/tweets", func() bool { return p.to("/2/tweets") == "tweet" })
+
+	const where = "/apis/serving.knative.dev/v1/namespaces/" + ns + "/services/users"
+	put := func(address string) {
+		users := knativeService("users", "/2/users")
+		text, err := json.Marshal(users)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = bytes.Replace(text, []byte("http://users."), []byte(address), 1)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.put("MODIFIED", where, decoded(t, text))
+	}
+	put("http://%zz.")
+	soon(t, 10*time.Second, "the log says why", func() bool { return p.log.count("invalid URL escape") > 0 })
+	if p.to("/2/tweets") != "tweet" {
+		t.Error("the last view is gone")
+	}
+	put("http://users.")
+	soon(t, time.Minute, "/2/users", func() bool { return p.to("/2/users") == "users" })
+}
+
+func TestTargetOf(t *testing.T) {
+	t.Parallel()
+	before := &target{name: "tweet", routes: []string{"/old"}}
+	tests := map[string]struct {
+		change func(*servingv1.Service)
+		want   []string // routes; nil for no target
+		says   string
+	}{
+		"as it should be":        {func(*servingv1.Service) {}, []string{"/2/tweets"}, ""},
+		"no annotation":          {func(s *servingv1.Service) { s.Annotations = nil }, nil, ""},
+		"none":                   {func(s *servingv1.Service) { s.Annotations[manifest.RoutesAnnotation] = " none\n" }, nil, ""},
+		"an empty annotation":    {func(s *servingv1.Service) { s.Annotations[manifest.RoutesAnnotation] = " " }, before.routes, "nothing in it"},
+		"a method":               {func(s *servingv1.Service) { s.Annotations[manifest.RoutesAnnotation] = "GET /2/tweets" }, before.routes, `route "GET": expected a path`},
+		"a path twice":           {func(s *servingv1.Service) { s.Annotations[manifest.RoutesAnnotation] = "/a /a" }, []string{"/a", "/a"}, ""},
+		"a path against itself":  {func(s *servingv1.Service) { s.Annotations[manifest.RoutesAnnotation] = "/{x}/a /b/{y}" }, before.routes, "conflicts with"},
+		"no address yet":         {func(s *servingv1.Service) { s.Status.Address = nil }, before.routes, ""},
+		"an address with no URL": {func(s *servingv1.Service) { s.Status.Address.URL = nil }, before.routes, ""},
+		"an encrypted address":   {func(s *servingv1.Service) { s.Status.Address.URL.Scheme = "https" }, before.routes, `status.address.url: "https://tweet.warble.svc.cluster.local": expected http://host`},
+		"an address of nobody":   {func(s *servingv1.Service) { s.Status.Address.URL.Host = "" }, before.routes, "status.address.url"},
+		"a tag with no address":  {func(s *servingv1.Service) { s.Status.Traffic[1].URL = nil }, before.routes, "tag next"},
+	}
+	for name, tt := range tests {
+		s := knativeService("tweet", "/2/tweets")
+		tt.change(s)
+		trimmed, err := trimService(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := targetOf(trimmed.(*servingv1.Service), before)
+		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v, want %q", name, err, tt.says)
+		}
+		var got []string
+		if to != nil {
+			got = to.routes
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func TestWhatIsNotReadIsNotHeld(t *testing.T) {
+	t.Parallel()
+	s := knativeService("tweet", "/2/tweets")
+	s.Annotations["kubectl.kubernetes.io/last-applied-configuration"] = "much"
+	s.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
+	trimmed, err := trimService(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := knativeService("tweet", "/2/tweets")
+	want.TypeMeta, want.Spec = metav1.TypeMeta{}, servingv1.ServiceSpec{}
+	want.Status.Traffic = []servingv1.TrafficTarget{{Tag: "next", URL: want.Status.Traffic[1].URL, RevisionName: "tweet-00002"}}
+	if diff := cmp.Diff(want, trimmed.(*servingv1.Service)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,17 @@
+// Command feedback is the Knative function that takes what users think of Warble.
+package main
+
+import (
+	"warble/shared/function"
+	"warble/shared/store"
+	"warble/shared/token"
+)
+
+func main() {
+	f := function.New()
+	db := store.FromEnv(f.Env, f.Telemetry)
+	tokens := token.VerifierFromEnv(f.Env)
+	f.Telemetry.TweetMetrics() // they count each request
+	f.RecordLatencies(db.RecordLatencies)
+	f.Serve(New(db, tokens), db, tokens)
+}

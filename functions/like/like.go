@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"warble/shared/feature"
+	"warble/shared/function"
+	"warble/shared/problem"
+	"warble/shared/store"
+	"warble/shared/telemetry"
+	"warble/shared/token"
+	"warble/shared/wire"
+)
+
+// New returns the routes of the function. All of them are the feature likes.
+func New(db *store.DB, tokens *token.Verifier, features feature.Revision) function.Routes {
+	l := &likes{db, features, function.NewOnce()}
+	authenticated := function.Authenticated(tokens, db.Seen, db.Expose)
+	user := func(handler http.Handler) http.Handler { return authenticated(l.open(handler)) }
+	return function.Routes{
+		"POST /2/users/{id}/likes":              user(function.JSON(l.like)),
+		"DELETE /2/users/{id}/likes/{tweet_id}": user(function.JSON(l.undo)),
+		"GET /2/tweets/{id}/liking_users":       user(function.JSON(l.likingUsers)),
+		"GET /2/users/{id}/liked_tweets":        user(function.JSON(l.likedTweets)),
+	}
+}
+
+type likes struct {
+	db       *store.DB
+	features feature.Revision
+	once     *function.Once
+}
+
+// open answers every request without the feature alike, well-formed or not: to those who have none there is nothing here.
+func (l *likes) open(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !l.features.Of(r.Context()).Likes {
+			function.Fail(w, r, problem.NotOpen.Detail("the feature likes is not open to you"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (l *likes) like(ctx context.Context, q wire.Action) (function.Answer, error) {
+	return wire.Once(ctx, l.once, func(ctx context.Context, k store.Key) (store.Answer, error) {
+		like := store.NewLike{UserID: function.Caller(ctx).UserID, TweetID: q.Tweet, Traceparent: telemetry.Traceparent(ctx)}
+		return l.db.Like(ctx, like, k, store.Body{Status: http.StatusOK, Before: `{"data":{"liked":true}}`})
+	})
+}
+
+func (l *likes) undo(ctx context.Context, q undoRequest) (wire.Single[liked], error) {
+	if err := function.Own(ctx, q.user); err != nil {
+		return wire.Single[liked]{}, err
+	}
+	err := l.db.UndoLike(ctx, q.user, q.tweet)
+	return wire.Single[liked]{Data: liked{false}}, err
+}
+
+func (l *likes) likingUsers(ctx context.Context, q wire.QueryByID) (wire.List[wire.User], error) {
+	page, err := q.Page(wire.UsersSize)
+	if err != nil {
+		return wire.List[wire.User]{}, err
+	}
+	source, err := l.db.Source(ctx, q.ID)
+	if err != nil {
+		return wire.List[wire.User]{}, err
+	}
+	rows, err := l.db.LikingUsers(ctx, source, page.Rows())
+	return wire.Users(page, rows), err
+}
+
+func (l *likes) likedTweets(ctx context.Context, q wire.QueryByID) (wire.List[wire.Tweet], error) {
+	page, err := q.Page(wire.TimelineSize)
+	if err != nil {
+		return wire.List[wire.Tweet]{}, err
+	}
+	rows, err := l.db.LikedTweets(ctx, q.ID, page.Rows())
+	if err == nil && len(rows) == 0 {
+		err = l.db.HasUser(ctx, q.ID) // nobody, or only nothing of theirs
+	}
+	if err != nil {
+		return wire.List[wire.Tweet]{}, err
+	}
+	rows, meta := wire.Cut(page, rows, func(r store.Listed[store.Tweet]) int64 { return r.Position })
+	list := wire.List[wire.Tweet]{Data: make([]wire.Tweet, len(rows)), Meta: meta}
+	tweets, features := make([]store.Tweet, len(rows)), l.features.Of(ctx)
+	for i, r := range rows {
+		tweets[i], list.Data[i] = r.Item, wire.NewTweet(r.Item, features)
+	}
+	list.Includes, err = q.Expansions.Include(ctx, l.db, features, tweets...)
+	return list, err
+}
+
+type liked struct {
+	Liked bool `json:"liked"`
+}
+
+type undoRequest struct{ user, tweet int64 }
+
+func (q *undoRequest) FromRequest(r *http.Request) (err error) {
+	if q.user, err = function.PathID(r, "id"); err != nil {
+		return err
+	}
+	q.tweet, err = function.PathID(r, "tweet_id")
+	return err
+}

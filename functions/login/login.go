@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"warble/shared/function"
+	"warble/shared/password"
+	"warble/shared/problem"
+	"warble/shared/store"
+	"warble/shared/telemetry"
+	"warble/shared/token"
+	"warble/shared/wire"
+)
+
+// New returns the routes of login.
+func New(db *store.DB, issuer *token.Issuer, passwords *password.Hasher, metrics *telemetry.AuthMetrics) function.Routes {
+	s := &sessions{db, issuer, passwords, metrics}
+	private := function.Header("Cache-Control", "no-store")
+	return function.Routes{
+		"POST /auth/login":   function.JSON(s.login, private),
+		"POST /auth/refresh": function.JSON(s.refresh, private),
+		"POST /auth/logout":  function.JSON(s.logout, private),
+	}
+}
+
+type sessions struct {
+	db        *store.DB
+	issuer    *token.Issuer
+	passwords *password.Hasher
+	metrics   *telemetry.AuthMetrics
+}
+
+type credentials struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+}
+
+// FromRequest refuses what cannot be a login, whoever has an account.
+func (q *credentials) FromRequest(*http.Request) error {
+	if q.Email == "" || strings.ContainsRune(q.Email, 0) { // which PostgreSQL's text cannot hold
+		return problem.Invalid.Field("email", "email must be an email address")
+	}
+	if q.Password == "" {
+		return problem.Invalid.Field("password", "password must not be empty")
+	}
+	return nil
+}
+
+// login takes the same way, in the same time, for a wrong password and for an email address that nobody has: one look
+// at the account and its failures, one hash, one write.
+func (s *sessions) login(ctx context.Context, q credentials) (wire.Session, error) {
+	s.metrics.Login()
+	attempt, err := s.db.BeginLogin(ctx, q.Email, function.Network(ctx))
+	if err != nil {
+		return wire.Session{}, err
+	}
+	match, outdated, err := s.passwords.Compare(ctx, q.Password, attempt.PasswordHash)
+	if err != nil {
+		return wire.Session{}, err
+	}
+	if !match {
+		if err := s.db.FailLogin(ctx, attempt); err != nil {
+			return wire.Session{}, err
+		}
+		return wire.Session{}, problem.Unauthenticated.Detail("The email address or the password is wrong.")
+	}
+	rehashed := ""
+	if outdated {
+		if rehashed, err = s.passwords.Hash(ctx, q.Password); err != nil {
+			return wire.Session{}, err
+		}
+	}
+	refresh, refreshHash := token.NewRefresh()
+	session, err := s.session(attempt.User, refresh)
+	if err != nil {
+		return wire.Session{}, err
+	}
+	if err := s.db.FinishLogin(ctx, attempt, refreshHash, rehashed); err != nil {
+		return wire.Session{}, err
+	}
+	s.metrics.LoggedIn(function.Network(ctx))
+	return session, nil
+}
+
+type renewal struct {
+	RefreshToken string `json:"refresh_token"`
+}
+
+// FromRequest refuses a request without a token, which is not one with a wrong token.
+func (q *renewal) FromRequest(*http.Request) error {
+	if q.RefreshToken == "" {
+		return problem.Invalid.Field("refresh_token", "refresh_token must not be empty")
+	}
+	return nil
+}
+
+func (s *sessions) refresh(ctx context.Context, q renewal) (wire.Session, error) {
+	used, err := token.HashRefresh(q.RefreshToken)
+	if err != nil {
+		return wire.Session{}, err
+	}
+	next, nextHash := token.NewRefresh()
+	user, err := s.db.RotateRefresh(ctx, used, nextHash)
+	if err != nil {
+		return wire.Session{}, err
+	}
+	return s.session(user, next)
+}
+
+// logout ends the session of a refresh token, if it is one: whoever asks wants it gone, and it is.
+func (s *sessions) logout(ctx context.Context, q renewal) (function.None, error) {
+	hash, err := token.HashRefresh(q.RefreshToken)
+	if err != nil {
+		return function.None{}, nil //nolint:nilerr // RFC 7009, section 2.2: an invalid token is no error
+	}
+	return function.None{}, s.db.EndSession(ctx, hash)
+}
+
+func (s *sessions) session(u store.User, refresh string) (wire.Session, error) {
+	access, expires, err := s.issuer.Issue(token.Subject{UserID: u.ID, Username: u.Username, Community: u.Community})
+	if err != nil {
+		return wire.Session{}, err
+	}
+	return wire.NewSession(u, access, expires, refresh), nil
+}

@@ -1,0 +1,428 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alexedwards/argon2id"
+	"github.com/google/go-cmp/cmp"
+
+	"warble/shared/env"
+	"warble/shared/function"
+	"warble/shared/password"
+	"warble/shared/store"
+	"warble/shared/store/pgtest"
+	"warble/shared/token"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+const (
+	email  = "ada@example.com"
+	secret = "a quiet otter juggles"
+	home   = "203.0.113.7" // the address that ada registered from
+	away   = "198.51.100.9"
+)
+
+// world is the function over HTTP with a database of its own, in which ada has an account.
+type world struct {
+	testing.TB
+	url       string
+	data      pgtest.Database
+	db        *store.DB
+	passwords *password.Hasher
+	tokens    *token.Verifier
+}
+
+func start(t testing.TB) *world {
+	t.Helper()
+	folder := t.TempDir()
+	variables := map[string]string{
+		"TOKEN_PRIVATE_KEY_FILE": filepath.Join(folder, "private.pem"),
+		"TOKEN_PUBLIC_KEYS_FILE": filepath.Join(folder, "jwks.json"),
+	}
+	if err := token.NewKeyPair(variables["TOKEN_PRIVATE_KEY_FILE"], variables["TOKEN_PUBLIC_KEYS_FILE"]); err != nil {
+		t.Fatal(err)
+	}
+	e := env.New(func(name string) (string, bool) { v, ok := variables[name]; return v, ok })
+	f := function.NewTest(t.Output())
+	w := &world{TB: t, data: pgtest.New(t), tokens: token.VerifierFromEnv(e), passwords: password.FromEnv(e, f.Telemetry)}
+	w.db = w.data.Open(t, pgtest.Auth)
+	issuer := token.IssuerFromEnv(e)
+	if err := e.Err(); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(f.Handler(New(w.db, issuer, w.passwords, f.Telemetry.AuthMetrics()), w.db, issuer))
+	t.Cleanup(server.Close)
+	w.url = server.URL
+
+	hash, err := w.passwords.Hash(context.Background(), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, refreshHash := token.NewRefresh()
+	if _, err := w.db.CreateAccount(context.Background(), store.NewAccount{
+		Email: "Ada@Example.com", PasswordHash: hash, Username: "ada", Name: "Ada", Community: "gophers",
+		RefreshHash: refreshHash, Network: "203.0.113.0/24",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// answer is an answer whose body is decoded; the body is nil where there is none.
+type answer struct {
+	status int
+	header http.Header
+	body   map[string]any
+}
+
+func (a answer) text(member string) string { s, _ := a.body[member].(string); return s }
+
+// post sends body, JSON text, to path as the edge would for the client at address.
+func (w *world) post(address, path, body string) answer {
+	w.Helper()
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, w.url+path, strings.NewReader(body))
+	if err != nil {
+		w.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set(function.HeaderClient, address)
+	function.Sign(request, function.TestKey, time.Now())
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		w.Fatal(err)
+	}
+	a := answer{status: response.StatusCode, header: response.Header}
+	if len(text) > 0 {
+		if err := json.Unmarshal(text, &a.body); err != nil {
+			w.Fatalf("%s: %v", text, err)
+		}
+	}
+	return a
+}
+
+func (w *world) login(address, email, password string) answer {
+	w.Helper()
+	body, err := json.Marshal(map[string]string{"email": email, "password": password})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return w.post(address, "/auth/login", string(body))
+}
+
+func (w *world) refresh(refreshToken string) answer {
+	w.Helper()
+	return w.post(home, "/auth/refresh", `{"refresh_token":"`+refreshToken+`"}`)
+}
+
+// want fails the test unless a has the status, and for 429 the Retry-After.
+func (w *world) want(a answer, status int, retryAfter ...int) {
+	w.Helper()
+	if a.status != status {
+		w.Fatalf("status %d, want %d: %v", a.status, status, a.body)
+	}
+	for _, seconds := range retryAfter {
+		if got := a.header.Get("Retry-After"); got != strconv.Itoa(seconds) {
+			w.Errorf("Retry-After %s, want %d", got, seconds)
+		}
+	}
+	if cache := a.header.Get("Cache-Control"); cache != "no-store" {
+		w.Errorf("Cache-Control %q", cache)
+	}
+}
+
+// sql runs a statement as the database's owner.
+func (w *world) sql(sql string, args ...any) {
+	w.Helper()
+	if err := pgtest.Exec(context.Background(), w.data.URL(pgtest.Owner), sql, args...); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// pass lets time pass for the counts of failures.
+func (w *world) pass(by time.Duration) {
+	w.Helper()
+	w.sql(`update login_failures set last_at = last_at - make_interval(secs => $1)`, by.Seconds())
+}
+
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	a := w.login(home, "ADA@example.com", secret)
+	w.want(a, http.StatusOK)
+	claims, err := w.tokens.Verify(a.text("token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, _ := a.body["data"].(map[string]any)
+	want := map[string]any{"id": strconv.FormatInt(claims.UserID, 10), "name": "Ada", "username": "ada", "created_at": user["created_at"]}
+	if diff := cmp.Diff(want, user); diff != "" {
+		t.Error(diff)
+	}
+	if claims.Username != "ada" || claims.Community != "gophers" {
+		t.Errorf("claims %+v", claims)
+	}
+	expires, err := time.Parse("2006-01-02T15:04:05.000Z", a.text("expires_at"))
+	if err != nil || !expires.Equal(claims.ExpiresAt) {
+		t.Errorf("expires_at %q, want %v", a.text("expires_at"), claims.ExpiresAt)
+	}
+	if len(a.body) != 4 || a.text("refresh_token") == "" {
+		t.Errorf("members %v", a.body)
+	}
+}
+
+// TestNobodyLooksLikeSomebody compares all that a stranger can see of a wrong password and of an unknown address. Of
+// the time it takes, the hash is all but a thousandth, so it counts those.
+func TestNobodyLooksLikeSomebody(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	var seen [2][]answer
+	for n, address := range []string{email, "nobody@example.com"} {
+		before := w.passwords.Hashes()
+		for range 6 {
+			a := w.login(away, address, "a wrong password")
+			delete(a.body, "instance")
+			a.header.Del("X-Request-Id")
+			a.header.Del("Date")
+			seen[n] = append(seen[n], a)
+		}
+		if hashes := w.passwords.Hashes() - before; hashes != 5 {
+			t.Errorf("%s: %d hashes for five attempts and a refused one", address, hashes)
+		}
+	}
+	if diff := cmp.Diff(seen[0], seen[1], cmp.AllowUnexported(answer{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFailuresSlowDown(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{email, "nobody@example.com"} {
+		t.Run(address, func(t *testing.T) {
+			t.Parallel()
+			w := start(t)
+			for range 5 {
+				w.want(w.login(away, address, "wrong"), http.StatusUnauthorized)
+			}
+			for _, wait := range []int{15, 30, 60, 120, 240, 480, 900, 900, 900} {
+				w.want(w.login(away, address, "wrong"), http.StatusTooManyRequests, wait)
+				w.want(w.login("198.51.100.200", address, secret), http.StatusTooManyRequests, wait) // of the same network
+				w.pass(time.Duration(wait) * time.Second)
+				w.want(w.login(away, address, "wrong"), http.StatusUnauthorized)
+			}
+			if address != email {
+				return
+			}
+			w.want(w.login(home, address, secret), http.StatusOK) // another network is not slowed down
+			w.want(w.login(away, address, secret), http.StatusTooManyRequests)
+			w.pass(15 * time.Minute)
+			w.want(w.login(away, address, secret), http.StatusOK) // never locked out
+			for range 5 {
+				w.want(w.login(away, address, "wrong"), http.StatusUnauthorized) // the count began anew
+			}
+		})
+	}
+}
+
+// TestManyAtOnce: attempts that race each other are worth no more than attempts in a row.
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	statuses := together(20, func() int { return w.login(away, email, "wrong").status })
+	if diff := cmp.Diff(map[int]int{http.StatusUnauthorized: 5, http.StatusTooManyRequests: 15}, statuses); diff != "" {
+		t.Error(diff)
+	}
+	statuses = together(8, func() int { return w.login(home, email, secret).status })
+	if diff := cmp.Diff(map[int]int{http.StatusOK: 8}, statuses); diff != "" {
+		t.Errorf("right ones: %s", diff)
+	}
+}
+
+func TestFailuresFromEverywhere(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	for n := range 3 {
+		for range 4 {
+			w.want(w.login(fmt.Sprintf("10.0.%d.1", n), email, "wrong"), http.StatusUnauthorized)
+		}
+	}
+	w.sql(`update login_failures set failures = failures + 87 where network = ''`) // as if it had gone on for a while
+	w.want(w.login("10.0.99.1", email, secret), http.StatusOK)
+	w.sql(`delete from known_networks where network = '10.0.99.0/24'`)
+	w.want(w.login("10.0.99.1", email, "wrong"), http.StatusUnauthorized) // the hundredth
+	w.want(w.login("10.0.99.1", email, secret), http.StatusTooManyRequests)
+	w.want(w.login(home, email, secret), http.StatusOK) // a network that the account knows
+	w.want(w.login("10.0.99.1", "other@example.com", "wrong"), http.StatusUnauthorized)
+	w.pass(15 * time.Second)
+	w.want(w.login("10.0.99.1", email, "wrong"), http.StatusUnauthorized)
+	w.want(w.login("10.0.98.1", email, secret), http.StatusTooManyRequests, 30)
+	w.sql(`update login_failures set first_at = first_at - interval '1 hour'`)
+	w.want(w.login("10.0.98.1", email, secret), http.StatusOK)
+}
+
+func TestOutdatedHashIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	old, err := argon2id.CreateHash(secret, &argon2id.Params{Memory: 1024, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.sql(`update credentials set password_hash = $1`, old)
+	w.want(w.login(home, email, "wrong"), http.StatusUnauthorized)
+	w.sql(`do $$ begin assert (select password_hash like '%m=1024,%' from credentials), 'replaced'; end $$`)
+	w.want(w.login(home, email, secret), http.StatusOK)
+	w.sql(`do $$ begin assert (select password_hash like '$argon2id$v=19$m=19456,t=2,p=1$%' from credentials), 'not replaced'; end $$`)
+	w.want(w.login(home, email, secret), http.StatusOK)
+}
+
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	first := w.login(home, email, secret)
+	w.want(first, http.StatusOK)
+	other := w.login(home, email, secret)
+	w.want(other, http.StatusOK)
+
+	second := w.refresh(first.text("refresh_token"))
+	w.want(second, http.StatusOK)
+	claims, err := w.tokens.Verify(second.text("token"))
+	if err != nil || claims.Username != "ada" || claims.Community != "gophers" {
+		t.Errorf("claims %+v, error %v", claims, err)
+	}
+	if diff := cmp.Diff(first.body["data"], second.body["data"]); diff != "" {
+		t.Error(diff)
+	}
+	third := w.refresh(second.text("refresh_token"))
+	w.want(third, http.StatusOK)
+
+	w.want(w.refresh(first.text("refresh_token")), http.StatusUnauthorized) // used again
+	w.want(w.refresh(third.text("refresh_token")), http.StatusUnauthorized) // so the family is gone
+	w.want(w.refresh(other.text("refresh_token")), http.StatusOK)           // and no other
+
+	unknown, _ := token.NewRefresh()
+	w.want(w.refresh(unknown), http.StatusUnauthorized)
+	w.want(w.refresh("not one"), http.StatusUnauthorized)
+	late := w.login(home, email, secret)
+	w.sql(`update refresh_tokens set expires_at = now() where used_at is null`)
+	w.want(w.refresh(late.text("refresh_token")), http.StatusUnauthorized)
+}
+
+func TestRefreshAtOnce(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	for range 5 {
+		session := w.login(home, email, secret)
+		var mu sync.Mutex
+		var winner answer
+		statuses := together(6, func() int {
+			a := w.refresh(session.text("refresh_token"))
+			if a.status == http.StatusOK {
+				mu.Lock()
+				defer mu.Unlock()
+				winner = a
+			}
+			return a.status
+		})
+		if diff := cmp.Diff(map[int]int{http.StatusOK: 1, http.StatusUnauthorized: 5}, statuses); diff != "" {
+			t.Fatal(diff)
+		}
+		w.want(w.refresh(winner.text("refresh_token")), http.StatusUnauthorized) // the others revoked it
+	}
+}
+
+func TestLogout(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	session := w.login(home, email, secret)
+	next := w.refresh(session.text("refresh_token"))
+	w.want(w.post(home, "/auth/logout", `{"refresh_token":"`+next.text("refresh_token")+`"}`), http.StatusNoContent)
+	w.want(w.refresh(next.text("refresh_token")), http.StatusUnauthorized)
+	w.want(w.post(home, "/auth/logout", `{"refresh_token":"`+next.text("refresh_token")+`"}`), http.StatusNoContent)
+	w.want(w.post(home, "/auth/logout", `{"refresh_token":"never was one"}`), http.StatusNoContent)
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	for body, want := range map[string]int{
+		``:                          http.StatusBadRequest,
+		`[]`:                        http.StatusBadRequest,
+		`{"email":"a@b.example"`:    http.StatusBadRequest,
+		`{}`:                        http.StatusUnprocessableEntity,
+		`{"email":"a@b.example"}`:   http.StatusUnprocessableEntity,
+		`{"password":"x"}`:          http.StatusUnprocessableEntity,
+		`{"email":7,"password":""}`: http.StatusUnprocessableEntity,
+		`{"email":"a@b.example","password":"x","admin":true}`: http.StatusUnprocessableEntity,
+		`{"email":"a\u0000@b.example","password":"x"}`:        http.StatusUnprocessableEntity,
+		`{"email":"` + strings.Repeat("x", 70_000) + `"}`:     http.StatusRequestEntityTooLarge,
+	} {
+		w.want(w.post(home, "/auth/login", body), want)
+	}
+	for _, path := range []string{"/auth/refresh", "/auth/logout"} {
+		w.want(w.post(home, path, `{}`), http.StatusUnprocessableEntity)
+		w.want(w.post(home, path, `{"refresh_token":"x","all":true}`), http.StatusUnprocessableEntity)
+		w.want(w.post(home, path, `null`), http.StatusBadRequest)
+	}
+}
+
+// together runs do n times at once and counts the results.
+func together(n int, do func() int) map[int]int {
+	results := make(chan int)
+	for range n {
+		go func() { results <- do() }()
+	}
+	counts := map[int]int{}
+	for range n {
+		counts[<-results]++
+	}
+	return counts
+}
+
+func FuzzBody(f *testing.F) {
+	w := start(f)
+	for _, path := range []string{"login", "refresh", "logout"} {
+		for _, seed := range []string{
+			`{"email":"ada@example.com","password":"x"}`, `{"email":"\u0000","password":"\ud800"}`, `{"refresh_token":"AAAA"}`,
+			`{"refresh_token":"` + strings.Repeat("A", 43) + `"}`, `{}`, `[]`, `nul`, `{"email":{}}`, "\xff", `{"email":"İ@K","password":"ﷺ"}`,
+		} {
+			f.Add(path, []byte(seed))
+		}
+	}
+	f.Fuzz(func(t *testing.T, path string, body []byte) {
+		if path != "login" && path != "refresh" && path != "logout" {
+			t.Skip("not a path of login's")
+		}
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/auth/"+path, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if response.StatusCode >= http.StatusInternalServerError {
+			text, _ := io.ReadAll(response.Body)
+			t.Errorf("%s %q: %s %s", path, body, response.Status, text)
+		}
+		_, _ = io.Copy(io.Discard, response.Body) // so that the connection is used again
+	})
+}

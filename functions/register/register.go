@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"math/big"
+	"net/http"
+
+	"warble/shared/function"
+	"warble/shared/password"
+	"warble/shared/store"
+	"warble/shared/telemetry"
+	"warble/shared/token"
+	"warble/shared/wire"
+)
+
+// New returns the routes of register.
+func New(db *store.DB, issuer *token.Issuer, passwords Passwords, metrics *telemetry.AuthMetrics) function.Routes {
+	r := &registration{db, issuer, passwords, newEstimator(), metrics}
+	return function.Routes{
+		"POST /auth/register": function.JSON(r.register, function.Status(http.StatusCreated), function.Header("Cache-Control", "no-store")),
+	}
+}
+
+// Passwords says how passwords are hashed and what a new one must be.
+type Passwords struct {
+	*password.Hasher
+	MinLength int // in characters, at least 8
+}
+
+type registration struct {
+	db        *store.DB
+	issuer    *token.Issuer
+	passwords Passwords
+	strength  *estimator
+	metrics   *telemetry.AuthMetrics
+}
+
+type request struct {
+	Name      string `json:"name"`
+	Email     string `json:"email"`
+	Password  string `json:"password"`
+	Username  string `json:"username"`  // "" derives one from the name
+	Community string `json:"community"` // "" joins none
+}
+
+func (r *registration) register(ctx context.Context, q request) (wire.Session, error) {
+	r.metrics.Registration()
+	if err := r.validate(&q); err != nil {
+		return wire.Session{}, err
+	}
+	hash, err := r.passwords.Hash(ctx, q.Password)
+	if err != nil {
+		return wire.Session{}, err
+	}
+	refresh, refreshHash := token.NewRefresh()
+	user, err := r.create(ctx, store.NewAccount{
+		Email:        q.Email,
+		Username:     q.Username,
+		Name:         q.Name,
+		Community:    q.Community,
+		PasswordHash: hash,
+		RefreshHash:  refreshHash,
+		Network:      function.Network(ctx),
+		Traceparent:  telemetry.Traceparent(ctx),
+	})
+	if err != nil {
+		return wire.Session{}, err
+	}
+	access, expires, err := r.issuer.Issue(token.Subject{UserID: user.ID, Username: user.Username, Community: user.Community})
+	if err != nil {
+		return wire.Session{}, err
+	}
+	r.metrics.Registered(function.Network(ctx))
+	return wire.NewSession(user, access, expires, refresh), nil
+}
+
+// create stores the account, under a username of our own making where the client left it to us.
+func (r *registration) create(ctx context.Context, a store.NewAccount) (store.User, error) {
+	if a.Username != "" {
+		return r.db.CreateAccount(ctx, a)
+	}
+	base := usernameFrom(a.Name)
+	a.Username = base
+	for attempt := 0; ; attempt++ {
+		user, err := r.db.CreateAccount(ctx, a)
+		if attempt == 5 || !errors.Is(err, store.ErrUsernameTaken) {
+			return user, err
+		}
+		suffix, err := rand.Int(rand.Reader, big.NewInt(1_000_000))
+		if err != nil {
+			return store.User{}, err
+		}
+		a.Username = base[:min(len(base), maxUsername-6)] + suffix.String()
+	}
+}

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"warble/shared/env"
+	"warble/shared/function"
+	"warble/shared/password"
+	"warble/shared/store"
+	"warble/shared/store/pgtest"
+	"warble/shared/token"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// world is the function over HTTP with a database of its own.
+type world struct {
+	testing.TB
+	url       string
+	data      pgtest.Database
+	db        *store.DB
+	passwords *password.Hasher
+	tokens    *token.Verifier
+}
+
+func start(t testing.TB) *world {
+	t.Helper()
+	folder := t.TempDir()
+	variables := map[string]string{
+		"TOKEN_PRIVATE_KEY_FILE": filepath.Join(folder, "private.pem"),
+		"TOKEN_PUBLIC_KEYS_FILE": filepath.Join(folder, "jwks.json"),
+	}
+	if err := token.NewKeyPair(variables["TOKEN_PRIVATE_KEY_FILE"], variables["TOKEN_PUBLIC_KEYS_FILE"]); err != nil {
+		t.Fatal(err)
+	}
+	e := env.New(func(name string) (string, bool) { v, ok := variables[name]; return v, ok })
+	f := function.NewTest(t.Output())
+	w := &world{TB: t, data: pgtest.New(t), tokens: token.VerifierFromEnv(e), passwords: password.FromEnv(e, f.Telemetry)}
+	w.db = w.data.Open(t, pgtest.Auth)
+	issuer := token.IssuerFromEnv(e)
+	if err := e.Err(); err != nil {
+		t.Fatal(err)
+	}
+	routes := New(w.db, issuer, Passwords{w.passwords, 8}, f.Telemetry.AuthMetrics())
+	server := httptest.NewServer(f.Handler(routes, w.db, issuer))
+	t.Cleanup(server.Close)
+	w.url = server.URL
+	return w
+}
+
+// answer is an answer whose body is decoded.
+type answer struct {
+	status int
+	header http.Header
+	body   map[string]any
+}
+
+func (a answer) text(member string) string { s, _ := a.body[member].(string); return s }
+
+func (a answer) user() map[string]any { u, _ := a.body["data"].(map[string]any); return u }
+
+// fields are the members that a problem names.
+func (a answer) fields() string {
+	var names []string
+	list, _ := a.body["errors"].([]any)
+	for _, item := range list {
+		item, _ := item.(map[string]any)
+		name, _ := item["field"].(string)
+		names = append(names, name)
+	}
+	return strings.Join(names, " ")
+}
+
+func (w *world) post(body []byte) answer {
+	w.Helper()
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, w.url+"/auth/register", bytes.NewReader(body))
+	if err != nil {
+		w.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json; charset=utf-8")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer response.Body.Close()
+	a := answer{status: response.StatusCode, header: response.Header}
+	if err := json.NewDecoder(response.Body).Decode(&a.body); err != nil {
+		w.Fatalf("%s: %v", response.Status, err)
+	}
+	if cache := a.header.Get("Cache-Control"); cache != "no-store" {
+		w.Errorf("Cache-Control %q", cache)
+	}
+	return a
+}
+
+// register sends a good request with some members changed; nil leaves one out.
+func (w *world) register(changes map[string]any) answer {
+	w.Helper()
+	members := map[string]any{
+		"name": "Ada Lovelace", "email": "ada@example.com", "password": "a quiet otter juggles", "username": "ada", "community": "gophers",
+	}
+	for name, value := range changes {
+		members[name] = value
+		if value == nil {
+			delete(members, name)
+		}
+	}
+	body, err := json.Marshal(members)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return w.post(body)
+}
+
+func TestRegister(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	a := w.register(nil)
+	if a.status != http.StatusCreated || len(a.body) != 4 {
+		t.Fatalf("%d %v", a.status, a.body)
+	}
+	claims, err := w.tokens.Verify(a.text("token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, created := a.user()["id"], a.user()["created_at"]
+	want := map[string]any{"id": id, "name": "Ada Lovelace", "username": "ada", "created_at": created}
+	if diff := cmp.Diff(want, a.user()); diff != "" {
+		t.Error(diff)
+	}
+	if text, _ := created.(string); !regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$`).MatchString(text) {
+		t.Errorf("created_at %v", created)
+	}
+	if claims.Username != "ada" || claims.Community != "gophers" || claims.UserID == 0 {
+		t.Errorf("claims %+v", claims)
+	}
+	if expires, err := time.Parse(time.RFC3339, a.text("expires_at")); err != nil || !expires.Equal(claims.ExpiresAt) {
+		t.Errorf("expires_at %q, want %v", a.text("expires_at"), claims.ExpiresAt)
+	}
+
+	// The password and the refresh token are those of a login and a refresh.
+	attempt, err := w.db.BeginLogin(t.Context(), "ADA@example.com", "somewhere")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if match, _, err := w.passwords.Compare(t.Context(), "a quiet otter juggles", attempt.PasswordHash); err != nil || !match {
+		t.Errorf("match %v, error %v", match, err)
+	}
+	hash, err := token.HashRefresh(a.text("refresh_token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, next := token.NewRefresh()
+	if user, err := w.db.RotateRefresh(t.Context(), hash, next); err != nil || user.ID != claims.UserID {
+		t.Errorf("user %+v, error %v", user, err)
+	}
+	const event = `do $$ begin assert (
+		select count(*) = 1 and bool_and(o.data ->> 'id' = u.id::text)
+		from outbox o join users u on u.id = o.user_id
+		where o.type = 'dev.warble.user.registered.v1' and u.username = 'ada'), 'no event'; end $$`
+	if err := pgtest.Exec(t.Context(), w.data.URL(pgtest.Owner), event); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOptionalMembers(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	seen := map[string]bool{}
+	for n, name := range []string{"Zoë Ågren-Übermäßig", "Zoë Ågren-Übermäßig", "Zoë Ågren-Übermäßig", "李小龙", "李小龙", "🦉", "x"} {
+		a := w.register(map[string]any{
+			"name": "  " + name + " ", "username": nil, "community": nil, "email": "user" + string(rune('a'+n)) + "@example.com",
+		})
+		if a.status != http.StatusCreated {
+			t.Fatalf("%s: %d %v", name, a.status, a.body)
+		}
+		username, _ := a.user()["username"].(string)
+		if !regexp.MustCompile(`^[A-Za-z0-9_]{1,15}$`).MatchString(username) || seen[username] || a.user()["name"] != name {
+			t.Errorf("%s: user %v", name, a.user())
+		}
+		seen[username] = true
+		if claims, err := w.tokens.Verify(a.text("token")); err != nil || claims.Community != "" {
+			t.Errorf("claims %+v, error %v", claims, err)
+		}
+	}
+	if !seen["ZoeAgrenUbermai"] || !seen["user"] || !seen["x"] {
+		t.Errorf("usernames %v", seen)
+	}
+}
+
+func TestTaken(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	if a := w.register(nil); a.status != http.StatusCreated {
+		t.Fatalf("%d %v", a.status, a.body)
+	}
+	for field, changes := range map[string]map[string]any{
+		"email":    {"email": "ADA@Example.com", "username": "other"},
+		"username": {"email": "other@example.com", "username": "ADA"},
+	} {
+		if a := w.register(changes); a.status != http.StatusConflict || a.fields() != field {
+			t.Errorf("%s: %d %v", field, a.status, a.body)
+		}
+	}
+	statuses := make(chan int)
+	for range 6 {
+		go func() {
+			statuses <- w.register(map[string]any{"email": "grace@example.com", "name": "Grace", "username": nil}).status
+		}()
+	}
+	counts := map[int]int{}
+	for range 6 {
+		counts[<-statuses]++
+	}
+	if diff := cmp.Diff(map[int]int{http.StatusCreated: 1, http.StatusConflict: 5}, counts); diff != "" {
+		t.Errorf("one address at once: %s", diff)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	long := strings.Repeat("x", 200)
+	for name, c := range map[string]struct {
+		changes map[string]any
+		fields  string
+	}{
+		"nothing":               {map[string]any{"name": nil, "email": nil, "password": nil}, "name email password"},
+		"blank name":            {map[string]any{"name": " \t "}, "name"},
+		"name of 51":            {map[string]any{"name": strings.Repeat("é", 51)}, "name"},
+		"NUL in the name":       {map[string]any{"name": "a\x00b"}, "name"},
+		"bidi override":         {map[string]any{"name": "a\u202eb"}, "name"},
+		"name is a number":      {map[string]any{"name": 7}, "name"},
+		"no @":                  {map[string]any{"email": "ada.example.com"}, "email"},
+		"two @":                 {map[string]any{"email": "a@b@example.com"}, "email"},
+		"no dot":                {map[string]any{"email": "ada@localhost"}, "email"},
+		"empty label":           {map[string]any{"email": "ada@example..com"}, "email"},
+		"display name":          {map[string]any{"email": "Ada <ada@example.com>"}, "email"},
+		"line break":            {map[string]any{"email": "ada@example.com\n"}, "email"},
+		"not ASCII":             {map[string]any{"email": "ädä@example.com"}, "email"},
+		"email of 255":          {map[string]any{"email": "a@" + strings.Repeat(long[:49]+".", 5) + "com"}, "email"},
+		"username of 16":        {map[string]any{"username": long[:16]}, "username"},
+		"username with a dash":  {map[string]any{"username": "a-b"}, "username"},
+		"password of 7":         {map[string]any{"password": "vT9#qLx"}, "password"},
+		"password of 129":       {map[string]any{"password": "vT9#qLx2" + long[:121]}, "password"},
+		"short after NFKC":      {map[string]any{"password": "q\u0308u\u0308z\u0308\u00efo\u0308"}, "password"},
+		"common password":       {map[string]any{"password": "password123"}, "password"},
+		"password with name":    {map[string]any{"password": "xk!Lovelace?93"}, "password"},
+		"password with email":   {map[string]any{"password": "ada@example.com"}, "password"},
+		"password with address": {map[string]any{"email": "countess@example.com", "password": "zq7-COUNTESS-8x"}, "password"},
+		"password with handle":  {map[string]any{"username": "enchantress", "password": "zq7enchantress8x"}, "password"},
+		"unknown community":     {map[string]any{"community": "nobodies"}, "community"},
+		"NUL in the community":  {map[string]any{"community": "a\x00"}, "community"},
+		"unknown member":        {map[string]any{"admin": true}, "admin"},
+		"several at once":       {map[string]any{"username": "a-b", "password": "x"}, "username password"},
+	} {
+		if a := w.register(c.changes); a.status != http.StatusUnprocessableEntity || a.fields() != c.fields {
+			t.Errorf("%s: %d, fields %q, want %q", name, a.status, a.fields(), c.fields)
+		}
+	}
+	if err := pgtest.Exec(t.Context(), w.data.URL(pgtest.Owner),
+		`do $$ begin assert not exists (select from users) and not exists (select from outbox), 'something is left'; end $$`); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzBody(f *testing.F) {
+	w := start(f)
+	for _, seed := range []string{
+		`{"name":"Ada","email":"ada@example.com","password":"a quiet otter juggles"}`,
+		`{"name":"\u202e","email":"a@b.c","password":"\ud800ﷺ"}`, `{"name":"A\u0000"}`, `{"community":"\u0000"}`, `{}`, `[]`, `nul`, "\xff",
+		`{"name":"Ǆ","email":"x@y.zz","password":"p@$$w0rd1!|p@$$w0rd1!|","username":"x","community":"gophers"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		w := *w
+		w.TB = t
+		if a := w.post(body); a.status >= http.StatusInternalServerError {
+			t.Errorf("%q: %d %v", body, a.status, a.body)
+		}
+	})
+}
+
+// FuzzPassword looks at what is done to a password before it is hashed, which takes most of the time of FuzzBody.
+func FuzzPassword(f *testing.F) {
+	r := &registration{passwords: Passwords{MinLength: 8}, strength: newEstimator()}
+	for _, seed := range []string{"password", "p@$$w0rd1!|", "qwertyuiop", "\xff\xfeaaaaaa", strings.Repeat("é", 64), "aaaaaaaa\u0308"} {
+		f.Add(seed, "Ada Lovelace")
+	}
+	f.Fuzz(func(t *testing.T, password, name string) {
+		begin := time.Now()
+		_ = r.validate(&request{Name: name, Email: "ada@example.com", Password: password})
+		if took := time.Since(begin); took > 10*time.Second { // the first one reads the dictionaries, on a machine that may be busy
+			t.Errorf("%q took %v", password, took)
+		}
+	})
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+
+	"warble/shared/process"
+	"warble/shared/store/pgtest"
+)
+
+// Two relays are killed in turn under load, wherever they happen to be, and started again. Every event arrives, and those
+// of a user for the first time in their order.
+func TestKilledAtAnyLineNothingIsLost(t *testing.T) {
+	t.Parallel()
+	const users, rounds, kills = 40, 60, 10
+	w := newWorld(t, func(event.Event) int {
+		if rand.N(20) == 0 { //nolint:gosec // the sink is not well either
+			return 503
+		}
+		return 202
+	})
+	program := build(t)
+	relays := [2]*exec.Cmd{}
+	exits := [2]<-chan error{}
+	start := func(i int) {
+		relays[i] = exec.Command(program) //nolint:noctx // killed below
+		relays[i].Env = append(os.Environ(), "HOST=127.0.0.1", "PORT=0", "METRICS_PORT=0", "LOG_LEVEL=error", "RELAY_LEASE=1s",
+			"DATABASE_URL="+w.Database.URL(pgtest.Ops), "K_SINK="+w.Server.URL)
+		relays[i].Stdout, relays[i].Stderr = t.Output(), t.Output()
+		var err error
+		if exits[i], err = process.Start(relays[i], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kill := func(i int) {
+		if err := relays[i].Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		<-exits[i]
+	}
+	for i := range relays {
+		start(i)
+		t.Cleanup(func() { kill(i) })
+	}
+
+	want := make(map[string][]string)
+	var load sync.WaitGroup
+	load.Go(func() {
+		for n := range rounds {
+			w.exec(`
+				insert into outbox (id, user_id, type, data)
+				select $2::bigint * 1000000 + u, u::bigint << 22, 'dev.warble.test.v1', '{"id": "1"}'
+				from generate_series(1, $1::int) u`, users, n+1)
+		}
+	})
+	for n := range rounds {
+		for u := range users {
+			user := strconv.Itoa((u + 1) << 22)
+			want[user] = append(want[user], strconv.Itoa((n+1)*1000000+u+1))
+		}
+	}
+	for n := range kills {
+		arrived := w.arrived()
+		until(t, "publishing", func() bool { return w.arrived() > arrived || w.holds(empty) })
+		time.Sleep(rand.N(100 * time.Millisecond)) //nolint:gosec // a moment that nobody chose
+		kill(n % 2)
+		start(n % 2)
+	}
+	load.Wait()
+	until(t, "empty", func() bool { return w.holds(empty) })
+	if !w.holds(noDeads) {
+		t.Error("there are dead letters")
+	}
+	if diff := cmp.Diff(want, w.ids()); diff != "" {
+		t.Error(diff)
+	}
+	t.Logf("%d events, of which %d arrived again, and %d relays were killed", users*rounds, w.arrived()-users*rounds, kills)
+}
+
+func (s *subscriber) arrived() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.taken)
+}
+
+// build builds the function as it is, with the race detector where the test has it.
+func build(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "relay")
+	arguments := []string{"build", "-o", program}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		arguments = append(arguments, "-race")
+	}
+	if text, err := exec.CommandContext(t.Context(), "go", append(arguments, ".")...).CombinedOutput(); err != nil {
+		t.Fatal(fmt.Errorf("go build: %w\n%s", err, text))
+	}
+	return program
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"warble/shared/function"
+	"warble/shared/store"
+	"warble/shared/telemetry"
+	"warble/shared/token"
+	"warble/shared/wire"
+)
+
+// New returns the routes of the function.
+func New(db *store.DB, tokens *token.Verifier, metrics *telemetry.TweetMetrics) function.Routes {
+	t := &retweets{db, metrics, function.NewOnce()}
+	user := function.Authenticated(tokens, db.Seen, db.Expose)
+	return function.Routes{
+		"POST /2/users/{id}/retweets":                     user(function.JSON(t.retweet)),
+		"DELETE /2/users/{id}/retweets/{source_tweet_id}": user(function.JSON(t.undo)),
+		"GET /2/tweets/{id}/retweeted_by":                 user(function.JSON(t.retweetedBy)),
+	}
+}
+
+type retweets struct {
+	db      *store.DB
+	metrics *telemetry.TweetMetrics
+	once    *function.Once
+}
+
+func (t *retweets) retweet(ctx context.Context, q wire.Action) (function.Answer, error) {
+	me := function.Caller(ctx)
+	return wire.Once(ctx, t.once, func(ctx context.Context, k store.Key) (store.Answer, error) {
+		retweet := store.NewRetweet{UserID: me.UserID, Community: me.Community, TweetID: q.Tweet, Traceparent: telemetry.Traceparent(ctx)}
+		body := store.Body{Status: http.StatusOK, Before: `{"data":{"retweeted":true,"rest_id":"`, After: `"}}`}
+		answer, err := t.db.Retweet(ctx, retweet, k, body)
+		if err == nil && !answer.Replayed {
+			t.metrics.Retweet(q.Tweet)
+		}
+		return answer, err
+	})
+}
+
+func (t *retweets) undo(ctx context.Context, q undoRequest) (wire.Single[retweeted], error) {
+	if err := function.Own(ctx, q.user); err != nil {
+		return wire.Single[retweeted]{}, err
+	}
+	err := t.db.UndoRetweet(ctx, q.user, q.tweet)
+	return wire.Single[retweeted]{Data: retweeted{false}}, err
+}
+
+func (t *retweets) retweetedBy(ctx context.Context, q wire.QueryByID) (wire.List[wire.User], error) {
+	page, err := q.Page(wire.UsersSize)
+	if err != nil {
+		return wire.List[wire.User]{}, err
+	}
+	source, err := t.db.Source(ctx, q.ID)
+	if err != nil {
+		return wire.List[wire.User]{}, err
+	}
+	rows, err := t.db.RetweetedBy(ctx, source, page.Rows())
+	return wire.Users(page, rows), err
+}
+
+type retweeted struct {
+	Retweeted bool `json:"retweeted"`
+}
+
+type undoRequest struct{ user, tweet int64 }
+
+func (q *undoRequest) FromRequest(r *http.Request) (err error) {
+	if q.user, err = function.PathID(r, "id"); err != nil {
+		return err
+	}
+	q.tweet, err = function.PathID(r, "source_tweet_id")
+	return err
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"warble/shared/apitest"
+	"warble/shared/function"
+	"warble/shared/store"
+	"warble/shared/store/pgtest"
+	"warble/shared/telemetry"
+	"warble/shared/token"
+	"warble/shared/wire"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func newAPI(t testing.TB) *apitest.API {
+	t.Helper()
+	return apitest.New(t, func(db *store.DB, tokens *token.Verifier, tel *telemetry.Telemetry) function.Routes {
+		return New(db, tokens, tel.TweetMetrics())
+	})
+}
+
+// answer is what a retweet and its undoing answer.
+type answer = wire.Single[struct {
+	Retweeted bool   `json:"retweeted"`
+	RestID    string `json:"rest_id"`
+}]
+
+// post writes what the function tweet would.
+func post(t testing.TB, api *apitest.API, u apitest.User) int64 {
+	t.Helper()
+	answer, err := api.DB.CreateTweet(t.Context(), store.NewTweet{AuthorID: u.ID, Text: "hello"}, store.Key{}, store.Body{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := function.ParseID(string(answer.Body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func body(tweet int64) string { return fmt.Sprintf(`{"tweet_id":"%d"}`, tweet) }
+
+func retweet(t testing.TB, u apitest.User, tweet int64) string {
+	t.Helper()
+	got := apitest.Decode[answer](t, u.Do("POST", u.Path("/retweets"), body(tweet)), http.StatusOK)
+	if !got.Data.Retweeted || got.Data.RestID == "" {
+		t.Errorf("%+v", got)
+	}
+	return got.Data.RestID
+}
+
+func count(t testing.TB, api *apitest.API, tweet int64) int {
+	t.Helper()
+	found, err := api.DB.Tweets(t.Context(), []int64{tweet})
+	if err != nil || len(found) != 1 {
+		t.Fatalf("tweet %d: %v, %v", tweet, found, err)
+	}
+	return found[0].RetweetCount
+}
+
+func TestRetweetAndUndo(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada, bob, cyd := api.User("ada", ""), api.User("bob", ""), api.User("cyd", "")
+	tweet := post(t, api, ada)
+	undo := func(u apitest.User, tweet any) {
+		t.Helper()
+		got := u.Do("DELETE", u.Path(fmt.Sprint("/retweets/", tweet)), "")
+		if got.Status != http.StatusOK || got.Body != `{"data":{"retweeted":false}}`+"\n" {
+			t.Errorf("%d %s", got.Status, got.Body)
+		}
+	}
+
+	first := retweet(t, bob, tweet)
+	if again := retweet(t, bob, tweet); again != first {
+		t.Errorf("a second time made %s of %s", again, first)
+	}
+	id, _ := function.ParseID(first)
+	retweet(t, cyd, id) // of a retweet: it refers to the source
+	retweet(t, ada, tweet)
+	if got := count(t, api, tweet); got != 3 {
+		t.Errorf("%d retweets, want those of ada, bob and cyd", got)
+	}
+	undo(bob, tweet)
+	undo(bob, tweet)
+	undo(bob, 17)
+	undo(bob, "9999999999999999999") // which no int64 holds
+	if got := count(t, api, tweet); got != 2 {
+		t.Errorf("%d retweets, want those of ada and cyd", got)
+	}
+	if again := retweet(t, bob, tweet); again == first {
+		t.Error("the retweet that was undone is back")
+	}
+}
+
+func TestConcurrentRetweetsAreOne(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada := api.User("ada", "")
+	tweet := post(t, api, ada)
+	var group sync.WaitGroup
+	ids := make([]string, 20)
+	for i := range ids {
+		group.Go(func() {
+			key := []string{}
+			if i%2 == 0 {
+				key = []string{"Idempotency-Key", "k"}
+			}
+			got := ada.Do("POST", ada.Path("/retweets"), body(tweet), key...)
+			ids[i] = fmt.Sprint(got.Status, " ", got.Body)
+		})
+	}
+	group.Wait()
+	if unique := slices.Compact(ids); len(unique) != 1 || count(t, api, tweet) != 1 {
+		t.Errorf("%q, and %d retweets", unique, count(t, api, tweet))
+	}
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada := api.User("ada", "")
+	one, other := post(t, api, ada), post(t, api, ada)
+	send := func(tweet int64) apitest.Answer {
+		return ada.Do("POST", ada.Path("/retweets"), body(tweet), "Idempotency-Key", "k")
+	}
+	first := send(one)
+	ada.Do("DELETE", ada.Path(fmt.Sprint("/retweets/", one)), "")
+	if again := send(one); again.Body != first.Body || again.Header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("%s, want the first answer, %s", again.Body, first.Body)
+	}
+	if got := count(t, api, one); got != 0 {
+		t.Errorf("the replay retweeted again: %d", got)
+	}
+	if got := send(other); got.Status != http.StatusUnprocessableEntity {
+		t.Errorf("same key, other body: %d %s", got.Status, got.Body)
+	}
+}
+
+func TestRetweetRefuses(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada, bob := api.User("ada", ""), api.User("bob", "")
+	tweet := post(t, api, bob)
+	gone := post(t, api, bob)
+	if err := api.DB.DeleteTweet(t.Context(), gone, bob.ID); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		method, path, body string
+		want               int
+	}{
+		{"POST", bob.Path("/retweets"), body(tweet), http.StatusForbidden},
+		{"DELETE", bob.Path(fmt.Sprint("/retweets/", tweet)), "", http.StatusForbidden},
+		{"POST", "/2/users/me/retweets", body(tweet), http.StatusBadRequest},
+		{"POST", ada.Path("/retweets"), body(gone), http.StatusNotFound},
+		{"POST", ada.Path("/retweets"), body(17), http.StatusNotFound},
+		{"POST", ada.Path("/retweets"), `{"tweet_id":"9999999999999999999"}`, http.StatusNotFound},
+		{"POST", ada.Path("/retweets"), `{"tweet_id":"abc"}`, http.StatusUnprocessableEntity},
+		{"POST", ada.Path("/retweets"), `{"tweet_id":17}`, http.StatusUnprocessableEntity},
+		{"POST", ada.Path("/retweets"), `{}`, http.StatusUnprocessableEntity},
+		{"POST", ada.Path("/retweets"), `{"tweet_id":"17","x":1}`, http.StatusUnprocessableEntity},
+		{"POST", ada.Path("/retweets"), `17`, http.StatusBadRequest},
+		{"DELETE", ada.Path("/retweets/x"), "", http.StatusBadRequest},
+		{"POST", "/2/users/9999999999999999999/retweets", body(tweet), http.StatusForbidden},
+		{"GET", "/2/tweets/9999999999999999999/retweeted_by", "", http.StatusNotFound},
+		{"GET", "/2/tweets/17/retweeted_by", "", http.StatusNotFound},
+		{"GET", fmt.Sprintf("/2/tweets/%d/retweeted_by", gone), "", http.StatusNotFound},
+		{"GET", fmt.Sprintf("/2/tweets/%d/retweeted_by?max_results=101", tweet), "", http.StatusBadRequest},
+		{"GET", fmt.Sprintf("/2/tweets/%d/retweeted_by?user.fields=hat", tweet), "", http.StatusBadRequest},
+	}
+	for _, tt := range tests {
+		if got := ada.Do(tt.method, tt.path, tt.body); got.Status != tt.want {
+			t.Errorf("%s %s %s: %d %s, want %d", tt.method, tt.path, tt.body, got.Status, got.Body, tt.want)
+		}
+	}
+}
+
+func TestRetweetedBy(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada := api.User("ada", "")
+	tweet := post(t, api, ada)
+	path := fmt.Sprintf("/2/tweets/%d/retweeted_by", tweet)
+	if got, want := ada.Do("GET", path, "").Body, `{"data":[],"meta":{"result_count":0}}`+"\n"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	var want []string
+	var last string
+	for i := range 7 {
+		u := api.User(fmt.Sprint("user", i), "")
+		last = retweet(t, u, tweet)
+		want = slices.Insert(want, 0, u.Name)
+	}
+	names := func(l wire.List[wire.User]) (names []string) {
+		for _, u := range l.Data {
+			names = append(names, u.Username)
+		}
+		return names
+	}
+	if got := apitest.Get[wire.List[wire.User]](ada, "/2/tweets/"+last+"/retweeted_by"); !slices.Equal(names(got), want) {
+		t.Errorf("asked of a retweet: %v, want those of its source, %v", names(got), want)
+	}
+	page := apitest.Get[wire.List[wire.User]](ada, path+"?max_results=3")
+	older := names(page)
+	for page.Meta.NextToken != "" {
+		page = apitest.Get[wire.List[wire.User]](ada, path+"?max_results=3&pagination_token="+page.Meta.NextToken)
+		older = append(older, names(page)...)
+	}
+	if diff := cmp.Diff(want, older); diff != "" {
+		t.Errorf("to the oldest: %s", diff)
+	}
+	newer := names(page)
+	for page.Meta.PreviousToken != "" {
+		page = apitest.Get[wire.List[wire.User]](ada, path+"?max_results=3&pagination_token="+page.Meta.PreviousToken)
+		newer = append(names(page), newer...)
+	}
+	if diff := cmp.Diff(want, newer); diff != "" {
+		t.Errorf("and back: %s", diff)
+	}
+}
+
+func TestMetricsCountRetweets(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada := api.User("ada", "")
+	tweet := post(t, api, ada)
+	for range 2 {
+		ada.Do("POST", ada.Path("/retweets"), body(tweet), "Idempotency-Key", "k")
+	}
+	if want := fmt.Sprintf(`tweet_service_retweet_counter{tweet_id="%d"} 1`, tweet); !slices.Contains(api.Metrics(), want) {
+		t.Errorf("no %s in\n%s", want, strings.Join(api.Metrics(), "\n"))
+	}
+}
+
+func TestNeedsToken(t *testing.T) {
+	t.Parallel()
+	newAPI(t).NeedsToken("POST /2/users/1/retweets", "DELETE /2/users/1/retweets/2", "GET /2/tweets/1/retweeted_by")
+}
+
+func FuzzRetweet(f *testing.F) {
+	for _, seed := range []string{body(17), `{"tweet_id":"9999999999999999999"}`, `{"tweet_id":null}`, `{"tweet_id":""}`, `{`} {
+		f.Add(seed, "x")
+	}
+	f.Add(body(17), "max_results=1&pagination_token=AAAAAAAAAAAB")
+	api := newAPI(f)
+	ada := api.User("ada", "")
+	tweet := post(f, api, ada)
+	f.Fuzz(func(t *testing.T, body, text string) {
+		u := ada.In(t) // whose requests fail the test by themselves on a 500
+		u.Do("POST", ada.Path("/retweets"), body, "Content-Type", "application/json")
+		u.Do("DELETE", ada.Path("/retweets/")+url.PathEscape(text), "")
+		if path := fmt.Sprintf("/2/tweets/%d/retweeted_by?%s", tweet, text); isURL(path) {
+			u.Do("GET", path, "")
+		}
+	})
+}
+
+func isURL(text string) bool {
+	_, err := url.Parse(text)
+	return err == nil
+}

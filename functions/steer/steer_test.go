@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"warble/shared/experiment"
+	"warble/shared/function"
+	"warble/shared/rollout"
+	"warble/shared/store"
+	"warble/shared/store/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+type rig struct {
+	*testing.T
+	database pgtest.Database
+	db       *store.DB
+	url      string
+}
+
+func serve(t *testing.T, cluster rollout.Cluster) rig {
+	t.Helper()
+	f, d := function.NewTest(t.Output()), pgtest.New(t)
+	db := d.Open(t, pgtest.Ops)
+	server := httptest.NewServer(f.Handler(New(db, cluster, f.Telemetry.Log), db))
+	t.Cleanup(server.Close)
+	return rig{t, d, db, server.URL}
+}
+
+// post sends a body as the edge does, signed with key where that is not nil.
+func (r rig) post(path string, key []byte, body any) (status int, answer string) {
+	r.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		r.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(r.Context(), http.MethodPost, r.url+path, bytes.NewReader(text))
+	if err != nil {
+		r.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if key != nil {
+		request.Header.Set(function.HeaderClient, netip.IPv4Unspecified().String())
+		function.Sign(request, key, time.Now())
+	}
+	return r.do(request)
+}
+
+func (r rig) do(request *http.Request) (status int, answer string) {
+	r.Helper()
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer response.Body.Close()
+	var read bytes.Buffer
+	if _, err := read.ReadFrom(response.Body); err != nil {
+		r.Fatal(err)
+	}
+	return response.StatusCode, read.String()
+}
+
+// ping is what a PingSource sends.
+func (r rig) ping() (status int, answer string) {
+	r.Helper()
+	e := event.New()
+	e.SetID("1")
+	e.SetSource("/apis/v1/namespaces/warble/pingsources/steer")
+	e.SetType("dev.knative.sources.ping")
+	if err := e.SetData(event.ApplicationJSON, map[string]any{}); err != nil {
+		r.Fatal(err)
+	}
+	request, err := cehttp.NewHTTPRequestFromEvent(r.Context(), r.url, e)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return r.do(request)
+}
+
+func (r rig) exec(sql string, args ...any) {
+	r.Helper()
+	if err := pgtest.Exec(r.Context(), r.database.URL(pgtest.Owner), sql, args...); err != nil {
+		r.Fatal(err)
+	}
+}
+
+func TestOutcomesAreStoredOnceAndOnlyFromTheEdge(t *testing.T) {
+	t.Parallel()
+	r := serve(t, nil)
+	start := time.Date(2026, 11, 24, 12, 0, 10, 0, time.UTC)
+	count := experiment.Outcomes{Experiment: "likes", Arm: experiment.Treatment, Start: start, Requests: 10, Errors: 1}
+	for range 2 {
+		if status, answer := r.post("/outcomes", function.TestKey, windows{"edge-1", []experiment.Outcomes{count}}); status != http.StatusNoContent {
+			t.Fatal(status, answer)
+		}
+		r.exec(`do $$ begin assert (select array_agg(row(experiment, arm, pod, requests, errors)::text) from outcomes) = array['(likes,treatment,edge-1,10,1)']; end $$`)
+	}
+	for _, key := range [][]byte{nil, []byte("another key, which no edge has ever had")} {
+		if status, answer := r.post("/outcomes", key, windows{"edge-1", []experiment.Outcomes{count}}); status != http.StatusForbidden || !strings.Contains(answer, "only the edge") {
+			t.Errorf("with the key %q: %d %s", key, status, answer)
+		}
+	}
+	for field, change := range map[string]func(*windows){
+		"pod":                   func(w *windows) { w.Pod = "" },
+		"windows[0].experiment": func(w *windows) { w.Windows[0].Experiment = "" },
+		"windows[0].arm":        func(w *windows) { w.Windows[0].Arm = "both" },
+		"windows[0].start":      func(w *windows) { w.Windows[0].Start = start.Add(time.Second) },
+		"windows[0].errors":     func(w *windows) { w.Windows[0].Errors = 11 },
+	} {
+		w := windows{"edge-1", []experiment.Outcomes{count}}
+		change(&w)
+		if status, answer := r.post("/outcomes", function.TestKey, w); status != http.StatusUnprocessableEntity || !strings.Contains(answer, field+" must") {
+			t.Errorf("%s: %d %s", field, status, answer)
+		}
+	}
+}
+
+func TestOnlyACloudEventMovesExperiments(t *testing.T) {
+	t.Parallel()
+	r := serve(t, nil)
+	if status, answer := r.post("/", nil, map[string]any{}); status != http.StatusBadRequest || !strings.Contains(answer, "expected a CloudEvent") {
+		t.Errorf("%d %s", status, answer)
+	}
+	if status, answer := r.ping(); status != http.StatusAccepted || answer != "" {
+		t.Errorf("outside of a cluster %d %q", status, answer)
+	}
+	away := &cluster{err: fmt.Errorf("the API server is away")}
+	r = serve(t, away)
+	if status, answer := r.ping(); status != http.StatusServiceUnavailable {
+		t.Errorf("%d %s", status, answer)
+	}
+}
+
+// Five percent of the treatment's requests fail: nobody has to look for that to end.
+func TestABreachedGuardrailIsRolledBack(t *testing.T) {
+	t.Parallel()
+	spec := experiment.Spec{
+		Services: []string{"like"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FEATURES": "likes"}}, Unit: experiment.User,
+		Ramp:    experiment.Ramp{Steps: []int{50}},
+		Metrics: experiment.Metrics{Window: experiment.Duration(time.Hour), Primary: experiment.Primary{Name: "tweets_per_user", MinimumEffect: .05}, Guardrails: []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}},
+		Run:     experiment.Run{State: experiment.Running, By: "ada"},
+	}
+	spec.Default()
+	began := time.Now().Add(-15 * time.Minute).Truncate(experiment.Window)
+	c := &cluster{experiment: rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: "likes", UID: "1", Generation: 1}, Spec: spec, Status: rollout.Status{
+		Phase: rollout.Running, Salt: "s", StepAt: metav1.NewTime(began), Open: experiment.Open{Control: 5000, Treatment: 5000},
+		Services: []rollout.ServiceStatus{{Name: "like", Traffic: []rollout.Target{{Latest: true, Percent: 100}}, Revision: "like-00001", Control: "c", Treatment: "t"}},
+	}}}
+	c.service = rollout.Service{Name: "like", Traffic: []rollout.Target{{Revision: "like-00001", Percent: 100}, {Tag: "likes-control", Revision: "c"}, {Tag: "likes-treatment", Revision: "t"}}}
+	r := serve(t, c)
+	if err := r.db.StartExperiment(t.Context(), experiment.Start{Name: "likes", Spec: spec, Salt: "s", PlannedUnits: 1000, At: began}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.db.Transition(t.Context(), "likes", experiment.Transition{ID: "running-0", Phase: "Running", Percent: 50, At: began, Actor: "ada", Reason: "every arm answers"}); err != nil {
+		t.Fatal(err)
+	}
+	if status, answer := r.ping(); status != http.StatusAccepted || c.experiment.Status.Phase != rollout.Running {
+		t.Fatalf("before anything has happened %d %s %+v", status, answer, c.experiment.Status)
+	}
+	r.exec(`insert into outcomes select 'likes', arm, $1::timestamptz + make_interval(secs => 10 * n), 'edge-1', 200, case when arm = 'treatment' then 10 else 0 end
+		from generate_series(0, 59) n, unnest(array['control', 'treatment']) arm`, began)
+	if status, answer := r.ping(); status != http.StatusAccepted {
+		t.Fatal(status, answer)
+	}
+	if s := c.experiment.Status; s.Conclusion != rollout.WasRolledBack || s.Open != (experiment.Open{}) || !strings.Contains(s.Because, experiment.ErrorShare) {
+		t.Errorf("%+v", s)
+	}
+	r.exec(`do $$ begin assert (select actor = 'steer' and reason ~ 'error_share' from experiment_transitions where id = 'concluding'); end $$`)
+}
+
+// cluster has one experiment and one Service, and what Reconcile does not come to in a test is not there.
+type cluster struct {
+	rollout.Cluster
+	err        error
+	experiment rollout.Experiment
+	service    rollout.Service
+}
+
+func (c *cluster) Experiments(context.Context) ([]rollout.Experiment, error) {
+	return []rollout.Experiment{c.experiment}, c.err
+}
+
+func (c *cluster) Experiment(context.Context, string) (*rollout.Experiment, error) {
+	return c.experiment.DeepCopy(), nil
+}
+
+func (c *cluster) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
+	c.experiment = *e.DeepCopy()
+	return nil
+}
+
+func (c *cluster) Service(context.Context, string) (*rollout.Service, error) {
+	s := c.service
+	s.Ready, s.Current, s.Routed = "like-00002", true, true
+	return &s, nil
+}
+
+func (c *cluster) UpdateService(_ context.Context, s *rollout.Service) error {
+	c.service = *s
+	return nil
+}
+
+func (c *cluster) Lock(context.Context, string, time.Duration) (func(), error) { return func() {}, nil }

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+
+	"warble/shared/feature"
+	"warble/shared/function"
+	"warble/shared/store"
+	"warble/shared/token"
+	"warble/shared/wire"
+)
+
+// New returns the routes of the function.
+func New(db *store.DB, tokens *token.Verifier, features feature.Revision) function.Routes {
+	t := &timelines{db, features}
+	user := function.Authenticated(tokens, db.Seen, db.Expose)
+	return function.Routes{
+		"GET /2/users/{id}/tweets":                          user(function.JSON(t.tweets)),
+		"GET /2/users/{id}/timelines/reverse_chronological": user(function.JSON(t.home)),
+	}
+}
+
+type timelines struct {
+	db       *store.DB
+	features feature.Revision
+}
+
+// tweets lists what a user posted.
+func (t *timelines) tweets(ctx context.Context, q wire.QueryByID) (wire.List[wire.Tweet], error) {
+	page, err := q.Page(wire.TimelineSize)
+	if err != nil {
+		return wire.List[wire.Tweet]{}, err
+	}
+	found, err := t.db.UserTweets(ctx, q.ID, page.Rows())
+	if err == nil && len(found) == 0 {
+		err = t.db.HasUser(ctx, q.ID) // nobody, or only nothing of theirs
+	}
+	if err != nil {
+		return wire.List[wire.Tweet]{}, err
+	}
+	return t.list(ctx, q, page, found)
+}
+
+// home lists what the members of the user's community posted, and of a user without one their own tweets.
+func (t *timelines) home(ctx context.Context, q wire.QueryByID) (wire.List[wire.Tweet], error) {
+	if err := function.Own(ctx, q.ID); err != nil {
+		return wire.List[wire.Tweet]{}, err
+	}
+	community := function.Caller(ctx).Community
+	if community == "" {
+		return t.tweets(ctx, q)
+	}
+	page, err := q.Page(wire.TimelineSize)
+	if err != nil {
+		return wire.List[wire.Tweet]{}, err
+	}
+	found, err := t.db.CommunityTweets(ctx, community, page.Rows())
+	if err != nil {
+		return wire.List[wire.Tweet]{}, err
+	}
+	return t.list(ctx, q, page, found)
+}
+
+func (t *timelines) list(ctx context.Context, q wire.QueryByID, page wire.Page, found []store.Tweet) (wire.List[wire.Tweet], error) {
+	found, meta := wire.Cut(page, found, func(t store.Tweet) int64 { return t.ID })
+	list := wire.List[wire.Tweet]{Data: make([]wire.Tweet, len(found)), Meta: meta}
+	features := t.features.Of(ctx)
+	for i, tweet := range found {
+		list.Data[i] = wire.NewTweet(tweet, features)
+	}
+	if len(found) > 0 {
+		list.Meta.NewestID, list.Meta.OldestID = list.Data[0].ID, list.Data[len(found)-1].ID
+	}
+	var err error
+	list.Includes, err = q.Expansions.Include(ctx, t.db, features, found...)
+	return list, err
+}

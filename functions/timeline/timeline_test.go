@@ -1,0 +1,378 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"warble/shared/apitest"
+	"warble/shared/experiment"
+	"warble/shared/feature"
+	"warble/shared/function"
+	"warble/shared/store"
+	"warble/shared/store/pgtest"
+	"warble/shared/telemetry"
+	"warble/shared/token"
+	"warble/shared/wire"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func newAPI(t testing.TB) *apitest.API {
+	t.Helper()
+	return newAPIWith(t, feature.Set{})
+}
+
+func newAPIWith(t testing.TB, features feature.Set) *apitest.API {
+	t.Helper()
+	return apitest.New(t, func(db *store.DB, tokens *token.Verifier, _ *telemetry.Telemetry) function.Routes {
+		return New(db, tokens, feature.With(features))
+	})
+}
+
+type list = wire.List[wire.Tweet]
+
+const home = "/timelines/reverse_chronological"
+
+// post writes what the function tweet would.
+func post(t testing.TB, api *apitest.API, u apitest.User, community, text string) string {
+	t.Helper()
+	tweet := store.NewTweet{AuthorID: u.ID, Community: community, Text: text}
+	answer, err := api.DB.CreateTweet(t.Context(), tweet, store.Key{}, store.Body{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(answer.Body)
+}
+
+// retweet writes what the function retweet would.
+func retweet(t testing.TB, api *apitest.API, u apitest.User, community, tweet string) string {
+	t.Helper()
+	id, err := strconv.ParseInt(tweet, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := api.DB.Retweet(t.Context(), store.NewRetweet{UserID: u.ID, Community: community, TweetID: id}, store.Key{}, store.Body{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(answer.Body)
+}
+
+func ids(l list) []string {
+	found := []string{}
+	for _, tweet := range l.Data {
+		found = append(found, tweet.ID)
+	}
+	return found
+}
+
+func newestFirst(ids ...string) []string {
+	slices.Reverse(ids)
+	return ids
+}
+
+func TestAnEmptyListHasDataAndMeta(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	for _, community := range []string{"", "gophers"} {
+		u := api.User("u"+community, community)
+		for _, path := range []string{"/tweets", home} {
+			if got, want := u.Do("GET", u.Path(path), "").Body, `{"data":[],"meta":{"result_count":0}}`+"\n"; got != want {
+				t.Errorf("%s: %s, want %s", path, got, want)
+			}
+		}
+	}
+}
+
+func TestWhoSeesWhat(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada, bob := api.User("ada", "gophers"), api.User("bob", "gophers")
+	cyd, dee := api.User("cyd", "sres"), api.User("dee", "")
+	byAda := post(t, api, ada, "gophers", "by ada")
+	byBob := post(t, api, bob, "gophers", "by bob")
+	byCyd := post(t, api, cyd, "sres", "by cyd")
+	byDee := post(t, api, dee, "", "by dee")
+	again := retweet(t, api, bob, "gophers", byCyd)
+
+	tests := []struct {
+		caller apitest.User
+		path   string
+		want   []string
+	}{
+		{ada, ada.Path(home), newestFirst(byAda, byBob, again)},
+		{bob, bob.Path(home), newestFirst(byAda, byBob, again)},
+		{cyd, cyd.Path(home), newestFirst(byCyd)},
+		{dee, dee.Path(home), newestFirst(byDee)},
+		{dee, ada.Path("/tweets"), newestFirst(byAda)},
+		{ada, bob.Path("/tweets"), newestFirst(byBob, again)},
+		{ada, bob.Path("/tweets?exclude=retweets"), newestFirst(byBob)},
+		{ada, bob.Path("/tweets?exclude=replies"), newestFirst(byBob, again)},
+		{ada, ada.Path(home + "?exclude=retweets,replies"), newestFirst(byAda, byBob)},
+	}
+	for _, tt := range tests {
+		got := apitest.Get[list](tt.caller, tt.path)
+		if diff := cmp.Diff(tt.want, ids(got)); diff != "" {
+			t.Errorf("%s asks for %s: %s", tt.caller.Name, tt.path, diff)
+		}
+		want := wire.Meta{ResultCount: len(tt.want), NewestID: tt.want[0], OldestID: tt.want[len(tt.want)-1]}
+		if diff := cmp.Diff(want, got.Meta); diff != "" {
+			t.Errorf("%s asks for %s: meta %s", tt.caller.Name, tt.path, diff)
+		}
+	}
+	if answer := ada.Do("GET", bob.Path(home), ""); answer.Status != http.StatusForbidden {
+		t.Errorf("another's home timeline: %d %s", answer.Status, answer.Body)
+	}
+	if answer := ada.Do("GET", "/2/users/17/tweets", ""); answer.Status != http.StatusNotFound {
+		t.Errorf("nobody's tweets: %d %s", answer.Status, answer.Body)
+	}
+}
+
+func TestARetweetInATimeline(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada, bob := api.User("ada", "gophers"), api.User("bob", "gophers")
+	source := post(t, api, ada, "", "hello")
+	again := retweet(t, api, bob, "gophers", source)
+
+	got := apitest.Get[list](bob, bob.Path(home+"?expansions=author_id,referenced_tweets.id.author_id,referenced_tweets.id"))
+	tweet := got.Data[0]
+	want := wire.Tweet{
+		ID: again, Text: "RT @ada: hello", AuthorID: wire.ID(bob.ID), CreatedAt: tweet.CreatedAt, PublicMetrics: wire.Metrics{RetweetCount: 1},
+		ReferencedTweets: []wire.Reference{{Type: "retweeted", ID: source}}, EditHistoryTweetIDs: [1]string{again},
+	}
+	if diff := cmp.Diff(want, tweet); diff != "" {
+		t.Error(diff)
+	}
+	if i := got.Includes; len(i.Users) != 2 || i.Users[0].Username != "ada" || len(i.Tweets) != 1 || i.Tweets[0].ID != source {
+		t.Errorf("includes: %+v", i)
+	}
+	id, _ := strconv.ParseInt(source, 10, 64)
+	if err := api.DB.DeleteTweet(t.Context(), id, ada.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := apitest.Get[list](bob, bob.Path("/tweets")); len(got.Data) != 0 {
+		t.Errorf("the retweet of a deleted tweet is still there: %+v", got.Data)
+	}
+}
+
+// While another goes on posting, a walk to the oldest tweet meets each that was there at the start exactly once, and the
+// walk back meets them again, and then what was posted since; whatever sizes the pages have.
+func TestPagesWhileTweetsArePosted(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada, bob := api.User("ada", "gophers"), api.User("bob", "gophers")
+	var all []string
+	for i := range 47 {
+		all = append(all, post(t, api, ada, "gophers", fmt.Sprint("before ", i)))
+	}
+	there := newestFirst(slices.Clone(all)...)
+	pages := 0
+	page := func(token string) list {
+		pages++
+		got := apitest.Get[list](ada, ada.Path(fmt.Sprintf("%s?max_results=%d&pagination_token=%s", home, 5+pages%3, token)))
+		all = append(all, post(t, api, bob, "gophers", fmt.Sprint("meanwhile ", pages)))
+		return got
+	}
+
+	got := page("")
+	older := ids(got)
+	for got.Meta.NextToken != "" {
+		got = page(got.Meta.NextToken)
+		older = append(older, ids(got)...)
+	}
+	if diff := cmp.Diff(there, older); diff != "" {
+		t.Errorf("to the oldest: %s", diff)
+	}
+	newer := ids(got)
+	for got.Meta.PreviousToken != "" {
+		got = page(got.Meta.PreviousToken)
+		newer = append(ids(got), newer...)
+	}
+	if diff := cmp.Diff(newestFirst(all[:len(all)-1]...), newer); diff != "" { // the last was posted after the last page
+		t.Errorf("and back: %s", diff)
+	}
+}
+
+// A page with nothing on it, for all that was there is gone, still leads back to what its token had left out.
+func TestAnEmptyPageLeadsBack(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada := api.User("ada", "")
+	var all []string
+	for i := range 4 {
+		all = append(all, post(t, api, ada, "", fmt.Sprint(i)))
+	}
+	first := apitest.Get[list](ada, ada.Path("/tweets?max_results=2"))
+	api.SQL(`update tweets set deleted_at = now(), text = '' where id in ($1::bigint, $2::bigint)`, all[0], all[1])
+	empty := apitest.Get[list](ada, ada.Path("/tweets?max_results=2&pagination_token="+first.Meta.NextToken))
+	if len(empty.Data) != 0 || empty.Meta.NextToken != "" || empty.Meta.PreviousToken == "" {
+		t.Fatalf("%+v", empty)
+	}
+	back := apitest.Get[list](ada, ada.Path("/tweets?max_results=2&pagination_token="+empty.Meta.PreviousToken))
+	if diff := cmp.Diff(ids(first), ids(back)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFilters(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada := api.User("ada", "")
+	at := func(i int) time.Time { return time.Date(2026, 3, 1, 12, 0, 0, i*int(time.Millisecond), time.UTC) }
+	var all []string
+	for i := range 6 {
+		id := store.FirstID(at(i)) + 7 // created_at is the id's time
+		api.SQL(`insert into tweets (id, author_id, text) values ($1, $2, 'a')`, id, ada.ID)
+		all = append(all, wire.ID(id))
+	}
+	const precise = "2006-01-02T15:04:05.000Z07:00"
+	east := time.FixedZone("", 5*3600+1800)
+	tests := map[string][]string{
+		"since_id=" + all[3]:                                          all[4:],
+		"until_id=" + all[3]:                                          all[:3],
+		"since_id=" + all[1] + "&until_id=" + all[4]:                  all[2:4],
+		"start_time=" + at(3).Format(precise):                         all[3:],
+		"end_time=" + at(3).Format(precise):                           all[:3],
+		"end_time=" + url.QueryEscape(at(3).In(east).Format(precise)): all[:3],
+		"end_time=" + at(3).In(east).Format(precise):                  all[:3], // + unescaped
+		"start_time=1999-12-31T23:59:60Z":                             nil,
+		"start_time=0001-01-01T00:00:00Z":                             all,
+		"start_time=2026-01-01t00:00:00z":                             all,
+		"start_time=9999-12-31T23:59:59Z":                             {},
+		"end_time=9999-12-31T23:59:59Z":                               all,
+		"end_time=1999-12-31T23:59:59Z":                               {},
+		"since_id=9999999999999999999":                                {},
+		"until_id=9999999999999999999":                                all,
+		"until_id=0":                                                  {},
+		"since_id=0":                                                  all,
+		"since_id=x":                                                  nil,
+		"until_id=-1":                                                 nil,
+		"start_time=yesterday":                                        nil,
+		"start_time=2026-01-01":                                       nil,
+		"exclude=everything":                                          nil,
+		"max_results=0":                                               nil,
+		"max_results=101":                                             nil,
+		"max_results=ten":                                             nil,
+		"max_results=100":                                             all,
+		"max_results=2":                                               all[4:],
+		"pagination_token=x":                                          nil,
+		"pagination_token=%00":                                        nil,
+		"tweet.fields=everything":                                     nil,
+	}
+	for query, want := range tests {
+		answer := ada.Do("GET", ada.Path("/tweets?"+query), "")
+		if want == nil {
+			parameter, _, _ := strings.Cut(query, "=")
+			if answer.Status != http.StatusBadRequest || !strings.Contains(answer.Body, `"field":"`+parameter+`"`) {
+				t.Errorf("%s: %d %s, want a 400 that names it", query, answer.Status, answer.Body)
+			}
+			continue
+		}
+		if diff := cmp.Diff(newestFirst(slices.Clone(want)...), ids(apitest.Decode[list](t, answer, http.StatusOK))); diff != "" {
+			t.Errorf("%s: %s", query, diff)
+		}
+	}
+	// A token comes along with other filters and another size.
+	page := apitest.Get[list](ada, ada.Path("/tweets?max_results=2"))
+	got := apitest.Get[list](ada, ada.Path("/tweets?max_results=3&since_id="+all[1]+"&pagination_token="+page.Meta.NextToken))
+	if diff := cmp.Diff([]string{all[3], all[2]}, ids(got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestTenAPageUnlessAsked(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada := api.User("ada", "")
+	for range 11 {
+		post(t, api, ada, "", "a")
+	}
+	if got := apitest.Get[list](ada, ada.Path("/tweets")); len(got.Data) != 10 || got.Meta.NextToken == "" || got.Meta.PreviousToken != "" {
+		t.Errorf("%d tweets, %+v", len(got.Data), got.Meta)
+	}
+}
+
+// Likes are shown to those who have the feature, as those of the source where it was retweeted, and are 0 to the others.
+func TestLikeCount(t *testing.T) {
+	t.Parallel()
+	for features, want := range map[feature.Set]int{{Likes: true}: 1, {}: 0} {
+		api := newAPIWith(t, features)
+		ada := api.User("ada", "gophers")
+		tweet := post(t, api, ada, "gophers", "hello")
+		retweet(t, api, ada, "gophers", tweet)
+		id, err := function.ParseID(tweet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := api.DB.Like(t.Context(), store.NewLike{UserID: ada.ID, TweetID: id}, store.Key{}, store.Body{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{"/tweets", home} {
+			got := apitest.Get[list](ada, ada.Path(path+"?expansions=referenced_tweets.id"))
+			shown := slices.Concat(got.Data, got.Includes.Tweets)
+			if len(shown) != 3 || slices.ContainsFunc(shown, func(t wire.Tweet) bool { return t.PublicMetrics.LikeCount != want }) {
+				t.Errorf("%+v, %s: %+v, want %d likes each", features, path, shown, want)
+			}
+		}
+	}
+}
+
+// Who sees likes without anyone knowing would spoil the experiment: without an exposure there are none.
+func TestWithoutAnExposureThereAreNoLikes(t *testing.T) {
+	t.Parallel()
+	api := newAPIWith(t, feature.Set{Likes: true})
+	ada := api.User("ada", "gophers")
+	tweet := post(t, api, ada, "gophers", "hello")
+	retweet(t, api, ada, "gophers", tweet)
+	api.SQL(`update tweet_counts set likes = 5`)
+	likes := func(u apitest.User) (shown []int) {
+		got := apitest.Get[list](u, u.Path(home+"?expansions=referenced_tweets.id"))
+		for _, t := range slices.Concat(got.Data, got.Includes.Tweets) {
+			shown = append(shown, t.PublicMetrics.LikeCount)
+		}
+		return shown
+	}
+	assigned := ada.Assigned(experiment.Assignment{Experiment: "likes", Arm: experiment.Treatment, Kind: experiment.Community, Unit: "gophers", Exposes: true})
+	api.SQL(`revoke insert on exposures from warble_api`)
+	if diff := cmp.Diff([]int{0, 0, 0}, likes(assigned)); diff != "" {
+		t.Error(diff)
+	}
+	api.SQL(`grant insert on exposures to warble_api`)
+	if diff := cmp.Diff([]int{5, 5, 5}, likes(assigned)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNeedsToken(t *testing.T) {
+	t.Parallel()
+	newAPI(t).NeedsToken("GET /2/users/1/tweets", "GET /2/users/1"+home)
+}
+
+func FuzzTimeline(f *testing.F) {
+	for _, seed := range []string{
+		"max_results=5&pagination_token=AAAAAAAAAAAB", "since_id=1&until_id=9999999999999999999", "start_time=2026-01-01T00:00:00+01:00",
+		"end_time=9999-12-31T23:59:59Z&exclude=retweets", "expansions=author_id&tweet.fields=id", "%zz",
+	} {
+		f.Add(seed)
+	}
+	api := newAPI(f)
+	ada := api.User("ada", "gophers")
+	post(f, api, ada, "gophers", "a")
+	f.Fuzz(func(t *testing.T, query string) {
+		for _, path := range []string{ada.Path("/tweets?"), ada.Path(home + "?")} {
+			if _, err := url.Parse(path + query); err != nil {
+				t.Skip("no client can send it")
+			}
+			ada.In(t).Do("GET", path+query, "") // fails the test by itself on a 500
+		}
+	})
+}

@@ -1,0 +1,13 @@
+// Command validate is the Knative function that tells what an access token says, and publishes the keys that verify it.
+package main
+
+import (
+	"warble/shared/function"
+	"warble/shared/token"
+)
+
+func main() {
+	f := function.New()
+	tokens := token.VerifierFromEnv(f.Env)
+	f.Serve(New(tokens, f.Telemetry.AuthMetrics()), tokens)
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"warble/shared/function"
+	"warble/shared/telemetry"
+	"warble/shared/token"
+)
+
+// New returns the routes of validate.
+func New(tokens *token.Verifier, metrics *telemetry.AuthMetrics) function.Routes {
+	v := &validation{tokens, metrics}
+	claims := v.attempt(function.Authenticated(tokens, nil, nil)(function.JSON(v.claims)))
+	return function.Routes{
+		"GET /auth/validate":  claims,
+		"POST /auth/validate": bodyless(claims),
+		// A rotation adds a key well before it is used, so five minutes of an older set do no harm.
+		"GET /.well-known/jwks.json": function.JSON(v.keys, function.Tagged(), function.Header("Cache-Control", "public, max-age=300")),
+	}
+}
+
+type validation struct {
+	tokens  *token.Verifier
+	metrics *telemetry.AuthMetrics
+}
+
+// answer is what a verified token says, in the names of RFC 7519, with sub once more as the id that users have.
+type answer struct {
+	Subject   string `json:"sub"`
+	ID        string `json:"id"`
+	Username  string `json:"username"`
+	Community string `json:"community"` // "" where the user is in none
+	IssuedAt  int64  `json:"iat"`
+	ExpiresAt int64  `json:"exp"`
+	Issuer    string `json:"iss"`
+	Audience  string `json:"aud"`
+	TokenID   string `json:"jti"`
+}
+
+func (v *validation) claims(ctx context.Context, _ struct{}) (answer, error) {
+	v.metrics.Validated()
+	c := function.Caller(ctx)
+	id := strconv.FormatInt(c.UserID, 10)
+	return answer{
+		Subject:   id,
+		ID:        id,
+		Username:  c.Username,
+		Community: c.Community,
+		IssuedAt:  c.IssuedAt.Unix(),
+		ExpiresAt: c.ExpiresAt.Unix(),
+		Issuer:    c.Issuer,
+		Audience:  c.Audience,
+		TokenID:   c.ID,
+	}, nil
+}
+
+func (v *validation) keys(context.Context, struct{}) (json.RawMessage, error) {
+	return v.tokens.KeySet(), nil
+}
+
+// attempt counts the token, valid or not, and keeps every answer about it, refusals included, out of caches.
+func (v *validation) attempt(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v.metrics.Validation()
+		w.Header().Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// bodyless lets a POST through as the GET that it stands for, as function.JSON would ask it for a body.
+func bodyless(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		get := r.WithContext(r.Context())
+		get.Method = http.MethodGet
+		next.ServeHTTP(w, get)
+	})
+}

@@ -1,0 +1,213 @@
+package apitest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"warble/shared/process"
+)
+
+const (
+	localStartLimit = 5 * time.Minute // it builds every function, on a machine that may never have
+	localStopLimit  = 40 * time.Second
+)
+
+// Local is all of Warble as `make run` starts it: a process per function, PostgreSQL, and the edge in front.
+type Local struct {
+	URL string
+
+	cmd      *exec.Cmd
+	exited   <-chan error
+	folder   string
+	args     []string
+	settings []string
+	log      output
+}
+
+// StartLocal starts Warble on a free port of loopback, with a new database unless the settings name one. Settings are
+// environment variables, as in "RATE_LIMIT_AUTH=3/1m". Under the race detector, the functions have it too.
+//
+// It is for TestMain, which can share one among a package's tests; the caller stops it.
+func StartLocal(ctx context.Context, settings ...string) (*Local, error) {
+	return start(ctx, &Local{settings: settings})
+}
+
+// StartExperiment is StartLocal with the experiment of a file, which is about to start when it returns.
+func StartExperiment(ctx context.Context, file string, settings ...string) (*Local, error) {
+	return start(ctx, &Local{settings: settings, args: []string{"-experiment", file}})
+}
+
+func start(ctx context.Context, l *Local) (_ *Local, err error) {
+	// Not t.TempDir: PostgreSQL's own account must be able to pass through.
+	if l.folder, err = os.MkdirTemp("", "warble-local-"); err != nil {
+		return nil, err
+	}
+	if err := l.start(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w\n%s", err, l.Log()), l.Stop())
+	}
+	return l, nil
+}
+
+func (l *Local) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, localStartLimit)
+	defer cancel()
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return err
+	}
+	started := strings.Count(l.Log(), saysStarted)
+	if err := os.Chmod(l.folder, 0o711); err != nil { //nolint:gosec // for PostgreSQL's own account
+		return err
+	}
+	program := filepath.Join(l.folder, "local")
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/local")
+	build.Dir = root
+	if text, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build ./cmd/local: %w\n%s", err, text)
+	}
+	address, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	l.URL = "http://" + address
+	l.cmd = exec.Command(program, append([]string{"-listen", address, "-state", l.folder}, l.args...)...) //nolint:noctx // Stop ends it, and cleanly
+	l.cmd.Dir = root
+	l.cmd.Env = append(os.Environ(), l.settings...)
+	if raceDetector() {
+		l.cmd.Env = append(l.cmd.Env, "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -race"))
+	}
+	l.cmd.Stdout, l.cmd.Stderr = &l.log, &l.log
+	if l.exited, err = process.Start(l.cmd, syscall.SIGTERM); err != nil {
+		return err
+	}
+	return l.wait(ctx, saysStarted, started+1)
+}
+
+// Stop ends everything and removes what it left on disk. A local run that does not end by itself is an error.
+func (l *Local) Stop() error {
+	defer os.RemoveAll(l.folder) //nolint:errcheck // the system clears its temporary folder as well
+	return l.end()
+}
+
+// Restart stops it and starts it again, on what it has on disk and at another address.
+func (l *Local) Restart(ctx context.Context) error {
+	return errors.Join(l.end(), l.start(ctx))
+}
+
+func (l *Local) end() error {
+	if l.exited == nil {
+		return nil
+	}
+	_ = l.cmd.Process.Signal(syscall.SIGINT) // it may have ended
+	select {
+	case err := <-l.exited:
+		return err
+	case <-time.After(localStopLimit):
+		return fmt.Errorf("the local run did not stop within %s: %w", localStopLimit, l.cmd.Process.Kill())
+	}
+}
+
+const (
+	saysStarted  = "Warble is at"
+	saysReplaced = "replaced every function"
+)
+
+// Replace replaces the process of every function but the edge, and returns when the last old one has ended.
+func (l *Local) Replace(ctx context.Context) error {
+	before := strings.Count(l.Log(), saysReplaced)
+	if err := l.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		return err
+	}
+	return l.wait(ctx, saysReplaced, before+1)
+}
+
+// wait returns when the log has a text so many times.
+func (l *Local) wait(ctx context.Context, text string, times int) error {
+	for strings.Count(l.Log(), text) < times {
+		select {
+		case err := <-l.exited:
+			l.exited = nil
+			return fmt.Errorf("the local run ended before it said %q: %w", text, err)
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the local run to say %q: %w", text, ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// Log is what the local run has printed.
+func (l *Local) Log() string { return l.log.String() }
+
+// Targets is the file that lists where each function is scraped, for Prometheus's file_sd_configs.
+func (l *Local) Targets() string { return filepath.Join(l.folder, "metrics.json") }
+
+// DatabaseURL is that by which a run with an experiment lets the experiment be read.
+func (l *Local) DatabaseURL() (string, error) {
+	text, err := os.ReadFile(filepath.Join(l.folder, "database-url"))
+	return strings.TrimSpace(string(text)), err
+}
+
+// PID is the run's own process.
+func (l *Local) PID() int { return l.cmd.Process.Pid }
+
+// PIDs are the processes of one function: one, or two while it is being replaced, and
+// one of each arm. Linux only.
+func (l *Local) PIDs(function string) (pids []int) {
+	programs, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, program := range programs {
+		if target, err := os.Readlink(program); err != nil || target != filepath.Join(l.folder, "bin", function) {
+			continue
+		}
+		if pid, err := strconv.Atoi(strings.Split(program, "/")[2]); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// Expired is a user's token as it would be an hour after its end, signed with the local run's own key.
+func (l *Local) Expired(token string) (string, error) {
+	return expired(token, filepath.Join(l.folder, "warble-token-private", "private.pem"))
+}
+
+// output keeps what a process prints.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+func moduleRoot(ctx context.Context) (string, error) {
+	text, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	return filepath.Dir(strings.TrimSpace(string(text))), err
+}
+
+// raceDetector reports whether this test binary was built with -race.
+func raceDetector() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}

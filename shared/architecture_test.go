@@ -1,0 +1,126 @@
+// Package shared_test holds the rules of who may import whom, as the README's map promises them.
+package shared_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// pkg is what go list says of a package of this module.
+type pkg struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+	Deps                               []string
+}
+
+const module = "warble/"
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	for _, complaint := range complaints(list(t)) {
+		t.Error(complaint)
+	}
+}
+
+// TestTheRulesCanFail: a rule that accepts anything would not be noticed otherwise.
+func TestTheRulesCanFail(t *testing.T) {
+	t.Parallel()
+	for want, broken := range map[string]pkg{
+		"imports a function":            {ImportPath: "warble/shared/store", Imports: []string{"warble/functions/tweet"}},
+		"imports another function":      {ImportPath: "warble/functions/tweet", Imports: []string{"warble/functions/users"}},
+		"imports github.com/jackc/pgx":  {ImportPath: "warble/functions/tweet", Imports: []string{"github.com/jackc/pgx/v5"}},
+		"imports github.com/prometheus": {ImportPath: "warble/shared/function", Imports: []string{"github.com/prometheus/client_golang/prometheus"}},
+		"imports k8s.io":                {ImportPath: "warble/functions/tweet", Imports: []string{"k8s.io/client-go"}},
+		"links a database driver":       {ImportPath: "warble/functions/validate", Deps: []string{"github.com/jackc/pgx/v5/pgconn"}},
+		"says nothing of what it holds": {ImportPath: "warble/shared/utils"},
+		"has 0 importers: expected 2":   {ImportPath: "warble/shared/lonely"},
+	} {
+		found := complaints([]pkg{broken})
+		if !slices.ContainsFunc(found, func(c string) bool { return strings.Contains(c, want) }) {
+			t.Errorf("no complaint with %q in %q", want, found)
+		}
+	}
+}
+
+// owners are the only packages that may import what begins with a prefix; a name ending in / stands for all below it.
+var owners = map[string][]string{
+	"github.com/jackc/pgx":         {"shared/store", "shared/store/", "cmd/local", "cmd/migrate", "e2e/"},
+	"github.com/jackc/tern":        {"shared/store/migrations"},
+	"github.com/prometheus":        {"shared/telemetry"},
+	"gopkg.in/DataDog/dd-trace-go": {"shared/telemetry", "shared/store"},
+	"k8s.io":                       {"shared/rollout", "functions/edge", "functions/steer", "cmd/kn-experiment"},
+	"knative.dev":                  {"shared/rollout", "functions/edge", "functions/steer", "cmd/kn-experiment"},
+}
+
+var vague = []string{"util", "utils", "common", "helper", "helpers", "model", "models", "types", "internal", "misc", "base"}
+
+func complaints(packages []pkg) (found []string) {
+	complain := func(p pkg, format string, args ...any) {
+		found = append(found, p.ImportPath+" "+fmt.Sprintf(format, args...))
+	}
+	importers := make(map[string]int)
+	for _, p := range packages {
+		for _, imported := range slices.Concat(p.Imports, p.XTestImports) {
+			if !strings.HasPrefix(p.ImportPath, imported+"/") && !strings.HasPrefix(imported, p.ImportPath+"/") {
+				importers[imported]++
+			}
+		}
+	}
+	for _, p := range packages {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		for _, imported := range p.Imports {
+			switch {
+			case strings.HasPrefix(name, "shared/") && strings.HasPrefix(imported, module+"functions/"):
+				complain(p, "imports a function, %s", imported)
+			case strings.HasPrefix(name, "shared/") && strings.HasPrefix(imported, module+"cmd/"):
+				complain(p, "imports a command, %s", imported)
+			case strings.HasPrefix(name, "functions/") && strings.HasPrefix(imported, module+"functions/"):
+				complain(p, "imports another function, %s", imported)
+			}
+			for prefix, allowed := range owners {
+				if strings.HasPrefix(imported, prefix) && !slices.ContainsFunc(allowed, func(owner string) bool {
+					return name == owner || strings.HasSuffix(owner, "/") && strings.HasPrefix(name, owner)
+				}) {
+					complain(p, "imports %s: only %s may", imported, strings.Join(allowed, ", "))
+				}
+			}
+		}
+		if name == "functions/validate" && slices.ContainsFunc(p.Deps, func(d string) bool { return strings.HasPrefix(d, "github.com/jackc/") }) {
+			complain(p, "links a database driver")
+		}
+		for segment := range strings.SplitSeq(name, "/") {
+			if slices.Contains(vague, segment) {
+				complain(p, "is called %s, which says nothing of what it holds", segment)
+			}
+		}
+		forTests := strings.HasSuffix(name, "test")
+		if path.Dir(name) == "shared" && name != "shared/function" && !forTests && importers[p.ImportPath] < 2 {
+			complain(p, "has %d importers: expected 2 at least, or its code belongs where it is used", importers[p.ImportPath])
+		}
+	}
+	return found
+}
+
+func list(t *testing.T) (packages []pkg) {
+	t.Helper()
+	output, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports,Deps", "warble/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for decoder := json.NewDecoder(strings.NewReader(string(output))); ; {
+		var p pkg
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}

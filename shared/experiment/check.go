@@ -1,0 +1,192 @@
+package experiment
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Default fills in what was left out, as the resource's schema does.
+func (s *Spec) Default() {
+	fill(&s.Assignment, "slots")
+	fill(&s.Promote, "manual")
+	fill(&s.Layer.Name, "default")
+	fill(&s.Ramp.Hold.Time, Duration(day))
+	fill(&s.Ramp.Approve, "automatic")
+	fill(&s.Alpha, .05)
+	fill(&s.Power, .8)
+}
+
+func fill[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// The names by which a revision is told which arm of which experiment it is.
+const (
+	EnvExperiment = "EXPERIMENT"
+	EnvArm        = "ARM"
+)
+
+// Names of guardrails.
+const (
+	ErrorShare = "error_share"
+	SlowShare  = "slow_share"
+)
+
+// maxName leaves room in a host name's first part, 63 characters, for the arm and the longest name of a service.
+const maxName = 30
+
+var (
+	nameForm    = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
+	envNameForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	saltForm    = regexp.MustCompile(`^[-._/A-Za-z0-9]{0,64}$`)
+)
+
+// CheckName says what is wrong with the name of an experiment.
+func CheckName(name string) error {
+	var m mistakes
+	m.expect(nameForm.MatchString(name) && len(name) <= maxName, "metadata.name", "%q: expected at most %d small letters, digits and -, for it is a part of host names", name, maxName)
+	return errors.Join(m...)
+}
+
+// Check says all that is wrong with a Spec that has its defaults, by field path: what is there and what was expected.
+func (s *Spec) Check() error {
+	var m mistakes
+	s.checkArms(&m)
+	s.checkAssignment(&m)
+	s.checkRamp(&m)
+	s.Metrics.check(&m)
+	if s.Unit == Request {
+		s.checkRequest(&m)
+	} else {
+		m.expect(s.Metrics.Primary != Primary{}, "metrics.primary", "missing: expected the metric that decides")
+		m.expect(s.Metrics.Window > 0, "metrics.window", "%s: expected how long after its entry a unit's value is frozen, as 7d", s.Metrics.Window)
+	}
+	m.expect(s.Alpha >= 1e-6 && s.Alpha <= .5, "alpha", "%v: expected 0.000001 to 0.5", s.Alpha)
+	m.expect(s.Power >= .5 && s.Power <= .999, "power", "%v: expected 0.5 to 0.999", s.Power)
+	m.expect(s.Run.Step >= 0 && s.Run.Step < max(1, len(s.Ramp.Steps)), "run.step", "%d: expected 0 to %d, a place in ramp.steps", s.Run.Step, len(s.Ramp.Steps)-1)
+	m.expect(s.Run.Approved >= 0 && s.Run.Approved < 20, "run.approved", "%d: expected 0 to 19", s.Run.Approved)
+	m.expect(slices.Contains([]State{Draft, Running, Paused, Stopped, RolledBack, Promoted, Archived}, s.Run.State),
+		"run.state", "%q: expected Running, Paused, Stopped, RolledBack, Promoted, Archived or nothing", s.Run.State)
+	return errors.Join(m...)
+}
+
+// mistakes are collected, each with the path of its field.
+type mistakes []error
+
+func (m *mistakes) expect(ok bool, field, format string, args ...any) {
+	if !ok {
+		*m = append(*m, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
+	}
+}
+
+func (m *mistakes) oneOf(field, got string, expected ...string) {
+	m.expect(slices.Contains(expected, got), field, "%q: expected %s", got, strings.Join(expected, " or "))
+}
+
+func (s *Spec) checkArms(m *mistakes) {
+	m.expect(len(s.Services) >= 1 && len(s.Services) <= 20, "services", "%d: expected 1 to 20 Knative Services", len(s.Services))
+	for i, name := range s.Services {
+		m.expect(nameForm.MatchString(name) && len(name) <= 63, fmt.Sprintf("services[%d]", i), "%q: expected the name of a Knative Service", name)
+		m.expect(!slices.Contains(s.Services[:i], name), fmt.Sprintf("services[%d]", i), "%q is there twice: expected each once", name)
+	}
+	m.expect(len(s.Treatment.Env)+len(s.Treatment.Image) > 0, "treatment", "empty: expected env or image, or the arms are the same")
+	for _, name := range slices.Sorted(maps.Keys(s.Treatment.Env)) {
+		m.expect(envNameForm.MatchString(name), "treatment.env", "%q: expected the name of an environment variable", name)
+		m.expect(name != EnvExperiment && name != EnvArm, "treatment.env", "%s: expected another name, for by this one a revision knows its arm", name)
+		m.expect(len(s.Treatment.Env[name]) <= 1024, "treatment.env."+name, "%d bytes: expected at most 1024", len(s.Treatment.Env[name]))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Treatment.Image)) {
+		m.expect(slices.Contains(s.Services, name), "treatment.image", "%q: expected one of services", name)
+		m.expect(s.Treatment.Image[name] != "" && len(s.Treatment.Image[name]) <= 512, "treatment.image."+name, "expected an image")
+	}
+}
+
+func (s *Spec) checkAssignment(m *mistakes) {
+	m.oneOf("unit", string(s.Unit), string(Community), string(User), string(Request))
+	m.oneOf("assignment", s.Assignment, "slots", "list")
+	m.oneOf("promote", s.Promote, "manual", "automatic")
+	m.expect(saltForm.MatchString(s.Salt), "salt", "%q: expected at most 64 letters, digits and . _ / -", s.Salt)
+	for i, name := range s.Exposure {
+		m.expect(slices.Contains(s.Services, name), fmt.Sprintf("exposure[%d]", i), "%q: expected one of services", name)
+	}
+	if slots := s.Layer.Slots; len(slots) > 0 {
+		m.expect(len(slots) == 2 && slots[0] >= 0 && slots[0] < slots[1] && slots[1] <= Slots, "layer.slots",
+			"%v: expected the first slot, from 0, and a greater one up to %d, the first past it", slots, Slots)
+	}
+	for i, name := range s.Audience.Communities {
+		m.expect(name != "" && len(name) <= 64, fmt.Sprintf("audience.communities[%d]", i), "%q: expected a community", name)
+	}
+	m.expect((s.Assignment == "list") == (s.List != nil), "list", "expected both arms where assignment is list, and nothing where it is not")
+	if s.List == nil {
+		return
+	}
+	for arm, units := range map[string][]string{"list.control": s.List.Control, "list.treatment": s.List.Treatment} {
+		m.expect(len(units) >= 1 && len(units) <= 100, arm, "%d: expected 1 to 100 units", len(units))
+		m.expect(!slices.ContainsFunc(units, func(unit string) bool { return unit == "" || len(unit) > 64 }), arm, "expected names of 1 to 64 bytes")
+	}
+	for _, unit := range s.List.Control {
+		m.expect(!slices.Contains(s.List.Treatment, unit), "list", "%q is in both arms: expected one", unit)
+	}
+}
+
+func (s *Spec) checkRamp(m *mistakes) {
+	steps := s.Ramp.Steps
+	m.expect(len(steps) >= 1 && len(steps) <= 20, "ramp.steps", "%d steps: expected 1 to 20", len(steps))
+	for i, step := range steps {
+		field := fmt.Sprintf("ramp.steps[%d]", i)
+		m.expect(step >= 1 && step <= 50, field, "%d: expected 1 to 50 percent, in each arm", step)
+		m.expect(i == 0 || step > steps[i-1], field, "%d after %d: expected percents that rise", step, steps[max(0, i-1)])
+	}
+	m.expect(s.Assignment != "list" || len(steps) <= 1, "ramp.steps", "%v: expected one step where assignment is list, which is open or is not", steps)
+	m.expect(s.Ramp.Hold.Time >= 0, "ramp.hold.time", "%s: expected no less than no time", s.Ramp.Hold.Time)
+	m.expect(s.Ramp.Hold.Units >= 0, "ramp.hold.units", "%d: expected 0 or more", s.Ramp.Hold.Units)
+	m.oneOf("ramp.approve", s.Ramp.Approve, "automatic", "manual")
+}
+
+func (g *Metrics) check(m *mistakes) {
+	if g.Primary != (Primary{}) {
+		m.expect(g.Primary.Name != "", "metrics.primary.name", "missing: expected a metric")
+		m.expect(g.Primary.MinimumEffect > 0, "metrics.primary.minimumEffect", "%s: expected more than 0%%", g.Primary.MinimumEffect)
+	}
+	for i, name := range g.Secondary {
+		m.expect(name != "", fmt.Sprintf("metrics.secondary[%d]", i), "missing: expected a metric")
+	}
+	seen := make(map[string]bool)
+	for i, guardrail := range g.Guardrails {
+		field := fmt.Sprintf("metrics.guardrails[%d]", i)
+		m.oneOf(field+".name", guardrail.Name, ErrorShare, SlowShare)
+		m.expect(!seen[guardrail.Name], field+".name", "%q is there twice: expected each once", guardrail.Name)
+		seen[guardrail.Name] = true
+		m.expect(guardrail.Margin > 0 && guardrail.Margin < 1, field+".margin", "%s: expected more than 0pp and less than 100pp", guardrail.Margin)
+		if guardrail.Name != SlowShare {
+			m.expect(guardrail.Over == 0, field+".over", "%s: expected it with %s alone", guardrail.Over, SlowShare)
+			continue
+		}
+		over := float64(guardrail.Over) / float64(time.Millisecond)
+		m.expect(slices.Contains(LatencyBounds, over), field+".over", "%s: expected an upper end of the buckets that latencies are counted in, of %v ms", guardrail.Over, LatencyBounds)
+	}
+}
+
+// checkRequest is of what Knative's own percent splits: nobody is assigned, so nothing of a unit can be told.
+func (s *Spec) checkRequest(m *mistakes) {
+	none := func(empty bool, field string) {
+		m.expect(empty, field, "expected none with unit request, for no request is assigned")
+	}
+	m.expect(s.Assignment != "list", "assignment", "list: expected slots with unit request, for no request is on a list")
+	none(len(s.Layer.Slots) == 0, "layer.slots")
+	none(len(s.Exposure) == 0, "exposure")
+	none(len(s.Audience.Communities) == 0, "audience.communities")
+	none(s.Ramp.Hold.Units == 0, "ramp.hold.units")
+	none(s.Metrics.Primary == Primary{}, "metrics.primary")
+	none(s.Metrics.Window == 0, "metrics.window")
+	none(len(s.Metrics.Secondary) == 0, "metrics.secondary")
+	m.expect(len(s.Metrics.Guardrails) > 0, "metrics.guardrails", "expected one at least with unit request, which nothing else judges")
+}

@@ -1,0 +1,84 @@
+package report
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"warble/shared/experiment/figures"
+	"warble/shared/experiment/readout"
+)
+
+// Plan writes what an experiment can be expected to show, for a terminal.
+func Plan(w io.Writer, p readout.Planned) error {
+	t := text{bufio.NewWriter(w), false}
+	unit := string(p.Unit)
+	fact := func(name, words string) { t.wrap(fmt.Sprintf("%-13s", name), strings.Repeat(" ", 13), words) }
+	switch {
+	case p.CV > 0:
+		fact("Past", fmt.Sprintf("%s of %s on average, over %s; their coefficient of variation is %s", figures.Decimal(p.Mean), p.Metric, figures.Count(p.Users, "user"), figures.Decimal(p.CV)))
+		if p.Design.ClusterSize > 0 {
+			fact("", fmt.Sprintf("%s of %s members on average (coefficient of variation %s), intraclass correlation %s", figures.Count(2, unit)[2:], figures.Decimal(p.Design.ClusterSize), figures.Decimal(p.Design.ClusterSizeCV), figures.Decimal(p.Design.ICC)))
+		}
+		fact("Needed", fmt.Sprintf("%s per arm, for %s with power %g at alpha %g", figures.Count(p.Needed, unit), figures.Change(p.Effect), p.Design.Power, p.Design.Alpha))
+	case p.Method != readout.Guards:
+		fact("Past", "nothing of "+p.Metric+" is known")
+	}
+	for _, s := range p.Steps {
+		fact("Step", fmt.Sprintf("%d%% from day %s on: %s per arm by its end", s.Percent, figures.Decimal(s.From), figures.Count(s.Units, unit)))
+	}
+	fact("Method", p.Method)
+	if p.Detectable > 0 {
+		fact("Detectable", fmt.Sprintf("%s or more, with the %s per arm that will have completed by the planned end", figures.Change(p.Detectable), figures.Count(p.Completed, unit)))
+	}
+	if p.Days > 0 {
+		fact("Takes", fmt.Sprintf("%s days at the present rate and the last step, until enough have completed", figures.Decimal(p.Days)))
+	}
+	fact("N*", fmt.Sprintf("%s of both arms", figures.Whole(p.Units)))
+	for _, reason := range p.Hopeless {
+		fact("Hopeless", reason)
+	}
+	return t.Flush()
+}
+
+// Trial writes what came of simulated experiments beside what was promised of them, and tells whether that was kept.
+func Trial(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool, err error) {
+	t := text{bufio.NewWriter(w), false}
+	t.printf("%s: %s\n", trial.Name, figures.Count(int64(s.Runs), "experiment"))
+	var ends []string
+	for end, n := range s.Ends {
+		ends = append(ends, fmt.Sprintf("%s %s", end, figures.Percent(float64(n)/float64(s.Runs))))
+	}
+	slices.Sort(ends)
+	t.wrap("  ended: ", "    ", strings.Join(ends, ", "))
+	if s.Days > 0 {
+		t.wrap("  ", "    ", fmt.Sprintf("after %s days, the median", figures.Decimal(s.Days)))
+	}
+	kept = true
+	for _, b := range trial.Bounds {
+		words, ok := b.Check(s)
+		state := "ok"
+		if !ok {
+			state, kept = "MISSED", false
+		}
+		t.wrap(fmt.Sprintf("  %-7s", state), strings.Repeat(" ", 9), words)
+	}
+	return kept, t.Flush()
+}
+
+// Bar draws how far simulations have come, in place: w is a terminal.
+func Bar(w io.Writer, name string) func(done, runs int) {
+	const wide = 30
+	last := -1
+	return func(done, runs int) {
+		if filled := done * wide / runs; filled != last || done == runs {
+			last = filled
+			fmt.Fprintf(w, "\r%-44.44s [%s%s] %d/%d", name, strings.Repeat("#", filled), strings.Repeat(".", wide-filled), done, runs)
+		}
+		if done == runs {
+			fmt.Fprint(w, "\r\x1b[K")
+		}
+	}
+}

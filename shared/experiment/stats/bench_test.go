@@ -1,0 +1,102 @@
+package stats
+
+import (
+	"slices"
+	"testing"
+)
+
+// A readout's cost does not grow with its users: these take what SQL made of a million.
+
+var million = func() (arms [2]Moments) {
+	random := seeded(30)
+	for i := range 1_000_000 {
+		arms[i%2].Add(float64(random.IntN(20)))
+	}
+	return arms
+}
+
+func BenchmarkPrimary(b *testing.B) {
+	arms := million()
+	sequence := Sequence{Planned: 1_000_000, Alpha: .05}
+	b.ReportAllocs()
+	for b.Loop() {
+		control, treatment := must(arms[0].Mean())(b), must(arms[1].Mean())(b)
+		d, ratio := must(Difference(control, treatment))(b), must(LogRatio(control, treatment))(b)
+		must(sequence.Interval(d))(b)
+		must(sequence.P(d))(b)
+		must(sequence.Interval(ratio))(b)
+	}
+}
+
+func BenchmarkFixedHorizon(b *testing.B) {
+	arms := million()
+	control, treatment := must(arms[0].Mean())(b), must(arms[1].Mean())(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		d := must(ClusterDifference(control, treatment))(b)
+		must(d.Interval(.05))(b)
+		must(d.Test())(b)
+	}
+}
+
+func BenchmarkCUPED(b *testing.B) {
+	random := seeded(31)
+	var histories [2]History
+	for i := range 1_000_000 {
+		x := float64(random.IntN(20))
+		histories[i%2].With.Add(x+float64(random.IntN(20)), x)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		must(CUPED(histories[0], histories[1]))(b)
+	}
+}
+
+func BenchmarkFisherExact(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		must(FisherExact(Proportion{100_300, 500_000}, Proportion{99_700, 500_000}))(b)
+	}
+}
+
+// BenchmarkSampleRatio is a million units in daily batches of two weeks.
+func BenchmarkSampleRatio(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		s := must(NewSampleRatio([]float64{1, 1}, SampleRatioConcentration))(b)
+		for range 14 {
+			if err := s.Add(35_700, 35_700); err != nil {
+				b.Fatal(err)
+			}
+		}
+		s.P()
+	}
+}
+
+// BenchmarkGuardrail is a week of 10 s windows, which do not depend on users either.
+func BenchmarkGuardrail(b *testing.B) {
+	windows := bursts(seeded(32), 7*24*360, 50, .5, [2]float64{.01, .01})
+	b.ReportAllocs()
+	for b.Loop() {
+		must(Guardrail{Margin: .005, Alpha: .05, Of: 2}.Judge(windows))(b)
+	}
+}
+
+// BenchmarkPermute is the largest exact test, and the drawn one of 24 communities against 24.
+func BenchmarkPermute(b *testing.B) {
+	random := seeded(33)
+	var values []float64
+	for range 24 {
+		values = append(values, random.ExpFloat64())
+	}
+	for name, n := range map[string]int{"exact": 10, "drawn": 24} {
+		units := singles(values[:n], slices.Clone(values[:n]))
+		units[0].Sum++
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				must(Permute(units, .05, 1))(b)
+			}
+		})
+	}
+}

@@ -1,0 +1,154 @@
+package stats
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// History is an arm whose units are known from before the experiment: y is the metric in the window, x the same metric
+// before the unit's entry, which the arm cannot have changed. Units without history have y only.
+type History struct {
+	With    Pairs
+	Without Moments
+}
+
+// Adjusted is what CUPED leaves of two arms. Their difference has the same expectation as without it.
+type Adjusted struct {
+	Control, Treatment Estimate
+	Theta              float64 // how much of the past is subtracted; 0 where there is none
+	Reduction          float64 // the share of the difference's variance that is gone, 0 to 1
+}
+
+// CUPED takes out of each unit's y what its past x foretold: y - theta (x - xbar), xbar the mean over both arms, which
+// also stands in where history is missing, and theta = Sxy/Sxx within arms, pooled over them, so that the effect itself
+// does not bend it. Variance per arm is (s2y - 2 theta sxy + theta^2 s2x)/n with n - 1 degrees of freedom. It assumes
+// that x is settled before entry and that whether it is missing does not depend on the arm.
+// Source: Deng, Xu, Kohavi, Walker, "Improving the Sensitivity of Online Controlled Experiments by Utilizing
+// Pre-Experiment Data", WSDM 2013. Errors: ErrTooFew under 2 units in an arm.
+func CUPED(control, treatment History) (Adjusted, error) {
+	var past float64
+	if known := float64(control.With.N) + float64(treatment.With.N); known > 0 {
+		past = (control.With.SumX + treatment.With.SumX) / known
+	}
+	a, errA := control.centre(past)
+	b, errB := treatment.centre(past)
+	if err := errors.Join(of("control", errA), of("treatment", errB)); err != nil {
+		return Adjusted{}, err
+	}
+	return adjust(a, b)
+}
+
+// ClusterCUPED is CUPED where the unit is a cluster: the ratios sum y/sum size are adjusted by the clusters' deviations
+// from their arm's ratio, (y - R size)/mean size, now and before. A cluster without history deviates by 0. With one
+// member per cluster it is CUPED. Errors: ErrTooFew under 2 clusters in an arm or without members.
+func ClusterCUPED(control, treatment []Cluster) (Adjusted, error) {
+	var sum, size float64
+	for _, arm := range [][]Cluster{control, treatment} {
+		for _, c := range arm {
+			sum, size = sum+c.PriorSum, size+c.PriorSize
+		}
+	}
+	var past float64
+	if size > 0 {
+		past = sum / size
+	}
+	a, errA := centreClusters(control, past)
+	b, errB := centreClusters(treatment, past)
+	if err := errors.Join(of("control", errA), of("treatment", errB)); err != nil {
+		return Adjusted{}, err
+	}
+	return adjust(a, b)
+}
+
+// Cluster is a randomised group: what its members did in the window and how many they are, and the same for those
+// known before.
+type Cluster struct{ Sum, Size, PriorSum, PriorSize float64 }
+
+// centredArm is an arm about its means.
+type centredArm struct {
+	n          int64
+	y, x       float64 // levels: y as it is, x as its distance from that of both arms
+	yy, xx, xy float64 // sums of squares and products about them
+}
+
+func (h History) centre(past float64) (centredArm, error) {
+	if h.With.N < 0 || h.Without.N < 0 || h.With.N+h.Without.N < 2 {
+		return centredArm{}, fmt.Errorf("%d units with history and %d without, expected 2 or more: %w", h.With.N, h.Without.N, ErrTooFew)
+	}
+	p, missing := h.With, float64(h.Without.N)
+	p.N += h.Without.N
+	p.SumY, p.SumYY = p.SumY+h.Without.Sum, p.SumYY+h.Without.SumSq
+	p.SumX, p.SumXX = p.SumX+missing*past, p.SumXX+missing*past*past
+	p.SumXY += past * h.Without.Sum
+	yy, errY := centred(p.N, p.SumY, p.SumYY)
+	xx, errX := centred(p.N, p.SumX, p.SumXX)
+	n := float64(p.N)
+	xy := p.SumXY - p.SumX*(p.SumY/n)
+	if err := errors.Join(of("y", errY), of("x", errX)); err != nil {
+		return centredArm{}, err
+	}
+	return centredArm{n: p.N, y: p.SumY / n, x: p.SumX/n - past, yy: yy, xx: xx, xy: xy}, nil
+}
+
+func centreClusters(clusters []Cluster, past float64) (centredArm, error) {
+	var total Cluster
+	for i, c := range clusters {
+		if !finite(c.Sum, c.Size, c.PriorSum, c.PriorSize) || c.Size < 0 || c.PriorSize < 0 {
+			return centredArm{}, fmt.Errorf("cluster %d %+v: expected finite figures, and sizes of 0 or more", i, c)
+		}
+		total = Cluster{total.Sum + c.Sum, total.Size + c.Size, total.PriorSum + c.PriorSum, total.PriorSize + c.PriorSize}
+	}
+	if len(clusters) < 2 || total.Size == 0 {
+		return centredArm{}, fmt.Errorf("%d clusters of %v members in all, expected 2 or more with members: %w", len(clusters), total.Size, ErrTooFew)
+	}
+	k := float64(len(clusters))
+	arm := centredArm{n: int64(len(clusters)), y: total.Sum / total.Size}
+	ratio := past
+	if total.PriorSize > 0 {
+		ratio = total.PriorSum / total.PriorSize
+		arm.x = ratio - past
+	}
+	for _, c := range clusters {
+		y := (c.Sum - arm.y*c.Size) / (total.Size / k)
+		var x float64
+		if total.PriorSize > 0 {
+			x = (c.PriorSum - ratio*c.PriorSize) / (total.PriorSize / k)
+		}
+		arm.yy, arm.xx, arm.xy = arm.yy+y*y, arm.xx+x*x, arm.xy+x*y
+	}
+	return arm, nil
+}
+
+func adjust(a, b centredArm) (Adjusted, error) {
+	var theta float64
+	if xx := a.xx + b.xx; xx > 0 {
+		theta = (a.xy + b.xy) / xx
+	}
+	if !finite(theta, a.x, b.x) {
+		return Adjusted{}, fmt.Errorf("theta %v: figures too large to compute with", theta)
+	}
+	control, errA := a.adjusted(theta)
+	treatment, errB := b.adjusted(theta)
+	if err := errors.Join(of("control", errA), of("treatment", errB)); err != nil {
+		return Adjusted{}, err
+	}
+	result := Adjusted{Control: control, Treatment: treatment, Theta: theta}
+	if before := a.variance(a.yy) + b.variance(b.yy); before > 0 && !math.IsInf(before, 0) {
+		result.Reduction = min(1, max(0, 1-(square(control.SE)+square(treatment.SE))/before))
+	}
+	return result, nil
+}
+
+func (c centredArm) adjusted(theta float64) (Estimate, error) {
+	squares, err := settle(c.yy-2*theta*c.xy+theta*theta*c.xx, c.yy+theta*theta*c.xx)
+	if err != nil {
+		return Estimate{}, err
+	}
+	return newEstimate(c.y-theta*c.x, c.variance(squares), float64(c.n-1), c.n)
+}
+
+func (c centredArm) variance(squares float64) float64 {
+	n := float64(c.n)
+	return squares / (n - 1) / n
+}

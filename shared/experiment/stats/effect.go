@@ -1,0 +1,84 @@
+package stats
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// Difference estimates d = YB - YA: Var = seA^2 + seB^2, with Welch-Satterthwaite degrees of freedom
+// Var^2/(seA^4/dfA + seB^4/dfB). Arms are independent; their variances need not be equal.
+// Source: Welch, "The generalization of Student's problem", Biometrika 34, 1947.
+// An effect without variance is refused only when it is judged.
+func Difference(control, treatment Estimate) (Estimate, error) {
+	if err := levels(control, treatment); err != nil {
+		return Estimate{}, err
+	}
+	return newEstimate(treatment.Value-control.Value, square(control.SE)+square(treatment.SE), welch(control, treatment), control.N+treatment.N)
+}
+
+// ClusterDifference is Difference with K - 2 degrees of freedom over K clusters of both arms, for estimates from
+// Pairs.Ratio (or Moments.Mean where the unit is a cluster of one).
+// Source: Donner, Klar, "Design and Analysis of Cluster Randomization Trials in Health Research", 2000.
+// Errors: ErrTooFew under 3 clusters.
+func ClusterDifference(control, treatment Estimate) (Estimate, error) {
+	d, err := Difference(control, treatment)
+	if err != nil {
+		return Estimate{}, err
+	}
+	if d.N < 3 {
+		return Estimate{}, fmt.Errorf("%d clusters in both arms, expected 3 or more: %w", d.N, ErrTooFew)
+	}
+	d.DF = float64(d.N - 2)
+	return d, nil
+}
+
+// Lift estimates the relative difference L = (YB - YA)/YA; .1 is 10 % more. By the delta method
+// Var = seB^2/YA^2 + seA^2 YB^2/YA^4, with Welch's degrees of freedom on the absolute scale. It is for one look at a
+// control mean that is positive and well known; where it is not, LogRatio covers better.
+// Source: Deng, Knoblich, Lu, KDD 2018. Errors: ErrUnstable where YA is not above 0.
+func Lift(control, treatment Estimate) (Estimate, error) {
+	if err := levels(control, treatment); err != nil {
+		return Estimate{}, err
+	}
+	a, b := control.Value, treatment.Value
+	if a <= 0 {
+		return Estimate{}, fmt.Errorf("control mean %v: %w", a, ErrUnstable)
+	}
+	return newEstimate((b-a)/a, square(treatment.SE/a)+square(control.SE/a*(b/a)), welch(control, treatment), control.N+treatment.N)
+}
+
+// stableSE is how many of its standard errors the control mean must be from 0 for a ratio to be told: fewer, and the
+// log of the mean is no longer near normal.
+const stableSE = 5
+
+// LogRatio estimates ln(YB/YA): by the delta method Var = seA^2/YA^2 + seB^2/YB^2, with Welch's degrees of freedom on
+// the absolute scale. Its interval becomes one of the relative lift by Interval.Expm1.
+// Source: Deng, Knoblich, Lu, KDD 2018.
+// Errors: ErrUnstable where YA is under 5 of its standard errors, or a mean is not above 0.
+func LogRatio(control, treatment Estimate) (Estimate, error) {
+	if err := levels(control, treatment); err != nil {
+		return Estimate{}, err
+	}
+	a, b := control.Value, treatment.Value
+	if a <= 0 || b <= 0 || a < stableSE*control.SE {
+		return Estimate{}, fmt.Errorf("means %v (standard error %v) and %v, expected above 0 and the control's at %d standard errors or more: %w", a, control.SE, b, stableSE, ErrUnstable)
+	}
+	return newEstimate(math.Log(b)-math.Log(a), square(control.SE/a)+square(treatment.SE/b), welch(control, treatment), control.N+treatment.N)
+}
+
+func levels(control, treatment Estimate) error {
+	return errors.Join(control.level("control"), treatment.level("treatment"))
+}
+
+// welch works on the arms' shares of the variance, whose fourth powers neither overflow nor vanish. Without variance
+// the degrees of freedom say nothing; the sum of the arms' is their limit for equal arms.
+func welch(a, b Estimate) float64 {
+	scale := math.Hypot(a.SE, b.SE)
+	if scale == 0 {
+		return a.DF + b.DF
+	}
+	return 1 / (square(square(a.SE/scale))/a.DF + square(square(b.SE/scale))/b.DF)
+}
+
+func square(x float64) float64 { return x * x }

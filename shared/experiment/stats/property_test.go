@@ -1,0 +1,226 @@
+package stats
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// near compares what rounding may tell apart.
+var near = cmpopts.EquateApprox(1e-9, 1e-12)
+
+// arms are two arms of unequal size, for properties that hold whatever the data is.
+func arms(t *testing.T, random *rand.Rand) (control, treatment Estimate) {
+	var a, b Moments
+	for range 20 + random.IntN(50) {
+		a.Add(5 + random.NormFloat64())
+	}
+	for range 20 + random.IntN(50) {
+		b.Add(5 + 3*random.NormFloat64())
+	}
+	return must(a.Mean())(t), must(b.Mean())(t)
+}
+
+func TestSwappingTheArmsMirrorsTheEffect(t *testing.T) {
+	t.Parallel()
+	random := seeded(20)
+	for range 50 {
+		a, b := arms(t, random)
+		there, back := must(Difference(a, b))(t), must(Difference(b, a))(t)
+		if diff := cmp.Diff(there, Estimate{-back.Value, back.SE, back.DF, back.N}, near); diff != "" {
+			t.Error(diff)
+		}
+		there, back = must(LogRatio(a, b))(t), must(LogRatio(b, a))(t)
+		if diff := cmp.Diff(there, Estimate{-back.Value, back.SE, back.DF, back.N}, near); diff != "" {
+			t.Error(diff)
+		}
+		p, q := Proportion{random.Int64N(50), 50}, Proportion{random.Int64N(80), 80}
+		i, j := must(Newcombe(p, q, .05))(t), must(Newcombe(q, p, .05))(t)
+		if diff := cmp.Diff(i, Interval{-j.Upper, -j.Lower}, near); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff(must(FisherExact(p, q))(t), must(FisherExact(q, p))(t), near); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// TestUnitsOfMeasure: effects scale with the metric, lifts do not.
+func TestUnitsOfMeasure(t *testing.T) {
+	t.Parallel()
+	scaled := func(e Estimate) Estimate { return Estimate{1000 * e.Value, 1000 * e.SE, e.DF, e.N} }
+	a, b := arms(t, seeded(21))
+	for name, pair := range map[string][2]Estimate{
+		"difference": {scaled(must(Difference(a, b))(t)), must(Difference(scaled(a), scaled(b)))(t)},
+		"lift":       {must(Lift(a, b))(t), must(Lift(scaled(a), scaled(b)))(t)},
+		"log ratio":  {must(LogRatio(a, b))(t), must(LogRatio(scaled(a), scaled(b)))(t)},
+	} {
+		if diff := cmp.Diff(pair[0], pair[1], near); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// TestMerge: statistics of parts make those of the whole, as partial aggregates of SQL do.
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	random := seeded(22)
+	var whole, left, right Moments
+	var pairs, first, second Pairs
+	for i := range 100 {
+		x, y := random.ExpFloat64(), random.NormFloat64()
+		whole.Add(x)
+		pairs.Add(y, x)
+		if i%3 == 0 {
+			left.Add(x)
+			first.Add(y, x)
+		} else {
+			right.Add(x)
+			second.Add(y, x)
+		}
+	}
+	if diff := cmp.Diff(whole, left.Merge(right), near); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(pairs, first.Merge(second), near); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestClustersOfOne: where each cluster has one member, the ratio is the mean and cluster CUPED is CUPED.
+func TestClustersOfOne(t *testing.T) {
+	t.Parallel()
+	random := seeded(23)
+	var moments Moments
+	var ratio Pairs
+	var histories [2]History
+	var clusters [2][]Cluster
+	for arm := range 2 {
+		for range 40 {
+			x := random.NormFloat64()
+			y := x + random.ExpFloat64()
+			moments.Add(y)
+			ratio.Add(y, 1)
+			histories[arm].With.Add(y, x)
+			clusters[arm] = append(clusters[arm], Cluster{y, 1, x, 1})
+		}
+	}
+	if diff := cmp.Diff(must(moments.Mean())(t), must(ratio.Ratio())(t), near); diff != "" {
+		t.Error(diff)
+	}
+	users, communities := must(CUPED(histories[0], histories[1]))(t), must(ClusterCUPED(clusters[0], clusters[1]))(t)
+	if diff := cmp.Diff(users, communities, near); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestMissingHistory: a unit without history counts as one whose past was the mean, and with none at all, nothing is
+// adjusted.
+func TestMissingHistory(t *testing.T) {
+	t.Parallel()
+	random := seeded(26)
+	var missing, filled [2]History
+	var plain [2]Moments
+	for arm := range 2 {
+		for _, x := range []float64{1, 2, 3, 4, 5} { // the mean of both arms is 3
+			y := x + random.NormFloat64()
+			missing[arm].With.Add(y, x)
+			filled[arm].With.Add(y, x)
+			plain[arm].Add(y)
+		}
+		for range 1 + arm {
+			y := random.NormFloat64()
+			missing[arm].Without.Add(y)
+			filled[arm].With.Add(y, 3)
+			plain[arm].Add(y)
+		}
+	}
+	if diff := cmp.Diff(must(CUPED(missing[0], missing[1]))(t), must(CUPED(filled[0], filled[1]))(t), near); diff != "" {
+		t.Error(diff)
+	}
+	a, b := must(plain[0].Mean())(t), must(plain[1].Mean())(t)
+	if diff := cmp.Diff(Adjusted{Control: a, Treatment: b}, must(CUPED(History{Without: plain[0]}, History{Without: plain[1]}))(t), near); diff != "" {
+		t.Error(diff)
+	}
+	clusters := func(random *rand.Rand) (arm []Cluster, plain Pairs) {
+		for range 10 {
+			c := Cluster{Sum: random.ExpFloat64(), Size: 1 + random.Float64()}
+			arm = append(arm, c)
+			plain.Add(c.Sum, c.Size)
+		}
+		return arm, plain
+	}
+	control, plainA := clusters(random)
+	treatment, plainB := clusters(random)
+	a, b = must(plainA.Ratio())(t), must(plainB.Ratio())(t)
+	if diff := cmp.Diff(Adjusted{Control: a, Treatment: b}, must(ClusterCUPED(control, treatment))(t), near); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestIntervalsAgreeWithTests: 0 is outside exactly where p is under alpha.
+func TestIntervalsAgreeWithTests(t *testing.T) {
+	t.Parallel()
+	random := seeded(24)
+	sequence := Sequence{Planned: 100, Alpha: .05}
+	for range 500 {
+		e := Estimate{Value: 4 * random.NormFloat64(), SE: random.ExpFloat64(), DF: 1 + 50*random.Float64(), N: 1 + random.Int64N(300)}
+		if outside := !must(e.Interval(.05))(t).Contains(0); outside != (must(e.Test())(t).P < .05) {
+			t.Errorf("%+v: the t interval and its test disagree", e)
+		}
+		if outside := !must(sequence.Interval(e))(t).Contains(0); outside != (must(sequence.P(e))(t) < .05) {
+			t.Errorf("%+v: the sequence and its p disagree", e)
+		}
+		units := singles([]float64{random.NormFloat64(), random.NormFloat64(), random.NormFloat64(), random.NormFloat64()},
+			[]float64{e.Value, e.Value + random.NormFloat64(), e.Value + random.NormFloat64(), e.Value + random.NormFloat64()})
+		p := must(Permute(units, .05, 0))(t)
+		if outside := !p.Interval.Contains(0); outside != (p.P <= .05) {
+			t.Errorf("%+v: the permutation interval and its test disagree", p)
+		}
+	}
+}
+
+// TestWidths: more confidence is wider, more data is narrower, and a sequence is wider than a single look.
+func TestWidths(t *testing.T) {
+	t.Parallel()
+	width := func(i Interval) float64 { return i.Upper - i.Lower }
+	last := math.Inf(1)
+	for n := int64(100); n <= 1e6; n *= 10 {
+		e := Estimate{SE: 1 / math.Sqrt(float64(n)), DF: float64(n - 2), N: n}
+		sequence := width(must(Sequence{10_000, .05}.Interval(e))(t))
+		strict := width(must(Sequence{10_000, .01}.Interval(e))(t))
+		single := width(must(e.Interval(.05))(t))
+		if !(single < sequence && sequence < strict && sequence < last) {
+			t.Errorf("%d units: single look %v, sequence %v (%v at fewer units), at alpha .01 %v", n, single, sequence, last, strict)
+		}
+		last = sequence
+	}
+	for n := int64(10); n <= 1e5; n *= 10 {
+		planned := must(Sequence{n, .05}.Interval(Estimate{SE: 1, DF: 1, N: n}))(t)
+		for _, other := range []int64{n/10 + 1, 10 * n} {
+			if i := must(Sequence{other, .05}.Interval(Estimate{SE: 1, DF: 1, N: n}))(t); width(i) < width(planned) {
+				t.Errorf("planned for %d, it is narrower at %d than when planned for that", other, n)
+			}
+		}
+	}
+}
+
+// TestBatchesOfTheSampleRatio: how units are cut into batches does not change m0/m1.
+func TestBatchesOfTheSampleRatio(t *testing.T) {
+	t.Parallel()
+	at := func(batches ...[]int64) float64 {
+		s := must(NewSampleRatio([]float64{1, 3}, SampleRatioConcentration))(t)
+		for _, b := range batches {
+			if err := s.Add(b...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s.logM0 - s.logM1
+	}
+	if diff := cmp.Diff(at([]int64{300, 700}), at([]int64{100, 0}, []int64{0, 0}, []int64{200, 700}), near); diff != "" {
+		t.Error(diff)
+	}
+}

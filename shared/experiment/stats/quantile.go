@@ -1,0 +1,165 @@
+package stats
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Histogram counts values by bucket: Counts[i] are those above Bounds[i-1] (0 for the first) and up to Bounds[i], and
+// the last of the len(Bounds)+1 counts those above every bound. Values are positive, such as latencies in seconds.
+type Histogram struct {
+	Bounds []float64
+	Counts []int64
+}
+
+// Quantile is the value that a share q of the histogram lies under. Values are taken to be spread evenly within a
+// bucket, so it is as exact as its bucket is narrow (as Prometheus's histogram_quantile).
+// Errors: ErrTooFew where the histogram is empty, ErrBeyondBounds where the quantile is above its last bound.
+func (h Histogram) Quantile(q float64) (float64, error) {
+	if err := errors.Join(checkShare("quantile", q), h.check()); err != nil {
+		return 0, err
+	}
+	return h.quantile(q)
+}
+
+// QuantileDifference compares one quantile of two arms, in the unit of the histograms' bounds.
+type QuantileDifference struct {
+	Control, Treatment Quantile
+	Difference         float64  // treatment minus control
+	Interval           Interval // 1 - alpha; a side that lies beyond the histograms is infinite
+}
+
+// Quantile is a quantile of one arm.
+type Quantile struct {
+	Value    float64
+	Interval Interval
+}
+
+// CompareQuantiles compares a quantile of two arms, each given as histograms of spans of time that are long against
+// what makes requests slow together (batches of 10 windows): a busy minute is one event, not a thousand slow requests.
+// Per arm, the share under the sample quantile has the larger of its ratio variance over the spans (Pairs.Ratio, t with
+// K - 1 degrees of freedom) and the binomial q(1-q)/n, and the quantile's interval runs between the quantiles at q -
+// half and q + half of it. The two intervals make that of the difference as in Newcombe. It is for one look.
+// Source: Woodruff, "Confidence intervals for medians and other position measures", JASA 47, 1952; Deng, Knoblich, Lu,
+// KDD 2018; Zou, Donner, "Construction of confidence limits about effect measures", 2008.
+// Errors: ErrTooFew under 2 spans with values in an arm, ErrBeyondBounds as Histogram.Quantile.
+func CompareQuantiles(q float64, control, treatment []Histogram, alpha float64) (QuantileDifference, error) {
+	if err := errors.Join(checkShare("quantile", q), checkAlpha(alpha)); err != nil {
+		return QuantileDifference{}, err
+	}
+	if len(control) > 0 && len(treatment) > 0 && !slices.Equal(control[0].Bounds, treatment[0].Bounds) {
+		return QuantileDifference{}, errors.New("histograms of control and treatment: expected the same bounds")
+	}
+	a, errA := spanQuantile(q, control, alpha)
+	b, errB := spanQuantile(q, treatment, alpha)
+	if err := errors.Join(of("control", errA), of("treatment", errB)); err != nil {
+		return QuantileDifference{}, err
+	}
+	return QuantileDifference{a, b, b.Value - a.Value, squareAndAdd(a.Value, a.Interval, b.Value, b.Interval)}, nil
+}
+
+func spanQuantile(q float64, spans []Histogram, alpha float64) (Quantile, error) {
+	if len(spans) == 0 {
+		return Quantile{}, fmt.Errorf("no histograms: %w", ErrTooFew)
+	}
+	total := Histogram{spans[0].Bounds, make([]int64, len(spans[0].Counts))}
+	for i, span := range spans {
+		if !slices.Equal(span.Bounds, total.Bounds) {
+			return Quantile{}, fmt.Errorf("histogram %d: expected the bounds of the others", i)
+		}
+		if err := span.check(); err != nil && !errors.Is(err, ErrTooFew) {
+			return Quantile{}, fmt.Errorf("histogram %d: %w", i, err)
+		}
+		for j, c := range span.Counts {
+			total.Counts[j] += c
+		}
+	}
+	if err := total.check(); err != nil {
+		return Quantile{}, err
+	}
+	value, err := total.quantile(q)
+	if err != nil {
+		return Quantile{}, err
+	}
+	var under Pairs
+	for _, span := range spans {
+		if n := span.total(); n > 0 {
+			under.Add(span.under(value), n)
+		}
+	}
+	share, err := under.Ratio()
+	if err != nil {
+		return Quantile{}, err
+	}
+	half := max(share.SE*studentQuantile(alpha/2, share.DF), math.Sqrt(q*(1-q)/total.total())*normalQuantile(alpha/2))
+	return Quantile{value, Interval{total.end(q - half), total.end(q + half)}}, nil
+}
+
+// end is an interval's end: nothing is below 0, and what is beyond the histogram, or every value in it, has no bound.
+func (h Histogram) end(q float64) float64 {
+	if q <= 0 {
+		return 0
+	}
+	value, err := h.quantile(q)
+	if q >= 1 || err != nil {
+		return math.Inf(1)
+	}
+	return value
+}
+
+func (h Histogram) quantile(q float64) (float64, error) {
+	rank, before := q*h.total(), 0.0
+	for i, bound := range h.Bounds {
+		c := float64(h.Counts[i])
+		if c > 0 && before+c >= rank {
+			return h.lower(i) + (bound-h.lower(i))*((rank-before)/c), nil
+		}
+		before += c
+	}
+	return 0, fmt.Errorf("quantile %v of %v values: %w of the histogram, %v", q, h.total(), ErrBeyondBounds, h.Bounds[len(h.Bounds)-1])
+}
+
+// under is the number of values up to value, the inverse of quantile.
+func (h Histogram) under(value float64) (n float64) {
+	for i, bound := range h.Bounds {
+		share := (value - h.lower(i)) / (bound - h.lower(i))
+		n += float64(h.Counts[i]) * min(1, max(0, share))
+	}
+	return n
+}
+
+func (h Histogram) lower(i int) float64 {
+	if i == 0 {
+		return 0
+	}
+	return h.Bounds[i-1]
+}
+
+func (h Histogram) total() (n float64) {
+	for _, c := range h.Counts {
+		n += float64(c)
+	}
+	return n
+}
+
+func (h Histogram) check() error {
+	if len(h.Bounds) == 0 || len(h.Counts) != len(h.Bounds)+1 {
+		return fmt.Errorf("histogram of %d bounds and %d counts: expected 1 bound or more, and a count more than bounds", len(h.Bounds), len(h.Counts))
+	}
+	for i, bound := range h.Bounds {
+		if !finite(bound) || bound <= h.lower(i) {
+			return fmt.Errorf("histogram bounds %v: expected more than 0 and ascending", h.Bounds)
+		}
+	}
+	for _, c := range h.Counts {
+		if c < 0 {
+			return fmt.Errorf("histogram counts %v: expected 0 or more", h.Counts)
+		}
+	}
+	if h.total() == 0 {
+		return fmt.Errorf("empty histogram: %w", ErrTooFew)
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package stats
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"gonum.org/v1/gonum/stat/distuv"
+)
+
+// ChiSquare is the test of a sample ratio, for one look: chi2 = sum (O - E)^2/E over the arms, df = arms - 1, where
+// E shares out the units as the weights do (only their proportions matter). It counts what is randomised: users are
+// not independent where communities are, and would raise false alarms. It assumes 5 expected units per arm, below
+// which P is rough.
+// Source: Pearson 1900; Fabijan et al., "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019.
+// Errors: ErrTooFew without units.
+func ChiSquare(observed []int64, weights []float64) (Test, error) {
+	shares, err := normalise(weights)
+	if err != nil {
+		return Test{}, err
+	}
+	total, err := count(observed, len(shares))
+	if err != nil {
+		return Test{}, err
+	}
+	if total == 0 {
+		return Test{}, fmt.Errorf("no units in any arm: %w", ErrTooFew)
+	}
+	var chi2 float64
+	for i, o := range observed {
+		e := total * shares[i]
+		chi2 += square(float64(o)-e) / e
+	}
+	df := float64(len(shares) - 1)
+	return Test{Statistic: chi2, DF: df, P: distuv.ChiSquared{K: df}.Survival(chi2)}, nil
+}
+
+const (
+	// SampleRatioConcentration is how many units the prior of a SampleRatio weighs: large, so that it is quick to see
+	// a ratio that is off by a few per cent, which is what a broken assignment looks like.
+	SampleRatioConcentration = 1000
+	// SampleRatioAlarm is the p-value at which a sample ratio is a fault of the experiment.
+	SampleRatioAlarm = 0.001
+
+	maxConcentration = 1e9 // past it lgamma has too few digits left
+)
+
+// SampleRatio is the sequential test of a sample ratio: it may be asked after every batch of units, and P falls to
+// alpha at any time with probability at most alpha while units are shared out as they should be. With x the counts of
+// a batch of n units, a the prior of the arms, A their sum, and p0 the intended shares:
+//
+//	log m1 += lgamma(n+1) + lgamma(A) - lgamma(A+n) + sum(lgamma(a_i+x_i) - lgamma(a_i) - lgamma(x_i+1)); a_i += x_i
+//	log m0 += lgamma(n+1) + sum(x_i ln p0_i - lgamma(x_i+1))
+//	P       = min(1, the smallest m0/m1 so far)
+//
+// How units are cut into batches changes when P is updated, not m0/m1. Units are independent: count what is randomised.
+// Source: Lindon, Malek, "Anytime-Valid Inference for Multinomial Count Data", NeurIPS 2022 (arXiv 2011.03567).
+type SampleRatio struct {
+	shares, prior []float64
+	logM1, logM0  float64
+	smallest      float64 // log m0/m1 so far, 0 at the start
+}
+
+// NewSampleRatio starts a test of shares that are as the weights (only their proportions matter), with a Dirichlet
+// prior around them that weighs concentration units (SampleRatioConcentration).
+func NewSampleRatio(weights []float64, concentration float64) (*SampleRatio, error) {
+	shares, err := normalise(weights)
+	if err != nil {
+		return nil, err
+	}
+	prior := make([]float64, len(shares))
+	for i, share := range shares {
+		prior[i] = concentration * share
+	}
+	return newSampleRatio(shares, prior)
+}
+
+func newSampleRatio(shares, prior []float64) (*SampleRatio, error) {
+	for _, a := range prior {
+		if !(a > 0 && a <= maxConcentration) {
+			return nil, fmt.Errorf("prior %v: expected more than 0 and at most %g units per arm", prior, float64(maxConcentration))
+		}
+	}
+	return &SampleRatio{shares: shares, prior: prior}, nil
+}
+
+// Add counts a batch of units, one figure per arm; an empty batch changes nothing.
+func (s *SampleRatio) Add(counts ...int64) error {
+	n, err := count(counts, len(s.shares))
+	if err != nil {
+		return err
+	}
+	before := 0.0
+	for _, a := range s.prior {
+		before += a
+	}
+	s.logM1 += logGamma(n+1) + logGamma(before) - logGamma(before+n)
+	s.logM0 += logGamma(n + 1)
+	for i, c := range counts {
+		x := float64(c)
+		s.logM1 += logGamma(s.prior[i]+x) - logGamma(s.prior[i]) - logGamma(x+1)
+		s.logM0 += x*math.Log(s.shares[i]) - logGamma(x+1)
+		s.prior[i] += x
+	}
+	s.smallest = min(s.smallest, s.logM0-s.logM1)
+	return nil
+}
+
+// P is the always-valid p-value after the batches so far; 1 before the first.
+func (s *SampleRatio) P() float64 { return math.Exp(s.smallest) }
+
+// normalise turns weights into shares of 1.
+func normalise(weights []float64) ([]float64, error) {
+	if len(weights) < 2 {
+		return nil, fmt.Errorf("%d arms: expected 2 or more", len(weights))
+	}
+	var sum float64
+	for _, w := range weights {
+		if !finite(w) || w <= 0 {
+			return nil, fmt.Errorf("weights %v: expected more than 0 for each arm", weights)
+		}
+		sum += w
+	}
+	shares := make([]float64, len(weights))
+	for i, w := range weights {
+		if shares[i] = w / sum; shares[i] < 1e-9 {
+			return nil, fmt.Errorf("weights %v: expected each arm to have a billionth of the units or more", weights)
+		}
+	}
+	return shares, nil
+}
+
+func count(counts []int64, arms int) (total float64, err error) {
+	if len(counts) != arms {
+		return 0, fmt.Errorf("counts of %d arms: expected %d", len(counts), arms)
+	}
+	for _, c := range counts {
+		if c < 0 {
+			return 0, errors.New("counts of units: expected 0 or more")
+		}
+		total += float64(c)
+	}
+	return total, nil
+}
+
+func logGamma(x float64) float64 {
+	l, _ := math.Lgamma(x)
+	return l
+}

@@ -1,0 +1,195 @@
+package stats
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"gonum.org/v1/gonum/stat/distuv"
+)
+
+// bursts are windows of about requests per arm each, whose bad share wanders by a factor exp(sd x), x an
+// autoregression with coefficient .5: a bad window is likely to follow another.
+func bursts(random *rand.Rand, windows int, requests, sd float64, shares [2]float64) []Window {
+	var x [2]float64
+	made := make([]Window, windows)
+	for i := range made {
+		var arms [2]Proportion
+		for arm := range arms {
+			x[arm] = .5*x[arm] + math.Sqrt(1-.5*.5)*random.NormFloat64()
+			share := min(1, shares[arm]*math.Exp(sd*x[arm]-sd*sd/2))
+			n := int64(distuv.Poisson{Lambda: requests, Src: random}.Rand())
+			arms[arm] = Proportion{binomial(random, int(n), share), n}
+		}
+		made[i] = Window{arms[0], arms[1]}
+	}
+	return made
+}
+
+// TestGuardrailRates: looked at after every fifth window, a harm equal to the margin is passed in at most 5 % of runs, and
+// no harm is rolled back in at most 5 %, also where no error is seen at all.
+func TestGuardrailRates(t *testing.T) {
+	t.Parallel()
+	const margin, windows = .005, 150
+	guardrail := Guardrail{Margin: margin, Alpha: .05, Of: 1}
+	for seed, c := range []struct {
+		name               string
+		requests, sd, base float64
+	}{
+		{"independent requests", 100, 0, .01},
+		{"bursts", 100, .5, .01},
+		{"bursts and much traffic", 1000, .5, .01},
+		{"base rate of .1 %", 100, .5, .001},
+		{"base rate of 0", 100, .5, 0},
+		{"little traffic", 10, .5, .001},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			random := seeded(uint64(100 + seed))
+			decide := func(harm float64) Verdict {
+				made := bursts(random, windows, c.requests, c.sd, [2]float64{c.base, c.base + harm})
+				for look := GuardrailWindows; look <= windows; look += 5 {
+					if r := must(guardrail.Judge(made[:look]))(t); r.Verdict != Inconclusive {
+						return r.Verdict
+					}
+				}
+				return Inconclusive
+			}
+			var passed, rolledBack rate
+			for range 250 {
+				passed.count(decide(margin) == Pass)
+				rolledBack.count(decide(0) == Breach)
+			}
+			passed.atMost(t, "harm equal to the margin is passed", .05)
+			rolledBack.atMost(t, "no harm is rolled back", .05)
+		})
+	}
+}
+
+// TestGuardrailDecides: the rates above are not those of a guardrail that never speaks.
+func TestGuardrailDecides(t *testing.T) {
+	t.Parallel()
+	random, guardrail := seeded(7), Guardrail{Margin: .005, Alpha: .05, Of: 2}
+	var passed, rolledBack rate
+	for range 200 {
+		passed.count(must(guardrail.Judge(bursts(random, GuardrailPlanned, 300, .3, [2]float64{.005, .005})))(t).Verdict == Pass)
+		rolledBack.count(must(guardrail.Judge(bursts(random, GuardrailPlanned, 300, .3, [2]float64{.005, .02})))(t).Verdict == Breach)
+	}
+	passed.atLeast(t, "no harm is passed", .95)
+	rolledBack.atLeast(t, "three times the margin is rolled back", .95)
+}
+
+// TestPermutationCoverage: labels drawn within two strata of different level; every treated member gains 1.
+func TestPermutationCoverage(t *testing.T) {
+	t.Parallel()
+	random := seeded(8)
+	var covered, found, falsely rate
+	for range 400 {
+		var units []Unit
+		for stratum := range 2 {
+			for i, label := range random.Perm(6) {
+				size := float64(10 + 5*i)
+				units = append(units, Unit{Stratum: stratum, Treatment: label < 3, Size: size, Sum: size * (float64(stratum) + random.ExpFloat64())})
+			}
+		}
+		falsely.count(must(Permute(units, .05, 0))(t).P <= .05)
+		for i := range units {
+			if units[i].Treatment {
+				units[i].Sum += units[i].Size
+			}
+		}
+		p := must(Permute(units, .05, 0))(t)
+		if !p.Exact || p.Arrangements != 400 {
+			t.Fatalf("%+v, want the 20 x 20 arrangements", p)
+		}
+		covered.count(p.Interval.Contains(1))
+		found.count(p.P <= .05)
+	}
+	falsely.atMost(t, "an effect where there is none", .05)
+	covered.atLeast(t, "interval holds the effect", .95)
+	covered.atMost(t, "interval holds the effect", .97) // 20 x 20 arrangements bring it no nearer to .95
+}
+
+// TestCUPEDRates: history that correlates by .8 takes out .64 of the variance, at the same coverage.
+func TestCUPEDRates(t *testing.T) {
+	t.Parallel()
+	random := seeded(9)
+	const correlation, effect, units = .8, .2, 200
+	var covered rate
+	var reduction, theta float64
+	for range 1000 {
+		var arms [2]History
+		for arm := range arms {
+			for range units {
+				x := random.NormFloat64()
+				arms[arm].With.Add(3*(correlation*x+math.Sqrt(1-correlation*correlation)*random.NormFloat64())+effect*float64(arm), x)
+			}
+		}
+		adjusted := must(CUPED(arms[0], arms[1]))(t)
+		d := must(Difference(adjusted.Control, adjusted.Treatment))(t)
+		covered.count(must(d.Interval(.05))(t).Contains(effect))
+		reduction, theta = reduction+adjusted.Reduction/1000, theta+adjusted.Theta/1000
+	}
+	covered.about(t, "interval holds the effect", .95)
+	if math.Abs(reduction-correlation*correlation) > .01 || math.Abs(theta-3*correlation) > .01 {
+		t.Errorf("variance falls by %.3f with theta %.3f, want .64 and 2.4", reduction, theta)
+	}
+}
+
+// TestQuantileCoverage: the p95 of two arms of the same latency, whose level wanders from span to span.
+func TestQuantileCoverage(t *testing.T) {
+	t.Parallel()
+	random := seeded(10)
+	var bounds []float64
+	for b := .001; b < 60; b *= 1.1 {
+		bounds = append(bounds, b)
+	}
+	span := func() Histogram {
+		h := Histogram{bounds, make([]int64, len(bounds)+1)}
+		level := .05 * math.Exp(.2*random.NormFloat64())
+		for range 100 {
+			v := level * math.Exp(.5*random.NormFloat64())
+			h.Counts[int(max(0, math.Ceil(math.Log(v/.001)/math.Log(1.1))))]++
+		}
+		return h
+	}
+	var covered rate
+	for range 300 {
+		var arms [2][]Histogram
+		for range 20 {
+			arms[0], arms[1] = append(arms[0], span()), append(arms[1], span())
+		}
+		covered.count(must(CompareQuantiles(.95, arms[0], arms[1], .05))(t).Interval.Contains(0))
+	}
+	covered.atLeast(t, "interval holds 0", .95)
+}
+
+// TestUniformP: without an effect, p-values are uniform (Kolmogorov-Smirnov at .001), with arms of unequal size and
+// variance too.
+func TestUniformP(t *testing.T) {
+	t.Parallel()
+	const runs = 10_000
+	random := seeded(11)
+	var below [100]int // p-values up to each hundredth
+	for range runs {
+		var a, b Moments
+		for range 30 {
+			a.Add(random.NormFloat64())
+			b.Add(2 * random.NormFloat64())
+		}
+		for range 30 {
+			a.Add(random.NormFloat64())
+		}
+		p := must(must(Difference(must(a.Mean())(t), must(b.Mean())(t)))(t).Test())(t).P
+		for i := range below {
+			if p <= float64(i)/100 {
+				below[i]++
+			}
+		}
+	}
+	for i, n := range below {
+		if gap := math.Abs(float64(n)/runs - float64(i)/100); gap > 1.95/math.Sqrt(runs) {
+			t.Errorf("%d of %d p-values up to %.2f: off by %.3f", n, runs, float64(i)/100, gap)
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package function_test
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"warble/shared/function"
+	"warble/shared/problem"
+)
+
+// FuzzDecode: whatever a body holds, it decodes or it is the client's mistake.
+func FuzzDecode(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"text":"a","count":1}`, `{"text":7}`, `{"x":1}`, `null`, `[`, `{"count":1e999}`, "\xff", `{"text":"\ud800"}`, `{} {}`, strings.Repeat(`{"a":`, 10001)} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var n note
+		if err := function.Decode(body, &n); err != nil && !errors.Is(err, problem.Malformed) && !errors.Is(err, problem.Invalid) {
+			t.Errorf("%q: %v", body, err)
+		}
+	})
+}
+
+// FuzzRequest: whatever the target and the headers hold, the answer is a success or names the client's mistake.
+func FuzzRequest(f *testing.F) {
+	f.Add("/notes/1", "id", "application/json", "key", `{"text":"a"}`)
+	f.Add("//notes/../1%2F", "\x00", ";;", "\x7f", `{`)
+	handler := function.NewTest(new(syncBuffer)).Handler(function.Routes{
+		"POST /notes/{id}": function.JSON(func(ctx context.Context, n note) (note, error) {
+			function.Idempotency(ctx)
+			return n, nil
+		}),
+	})
+	f.Fuzz(func(t *testing.T, target, id, kind, key, body string) {
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/", strings.NewReader(body))
+		r.URL.Path, r.RequestURI = target, target
+		r.Header.Set("X-Request-Id", id)
+		r.Header.Set("Content-Type", kind)
+		r.Header.Set("Idempotency-Key", key)
+		r.Header.Set(function.HeaderSignature, key)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code >= 500 {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+}
+
+// FuzzBearer: what is taken for a token is the header's own text behind the scheme, and nothing else is.
+func FuzzBearer(f *testing.F) {
+	for _, seed := range []string{"Bearer a.b.c", "bearer  x", "BEARER", "Bearer ", "Basic eDp5", "", "Bearerx y", "\x00Bearer x", "Bearer x y"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		r := httptest.NewRequestWithContext(t.Context(), "GET", "/", nil)
+		r.Header["Authorization"] = []string{value}
+		token, ok := function.Bearer(r)
+		if !ok {
+			if token != "" {
+				t.Errorf("%q is no token, and is %q", value, token)
+			}
+			return
+		}
+		scheme := strings.TrimRight(strings.TrimSuffix(value, token), " ")
+		if !strings.EqualFold(scheme, "bearer") || strings.HasPrefix(token, " ") {
+			t.Errorf("%q is the token %q behind %q", value, token, scheme)
+		}
+	})
+}

@@ -1,0 +1,224 @@
+package function
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"warble/shared/problem"
+)
+
+// None is the answer of a handler that has nothing to say: 204.
+type None struct{}
+
+// Answer is an answer whose body is already encoded, as a write that may be replayed returns it.
+type Answer struct {
+	Status   int
+	Body     []byte
+	Replayed bool // the first answer once more: Idempotency-Replayed: true
+}
+
+// FromRequest is what a request type implements to read the path and the query. It runs after the body is decoded.
+type FromRequest interface {
+	FromRequest(r *http.Request) error
+}
+
+// Option changes how JSON answers.
+type Option func(*endpoint)
+
+// Status sets the status of a success; it is 200 otherwise.
+func Status(code int) Option { return func(e *endpoint) { e.status = code } }
+
+// Tagged adds an ETag, and answers 304 where If-None-Match already has it. For GETs of one resource.
+func Tagged() Option { return func(e *endpoint) { e.tagged = true } }
+
+// Header sets a header on every answer, problems included.
+func Header(name, value string) Option {
+	return func(e *endpoint) { e.headers = append(e.headers, [2]string{name, value}) }
+}
+
+type endpoint struct {
+	status  int
+	tagged  bool
+	headers [][2]string
+}
+
+// JSON makes a handler of h.
+//
+// Q is a struct. Of a POST, PUT or PATCH the body is decoded into it: 415 unless it is application/json, 413 over 64
+// KiB, 400 where it is not one JSON object, 422 naming the member where one is unknown or of the wrong type. Then, where
+// *Q has it, FromRequest runs. A is encoded as JSON, but None is a 204 and Answer is written as it is. An error of
+// either becomes the answer that shared/problem's table gives it.
+func JSON[Q, A any](h func(context.Context, Q) (A, error), options ...Option) http.Handler {
+	e := endpoint{status: http.StatusOK}
+	for _, option := range options {
+		option(&e)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, header := range e.headers {
+			w.Header().Set(header[0], header[1])
+		}
+		var q Q
+		if err := decode(r, &q); err != nil {
+			Fail(w, r, err)
+			return
+		}
+		a, err := h(r.Context(), q)
+		if err != nil {
+			Fail(w, r, err)
+			return
+		}
+		switch a := any(a).(type) {
+		case None:
+			w.WriteHeader(http.StatusNoContent)
+		case Answer:
+			if a.Replayed {
+				w.Header().Set("Idempotency-Replayed", "true")
+			}
+			write(w, a.Status, a.Body)
+		default:
+			e.encode(w, r, a)
+		}
+	})
+}
+
+// decode fills q from the body, the path and the query.
+func decode(r *http.Request, q any) error {
+	if r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
+		body, err := jsonBody(r)
+		if err != nil {
+			return err
+		}
+		if err := readIdempotency(r, body); err != nil {
+			return err
+		}
+		if err := Decode(body, q); err != nil {
+			return err
+		}
+	}
+	if q, ok := q.(FromRequest); ok {
+		return q.FromRequest(r)
+	}
+	return nil
+}
+
+// jsonBody returns the bytes of a body that calls itself JSON.
+func jsonBody(r *http.Request) ([]byte, error) {
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return nil, problem.WrongType.Detail("the body must not be compressed, and its Content-Encoding is %q", encoding)
+	}
+	kind := r.Header.Get("Content-Type")
+	if kind != "application/json" {
+		if media, _, err := mime.ParseMediaType(kind); err != nil || media != "application/json" {
+			return nil, problem.WrongType.Detail("the body must be application/json, and its Content-Type is %q", kind)
+		}
+	}
+	return ReadBody(r)
+}
+
+// Decode reads one JSON object strictly into q, a pointer to a struct. Its errors are problems.
+func Decode(body []byte, q any) error {
+	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
+		return problem.Malformed.Detail("the body must be one JSON object")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(q); err != nil {
+		return decodeProblem(err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return problem.Malformed.Detail("the body must be one JSON object, and more follows it")
+	}
+	return nil
+}
+
+// decodeProblem words what encoding/json found. It has no type for an unknown member, only this text, which a test pins.
+func decodeProblem(err error) error {
+	if p, ok := errors.AsType[*problem.Problem](err); ok {
+		return p
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return problem.Invalid.Field(wrong.Field, "%s must be %s, not %s", wrong.Field, wording(wrong.Type.Kind().String()), wrong.Value)
+	}
+	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		name, _ := strconv.Unquote(quoted)
+		return problem.Invalid.Field(name, "%s is not a member of this request", name)
+	}
+	return problem.Malformed.Detail("the body is not valid JSON").Because(err)
+}
+
+// wording says in JSON's terms what Go kind was expected.
+func wording(kind string) string {
+	switch kind {
+	case "string":
+		return "a string"
+	case "bool":
+		return "true or false"
+	case "slice", "array":
+		return "an array"
+	case "struct", "map":
+		return "an object"
+	default:
+		return "a number"
+	}
+}
+
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// encode answers with a, and with 304 where the client has it already.
+func (e *endpoint) encode(w http.ResponseWriter, r *http.Request, a any) {
+	buffer := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(buffer)
+	buffer.Reset()
+	encoder := json.NewEncoder(buffer)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(a); err != nil {
+		Fail(w, r, err)
+		return
+	}
+	if e.tagged && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		tag := entityTag(buffer.Bytes())
+		w.Header().Set("ETag", tag)
+		if matches(r.Header.Get("If-None-Match"), tag) {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
+	write(w, e.status, buffer.Bytes())
+}
+
+func write(w http.ResponseWriter, status int, body []byte) {
+	header := w.Header()
+	header["Content-Type"] = jsonType
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client may be gone, and there is nobody else to tell
+}
+
+var jsonType = []string{"application/json"}
+
+// entityTag is a strong validator: equal bytes, equal tag.
+func entityTag(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + hex.EncodeToString(sum[:12]) + `"`
+}
+
+// matches compares weakly, as If-None-Match asks (RFC 9110, section 13.1.2).
+func matches(header, tag string) bool {
+	for candidate := range strings.SplitSeq(header, ",") {
+		candidate = strings.TrimSpace(candidate)
+		if candidate == "*" || strings.TrimPrefix(candidate, "W/") == tag {
+			return true
+		}
+	}
+	return false
+}

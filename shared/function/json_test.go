@@ -1,0 +1,166 @@
+package function_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"warble/shared/function"
+	"warble/shared/problem"
+)
+
+type note struct {
+	Text  string `json:"text"`
+	Count int    `json:"count"`
+	ID    int64  `json:"-"`
+}
+
+func (n *note) FromRequest(r *http.Request) (err error) {
+	n.ID, err = function.PathID(r, "id")
+	return err
+}
+
+func echo(_ context.Context, n note) (note, error) { return n, nil }
+
+func serve(t *testing.T, routes function.Routes, needs ...function.Dependency) (url string, log *syncBuffer) {
+	t.Helper()
+	log = new(syncBuffer)
+	server := httptest.NewServer(function.NewTest(log).Handler(routes, needs...))
+	t.Cleanup(server.Close)
+	return server.URL, log
+}
+
+// send returns the answer and its body.
+func send(t *testing.T, method, url, body string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	answer, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer, string(text)
+}
+
+func TestJSONRefuses(t *testing.T) {
+	t.Parallel()
+	url, _ := serve(t, function.Routes{"POST /notes/{id}": function.JSON(echo)})
+	tests := []struct {
+		name, path, kind, body string
+		status                 int
+		says                   string
+	}{
+		{"no type", "/notes/1", "", `{}`, 415, `its Content-Type is \"\"`},
+		{"form", "/notes/1", "application/x-www-form-urlencoded", `text=a`, 415, "must be application/json"},
+		{"empty", "/notes/1", "application/json", ``, 400, "one JSON object"},
+		{"null", "/notes/1", "application/json", `null`, 400, "one JSON object"},
+		{"array", "/notes/1", "application/json", `[]`, 400, "one JSON object"},
+		{"cut", "/notes/1", "application/json", `{"text":`, 400, "not valid JSON"},
+		{"two", "/notes/1", "application/json", `{} {}`, 400, "more follows"},
+		{"unknown member", "/notes/1", "application/json", `{"txet":"a"}`, 422, `"field":"txet"`},
+		{"wrong type", "/notes/1", "application/json", `{"text":7}`, 422, "text must be a string, not number"},
+		{"too large", "/notes/1", "application/json", `{"text":"` + strings.Repeat("a", 64<<10) + `"}`, 413, "64 KiB"},
+		{"id", "/notes/abc", "application/json", `{}`, 400, `"field":"id"`},
+		{"id of 20 digits", "/notes/10000000000000000000", "application/json", `{}`, 400, `"field":"id"`},
+		{"path", "/note/1", "application/json", `{}`, 404, "/note/1"},
+		{"double slash", "//notes/1", "application/json", `{}`, 404, "//notes/1"},
+		{"dots", "/notes/../notes/1", "application/json", `{}`, 404, "no endpoint"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			headers := []string{}
+			if tt.kind != "" {
+				headers = []string{"Content-Type", tt.kind}
+			}
+			answer, body := send(t, http.MethodPost, url+tt.path, tt.body, headers...)
+			if answer.StatusCode != tt.status || !strings.Contains(body, tt.says) {
+				t.Fatalf("%d %s\nwant %d with %q", answer.StatusCode, body, tt.status, tt.says)
+			}
+			var p struct {
+				Type, Title, Detail, Instance string
+				Status                        int
+				Errors                        []problem.Item
+			}
+			if err := json.Unmarshal([]byte(body), &p); err != nil {
+				t.Fatal(err)
+			}
+			if p.Status != tt.status || p.Type == "" || p.Title == "" || p.Detail == "" || len(p.Errors) == 0 || p.Errors[0].Message == "" {
+				t.Errorf("incomplete problem: %s", body)
+			}
+			if got := answer.Header.Get("X-Request-Id"); got == "" || p.Instance != got {
+				t.Errorf("instance %q, X-Request-Id %q", p.Instance, got)
+			}
+			if got := answer.Header.Get("Content-Type"); got != "application/problem+json" {
+				t.Errorf("Content-Type %q", got)
+			}
+		})
+	}
+}
+
+func TestWrongMethodNamesTheRightOnes(t *testing.T) {
+	t.Parallel()
+	url, _ := serve(t, function.Routes{"POST /notes/{id}": function.JSON(echo), "DELETE /notes/{id}": function.JSON(echo)})
+	answer, body := send(t, http.MethodPut, url+"/notes/1", "")
+	if answer.StatusCode != http.StatusMethodNotAllowed || answer.Header.Get("Allow") != "POST, DELETE" {
+		t.Errorf("%d, Allow %q: %s", answer.StatusCode, answer.Header.Get("Allow"), body)
+	}
+}
+
+func TestJSONAnswers(t *testing.T) {
+	t.Parallel()
+	url, _ := serve(t, function.Routes{
+		"POST /notes/{id}": function.JSON(echo, function.Status(201), function.Header("Cache-Control", "no-store")),
+		"GET /notes/{id}":  function.JSON(echo, function.Tagged()),
+		"DELETE /notes":    function.JSON(func(context.Context, struct{}) (function.None, error) { return function.None{}, nil }),
+		"GET /first": function.JSON(func(context.Context, struct{}) (function.Answer, error) {
+			return function.Answer{Status: 201, Body: []byte(`{"id":"7"}`), Replayed: true}, nil
+		}),
+	})
+
+	answer, body := send(t, http.MethodPost, url+"/notes/1", `{"text":"<a>","count":2}`, "Content-Type", "application/json; charset=utf-8")
+	if answer.StatusCode != 201 || answer.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("POST: %d %v", answer.StatusCode, answer.Header)
+	}
+	if diff := cmp.Diff(`{"text":"<a>","count":2}`+"\n", body); diff != "" {
+		t.Error(diff)
+	}
+
+	answer, _ = send(t, http.MethodGet, url+"/notes/1", "")
+	tag := answer.Header.Get("ETag")
+	if answer.StatusCode != 200 || tag == "" {
+		t.Fatalf("GET: %d, ETag %q", answer.StatusCode, tag)
+	}
+	for _, header := range []string{tag, "W/" + tag, `"other", ` + tag, "*"} {
+		if answer, body := send(t, http.MethodGet, url+"/notes/1", "", "If-None-Match", header); answer.StatusCode != 304 || body != "" {
+			t.Errorf("If-None-Match %s: %d %q", header, answer.StatusCode, body)
+		}
+	}
+	if answer, _ := send(t, http.MethodGet, url+"/notes/1", "", "If-None-Match", `"other"`); answer.StatusCode != 200 {
+		t.Errorf("another tag: %d", answer.StatusCode)
+	}
+
+	if answer, body := send(t, http.MethodDelete, url+"/notes", ""); answer.StatusCode != 204 || body != "" {
+		t.Errorf("DELETE: %d %q", answer.StatusCode, body)
+	}
+	answer, body = send(t, http.MethodGet, url+"/first", "")
+	if answer.StatusCode != 201 || body != `{"id":"7"}` || answer.Header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("replay: %d %q %v", answer.StatusCode, body, answer.Header)
+	}
+}

@@ -1,0 +1,272 @@
+package function
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"warble/shared/experiment"
+	"warble/shared/problem"
+	"warble/shared/telemetry"
+	"warble/shared/token"
+)
+
+// maxBody is the largest request body that anyone may send.
+const maxBody = 64 << 10
+
+// Exchange is what is known of the request that runs and of its answer: one allocation that is the ResponseWriter, the
+// access line's source and, through the context, what handlers ask about.
+type Exchange struct {
+	RequestID string
+	Route     string       // the pattern that matched, for logs and metrics; "unmatched" until one has
+	Client    netip.Addr   // who calls, as the edge asserted it, else the peer
+	Caller    token.Claims // zero where the route asks for no token
+	Err       error        // why the answer is a 5xx, or was cut off
+
+	Assignment experiment.Assignment // as the edge asserted it; zero where it asserted none
+	AsControl  bool                  // the caller's exposure could not be written: the answer shows nothing of the treatment
+
+	http.ResponseWriter
+	function    *Function
+	signed      bool // by the edge
+	status      int
+	bytes       int64
+	key         string // Idempotency-Key
+	fingerprint []byte
+}
+
+// contextKey is the type of this package's one key in a context.
+type contextKey struct{}
+
+// Current returns the exchange of the request that ctx belongs to. Outside of a request it is an empty one.
+func Current(ctx context.Context) *Exchange {
+	if x, ok := ctx.Value(contextKey{}).(*Exchange); ok {
+		return x
+	}
+	return &Exchange{}
+}
+
+// Caller returns the claims of the token that Authenticated verified.
+func Caller(ctx context.Context) token.Claims { return Current(ctx).Caller }
+
+// RequestID returns the request's id, as the answer's X-Request-Id carries it.
+func RequestID(ctx context.Context) string { return Current(ctx).RequestID }
+
+// Client returns the address of who calls.
+func Client(ctx context.Context) netip.Addr { return Current(ctx).Client }
+
+// Network returns the client's network, the /24 of an IPv4 address or the /48 of an IPv6 one ("203.0.113.0/24"), or
+// "unknown". It is as precise as logs, metrics and failure counts need and as people's privacy bears.
+func Network(ctx context.Context) string { return network(Current(ctx).Client) }
+
+func network(address netip.Addr) string {
+	bits := 48
+	if address.Is4() {
+		bits = 24
+	}
+	prefix, err := address.Prefix(bits)
+	if err != nil {
+		return "unknown"
+	}
+	return prefix.String()
+}
+
+// WriteHeader remembers the status for the access line.
+func (x *Exchange) WriteHeader(status int) {
+	if x.status == 0 && status >= 200 {
+		x.status = status
+	}
+	x.ResponseWriter.WriteHeader(status)
+}
+
+// Write counts the bytes for the access line.
+func (x *Exchange) Write(p []byte) (int, error) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	n, err := x.ResponseWriter.Write(p)
+	x.bytes += int64(n)
+	return n, err
+}
+
+// Status is that of the answer; 0 before there is one.
+func (x *Exchange) Status() int { return x.status }
+
+// Unwrap lets http.ResponseController reach the server's own writer.
+func (x *Exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// Handler is what Serve serves, for tests: routes with the probes and everything that happens to each request.
+func (f *Function) Handler(routes Routes, needs ...Dependency) http.Handler {
+	return f.whole(f.mux(routes), needs)
+}
+
+// WholeHandler is Handler for a function that routes by itself (see ServeHandler).
+func (f *Function) WholeHandler(handler http.Handler, needs ...Dependency) http.Handler {
+	return f.whole(handler, needs)
+}
+
+// whole wraps handler in what happens to every request.
+func (f *Function) whole(handler http.Handler, needs []Dependency) http.Handler {
+	probes := &probes{needs: needs, log: f.Telemetry.Log}
+	health, ready := getOnly(probes.health), getOnly(probes.ready)
+	main := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.exchange(w, r, handler) })
+	traced := f.Telemetry.Trace(main, patternOf(handler))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/healthz":
+			health(w, r)
+		case "/readyz":
+			ready(w, r)
+		default:
+			traced.ServeHTTP(w, r)
+		}
+	})
+}
+
+// exchange runs handler for one request and writes its access line.
+func (f *Function) exchange(w http.ResponseWriter, r *http.Request, handler http.Handler) {
+	start := time.Now()
+	x := &Exchange{ResponseWriter: w, function: f, RequestID: requestID(r), Route: unmatched, Client: peer(r)}
+	ofArm := false
+	ctx := context.WithValue(r.Context(), contextKey{}, x)
+	if asserted, ok := verify(r, f.edgeKey, start); ok {
+		x.Client, x.Assignment, x.signed = asserted.client, asserted.assignment, true
+		if asserted.unread != nil {
+			x.unexposed("", asserted.unread)
+		}
+		ofArm = f.latencies != nil && (x.Assignment.Experiment == "" || x.Assignment.Experiment == f.served.experiment)
+		if !asserted.deadline.IsZero() {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, asserted.deadline)
+			defer cancel()
+		}
+	}
+	w.Header().Set("X-Request-Id", x.RequestID)
+	if f.drain.begun.Load() {
+		w.Header().Set("Connection", "close")
+	}
+	r = r.WithContext(ctx)
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	}
+	defer func() {
+		aborted := x.recovered(recover())
+		took := time.Since(start)
+		f.Telemetry.Access(ctx, x.access(r, took))
+		if ofArm {
+			f.latencies.observe(start.Add(took), took)
+		}
+		if aborted {
+			panic(http.ErrAbortHandler) // the head of another answer is already out: cut it, never pass it for whole
+		}
+	}()
+	handler.ServeHTTP(x, r)
+}
+
+// recovered turns a panic into a 500. It reports whether the answer had begun, so that it can only be cut off.
+func (x *Exchange) recovered(reason any) (aborted bool) {
+	if reason == nil {
+		return false
+	}
+	if reason == http.ErrAbortHandler { //nolint:errorlint // a panic value, not a wrapped error
+		return true
+	}
+	x.Err = fmt.Errorf("panic: %v\n%s", reason, debug.Stack())
+	if x.status != 0 {
+		return true
+	}
+	problem.Write(x, problem.Internal.Because(x.Err), x.RequestID)
+	return false
+}
+
+func (x *Exchange) access(r *http.Request, took time.Duration) telemetry.Access {
+	a := telemetry.Access{
+		RequestID: x.RequestID,
+		Method:    r.Method,
+		Route:     x.Route,
+		Status:    x.status,
+		Duration:  took,
+		Bytes:     x.bytes,
+		Err:       x.Err,
+		Network:   network(x.Client),
+
+		Experiment: x.Assignment.Experiment,
+		Variant:    string(x.Assignment.Arm),
+	}
+	if a.Status == 0 {
+		a.Status = http.StatusOK
+	}
+	if x.Caller.UserID != 0 {
+		a.UserID = strconv.FormatInt(x.Caller.UserID, 10)
+	}
+	return a
+}
+
+// Fail answers with err as shared/problem's table words it, and keeps the cause of a 5xx for the access line.
+func Fail(w http.ResponseWriter, r *http.Request, err error) {
+	x := Current(r.Context())
+	p := problem.From(err)
+	if p.Status >= 500 {
+		x.Err = err
+	}
+	problem.Write(w, p, x.RequestID)
+}
+
+// peer is the address at the other end of the connection.
+func peer(r *http.Request) netip.Addr {
+	address, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return address.Addr().Unmap()
+}
+
+// serverLog writes what net/http itself has to say (a broken TLS hello, a panic after hijack) as one JSON line each.
+type serverLog struct{ zerolog.Logger }
+
+func newServerLog(log zerolog.Logger) *stdlog.Logger { return stdlog.New(serverLog{log}, "", 0) }
+
+func (l serverLog) Write(line []byte) (int, error) {
+	l.Warn().Msg("http: " + strings.TrimSpace(string(line)))
+	return len(line), nil
+}
+
+// ReadBody reads the whole body, at most 64 KiB of it. Its errors are problems.
+func ReadBody(r *http.Request) ([]byte, error) {
+	if r.ContentLength > maxBody {
+		if r.Header.Get("Expect") == "" { // else the client waits to be asked for the body
+			// Into the limit: net/http then leaves the client time to read the answer before it resets the connection.
+			_, _ = io.Copy(io.Discard, r.Body) // it ends with the limit's error, or the client's leaving
+		}
+		return nil, problem.TooLarge
+	}
+	if r.ContentLength > 0 {
+		body := make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, body); err != nil {
+			return nil, unreadable(err)
+		}
+		return body, nil
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	return body, nil
+}
+
+func unreadable(err error) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return problem.TooLarge.Because(err)
+	}
+	return problem.Malformed.Detail("the body ended before it was complete").Because(err)
+}

@@ -1,0 +1,28 @@
+package function
+
+import (
+	"crypto/rand"
+	"net/http"
+)
+
+// requestID takes the client's X-Request-Id where it is sane (^[A-Za-z0-9._-]{1,64}$) and makes one otherwise.
+func requestID(r *http.Request) string {
+	if id := r.Header.Get("X-Request-Id"); saneID(id) {
+		return id
+	}
+	return rand.Text()
+}
+
+func saneID(id string) bool {
+	if len(id) == 0 || len(id) > 64 {
+		return false
+	}
+	for i := range len(id) {
+		switch c := id[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}

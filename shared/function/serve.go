@@ -1,0 +1,171 @@
+package function
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Server timeouts. The body is at most 64 KiB, so a client that needs longer than this to send it is not a client.
+// writeTimeout leaves room for the edge's UPSTREAM_TIMEOUT.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 15 * time.Second
+	writeTimeout      = 60 * time.Second
+	idleTimeout       = 120 * time.Second
+	maxHeaderBytes    = 32 << 10
+
+	// drainLimit is how long SIGTERM waits for running requests: under Knative's and Kubernetes' 30 s.
+	drainLimit = 25 * time.Second
+	// lameDuck is how long a draining process still answers on connections it already has, asking each to close.
+	// A peer that was just writing a request on an idle connection gets its answer instead of a reset.
+	lameDuck = 500 * time.Millisecond
+)
+
+// drain is set once SIGTERM has come.
+type drain struct{ begun atomic.Bool }
+
+// Serve answers routes until SIGTERM or SIGINT, finishes what runs, closes needs and returns. Where the configuration
+// is wrong it logs one line per mistake and exits with status 2 before it listens; where it cannot listen, with 1.
+func (f *Function) Serve(routes Routes, needs ...Dependency) {
+	f.ServeHandler(f.mux(routes), needs...)
+}
+
+// ServeHandler is Serve for a function that routes by itself, as the edge does. handler names the route of a request
+// by setting Current(ctx).Route.
+func (f *Function) ServeHandler(handler http.Handler, needs ...Dependency) {
+	log := f.Telemetry.Log
+	if err := f.mistakes(); err != nil {
+		for mistake := range strings.SplitSeq(err.Error(), "\n") {
+			log.Error().Msg("configuration: " + mistake)
+		}
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := f.serve(ctx, f.whole(handler, needs), needs); err != nil {
+		log.Error().Err(err).Msg("stopped")
+		os.Exit(1)
+	}
+}
+
+// mistakes is what is wrong with the configuration, one a line.
+func (f *Function) mistakes() error {
+	if f.served.experiment != "" && f.latencies == nil {
+		f.Env.Reject("EXPERIMENT", f.served.experiment, "nothing, for this function keeps no record of an experiment")
+	}
+	return f.Env.Err()
+}
+
+// serve runs until ctx ends; it is Serve without the process around it.
+func (f *Function) serve(ctx context.Context, handler http.Handler, needs []Dependency) error {
+	log := f.Telemetry.Log
+	listener, err := net.Listen("tcp", net.JoinHostPort(f.host, strconv.Itoa(f.port)))
+	if err != nil {
+		return fmt.Errorf("listen on PORT: %w", err)
+	}
+	metrics, err := f.serveMetrics()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	f.Telemetry.Start()
+
+	server := newServer(handler, log)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	jobs, stopJobs := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	for _, j := range f.jobs {
+		running.Go(func() { f.run(jobs, j) })
+	}
+	if f.faults != (faults{}) {
+		log.Warn().Str("faults", f.Env.String("FAULTS", "")).Msg("FAULTS is set: authenticated requests fail and wait on purpose")
+	}
+	log.Info().Str("configuration", f.configuration).Str("address", listener.Addr().String()).Msg("listening")
+
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		log.Info().Msg("draining")
+		err = f.stop(context.WithoutCancel(ctx), server, listener)
+	}
+	stopJobs()
+	running.Wait()
+	if f.latencies != nil {
+		if err := f.latencies.flush(context.WithoutCancel(ctx)); err != nil {
+			log.Error().Err(err).Msg("the last latencies are lost")
+		}
+	}
+	for _, need := range needs {
+		need.Close()
+	}
+	if metrics != nil {
+		err = errors.Join(err, metrics.Close())
+	}
+	f.Telemetry.Close()
+	return err
+}
+
+// stop takes no new connection, answers what arrives on those that are open for lameDuck, then waits for what runs.
+func (f *Function) stop(ctx context.Context, server *http.Server, listener net.Listener) error {
+	f.drain.begun.Store(true)
+	if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	time.Sleep(lameDuck)
+	ctx, cancel := context.WithTimeout(ctx, drainLimit-lameDuck)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
+		return errors.Join(fmt.Errorf("drain: %w", err), server.Close())
+	}
+	return nil
+}
+
+// serveMetrics listens on METRICS_PORT. Its own port, because Knative counts what reaches the serving port as traffic
+// and would never scale a scraped function to zero.
+func (f *Function) serveMetrics() (*http.Server, error) {
+	if f.metricsPort == 0 {
+		return nil, nil
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(f.host, strconv.Itoa(f.metricsPort)))
+	if err != nil {
+		return nil, fmt.Errorf("listen on METRICS_PORT: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", f.Telemetry.Metrics())
+	server := newServer(mux, f.Telemetry.Log)
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			f.Telemetry.Log.Error().Err(err).Msg("metrics")
+		}
+	}()
+	return server, nil
+}
+
+func newServer(handler http.Handler, log zerolog.Logger) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           handler,
+		Protocols:         protocols,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          newServerLog(log),
+	}
+}

@@ -1,0 +1,5 @@
+package process
+
+import "syscall"
+
+func dieWithParent(attributes *syscall.SysProcAttr, last syscall.Signal) { attributes.Pdeathsig = last }

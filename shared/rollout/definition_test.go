@@ -1,0 +1,322 @@
+package rollout_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
+	schemavalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"sigs.k8s.io/yaml"
+
+	"warble/shared/experiment"
+	"warble/shared/rollout"
+)
+
+// definition is what an API server makes of knative/210-experiment-crd.yaml: the same schema, defaults and rules, in
+// the API server's own code.
+type definition struct {
+	structural *schema.Structural
+	schema     schemavalidation.SchemaValidator
+	rules      *cel.Validator
+}
+
+func define(t *testing.T) definition {
+	t.Helper()
+	text, err := os.ReadFile("../../knative/210-experiment-crd.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var written apiextensionsv1.CustomResourceDefinition
+	if err := yaml.UnmarshalStrict(text, &written); err != nil {
+		t.Fatal(err)
+	}
+	apiextensionsv1.SetDefaults_CustomResourceDefinition(&written)
+	apiextensionsv1.SetDefaults_CustomResourceDefinitionSpec(&written.Spec)
+	written.Status.StoredVersions = []string{"v1alpha1"}
+	var internal apiextensions.CustomResourceDefinition
+	if err := apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(&written, &internal, nil); err != nil {
+		t.Fatal(err)
+	}
+	if errs := validation.ValidateCustomResourceDefinition(t.Context(), &internal); len(errs) > 0 {
+		t.Fatal(errs.ToAggregate())
+	}
+	whole, err := apiextensions.GetSchemaForVersion(&internal, "v1alpha1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d definition
+	if d.structural, err = schema.NewStructural(whole.OpenAPIV3Schema); err != nil {
+		t.Fatal(err)
+	}
+	if d.schema, _, err = schemavalidation.NewSchemaValidator(whole.OpenAPIV3Schema); err != nil {
+		t.Fatal(err)
+	}
+	d.rules = cel.NewValidator(d.structural, true, celconfig.PerCallLimit)
+	return d
+}
+
+// admit returns an object with its defaults, and what the API server has against it, as a change of old where that is not nil.
+func (d definition) admit(t *testing.T, text string, old any) (object map[string]any, mistakes error) {
+	t.Helper()
+	read, err := yaml.YAMLToJSON([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := utiljson.Unmarshal(read, &object); err != nil { // whole numbers are int64, as in an API server
+		t.Fatal(err)
+	}
+	defaulting.Default(object, d.structural)
+	errs := schemavalidation.ValidateCustomResource(nil, object, d.schema)
+	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, d.structural, object)...)
+	if len(errs) == 0 { // as the API server does
+		errs, _ = d.rules.Validate(t.Context(), nil, d.structural, object, old, celconfig.RuntimeCELCostBudget)
+	}
+	return object, errs.ToAggregate()
+}
+
+// check is what the tool itself has against the same text.
+func check(text string) (e rollout.Experiment, mistakes error) {
+	if err := yaml.UnmarshalStrict([]byte(text), &e); err != nil {
+		return e, err
+	}
+	e.Spec.Default()
+	if err := experiment.CheckName(e.Name); err != nil {
+		return e, err
+	}
+	return e, e.Spec.Check()
+}
+
+const whole = `
+apiVersion: warble.dev/v1alpha1
+kind: Experiment
+metadata: {name: likes}
+spec:
+  services: [like, timeline, tweet]
+  treatment: {env: {FEATURES: likes}}
+  unit: community
+  layer: {name: engagement, slots: [0, 5000]}
+  ramp: {steps: [10, 25, 50], hold: {time: 24h, units: 30}, approve: automatic}
+  exposure: [timeline, tweet]
+  metrics:
+    window: 7d
+    primary: {name: tweets_per_user, minimumEffect: 5%}
+    secondary: [active_days]
+    guardrails: [{name: error_share, margin: 0.5pp}, {name: slow_share, over: 250ms, margin: 1pp}]
+`
+
+const canary = `
+apiVersion: warble.dev/v1alpha1
+kind: Experiment
+metadata: {name: canary}
+spec:
+  services: [validate]
+  treatment: {image: {validate: "registry.test/validate@sha256:1"}}
+  unit: request
+  ramp: {steps: [20]}
+  metrics: {guardrails: [{name: error_share, margin: 0.5pp}]}
+`
+
+// What the API server refuses, the tool refuses with a better word, and the other way round.
+func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
+	t.Parallel()
+	d := define(t)
+	for _, c := range []struct{ base, old, new, want string }{
+		{base: whole},
+		{base: canary},
+		{whole, "{env: {FEATURES: likes}}", "{env: {FEATURES: likes}, image: {like: registry.test/like}}", ""},
+		{whole, "unit: community", "unit: community\n  assignment: list\n  list: {control: [rustaceans], treatment: [gophers]}", "ramp.steps"},
+		{whole, "hold: {time: 24h, units: 30}, ", "", ""},
+		{whole, "250ms", "0.25s", ""},
+		{whole, "window: 7d", "window: 1m30s", ""},
+
+		{whole, "name: likes}", "name: Likes}", "metadata.name"},
+		{whole, "name: likes}", "name: likes-in-all-the-communities-there-are}", "metadata.name"},
+		{whole, "[like, timeline, tweet]", "[]", "services"},
+		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, like]", "services[3]"},
+		{whole, "[like, timeline, tweet]", "[like_, timeline, tweet]", "services[0]"},
+		{whole, "{env: {FEATURES: likes}}", "{}", "treatment"},
+		{whole, "{FEATURES: likes}", "{ARM: both}", "treatment.env"},
+		{whole, "{FEATURES: likes}", "{2-FEATURES: likes}", "treatment.env"},
+		{whole, "{env: {FEATURES: likes}}", "{image: {users: registry.test/users}}", "treatment.image"},
+		{whole, "unit: community", "unit: country", "unit"},
+		{whole, "unit: community", "unit: community\n  assignment: lottery", "assignment"},
+		{whole, "unit: community", "unit: community\n  assignment: list", "list"},
+		{whole, "unit: community", "unit: community\n  list: {control: [a], treatment: [b]}", "list"},
+		{whole, "unit: community", "unit: community\n  promote: perhaps", "promote"},
+		{whole, "unit: community", "unit: community\n  salt: with space", "salt"},
+		{whole, "[0, 5000]", "[5000, 5000]", "layer.slots"},
+		{whole, "[0, 5000]", "[0, 10001]", "layer.slots"},
+		{whole, "[0, 5000]", "[0]", "layer.slots"},
+		{whole, "[10, 25, 50]", "[]", "ramp.steps"},
+		{whole, "[10, 25, 50]", "[0, 25, 50]", "ramp.steps[0]"},
+		{whole, "[10, 25, 50]", "[10, 25, 51]", "ramp.steps[2]"},
+		{whole, "[10, 25, 50]", "[10, 50, 25]", "ramp.steps[2]"},
+		{whole, "[10, 25, 50]", "[10, 10, 50]", "ramp.steps[1]"},
+		{whole, "units: 30", "units: -1", "ramp.hold.units"},
+		{whole, "time: 24h", "time: -24h", "ramp.hold.time"},
+		{whole, "time: 24h", "time: soon", "duration"},
+		{whole, "approve: automatic", "approve: never", "ramp.approve"},
+		{whole, "[timeline, tweet]\n", "[timeline, users]\n", "exposure[1]"},
+		{whole, "window: 7d", "window: 0s", "metrics.window"},
+		{whole, "    window: 7d\n", "", "metrics.window"},
+		{whole, "    primary: {name: tweets_per_user, minimumEffect: 5%}\n", "", "metrics.primary"},
+		{whole, "minimumEffect: 5%", "minimumEffect: 0%", "minimumEffect"},
+		{whole, "minimumEffect: 5%", "minimumEffect: 5", "percentage"},
+		{whole, "margin: 0.5pp", "margin: 0.0pp", "guardrails[0].margin"},
+		{whole, "margin: 0.5pp", "margin: 100pp", "guardrails[0].margin"},
+		{whole, "margin: 0.5pp", "margin: -1pp", "guardrails[0].margin"},
+		{whole, "error_share", "error_rate", "guardrails[0].name"},
+		{whole, "{name: error_share, margin: 0.5pp}", "{name: slow_share, over: 1s, margin: 1pp}", "guardrails[1].name"},
+		{whole, "over: 250ms, ", "", "guardrails[1].over"},
+		{whole, "over: 250ms", "over: 251ms", "guardrails[1].over"},
+		{whole, "over: 250ms", "over: 1d", "guardrails[1].over"},
+		{whole, "name: error_share", "name: error_share, over: 250ms", "guardrails[0].over"},
+		{whole, "unit: community", "unit: community\n  alpha: 0.7", "alpha"},
+		{whole, "unit: community", "unit: community\n  power: 0.1", "power"},
+		{whole, "unit: community", "unit: community\n  run: {state: Frozen}", "run.state"},
+		{whole, "unit: community", "unit: community\n  run: {step: 20}", "run.step"},
+		{whole, "unit: community", "unit: request", "exposure"},
+		{canary, "{guardrails: [{name: error_share, margin: 0.5pp}]}", "{}", "metrics.guardrails"},
+		{canary, "steps: [20]", "steps: [20], hold: {units: 1}", "ramp.hold.units"},
+		{canary, "unit: request", "unit: request\n  layer: {slots: [0, 5000]}", "layer.slots"},
+		{canary, "unit: request", "unit: request\n  audience: {communities: [gophers]}", "audience.communities"},
+		{canary, "unit: request", "unit: request\n  exposure: [validate]", "exposure"},
+		{canary, "metrics: {", "metrics: {window: 7d, ", "metrics.window"},
+		{canary, "metrics: {", "metrics: {primary: {name: tweets_per_user, minimumEffect: 5%}, ", "metrics.primary"},
+	} {
+		text := strings.Replace(c.base, c.old, c.new, 1)
+		if c.old != "" && text == c.base {
+			t.Errorf("%q is not in the text", c.old)
+		}
+		_, refused := d.admit(t, text, nil)
+		_, mistakes := check(text)
+		if c.want == "" && (refused != nil || mistakes != nil) {
+			t.Errorf("%q: the definition says %v, the tool %v: want nothing", c.new, refused, mistakes)
+		}
+		if c.want != "" && (refused == nil || mistakes == nil || !strings.Contains(mistakes.Error(), c.want)) {
+			t.Errorf("%q: the definition says %v, the tool %v: want both to refuse it, and %q", c.new, refused, mistakes, c.want)
+		}
+	}
+}
+
+func TestEveryMistakeIsSaidAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := check(strings.NewReplacer("[10, 25, 50]", "[60, 25]", "margin: 1pp", "margin: 0pp", "[timeline, tweet]\n", "[users]\n", "[0, 5000]", "[9, 3]").Replace(whole))
+	want := strings.Split(`layer.slots: [9 3]: expected the first slot, from 0, and a greater one up to 10000, the first past it
+ramp.steps[0]: 60: expected 1 to 50 percent, in each arm
+ramp.steps[1]: 25 after 60: expected percents that rise
+metrics.guardrails[1].margin: 0pp: expected more than 0pp and less than 100pp`, "\n")
+	want = append([]string{`exposure[0]: "users": expected one of services`}, want...)
+	if diff := cmp.Diff(want, strings.Split(fmt.Sprint(err), "\n")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Every bound of the buckets can be a guardrail's.
+func TestEveryLatencyBoundIsTaken(t *testing.T) {
+	t.Parallel()
+	d := define(t)
+	for _, bound := range experiment.LatencyBounds {
+		text := strings.Replace(whole, "250ms", fmt.Sprintf("%vms", bound), 1)
+		if _, err := d.admit(t, text, nil); err != nil {
+			t.Errorf("%v ms: the definition says %v", bound, err)
+		}
+		if _, err := check(text); err != nil {
+			t.Errorf("%v ms: the tool says %v", bound, err)
+		}
+	}
+}
+
+func TestDefaultsAreTheDefinitions(t *testing.T) {
+	t.Parallel()
+	d := define(t)
+	for _, text := range []string{whole, canary} {
+		object, err := d.admit(t, text, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		admitted, err := json.Marshal(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got rollout.Experiment
+		if err := json.Unmarshal(admitted, &got); err != nil {
+			t.Fatal(err)
+		}
+		want, err := check(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want.Spec, got.Spec); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// Once it has started, only what people want of it may change.
+func TestAStartedExperimentStaysAsItWasStarted(t *testing.T) {
+	t.Parallel()
+	d := define(t)
+	for _, phase := range []string{"", "Draft", "Warming", "Running", "Concluded"} {
+		status := "status: {phase: " + phase + "}\n"
+		if phase == "" {
+			status = ""
+		}
+		old, err := d.admit(t, whole+status, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		started := phase != "" && phase != "Draft"
+		for _, change := range [][2]string{
+			{"[like, timeline, tweet]", "[like, timeline, tweet, users]"}, {"FEATURES: likes", "FEATURES: hearts"}, {"community\n", "user\n"},
+			{"[0, 5000]", "[0, 6000]"}, {"units: 30", "units: 3"}, {"  exposure: [timeline, tweet]\n", ""}, {"  unit", "  salt: pinched\n  unit"},
+			{"5%", "1%"}, {"  unit", "  alpha: 0.1\n  unit"}, {"  unit", "  power: 0.9\n  unit"}, {"  unit", "  promote: automatic\n  unit"},
+			{"  unit", "  audience: {communities: [gophers]}\n  unit"},
+		} {
+			text := strings.Replace(whole, change[0], change[1], 1) + status
+			if text == whole+status {
+				t.Errorf("%q is not in the text", change[0])
+			}
+			if _, err := d.admit(t, text, old); (err != nil) != started {
+				t.Errorf("in phase %q, %q instead of %q: %v", phase, change[1], change[0], err)
+			}
+		}
+		if _, err := d.admit(t, strings.Replace(whole, "  unit", "  run: {state: Paused, by: ada}\n  unit", 1)+status, old); err != nil {
+			t.Errorf("in phase %q, run: %v", phase, err)
+		}
+	}
+}
+
+func TestTheExperimentsThatShipAreRight(t *testing.T) {
+	t.Parallel()
+	d := define(t)
+	files, err := filepath.Glob("../../knative/experiments/*.yaml")
+	if err != nil || len(files) < 2 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.admit(t, string(text), nil); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		if e, err := check(string(text)); err != nil || e.Name+".yaml" != filepath.Base(file) {
+			t.Errorf("%s: %s %v", file, e.Name, err)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"warble/shared/experiment"
+	"warble/shared/problem"
+	"warble/shared/store/pgtest"
+)
+
+func TestAnExperimentIsStartedOnceAndEachStepOfItIsKeptOnce(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.Ops)
+	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	likes := experiment.Start{Name: "likes", Spec: experiment.Spec{Services: []string{"like"}}, Salt: "s", PlannedUnits: 5000, At: at}
+	step := experiment.Transition{ID: "running-0", Phase: "Running", Percent: 10, At: at, Actor: "ada", Reason: "every arm answers"}
+	if err := db.Transition(t.Context(), "likes", step); !errors.Is(err, problem.NotFound) {
+		t.Errorf("a step of nothing: %v", err)
+	}
+	for range 2 {
+		if err := db.StartExperiment(t.Context(), likes); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Transition(t.Context(), "likes", step); err != nil {
+			t.Fatal(err)
+		}
+		step.Reason = "said again"
+	}
+	if got := query[string](t, d, `select concat_ws(' ', name, spec ->> 'services', salt, planned_units, started_at at time zone 'UTC') from experiments`); got != `likes ["like"] s 5000 2026-11-24 12:00:00` {
+		t.Errorf("kept %s", got)
+	}
+	if got := query[string](t, d, `select concat_ws(' ', id, phase, step, percent, actor, reason, figures) from experiment_transitions`); got != "running-0 Running 0 10 ada every arm answers {}" {
+		t.Errorf("kept %s", got)
+	}
+	if n := query[int](t, d, `select count(*) from outbox where type = 'dev.warble.experiment.transitioned.v1' and data ->> 'reason' = 'every arm answers'`); n != 1 {
+		t.Errorf("%d events of one step", n)
+	}
+
+	other := likes
+	other.Salt = "t"
+	if err := db.StartExperiment(t.Context(), other); !errors.Is(err, problem.Conflict) {
+		t.Errorf("another of that name: %v", err)
+	}
+	end := experiment.Transition{ID: "concluded", Phase: "Concluded", At: at, Actor: "steer", Reason: "x", Figures: []byte(`{"units": 3}`)}
+	if err := db.Transition(t.Context(), "likes", end); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.StartExperiment(t.Context(), likes); !errors.Is(err, problem.Conflict) {
+		t.Errorf("one that has ended: %v", err)
+	}
+}
+
+func TestArchivingSweepsWhatIsOfSingleUsersAndWindows(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.Ops)
+	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	user(t, d, "ada", "")
+	for _, name := range []string{"likes", "other"} {
+		if err := db.StartExperiment(t.Context(), experiment.Start{Name: name, Salt: "s", PlannedUnits: 1, At: at}); err != nil {
+			t.Fatal(err)
+		}
+		exec(t, d, `insert into exposures (experiment, user_id, unit, assigned, served, revision, generation) select $1, id, 'x', 'control', 'control', 'r', 1 from users`, name)
+		exec(t, d, `insert into outcomes select $1, 'control', now() + make_interval(secs => n), 'pod', 1, 0 from generate_series(1, 2500) n`, name)
+		exec(t, d, `insert into latencies select $1, 'control', now(), 'like', 'pod', '{1}'`, name)
+	}
+	for range 2 {
+		if err := db.ArchiveExperiment(t.Context(), "likes", at); err != nil {
+			t.Fatal(err)
+		}
+		at = at.Add(time.Hour)
+	}
+	const left = `select concat_ws(' ', (select count(*) from exposures where experiment = $1), (select count(*) from outcomes where experiment = $1),
+		(select count(*) from latencies where experiment = $1), (select archived_at at time zone 'UTC' from experiments where name = $1))`
+	if got := query[string](t, d, left, "likes"); got != "0 0 0 2026-11-24 12:00:00" {
+		t.Errorf("of the archived one %s", got)
+	}
+	if got := query[string](t, d, left, "other"); got != "1 2500 1" {
+		t.Errorf("of another %s", got)
+	}
+}
+
+// Stored rows are checked against the salt by slot_of, which must be the hash by which the edge assigned.
+func TestSlotOfIsTheSlotThatTheEdgeAssignsBy(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	for i := range 1000 {
+		salt, unit := fmt.Sprint("salt ü", i), fmt.Sprint("unit", i*i)
+		if got, want := query[int](t, d, `select slot_of($1, $2)`, salt, unit), experiment.Slot(salt, unit); got != want {
+			t.Fatalf("slot_of(%q, %q) is %d, want %d", salt, unit, got, want)
+		}
+	}
+}

@@ -1,0 +1,33 @@
+package store
+
+import "context"
+
+// NewFeedback is what a user thinks of Warble.
+type NewFeedback struct {
+	UserID int64
+	Score  int    // 1 to 5
+	Text   string // empty for none
+}
+
+// CreateFeedback writes it and the key's answer in one statement. There is no event: it is for the readout of experiments
+// and for nobody else. Errors are those of CreateTweet.
+func (db *DB) CreateFeedback(ctx context.Context, f NewFeedback, k Key, b Body) (Answer, error) {
+	k.UserID = f.UserID
+	answer, err := db.write(ctx, `
+		with new as materialized (
+			select next_id() as id
+		),`+claim+`,
+		feedback as (
+			insert into feedback (id, user_id, score, text)
+			select new.id, $1, $8, $9
+			from new
+			where `+claimed+`
+		)
+		select $6::text || id || $7::text, `+claimed+`
+		from new`,
+		k, b, f.Score, f.Text)
+	if violated(err) == "feedback_user_id_fkey" {
+		err = noAccount()
+	}
+	return answer, err
+}

@@ -1,0 +1,130 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"warble/shared/problem"
+)
+
+// Key is an Idempotency-Key and its scope. One with an empty Key asks for nothing to be remembered.
+type Key struct {
+	UserID      int64
+	Route       string // method and pattern, as "POST /2/tweets"
+	Key         string
+	Fingerprint []byte // of what was asked; the same key with another fingerprint is refused
+}
+
+// Scope tells keys of different users and routes apart, in one string; it is empty where there is no key.
+func (k Key) Scope() string {
+	if k.Key == "" {
+		return ""
+	}
+	return strconv.FormatInt(k.UserID, 10) + " " + k.Route + " " + k.Key
+}
+
+// Body is the answer that a write is to give, open where the new row's id goes, which only PostgreSQL knows. The bytes
+// are stored with the key, in the same statement as the row.
+type Body struct {
+	Status        int
+	Before, After string
+}
+
+// Answer is what the client gets: of this request, or of the first one with its key.
+type Answer struct {
+	Status   int
+	Body     []byte
+	Replayed bool
+}
+
+// claim is the part of a writing statement that takes the key: it yields a row where the key is new or no longer counts,
+// and none where another request has it or there is no key. PostgreSQL makes it wait for a statement that is just
+// inserting the same key. The statement has the id in a CTE called new, and these arguments:
+// $1 user, $2 route, $3 key, $4 fingerprint, $5 status, $6 before, $7 after.
+const claim = claimInsert + `$6 || new.id || $7
+		from new` + claimUpdate
+
+// claimWhole is claim in a statement whose answer names no new row. What it writes about is in a CTE called source, which
+// is empty where that is not there.
+const claimWhole = claimInsert + `$6::text || $7::text
+		from source` + claimUpdate
+
+const (
+	claimInsert = `
+	claim as (
+		insert into idempotency_keys as kept (user_id, route, key, fingerprint, status, body)
+		select $1, $2, $3, $4, $5, `
+	claimUpdate = `
+		where $3 <> ''
+		on conflict (user_id, route, key) do update
+		set fingerprint = excluded.fingerprint, status = excluded.status, body = excluded.body, created_at = now()
+		where kept.created_at < now() - interval '24 hours'
+		returning 1
+	)`
+)
+
+// claimed is true in a statement with claim where the write may go on.
+const claimed = `($3 = '' or exists (select from claim))`
+
+func (k Key) args(b Body, more ...any) []any {
+	return append([]any{k.UserID, k.Route, k.Key, k.Fingerprint, b.Status, b.Before, b.After}, more...)
+}
+
+// write runs a statement with claim, which selects the answer's body and claimed: no row where what it writes about is not
+// there. Errors: problem.NotFound for that, problem.Invalid where the key was used for something else, problem.Conflict
+// where the first request with it is still running, and a constraint that was violated.
+func (db *DB) write(ctx context.Context, sql string, k Key, b Body, more ...any) (Answer, error) {
+	answer := Answer{Status: b.Status}
+	var claimed bool
+	err := db.one(ctx, sql, k.args(b, more...), &answer.Body, &claimed)
+	there := err == nil
+	switch {
+	case there && claimed:
+		return answer, nil
+	case !there && !errors.Is(err, problem.NotFound):
+		return Answer{}, k.waited(err)
+	}
+	// Another request has the key; or nothing is there, but may have been when the first request with the key came.
+	if answer, err = db.replay(ctx, k); there && errors.Is(err, problem.NotFound) {
+		err = keyLost()
+	}
+	return answer, err
+}
+
+// waited words the failure of a statement whose claim waited for another with the same key until lock_timeout.
+func (k Key) waited(err error) error {
+	if k.Key != "" && code(err) == lockNotAvailable {
+		return problem.Conflict.Detail("the first request with this Idempotency-Key is still running").After(time.Second).Because(err)
+	}
+	return err
+}
+
+// keyLost is the problem of a claim that found the key taken and then nothing stored: the row was swept between the two
+// statements. The client's next try is a first one.
+func keyLost() error {
+	return problem.Conflict.Detail("the first request with this Idempotency-Key has just ended without an answer").After(time.Second)
+}
+
+// replay returns the answer stored for a key that a write could not claim, and problem.NotFound where there is none. It
+// is a statement of its own, because it needs a snapshot taken after the winner committed.
+func (db *DB) replay(ctx context.Context, k Key) (Answer, error) {
+	var (
+		answer      = Answer{Replayed: true}
+		fingerprint []byte
+	)
+	err := db.one(ctx, `
+		select status, body, fingerprint
+		from idempotency_keys
+		where user_id = $1 and route = $2 and key = $3`,
+		[]any{k.UserID, k.Route, k.Key}, &answer.Status, &answer.Body, &fingerprint)
+	if err != nil {
+		return Answer{}, err
+	}
+	if !bytes.Equal(fingerprint, k.Fingerprint) {
+		return Answer{}, problem.Invalid.Field("Idempotency-Key", "this Idempotency-Key was already used for a request with another path or body")
+	}
+	return answer, nil
+}

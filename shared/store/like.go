@@ -1,0 +1,126 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"warble/shared/problem"
+	"warble/shared/telemetry"
+)
+
+// NewLike is a like to be, of TweetID or, where that is a retweet, of its source.
+type NewLike struct {
+	UserID      int64
+	TweetID     int64
+	Traceparent string
+}
+
+const likeSQL = `
+	with source as (
+		select s.id, s.author_id
+		from tweets t
+		join tweets s on s.id = coalesce(t.retweet_of, t.id)
+		where t.id = $8 and t.deleted_at is null and s.deleted_at is null
+	),` + claimWhole + `,
+	liked as (
+		insert into likes (user_id, tweet_id)
+		select $1, id
+		from source
+		where ` + claimed + `
+		on conflict (user_id, tweet_id) where deleted_at is null do nothing
+		returning id, tweet_id, created_at
+	),
+	counted as (
+		insert into tweet_counts as c (tweet_id, likes)
+		select tweet_id, 1
+		from liked
+		on conflict (tweet_id) do update
+		set likes = c.likes + 1
+	),
+	event as (
+		insert into outbox (user_id, type, data, traceparent)
+		select $1, 'dev.warble.tweet.liked.v1',
+			jsonb_build_object('id', l.id::text, 'user_id', $1::text, 'tweet_id', s.id::text, 'author_id', s.author_id::text, 'created_at', l.created_at),
+			nullif($9::text, '')
+		from liked l, source s
+	)
+	select $6::text || $7::text, ` + claimed + `
+	from source`
+
+// Like likes a tweet, once: a second time changes nothing and answers the same. The answer names no row: what it is goes
+// into b.Before and b.After alone. Errors: problem.NotFound where the tweet is not there, and those of CreateTweet.
+func (db *DB) Like(ctx context.Context, l NewLike, k Key, b Body) (Answer, error) {
+	k.UserID = l.UserID
+	answer, err := db.write(ctx, likeSQL, k, b, l.TweetID, l.Traceparent)
+	switch {
+	case errors.Is(err, problem.NotFound):
+		err = noTweet()
+	case violated(err) == "likes_user_id_fkey":
+		err = noAccount()
+	}
+	return answer, err
+}
+
+// UndoLike takes a user's like of a tweet back; of a retweet's source, where tweetID is a retweet's, as Like does. Where
+// there is none, nothing changes.
+func (db *DB) UndoLike(ctx context.Context, userID, tweetID int64) error {
+	_, err := db.exec(ctx, `
+		with gone as (
+			update likes
+			set deleted_at = now()
+			where user_id = $1
+				and tweet_id = coalesce((select retweet_of from tweets where id = $2), $2)
+				and deleted_at is null
+			returning id, tweet_id
+		),
+		uncount as (
+			update tweet_counts
+			set likes = likes - 1
+			where tweet_id = (select tweet_id from gone)
+		)
+		insert into outbox (user_id, type, data, traceparent)
+		select $1, 'dev.warble.tweet.unliked.v1',
+			jsonb_build_object('id', id::text, 'user_id', $1::text, 'tweet_id', tweet_id::text, 'deleted_at', now()),
+			nullif($3::text, '')
+		from gone`,
+		userID, tweetID, telemetry.Traceparent(ctx))
+	return err
+}
+
+// LikingUsers lists who likes a tweet, latest first, by their likes. Of page it uses Limit, Before and After.
+func (db *DB) LikingUsers(ctx context.Context, tweetID int64, page Page) ([]Listed[User], error) {
+	return newestFirst(page, func(order string) ([]Listed[User], error) {
+		return rows(ctx, db, scanListedUser, `
+			select `+userColumns+`, l.id
+			from likes l
+			join users u on u.id = l.user_id
+			where l.tweet_id = $1 and l.deleted_at is null and l.id > $2 and l.id < $3
+			order by l.id `+order+`
+			limit $4`,
+			tweetID, page.After, page.before(), page.Limit)
+	})
+}
+
+// LikedTweets lists what a user likes, latest first, by the likes. Tweets that were deleted since are left out. Of page it
+// uses Limit, Before and After.
+func (db *DB) LikedTweets(ctx context.Context, userID int64, page Page) ([]Listed[Tweet], error) {
+	return newestFirst(page, func(order string) ([]Listed[Tweet], error) {
+		return rows(ctx, db, scanListedTweet, `
+			select`+tweetColumns+`, l.id
+			from likes l
+			join tweets t on t.id = l.tweet_id`+tweetJoins+`
+			where l.user_id = $1 and l.deleted_at is null and `+visible+` and l.id > $2 and l.id < $3
+			order by l.id `+order+`
+			limit $4`,
+			userID, page.After, page.before(), page.Limit)
+	})
+}
+
+func scanListedTweet(row pgx.CollectableRow) (Listed[Tweet], error) {
+	var l Listed[Tweet]
+	t := &l.Item
+	err := row.Scan(&t.ID, &t.AuthorID, &t.Text, &t.CreatedAt, &t.RetweetOf, &t.RetweetCount, &t.LikeCount, &l.Position)
+	return l, err
+}

@@ -1,0 +1,155 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"strings"
+	"time"
+
+	"warble/shared/problem"
+)
+
+// Failed logins slow down whoever tries next, and never lock anybody out. Counted are those in a row for one account
+// from one network: from the fifth on the next attempt has to wait 15 s, 30 s, and so on to 15 min. Counted are also
+// those for one account from everywhere within an hour: from the hundredth on, networks that the account has never
+// logged in from wait in the same way. An attempt that has to wait is not counted. An account is the hash of an email
+// address, whether or not anybody has it.
+
+// slowedUntil is when the count f lets the next attempt pass.
+const slowedUntil = `
+	case
+		when f.network <> '' and f.failures >= 5
+		then f.last_at + least(interval '15 min', interval '15 s' * power(2, least(f.failures - 5, 6)))
+		when f.network = '' and f.failures >= 100 and f.first_at > now() - interval '1 hour'
+		then f.last_at + least(interval '15 min', interval '15 s' * power(2, least(f.failures - 100, 6)))
+		else now()
+	end`
+
+// slowedFor is how many seconds the account $1 has to wait for from the network $2; not above 0 where it need not.
+const slowedFor = `
+	select coalesce(extract(epoch from max(` + slowedUntil + `) - now()), 0)::float8
+	from login_failures f
+	where f.account = $1
+		and (f.network = $2
+			or f.network = '' and not exists (select from known_networks k where k.account = $1 and k.network = $2))`
+
+// unhurried, in the last from of a statement, commits it without waiting for the disk. A crash of the database's machine
+// within the next second then forgets a count or a session, which costs one more login; a disk that takes 5 ms would
+// cost that much in every one.
+const unhurried = `(select set_config('synchronous_commit', 'off', true)) as unhurried`
+
+// LoginAttempt is an attempt to log in.
+type LoginAttempt struct {
+	User         User   // zero where nobody has the email address
+	PasswordHash string // empty where nobody has it
+
+	account []byte
+	network string
+}
+
+// account is what failures are counted under.
+func account(email string) []byte {
+	hash := sha256.Sum256([]byte(strings.ToLower(email)))
+	return hash[:]
+}
+
+func slowed(seconds float64) error {
+	return problem.TooMany.Detail("Too many failed logins for this account; wait before the next one.").
+		After(time.Duration(seconds * float64(time.Second)))
+}
+
+// BeginLogin finds the account of an email address, which may be nobody's. Errors: problem.TooMany with the time to
+// wait after too many failures.
+func (db *DB) BeginLogin(ctx context.Context, email, network string) (LoginAttempt, error) {
+	l := LoginAttempt{account: account(email), network: network}
+	var wait float64
+	err := db.one(ctx, `
+		select
+			(`+slowedFor+`),
+			coalesce(c.password_hash, ''),
+			coalesce(u.id, 0),
+			coalesce(u.username, ''),
+			coalesce(u.name, ''),
+			coalesce(u.community, ''),
+			coalesce(u.created_at, now())
+		from (values (1)) as always
+		left join credentials c on lower(c.email) = $3
+		left join users u on u.id = c.user_id`,
+		[]any{l.account, network, strings.ToLower(email)},
+		&wait, &l.PasswordHash, &l.User.ID, &l.User.Username, &l.User.Name, &l.User.Community, &l.User.CreatedAt)
+	if err == nil && wait > 0 {
+		err = slowed(wait)
+	}
+	return l, err
+}
+
+// FailLogin counts a wrong password. Errors: problem.TooMany where others failed meanwhile and this attempt should have
+// waited, so that many at once are worth no more than a few in a row.
+func (db *DB) FailLogin(ctx context.Context, l LoginAttempt) error {
+	var counted bool
+	err := db.one(ctx, `
+		with counted as (
+			insert into login_failures as f (account, network, failures)
+			values ($1, $2, 1), ($1, '', 1)
+			on conflict (account, network) do update
+			set
+				failures = case when f.network = '' and f.first_at <= now() - interval '1 hour' then 1 else f.failures + 1 end,
+				first_at = case when f.network = '' and f.first_at <= now() - interval '1 hour' then now() else f.first_at end,
+				last_at = now()
+			where `+slowedUntil+` <= now()
+			returning network
+		)
+		select exists (select from counted where network = $2)
+		from `+unhurried,
+		[]any{l.account, l.network}, &counted)
+	if err != nil || counted {
+		return err
+	}
+	var wait float64
+	if err := db.one(ctx, slowedFor, []any{l.account, l.network}, &wait); err != nil {
+		return err
+	}
+	return slowed(wait)
+}
+
+// FinishLogin begins a session after a right password, forgets the failures from this network, and knows the network
+// from now on. rehashed replaces the password's hash unless it is empty. Errors: problem.TooMany where others failed
+// meanwhile and this attempt should have waited.
+func (db *DB) FinishLogin(ctx context.Context, l LoginAttempt, refreshHash []byte, rehashed string) error {
+	var wait float64
+	err := db.one(ctx, `
+		with slowed (seconds) as materialized (`+slowedFor+`
+		),
+		admitted as (
+			select from slowed where seconds <= 0
+		),
+		forgotten as (
+			delete from login_failures
+			where account = $1 and network = $2 and exists (select from admitted)
+		),
+		known as (
+			insert into known_networks as k (account, network)
+			select $1, $2
+			from admitted
+			on conflict (account, network) do update
+			set last_at = now()
+			where k.last_at < now() - interval '1 day'
+		),
+		rehashed as (
+			update credentials
+			set password_hash = $6, updated_at = now()
+			where user_id = $3 and password_hash = $5 and $6 <> '' and exists (select from admitted)
+		),
+		session as (
+			insert into refresh_tokens (token_hash, family, user_id, expires_at)
+			select $4, next_id(), $3, now() + `+refreshLife+`
+			from admitted
+		)
+		select seconds
+		from slowed, `+unhurried,
+		[]any{l.account, l.network, l.User.ID, refreshHash, l.PasswordHash, rehashed}, &wait)
+	if err == nil && wait > 0 {
+		err = slowed(wait)
+	}
+	return err
+}

@@ -1,0 +1,20 @@
+-- requests that took a function longer than the bound that the experiment states, measured inside of it
+-- kind: ratio
+-- unit: requests
+-- direction: down
+select
+    l.start,
+    l.arm,
+    sum(counted.requests) as requests,
+    sum(counted.bad) as bad
+from latencies l
+cross join lateral (
+    select
+        sum(n) as requests,
+        coalesce(sum(n) filter (where bucket >= @over_bucket), 0) as bad
+    from unnest(l.buckets) with ordinality as b (n, bucket)
+) counted
+where l.experiment = @experiment
+    and l.start >= @begin
+    and l.start < @end
+group by l.start, l.arm

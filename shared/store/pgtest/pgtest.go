@@ -1,0 +1,187 @@
+// Package pgtest gives each test a database of its own on a real PostgreSQL server.
+//
+// The first test of a process starts a private server and migrates a template; every other one clones it, in some tens
+// of milliseconds.
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"warble/shared/store"
+	"warble/shared/store/migrations"
+	"warble/shared/store/pgserver"
+)
+
+// Logins of the test server, one in each group role.
+const (
+	Auth  = "warble_auth_login"
+	API   = "warble_api_login"
+	Ops   = "warble_ops_login"
+	Owner = "postgres"
+)
+
+// Communities that every database has.
+var Communities = []string{"gophers", "pythonistas", "rustaceans", "sres"}
+
+// shared is the process's one server.
+var shared struct {
+	mu     sync.Mutex // also: clones of one template serialise, for PostgreSQL refuses a second at once
+	server *pgserver.Server
+	folder string
+	count  int
+	main   bool
+	err    error
+}
+
+// Main is what TestMain of a package that uses New calls: it runs the tests and ends the server that they started.
+func Main(m *testing.M) {
+	shared.main = true
+	code := m.Run()
+	var err error
+	if shared.server != nil {
+		err = shared.server.Stop()
+	}
+	if err = errors.Join(err, os.RemoveAll(shared.folder)); err != nil { // of "", nothing
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// Database is a fresh, migrated database.
+type Database struct {
+	name   string
+	server *pgserver.Server
+}
+
+// New makes a database that goes when the test ends.
+func New(t testing.TB) Database {
+	t.Helper()
+	if !shared.main {
+		t.Fatal("the package needs: func TestMain(m *testing.M) { pgtest.Main(m) }")
+	}
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.server == nil && shared.err == nil {
+		shared.err = start()
+	}
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	shared.count++
+	name := "test_" + strconv.Itoa(shared.count)
+	if err := Exec(t.Context(), shared.server.Superuser("postgres"), "create database "+name+" template warble"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := Exec(context.Background(), shared.server.Superuser("postgres"), "drop database "+name+" with (force)"); err != nil {
+			t.Error(err)
+		}
+	})
+	return Database{name, shared.server}
+}
+
+// URL connects a login (Auth, API, Ops, Owner) to the database.
+func (d Database) URL(login string) string { return d.server.URL(login, d.name) }
+
+// Open opens the database for a login, with as many connections as a function has by default.
+func (d Database) Open(t testing.TB, login string) *store.DB {
+	t.Helper()
+	db, err := store.Open(d.URL(login), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	return db
+}
+
+// Open is New and Database.Open at once.
+func Open(t testing.TB, login string) *store.DB {
+	t.Helper()
+	return New(t).Open(t, login)
+}
+
+// Exec runs one statement.
+func Exec(ctx context.Context, url, sql string, args ...any) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // nothing is pending on it
+	if _, err := conn.Exec(ctx, sql, args...); err != nil {
+		return fmt.Errorf("%s: %w", sql, err)
+	}
+	return nil
+}
+
+// Column returns the first column of all rows of a query, which is of type text.
+func Column(ctx context.Context, url, sql string, args ...any) ([]string, error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(ctx)                    //nolint:errcheck // nothing is pending on it
+	rows, _ := conn.Query(ctx, sql, args...) // the error is the next line's
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", sql, err)
+	}
+	return found, nil
+}
+
+// Hold runs one statement as the owner, in a transaction that stays open, with its locks, until the test ends.
+func (d Database) Hold(t testing.TB, sql string, args ...any) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), d.URL(Owner))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) }) // which rolls it back
+	if _, err := conn.Exec(t.Context(), "begin"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// start starts the server in a temporary folder and makes the template.
+func start() (err error) {
+	ctx := context.Background()
+	if shared.folder, err = os.MkdirTemp("", "warble-pgtest-"); err != nil {
+		return err
+	}
+	if shared.server, err = pgserver.Start(ctx, shared.folder, pgserver.Options{Set: []string{"max_connections=300"}}); err != nil {
+		return err
+	}
+	if err := Exec(ctx, shared.server.Superuser("postgres"), "create database warble"); err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, shared.server.Superuser("warble"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // nothing is pending on it
+	if _, _, err := migrations.Apply(ctx, conn); err != nil {
+		return err
+	}
+	for _, login := range []store.DatabaseLogin{{Name: Auth, Group: "warble_auth"}, {Name: API, Group: "warble_api"}, {Name: Ops, Group: "warble_ops"}} {
+		if err := store.CreateLogin(ctx, conn, login); err != nil {
+			return err
+		}
+	}
+	for _, slug := range Communities {
+		if err := store.AddCommunity(ctx, conn, slug, slug); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,271 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"warble/shared/experiment"
+	"warble/shared/problem"
+)
+
+const (
+	// readoutTimeout bounds a readout as a whole, as the login of those who read one is bounded per statement.
+	readoutTimeout = time.Minute
+	// Past is how long before its entry a unit is looked at, for what it would have done anyway.
+	Past = 14 * 24 * time.Hour
+)
+
+// Snapshot is one moment of the database, which all figures of a readout are of. Its methods may be called at once.
+type Snapshot struct{ idle chan pgx.Tx } // of one moment, each on a connection of its own
+
+// snapshotConns is how many statements of a snapshot run at once: PostgreSQL does not share one that looks up each user
+// among several processes.
+const snapshotConns = 2
+
+// Snapshot calls read, once, with the present moment of the database.
+func (db *DB) Snapshot(ctx context.Context, read func(context.Context, *Snapshot) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readoutTimeout)
+	defer cancel()
+	s := &Snapshot{idle: make(chan pgx.Tx, snapshotConns)}
+	var moment string
+	for range min(snapshotConns, int(db.pool.Config().MaxConns)) {
+		tx, err := db.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+		if err != nil {
+			return failure(err)
+		}
+		defer tx.Rollback(ctx) //nolint:errcheck // it has only read
+		if moment == "" {
+			err = tx.QueryRow(ctx, `select pg_export_snapshot()`).Scan(&moment)
+		} else {
+			_, err = tx.Exec(ctx, `set transaction snapshot '`+moment+`'`) // PostgreSQL's own word, of digits and dashes
+		}
+		if err == nil {
+			// Compiling takes longer than these statements do.
+			_, err = tx.Exec(ctx, `set local jit = off`)
+		}
+		if err != nil {
+			return failure(err)
+		}
+		s.idle <- tx
+	}
+	return read(ctx, s)
+}
+
+// Started is an experiment as it was started, and what has become of it.
+type Started struct {
+	Name         string
+	Spec         experiment.Spec
+	Salt         string
+	PlannedUnits int64 // N*, both arms together
+	At           time.Time
+	Transitions  []experiment.Transition // by time
+}
+
+// Experiment returns an experiment; problem.NotFound where none of that name was started.
+func (s *Snapshot) Experiment(ctx context.Context, name string) (Started, error) {
+	e := Started{Name: name}
+	var spec []byte
+	err := s.one(ctx, []any{&spec, &e.Salt, &e.PlannedUnits, &e.At}, `
+		select spec, salt, planned_units, started_at
+		from experiments
+		where name = $1`, name)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return e, problem.NotFound.Detail("no experiment %q has been started", name)
+	} else if err != nil {
+		return e, failure(err)
+	}
+	if err := json.Unmarshal(spec, &e.Spec); err != nil {
+		return e, fmt.Errorf("spec of experiment %s: %w", name, err)
+	}
+	e.Transitions, err = collect(ctx, s, func(row pgx.CollectableRow) (t experiment.Transition, err error) {
+		var figures []byte
+		err = row.Scan(&t.ID, &t.Phase, &t.Step, &t.Percent, &t.At, &t.Actor, &t.Reason, &figures)
+		t.Figures = figures
+		return t, err
+	}, `
+		select id, phase, step, percent, at, actor, reason, figures
+		from experiment_transitions
+		where experiment = $1
+		order by at, id`, name)
+	return e, err
+}
+
+// Communities returns the slugs of the communities that had a member before a time.
+func (s *Snapshot) Communities(ctx context.Context, before time.Time) ([]string, error) {
+	return collect(ctx, s, pgx.RowTo[string], `
+		select slug
+		from communities
+		where exists (select from users where community = slug and id < id_at($1))
+		order by slug`, before)
+}
+
+// Users counts the users of these communities, or all where there are none.
+func (s *Snapshot) Users(ctx context.Context, communities []string, before time.Time) (n int64, err error) {
+	return n, failure(s.one(ctx, []any{&n}, `
+		select count(*)
+		from users
+		where id < id_at($2) and (cardinality($1::text[]) = 0 or community = any($1))`,
+		noNull(communities), before))
+}
+
+// Looks cut the time of an experiment into equal spans from its start, up to an end.
+type Looks struct {
+	Start time.Time
+	Every time.Duration
+	End   time.Time
+}
+
+// Exposed are the users of an arm whose first exposure was in a look.
+type Exposed struct {
+	Arm     experiment.Arm
+	Look    int
+	Users   int64
+	Crossed int64 // seen in the other arm later
+	Misled  int64 // served by what they were not assigned
+}
+
+// Exposures counts who was exposed until the looks' end, by arm and look.
+func (s *Snapshot) Exposures(ctx context.Context, name string, looks Looks) ([]Exposed, error) {
+	return collect(ctx, s, pgx.RowToStructByPos[Exposed], `
+		select
+			assigned,
+			`+look(`first_at`)+`,
+			count(*),
+			count(*) filter (where crossed_at < @end),
+			count(*) filter (where served <> assigned)
+		from exposures
+		where experiment = @experiment and first_at < @end
+		group by 1, 2
+		order by 1, 2`, pgx.NamedArgs{"experiment": name, "start": looks.Start, "every": looks.Every, "end": looks.End})
+}
+
+// ExposedUsers calls each with every row: who was exposed until end, as what unit and in which arm. They are not kept.
+func (s *Snapshot) ExposedUsers(ctx context.Context, name string, end time.Time, each func(userID int64, unit string, arm experiment.Arm)) error {
+	var (
+		userID    int64
+		unit, arm string
+	)
+	return failure(s.each(ctx, []any{&userID, &unit, &arm}, func() error {
+		each(userID, unit, experiment.Arm(arm))
+		return nil
+	}, `
+		select user_id, unit, assigned
+		from exposures
+		where experiment = $1 and first_at < $2`, name, end))
+}
+
+// ExposedUnit is a community some of whose users were exposed.
+type ExposedUnit struct {
+	Unit  string
+	Arm   experiment.Arm
+	First time.Time
+	Users int64
+}
+
+// ExposedUnits returns the communities that were exposed until end. One that is stored in both arms is there twice.
+func (s *Snapshot) ExposedUnits(ctx context.Context, name string, end time.Time) ([]ExposedUnit, error) {
+	return collect(ctx, s, pgx.RowToStructByPos[ExposedUnit], `
+		select unit, assigned, min(first_at), count(*)
+		from exposures
+		where experiment = $1 and first_at < $2
+		group by unit, assigned
+		order by unit, assigned`, name, end)
+}
+
+// Requested are an arm's requests.
+type Requested struct {
+	Arm      experiment.Arm
+	Requests int64
+	Recent   int64 // since a given time
+}
+
+// Requests returns what the edge counted per arm until end, and since recent.
+func (s *Snapshot) Requests(ctx context.Context, name string, recent, end time.Time) ([]Requested, error) {
+	return collect(ctx, s, pgx.RowToStructByPos[Requested], `
+		select arm, sum(requests)::bigint, coalesce(sum(requests) filter (where start >= $2), 0)::bigint
+		from outcomes
+		where experiment = $1 and start < $3
+		group by arm
+		order by arm`, name, recent, end)
+}
+
+// Quote is what a user of an arm has said.
+type Quote struct {
+	Arm   experiment.Arm `json:"arm"`
+	Score int            `json:"score"`
+	Text  string         `json:"text"`
+	At    time.Time      `json:"at"`
+}
+
+// Quotes returns the newest texts of each arm, at most so many, of users who had entered before.
+func (s *Snapshot) Quotes(ctx context.Context, members Members, most int) ([]Quote, error) {
+	from, args := members.sql()
+	args["most"] = most
+	return collect(ctx, s, pgx.RowToStructByPos[Quote], `
+		select arm, score, text, created_at
+		from (
+			select m.arm, f.score, f.text, f.created_at, row_number() over (partition by m.arm order by f.id desc) as newest
+			from (`+from+`) m
+			join feedback f on f.user_id = m.user_id and f.id >= m.entry_id
+			where f.text <> '' and f.id < id_at(@end)
+		) q
+		where newest <= @most
+		order by arm, newest`, args)
+}
+
+// look is the number of the look in which a time is.
+func look(t string) string {
+	return `floor(date_part('epoch', ` + t + ` - @start) / date_part('epoch', @every::interval))::integer`
+}
+
+// use lends a connection.
+func (s *Snapshot) use(ctx context.Context, do func(pgx.Tx) error) error {
+	select {
+	case tx := <-s.idle:
+		defer func() { s.idle <- tx }()
+		return do(tx)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func collect[T any](ctx context.Context, s *Snapshot, scan pgx.RowToFunc[T], sql string, args ...any) (list []T, err error) {
+	err = s.use(ctx, func(tx pgx.Tx) error {
+		found, err := tx.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(found, scan)
+		return err
+	})
+	return list, failure(err)
+}
+
+// one reads the one row of a statement.
+func (s *Snapshot) one(ctx context.Context, into []any, sql string, args ...any) error {
+	return s.use(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, sql, args...).Scan(into...) })
+}
+
+// each reads rows one by one.
+func (s *Snapshot) each(ctx context.Context, into []any, do func() error, sql string, args ...any) error {
+	return s.use(ctx, func(tx pgx.Tx) error {
+		found, err := tx.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		_, err = pgx.ForEachRow(found, into, do)
+		return err
+	})
+}
+
+func noNull(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}

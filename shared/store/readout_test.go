@@ -1,0 +1,255 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"warble/shared/experiment"
+	"warble/shared/store"
+	"warble/shared/store/pgtest"
+)
+
+var entry = time.Date(2026, 10, 8, 18, 0, 0, 0, time.UTC)
+
+const window = 7 * 24 * time.Hour
+
+// snapshot reads with the rights of those who may.
+func snapshot(t *testing.T, d pgtest.Database, read func(context.Context, *store.Snapshot) error) {
+	t.Helper()
+	if err := d.Open(t, pgtest.Ops).Snapshot(t.Context(), read); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMetrics: what counts as whose value, at the edges of the window and of the past.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	exec(t, d, `insert into users (id, username, name, community) values
+		(id_at('2026-08-01Z'), 'old', 'Old', 'gophers'), (id_at('2026-10-07Z'), 'new', 'New', 'gophers'), (id_at('2026-08-02Z'), 'idle', 'Idle', 'sres')`)
+	exec(t, d, `insert into exposures (experiment, user_id, unit, assigned, served, revision, generation, first_at)
+		select 'likes', id, id::text, 'control', 'control', 'r', 1, $1 from users`, entry)
+	for _, event := range []struct {
+		at      time.Duration // after the entry
+		retweet bool
+		deleted bool
+	}{
+		{-15 * 24 * time.Hour, false, false}, // before the past
+		{-14 * 24 * time.Hour, false, false},
+		{-time.Millisecond, false, true},
+		{0, false, false}, // the window's first moment
+		{time.Hour, false, true},
+		{2 * time.Hour, true, false},
+		{window - time.Millisecond, false, false},
+		{window, false, false}, // past it
+	} {
+		exec(t, d, `insert into tweets (id, author_id, text, retweet_of, deleted_at)
+			select id_at($1), id, case when $2 or $3 then '' else 'x' end, case when $2 then (select min(id) from tweets) end, case when $3 then now() end
+			from users where username = 'old'`, entry.Add(event.at), event.retweet, event.deleted)
+		exec(t, d, `insert into likes (id, user_id, tweet_id, deleted_at)
+			select id_at($1), id, (select min(id) from tweets), now() from users where username = 'new'`, entry.Add(event.at))
+	}
+	exec(t, d, `insert into activity (user_id, day)
+		select id, $1::date + n from users, unnest(array[-15, -14, -1, 0, 3, 7, 8]) n where username = 'old'`, entry)
+	exec(t, d, `insert into feedback (id, user_id, score, text)
+		select id_at($1::timestamptz + interval '1 hour' * n), id, n, case when n = 4 then 'good' else '' end
+		from users, unnest(array[2, 4]) n where username = 'old'`, entry)
+	exec(t, d, `insert into feedback (id, user_id, score, text) select id_at($1::timestamptz - interval '1 hour'), id, 1, 'before' from users where username = 'new'`, entry)
+
+	type value struct{ Users, N, Y, X float64 }
+	want := map[string]map[bool]value{ // by whether they have a past
+		"tweets_per_user":   {true: {2, 2, 3, 2}, false: {1, 1, 0, 0}},
+		"retweets_per_user": {true: {2, 2, 1, 0}, false: {1, 1, 0, 0}},
+		"likes_per_user":    {true: {2, 2, 0, 0}, false: {1, 1, 4, 0}},
+		"active_days":       {true: {2, 2, 3, 2}, false: {1, 1, 0, 0}},
+		"returning_share":   {true: {2, 2, 1, 1}, false: {1, 1, 0, 0}},
+		"feedback_score":    {false: {3, 1, 3, 0}},
+	}
+	members := store.Members{Experiment: "likes", Window: window, End: entry.Add(window)}
+	looks := store.Looks{Start: entry.Add(-time.Hour), Every: 24 * time.Hour, End: members.End}
+	snapshot(t, d, func(ctx context.Context, s *store.Snapshot) error {
+		for _, metric := range store.Metrics() {
+			if !metric.Kind.OfUsers() {
+				continue
+			}
+			sums, err := s.UserSums(ctx, metric, members, looks)
+			if err != nil {
+				return err
+			}
+			got := make(map[bool]value)
+			for _, sum := range sums {
+				if sum.Look != 7 || sum.Arm != experiment.Control {
+					t.Errorf("%s: %+v", metric.Name, sum)
+				}
+				got[sum.Known] = value{float64(sum.Users), float64(sum.N), sum.SumY, sum.SumX}
+			}
+			if diff := cmp.Diff(want[metric.Name], got); diff != "" {
+				t.Errorf("%s: %s", metric.Name, diff)
+			}
+			values, err := s.UserValues(ctx, metric, members, 10)
+			if err != nil {
+				return err
+			}
+			var total float64
+			for _, v := range values {
+				total += v.Value
+			}
+			if sum := got[true].Y + got[false].Y; total != sum {
+				t.Errorf("%s: %v one by one, %v in sums", metric.Name, total, sum)
+			}
+		}
+		// A moment earlier no window is over.
+		early := members
+		early.End = early.End.Add(-time.Millisecond)
+		if sums, err := s.UserSums(ctx, store.Metrics()[0], early, looks); err != nil || len(sums) > 0 {
+			t.Errorf("before the window is over: %+v, %v", sums, err)
+		}
+		quotes, err := s.Quotes(ctx, members, 10)
+		if err != nil || len(quotes) != 1 || quotes[0].Text != "good" {
+			t.Errorf("%+v, %v", quotes, err)
+		}
+		return nil
+	})
+}
+
+// Communities are their members at the entry, those who never came included.
+func TestMetricsOfCommunities(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	exec(t, d, `insert into users (id, username, name, community)
+		select id_at(at), name, 'x', community
+		from (values ('2026-08-01Z'::timestamptz, 'a', 'gophers'), ('2026-10-01Z', 'b', 'gophers'), ('2026-10-09Z', 'late', 'gophers'), ('2026-08-02Z', 'c', 'sres'), ('2026-08-03Z', 'none', null)) u (at, name, community)`)
+	exec(t, d, `insert into tweets (id, author_id, text) select id_at($1) + row_number() over (), id, 'x' from users, generate_series(1, 3)`, entry.Add(time.Hour))
+	members := store.Members{Window: window, End: entry.Add(window), Openings: []store.Opening{{Unit: "gophers", Arm: experiment.Treatment, Entry: entry}, {Unit: "sres", Arm: experiment.Control, Entry: entry.Add(time.Hour)}}}
+	metric, err := store.MetricNamed("tweets_per_user", store.Mean)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot(t, d, func(ctx context.Context, s *store.Snapshot) error {
+		sums, err := s.UnitSums(ctx, metric, members)
+		if diff := cmp.Diff([]store.UnitSums{{Unit: "gophers", Arm: experiment.Treatment, Members: 2, N: 2, Sum: 6, SumSq: 18, PriorN: 1}}, sums); diff != "" || err != nil {
+			t.Errorf("%s, %v", diff, err)
+		}
+		sizes, err := s.UnitMembers(ctx, members)
+		if diff := cmp.Diff(map[string]int64{"gophers": 2, "sres": 1}, sizes); diff != "" || err != nil {
+			t.Errorf("%s, %v", diff, err)
+		}
+		slugs, err := s.Communities(ctx, entry)
+		if diff := cmp.Diff([]string{"gophers", "sres"}, slugs); diff != "" || err != nil {
+			t.Errorf("%s, %v", diff, err)
+		}
+		return nil
+	})
+}
+
+// Slow is what took longer than the bound, and not what took as long.
+func TestMetricsOfRequests(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	buckets := make([]int64, len(experiment.LatencyBounds)+1)
+	for i := range buckets {
+		buckets[i] = 1
+	}
+	for _, pod := range []string{"a", "b"} {
+		exec(t, d, `insert into latencies (experiment, arm, start, service, pod, buckets) values ('likes', 'control', $1, 'like', $2, $3)`, entry, pod, buckets)
+		exec(t, d, `insert into outcomes (experiment, arm, start, pod, requests, errors) values ('likes', 'control', $1, $2, 10, 2), ('likes', 'treatment', $1, $2, 5, 0)`, entry, pod)
+	}
+	span := store.Span{Experiment: "likes", Begin: entry, End: entry.Add(time.Minute)}
+	named := func(name string) store.Metric {
+		metric, err := store.MetricNamed(name, store.Ratio, store.Quantiles)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return metric
+	}
+	above := 0
+	for _, bound := range experiment.LatencyBounds {
+		if bound > 250 {
+			above++
+		}
+	}
+	snapshot(t, d, func(ctx context.Context, s *store.Snapshot) error {
+		slow, err := s.Ratio(ctx, named("slow_share"), span, 250*time.Millisecond)
+		want := []store.ArmRequests{{Start: entry, Arm: experiment.Control, Requests: int64(2 * len(buckets)), Bad: int64(2 * (above + 1))}}
+		if diff := cmp.Diff(want, slow); diff != "" || err != nil {
+			t.Errorf("%s, %v", diff, err)
+		}
+		errs, err := s.Ratio(ctx, named("error_share"), span, 0)
+		want = []store.ArmRequests{{Start: entry, Arm: experiment.Control, Requests: 20, Bad: 4}, {Start: entry, Arm: experiment.Treatment, Requests: 10}}
+		if diff := cmp.Diff(want, errs); diff != "" || err != nil {
+			t.Errorf("%s, %v", diff, err)
+		}
+		if _, err := s.Ratio(ctx, named("slow_share"), span, 260*time.Millisecond); err == nil || !strings.Contains(err.Error(), "over 260ms: expected one of the bounds") {
+			t.Errorf("a bound that is none: %v", err)
+		}
+		histograms, err := s.Histograms(ctx, named("latency"), span, time.Minute)
+		if err != nil || len(histograms) != 1 || histograms[0].Requests[3] != 2 {
+			t.Errorf("%+v, %v", histograms, err)
+		}
+		return nil
+	})
+}
+
+// A readout looks each exposed user up in an index that holds all it needs, and reads no table of what everyone did.
+func TestTheReadoutReadsIndexesOnly(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	exec(t, d, crowd)
+	exec(t, d, `insert into exposures (experiment, user_id, unit, assigned, served, revision, generation, first_at)
+		select 'likes', id, id::text, 'control', 'control', 'r', 1, $1 from users where (id >> 22) % 10 = 0`, entry)
+	exec(t, d, `vacuum analyze`)
+	before := readsOf(t, d, pgtest.Ops)
+	db, err := store.Open(d.URL(pgtest.Ops), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	members := store.Members{Experiment: "likes", Window: window, End: entry.Add(window)}
+	if err := db.Snapshot(t.Context(), func(ctx context.Context, s *store.Snapshot) error {
+		for _, metric := range store.Metrics() {
+			if metric.Kind.OfUsers() {
+				if _, err := s.UserSums(ctx, metric, members, store.Looks{Start: entry, Every: time.Hour, End: members.End}); err != nil {
+					return fmt.Errorf("%s: %w", metric.Name, err)
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	after := readsOf(t, d, pgtest.Ops)
+	for _, table := range []string{"tweets", "likes", "activity", "users"} {
+		if n := after.sequential[table] - before.sequential[table]; n > 0 {
+			t.Errorf("%d scans of all of %s", n, table)
+		}
+	}
+}
+
+func TestMetricHeaders(t *testing.T) {
+	t.Parallel()
+	for _, m := range store.Metrics() {
+		if m.About == "" || m.Unit == "" || m.Name == "" {
+			t.Errorf("%+v", m)
+		}
+	}
+	if _, err := store.MetricNamed("error_share", store.Mean); err == nil || !strings.Contains(err.Error(), "active_days") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Ids and times are each other's inverse, to the millisecond.
+func TestIdAtIsTheFirstIdOfItsMillisecond(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	if wrong := query[int](t, d, `
+		select count(*)
+		from generate_series(1, 100000) n, lateral (select n * 7919::bigint * 65537 << 22 as id) i
+		where id_at(id_time(id)) <> id or id_at(id_time(id) + interval '999 microseconds') <> id`); wrong != 0 {
+		t.Errorf("%d of 100000", wrong)
+	}
+}

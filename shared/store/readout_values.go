@@ -1,0 +1,228 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"warble/shared/experiment"
+)
+
+// Members are the users whose values are read, each from its entry on for Window. Only those whose window is over by End
+// have a value.
+//
+// They are the users who were exposed to Experiment, or else all who were of an opened community when it entered, or else,
+// for want of an experiment, those who were active: each from the first day on that they were.
+type Members struct {
+	Experiment string
+	Openings   []Opening
+	Active     *Active
+	Window     time.Duration
+	End        time.Time
+}
+
+// Opening is a community's entry, which was when its slot was opened.
+type Opening struct {
+	Unit  string
+	Arm   experiment.Arm
+	Entry time.Time
+}
+
+// Active are those who were active on a day between From and To, of some communities or of all.
+type Active struct {
+	From, To    time.Time
+	Communities []string
+}
+
+// sql returns the rows m of the metrics' contract, whether their windows are over or not. Times become ids once per
+// member, not once per row that is compared with them: offset 0 is what keeps PostgreSQL from moving it there.
+func (m Members) sql() (string, pgx.NamedArgs) {
+	args := pgx.NamedArgs{"window": m.Window.Milliseconds(), "past": Past.Milliseconds(), "end": m.End}
+	from := `
+		select e.user_id, e.assigned as arm, e.unit, id_at(e.first_at) as entry_id
+		from exposures e
+		where e.experiment = @experiment and e.first_at < @end`
+	switch {
+	case m.Active != nil:
+		from = `
+		select a.user_id, 'control' as arm, a.user_id::text as unit, id_at(min(a.day)::timestamp at time zone 'UTC') as entry_id
+		from activity a
+		join users u on u.id = a.user_id and (cardinality(@communities::text[]) = 0 or u.community = any(@communities))
+		where a.day >= @from and a.day < @to
+		group by a.user_id`
+		args["from"], args["to"], args["communities"] = m.Active.From, m.Active.To, noNull(m.Active.Communities)
+	case m.Openings != nil:
+		from = `
+		select u.id as user_id, o.arm, o.unit, id_at(o.entry) as entry_id
+		from unnest(@units::text[], @arms::text[], @entries::timestamptz[]) as o (unit, arm, entry)
+		join users u on u.community = o.unit and u.id < id_at(o.entry)`
+		units, arms, entries := make([]string, 0), make([]string, 0), make([]time.Time, 0)
+		for _, o := range m.Openings {
+			units, arms, entries = append(units, o.Unit), append(arms, string(o.Arm)), append(entries, o.Entry)
+		}
+		args["units"], args["arms"], args["entries"] = units, arms, entries
+	default:
+		args["experiment"] = m.Experiment
+	}
+	return `
+		select
+			user_id,
+			arm,
+			unit,
+			entry_id,
+			until_id,
+			past_id,
+			date '2026-01-01' + ((entry_id >> 22) / 86400000)::integer as entry_day,
+			date '2026-01-01' + (((until_id >> 22) - 1) / 86400000)::integer as until_day,
+			date '2026-01-01' + ((past_id >> 22) / 86400000)::integer as past_day
+		from (
+			select
+				user_id,
+				arm,
+				unit,
+				entry_id,
+				entry_id + (@window::bigint << 22) as until_id,
+				entry_id - (@past::bigint << 22) as past_id
+			from (` + from + `
+			offset 0) entered
+		offset 0) m`, args
+}
+
+// valued is the rows of members with their values of a metric.
+func (m Members) valued(metric Metric) (string, pgx.NamedArgs) {
+	from, args := m.sql()
+	return `
+		from (` + from + `) m
+		cross join lateral (` + metric.sql + `) v
+		where m.until_id <= id_at(@end)`, args
+}
+
+// Sums are the sufficient statistics of a metric over the users of an arm whose windows ended in one look.
+type Sums struct {
+	Arm   experiment.Arm
+	Look  int
+	Known bool  // from the past, so that X is their value then
+	Users int64 // those without a value included
+	N     int64
+
+	SumY, SumYY, SumX, SumXX, SumXY float64
+}
+
+// UserSums adds up a metric per arm and look. Memory on both sides grows with looks, not with users.
+func (s *Snapshot) UserSums(ctx context.Context, metric Metric, members Members, looks Looks) ([]Sums, error) {
+	from, args := members.valued(metric)
+	args["start"], args["every"] = looks.Start, looks.Every.Milliseconds()
+	return collect(ctx, s, pgx.RowToStructByPos[Sums], `
+		select
+			arm,
+			look,
+			known,
+			count(*),
+			count(y),
+			coalesce(sum(y), 0),
+			coalesce(sum(y * y), 0),
+			coalesce(sum(x) filter (where known), 0),
+			coalesce(sum(x * x) filter (where known), 0),
+			coalesce(sum(x * y) filter (where known), 0)
+		from (
+			select
+				m.arm,
+				((m.until_id - id_at(@start)) / (@every::bigint << 22))::integer as look,
+				v.value is not null and v.prior is not null and m.user_id < m.past_id as known,
+				v.value::float8 as y,
+				v.prior::float8 as x`+from+`
+		offset 0) v
+		group by arm, look, known
+		order by arm, look, known`, args)
+}
+
+// UnitMembers counts the members of each community at its entry; one without any is not there.
+func (s *Snapshot) UnitMembers(ctx context.Context, members Members) (map[string]int64, error) {
+	from, args := members.sql()
+	counts := make(map[string]int64)
+	var (
+		unit string
+		n    int64
+	)
+	err := s.each(ctx, []any{&unit, &n}, func() error {
+		counts[unit] = n
+		return nil
+	}, `select unit, count(*) from (`+from+`) m group by unit`, args)
+	return counts, failure(err)
+}
+
+// Value is that of a single user.
+type Value struct {
+	Unit  string
+	Arm   experiment.Arm
+	Value float64
+}
+
+// UserValues returns the users' values one by one, in the order of their units: for few, and at most so many.
+func (s *Snapshot) UserValues(ctx context.Context, metric Metric, members Members, most int) ([]Value, error) {
+	from, args := members.valued(metric)
+	args["most"] = most
+	return collect(ctx, s, pgx.RowToStructByPos[Value], `
+		select m.unit, m.arm, v.value::float8`+from+` and v.value is not null
+		order by m.unit
+		limit @most`, args)
+}
+
+// UnitSums are a metric's sums over the members of a community.
+type UnitSums struct {
+	Unit    string
+	Arm     experiment.Arm
+	Members int64 // those without a value included
+	N       int64
+
+	Sum, SumSq float64
+	PriorN     int64
+	PriorSum   float64
+}
+
+// UnitSums adds up a metric per community.
+func (s *Snapshot) UnitSums(ctx context.Context, metric Metric, members Members) ([]UnitSums, error) {
+	from, args := members.valued(metric)
+	return collect(ctx, s, pgx.RowToStructByPos[UnitSums], `
+		select
+			unit,
+			arm,
+			count(*),
+			count(y),
+			coalesce(sum(y), 0),
+			coalesce(sum(y * y), 0),
+			count(x) filter (where known),
+			coalesce(sum(x) filter (where known), 0)
+		from (
+			select
+				m.unit,
+				m.arm,
+				m.user_id < m.past_id as known,
+				v.value::float8 as y,
+				v.prior::float8 as x`+from+`
+		offset 0) v
+		group by unit, arm
+		order by unit, arm`, args)
+}
+
+// Completed counts the users per arm whose windows are over, and returns when the n-th of both arms was: the zero time
+// where there are fewer.
+func (s *Snapshot) Completed(ctx context.Context, members Members, n int64) (arms experiment.Counts, at time.Time, err error) {
+	var nth *time.Time
+	latest := members.End.Add(-members.Window)
+	if err = s.one(ctx, []any{&arms.Control, &arms.Treatment, &nth}, `
+		select
+			count(*) filter (where assigned = 'control'),
+			count(*) filter (where assigned = 'treatment'),
+			(select first_at from exposures where experiment = $1 and first_at <= $2 order by first_at offset $3 limit 1)
+		from exposures
+		where experiment = $1 and first_at <= $2`,
+		members.Experiment, latest, n-1); err != nil {
+		return arms, at, failure(err)
+	}
+	if nth != nil {
+		at = nth.Add(members.Window)
+	}
+	return arms, at, nil
+}

@@ -1,0 +1,124 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"warble/shared/problem"
+	"warble/shared/telemetry"
+)
+
+// uncount takes a retweet that a CTE called gone has removed off its source's count.
+const uncount = `
+	uncount as (
+		update tweet_counts
+		set retweets = retweets - 1
+		where tweet_id = (select retweet_of from gone)
+	)`
+
+// NewRetweet is a retweet to be, of TweetID or, where that is a retweet itself, of its source.
+type NewRetweet struct {
+	UserID      int64
+	Community   string
+	TweetID     int64
+	Traceparent string
+}
+
+const retweetSQL = `
+	with source as (
+		select s.id, s.author_id, mine.id as mine
+		from tweets t
+		join tweets s on s.id = coalesce(t.retweet_of, t.id)
+		left join tweets mine on mine.author_id = $1 and mine.retweet_of = s.id and mine.deleted_at is null
+		where t.id = $8 and t.deleted_at is null and s.deleted_at is null
+	),
+	new as materialized (
+		select coalesce(mine, next_id()) as id
+		from source
+	),` + claim + `,
+	retweet as (
+		insert into tweets (id, author_id, community, text, retweet_of)
+		select new.id, $1, nullif($9::text, ''), '', source.id
+		from new, source
+		where source.mine is null and ` + claimed + `
+		returning id, retweet_of, created_at
+	),
+	counted as (
+		insert into tweet_counts as c (tweet_id, retweets)
+		select retweet_of, 1
+		from retweet
+		on conflict (tweet_id) do update
+		set retweets = c.retweets + 1
+	),
+	event as (
+		insert into outbox (user_id, type, data, traceparent)
+		select $1, 'dev.warble.tweet.retweeted.v1',
+			jsonb_build_object('id', r.id::text, 'user_id', $1::text, 'tweet_id', s.id::text, 'author_id', s.author_id::text, 'created_at', r.created_at),
+			nullif($10::text, '')
+		from retweet r, source s
+	)
+	select $6::text || new.id || $7::text, ` + claimed + `
+	from new`
+
+// Retweet repeats a tweet under the user's name, once: a second time changes nothing and answers with the first one's
+// id. Errors: problem.NotFound where the tweet is not there, and those of CreateTweet.
+func (db *DB) Retweet(ctx context.Context, r NewRetweet, k Key, b Body) (Answer, error) {
+	k.UserID = r.UserID
+	answer, err := db.write(ctx, retweetSQL, k, b, r.TweetID, r.Community, r.Traceparent)
+	if violated(err) == "retweets_once" {
+		// Another request retweeted it between this statement's snapshot and its insert; a new snapshot sees that one.
+		answer, err = db.write(ctx, retweetSQL, k, b, r.TweetID, r.Community, r.Traceparent)
+	}
+	switch {
+	case errors.Is(err, problem.NotFound):
+		err = noTweet()
+	case violated(err) == "tweets_author_id_fkey":
+		err = noAccount()
+	}
+	return answer, err
+}
+
+// UndoRetweet takes a user's retweet of a tweet back; of a retweet's source, where tweetID is a retweet's, as Retweet
+// does. Where there is none, nothing changes.
+func (db *DB) UndoRetweet(ctx context.Context, userID, tweetID int64) error {
+	_, err := db.exec(ctx, `
+		with gone as (
+			update tweets
+			set deleted_at = now()
+			where author_id = $1
+				and retweet_of = coalesce((select retweet_of from tweets where id = $2), $2)
+				and deleted_at is null
+			returning id, retweet_of
+		),`+uncount+`
+		insert into outbox (user_id, type, data, traceparent)
+		select $1, 'dev.warble.tweet.deleted.v1',
+			jsonb_build_object('id', id::text, 'author_id', $1::text, 'deleted_at', now()),
+			nullif($3::text, '')
+		from gone`,
+		userID, tweetID, telemetry.Traceparent(ctx))
+	return err
+}
+
+// RetweetedBy lists who retweeted a tweet, latest first, by their retweets. Of page it uses Limit, Before and After.
+func (db *DB) RetweetedBy(ctx context.Context, tweetID int64, page Page) ([]Listed[User], error) {
+	return newestFirst(page, func(order string) ([]Listed[User], error) {
+		return rows(ctx, db, scanListedUser, `
+			select `+userColumns+`, t.id
+			from tweets t
+			join users u on u.id = t.author_id
+			where t.retweet_of = $1 and t.deleted_at is null and t.id > $2 and t.id < $3
+			order by t.id `+order+`
+			limit $4`,
+			tweetID, page.After, page.before(), page.Limit)
+	})
+}
+
+// epoch is where the milliseconds of ids begin (migration 002).
+var epoch = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// FirstID returns the lowest id that a row of the given time can have: 22 bits of an id are below its milliseconds.
+func FirstID(at time.Time) int64 {
+	const most = 1<<41 - 1 // milliseconds, until 2095
+	return min(max(0, at.Sub(epoch).Milliseconds()), most) << 22
+}

@@ -1,0 +1,186 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+
+	"warble/shared/problem"
+	"warble/shared/store"
+	"warble/shared/store/pgtest"
+)
+
+// retweets is how often a tweet says that it was retweeted.
+func retweets(t *testing.T, db *store.DB, id int64) int {
+	t.Helper()
+	tweets, err := db.Tweets(t.Context(), []int64{id})
+	if err != nil || len(tweets) != 1 {
+		t.Fatalf("%v %v", tweets, err)
+	}
+	return tweets[0].RetweetCount
+}
+
+func TestRetweetsAreNaturallyIdempotent(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.API)
+	ada, bob := user(t, d, "ada", ""), user(t, d, "bob", "")
+	source := post(t, db, ada, "hello")
+	retweet := func(tweet int64, key string) (store.Answer, error) {
+		return db.Retweet(t.Context(), store.NewRetweet{UserID: bob, TweetID: tweet}, store.Key{Route: "r", Key: key, Fingerprint: []byte("f")}, posted)
+	}
+	first, err := retweet(source, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"", "k", "k"} {
+		if again, err := retweet(source, key); err != nil || !bytes.Equal(again.Body, first.Body) {
+			t.Errorf("key %q: %s %v", key, again.Body, err)
+		}
+	}
+	if again, err := retweet(idOf(t, first), ""); err != nil || !bytes.Equal(again.Body, first.Body) {
+		t.Errorf("a retweet of the retweet: %s %v", again.Body, err)
+	}
+	if n := retweets(t, db, source); n != 1 {
+		t.Errorf("counted %d", n)
+	}
+	if n := query[int](t, d, `select count(*) from outbox where type = 'dev.warble.tweet.retweeted.v1'`); n != 1 {
+		t.Errorf("%d events", n)
+	}
+	shown, err := db.Tweets(t.Context(), []int64{idOf(t, first)})
+	if err != nil || len(shown) != 1 || shown[0].Text != "RT @ada: hello" || shown[0].RetweetOf != source || shown[0].RetweetCount != 1 {
+		t.Errorf("%+v %v", shown, err)
+	}
+	if _, err := retweet(42, ""); !errors.Is(err, problem.NotFound) {
+		t.Errorf("no such tweet: %v", err)
+	}
+}
+
+// There are three ways to take a retweet back, and each leaves a tombstone, uncounts once, and lets the next one begin.
+func TestARetweetTakenBack(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.API)
+	ada, bob := user(t, d, "ada", ""), user(t, d, "bob", "")
+	source := post(t, db, ada, "hello")
+	for name, undo := range map[string]func(retweet int64) error{
+		"undo by its source": func(int64) error { return db.UndoRetweet(t.Context(), bob, source) },
+		"undo by its own id": func(retweet int64) error { return db.UndoRetweet(t.Context(), bob, retweet) },
+		"delete it":          func(retweet int64) error { return db.DeleteTweet(t.Context(), retweet, bob) },
+	} {
+		answer, err := db.Retweet(t.Context(), store.NewRetweet{UserID: bob, TweetID: source}, store.Key{}, posted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := retweets(t, db, source); n != 1 {
+			t.Errorf("%s: counted %d before", name, n)
+		}
+		if err := undo(idOf(t, answer)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := db.UndoRetweet(t.Context(), bob, source); err != nil {
+			t.Errorf("%s, and again: %v", name, err)
+		}
+		if n := retweets(t, db, source); n != 0 {
+			t.Errorf("%s: counted %d after", name, n)
+		}
+		if n := query[int](t, d, `select count(*) from tweets where id = $1 and author_id = $2 and deleted_at is not null`, idOf(t, answer), bob); n != 1 {
+			t.Errorf("%s: no tombstone", name)
+		}
+	}
+	if n := query[int](t, d, `select count(*) from outbox where type = 'dev.warble.tweet.deleted.v1'`); n != 3 {
+		t.Errorf("%d events of a deletion, want one each", n)
+	}
+}
+
+func TestConcurrentRetweetsByOneUserMakeOne(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.API)
+	ada := user(t, d, "ada", "")
+	source := post(t, db, ada, "hello")
+	bodies := make([]string, 20)
+	var all sync.WaitGroup
+	for i := range bodies {
+		all.Go(func() {
+			a, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, TweetID: source}, store.Key{}, posted)
+			if err != nil {
+				t.Error(err)
+			}
+			bodies[i] = string(a.Body)
+		})
+	}
+	all.Wait()
+	for _, body := range bodies {
+		if body != bodies[0] {
+			t.Errorf("%s and %s", body, bodies[0])
+		}
+	}
+	if n := query[int](t, d, `select retweets from tweet_counts`); n != 1 {
+		t.Errorf("counted %d", n)
+	}
+}
+
+func TestConcurrentRetweetsByManyUsersAreAllCounted(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.API)
+	source := post(t, db, user(t, d, "ada", ""), "hello")
+	exec(t, d, `insert into users (id, username, name) select i, 'u' || i, 'U' from generate_series(1, 50) i`)
+	var all sync.WaitGroup
+	for id := range int64(50) {
+		all.Go(func() {
+			if _, err := db.Retweet(t.Context(), store.NewRetweet{UserID: id + 1, TweetID: source}, store.Key{}, posted); err != nil {
+				t.Error(err)
+			}
+			if id%2 == 0 {
+				if err := db.UndoRetweet(t.Context(), id+1, source); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := retweets(t, db, source); n != 25 {
+		t.Errorf("counted %d", n)
+	}
+}
+
+func TestRetweetedByIsPaged(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.API)
+	source := post(t, db, user(t, d, "ada", ""), "hello")
+	var own []int64 // ids of the retweets
+	for _, name := range []string{"bob", "cyd", "dan"} {
+		a, err := db.Retweet(t.Context(), store.NewRetweet{UserID: user(t, d, name, ""), TweetID: source}, store.Key{}, posted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own = append(own, idOf(t, a))
+	}
+	for _, tt := range []struct {
+		page store.Page
+		want []string
+	}{
+		{store.Page{Limit: 10}, []string{"dan", "cyd", "bob"}},
+		{store.Page{Limit: 2}, []string{"dan", "cyd"}},
+		{store.Page{Limit: 2, Before: own[1]}, []string{"bob"}},
+		{store.Page{Limit: 1, After: own[0], Oldest: true}, []string{"cyd"}},
+		{store.Page{Limit: 2, After: own[0], Oldest: true}, []string{"dan", "cyd"}},
+	} {
+		list, err := db.RetweetedBy(t.Context(), source, tt.page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, r := range list {
+			names = append(names, r.Item.Username)
+		}
+		if !slices.Equal(names, tt.want) {
+			t.Errorf("%+v: %v, want %v", tt.page, names, tt.want)
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// SchemaVersion is the newest migration this binary knows. A test compares it with the files.
+const SchemaVersion = 10
+
+// Version returns the number of the newest migration that conn's database has, 0 where it has none.
+func Version(ctx context.Context, conn *Conn) (version int, err error) {
+	err = conn.QueryRow(ctx, `select version from schema_version`).Scan(&version)
+	if code(err) == undefinedTable {
+		return 0, nil
+	}
+	return version, err
+}
+
+// Conn is the connection of an owner. The name spares commands the driver, which is imported here only.
+type Conn = pgx.Conn
+
+// Connect opens one connection, past the pool, for what an owner does. It tries for as long as wait until the server
+// answers, for a Job may start before its database does. A wrong password or an unknown database does not pass with
+// time, and is an error at once.
+func Connect(ctx context.Context, url string, wait time.Duration) (*Conn, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("database url: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(wait, connectTimeout))
+	defer cancel()
+	for {
+		conn, err := pgx.ConnectConfig(ctx, config)
+		if err == nil {
+			return conn, nil
+		}
+		if class := code(err); class != "" && (class[:2] == "28" || class[:2] == "3D") {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("no answer within %s: %w", wait, err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"warble/shared/problem"
+	"warble/shared/store"
+	"warble/shared/store/migrations"
+	"warble/shared/store/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// connect opens a connection as login.
+func connect(t *testing.T, d pgtest.Database, login string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), d.URL(login))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// query returns the first column of the first row, as the owner sees it.
+func query[T any](t *testing.T, d pgtest.Database, sql string, args ...any) (value T) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), d.URL(pgtest.Owner))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&value); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return value
+}
+
+// exec runs statements as the owner.
+func exec(t *testing.T, d pgtest.Database, sql string, args ...any) {
+	t.Helper()
+	if err := pgtest.Exec(t.Context(), d.URL(pgtest.Owner), sql, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// user makes a user and returns the id.
+func user(t *testing.T, d pgtest.Database, name, community string) int64 {
+	t.Helper()
+	return query[int64](t, d, `insert into users (username, name, community) values ($1, $1, nullif($2, '')) returning id`, name, community)
+}
+
+var posted = store.Body{Status: 201, Before: `{"data":{"id":"`, After: `"}}`}
+
+// post makes a tweet and returns its id.
+func post(t *testing.T, db *store.DB, author int64, text string) int64 {
+	t.Helper()
+	a, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: author, Community: "gophers", Text: text}, store.Key{}, posted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return idOf(t, a)
+}
+
+func idOf(t *testing.T, a store.Answer) int64 {
+	t.Helper()
+	digits, ok := strings.CutPrefix(string(a.Body), posted.Before)
+	id, err := strconv.ParseInt(strings.TrimSuffix(digits, posted.After), 10, 64)
+	if !ok || err != nil {
+		t.Fatalf("answer %q", a.Body)
+	}
+	return id
+}
+
+func TestReadyAsksForTheMigrationsItKnows(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.API)
+	if err := db.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, tt := range []struct {
+		sql   string
+		ready bool
+	}{
+		{`update schema_version set version = 1000`, true}, // a newer release has been here
+		{`update schema_version set version = 1`, false},
+	} {
+		exec(t, d, tt.sql)
+		if err := db.Ready(t.Context()); (err == nil) != tt.ready {
+			t.Errorf("%s: %v", tt.sql, err)
+		}
+	}
+	exec(t, d, `drop table schema_version`)
+	if err := db.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "run migrate") {
+		t.Errorf("no schema: %v", err)
+	}
+}
+
+func TestADatabaseThatGoesAwayIsSaidWithinTwoSecondsAndComesBack(t *testing.T) {
+	t.Parallel()
+	server, folder := ownServer(t)
+	db, err := store.Open(server.Superuser("postgres"), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	conn, err := store.Connect(t.Context(), server.Superuser("postgres"), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := migrations.Apply(t.Context(), conn); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Communities(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		began := time.Now()
+		if _, err := db.Communities(t.Context()); !errors.Is(err, problem.Unavailable) || time.Since(began) > 2*time.Second {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+	}
+	startServer(t, folder) // on the same socket
+	began := time.Now()
+	for {
+		_, err := db.Communities(t.Context())
+		if err == nil {
+			break
+		}
+		if time.Since(began) > 2*time.Second {
+			t.Fatalf("not back after %s: %v", time.Since(began), err)
+		}
+	}
+}
+
+// A server that is there and says nothing is worse than one that refuses: nothing but the clock ends the call.
+func TestADatabaseThatHangsIsSaidWithinTwoSeconds(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.API)
+	ada := user(t, d, "ada", "")
+	blocker := connect(t, d, pgtest.Owner)
+	if _, err := blocker.Exec(t.Context(), `begin; lock table tweets in access exclusive mode`); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	_, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: ada, Text: "x"}, store.Key{}, posted)
+	if !errors.Is(err, problem.Unavailable) || time.Since(began) > 2*time.Second {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+	if _, err := blocker.Exec(t.Context(), `rollback`); err != nil {
+		t.Fatal(err)
+	}
+	post(t, db, ada, "and on it goes")
+}

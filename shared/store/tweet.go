@@ -1,0 +1,147 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"warble/shared/problem"
+	"warble/shared/telemetry"
+)
+
+// Tweet is a tweet, or a retweet of one. A retweet's Text is "RT @name: " and the text it repeats.
+type Tweet struct {
+	ID           int64
+	AuthorID     int64
+	Text         string
+	CreatedAt    time.Time
+	RetweetOf    int64 // 0 where it is no retweet
+	RetweetCount int
+	LikeCount    int
+}
+
+// NewTweet is a tweet to be. Community is the author's, empty for none.
+type NewTweet struct {
+	AuthorID    int64
+	Community   string
+	Text        string
+	Traceparent string
+}
+
+// CreateTweetSQL is exported so that a benchmark can run the very statement against the server.
+const CreateTweetSQL = `
+	with new as materialized (
+		select next_id() as id
+	),` + claim + `,
+	tweet as (
+		insert into tweets (id, author_id, community, text)
+		select new.id, $1, nullif($8::text, ''), $9
+		from new
+		where ` + claimed + `
+		returning id, created_at
+	),
+	event as (
+		insert into outbox (user_id, type, data, traceparent)
+		select $1, 'dev.warble.tweet.posted.v1',
+			jsonb_build_object('id', id::text, 'author_id', $1::text, 'community', nullif($8::text, ''), 'text', $9::text, 'created_at', created_at),
+			nullif($10::text, '')
+		from tweet
+	)
+	select $6::text || id || $7::text, ` + claimed + `
+	from new`
+
+// CreateTweet writes the tweet, its event and the key's answer in one statement. Errors: problem.Invalid where the key
+// was used for something else, problem.Conflict where the first request with it is still running, and
+// problem.Unauthenticated where there is no such author.
+func (db *DB) CreateTweet(ctx context.Context, t NewTweet, k Key, b Body) (Answer, error) {
+	k.UserID = t.AuthorID
+	answer, err := db.write(ctx, CreateTweetSQL, k, b, t.Community, t.Text, t.Traceparent)
+	if violated(err) == "tweets_author_id_fkey" {
+		err = noAccount()
+	}
+	return answer, err
+}
+
+// noTweet is the problem of a write about a tweet that is not there.
+func noTweet() error { return problem.NotFound.Detail("there is no such tweet") }
+
+// DeleteTweet leaves a tombstone in a tweet's place. Errors: problem.NotFound where there is none, problem.Forbidden
+// where it is another's.
+func (db *DB) DeleteTweet(ctx context.Context, id, authorID int64) error {
+	var own bool
+	err := db.one(ctx, `
+		with gone as (
+			update tweets
+			set text = '', deleted_at = now()
+			where id = $1 and author_id = $2 and deleted_at is null
+			returning id, retweet_of
+		),`+uncount+`,
+		event as (
+			insert into outbox (user_id, type, data, traceparent)
+			select $2, 'dev.warble.tweet.deleted.v1',
+				jsonb_build_object('id', id::text, 'author_id', $2::text, 'deleted_at', now()),
+				nullif($3::text, '')
+			from gone
+		)
+		select author_id = $2
+		from tweets
+		where id = $1 and deleted_at is null`,
+		[]any{id, authorID, telemetry.Traceparent(ctx)}, &own)
+	if err != nil {
+		return err
+	}
+	if !own {
+		return problem.Forbidden.Detail("the tweet %d is another user's", id)
+	}
+	return nil
+}
+
+// tweetColumns are what scanTweet reads; the query calls the tweet t and joins tweetJoins.
+const (
+	tweetColumns = `
+		t.id,
+		t.author_id,
+		case when t.retweet_of is null then t.text else 'RT @' || su.username || ': ' || s.text end,
+		t.created_at,
+		coalesce(t.retweet_of, 0),
+		coalesce(c.retweets, 0),
+		coalesce(c.likes, 0)`
+	tweetJoins = `
+		left join tweets s on s.id = t.retweet_of
+		left join users su on su.id = s.author_id
+		left join tweet_counts c on c.tweet_id = coalesce(t.retweet_of, t.id)`
+	// visible: not deleted, and not the retweet of one that is.
+	visible = `t.deleted_at is null and s.deleted_at is null`
+)
+
+func scanTweet(row pgx.CollectableRow) (Tweet, error) {
+	var t Tweet
+	err := row.Scan(&t.ID, &t.AuthorID, &t.Text, &t.CreatedAt, &t.RetweetOf, &t.RetweetCount, &t.LikeCount)
+	return t, err
+}
+
+// Source returns the id of the tweet that a tweet is about: its own, or of a retweet that of what it repeats. Errors:
+// problem.NotFound where the tweet is not there.
+func (db *DB) Source(ctx context.Context, id int64) (source int64, err error) {
+	err = db.one(ctx, `
+		select coalesce(t.retweet_of, t.id)
+		from tweets t
+		left join tweets s on s.id = t.retweet_of
+		where t.id = $1 and `+visible,
+		[]any{id}, &source)
+	if errors.Is(err, problem.NotFound) {
+		err = noTweet()
+	}
+	return source, err
+}
+
+// Tweets returns those of ids that are there, in no order.
+func (db *DB) Tweets(ctx context.Context, ids []int64) ([]Tweet, error) {
+	return rows(ctx, db, scanTweet, `
+		select`+tweetColumns+`
+		from tweets t`+tweetJoins+`
+		where t.id = any($1) and `+visible,
+		ids)
+}

@@ -1,0 +1,53 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"warble/shared/problem"
+)
+
+// User is a person's public face.
+type User struct {
+	ID        int64
+	Username  string
+	Name      string
+	Community string // slug; empty for none
+	CreatedAt time.Time
+}
+
+const userColumns = `u.id, u.username, u.name, coalesce(u.community, ''), u.created_at`
+
+func scanUser(row pgx.CollectableRow) (User, error) {
+	var u User
+	err := row.Scan(&u.ID, &u.Username, &u.Name, &u.Community, &u.CreatedAt)
+	return u, err
+}
+
+func scanListedUser(row pgx.CollectableRow) (Listed[User], error) {
+	var l Listed[User]
+	u := &l.Item
+	err := row.Scan(&u.ID, &u.Username, &u.Name, &u.Community, &u.CreatedAt, &l.Position)
+	return l, err
+}
+
+// Users returns those of ids that are there, in no order.
+func (db *DB) Users(ctx context.Context, ids []int64) ([]User, error) {
+	return rows(ctx, db, scanUser, `select `+userColumns+` from users u where u.id = any($1)`, ids)
+}
+
+// HasUser returns problem.NotFound where there is no such user.
+func (db *DB) HasUser(ctx context.Context, id int64) error {
+	found, err := db.Users(ctx, []int64{id})
+	if err == nil && len(found) == 0 {
+		err = problem.NotFound.Detail("there is no such user")
+	}
+	return err
+}
+
+// UsersByUsername returns those of names that are there, in no order. Case does not count; names are lower-cased ASCII.
+func (db *DB) UsersByUsername(ctx context.Context, names []string) ([]User, error) {
+	return rows(ctx, db, scanUser, `select `+userColumns+` from users u where lower(u.username) = any($1)`, names)
+}

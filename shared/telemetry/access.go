@@ -1,0 +1,99 @@
+package telemetry
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Access is what one request was. Its line carries no body, no query and no secret.
+type Access struct {
+	RequestID string
+	Method    string
+	Route     string // the pattern, never the path
+	Status    int
+	Duration  time.Duration
+	Bytes     int64
+	UserID    string // empty without a token
+	Network   string // the client's /24 or /48: for the original system's metrics, not for the line
+	Err       error  // the cause of a 5xx, or of an answer that was cut off
+
+	Experiment, Variant string // empty where the user is in no experiment
+}
+
+// Access writes the request's one line, at error from status 500 and where the answer was cut off, else at info, and
+// observes its duration. The line's names are Datadog's standard attributes: duration is in nanoseconds, and "status" is
+// left alone, which Datadog takes for the line's severity.
+func (t *Telemetry) Access(ctx context.Context, a Access) {
+	if !t.uncounted {
+		t.requests.observe(a)
+	}
+	if t.counted != nil {
+		t.counted(a)
+	}
+	event := t.Log.Info()
+	if a.Status >= 500 || a.Err != nil {
+		event = t.Log.Error().AnErr(errorField, a.Err)
+	}
+	event = event.Str("http.request_id", a.RequestID)
+	if t.tracing {
+		if trace, span := ids(ctx); trace != "" {
+			event = event.Str("dd.trace_id", trace).Str("dd.span_id", span)
+		}
+	}
+	event = event.Str("http.method", a.Method).Str("http.route", a.Route).Int("http.status_code", a.Status).
+		Int64("duration", a.Duration.Nanoseconds()).Int64("network.bytes_written", a.Bytes)
+	if a.UserID != "" {
+		event = event.Str("usr.id", a.UserID)
+	}
+	if a.Experiment != "" {
+		event = event.Str("experiment", a.Experiment).Str("variant", a.Variant)
+	}
+	event.Send()
+}
+
+// requests is the RED histogram with its observers remembered: looking one up by labels costs more than the rest.
+type requests struct {
+	*prometheus.HistogramVec
+	revision  string
+	observers *sync.Map // series -> prometheus.Observer
+}
+
+type series struct {
+	route, method string
+	status        int
+}
+
+// buckets reach from a cached read to a cold start, in seconds.
+var buckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+
+func newRequests(registry *prometheus.Registry, revision string) requests {
+	vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "http_server_request_duration_seconds",
+		Help:    "How long requests took, by route pattern, method, status code and revision.",
+		Buckets: buckets,
+	}, []string{"route", "method", "code", "revision"})
+	registry.MustRegister(vec)
+	return requests{vec, revision, new(sync.Map)}
+}
+
+func (r requests) observe(a Access) {
+	key := series{a.Route, knownMethod(a.Method), a.Status}
+	observer, ok := r.observers.Load(key)
+	if !ok {
+		observer, _ = r.observers.LoadOrStore(key, r.WithLabelValues(key.route, key.method, strconv.Itoa(key.status), r.revision))
+	}
+	observer.(prometheus.Observer).Observe(a.Duration.Seconds())
+}
+
+// knownMethod bounds the label: a client may send any word as its method.
+func knownMethod(method string) string {
+	switch method {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+		return method
+	}
+	return other
+}

@@ -1,0 +1,30 @@
+package telemetry
+
+import (
+	"strconv"
+	"time"
+)
+
+// maxArms is how many arms, of all experiments together, have a histogram of their own in one process.
+const maxArms = 50
+
+// ExperimentMetrics are what the edge counts per arm, as users see it. They are for eyes and alerts: an experiment is
+// judged by what is stored.
+type ExperimentMetrics struct {
+	requests *Counter
+	duration *Histogram
+}
+
+// ExperimentMetrics registers them.
+func (t *Telemetry) ExperimentMetrics() *ExperimentMetrics {
+	return &ExperimentMetrics{
+		t.Counter("warble_experiment_requests_total", "Requests that an arm of an experiment answered, by status code.", "experiment", "arm", "code"),
+		t.Histogram("warble_experiment_request_duration_seconds", "How long requests to an arm of an experiment took at the edge.", buckets, maxArms, "experiment", "arm"),
+	}
+}
+
+// Answered counts one answer.
+func (m *ExperimentMetrics) Answered(experiment, arm string, status int, took time.Duration) {
+	m.requests.Inc(experiment, arm, strconv.Itoa(status))
+	m.duration.Observe(took.Seconds(), experiment, arm)
+}

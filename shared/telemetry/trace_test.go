@@ -1,0 +1,106 @@
+package telemetry_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"warble/shared/env"
+	"warble/shared/telemetry"
+)
+
+// sockets counts this process's open sockets.
+func sockets(t *testing.T) (n int) {
+	t.Helper()
+	files, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		info, err := os.Stat(filepath.Join("/dev/fd", file.Name()))
+		if err == nil && info.Mode()&os.ModeSocket != 0 { // ReadDir's own is closed by now
+			n++
+		}
+	}
+	return n
+}
+
+// TestATracerThatIsOffIsNothing: no goroutine, no socket, and nothing around what it is asked to trace. What it looks
+// like when it is on, functions/edge tests.
+func TestATracerThatIsOffIsNothing(t *testing.T) { //nolint:paralleltest // it counts what the whole process has
+	running, open := goleak.IgnoreCurrent(), sockets(t)
+	m := telemetry.New("tweet", "tweet-00001", io.Discard)
+	m.Start()
+	handler := http.NewServeMux()
+	if m.Trace(handler, func(*http.Request) string { return "x" }) != http.Handler(handler) {
+		t.Error("a handler is wrapped")
+	}
+	if m.Transport(http.DefaultTransport) != http.DefaultTransport {
+		t.Error("a transport is wrapped")
+	}
+	if m.Tracing() || telemetry.Traceparent(t.Context()) != "" {
+		t.Error("there is a span")
+	}
+	if err := goleak.Find(running); err != nil {
+		t.Error(err)
+	}
+	if now := sockets(t); now != open {
+		t.Errorf("%d sockets, and %d before", now, open)
+	}
+	m.Close()
+}
+
+// TestWhatIsNotKeptHasNoSpan: the decision that came with a request holds, another is made at the rate that is set and goes
+// on in the header, and the spans of what is kept are all there are.
+func TestWhatIsNotKeptHasNoSpan(t *testing.T) { //nolint:paralleltest // the tracer is one for the process
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }))
+	defer agent.Close()
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-"
+	for _, tt := range []struct {
+		name, rate, header, value string
+		kept                      bool
+	}{
+		{"none, at 1", "1", "", "", true},
+		{"none, at 0", "0", "", "", false},
+		{"kept, at 0", "0", "Traceparent", parent + "01", true},
+		{"not kept, at 1", "1", "Traceparent", parent + "00", false},
+		{"not a traceparent", "1", "Traceparent", "01", false},
+		{"Datadog keeps", "0", "X-Datadog-Sampling-Priority", "1", true},
+		{"Datadog drops", "1", "X-Datadog-Sampling-Priority", "-1", false},
+	} {
+		settings := map[string]string{"DD_TRACE_AGENT_URL": agent.URL, "DD_TRACE_SAMPLE_RATE": tt.rate}
+		e := env.New(func(name string) (string, bool) { value, ok := settings[name]; return value, ok })
+		m := telemetry.FromEnv(e, "tweet", "tweet-00001")
+		m.Log = m.Log.Output(io.Discard)
+		t.Setenv("DD_TRACE_AGENT_URL", agent.URL)
+		m.Start()
+		var traced bool
+		var header http.Header
+		handler := m.Trace(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			traced, header = telemetry.Traced(r.Context()), r.Header
+		}), func(*http.Request) string { return "/x" })
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x", nil)
+		if tt.header != "" {
+			request.Header.Set(tt.header, tt.value)
+		}
+		handler.ServeHTTP(httptest.NewRecorder(), request)
+		m.Close()
+		if err := e.Err(); err != nil || traced != tt.kept {
+			t.Errorf("%s: in a trace: %t, want %t; %v", tt.name, traced, tt.kept, err)
+		}
+		if tt.header == "" && !tt.kept && !regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-00$`).MatchString(header.Get("Traceparent")) {
+			t.Errorf("%s: it goes on as %q", tt.name, header.Get("Traceparent"))
+		}
+	}
+	e := env.New(func(name string) (string, bool) { return "2", name == "DD_TRACE_SAMPLE_RATE" })
+	if telemetry.FromEnv(e, "tweet", "tweet-00001"); e.Err() == nil || !strings.Contains(e.Err().Error(), "DD_TRACE_SAMPLE_RATE") {
+		t.Errorf("a rate of 2: %v", e.Err())
+	}
+}

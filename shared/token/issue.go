@@ -1,0 +1,86 @@
+package token
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"warble/shared/env"
+)
+
+// Issuer signs access tokens. It is safe for concurrent use.
+type Issuer struct {
+	party
+	ttl time.Duration
+	key *watched[signingKey]
+	now func() time.Time
+}
+
+type signingKey struct {
+	private ed25519.PrivateKey
+	id      string
+}
+
+// IssuerFromEnv reads TOKEN_PRIVATE_KEY_FILE (a PEM file with an Ed25519 key as PKCS#8, read again when it changes),
+// TOKEN_TTL (1h), TOKEN_ISSUER (warble) and TOKEN_AUDIENCE (warble-api).
+func IssuerFromEnv(e *env.Reader) *Issuer {
+	i := &Issuer{
+		party: partyFromEnv(e),
+		ttl:   e.Duration("TOKEN_TTL", time.Hour, time.Minute, 24*time.Hour),
+		now:   time.Now,
+	}
+	file := e.Required("TOKEN_PRIVATE_KEY_FILE", "the path of a PEM file with an Ed25519 private key")
+	i.key = watch(e, "TOKEN_PRIVATE_KEY_FILE", file, parseSigningKey)
+	return i
+}
+
+// Subject is whom a token speaks of.
+type Subject struct {
+	UserID    int64
+	Username  string
+	Community string // "" where the user is in none
+}
+
+// Issue signs an access token for s, and returns when it expires.
+func (i *Issuer) Issue(s Subject) (token string, expires time.Time, err error) {
+	now := i.now()
+	key := i.key.get(now)
+	issued := now.Unix()
+	expires = time.Unix(issued, 0).Add(i.ttl).UTC()
+	jot := jwt.NewWithClaims(jwt.SigningMethodEdDSA, &payload{
+		Issuer:    i.issuer,
+		Audience:  i.audience,
+		Subject:   strconv.FormatInt(s.UserID, 10),
+		IssuedAt:  issued,
+		ExpiresAt: expires.Unix(),
+		ID:        rand.Text(),
+		Username:  s.Username,
+		Community: s.Community,
+	})
+	jot.Header["typ"] = headerType
+	jot.Header["kid"] = key.id
+	token, err = jot.SignedString(key.private)
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("sign access token: %w", err)
+	}
+	return token, expires, nil
+}
+
+// Ready returns why the key file, which has changed, cannot be used; until it can, the key before it signs.
+func (i *Issuer) Ready(context.Context) error { return i.key.look() }
+
+// Close does nothing: an Issuer holds no resources.
+func (i *Issuer) Close() {}
+
+func parseSigningKey(text []byte) (*signingKey, error) {
+	private, err := parsePrivate(text)
+	if err != nil {
+		return nil, err
+	}
+	return &signingKey{private, thumbprint(public(private))}, nil
+}

@@ -1,0 +1,211 @@
+package shared_test
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// workflow is what the rules look at; actionlint, which make check runs, has seen to the rest.
+type workflow struct {
+	Permissions map[string]string
+	Concurrency any
+	Jobs        map[string]struct {
+		Permissions    map[string]string
+		TimeoutMinutes int `yaml:"timeout-minutes"`
+		Steps          []struct {
+			Uses, Run string
+			With      map[string]any
+		}
+	}
+}
+
+// TestWorkflows holds what keeps the workflows from doing more than they say: each action is the commit that somebody has looked
+// at, rights are given per job, and what runs is a verb that runs the same on any machine.
+func TestWorkflows(t *testing.T) {
+	t.Parallel()
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, complaint := range workflowComplaints(os.DirFS(".."), string(makefile)) {
+		t.Error(complaint)
+	}
+}
+
+func TestWorkflowRulesCanFail(t *testing.T) {
+	t.Parallel()
+	const right = `
+permissions: {}
+concurrency: {group: check}
+jobs:
+  check:
+    timeout-minutes: 10
+    permissions: {contents: read}
+    steps:
+      - uses: actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2
+        with: {persist-credentials: false}
+      - run: make check ARGS="x"
+`
+	const dependabot = `
+updates:
+  - {package-ecosystem: gomod, directories: [/, /tools]}
+  - {package-ecosystem: terraform, directories: [/terraform/modules/*]}
+  - {package-ecosystem: npm, directory: /client}
+  - {package-ecosystem: github-actions, directory: /}
+`
+	tree := func(workflow, dependabot string) fs.FS {
+		files := make(fstest.MapFS)
+		for name, text := range map[string]string{
+			".github/workflows/check.yml": workflow, ".github/dependabot.yml": dependabot,
+			"go.mod": "", "tools/go.mod": "", "client/package.json": "", "client/node_modules/x/package.json": "", "terraform/modules/naming/a.tf": "",
+		} {
+			files[name] = &fstest.MapFile{Data: []byte(text)}
+		}
+		return files
+	}
+	const makefile = "check: shellcheck\n"
+	if found := workflowComplaints(tree(right, dependabot), makefile); len(found) > 0 {
+		t.Fatalf("of what is right: %q", found)
+	}
+	for _, one := range []struct{ old, new, want string }{
+		{"de0fac2e4500dabe0009e67214ff5f5447ce83dd", "v6.0.2", "uses actions/checkout@v6.0.2: expected a commit"},
+		{" # v6.0.2", "", "expected its version in a comment"},
+		{"with: {persist-credentials: false}", "", "keeps its credentials"},
+		{"permissions: {}", "", "gives its jobs rights"},
+		{"permissions: {}", "permissions: {contents: write}", "gives its jobs rights"},
+		{"    permissions: {contents: read}\n", "", "job check says nothing of its rights"},
+		{"concurrency: {group: check}", "", "has no concurrency group"},
+		{"    timeout-minutes: 10\n", "", "job check has no timeout-minutes"},
+		{"make check", "go test ./...", "runs \"go test"},
+		{"make check ARGS=\"x\"", "make check && curl example.org", "expected one line that calls make"},
+		{"make check ARGS=\"x\"", "make check ARGS=\"${{ github.ref }}\"", "expected one line that calls make"},
+		{"make check", "make czech", "the Makefile has no czech"},
+		{"/tools", "/tool", "gomod leaves out /tools"},
+		{"/terraform/modules/*", "/terraform", "terraform leaves out /terraform/modules/naming"},
+		{"/client", "/clients", "npm leaves out /client"},
+		{"github-actions", "docker", "github-actions leaves out /"},
+	} {
+		w, d := strings.Replace(right, one.old, one.new, 1), dependabot
+		if w == right {
+			d = strings.Replace(dependabot, one.old, one.new, 1)
+		}
+		found := workflowComplaints(tree(w, d), makefile)
+		if !slices.ContainsFunc(found, func(c string) bool { return strings.Contains(c, one.want) }) {
+			t.Errorf("%q in the place of %q: no complaint with %q in %q", one.new, one.old, one.want, found)
+		}
+	}
+}
+
+var (
+	commit   = regexp.MustCompile(`^[a-zA-Z0-9./_-]+@[0-9a-f]{40}$`)
+	versions = regexp.MustCompile(`(?m)uses: (\S+) # v[0-9]+\.[0-9]+\.[0-9]+$`)
+	verb     = regexp.MustCompile(`^make ([a-z0-9-]+)(?: [A-Z]+="[^"$]*(?:\$[A-Z_]+)?")*$`)
+)
+
+func workflowComplaints(tree fs.FS, makefile string) (found []string) {
+	complain := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	names, _ := fs.Glob(tree, ".github/workflows/*")
+	if len(names) == 0 {
+		complain("there are no workflows")
+	}
+	for _, name := range names {
+		text, err := fs.ReadFile(tree, name)
+		var w workflow
+		if err == nil {
+			err = yaml.Unmarshal(text, &w)
+		}
+		if err != nil {
+			complain("%s: %v", name, err)
+			continue
+		}
+		if w.Permissions == nil || len(w.Permissions) > 0 {
+			complain("%s gives its jobs rights: expected permissions: {}", name)
+		}
+		if w.Concurrency == nil {
+			complain("%s has no concurrency group", name)
+		}
+		commented := versions.FindAllStringSubmatch(string(text), -1)
+		for _, id := range slices.Sorted(maps.Keys(w.Jobs)) {
+			job := w.Jobs[id]
+			if job.Permissions == nil {
+				complain("%s: job %s says nothing of its rights", name, id)
+			}
+			if job.TimeoutMinutes == 0 {
+				complain("%s: job %s has no timeout-minutes", name, id)
+			}
+			for _, step := range job.Steps {
+				switch call := verb.FindStringSubmatch(step.Run); {
+				case step.Uses != "" && !commit.MatchString(step.Uses):
+					complain("%s: job %s uses %s: expected a commit", name, id, step.Uses)
+				case step.Uses != "" && !slices.ContainsFunc(commented, func(m []string) bool { return m[1] == step.Uses }):
+					complain("%s: job %s uses %s: expected its version in a comment", name, id, step.Uses)
+				case strings.HasPrefix(step.Uses, "actions/checkout@") && step.With["persist-credentials"] != false:
+					complain("%s: job %s keeps its credentials: expected persist-credentials: false", name, id)
+				case step.Uses == "" && call == nil:
+					complain("%s: job %s runs %q: expected one line that calls make", name, id, step.Run)
+				case step.Uses == "" && !strings.Contains("\n"+makefile, "\n"+call[1]+":"):
+					complain("%s: job %s runs %q: the Makefile has no %s", name, id, step.Run, call[1])
+				}
+			}
+		}
+	}
+	return append(found, uncovered(tree)...)
+}
+
+// uncovered lists the folders that Dependabot is to look at and is not told of.
+func uncovered(tree fs.FS) (found []string) {
+	var config struct {
+		Updates []struct {
+			Ecosystem   string `yaml:"package-ecosystem"`
+			Directory   string
+			Directories []string
+		}
+	}
+	text, err := fs.ReadFile(tree, ".github/dependabot.yml")
+	if err == nil {
+		err = yaml.Unmarshal(text, &config)
+	}
+	if err != nil {
+		return []string{err.Error()}
+	}
+	told := make(map[string][]string)
+	for _, update := range config.Updates {
+		told[update.Ecosystem] = append(append(told[update.Ecosystem], update.Directories...), update.Directory)
+	}
+	wanted := map[[2]string]bool{{"github-actions", "/"}: true}
+	err = fs.WalkDir(tree, ".", func(name string, entry fs.DirEntry, err error) error {
+		folder := path.Join("/", path.Dir(name))
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && name != "." && (entry.Name() == "node_modules" || strings.HasPrefix(entry.Name(), ".")):
+			return fs.SkipDir
+		case entry.Name() == "go.mod":
+			wanted[[2]string{"gomod", folder}] = true
+		case entry.Name() == "package.json":
+			wanted[[2]string{"npm", folder}] = true
+		case path.Ext(name) == ".tf":
+			wanted[[2]string{"terraform", folder}] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for w := range wanted {
+		if !slices.ContainsFunc(told[w[0]], func(pattern string) bool { match, _ := path.Match(pattern, w[1]); return match }) {
+			found = append(found, fmt.Sprintf("dependabot.yml: %s leaves out %s", w[0], w[1]))
+		}
+	}
+	return found
+}

@@ -1,0 +1,114 @@
+# The control plane acts as this identity where it puts the load balancer on the public address.
+resource "azurerm_user_assigned_identity" "cluster" {
+  name                = "${module.names.base}-cluster"
+  resource_group_name = azurerm_resource_group.this.name
+  location            = azurerm_resource_group.this.location
+  tags                = module.names.tags
+}
+
+resource "azurerm_role_assignment" "cluster_network" {
+  for_each = {
+    nodes   = azurerm_subnet.nodes.id
+    ingress = azurerm_public_ip.ingress.id
+  }
+
+  scope                = each.value
+  role_definition_name = "Network Contributor"
+  principal_id         = azurerm_user_assigned_identity.cluster.principal_id
+  principal_type       = "ServicePrincipal"
+}
+
+resource "azurerm_kubernetes_cluster" "this" {
+  name                = module.names.base
+  resource_group_name = azurerm_resource_group.this.name
+  location            = azurerm_resource_group.this.location
+  dns_prefix          = module.names.base
+  kubernetes_version  = var.kubernetes_version
+  sku_tier            = "Standard" # its API server has a guarantee
+  tags                = module.names.tags
+
+  automatic_upgrade_channel = "patch"
+  node_os_upgrade_channel   = "NodeImage"
+  image_cleaner_enabled     = true
+
+  # People and pipelines are Entra's; there is no certificate to lose.
+  local_account_disabled    = true
+  oidc_issuer_enabled       = true
+  workload_identity_enabled = true
+  run_command_enabled       = false
+
+  azure_active_directory_role_based_access_control {
+    azure_rbac_enabled     = true
+    admin_group_object_ids = var.administrators
+  }
+
+  dynamic "api_server_access_profile" {
+    for_each = length(var.authorized_ranges) > 0 ? [var.authorized_ranges] : []
+
+    content {
+      authorized_ip_ranges = api_server_access_profile.value
+    }
+  }
+
+  default_node_pool {
+    name                        = "main"
+    temporary_name_for_rotation = "rotation"
+    vm_size                     = var.nodes.size
+    auto_scaling_enabled        = true
+    min_count                   = var.nodes.min
+    max_count                   = var.nodes.max
+    max_pods                    = 110
+    os_sku                      = "AzureLinux"
+    vnet_subnet_id              = azurerm_subnet.nodes.id
+    zones                       = ["1", "2", "3"]
+
+    upgrade_settings {
+      max_surge = "33%"
+    }
+  }
+
+  node_provisioning_profile {
+    mode = "Manual"
+  }
+
+  identity {
+    type         = "UserAssigned"
+    identity_ids = [azurerm_user_assigned_identity.cluster.id]
+  }
+
+  network_profile {
+    network_plugin      = "azure"
+    network_plugin_mode = "overlay"
+    network_data_plane  = "cilium"
+    network_policy      = "cilium"
+    load_balancer_sku   = "standard"
+    outbound_type       = "loadBalancer"
+    pod_cidr            = var.addresses.pods
+    service_cidr        = var.addresses.services
+    dns_service_ip      = module.addresses.dns
+  }
+
+  maintenance_window_auto_upgrade {
+    frequency   = "Weekly"
+    interval    = 1
+    duration    = 4
+    day_of_week = "Tuesday"
+    start_time  = "02:00"
+    utc_offset  = "+00:00"
+  }
+
+  dynamic "oms_agent" {
+    for_each = azurerm_log_analytics_workspace.this
+
+    content {
+      log_analytics_workspace_id      = oms_agent.value.id
+      msi_auth_for_monitoring_enabled = true
+    }
+  }
+
+  lifecycle {
+    ignore_changes = [default_node_pool[0].node_count] # which is the autoscaler's
+  }
+
+  depends_on = [azurerm_role_assignment.cluster_network]
+}

@@ -1,0 +1,108 @@
+module "addresses" {
+  source = "../modules/addresses"
+
+  network  = var.addresses.network
+  pods     = var.addresses.pods
+  services = var.addresses.services
+}
+
+resource "azurerm_virtual_network" "this" {
+  name                = module.names.base
+  resource_group_name = azurerm_resource_group.this.name
+  location            = azurerm_resource_group.this.location
+  address_space       = [var.addresses.network]
+  tags                = module.names.tags
+}
+
+resource "azurerm_subnet" "nodes" {
+  name                 = "nodes"
+  resource_group_name  = azurerm_resource_group.this.name
+  virtual_network_name = azurerm_virtual_network.this.name
+  address_prefixes     = [module.addresses.nodes]
+
+  service_endpoint {
+    service = "Microsoft.KeyVault"
+  }
+}
+
+# Azure puts the database's network interfaces here, and nothing else may be in it.
+resource "azurerm_subnet" "database" {
+  name                 = "database"
+  resource_group_name  = azurerm_resource_group.this.name
+  virtual_network_name = azurerm_virtual_network.this.name
+  address_prefixes     = [module.addresses.database]
+
+  service_endpoint {
+    service = "Microsoft.Storage" # where the server keeps its write-ahead log
+  }
+
+  delegation {
+    name = "postgresql"
+
+    service_delegation {
+      name    = "Microsoft.DBforPostgreSQL/flexibleServers"
+      actions = ["Microsoft.Network/virtualNetworks/subnets/join/action"]
+    }
+  }
+}
+
+# Only nodes, whose addresses the pods' traffic has, reach the database: on PostgreSQL's port and PgBouncer's, of which an
+# elastic cluster has two more. The servers of a cluster, and of a standby, speak to one another.
+resource "azurerm_network_security_group" "database" {
+  name                = "${module.names.base}-database"
+  resource_group_name = azurerm_resource_group.this.name
+  location            = azurerm_resource_group.this.location
+  tags                = module.names.tags
+
+  security_rule {
+    name                       = "nodes"
+    priority                   = 100
+    direction                  = "Inbound"
+    access                     = "Allow"
+    protocol                   = "Tcp"
+    source_port_range          = "*"
+    source_address_prefix      = module.addresses.nodes
+    destination_port_ranges    = ["5432", "6432", "7432", "8432"]
+    destination_address_prefix = module.addresses.database
+  }
+
+  security_rule {
+    name                       = "servers"
+    priority                   = 110
+    direction                  = "Inbound"
+    access                     = "Allow"
+    protocol                   = "Tcp"
+    source_port_range          = "*"
+    source_address_prefix      = module.addresses.database
+    destination_port_range     = "*"
+    destination_address_prefix = module.addresses.database
+  }
+
+  security_rule {
+    name                       = "others"
+    priority                   = 4000
+    direction                  = "Inbound"
+    access                     = "Deny"
+    protocol                   = "*"
+    source_port_range          = "*"
+    source_address_prefix      = "VirtualNetwork"
+    destination_port_range     = "*"
+    destination_address_prefix = "*"
+  }
+}
+
+resource "azurerm_subnet_network_security_group_association" "database" {
+  subnet_id                 = azurerm_subnet.database.id
+  network_security_group_id = azurerm_network_security_group.database.id
+}
+
+# The address that the public finds Warble at. It stays when the application's stack is made anew, and so do DNS records.
+resource "azurerm_public_ip" "ingress" {
+  name                = "${module.names.base}-ingress"
+  resource_group_name = azurerm_resource_group.this.name
+  location            = azurerm_resource_group.this.location
+  allocation_method   = "Static"
+  sku                 = "Standard"
+  zones               = ["1", "2", "3"]
+  tags                = module.names.tags
+}

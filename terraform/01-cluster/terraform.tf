@@ -1,0 +1,17 @@
+terraform {
+  required_version = ">= 1.11, < 2.0"
+
+  required_providers {
+    azurerm = {
+      source  = "hashicorp/azurerm"
+      version = "~> 5.12"
+    }
+  }
+
+  # storage_account_name comes with init, from STATE_ACCOUNT: see the Makefile's verb stack.
+  backend "azurerm" {
+    container_name   = "terraform"
+    key              = "01-cluster.tfstate"
+    use_azuread_auth = true
+  }
+}

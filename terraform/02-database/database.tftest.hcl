@@ -1,0 +1,96 @@
+mock_provider "azurerm" {} # random is the real one: Terraform mocks no ephemeral blocks, and it needs no account
+
+variables {
+  state_account = "warblestate"
+  reads_secrets = false
+  administrator = { object_id = "00000000-0000-0000-0000-000000000001", name = "administrators" }
+}
+
+override_data {
+  target = data.terraform_remote_state.cluster
+  values = {
+    outputs = {
+      subscription_id = "00000000-0000-0000-0000-000000000000"
+      resource_group  = { name = "warble-production", location = "westeurope" }
+      names           = { base = "warble-production", database = "warble-production-abcdef", tags = {} }
+      network = {
+        id                 = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/warble-production/providers/Microsoft.Network/virtualNetworks/warble-production"
+        database_subnet_id = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/warble-production/providers/Microsoft.Network/virtualNetworks/warble-production/subnets/database"
+        database_range     = "10.40.255.0/24"
+      }
+      vault = {
+        id  = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/warble-production/providers/Microsoft.KeyVault/vaults/warble-production"
+        uri = "https://warble-production.vault.azure.net/"
+      }
+    }
+  }
+}
+
+override_data {
+  target = data.azurerm_client_config.this
+  values = { tenant_id = "00000000-0000-0000-0000-000000000002" }
+}
+
+run "one_server_with_a_standby" {
+  command = plan
+
+  assert {
+    condition     = !azurerm_postgresql_flexible_server.this.public_network_access_enabled && azurerm_postgresql_flexible_server.this.administrator_password == null
+    error_message = "the server is public, or its password in the plan"
+  }
+  assert {
+    condition     = azurerm_postgresql_flexible_server.this.high_availability[0].mode == "ZoneRedundant" && length(azurerm_postgresql_flexible_server.this.cluster) == 0
+    error_message = "expected a standby in another zone, and no elastic cluster"
+  }
+  assert {
+    condition     = output.database.pooler_port == 6432 && azurerm_postgresql_flexible_server_database.this[0].name == "warble"
+    error_message = "pooler at ${output.database.pooler_port}"
+  }
+  assert {
+    condition     = azurerm_postgresql_flexible_server_configuration.this["pgbouncer.max_client_conn"].value == "1012"
+    error_message = "max_client_conn is ${azurerm_postgresql_flexible_server_configuration.this["pgbouncer.max_client_conn"].value}"
+  }
+  assert {
+    condition     = azurerm_management_lock.this.lock_level == "CanNotDelete"
+    error_message = "lock ${azurerm_management_lock.this.lock_level}"
+  }
+}
+
+run "an_elastic_cluster" {
+  command = plan
+  variables {
+    elastic_cluster_nodes = 2
+  }
+
+  assert {
+    condition     = azurerm_postgresql_flexible_server.this.cluster[0].size == 2 && !azurerm_postgresql_flexible_server.this.auto_grow_enabled
+    error_message = "expected two nodes whose disks do not grow"
+  }
+  assert {
+    condition     = output.database.pooler_port == 8432 && length(azurerm_postgresql_flexible_server_database.this) == 0
+    error_message = "pooler at ${output.database.pooler_port}"
+  }
+}
+
+run "what_azure_does_not_take" {
+  command = plan
+  variables {
+    state_account         = "Warble-State"
+    elastic_cluster_nodes = 21
+    storage               = 100
+    backups               = { days = 3, elsewhere = false }
+    administrator         = { object_id = "administrators", name = "administrators" }
+  }
+
+  expect_failures = [var.state_account, var.elastic_cluster_nodes, var.storage, var.backups, var.administrator]
+}
+
+run "an_elastic_cluster_of_an_old_version" {
+  command = plan
+  variables {
+    postgresql_version    = "16"
+    elastic_cluster_nodes = 2
+  }
+
+  expect_failures = [var.postgresql_version]
+}

@@ -1,0 +1,18 @@
+output "database" {
+  description = "Where the database is, from within the network, and who may log in. Passwords are in the vault, as warble-database-LOGIN."
+  value = {
+    host        = azurerm_postgresql_flexible_server.this.fqdn
+    port        = 5432
+    pooler_port = local.elastic ? 8432 : 6432 # that of an elastic cluster balances over its nodes
+    name        = local.database
+    owner       = local.owner
+    logins      = { for login in local.logins : login => "warble_${login}_login" }
+    secrets     = { for login, password in module.password : login => password.name }
+    range       = local.cluster.network.database_range
+  }
+
+  depends_on = [
+    azurerm_postgresql_flexible_server_database.this,
+    azurerm_postgresql_flexible_server_configuration.this,
+  ]
+}

@@ -1,0 +1,64 @@
+variable "state_account" {
+  description = "Storage account of the state; the Makefile passes STATE_ACCOUNT."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9]{3,24}$", var.state_account))
+    error_message = "state_account is \"${var.state_account}\": expected the name that `make state` was given, 3 to 24 lower-case letters and digits."
+  }
+}
+
+variable "knative_version" {
+  description = "Of Knative, which its operator brings. Up by one minor version at a time."
+  type        = string
+  default     = "1.23.0"
+
+  validation {
+    condition     = can(regex("^[0-9]+\\.[0-9]+\\.[0-9]+$", var.knative_version))
+    error_message = "knative_version is \"${var.knative_version}\": expected one as 1.23.0."
+  }
+}
+
+variable "dns_zone" {
+  description = "A DNS zone in Azure under which Warble is edge.warble.ZONE, with a certificate of Let's Encrypt. Without one its name is made of the public address, by sslip.io, and speaks HTTP only."
+  type        = object({ name = string, resource_group = string })
+  default     = null
+
+  validation {
+    condition     = var.dns_zone == null || can(regex("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?\\.[a-z]{2,}$", var.dns_zone.name))
+    error_message = "dns_zone.name is \"${try(var.dns_zone.name, "")}\": expected a domain, as example.org."
+  }
+}
+
+variable "certificate_email" {
+  description = "Where Let's Encrypt writes to when a certificate is about to end. Needed with a dns_zone."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.dns_zone == null || can(regex("^[^@ ]+@[^@ ]+$", var.certificate_email))
+    error_message = "certificate_email is ${jsonencode(var.certificate_email)}: expected an address, for there is a dns_zone."
+  }
+}
+
+variable "broker" {
+  description = "What carries events: \"memory\", which loses them with its pod, or \"kafka\", for which kafka_bootstrap_servers says where."
+  type        = string
+  default     = "memory"
+
+  validation {
+    condition     = contains(["memory", "kafka"], var.broker)
+    error_message = "broker is \"${var.broker}\": expected memory or kafka."
+  }
+}
+
+variable "kafka_bootstrap_servers" {
+  description = "host:port of Kafka's servers, as an Event Hubs namespace or a Strimzi cluster has them."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = (var.broker == "kafka") == (length(var.kafka_bootstrap_servers) > 0) && alltrue([for s in var.kafka_bootstrap_servers : can(regex("^[a-z0-9.-]+:[0-9]+$", s))])
+    error_message = "kafka_bootstrap_servers are ${jsonencode(var.kafka_bootstrap_servers)}: expected host:port of one at least where broker is kafka, and none where not."
+  }
+}

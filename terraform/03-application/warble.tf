@@ -1,0 +1,42 @@
+# The same as knative/100-namespace.yaml, which `make deploy` applies: the secrets have to be here before it comes.
+resource "kubernetes_namespace_v1" "warble" {
+  metadata {
+    name   = "warble"
+    labels = { "pod-security.kubernetes.io/enforce" = "restricted" }
+  }
+
+  lifecycle {
+    ignore_changes = [metadata[0].annotations, metadata[0].labels] # which `make deploy` and Knative add to
+  }
+}
+
+resource "helm_release" "external_secrets" {
+  name             = "external-secrets"
+  namespace        = "external-secrets" # and the account's name: 01-cluster gives them the right to read the vault
+  create_namespace = true
+  repository       = "https://charts.external-secrets.io"
+  chart            = "external-secrets"
+  version          = "2.10.0"
+  atomic           = true
+
+  values = [yamlencode({
+    serviceAccount = {
+      name        = "external-secrets"
+      annotations = { "azure.workload.identity/client-id" = local.cluster.secrets_client_id }
+    }
+    podLabels = { "azure.workload.identity/use" = "true" }
+  })]
+}
+
+resource "helm_release" "warble" {
+  name      = "warble"
+  namespace = kubernetes_namespace_v1.warble.metadata[0].name
+  chart     = "${path.module}/charts/warble"
+
+  values = [yamlencode({
+    vault    = { uri = local.cluster.vault.uri, tenant = local.cluster.tenant_id }
+    database = local.database
+  })]
+
+  depends_on = [helm_release.external_secrets, helm_release.knative]
+}

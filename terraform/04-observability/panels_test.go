@@ -1,0 +1,337 @@
+package observability_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+)
+
+// dataLimit is how long a query may take to have data: a scrape and an evaluation a second, on a machine that is busy.
+const dataLimit = 90 * time.Second
+
+// standIn tells what the edge will of experiments. Once it does, delete this and its scrape job in run_test.go, and have
+// the local run split the traffic of one.
+func standIn(w http.ResponseWriter, _ *http.Request) {
+	n := scrapes.Add(1)
+	fmt.Fprintln(w, "# TYPE warble_experiment_requests_total counter")
+	for arm, code := range map[string]string{"control": "200", "treatment": "201"} {
+		fmt.Fprintf(w, "warble_experiment_requests_total{experiment=\"likes\",arm=%q,code=%q} %d\n", arm, code, 10*n)
+	}
+	fmt.Fprintln(w, "# TYPE warble_experiment_request_duration_seconds histogram")
+	for _, arm := range []string{"control", "treatment"} {
+		for _, le := range []string{"0.1", "0.5", "+Inf"} {
+			fmt.Fprintf(w, "warble_experiment_request_duration_seconds_bucket{experiment=\"likes\",arm=%q,le=%q} %d\n", arm, le, 10*n)
+		}
+		fmt.Fprintf(w, "warble_experiment_request_duration_seconds_sum{experiment=\"likes\",arm=%q} %d\n", arm, n)
+		fmt.Fprintf(w, "warble_experiment_request_duration_seconds_count{experiment=\"likes\",arm=%q} %d\n", arm, 10*n)
+	}
+}
+
+var scrapes atomic.Int64
+
+// dashboard is what this reads of Grafana's JSON.
+type dashboard struct {
+	UID, Title, Description string
+	Templating              struct {
+		List []struct{ Name, Type, Definition string }
+	}
+	Panels []struct {
+		ID          int
+		Type, Title string
+		GridPos     struct{ X, Y, W, H int }
+		FieldConfig struct{ Defaults struct{ Unit string } }
+		Targets     []struct{ Expr string }
+	}
+}
+
+func dashboards(t *testing.T) map[string]dashboard {
+	t.Helper()
+	all := make(map[string]dashboard)
+	for _, file := range glob(t, "dashboards/*.json") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d dashboard
+		if err := json.Unmarshal(text, &d); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		all[filepath.Base(file)] = d
+	}
+	return all
+}
+
+func TestDashboardsAreWhole(t *testing.T) {
+	t.Parallel()
+	uids := make(map[string]string)
+	for file, d := range dashboards(t) {
+		if other := uids[d.UID]; other != "" || d.UID != "warble-"+strings.TrimSuffix(file, ".json") || d.Title == "" || d.Description == "" {
+			t.Errorf("%s: uid %q (also of %q), title %q, description %q", file, d.UID, other, d.Title, d.Description)
+		}
+		uids[d.UID] = file
+		ids := make(map[int]bool)
+		for i, p := range d.Panels {
+			if ids[p.ID] || p.Title == "" || p.Type != "row" && (p.FieldConfig.Defaults.Unit == "" || len(p.Targets) == 0) {
+				t.Errorf("%s, panel %d %q: expected an id of its own, a title, a unit and a query", file, p.ID, p.Title)
+			}
+			ids[p.ID] = true
+			a := p.GridPos
+			for _, q := range d.Panels[:i] {
+				b := q.GridPos
+				if a.X < b.X+b.W && b.X < a.X+a.W && a.Y < b.Y+b.H && b.Y < a.Y+a.H || a.X+a.W > 24 {
+					t.Errorf("%s: %q lies on %q, or past the edge", file, p.Title, q.Title)
+				}
+			}
+		}
+	}
+}
+
+// TestPanels: every panel's query, every variable's, and every metric that a rule or a page asks for has data in a
+// Prometheus that scraped a real run.
+func TestPanels(t *testing.T) {
+	t.Parallel()
+	for file, d := range dashboards(t) {
+		for _, p := range d.Panels {
+			for _, target := range p.Targets {
+				t.Run(file+"/"+p.Title, func(t *testing.T) {
+					t.Parallel()
+					has(t, substitute(t, target.Expr))
+				})
+			}
+		}
+		for _, v := range d.Templating.List {
+			if v.Type != "query" {
+				continue
+			}
+			found := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`).FindStringSubmatch(v.Definition)
+			if found == nil {
+				t.Errorf("%s: variable %s: %q, expected label_values(SELECTOR, LABEL)", file, v.Name, v.Definition)
+				continue
+			}
+			t.Run(file+"/$"+v.Name, func(t *testing.T) {
+				t.Parallel()
+				has(t, fmt.Sprintf(`count by (%s) (%s) and on () count(%s{%s!=""})`, found[2], found[1], strings.SplitN(found[1], "{", 2)[0], found[2]))
+			})
+		}
+	}
+	for where, expr := range expressions(t) {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			for _, name := range selected(t, expr) {
+				has(t, `count({__name__="`+name+`"})`)
+			}
+		})
+	}
+}
+
+// substitute does what Grafana does before it asks.
+func substitute(t *testing.T, expr string) string {
+	t.Helper()
+	expr = strings.NewReplacer("$__rate_interval", "30s", "$__range", "5m", "$function", ".+", "$experiment", "likes").Replace(expr)
+	if strings.Contains(expr, "$") {
+		t.Fatalf("%s: a variable that nothing here stands for", expr)
+	}
+	return expr
+}
+
+// expressions are those of the rules, and what the pages have people ask.
+func expressions(t *testing.T) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	for _, r := range rules(t) {
+		all["rule/"+r.Record+r.Alert] = r.Expr
+	}
+	asked := regexp.MustCompile(`(?m)\bask '([^']+)'`)
+	for _, file := range slices.Concat(glob(t, filepath.Join(root, "docs/*.md")), glob(t, filepath.Join(root, pages, "*.md"))) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, found := range asked.FindAllStringSubmatch(string(text), -1) {
+			all[fmt.Sprintf("page/%s/%d", filepath.Base(file), i)] = found[1]
+		}
+	}
+	return all
+}
+
+// selected are the names of the metrics that an expression reads, found by Prometheus's own parser.
+func selected(t *testing.T, expr string) (names []string) {
+	t.Helper()
+	var tree any
+	if problem := ask(t, "parse_query", expr, &tree); problem != "" {
+		t.Fatalf("%s: %s", expr, problem)
+	}
+	var walk func(any)
+	walk = func(node any) {
+		switch node := node.(type) {
+		case map[string]any:
+			if kind := node["type"]; kind == "vectorSelector" || kind == "matrixSelector" {
+				names = append(names, node["name"].(string))
+			}
+			for _, below := range node {
+				walk(below)
+			}
+		case []any:
+			for _, below := range node {
+				walk(below)
+			}
+		}
+	}
+	walk(tree)
+	if len(names) == 0 {
+		t.Fatalf("%s reads no metric", expr)
+	}
+	return names
+}
+
+// has waits until an expression has a sample that is a number.
+func has(t *testing.T, expr string) {
+	t.Helper()
+	eventually(t, dataLimit, func() string {
+		samples, problem := query(t, expr)
+		for _, s := range samples {
+			if !math.IsNaN(s.value) {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%s: %d samples that are no numbers; %s", expr, len(samples), problem)
+	})
+}
+
+type sample struct {
+	labels map[string]string
+	value  float64
+}
+
+func query(t *testing.T, expr string) (samples []sample, problem string) {
+	t.Helper()
+	var data struct {
+		Result []struct {
+			Metric map[string]string
+			Value  [2]any
+		}
+	}
+	problem = ask(t, "query", expr, &data)
+	for _, r := range data.Result {
+		value, err := strconv.ParseFloat(r.Value[1].(string), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		samples = append(samples, sample{r.Metric, value})
+	}
+	return samples, problem
+}
+
+// ask asks Prometheus's API, and returns what it has against the question, or that it does not answer yet.
+func ask(t *testing.T, endpoint, expr string, into any) (problem string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, warble.prometheus+"/api/v1/"+endpoint+"?query="+url.QueryEscape(expr), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close() //nolint:errcheck // it was read to its end
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	var answer struct {
+		Status, Error string
+		Data          json.RawMessage
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return fmt.Sprintf("%s: %s", response.Status, text)
+	}
+	if answer.Status != "success" {
+		return answer.Error
+	}
+	if err := json.Unmarshal(answer.Data, into); err != nil {
+		t.Fatalf("%s: %v", answer.Data, err)
+	}
+	return ""
+}
+
+// TestPodsAreScrapedOnTheirSecondPort: the PodMonitor's own relabelings, applied by Prometheus.
+func TestPodsAreScrapedOnTheirSecondPort(t *testing.T) {
+	t.Parallel()
+	has(t, `up{function="edge", job="functions"} == 1`)
+	samples, problem := query(t, `up{job="functions"}`)
+	if problem != "" {
+		t.Fatal(problem)
+	}
+	for _, s := range samples {
+		if s.labels["pod_address"] != "10.88.0.7:2112" || s.labels["namespace"] != "warble" || strings.Contains(s.labels["function"], " ") {
+			t.Errorf("a pod of Knative's is scraped as %v", s.labels)
+		}
+	}
+}
+
+// unusual are the names that do not follow Prometheus's rules: those of the original system, whose dashboards ask for
+// them. A counter's name should end in _total, and no name should hold its type. Nothing else may be listed here.
+var unusual = []string{
+	"auth_service_counter", "auth_service_login_success_counter", "auth_service_login_total_counter", "auth_service_register_success_counter",
+	"auth_service_register_total_counter", "auth_service_token_success_counter", "auth_service_token_total_counter",
+	"tweet_service_counter", "tweet_service_retweet_counter", "tweet_service_tweet_counter", "tweet_service_tweet_histogram",
+}
+
+// TestPromlint lints what every function tells once it has something to tell.
+func TestPromlint(t *testing.T) {
+	t.Parallel()
+	has(t, "sum(tweet_service_retweet_counter) > 0 and sum(auth_service_login_success_counter) > 0 and sum(relay_events_total) > 0")
+	text, err := os.ReadFile(warble.Targets())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var targets []struct{ Targets []string }
+	if err := json.Unmarshal(text, &targets); err != nil || len(targets) == 0 {
+		t.Fatalf("%s: %v", text, err)
+	}
+	found := make(map[string]bool)
+	for _, target := range targets {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+target.Targets[0]+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		problems, err := promlint.New(response.Body).Lint()
+		response.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range problems {
+			found[p.Metric] = true
+			if !slices.Contains(unusual, p.Metric) {
+				t.Errorf("%s: %s", p.Metric, p.Text)
+			}
+		}
+	}
+	var all []string
+	for name := range found {
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	if diff := cmp.Diff(unusual, all); diff != "" { // one that is renamed, or no longer there, has to leave the list
+		t.Error(diff)
+	}
+}

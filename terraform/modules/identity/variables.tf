@@ -1,0 +1,43 @@
+variable "name" {
+  description = "Of the identity."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9_-]{2,127}$", var.name))
+    error_message = "name is \"${var.name}\": expected 3 to 128 letters, digits, hyphens and underscores."
+  }
+}
+
+variable "resource_group" {
+  description = "That the identity is in."
+  type        = object({ name = string, location = string })
+}
+
+variable "subjects" {
+  description = "Who may act as the identity: the subject of the token that its issuer gives it, by a name for it."
+  type        = map(object({ issuer = string, subject = string }))
+
+  validation {
+    condition     = alltrue([for s in values(var.subjects) : startswith(s.issuer, "https://")])
+    error_message = "an issuer is ${join(", ", [for s in values(var.subjects) : "\"${s.issuer}\"" if !startswith(s.issuer, "https://")])}: expected a URL that begins with https://."
+  }
+  validation {
+    condition     = alltrue([for s in values(var.subjects) : length(s.subject) > 0 && !strcontains(s.subject, "*")])
+    error_message = "a subject is ${join(", ", [for s in values(var.subjects) : "\"${s.subject}\"" if length(s.subject) == 0 || strcontains(s.subject, "*")])}: expected one in full, for Azure knows no wildcard."
+  }
+  validation {
+    condition     = length(var.subjects) <= 20
+    error_message = "${length(var.subjects)} subjects: expected 20 at most, which is what Azure gives an identity."
+  }
+}
+
+variable "roles" {
+  description = "What it may do: a role and where, by a name for both."
+  type        = map(object({ role = string, scope = string }))
+  default     = {}
+}
+
+variable "tags" {
+  description = "Of the identity."
+  type        = map(string)
+}
