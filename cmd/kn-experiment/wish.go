@@ -184,6 +184,7 @@ func (s *settings) follow(c *cobra.Command, cluster rollout.Cluster, name string
 			if o.Experiment, err = cluster.Experiment(ctx, name); err != nil {
 				return nil, err
 			}
+		case errors.Is(err, context.DeadlineExceeded): // a slow cluster: what is left is made next time
 		case err != nil && ctx.Err() == nil:
 			return o.Experiment, err
 		}

@@ -36,6 +36,8 @@ type Knative struct {
 
 // NewKnative reaches namespace. holder is who locks, for people who look; ask is how a tag's host is reached from here.
 func NewKnative(config *rest.Config, namespace, holder string, ask Ask) (*Knative, error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // the API server says itself when it has enough, and a move that waits here may come too late
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, err
