@@ -60,6 +60,7 @@ func CheckName(name string) error {
 func (s *Spec) Check() error {
 	var m mistakes
 	s.checkArms(&m)
+	s.checkServices(&m)
 	s.checkAssignment(&m)
 	s.checkRamp(&m)
 	s.Metrics.check(&m)
@@ -76,6 +77,36 @@ func (s *Spec) Check() error {
 	m.expect(slices.Contains([]State{Draft, Running, Paused, Stopped, RolledBack, Promoted, Archived}, s.Run.State),
 		"run.state", "%q: expected Running, Paused, Stopped, RolledBack, Promoted, Archived or nothing", s.Run.State)
 	return errors.Join(m...)
+}
+
+// unserved are the Services that no caller reaches through the edge, which assigns, and counts how an arm answers.
+var unserved = map[string]string{
+	"edge":  "it sends callers to the arms, and is behind no other edge",
+	"relay": "it has no callers",
+	"steer": "it moves experiments, and has no callers but the edge",
+}
+
+// unrecorded are the Services that write neither who was exposed nor how long a request took. The edge counts how they
+// answer, so a canary by errors is all that they can be in.
+var unrecorded = map[string]string{
+	"login":    "whoever logs in is not known before",
+	"register": "whoever registers is not known before",
+	"validate": "it has no database to write who was exposed",
+}
+
+// checkServices says which of the Services can be in no experiment, or in none of this kind, whatever the cluster has.
+func (s *Spec) checkServices(m *mistakes) {
+	for i, name := range s.Services {
+		field := fmt.Sprintf("services[%d]", i)
+		m.expect(unserved[name] == "", field, "%q: %s: expected a function that callers reach through the edge", name, unserved[name])
+		m.expect(unrecorded[name] == "" || s.Unit == Request, field, "%q: %s: expected a function that records it, or unit request", name, unrecorded[name])
+	}
+	for i, guardrail := range s.Metrics.Guardrails {
+		for _, name := range s.Services {
+			m.expect(unrecorded[name] == "" || guardrail.Name != SlowShare, fmt.Sprintf("metrics.guardrails[%d]", i),
+				"%s: expected %s alone with %s, which records no latency", SlowShare, ErrorShare, name)
+		}
+	}
 }
 
 // mistakes are collected, each with the path of its field.

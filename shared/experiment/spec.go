@@ -6,6 +6,9 @@ package experiment
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="self.services.all(s, self.services.exists_one(o, o == s))",message="services: expected each once"
+// +kubebuilder:validation:XValidation:rule="self.services.all(s, !(s in ['edge', 'relay', 'steer']))",message="services: expected functions that callers reach through the edge, which edge, relay and steer are not"
+// +kubebuilder:validation:XValidation:rule="self.unit == 'request' || self.services.all(s, !(s in ['login', 'register', 'validate']))",message="services: login, register and validate do not record who was exposed: expected others, or unit request"
+// +kubebuilder:validation:XValidation:rule="!has(self.metrics.guardrails) || self.metrics.guardrails.all(g, g.name != 'slow_share') || self.services.all(s, !(s in ['login', 'register', 'validate']))",message="metrics.guardrails: login, register and validate record no latency: expected error_share alone with them"
 // +kubebuilder:validation:XValidation:rule="!has(self.treatment.image) || self.treatment.image.all(s, s in self.services)",message="treatment.image: expected names of services"
 // +kubebuilder:validation:XValidation:rule="!has(self.exposure) || self.exposure.all(s, s in self.services)",message="exposure: expected names of services"
 // +kubebuilder:validation:XValidation:rule="(self.assignment == 'list') == has(self.list)",message="list: expected the communities or users of both arms where assignment is list, and nothing else where it is not"

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"warble/shared/experiment"
+	"warble/shared/manifest"
 	"warble/shared/rollout"
 )
 
@@ -147,6 +148,10 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 		{whole, "[like, timeline, tweet]", "[]", "services"},
 		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, like]", "services[3]"},
 		{whole, "[like, timeline, tweet]", "[like_, timeline, tweet]", "services[0]"},
+		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, edge]", `services[3]: "edge": it sends callers to the arms`},
+		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, relay]", `services[3]: "relay": it has no callers`},
+		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, steer]", `services[3]: "steer": it moves experiments`},
+		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, validate]", `services[3]: "validate": it has no database`},
 		{whole, "{env: {FEATURES: likes}}", "{}", "treatment"},
 		{whole, "{FEATURES: likes}", "{ARM: both}", "treatment.env"},
 		{whole, "{FEATURES: likes}", "{2-FEATURES: likes}", "treatment.env"},
@@ -208,6 +213,39 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 		}
 		if c.want != "" && (refused == nil || mistakes == nil || !strings.Contains(mistakes.Error(), c.want)) {
 			t.Errorf("%q: the definition says %v, the tool %v: want both to refuse it, and %q", c.new, refused, mistakes, c.want)
+		}
+	}
+}
+
+// Which functions can be in an experiment is what they are: whether the edge sends them requests, and whether they record.
+func TestWhatCanBeInAnExperiment(t *testing.T) {
+	t.Parallel()
+	d := define(t)
+	functions, err := manifest.ReadAll("../../knative")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range functions {
+		main, err := os.ReadFile("../../functions/" + f.Name() + "/main.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		served, records := len(f.Routes()) > 0, strings.Contains(string(main), ".RecordLatencies(")
+		people := strings.NewReplacer("[like, timeline, tweet]", "["+f.Name()+"]", "[timeline, tweet]", "["+f.Name()+"]").Replace(whole)
+		requests := strings.ReplaceAll(canary, "validate", f.Name())
+		for _, c := range []struct {
+			kind, text string
+			can        bool
+		}{
+			{"of communities", people, served && records},
+			{"of requests, by errors", requests, served},
+			{"of requests, by latency", strings.Replace(requests, "{name: error_share, margin: 0.5pp}", "{name: slow_share, over: 250ms, margin: 1pp}", 1), served && records},
+		} {
+			_, refused := d.admit(t, c.text, nil)
+			_, mistakes := check(c.text)
+			if (refused == nil) != c.can || (mistakes == nil) != c.can {
+				t.Errorf("%s in an experiment %s: the definition says %v, the tool %v: want nothing: %t", f.Name(), c.kind, refused, mistakes, c.can)
+			}
 		}
 	}
 }
