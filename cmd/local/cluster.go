@@ -30,6 +30,12 @@ func (t *trial) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
 	return t.save()
 }
 
+// UpdateFinalizers keeps them, and nobody waits for them: what is in a file is not deleted, but stopped.
+func (t *trial) UpdateFinalizers(_ context.Context, e *rollout.Experiment) error {
+	t.kept.Experiment.Finalizers = slices.Clone(e.Finalizers)
+	return t.save()
+}
+
 func (t *trial) Service(ctx context.Context, name string) (*rollout.Service, error) {
 	s := t.kept.Services[name]
 	if s == nil {

@@ -57,7 +57,7 @@ func trimExperiment(object any) (any, error) {
 		return object, nil
 	}
 	trimmed := &rollout.Experiment{ObjectMeta: trimMeta(e.ObjectMeta)}
-	trimmed.Generation = e.Generation
+	trimmed.Generation, trimmed.DeletionTimestamp = e.Generation, e.DeletionTimestamp
 	trimmed.Spec = experiment.Spec{
 		Services: e.Spec.Services, Exposure: e.Spec.Exposure, Unit: e.Spec.Unit, Audience: e.Spec.Audience, Layer: e.Spec.Layer,
 		Assignment: e.Spec.Assignment, List: e.Spec.List, Run: experiment.Run{State: e.Spec.Run.State},

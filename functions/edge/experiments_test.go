@@ -234,6 +234,11 @@ func TestTrimmingKeepsTheRules(t *testing.T) {
 			if diff := cmp.Diff(e.Rules(), held.Rules()); diff != "" {
 				t.Errorf("%s, %s: %s", assignment, state, diff)
 			}
+			deleted := e.DeepCopy()
+			deleted.DeletionTimestamp = new(metav1.Now())
+			if trimmed, err = trimExperiment(deleted); err != nil || trimmed.(*rollout.Experiment).Rules().Open != (experiment.Open{}) {
+				t.Errorf("%s: it is deleted, and in force are %+v %v", state, trimmed.(*rollout.Experiment).Rules(), err)
+			}
 			if held.ManagedFields != nil || held.Spec.Treatment.Env != nil || held.Spec.Metrics.Guardrails != nil || held.Status.Phase != "" {
 				t.Errorf("held is %+v", held)
 			}

@@ -204,6 +204,11 @@ func (c *cluster) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
 	return nil
 }
 
+func (c *cluster) UpdateFinalizers(_ context.Context, e *rollout.Experiment) error {
+	c.experiment.Finalizers = e.Finalizers
+	return nil
+}
+
 func (c *cluster) Service(context.Context, string) (*rollout.Service, error) {
 	s := c.service
 	s.Ready, s.Current, s.Routed = "like-00002", true, true

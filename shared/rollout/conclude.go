@@ -102,7 +102,7 @@ func (r *Reconciler) restoreService(ctx context.Context, e *Experiment, s Servic
 
 // archive sweeps, where that is wanted.
 func (r *Reconciler) archive(ctx context.Context, e *Experiment) (move, error) {
-	if e.Spec.Run.State != experiment.Archived {
+	if e.Spec.Run.State != experiment.Archived || e.Status.Phase == Archived {
 		return move{}, nil
 	}
 	if err := r.Store.ArchiveExperiment(ctx, e.Name, r.Now()); err != nil {

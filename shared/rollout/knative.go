@@ -101,6 +101,13 @@ func (k *Knative) UpdateStatus(ctx context.Context, e *Experiment) error {
 	return failure(k.experiments.Put().Namespace(k.namespace).Resource(Resource).Name(e.Name).SubResource("status").Body(e).Do(ctx).Error())
 }
 
+// UpdateFinalizers is of a Cluster.
+func (k *Knative) UpdateFinalizers(ctx context.Context, e *Experiment) error {
+	return k.patch(ctx, e, map[string]any{
+		"metadata": map[string]any{"resourceVersion": e.ResourceVersion, "finalizers": e.Finalizers},
+	})
+}
+
 // CreateExperiment makes one; ErrConflict where there is one of that name.
 func (k *Knative) CreateExperiment(ctx context.Context, e *Experiment) error {
 	return failure(k.experiments.Post().Namespace(k.namespace).Resource(Resource).Body(e).Do(ctx).Into(e))
@@ -110,14 +117,18 @@ func (k *Knative) CreateExperiment(ctx context.Context, e *Experiment) error {
 // stay as it is written.
 func (k *Knative) Want(ctx context.Context, e *Experiment) error {
 	run := e.Spec.Run
-	patch, err := json.Marshal(map[string]any{
+	return k.patch(ctx, e, map[string]any{
 		"metadata": map[string]any{"resourceVersion": e.ResourceVersion},
 		"spec":     map[string]any{"run": map[string]any{"state": run.State, "step": run.Step, "approved": run.Approved, "by": run.By, "why": run.Why}},
 	})
+}
+
+func (k *Knative) patch(ctx context.Context, e *Experiment, change map[string]any) error {
+	text, err := json.Marshal(change)
 	if err != nil {
 		return err
 	}
-	return failure(k.experiments.Patch(types.MergePatchType).Namespace(k.namespace).Resource(Resource).Name(e.Name).Body(patch).Do(ctx).Into(e))
+	return failure(k.experiments.Patch(types.MergePatchType).Namespace(k.namespace).Resource(Resource).Name(e.Name).Body(text).Do(ctx).Into(e))
 }
 
 // UpdateExperiment writes all of a draft, by version.

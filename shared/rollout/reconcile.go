@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"warble/shared/experiment"
+	"warble/shared/problem"
 )
 
 // Reconciler moves experiments. It keeps nothing between two calls: whatever has been done is seen in the cluster, so that
@@ -72,6 +73,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, name string) (Outcome, error
 		e.Spec.Default()
 		m, err := r.next(ctx, e)
 		switch {
+		case err == nil && m.gone:
+			return Outcome{Experiment: e}, nil
 		case errors.Is(err, ErrConflict), err == nil && m.made:
 			continue
 		case err != nil:
@@ -97,6 +100,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, name string) (Outcome, error
 // move is what came of looking for one: it was made, or why there is none.
 type move struct {
 	made   bool
+	gone   bool // and it was the last: there is no such experiment any more
 	waits  string
 	stuck  bool
 	judged bool // lift is new
@@ -122,7 +126,11 @@ func (r *Reconciler) next(ctx context.Context, e *Experiment) (move, error) {
 	}
 	if e.Status.Phase.Live() {
 		switch wish := e.Spec.Run.State; {
+		case !e.held() && !e.deleted(): // an earlier version has started it, or somebody has taken that away
+			return r.hold(ctx, e)
 		case e.Status.Phase == Concluding: // it is decided
+		case e.deleted():
+			return r.conclude(ctx, e, WasStopped, reason{r.Actor, "it was deleted", nil})
 		case wish == experiment.Stopped:
 			return r.conclude(ctx, e, WasStopped, r.wished(e, "a person has stopped it"))
 		case wish == experiment.RolledBack:
@@ -131,6 +139,9 @@ func (r *Reconciler) next(ctx context.Context, e *Experiment) (move, error) {
 	}
 	switch e.Status.Phase {
 	case "", Draft:
+		if e.deleted() {
+			return r.letGo(ctx, e)
+		}
 		return r.start(ctx, e)
 	case Warming:
 		return r.warm(ctx, e)
@@ -140,10 +151,11 @@ func (r *Reconciler) next(ctx context.Context, e *Experiment) (move, error) {
 		return r.promote(ctx, e)
 	case Concluding:
 		return r.restore(ctx, e)
-	case Concluded:
+	case Concluded, Archived:
+		if e.held() {
+			return r.letGo(ctx, e)
+		}
 		return r.archive(ctx, e)
-	case Archived:
-		return move{}, nil
 	}
 	return stuck("status.phase is %q: expected one that this version knows", e.Status.Phase)
 }
@@ -194,7 +206,9 @@ func (r *Reconciler) record(ctx context.Context, e *Experiment) (moved bool, err
 			ID: record.ID, Phase: string(record.Phase), Step: record.Step, Percent: record.Percent, At: record.At.Time,
 			Actor: record.Actor, Reason: record.Reason, Figures: []byte(record.Figures),
 		}
-		if err := r.Store.Transition(ctx, e.Name, t); err != nil {
+		switch err := r.Store.Transition(ctx, e.Name, t); {
+		case e.deleted() && errors.Is(err, problem.NotFound): // it is another database: nobody waits for this one's
+		case err != nil:
 			r.say("%s: the database does not have the transition %s yet: %v", e.Name, record.ID, err)
 			return false, nil
 		}

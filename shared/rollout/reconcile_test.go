@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"warble/shared/experiment"
+	"warble/shared/problem"
 	"warble/shared/rollout"
 )
 
@@ -101,6 +102,40 @@ func TestLife(t *testing.T) {
 			"concluded: Concluded 0% by steer: every Service is as it was found, but for what has won",
 		},
 	}, {
+		name: "deleted while it runs",
+		live: func(w *world) {
+			w.until("likes", atStep(0))
+			w.remove("likes")
+			if rules := w.experiments["likes"].Rules(); rules.Open != (experiment.Open{}) {
+				w.t.Errorf("a deletion waits to be reconciled: %+v", rules)
+			}
+			w.until("likes", func(*rollout.Experiment) bool { return w.gone["likes"] != nil })
+		},
+		traffic: foreign,
+		transitions: []string{
+			"warming: Warming 0% by ada: a person has started it", "running-0: Running 10% by ada: every arm answers",
+			"concluding: Concluding 0% by steer: it was deleted",
+			"concluded: Concluded 0% by steer: every Service is as it was found, but for what has won",
+		},
+	}, {
+		name: "deleted while a treatment crashes",
+		live: func(w *world) {
+			w.broken = func(revision string) string {
+				if strings.HasPrefix(revision, "timeline-likes-treatment-") {
+					return "ExitCode2"
+				}
+				return ""
+			}
+			w.until("likes", func(e *rollout.Experiment) bool { return strings.HasSuffix(e.Status.Message, "ExitCode2") })
+			w.remove("likes")
+			w.until("likes", func(*rollout.Experiment) bool { return w.gone["likes"] != nil })
+		},
+		traffic: foreign,
+		transitions: []string{
+			"warming: Warming 0% by ada: a person has started it", "concluding: Concluding 0% by steer: it was deleted",
+			"concluded: Concluded 0% by steer: every Service is as it was found, but for what has won",
+		},
+	}, {
 		name: "steps by itself, is paused, resumed, and lost by a guardrail",
 		live: func(w *world) {
 			w.until("likes", atStep(0))
@@ -175,7 +210,7 @@ func left(w *world) any {
 	for name, s := range w.services {
 		services[name] = []any{s.Template, s.Traffic, w.revisions[s.Ready].Template}
 	}
-	status := w.experiments["likes"].Status
+	status := w.last("likes").Status
 	return []any{services, w.transitions, status.Phase, status.Conclusion, status.Open, status.Salt, w.started["likes"].PlannedUnits}
 }
 
@@ -437,6 +472,64 @@ tweet: its template names its revision, ` + w.services["tweet"].Template.Revisio
 	}
 	if w.writes != before+1 || o.Experiment.Status.Phase != "" {
 		t.Errorf("%d writes; %+v", w.writes-before, o.Experiment.Status)
+	}
+}
+
+// What has changed no Service, or has put all of them back, goes as soon as it is deleted.
+func TestWhatHasNothingToPutBackGoesAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, live := range map[string]func(*world){
+		"a draft": func(w *world) {
+			w.want("likes", experiment.Run{})
+			w.reconcile("likes")
+		},
+		"one that was refused": func(w *world) {
+			delete(w.services, "like")
+			w.reconcile("likes")
+		},
+		"a concluded one": func(w *world) {
+			w.until("likes", atStep(0))
+			w.want("likes", experiment.Run{State: experiment.Stopped})
+			w.until("likes", phase(rollout.Concluded))
+		},
+		"an archived one": func(w *world) {
+			w.until("likes", atStep(0))
+			w.want("likes", experiment.Run{State: experiment.Stopped})
+			w.until("likes", phase(rollout.Concluded))
+			w.want("likes", experiment.Run{State: experiment.Archived})
+			w.until("likes", phase(rollout.Archived))
+		},
+	} {
+		w := begin(t)
+		live(w)
+		w.remove("likes")
+		if w.gone["likes"] == nil {
+			t.Errorf("%s waits for %v", name, w.experiments["likes"].Finalizers)
+		}
+	}
+}
+
+// An experiment that was started before there were finalizers gets one; one that is deleted is there until the database
+// has how it ended, but for a database that knows nothing of it.
+func TestADeletionWaitsForTheRecord(t *testing.T) {
+	t.Parallel()
+	w := begin(t)
+	w.until("likes", atStep(0))
+	w.lenient, w.experiments["likes"].Finalizers = true, nil
+	w.reconcile("likes")
+	w.lenient, w.databaseErr = false, errors.New("the database is away")
+	w.remove("likes")
+	for range 4 {
+		w.reconcile("likes")
+		w.tick(time.Minute)
+	}
+	if e := w.experiments["likes"]; e == nil || e.Status.Phase != rollout.Concluded || e.Status.Message != "the database to have how it ended" {
+		t.Errorf("%+v", e)
+	}
+	w.databaseErr = fmt.Errorf("another database: %w", problem.NotFound)
+	w.reconcile("likes")
+	if w.gone["likes"] == nil {
+		t.Errorf("it is still there, and waits for %s", w.experiments["likes"].Status.Message)
 	}
 }
 

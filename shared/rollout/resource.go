@@ -19,6 +19,10 @@ var GroupVersion = schema.GroupVersion{Group: "warble.dev", Version: "v1alpha1"}
 // Resource is the plural by which the API server serves it.
 const Resource = "experiments"
 
+// Finalizer is on an experiment from before its first change to a Service until after its last: one that is deleted
+// meanwhile stays until every Service is as it was found.
+const Finalizer = "warble.dev/experiment"
+
 // Experiment is an A/B experiment of a change to Knative Services: a community or a user is in one arm, and stays.
 //
 // +kubebuilder:object:root=true
@@ -183,8 +187,8 @@ type Record struct {
 	Figures string `json:"figures,omitempty"`
 }
 
-// Rules returns what the edge assigns by. A wish to stop or to roll back closes every slot at once, before Reconcile has
-// seen it.
+// Rules returns what the edge assigns by. A wish to stop or to roll back closes every slot at once, and so does a deletion,
+// before Reconcile has seen it.
 func (e *Experiment) Rules() experiment.Rules {
 	s := e.Spec
 	r := experiment.Rules{
@@ -201,11 +205,14 @@ func (e *Experiment) Rules() experiment.Rules {
 	if s.Assignment == "list" {
 		r.List = s.List
 	}
-	if s.Run.State == experiment.Stopped || s.Run.State == experiment.RolledBack {
+	if s.Run.State == experiment.Stopped || s.Run.State == experiment.RolledBack || e.deleted() {
 		r.Open = experiment.Open{}
 	}
 	return r
 }
+
+// deleted tells whether somebody has deleted it, and it is still there for what is to be put back.
+func (e *Experiment) deleted() bool { return e.DeletionTimestamp != nil }
 
 // AddToScheme makes the resource known to a client.
 func AddToScheme(s *runtime.Scheme) error {

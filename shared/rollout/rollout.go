@@ -16,6 +16,8 @@ type Cluster interface {
 	Experiment(ctx context.Context, name string) (*Experiment, error)
 	// UpdateStatus writes e.Status, and nothing else of e.
 	UpdateStatus(ctx context.Context, e *Experiment) error
+	// UpdateFinalizers writes e.Finalizers, and nothing else of e. One that is deleted goes with its last.
+	UpdateFinalizers(ctx context.Context, e *Experiment) error
 
 	// Service returns ErrNotFound where there is none of that name.
 	Service(ctx context.Context, name string) (*Service, error)

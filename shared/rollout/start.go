@@ -38,6 +38,9 @@ func (r *Reconciler) start(ctx context.Context, e *Experiment) (move, error) {
 	if err := r.Store.StartExperiment(ctx, began); err != nil {
 		return stuck("not started: %v", err)
 	}
+	if !e.held() {
+		return r.hold(ctx, e)
+	}
 	e.Status = Status{
 		Phase: Warming, Salt: salt, Planned: planned, StartedAt: metav1.NewTime(r.Now()), Services: services,
 		Unrecorded: e.Status.Unrecorded,

@@ -24,6 +24,7 @@ type world struct {
 	t           *testing.T
 	now         time.Time
 	experiments map[string]*rollout.Experiment
+	gone        map[string]*rollout.Experiment // those that were deleted, as they were last
 	services    map[string]*service
 	revisions   map[string]*revision
 	version     int
@@ -65,7 +66,7 @@ type killed struct{}
 func newWorld(t *testing.T, names ...string) *world {
 	w := &world{
 		t: t, now: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC),
-		experiments: make(map[string]*rollout.Experiment), services: make(map[string]*service), revisions: make(map[string]*revision),
+		experiments: make(map[string]*rollout.Experiment), gone: make(map[string]*rollout.Experiment), services: make(map[string]*service), revisions: make(map[string]*revision),
 		locked: make(map[string]time.Time), started: make(map[string]experiment.Start),
 		verdict: experiment.Verdict{Guardrails: experiment.GuardPass, Entered: experiment.Counts{Control: 1000, Treatment: 1000}, Reachable: 10_000},
 	}
@@ -146,6 +147,46 @@ func (w *world) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
 		w.touch(present)
 		return nil
 	})
+}
+
+func (w *world) UpdateFinalizers(_ context.Context, e *rollout.Experiment) error {
+	return w.write(func() error {
+		present := w.experiments[e.Name]
+		if e.ResourceVersion != present.ResourceVersion {
+			return rollout.ErrConflict
+		}
+		if present.DeletionTimestamp != nil && len(e.Finalizers) > len(present.Finalizers) {
+			w.t.Errorf("%s is deleted, and gets the finalizers %v: an API server refuses that", e.Name, e.Finalizers)
+		}
+		present.Finalizers = slices.Clone(e.Finalizers)
+		w.touch(present)
+		w.sweep(present)
+		return nil
+	})
+}
+
+// remove is what kubectl delete does.
+func (w *world) remove(name string) {
+	e, now := w.experiments[name], metav1.NewTime(w.now)
+	e.DeletionTimestamp = &now
+	e.Generation++
+	w.touch(e)
+	w.sweep(e)
+}
+
+func (w *world) sweep(e *rollout.Experiment) {
+	if e.DeletionTimestamp != nil && len(e.Finalizers) == 0 {
+		w.gone[e.Name] = e
+		delete(w.experiments, e.Name)
+	}
+}
+
+// last is an experiment as it is, or was.
+func (w *world) last(name string) *rollout.Experiment {
+	if e := w.gone[name]; e != nil {
+		return e
+	}
+	return w.experiments[name]
 }
 
 func (w *world) touch(e *rollout.Experiment) {
@@ -287,6 +328,9 @@ func (w *world) check() {
 		return
 	}
 	for _, e := range w.experiments {
+		if e.Status.Phase.Live() && !slices.Contains(e.Finalizers, rollout.Finalizer) {
+			w.t.Errorf("%s is %s, and a deletion would leave what it has made", e.Name, e.Status.Phase)
+		}
 		if e.Spec.Unit == experiment.Request {
 			continue
 		}
@@ -346,7 +390,7 @@ func (w *world) reconcile(name string) (outcome rollout.Outcome, died bool) {
 	w.dead = false
 	r := rollout.Reconciler{Cluster: w, Store: w, Readout: w, Now: func() time.Time { return w.now }, Actor: "steer"}
 	outcome, err := r.Reconcile(w.t.Context(), name)
-	if err != nil && !errors.Is(err, rollout.ErrLocked) {
+	if err != nil && !errors.Is(err, rollout.ErrLocked) && (w.gone[name] == nil || !errors.Is(err, rollout.ErrNotFound)) {
 		w.t.Errorf("reconcile: %v", err)
 	}
 	return outcome, false
@@ -358,12 +402,12 @@ func (w *world) until(name string, reached func(*rollout.Experiment) bool) rollo
 	var outcome rollout.Outcome
 	for range 40 {
 		var died bool
-		if outcome, died = w.reconcile(name); !died && reached(w.experiments[name]) && len(w.experiments[name].Status.Unrecorded) == 0 {
+		if outcome, died = w.reconcile(name); !died && reached(w.last(name)) && len(w.last(name).Status.Unrecorded) == 0 {
 			return outcome
 		}
 		w.tick(10 * time.Second)
 	}
-	w.t.Fatalf("%s is %+v, and waits for %s", name, w.experiments[name].Status, outcome.Waits)
+	w.t.Fatalf("%s is %+v, and waits for %s", name, w.last(name).Status, outcome.Waits)
 	return outcome
 }
 
