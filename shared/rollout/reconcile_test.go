@@ -465,8 +465,7 @@ layer: engagement has community, and user of the experiment other: expected one 
 layer.slots: 0 to 5000 of engagement overlap those of the experiment other, 0 to 5000: expected others
 like: the variable FEATURES has its value from a secret or config map: expected one that the treatment can set
 like: it has no DATABASE_URL, so it cannot write who was exposed: expected a function with a database, or unit request
-services: there is no Knative Service timeline
-tweet: its template names its revision, ` + w.services["tweet"].Template.Revision + `: expected Knative to draw a name`
+services: there is no Knative Service timeline`
 	if diff := cmp.Diff(want, o.Waits); diff != "" || !o.Stuck {
 		t.Error(diff)
 	}
@@ -531,6 +530,69 @@ func TestADeletionWaitsForTheRecord(t *testing.T) {
 	if w.gone["likes"] == nil {
 		t.Errorf("it is still there, and waits for %s", w.experiments["likes"].Status.Message)
 	}
+}
+
+// Of two that want one Service the one that has it keeps it, also where the other is older.
+func TestAnOlderExperimentDoesNotTakeAService(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, services...)
+	w.draft(whole)
+	w.tick(time.Hour)
+	w.draft(rival)
+	w.want("rival", experiment.Run{State: experiment.Running})
+	w.until("rival", atStep(0))
+	w.want("likes", experiment.Run{State: experiment.Running})
+	before := slices.Clone(w.services["tweet"].Traffic)
+	o, _ := w.reconcile("likes")
+	if want := "refused: services: tweet is in the experiment rival, which is Running, step 1/3 10%: expected one at a time"; o.Waits != want || !o.Stuck {
+		t.Errorf("%q, want %q", o.Waits, want)
+	}
+	if diff := cmp.Diff(before, w.services["tweet"].Traffic); diff != "" || w.experiments["likes"].Rules().Open != (experiment.Open{}) {
+		t.Error(w.experiments["likes"].Status, diff)
+	}
+}
+
+// rival wants tweet as well.
+var rival = strings.NewReplacer("name: likes}", "name: rival}", "[like, timeline, tweet]", "[tweet]", "exposure: [timeline, tweet]", "exposure: [tweet]", "name: engagement", "name: writing").Replace(whole)
+
+// Two starts at the same moment, whichever looks first: one has the Service, and the other is told by which.
+func TestTwoStartsOfOneService(t *testing.T) {
+	t.Parallel()
+	for _, names := range [][2]string{{"likes", "rival"}, {"rival", "likes"}} {
+		first, second := names[0], names[1]
+		w := newWorld(t, services...)
+		w.draft(whole)
+		w.draft(rival)
+		w.want("likes", experiment.Run{State: experiment.Running})
+		w.want("rival", experiment.Run{State: experiment.Running})
+		r := rollout.Reconciler{Cluster: &racing{world: w, other: second}, Store: w, Readout: w, Now: func() time.Time { return w.now }, Actor: "steer"}
+		if o, err := r.Reconcile(t.Context(), first); err != nil || o.Experiment.Status.Phase != rollout.Warming {
+			t.Fatalf("%+v %v", o, err)
+		}
+		if got, want := w.experiments[second].Status.Message, "another experiment that is being started"; got != want {
+			t.Errorf("%s waits for %q, want %q", second, got, want)
+		}
+		o, _ := w.reconcile(second)
+		if want := "refused: services: tweet is in the experiment " + first + ", which is Warming: expected one at a time"; o.Waits != want || o.Experiment.Status.Phase.Live() {
+			t.Errorf("%s is %s: %q, want %q", second, o.Experiment.Status.Phase, o.Waits, want)
+		}
+		w.until(first, atStep(0))
+	}
+}
+
+// racing has another experiment reconciled between what Reconcile reads of the experiments and what it writes.
+type racing struct {
+	*world
+	other string
+	ran   bool
+}
+
+func (r *racing) Service(ctx context.Context, name string) (*rollout.Service, error) {
+	if !r.ran {
+		r.ran = true
+		r.reconcile(r.other)
+	}
+	return r.world.Service(ctx, name)
 }
 
 func TestTwoDoNotReconcileOneExperiment(t *testing.T) {

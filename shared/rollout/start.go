@@ -13,12 +13,23 @@ import (
 	"warble/shared/experiment"
 )
 
+// starting is the lock of whoever starts an experiment, a name that none has: of two that want one Service and start at the
+// same moment each would find it free.
+const starting = "-start"
+
 // start makes of a draft what was asked for: it writes down how everything is found, and how the arms will be called.
 // Nothing of any Service has changed then.
 func (r *Reconciler) start(ctx context.Context, e *Experiment) (move, error) {
 	if e.Spec.Run.State != experiment.Running {
 		return waits("its start: kn experiment start %s", e.Name)
 	}
+	release, err := r.Cluster.Lock(ctx, starting, lockLife)
+	if errors.Is(err, ErrLocked) {
+		return waits("another experiment that is being started")
+	} else if err != nil {
+		return move{}, err
+	}
+	defer release()
 	services, err := r.Admit(ctx, e)
 	if refused, ok := errors.AsType[*RefusedError](err); ok {
 		return stuck("%s", refused)
@@ -69,10 +80,12 @@ func (r *Reconciler) Admit(ctx context.Context, e *Experiment) ([]ServiceStatus,
 	if err != nil {
 		return nil, err
 	}
+	var taken []string
 	for i := range others {
 		if o := &others[i]; o.Name != e.Name && o.Status.Phase.Live() {
 			o.Spec.Default()
 			mistakes = append(mistakes, e.disputes(o))
+			taken = append(taken, o.Spec.Services...)
 		}
 	}
 	var services []ServiceStatus
@@ -86,7 +99,9 @@ func (r *Reconciler) Admit(ctx context.Context, e *Experiment) ([]ServiceStatus,
 		}
 		found, err := e.found(s)
 		services = append(services, found)
-		mistakes = append(mistakes, err)
+		if !slices.Contains(taken, name) { // else it is as the other experiment has it
+			mistakes = append(mistakes, err)
+		}
 	}
 	if err := errors.Join(mistakes...); err != nil {
 		return nil, &RefusedError{err}
