@@ -106,7 +106,24 @@ func (s *settings) begin(c *cobra.Command, e *rollout.Experiment, fromFile bool,
 	_, err = s.follow(c, cluster, e.Name, a.timeout, func(e *rollout.Experiment) bool {
 		return e.Status.Phase == rollout.Running || e.Status.Phase == rollout.Paused
 	})
+	if failure, ok := errors.AsType[*exitError](err); ok && failure.code == refused {
+		return errors.Join(err, withdraw(ctx, cluster, e.Name))
+	}
 	return err
+}
+
+// withdraw takes back the wish to start what was refused: another has been faster, and once that ends steer would start it.
+func withdraw(ctx context.Context, cluster *rollout.Knative, name string) error {
+	for {
+		e, err := cluster.Experiment(ctx, name)
+		if err != nil || e.Status.Phase.Live() {
+			return err
+		}
+		e.Spec.Run.State = experiment.Draft
+		if err := cluster.Want(ctx, e); !errors.Is(err, rollout.ErrConflict) {
+			return err
+		}
+	}
 }
 
 // hopeless refuses a step that has too few units to tell anything.
