@@ -2,10 +2,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,27 +18,28 @@ import (
 	"warble/shared/rollout"
 )
 
+// defaultManifests is the folder of the manifests.
+const defaultManifests = "knative"
+
 // writeManifests makes what has won the manifests' own; without a folder it says what they are to have, for until then
-// nothing is deployed.
+// nothing is deployed. An image it says in either case: manifests name the code that one is built of, and no image.
 func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) error {
-	for _, service := range slices.Sorted(maps.Keys(e.Spec.Treatment.Image)) {
-		c.Printf("%s: deploy the code of %s\n", service, e.Spec.Treatment.Image[service])
-	}
+	variables := slices.Sorted(maps.Keys(e.Spec.Treatment.Env))
 	for _, service := range e.Spec.Services {
-		file := filepath.Join(folder, "500-"+service+".yaml")
-		if folder == "" {
-			for _, name := range slices.Sorted(maps.Keys(e.Spec.Treatment.Env)) {
-				c.Printf("its manifest, 500-%s.yaml, is to have %s=%s: --write writes it\n", service, name, e.Spec.Treatment.Env[name])
-			}
-			continue
-		}
+		file := filepath.Join(cmp.Or(folder, defaultManifests), "500-"+service+".yaml")
 		before, err := os.ReadFile(file)
-		if err != nil {
+		if err != nil && (folder != "" || !errors.Is(err, fs.ErrNotExist)) {
 			return err
 		}
+		if image, ok := e.Spec.Treatment.Image[service]; ok {
+			c.Printf("%s: %s has won: check out the code that it was built of before the next deployment, or that takes it from everyone\n", imageLine(file, before), image)
+		}
 		text := before
-		for _, name := range slices.Sorted(maps.Keys(e.Spec.Treatment.Env)) {
-			if text, err = manifest.SetEnv(text, name, string(e.Spec.Treatment.Env[name])); err != nil {
+		for _, name := range variables {
+			value := string(e.Spec.Treatment.Env[name])
+			if folder == "" {
+				c.Printf("%s: is to have %s=%s: --write writes it\n", file, name, value)
+			} else if text, err = manifest.SetEnv(text, name, value); err != nil {
 				return exit(failed, "%s: %w", file, err)
 			}
 		}
@@ -46,4 +52,16 @@ func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) erro
 		c.Printf("wrote %s: commit it\n", file)
 	}
 	return nil
+}
+
+// imageLine is where a manifest says what its image is built of.
+func imageLine(file string, text []byte) string {
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		if line = strings.Trim(line, " -\n"); strings.HasPrefix(line, "image: ") {
+			return fmt.Sprintf("%s:%d: %s", file, n, line)
+		}
+	}
+	return file
 }

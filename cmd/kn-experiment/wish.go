@@ -84,8 +84,13 @@ func (s *settings) wishes() (verbs []*cobra.Command) {
 			e.Spec.Run.State = experiment.Promoted
 			return nil
 		},
-		done:  in(rollout.Concluded),
-		after: func(c *cobra.Command, e *rollout.Experiment) error { return writeManifests(c, write, e) },
+		done: in(rollout.Concluded),
+		after: func(c *cobra.Command, e *rollout.Experiment) error {
+			if e.Status.Conclusion != rollout.WasPromoted {
+				return exit(refused, "%s was not promoted: %s", e.Name, e.Status.Because)
+			}
+			return writeManifests(c, write, e)
+		},
 		flags: func(c *cobra.Command) {
 			c.Flags().StringVar(&write, "write", "", "write the change into the manifests of this folder as well (knative)")
 			c.Flags().Lookup("write").NoOptDefVal = "knative"

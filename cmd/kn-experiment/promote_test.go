@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+
+	"warble/shared/experiment"
+	"warble/shared/manifest"
+	"warble/shared/rollout"
+)
+
+// What has won gets into a copy of the real manifests, and what cannot get there is said by its line.
+func TestManifestsOfWhatHasWon(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	if err := os.CopyFS(folder, os.DirFS("../../knative")); err != nil {
+		t.Fatal(err)
+	}
+	var e rollout.Experiment
+	e.Spec.Services = []string{"like", "tweet"}
+	e.Spec.Treatment = experiment.Treated{
+		Env:   map[string]experiment.Value{"FEATURES": "likes", "FAULTS": "slow=1ms@1%"},
+		Image: map[string]experiment.Image{"like": "registry.test/like@sha256:2"},
+	}
+	var said bytes.Buffer
+	c := &cobra.Command{}
+	c.SetErr(&said)
+	c.SetOut(&said)
+	if err := writeManifests(c, folder, &e); err != nil {
+		t.Fatal(err)
+	}
+	like, tweet := filepath.Join(folder, "500-like.yaml"), filepath.Join(folder, "500-tweet.yaml")
+	text, err := os.ReadFile(like)
+	if err != nil {
+		t.Fatal(err)
+	}
+	above, _, _ := strings.Cut(string(text), "image: ko://warble/functions/like\n")
+	want := fmt.Sprintf("%s:%d: image: ko://warble/functions/like: registry.test/like@sha256:2 has won: check out the code that it was built of before the next deployment, or that takes it from everyone\n"+
+		"wrote %[1]s: commit it\nwrote %[3]s: commit it\n", like, 1+strings.Count(above, "\n"), tweet)
+	if diff := cmp.Diff(want, said.String()); diff != "" {
+		t.Error(diff)
+	}
+	for _, file := range []string{like, tweet} {
+		m, err := manifest.Read(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		has := make(map[string]string)
+		for _, v := range m.Container().Env {
+			has[v.Name] = v.Value
+		}
+		if has["FEATURES"] != "likes" || has["FAULTS"] != "slow=1ms@1%" {
+			t.Errorf("%s has %v", file, has)
+		}
+	}
+	said.Reset()
+	if err := writeManifests(c, folder, &e); err != nil || strings.Contains(said.String(), "wrote") {
+		t.Errorf("the second time: %v %s", err, &said)
+	}
+}
