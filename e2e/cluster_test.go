@@ -33,6 +33,43 @@ func cluster(t testing.TB) {
 	if err := warble.cluster.generous(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	explain(t)
+}
+
+// explain has a test that fails end with what the edge and steer, and what stands before each in its pod, had to complain
+// of meanwhile: an answer of 5xx names no reason to whoever gets it.
+func explain(t testing.TB) {
+	t.Helper()
+	began := time.Now().UTC().Format(time.RFC3339)
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		for _, name := range []string{"edge", "steer"} {
+			text, err := kubectl(ctx, "", "logs", "--selector=serving.knative.dev/service="+name, "--all-containers", "--prefix", "--ignore-errors",
+				"--since-time="+began, "--tail=-1", "--max-log-requests=20")
+			if err != nil {
+				t.Logf("no log of %s: %v", name, err)
+			}
+			t.Logf("%s complains since %s:\n%s", name, began, strings.Join(complaints(text), ""))
+		}
+	})
+}
+
+// complaints are the lines of logs that are of no lower level than a warning, the last of them where there are many.
+func complaints(logs string) (lines []string) {
+	const most = 60
+	for line := range strings.Lines(logs) {
+		for _, level := range []string{`"level":"warn"`, `"level":"error"`, `"level":"fatal"`, `"severity":"WARNING"`, `"severity":"ERROR"`} {
+			if strings.Contains(line, level) {
+				lines = append(lines, line)
+				break
+			}
+		}
+	}
+	return lines[max(0, len(lines)-most):]
 }
 
 // domain is what public hosts end with.
@@ -216,6 +253,11 @@ type fixtures struct {
 	applied bool
 }
 
+// limits are the edge's, and generousLimit lets all requests of one address through.
+var limits = []string{"RATE_LIMIT_READ", "RATE_LIMIT_WRITE", "RATE_LIMIT_AUTH"}
+
+const generousLimit = "1000000/1m"
+
 func (c *fixtures) generous(ctx context.Context) error {
 	if c.edge != nil {
 		return nil
@@ -229,8 +271,8 @@ func (c *fixtures) generous(ctx context.Context) error {
 		return err
 	}
 	var changes []change
-	for _, class := range []string{"READ", "WRITE", "AUTH"} {
-		changes = append(changes, withVariable(map[string]any{"name": "RATE_LIMIT_" + class, "value": "1000000/1m"}))
+	for _, limit := range limits {
+		changes = append(changes, withVariable(map[string]any{"name": limit, "value": generousLimit}))
 	}
 	c.edge = edge.Spec
 	if err := patchNow(ctx, "edge", changes...); err != nil {

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"warble/shared/experiment"
+	"warble/shared/manifest"
 )
 
 // experimented are the Services of the experiments here.
@@ -71,7 +72,7 @@ func try(t *testing.T, with func(*experiment.Spec)) *trial {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
-		if _, err := kubectl(ctx, "", "delete", "experiment", e.name, "--ignore-not-found"); err != nil {
+		if err := e.remove(ctx); err != nil {
 			t.Error(err)
 		}
 		for name, s := range before {
@@ -84,6 +85,25 @@ func try(t *testing.T, with func(*experiment.Spec)) *trial {
 		}
 	})
 	return e
+}
+
+// remove ends the experiment, where it has not ended, and takes it away. A deletion alone would wait for steer's turn.
+func (e *trial) remove(ctx context.Context) error {
+	stop := exec.CommandContext(ctx, e.tool, "stop", e.name, "--timeout=2m")
+	stop.Env = append(os.Environ(), "DATABASE_URL="+os.Getenv("DATABASE_DIRECT_URL"))
+	said, failed := stop.CombinedOutput() // it may have ended, or never been made
+	if _, err := kubectl(ctx, "", "delete", "experiment", e.name, "--ignore-not-found", "--wait=false"); err != nil {
+		return err
+	}
+	for {
+		switch left, err := kubectl(ctx, "", "get", "experiment", e.name, "--ignore-not-found", "--output=name"); {
+		case err != nil:
+			return fmt.Errorf("%s is still there: %w; its stop: %v %s", e.name, err, failed, said)
+		case left == "":
+			return nil
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
 }
 
 // kn runs a verb, and returns its exit code and all that it says.
@@ -128,6 +148,53 @@ func (e *trial) revisions(arm experiment.Arm) map[string]string {
 		}
 	}
 	return found
+}
+
+// answeredBy is how many requests each edge has sent to an arm; one that does not say is left out.
+func (e *trial) answeredBy(edges []string) map[string]float64 {
+	e.t.Helper()
+	counted := make(map[string]float64)
+	for _, pod := range edges {
+		text, err := kubectl(e.t.Context(), "", "get", "--raw=/api/v1/namespaces/"+namespace+"/pods/"+pod+":2112/proxy/metrics")
+		if err != nil {
+			continue // it starts, or ends
+		}
+		counted[pod] = 0
+		for line := range strings.Lines(text) {
+			series, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
+			if !strings.HasPrefix(series, "warble_experiment_requests_total{") || !strings.Contains(series, `experiment="`+e.name+`"`) {
+				continue
+			}
+			n, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				e.t.Fatalf("%s: %v", line, err)
+			}
+			counted[pod] += n
+		}
+	}
+	return counted
+}
+
+// ownTag has a Service's untouched traffic followed by a tag of somebody's own, and returns all of it.
+func ownTag(t *testing.T, name string) []traffic {
+	t.Helper()
+	found := []traffic{{Latest: true, Percent: 100}, {RevisionName: serviceOf(t, name).Status.LatestReadyRevisionName, Tag: "mine"}}
+	if err := patchNow(t.Context(), name, change{"add", "/spec/traffic", found}); err != nil {
+		t.Fatal(err)
+	}
+	untilReady(t, name)
+	return found
+}
+
+// keepsOwnTag wants the tag of ownTag to be there, and to lead where it led.
+func keepsOwnTag(t *testing.T, name string, found []traffic) {
+	t.Helper()
+	own := found[len(found)-1]
+	for where, all := range map[string][]traffic{"spec": specTraffic(t, name), "status": serviceOf(t, name).Status.Traffic} {
+		if !slices.ContainsFunc(all, func(t traffic) bool { return t.Tag == own.Tag && t.RevisionName == own.RevisionName }) {
+			t.Errorf("the tag %s of %s is gone from its %s: %v", own.Tag, name, where, all)
+		}
+	}
 }
 
 // specTraffic is what is wished of a Service.
@@ -262,18 +329,14 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 		s.Unit, s.Salt, s.Audience.Communities = experiment.Community, "pinned", communities
 		s.Ramp.Steps = []int{10, 25, 50}
 	})
-	own := serviceOf(t, "tweet").Status.LatestReadyRevisionName
-	found := []traffic{{Latest: true, Percent: 100}, {RevisionName: own, Tag: "mine"}}
-	if err := patchNow(t.Context(), "tweet", change{"add", "/spec/traffic", found}); err != nil {
-		t.Fatal(err)
-	}
-	untilReady(t, "tweet")
+	found := ownTag(t, "tweet")
 
 	var requests []func() (answer, error)
 	for _, m := range people[:12] {
 		id := m.post("before the experiment")
 		requests = append(requests, reading(m.user, id)[:2]...)
 	}
+	within(t, "two edges", readyLimit, func() bool { return len(pods(t, "edge")) >= 2 }) // as its manifest has it
 	l := start(t, requests...)
 	e.must("plan", "-f", e.file)
 	e.must("start", "-f", e.file)
@@ -282,18 +345,28 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 			e.must("step", e.name)
 		}
 		people.inForce(e, e.rules(percent))
-		if i == 1 { // replaced edges know what those before them knew
-			run(t, append([]string{"delete", "pod", "--wait=false"}, pods(t, "edge")[0])...)
+		if i == 1 { // another edge in the place of one knows what that knew
+			run(t, "delete", "pod", "--wait=false", pods(t, "edge")[0])
+			people.see(e, e.rules(percent), 1)
+			within(t, "another edge", readyLimit, func() bool { return len(e.answeredBy(pods(t, "edge"))) >= 2 })
 		}
+		before := e.answeredBy(pods(t, "edge"))
 		t.Logf("%d%%: %v of %d users", percent, people.see(e, e.rules(percent), 4), len(people))
+		edges := 0
+		for pod, n := range e.answeredBy(pods(t, "edge")) {
+			if n > before[pod] {
+				edges++
+			}
+		}
+		if edges < 2 {
+			t.Errorf("%d%%: answers came from %d edges, want two: %v, and before %v", percent, edges, e.answeredBy(pods(t, "edge")), before)
+		}
 	}
 	e.must("pause", e.name)
 	people.see(e, e.rules(50), 1)
 	e.must("resume", e.name)
 	e.must("status", e.name)
-	if target := slices.IndexFunc(specTraffic(t, "tweet"), func(t traffic) bool { return t.Tag == "mine" && t.RevisionName == own }); target < 0 {
-		t.Errorf("the tag mine is gone: %v", specTraffic(t, "tweet"))
-	}
+	keepsOwnTag(t, "tweet", found)
 	e.must("rollback", e.name, "-m", "the test is over")
 	people.inForce(e, e.rules(0))
 	for _, m := range people {
@@ -301,9 +374,6 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	}
 	people.see(e, e.rules(0), 1)
 	t.Logf("%d requests meanwhile, none failed", l.stop())
-	for i := range found {
-		found[i].URL = ""
-	}
 	if diff := cmp.Diff(found, specTraffic(t, "tweet")); diff != "" {
 		t.Error(diff)
 	}
@@ -313,23 +383,56 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	}
 }
 
-// What has won is what everyone has, and nobody's request fails on the way.
+// What has won is what everyone has, and nobody's request fails on the way; nor while somebody deploys, who is refused as
+// long as that would take something from an arm or from everyone.
 func TestClusterExperimentIsPromotedUnderLoad(t *testing.T) {
 	cluster(t)
+	d := newDeployer(t)
 	e := try(t, func(*experiment.Spec) {})
+	found := ownTag(t, "tweet")
 	ada := register(t, "")
 	id := ada.post("ada's")
 	l := start(t, append(reading(ada, id), func() (answer, error) { return ada.try("POST", "/2/tweets", object("text", "on and on")) })...)
 	e.must("start", "-f", e.file)
+
+	d.refused("the experiment " + e.name + " is Running, and tweet is in it")
+	before := map[experiment.Arm]map[string]string{experiment.Control: e.images(experiment.Control), experiment.Treatment: e.images(experiment.Treatment)}
+	d.rebuild(experimented...)
+	if said, err := d.deploy("REBASE=1"); err != nil || !strings.Contains(said, "experiment "+e.name+": both arms move to the new images") {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	within(t, "both arms of the new images", 3*time.Minute, func() bool { // steer moves them in its turn
+		return run(t, "get", "experiment", e.name, "--output=jsonpath={.status.bases}") == "1"
+	})
+	control, treatment := e.images(experiment.Control), e.images(experiment.Treatment)
+	for _, name := range experimented {
+		if control[name] != treatment[name] || control[name] == before[experiment.Control][name] || treatment[name] == before[experiment.Treatment][name] {
+			t.Errorf("%s: the arms are of %s and %s, and were of %s", name, control[name], treatment[name], before[experiment.Control][name])
+		}
+	}
+	if _, said := e.kn("report", e.name, "-o", "json"); !strings.Contains(said, "a break: a deployment has moved both arms to another image") {
+		t.Error("its report does not show the break")
+	}
+
 	e.must("promote", e.name)
-	t.Logf("%d requests meanwhile, none failed", l.stop())
+	d.refused(`FEATURES is "", and the experiment ` + e.name + ` was promoted: expected "likes"`)
+	e.must("promote", e.name, "--write="+d.folder)
+	if said, err := d.deploy(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
 	bob := register(t, "")
 	eventually(t, "likes for everyone", readyLimit, func() bool {
 		return bob.do("POST", bob.path("/likes"), object("tweet_id", id)).status == http.StatusOK
 	})
+	t.Logf("%d requests meanwhile, none failed", l.stop())
 	for _, name := range experimented {
 		s := untilReady(t, name)
-		if diff := cmp.Diff([]traffic{{Latest: true, Percent: 100}}, specTraffic(t, name)); diff != "" {
+		want := []traffic{{Latest: true, Percent: 100}}
+		if name == "tweet" {
+			keepsOwnTag(t, name, found)
+			want = found
+		}
+		if diff := cmp.Diff(want, specTraffic(t, name)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 		if latest := s.Status.LatestReadyRevisionName; strings.Contains(latest, e.name) {
@@ -338,7 +441,93 @@ func TestClusterExperimentIsPromotedUnderLoad(t *testing.T) {
 	}
 }
 
-// A treatment that cannot run never gets anybody, and is named.
+// images are those of an arm, by Service.
+func (e *trial) images(arm experiment.Arm) map[string]string {
+	e.t.Helper()
+	images := make(map[string]string)
+	for name, revision := range e.revisions(arm) {
+		images[name] = run(e.t, "get", "revision", revision, "--output=jsonpath={.spec.containers[0].image}")
+	}
+	return images
+}
+
+// deployer deploys a copy of the manifests, as make deploy does those of the repository.
+type deployer struct {
+	t                    *testing.T
+	folder, tool, config string // config is ko's
+}
+
+func newDeployer(t *testing.T) *deployer {
+	t.Helper()
+	if os.Getenv("KO_DOCKER_REPO") == "" {
+		t.Fatal("it needs a registry: expected KO_DOCKER_REPO, as e2e/cluster/env.sh sets it")
+	}
+	d := &deployer{t: t, folder: filepath.Join(t.TempDir(), "knative"), tool: filepath.Join(t.TempDir(), "deploy"), config: "ko.yaml"}
+	if err := os.CopyFS(d.folder, os.DirFS("../knative")); err != nil {
+		t.Fatal(err)
+	}
+	edge := filepath.Join(d.folder, "500-edge.yaml") // which keeps the limits of the tests
+	text, err := os.ReadFile(edge)
+	for _, limit := range limits {
+		if err == nil {
+			text, err = manifest.SetEnv(text, limit, generousLimit)
+		}
+	}
+	if err == nil {
+		err = os.WriteFile(edge, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := execute(t.Context(), "", "go", "build", "-o", d.tool, "./cmd/deploy"); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// rebuild has the next deployment make other images of some functions: a build tag that no file has is in the binary, and
+// asks for no other package to be compiled.
+func (d *deployer) rebuild(functions ...string) {
+	d.t.Helper()
+	text, err := os.ReadFile("../ko.yaml")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for i, name := range functions {
+		if i == 0 {
+			text = append(text, "builds:\n"...)
+		}
+		text = fmt.Appendf(text, "  - {id: %[1]s, main: ./functions/%[1]s, flags: [-buildvcs=false, -tags=rebuilt], ldflags: [-s -w]}\n", name)
+	}
+	d.config = filepath.Join(d.t.TempDir(), "ko.yaml")
+	if err := os.WriteFile(d.config, text, 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *deployer) deploy(settings ...string) (said string, err error) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), 6*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, d.tool, "-manifests", d.folder)
+	cmd.Dir = ".."
+	cmd.Env = append(append(os.Environ(), "KO_CONFIG_PATH="+d.config), settings...)
+	began := time.Now()
+	text, err := cmd.CombinedOutput()
+	d.t.Logf("deploy %s: %s", strings.Join(settings, " "), time.Since(began).Round(100*time.Millisecond))
+	return string(text), err
+}
+
+// refused wants a deployment to be refused for why.
+func (d *deployer) refused(why string) {
+	d.t.Helper()
+	if said, err := d.deploy(); err == nil || !strings.Contains(said, why) {
+		d.t.Errorf("a deployment: %v; want a refusal with %q:\n%s", err, why, said)
+	}
+}
+
+// A treatment that cannot run never gets anybody, and is named. Whoever then deletes the experiment, instead of stopping it,
+// has the Service as it was found within the minute that steer takes to come.
 func TestClusterExperimentWithATreatmentThatCrashes(t *testing.T) {
 	cluster(t)
 	e := try(t, func(s *experiment.Spec) {
@@ -355,30 +544,91 @@ func TestClusterExperimentWithATreatmentThatCrashes(t *testing.T) {
 	if a := ada.do("GET", "/2/tweets/"+id+"/liking_users", ""); a.header.Get("X-Variant") != "" {
 		t.Errorf("a user is in the arm %q", a.header.Get("X-Variant"))
 	}
-	e.must("stop", e.name)
+	run(t, "delete", "experiment", e.name, "--wait=false")
+	within(t, "the end of "+e.name, 2*time.Minute, func() bool {
+		return run(t, "get", "experiment", e.name, "--ignore-not-found", "--output=name") == ""
+	})
 	t.Logf("%d requests meanwhile, none failed", l.stop())
+	if diff := cmp.Diff([]traffic{{Latest: true, Percent: 100}}, specTraffic(t, "like")); diff != "" {
+		t.Error(diff)
+	}
+	if latest := untilReady(t, "like").Status.LatestReadyRevisionName; strings.Contains(latest, e.name) {
+		t.Errorf("like is still served by an arm, %s", latest)
+	}
+	if code, said := e.kn("report", e.name, "-o", "json"); code != 0 && code != 3 || !strings.Contains(said, "it was deleted") {
+		t.Errorf("exit code %d: its record does not say that it was deleted", code)
+	}
 }
 
-// Of the treatment's requests five percent fail: steer ends that by itself, and the record says why.
+// Of the treatment's requests some fail: steer ends that by itself, and the record says why. It does so with users in arms
+// and with a plain canary, which moves Knative's own percent and assigns nobody; both at the same time, for it takes 30
+// windows of 10 s until a guardrail speaks.
 func TestClusterExperimentIsRolledBackByAGuardrail(t *testing.T) {
 	cluster(t)
-	e := try(t, func(s *experiment.Spec) {
-		s.Treatment.Env["FAULTS"] = "error=5%"
-		s.Metrics.Guardrails = []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}
+	margin := []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}
+	t.Run("of users", func(t *testing.T) {
+		e := try(t, func(s *experiment.Spec) {
+			s.Treatment.Env["FAULTS"] = "error=5%"
+			s.Metrics.Guardrails = margin
+		})
+		people := gather(t, []string{""}, 20)
+		t.Parallel()
+		e.must("start", "-f", e.file)
+		people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", m.path("/tweets"), "") }) // some are to fail
 	})
-	people := gather(t, []string{""}, 20)
-	e.must("start", "-f", e.file)
+	t.Run("of requests", func(t *testing.T) {
+		e := try(t, func(s *experiment.Spec) {
+			*s = experiment.Spec{
+				Services: []string{"users"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FAULTS": "error=20%"}}, Unit: experiment.Request,
+				Layer: experiment.LayerShare{Name: e2eLayer}, Ramp: experiment.Ramp{Steps: []int{20}, Hold: experiment.Hold{Time: experiment.Duration(time.Hour)}},
+				Metrics: experiment.Metrics{Guardrails: margin},
+			}
+		})
+		people := gather(t, []string{""}, 8)
+		t.Parallel()
+		e.must("start", "-f", e.file)
+		treatment := ""
+		within(t, "20 percent", readyLimit, func() bool {
+			return slices.ContainsFunc(serviceOf(t, "users").Status.Traffic, func(t traffic) bool {
+				treatment = t.RevisionName
+				return t.Tag == experiment.Tag(e.name, experiment.Treatment) && t.Percent == 20
+			})
+		})
+		const requests = 500
+		n := 0
+		for range requests { // drills are for those with a token, so none of these fails
+			a := (&user{t: t}).do("GET", "/communities", "")
+			if a.status != http.StatusOK || a.header.Get("X-Variant") != "" {
+				t.Errorf("%d, of the arm %q: %s", a.status, a.header.Get("X-Variant"), a.body)
+			}
+			if a.header.Get("X-Revision") == treatment {
+				n++
+			}
+		}
+		if n < requests/10 || n > 3*requests/10 {
+			t.Errorf("%d of %d requests got the treatment, want about 20 percent", n, requests)
+		}
+		people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", "/2/users/me", "") })
+		if diff := cmp.Diff([]traffic{{Latest: true, Percent: 100}}, specTraffic(t, "users")); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// untilRolledBack has everyone do something over and over until steer has ended the experiment.
+func (c crowd) untilRolledBack(e *trial, do func(*member)) {
+	e.t.Helper()
 	began := time.Now()
 	done := make(chan struct{})
 	var all sync.WaitGroup
-	for _, m := range people {
+	for _, m := range c {
 		all.Go(func() {
 			for {
 				select {
 				case <-done:
 					return
 				case <-time.After(50 * time.Millisecond):
-					_, _ = m.try("GET", m.path("/tweets"), "") // some are to fail
+					do(m)
 				}
 			}
 		})
@@ -387,49 +637,15 @@ func TestClusterExperimentIsRolledBackByAGuardrail(t *testing.T) {
 	phase := ""
 	for phase != "Concluded" && time.Since(began) < limit {
 		time.Sleep(5 * time.Second)
-		phase = run(t, "get", "experiment", e.name, "--output=jsonpath={.status.phase}")
+		phase = run(e.t, "get", "experiment", e.name, "--output=jsonpath={.status.phase}")
 	}
 	close(done)
 	all.Wait()
-	because := run(t, "get", "experiment", e.name, "--output=jsonpath={.status.because}")
+	because := run(e.t, "get", "experiment", e.name, "--output=jsonpath={.status.because}")
 	if phase != "Concluded" || !strings.HasPrefix(because, "rolled back: ") || !strings.Contains(because, experiment.ErrorShare) {
-		t.Fatalf("%s after %s, because %q", phase, time.Since(began).Round(time.Second), because)
+		e.t.Fatalf("%s after %s, because %q", phase, time.Since(began).Round(time.Second), because)
 	}
-	t.Logf("rolled back after %s: %s", time.Since(began).Round(time.Second), because)
-}
-
-// A plain canary moves Knative's own percent, and nobody is assigned.
-func TestClusterExperimentAsACanary(t *testing.T) {
-	cluster(t)
-	e := try(t, func(s *experiment.Spec) {
-		*s = experiment.Spec{
-			Services: []string{"users"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"CANARY": "yes"}}, Unit: experiment.Request,
-			Layer: experiment.LayerShare{Name: e2eLayer}, Ramp: experiment.Ramp{Steps: []int{20}, Hold: experiment.Hold{Time: experiment.Duration(time.Hour)}},
-			Metrics: experiment.Metrics{Guardrails: []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}},
-		}
-	})
-	e.must("start", "-f", e.file)
-	treatment := ""
-	within(t, "20 percent", readyLimit, func() bool {
-		return slices.ContainsFunc(serviceOf(t, "users").Status.Traffic, func(t traffic) bool {
-			treatment = t.RevisionName
-			return t.Tag == experiment.Tag(e.name, experiment.Treatment) && t.Percent == 20
-		})
-	})
-	const requests = 500
-	n := 0
-	for range requests {
-		if a := (&user{t: t}).do("GET", "/communities", ""); a.header.Get("X-Revision") == treatment {
-			n++
-		}
-	}
-	if n < requests/10 || n > 3*requests/10 {
-		t.Errorf("%d of %d requests got the treatment, want about 20 percent", n, requests)
-	}
-	e.must("stop", e.name)
-	if diff := cmp.Diff([]traffic{{Latest: true, Percent: 100}}, specTraffic(t, "users")); diff != "" {
-		t.Error(diff)
-	}
+	e.t.Logf("rolled back after %s: %s", time.Since(began).Round(time.Second), because)
 }
 
 const e2eLayer = "e2e"
