@@ -126,15 +126,11 @@ type run struct {
 	passed, breached           bool
 }
 
-// often is the number of looks from which on a run is judged without its health, whose every unit would be hashed again
-// each time.
-const often = 50
-
 func (w World) run(ctx context.Context, seed uint64) (r run, err error) {
 	s := w.simulate(seed)
 	times := s.looks()
 	for i, at := range times {
-		report, err := w.look(ctx, s, at, len(times) >= often && i < len(times)-1)
+		report, err := w.look(ctx, s, at, i == len(times)-1 && w.Tilt == even)
 		if err != nil {
 			return r, err
 		}
@@ -173,9 +169,11 @@ func unbounded(v *float64, sign int) float64 {
 	return *v
 }
 
-// look is read, or the part of it that the effect is judged by.
-func (w World) look(ctx context.Context, s *simulated, at time.Time, brief bool) (Report, error) {
-	if !brief {
+// look is read, or its figures that change from look to look: the effect, the guardrails and the sample ratio. What hashes
+// every unit again costs the most, would say the same each time, and would tell a broken assignment before the sample
+// ratio could.
+func (w World) look(ctx context.Context, s *simulated, at time.Time, whole bool) (Report, error) {
+	if whole {
 		return read(ctx, s, w.Name, at)
 	}
 	r := newReading(ctx, s, s.started, at)
@@ -183,6 +181,13 @@ func (w World) look(ctx context.Context, s *simulated, at time.Time, brief bool)
 		if err := part(); err != nil {
 			return Report{}, err
 		}
+	}
+	if w.Unit != experiment.Request {
+		ratio, err := r.sampleRatio(r.exposed)
+		if err != nil {
+			return Report{}, err
+		}
+		r.report.Health = append(r.report.Health, ratio)
 	}
 	r.conclude()
 	return *r.report, nil

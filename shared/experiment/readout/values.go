@@ -96,15 +96,17 @@ func (r *reading) groups() error {
 	if err != nil {
 		return err
 	}
+	came, valued := make(map[string]int64), make(map[string]store.UnitSums)
+	for _, u := range exposed {
+		came[u.Unit] += u.Users
+	}
+	for _, u := range sums {
+		valued[u.Unit] = u
+	}
 	for _, o := range r.openings {
-		g := Group{Community: o.Unit, Arm: o.Arm, Entered: o.Entry.UTC(), Completed: !o.Entry.Add(r.window).After(r.end), Members: r.sizes[o.Unit]}
-		for _, u := range exposed {
-			if u.Unit == o.Unit {
-				g.Exposed += u.Users
-			}
-		}
-		if i := slices.IndexFunc(sums, func(s store.UnitSums) bool { return s.Unit == o.Unit }); i >= 0 && sums[i].N > 0 {
-			mean := sums[i].Sum / float64(sums[i].N)
+		g := Group{Community: o.Unit, Arm: o.Arm, Entered: o.Entry.UTC(), Completed: !o.Entry.Add(r.window).After(r.end), Members: r.sizes[o.Unit], Exposed: came[o.Unit]}
+		if u := valued[o.Unit]; u.N > 0 {
+			mean := u.Sum / float64(u.N)
 			g.Mean = &mean
 		}
 		r.report.Groups = append(r.report.Groups, g)

@@ -44,6 +44,7 @@ type World struct {
 const (
 	simulatedHold   = 7 * day
 	simulatedWindow = 7 * day
+	even            = .5 // the Tilt of an assignment that works
 	// posting is the metric that is simulated.
 	posting = "tweets_per_user"
 )
@@ -93,6 +94,7 @@ func (w World) simulate(seed uint64) *simulated {
 func (s *simulated) populate(random *rand.Rand) {
 	f := newFrame(s.started, s.end())
 	post := s.posts(random)
+	s.units = make([]simulatedUnit, 0, s.Units)
 	for id := int64(1); len(s.units) < s.Units && s.Unit != experiment.Request; id++ {
 		u := simulatedUnit{name: strconv.FormatInt(id, 10), id: id}
 		if s.Unit == experiment.Community {
@@ -111,7 +113,7 @@ func (s *simulated) populate(random *rand.Rand) {
 		if s.Unit == experiment.User { // who comes within the hold of the step
 			u.entry = u.entry.Add(time.Duration(random.Float64() * float64(simulatedHold)).Truncate(time.Millisecond))
 		}
-		if s.Tilt != .5 {
+		if s.Tilt != even {
 			u.arm = experiment.Control
 			if random.Float64() < s.Tilt {
 				u.arm = experiment.Treatment
@@ -120,7 +122,8 @@ func (s *simulated) populate(random *rand.Rand) {
 		u.sums = post(u.arm)
 		s.units = append(s.units, u)
 	}
-	slices.SortStableFunc(s.units, func(a, b simulatedUnit) int { return a.entry.Compare(b.entry) })
+	slices.SortFunc(s.units, func(a, b simulatedUnit) int { return cmp.Or(a.entry.Compare(b.entry), cmp.Compare(a.id, b.id)) })
+	s.slugs, s.sums = make([]string, 0, s.Units), [2][]stats.Pairs{make([]stats.Pairs, 0, s.Units), make([]stats.Pairs, 0, s.Units)}
 	for _, u := range s.units {
 		s.slugs = append(s.slugs, u.name)
 		for arm := range s.sums {

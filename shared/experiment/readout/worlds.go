@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"warble/shared/experiment"
+	"warble/shared/experiment/stats"
 )
 
 // Trial is a world, and what must come of experiments in it.
@@ -46,26 +47,27 @@ func breached(s Simulated) Rate { return s.Breached }
 
 // Trials are the operating characteristics that the readout promises. Those with more looks take longer.
 func Trials() []Trial {
-	users := World{Unit: experiment.User, Units: 4000, Members: 1, Mean: 5, CV: 1, Steps: []int{50}, Looks: 20, Tilt: .5}
+	users := World{Unit: experiment.User, Units: 4000, Members: 1, Mean: 5, CV: 1, Steps: []int{50}, Looks: 20, Tilt: even}
 	of := func(w World, change func(*World)) World {
 		change(&w)
 		return w
 	}
-	guard := World{Unit: experiment.Request, Steps: []int{50}, Tilt: .5, Margin: .005, Errors: .01, Bursts: true, Windows: 200, Rate: 200}
+	guard := World{Unit: experiment.Request, Steps: []int{50}, Tilt: even, Margin: .005, Errors: .01, Bursts: true, Windows: 200, Rate: 200}
 	falsePositives := []Bound{
 		{"false positives", wrong, alpha + slack, false},
 		{"intervals that hold", covered, 1 - alpha - slack, true},
+		{"found to be unsound", red, stats.SampleRatioAlarm, false},
 	}
 	return []Trial{
-		{of(users, func(w *World) { w.Name, w.Looks, w.Every = "A/A, 20 looks", 0, 100 }), 1, append(falsePositives[:2:2],
+		{of(users, func(w *World) { w.Name, w.Looks, w.Every = "A/A, 20 looks", 0, 100 }), 1, append(falsePositives[:3:3],
 			Bound{"false positives of a test that is looked at again and again", naive, .24, true})},
-		{of(users, func(w *World) { w.Name = "A/A, a look every 10 units"; w.Looks, w.Every = 0, 10 }), 2, append(falsePositives[:2:2],
+		{of(users, func(w *World) { w.Name = "A/A, a look every 10 units"; w.Looks, w.Every = 0, 10 }), 2, append(falsePositives[:3:3],
 			Bound{"false positives of a test that is looked at again and again", naive, .35, true})},
 		{of(users, func(w *World) { w.Name = "A/A, a ramp, with a past"; w.Steps, w.Known = []int{5, 25, 50}, true }), 3, falsePositives},
 		{of(users, func(w *World) {
 			w.Name = "A/A, 60 communities of 50"
 			w.Unit, w.Units, w.Members, w.ICC = experiment.Community, 60, 50, .05
-		}), 4, append(falsePositives[:2:2], Bound{"false positives of users as units", naive, .25, true})},
+		}), 4, append(falsePositives[:3:3], Bound{"false positives of users as units", naive, .25, true})},
 		{of(users, func(w *World) {
 			w.Name = "A/A, 16 communities of 50"
 			w.Unit, w.Units, w.Members, w.ICC = experiment.Community, 16, 50, .05

@@ -26,7 +26,7 @@ func bursts(random *rand.Rand, windows int, requests, sd float64, shares [2]floa
 	return made
 }
 
-// TestGuardrailRates: looked at after every fifth window, a harm equal to the margin is passed in at most 5 % of runs, and
+// TestGuardrailRates: looked at after every batch of windows, a harm equal to the margin is passed in at most 5 % of runs, and
 // no harm is rolled back in at most 5 %, also where no error is seen at all.
 func TestGuardrailRates(t *testing.T) {
 	t.Parallel()
@@ -48,7 +48,7 @@ func TestGuardrailRates(t *testing.T) {
 			random := seeded(uint64(100 + seed))
 			decide := func(harm float64) Verdict {
 				made := bursts(random, windows, c.requests, c.sd, [2]float64{c.base, c.base + harm})
-				for look := GuardrailWindows; look <= windows; look += 5 {
+				for look := GuardrailWindows; look <= windows; look += batchWindows {
 					if r := must(guardrail.Judge(made[:look]))(t); r.Verdict != Inconclusive {
 						return r.Verdict
 					}
@@ -56,7 +56,7 @@ func TestGuardrailRates(t *testing.T) {
 				return Inconclusive
 			}
 			var passed, rolledBack rate
-			for range 250 {
+			for range 150 {
 				passed.count(decide(margin) == Pass)
 				rolledBack.count(decide(0) == Breach)
 			}
