@@ -5,16 +5,15 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"warble/shared/experiment"
 	"warble/shared/experiment/readout"
+	"warble/shared/experiment/report"
 	"warble/shared/rollout"
 )
-
-// fewest is what an arm has to expect of units at each step, or the step tells nothing.
-const fewest = 5
 
 func (s *settings) start() *cobra.Command {
 	var a asked
@@ -83,7 +82,11 @@ func (s *settings) begin(c *cobra.Command, e *rollout.Experiment, fromFile bool,
 		e = present
 		e.Spec.Default()
 	}
-	if err := hopeless(ctx, readout.Driver{DB: db}, e.Spec); err != nil && !anyway {
+	planned, err := readout.Plan(ctx, db, e.Spec, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := refuse(planned, anyway); err != nil {
 		return err
 	}
 	e.Spec.Run.State, e.Spec.Run.By, e.Spec.Run.Why = experiment.Running, s.by, a.why
@@ -126,36 +129,22 @@ func withdraw(ctx context.Context, cluster *rollout.Knative, name string) error 
 	}
 }
 
-// hopeless refuses a step that has too few units to tell anything.
-func hopeless(ctx context.Context, d readout.Driver, spec experiment.Spec) error {
-	perArm, err := d.Expect(ctx, spec)
-	if err != nil {
-		return err
-	}
-	for i, units := range perArm {
-		if units < fewest {
-			return exit(refused, "ramp.steps[%d]: %d percent are %d of %s in each arm: expected %d at least, by a greater step or a wider audience; --anyway starts it",
-				i, spec.Ramp.Steps[i], units, plural(spec.Unit), fewest)
-		}
+// refuse says why a design should not be started, unless it is to be all the same.
+func refuse(p readout.Planned, anyway bool) error {
+	if err := p.Err(); err != nil && !anyway {
+		return exit(refused, "%w\n--anyway starts it", err)
 	}
 	return nil
-}
-
-func plural(u experiment.Unit) string {
-	switch u {
-	case experiment.Community:
-		return "the communities"
-	case experiment.User:
-		return "the users"
-	}
-	return "the requests"
 }
 
 func (s *settings) plan() *cobra.Command {
 	var file string
 	var anyway bool
 	c := &cobra.Command{
-		Use: "plan -f FILE", Short: "Show what a start would change at each Service, and whom it would reach", Args: noArgs,
+		Use: "plan -f FILE", Short: "Show what a start would change at each Service, and what it can be expected to find", Args: noArgs,
+		Long: `What a start would change at each Service; and, from what people have done so far (DATABASE_URL), how many units it needs,
+when those will have come at the present rate, and what effect can be found by the planned end. Its exit code is 3 where
+that is less than the file wants to find, or a step of the ramp brings too few.`,
 		Example: "  kn experiment plan -f knative/experiments/likes.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			e, err := read(c, file)
@@ -171,19 +160,20 @@ func (s *settings) plan() *cobra.Command {
 			}
 			db, err := s.database()
 			if errors.Is(err, errNoDatabase) {
-				c.Printf("whom it would reach: unknown, for %v\n", errNoDatabase)
+				c.Printf("what it can be expected to find: unknown, for %v\n", errNoDatabase)
 				return nil
 			} else if err != nil {
 				return err
 			}
 			defer db.Close()
-			if err := planUnits(c, readout.Driver{DB: db}, e.Spec); err != nil {
+			planned, err := readout.Plan(c.Context(), db, e.Spec, time.Now())
+			if err != nil {
 				return err
 			}
-			if err := hopeless(c.Context(), readout.Driver{DB: db}, e.Spec); err != nil && !anyway {
+			if err := report.Plan(c.OutOrStdout(), planned); err != nil {
 				return err
 			}
-			return nil
+			return refuse(planned, anyway)
 		},
 	}
 	fileFlag(c, &file)
@@ -216,15 +206,4 @@ func planService(c *cobra.Command, e *rollout.Experiment, s rollout.ServiceStatu
 	if image, ok := e.Spec.Treatment.Image[s.Name]; ok {
 		c.Printf("               image: %s -> %s\n", s.Image, image)
 	}
-}
-
-func planUnits(c *cobra.Command, d readout.Driver, spec experiment.Spec) error {
-	perArm, err := d.Expect(c.Context(), spec)
-	if err != nil {
-		return err
-	}
-	for i, units := range perArm {
-		c.Printf("step %d, %d%%: %d of %s in each arm, for %s at least\n", i+1, spec.Ramp.Steps[i], units, plural(spec.Unit), spec.Ramp.Hold.Time)
-	}
-	return nil
 }

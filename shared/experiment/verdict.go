@@ -60,7 +60,7 @@ type Start struct {
 	Name         string
 	Spec         Spec // with its defaults
 	Salt         string
-	PlannedUnits int64 // N*, of both arms together, frozen here
+	PlannedUnits int64 // N*, of both arms together, frozen here; 0 where it ends by time alone
 	At           time.Time
 }
 

@@ -61,7 +61,7 @@ type Started struct {
 	Name         string
 	Spec         experiment.Spec
 	Salt         string
-	PlannedUnits int64 // N*, both arms together
+	PlannedUnits int64 // N*, both arms together; 0 where it ends by time alone
 	At           time.Time
 	Transitions  []experiment.Transition // by time
 }

@@ -1,6 +1,7 @@
 package readout
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -13,6 +14,10 @@ import (
 
 const (
 	permutationFrom, clusterFrom, sequenceFrom = 4, 25, 100 // completed units of the smaller arm
+
+	// unplanned is for how many units, of both arms, a sequence is tightest where nothing says how many are needed: those
+	// with which it first speaks. With a hundred times as many it is a sixth wider than one that was planned for them.
+	unplanned = 2 * sequenceFrom
 
 	// mostSingles bounds what a permutation test reads of an arm that is far larger than the other.
 	mostSingles = 10_000
@@ -106,10 +111,14 @@ func methodOf(completed int64) string {
 	return Sequence
 }
 
-// completed counts the units whose windows are over at a time, and returns when the N*-th was.
+// completed counts the units whose windows are over at a time, and returns when the N*-th was: never where N* is 0.
 func (r *reading) completed(at time.Time) (n experiment.Counts, nth time.Time, err error) {
 	if r.Spec.Unit == experiment.User {
-		return r.rows.Completed(r.ctx, r.members(at), r.PlannedUnits)
+		n, nth, err = r.rows.Completed(r.ctx, r.members(at), max(1, r.PlannedUnits))
+		if r.PlannedUnits == 0 {
+			nth = time.Time{}
+		}
+		return n, nth, err
 	}
 	for i, o := range r.openings {
 		if done := o.Entry.Add(r.window); !done.After(at) {
@@ -134,7 +143,7 @@ func (r *reading) effect(name string, j judgement) (Effect, error) {
 		return e, fmt.Errorf("metric %s: %w", name, err)
 	}
 	var all values
-	sequence := stats.Sequence{Planned: r.PlannedUnits, Alpha: r.alpha}
+	sequence := stats.Sequence{Planned: cmp.Or(r.PlannedUnits, unplanned), Alpha: r.alpha}
 	for _, l := range looks {
 		all.add(l)
 		if p, err := all.point(sequence); err == nil {

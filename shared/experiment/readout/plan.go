@@ -34,7 +34,8 @@ type Planned struct {
 	Detectable float64  `json:"detectable"` // relative effect that these find; 0 where it is not known
 	// Days from the start until Needed units have completed, at the present rate and the last step; 0 where they never do.
 	Days float64 `json:"days"`
-	// Units is N*, of both arms, to be frozen at the start.
+	// Units is N*, of both arms, to be frozen at the start; 0 where Needed units are not known, or will not come. Then the
+	// planned end is by time alone: any smaller number would end the experiment before it can tell anything.
 	Units int64 `json:"units"`
 	// Hopeless says why the design should not be started; empty where it may.
 	Hopeless []string `json:"hopeless"`
@@ -77,12 +78,11 @@ func Plan(ctx context.Context, db *store.DB, spec experiment.Spec, now time.Time
 
 // past is what the users of an experiment did before it.
 type past struct {
-	members    int64
-	mean, cv   float64
-	reach      func(days float64) float64 // units that are seen within a time, at all slots
-	design     stats.Design
-	perUnit    float64 // members of a unit
-	population int64   // units there are, come or not
+	members  int64
+	mean, cv float64
+	reach    func(days float64) float64 // units that are seen within a time, at all slots
+	design   stats.Design
+	perUnit  float64 // members of a unit
 }
 
 func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, now time.Time) (Planned, error) {
@@ -99,12 +99,12 @@ func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, now time
 		return p, err
 	}
 	f := newFrame(store.Started{Spec: spec}, now)
+	if f.observational() {
+		spec.Ramp.Steps = []int{50} // a list is open or is not: all of it, whatever the percent
+	}
 	before, err := f.users(ctx, s, metric)
 	if spec.Unit == experiment.Community {
 		before, err = f.communities(ctx, s, metric)
-	}
-	if err == nil {
-		before.population, err = f.population(ctx, s)
 	}
 	if err != nil {
 		return p, fmt.Errorf("past of %s: %w", p.Metric, err)
@@ -143,7 +143,6 @@ func (p *Planned) size(metric store.Metric, spec experiment.Spec, before past) e
 	share := float64(slices.Max(append([]int{0}, spec.Ramp.Steps...))) / 100
 	p.Method = methodOf(p.Completed)
 	if before.cv == 0 {
-		p.Units = max(2*fewestUnits, int64(2*share*float64(before.population)))
 		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary: nobody's %s of the last %s says how much it varies, so that no number of units can be told", p.Metric, spec.Metrics.Window))
 		return nil
 	}
@@ -161,7 +160,6 @@ func (p *Planned) size(metric store.Metric, spec experiment.Spec, before past) e
 			return err
 		}
 	}
-	p.Units = 2 * max(1, min(p.Needed, max(p.Completed, 1)))
 	window := time.Duration(spec.Metrics.Window).Hours() / 24
 	const longest = 3650
 	for d := 0.0; d <= longest && p.Days == 0; d += .25 {
@@ -169,7 +167,9 @@ func (p *Planned) size(metric store.Metric, spec experiment.Spec, before past) e
 			p.Days = d + window
 		}
 	}
-	if p.Needed > p.Completed {
+	if p.Needed <= p.Completed {
+		p.Units = 2 * p.Needed
+	} else {
 		found := "nothing"
 		if p.Detectable > 0 {
 			found = figures.Change(p.Detectable)
@@ -214,6 +214,9 @@ func (f *frame) users(ctx context.Context, s *store.Snapshot, metric store.Metri
 	}
 	layer := float64(f.rules.Layer.To-f.rules.Layer.From) / experiment.Slots
 	p := past{members: all.N, perUnit: 1, reach: func(d float64) (n float64) {
+		if f.observational() {
+			return 2 * float64(min(len(f.Spec.List.Control), len(f.Spec.List.Treatment)))
+		}
 		late := 0.0 // users a day, in the second week
 		for _, a := range arrivals[days/2:] {
 			late += a / float64(days-days/2)

@@ -74,7 +74,7 @@ type Units struct {
 	Entered   experiment.Counts `json:"entered"`
 	Completed experiment.Counts `json:"completed"` // their windows are over, and so they count
 	Users     experiment.Counts `json:"users"`     // exposed
-	Planned   int64             `json:"planned"`   // N*, of both arms
+	Planned   int64             `json:"planned"`   // N*, of both arms; 0 where it ends by time alone
 }
 
 // Method is how the primary and secondary metrics are judged, which the number of completed units decides.

@@ -36,7 +36,14 @@ func Plan(w io.Writer, p readout.Planned) error {
 	if p.Days > 0 {
 		fact("Takes", fmt.Sprintf("%s days at the present rate and the last step, until enough have completed", figures.Decimal(p.Days)))
 	}
-	fact("N*", fmt.Sprintf("%s of both arms", figures.Whole(p.Units)))
+	switch {
+	case p.Method == readout.Guards:
+		fact("Tightest", fmt.Sprintf("after %s of 10 s", figures.Count(p.Units, "window")))
+	case p.Units == 0:
+		fact("N*", "none: it ends by time alone")
+	default:
+		fact("N*", fmt.Sprintf("%s of both arms", figures.Whole(p.Units)))
+	}
 	for _, reason := range p.Hopeless {
 		fact("Hopeless", reason)
 	}

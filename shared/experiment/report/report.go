@@ -36,9 +36,9 @@ type row []string
 func summary(r *readout.Report) (rows []row) {
 	u := r.Units
 	if u.Kind != experiment.Request {
-		rows = append(rows, row{"Units", fmt.Sprintf("%s of %s entered, %s control and %s treatment; %s and %s completed their %s; %s planned",
+		rows = append(rows, row{"Units", fmt.Sprintf("%s of %s entered, %s control and %s treatment; %s and %s completed their %s; %s",
 			figures.Count(u.Entered.Control+u.Entered.Treatment, string(u.Kind)), figures.Whole(u.Reachable), figures.Whole(u.Entered.Control), figures.Whole(u.Entered.Treatment),
-			figures.Whole(u.Completed.Control), figures.Whole(u.Completed.Treatment), r.Spec.Metrics.Window, figures.Whole(u.Planned))})
+			figures.Whole(u.Completed.Control), figures.Whole(u.Completed.Treatment), r.Spec.Metrics.Window, planned(u.Planned))})
 		rows = append(rows, row{"Users", fmt.Sprintf("%s exposed to the control, %s to the treatment", figures.Whole(u.Users.Control), figures.Whole(u.Users.Treatment))})
 	}
 	rows = append(rows, row{"Method", method(r)})
@@ -51,6 +51,13 @@ func summary(r *readout.Report) (rows []row) {
 	}
 	rows = append(rows, row{"Phase", fmt.Sprintf("%s; figures up to %s", r.Phase, minute(r.Until))})
 	return append(rows, row{"Assigned by", assignedBy(r)})
+}
+
+func planned(units int64) string {
+	if units == 0 {
+		return "it ends by time alone"
+	}
+	return figures.Whole(units) + " planned"
 }
 
 func assignedBy(r *readout.Report) string {
