@@ -173,7 +173,7 @@ func (s *settings) report() *cobra.Command {
 			case "html":
 				err = report.HTML(out, r)
 			default:
-				err = report.Text(out, r, terminal(out))
+				err = report.Text(out, r, terminal(out) && os.Getenv("NO_COLOR") == "")
 			}
 			if err != nil {
 				return err
@@ -189,10 +189,10 @@ func (s *settings) report() *cobra.Command {
 	return c
 }
 
-// terminal tells whether colours are seen by people.
+// terminal tells whether people see what is written.
 func terminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" {
+	if !ok {
 		return false
 	}
 	info, err := file.Stat()

@@ -35,6 +35,7 @@ The cluster is kubectl's (KUBECONFIG). What is stored of an experiment is in Pos
 Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 refused, withheld or stuck, 4 not done in time: it goes on.`,
 		Example: `  kn experiment validate -f knative/experiments/likes.yaml
   kn experiment plan -f knative/experiments/likes.yaml
+  kn experiment simulate -f knative/experiments/likes.yaml --units 3000 --communities 60
   kn experiment start -f knative/experiments/likes.yaml
   kn experiment status likes --watch
   kn experiment report likes
@@ -49,7 +50,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 refused, withheld or stuc
 	flags := root.PersistentFlags()
 	flags.StringVarP(&s.namespace, "namespace", "n", "", "namespace of the experiment (that of the file, or "+defaultNamespace+")")
 	flags.StringVar(&s.by, "by", os.Getenv("USER"), "who you are, for the record")
-	root.AddCommand(s.validate(), s.plan(), s.start(), s.status(), s.list(), s.report(), s.run())
+	root.AddCommand(s.validate(), s.plan(), s.start(), s.status(), s.list(), s.report(), s.simulate(), s.run())
 	root.AddCommand(s.wishes()...)
 	return root
 }

@@ -61,7 +61,7 @@ type Simulated struct {
 // Simulate runs so many experiments in a world, through the code that reads PostgreSQL's rows. The same seed gives the
 // same figures, on any number of processors. progress, which may be nil, is told of each run.
 func Simulate(ctx context.Context, w World, runs int, seed uint64, progress func(done, runs int)) (Simulated, error) {
-	if err := w.check(runs); err != nil {
+	if err := w.Check(runs); err != nil {
 		return Simulated{}, err
 	}
 	results := make([]run, runs)
@@ -101,7 +101,8 @@ func Simulate(ctx context.Context, w World, runs int, seed uint64, progress func
 	return w.sum(results), nil
 }
 
-func (w World) check(runs int) error {
+// Check says what is wrong with a world, or with the number of runs in it.
+func (w World) Check(runs int) error {
 	switch {
 	case runs < 1:
 		return fmt.Errorf("%d runs: expected 1 or more", runs)
@@ -113,6 +114,8 @@ func (w World) check(runs int) error {
 		return nil
 	case w.Units < 1 || w.Members < 1 || w.Mean <= 0 || w.Looks < 1 && w.Every < 1:
 		return fmt.Errorf("world %s: expected units, members, a mean and looks of more than 0", w.Name)
+	case w.Hold <= 0 || w.Window <= 0 || w.MinimumEffect <= 0 || w.Alpha <= 0 || w.Alpha >= 1 || w.Effect <= -1:
+		return fmt.Errorf("world %s: expected a hold, a window, a least effect and an alpha of more than 0, an alpha of less than 1 and an effect of more than -100%%", w.Name)
 	}
 	return nil
 }
@@ -197,7 +200,7 @@ func (w World) look(ctx context.Context, s *simulated, at time.Time, whole bool)
 func (s *simulated) naive(at time.Time, truth float64) bool {
 	var arms [2]stats.Estimate
 	for arm := range arms {
-		p := s.between(arm, time.Time{}, at.Add(-simulatedWindow))
+		p := s.between(arm, time.Time{}, at.Add(-time.Duration(s.Window)))
 		mean, err := stats.Moments{N: p.N, Sum: p.SumY, SumSq: p.SumYY}.Mean()
 		if err != nil {
 			return false
@@ -208,7 +211,7 @@ func (s *simulated) naive(at time.Time, truth float64) bool {
 	if err != nil {
 		return false
 	}
-	i, err := d.Interval(.05)
+	i, err := d.Interval(s.Alpha)
 	return err == nil && !i.Contains(truth)
 }
 

@@ -33,6 +33,11 @@ type World struct {
 	Known   bool            `json:"known"`   // users have a past, for CUPED
 	Tilt    float64         `json:"tilt"`    // share of the units that are assigned to the treatment, .5 but where assignment is broken
 
+	Hold          experiment.Duration `json:"hold"`          // of each step
+	Window        experiment.Duration `json:"window"`        // after which a unit's value is frozen
+	MinimumEffect float64             `json:"minimumEffect"` // relative, that is worth having
+	Alpha         float64             `json:"alpha"`
+
 	Margin  float64 `json:"margin"`  // of a guardrail on errors; 0 for none
 	Errors  float64 `json:"errors"`  // share of the requests that fail in the control
 	Harm    float64 `json:"harm"`    // what the treatment adds to it
@@ -41,13 +46,17 @@ type World struct {
 	Rate    int     `json:"rate"`    // requests per arm and window
 }
 
-const (
-	simulatedHold   = 7 * day
-	simulatedWindow = 7 * day
-	even            = .5 // the Tilt of an assignment that works
-	// posting is the metric that is simulated.
-	posting = "tweets_per_user"
-)
+// even is the Tilt of an assignment that works.
+const even = .5
+
+// Plain is a world to start from: so many users, everyone at once and judged for a week, 5 posts each, and no effect.
+func Plain(users int) World {
+	week := experiment.Duration(7 * day)
+	return World{Unit: experiment.User, Units: users, Members: 1, Mean: 5, CV: 1, Steps: []int{50}, Looks: 20, Tilt: even, Hold: week, Window: week, MinimumEffect: .05, Alpha: .05}
+}
+
+// posting is the metric that is simulated.
+const posting = "tweets_per_user"
 
 var simulatedStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
@@ -74,16 +83,16 @@ type simulatedUnit struct {
 func (w World) simulate(seed uint64) *simulated {
 	random := rand.New(rand.NewPCG(seed, 0))
 	spec := experiment.Spec{
-		Services: []string{"tweet"}, Unit: w.Unit, Alpha: .05, Power: .8,
-		Ramp:    experiment.Ramp{Steps: w.Steps, Hold: experiment.Hold{Time: experiment.Duration(simulatedHold)}},
-		Metrics: experiment.Metrics{Window: experiment.Duration(simulatedWindow), Primary: experiment.Primary{Name: posting, MinimumEffect: .05}},
+		Services: []string{"tweet"}, Unit: w.Unit, Alpha: w.Alpha, Power: .8,
+		Ramp:    experiment.Ramp{Steps: w.Steps, Hold: experiment.Hold{Time: w.Hold}},
+		Metrics: experiment.Metrics{Window: w.Window, Primary: experiment.Primary{Name: posting, MinimumEffect: experiment.Percent(w.MinimumEffect)}},
 	}
 	if w.Margin > 0 {
 		spec.Metrics.Guardrails = []experiment.Guardrail{{Name: "error_share", Margin: experiment.Points(w.Margin)}}
 	}
 	s := &simulated{World: w, started: store.Started{Name: w.Name, Spec: spec, Salt: strconv.FormatUint(seed, 36), PlannedUnits: int64(max(1, w.Units)), At: simulatedStart}}
 	for i, percent := range w.Steps {
-		s.started.Transitions = append(s.started.Transitions, experiment.Transition{ID: strconv.Itoa(i), Phase: "Running", Step: i, Percent: percent, At: simulatedStart.Add(time.Duration(i) * simulatedHold)})
+		s.started.Transitions = append(s.started.Transitions, experiment.Transition{ID: strconv.Itoa(i), Phase: "Running", Step: i, Percent: percent, At: simulatedStart.Add(time.Duration(i) * time.Duration(w.Hold))})
 	}
 	s.populate(random)
 	s.serve(random)
@@ -111,7 +120,7 @@ func (s *simulated) populate(random *rand.Rand) {
 			continue
 		}
 		if s.Unit == experiment.User { // who comes within the hold of the step
-			u.entry = u.entry.Add(time.Duration(random.Float64() * float64(simulatedHold)).Truncate(time.Millisecond))
+			u.entry = u.entry.Add(time.Duration(random.Float64() * float64(s.Hold)).Truncate(time.Millisecond))
 		}
 		if s.Tilt != even {
 			u.arm = experiment.Control
@@ -158,7 +167,7 @@ func (s *simulated) posts(random *rand.Rand) func(experiment.Arm) stats.Pairs {
 			rate := s.Mean * community * about1(within)
 			var before float64
 			if s.Known {
-				before = distuv.Poisson{Lambda: rate * float64(store.Past) / float64(simulatedWindow), Src: random}.Rand()
+				before = distuv.Poisson{Lambda: rate * float64(store.Past) / float64(s.Window), Src: random}.Rand()
 			}
 			if arm == experiment.Treatment {
 				rate *= 1 + s.Effect
@@ -191,7 +200,7 @@ func (s *simulated) serve(random *rand.Rand) {
 
 // end is the planned end.
 func (s *simulated) end() time.Time {
-	return simulatedStart.Add(time.Duration(len(s.Steps))*simulatedHold + simulatedWindow)
+	return simulatedStart.Add(time.Duration(len(s.Steps))*time.Duration(s.Hold) + time.Duration(s.Window))
 }
 
 // looks are the times at which somebody looks.
@@ -209,7 +218,7 @@ func (s *simulated) looks() (times []time.Time) {
 		return times
 	}
 	for i := 2 * s.Every; i <= len(s.units); i += 2 * s.Every {
-		times = append(times, s.units[i-1].entry.Add(simulatedWindow))
+		times = append(times, s.units[i-1].entry.Add(time.Duration(s.Window)))
 	}
 	return times
 }

@@ -47,12 +47,13 @@ func breached(s Simulated) Rate { return s.Breached }
 
 // Trials are the operating characteristics that the readout promises. Those with more looks take longer.
 func Trials() []Trial {
-	users := World{Unit: experiment.User, Units: 4000, Members: 1, Mean: 5, CV: 1, Steps: []int{50}, Looks: 20, Tilt: even}
+	users := Plain(4000)
 	of := func(w World, change func(*World)) World {
 		change(&w)
 		return w
 	}
-	guard := World{Unit: experiment.Request, Steps: []int{50}, Tilt: even, Margin: .005, Errors: .01, Bursts: true, Windows: 200, Rate: 200}
+	guard := users
+	guard.Unit, guard.Units, guard.Margin, guard.Errors, guard.Bursts, guard.Windows, guard.Rate = experiment.Request, 0, .005, .01, true, 200, 200
 	falsePositives := []Bound{
 		{"false positives", wrong, alpha + slack, false},
 		{"intervals that hold", covered, 1 - alpha - slack, true},

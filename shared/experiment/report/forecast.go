@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
+	"warble/shared/experiment"
 	"warble/shared/experiment/figures"
 	"warble/shared/experiment/readout"
 )
@@ -73,6 +75,55 @@ func Trial(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool, er
 		t.wrap(fmt.Sprintf("  %-7s", state), strings.Repeat(" ", 9), words)
 	}
 	return kept, t.Flush()
+}
+
+// Simulation writes what came of simulated experiments without an effect, and of others with one.
+func Simulation(w io.Writer, without, with readout.Simulated) error {
+	t := text{bufio.NewWriter(w), false}
+	world := with.World
+	of := figures.Count(int64(world.Units), string(world.Unit))
+	if world.Unit == experiment.Community {
+		of += fmt.Sprintf(" of %s", figures.Count(int64(world.Members), "user"))
+	}
+	var steps []string
+	for _, percent := range world.Steps {
+		steps = append(steps, fmt.Sprintf("%d%%", percent))
+	}
+	t.wrap("", "", fmt.Sprintf("%s, %s in each arm held for %s;", of, strings.Join(steps, ", "), world.Hold)+
+		fmt.Sprintf(" %s per user and %s, coefficient of variation %s;", figures.Decimal(world.Mean), world.Window, figures.Decimal(world.CV))+
+		fmt.Sprintf(" %s, %s each", figures.Count(int64(world.Looks), "look"), figures.Count(int64(with.Runs), "experiment")))
+	t.printf("\n")
+	found := with.Won
+	if world.Effect < 0 {
+		found = with.Lost
+	}
+	share := func(r readout.Rate) string {
+		if r.Runs == 0 {
+			return "–"
+		}
+		return figures.Percent(r.Value())
+	}
+	rows := []row{
+		{"false positives", share(without.Wrong), ""},
+		{"  of a naive test", share(without.Naive), ""},
+		{"found (power)", "", share(found)},
+		{"interval holds", share(without.Covered), share(with.Covered)},
+		{"days to an end", figures.Decimal(without.Days), figures.Decimal(with.Days)},
+	}
+	ends := make(map[readout.Verdict]bool)
+	for _, s := range []readout.Simulated{without, with} {
+		for end := range s.Ends {
+			ends[end] = true
+		}
+	}
+	for _, end := range slices.Sorted(maps.Keys(ends)) {
+		ended := func(s readout.Simulated) string { return share(readout.Rate{Happened: s.Ends[end], Runs: s.Runs}) }
+		rows = append(rows, row{"ended: " + string(end), ended(without), ended(with)})
+	}
+	t.table([]int{28, 14, 14}, row{"", "no effect", figures.Change(world.Effect)}, rows)
+	t.printf("\n")
+	t.wrap("", "", "A false positive is an interval that leaves out the truth at any look; the naive test is a t test of users, taken at every look. Days are the median, to the verdict by which an experiment ends or to its planned end.")
+	return t.Flush()
 }
 
 // Bar draws how far simulations have come, in place: w is a terminal.

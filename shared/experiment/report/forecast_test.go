@@ -67,3 +67,34 @@ func TestTrial(t *testing.T) {
 		t.Errorf("%q", drawn)
 	}
 }
+
+func TestSimulation(t *testing.T) {
+	t.Parallel()
+	w := readout.Plain(3000)
+	w.Unit, w.Units, w.Members, w.Steps = experiment.Community, 60, 50, []int{10, 50}
+	without := readout.Simulated{World: w, Runs: 100, Ends: map[readout.Verdict]int{"inconclusive": 99, "win": 1}, Wrong: readout.Rate{Happened: 3, Runs: 100}, Naive: readout.Rate{Happened: 40, Runs: 100}, Covered: readout.Rate{Happened: 98, Runs: 100}, Days: 21}
+	w.Effect = -.2
+	with := readout.Simulated{World: w, Runs: 100, Ends: map[readout.Verdict]int{"harm": 85, "inconclusive": 15}, Won: readout.Rate{Runs: 100}, Lost: readout.Rate{Happened: 85, Runs: 100}, Days: 14}
+	var out bytes.Buffer
+	err := report.Simulation(&out, without, with)
+	want := `60 communities of 50 users, 10%, 50% in each arm held for 7d; 5.00 per user and
+7d, coefficient of variation 1.00; 20 looks, 100 experiments each
+
+                                 no effect        -20.0%
+  false positives                       3%
+    of a naive test                    40%
+  found (power)                                      85%
+  interval holds                       98%             –
+  days to an end                      21.0          14.0
+  ended: harm                           0%           85%
+  ended: inconclusive                  99%           15%
+  ended: win                            1%            0%
+
+A false positive is an interval that leaves out the truth at any look; the naive
+test is a t test of users, taken at every look. Days are the median, to the
+verdict by which an experiment ends or to its planned end.
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+}
