@@ -144,19 +144,54 @@ func (s *Snapshot) Exposures(ctx context.Context, name string, looks Looks) ([]E
 		order by 1, 2`, pgx.NamedArgs{"experiment": name, "start": looks.Start, "every": looks.Every, "end": looks.End})
 }
 
-// ExposedUsers calls each with every row: who was exposed until end, as what unit and in which arm. They are not kept.
-func (s *Snapshot) ExposedUsers(ctx context.Context, name string, end time.Time, each func(userID int64, unit string, arm experiment.Arm)) error {
+// Candidate is a user whom an experiment might take, and as what unit and in which arm it exposed them; both are empty
+// where it has not.
+type Candidate struct {
+	UserID    int64
+	Community string // empty for none
+	Unit      string
+	Arm       experiment.Arm
+}
+
+// Candidates calls each with every user there was at end who is of these communities, or of any where there are none, and
+// with whoever else was exposed by then. They are not kept.
+func (s *Snapshot) Candidates(ctx context.Context, name string, communities []string, end time.Time, each func(Candidate)) error {
 	var (
-		userID    int64
-		unit, arm string
+		c   Candidate
+		arm string
 	)
-	return failure(s.each(ctx, []any{&userID, &unit, &arm}, func() error {
-		each(userID, unit, experiment.Arm(arm))
+	return failure(s.each(ctx, []any{&c.UserID, &c.Community, &c.Unit, &arm}, func() error {
+		c.Arm = experiment.Arm(arm)
+		each(c)
 		return nil
 	}, `
-		select user_id, unit, assigned
-		from exposures
-		where experiment = $1 and first_at < $2`, name, end))
+		select u.id, coalesce(u.community, ''), coalesce(e.unit, ''), coalesce(e.assigned, '')
+		from users u
+		left join exposures e on e.user_id = u.id and e.experiment = $1 and e.first_at < $2
+		where e.user_id is not null
+			or u.id < id_at($2) and (cardinality($3::text[]) = 0 or u.community = any($3))`,
+		name, end, noNull(communities)))
+}
+
+// LargestCommunities returns the communities of which the most users were exposed until end, at most so many, the largest
+// first.
+func (s *Snapshot) LargestCommunities(ctx context.Context, name string, end time.Time, most int) ([]string, error) {
+	return collect(ctx, s, pgx.RowTo[string], `
+		select u.community
+		from exposures e
+		join users u on u.id = e.user_id
+		where e.experiment = $1 and e.first_at < $2 and u.community is not null
+		group by u.community
+		order by count(*) desc, u.community
+		limit $3`, name, end, most)
+}
+
+// PodWindows counts per arm the windows of 10 s in which each pod of it served, until end: how much of the cluster it has had.
+func (s *Snapshot) PodWindows(ctx context.Context, name string, end time.Time) (n experiment.Counts, err error) {
+	return n, failure(s.one(ctx, []any{&n.Control, &n.Treatment}, `
+		select count(*) filter (where arm = 'control'), count(*) filter (where arm = 'treatment')
+		from latencies
+		where experiment = $1 and start < $2`, name, end))
 }
 
 // ExposedUnit is a community some of whose users were exposed.

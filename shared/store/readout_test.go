@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,7 +78,7 @@ func TestMetrics(t *testing.T) {
 			if !metric.Kind.OfUsers() {
 				continue
 			}
-			sums, err := s.UserSums(ctx, metric, members, looks)
+			sums, err := s.UserSums(ctx, metric, members, looks, nil)
 			if err != nil {
 				return err
 			}
@@ -106,7 +107,7 @@ func TestMetrics(t *testing.T) {
 		// A moment earlier no window is over.
 		early := members
 		early.End = early.End.Add(-time.Millisecond)
-		if sums, err := s.UserSums(ctx, store.Metrics()[0], early, looks); err != nil || len(sums) > 0 {
+		if sums, err := s.UserSums(ctx, store.Metrics()[0], early, looks, nil); err != nil || len(sums) > 0 {
 			t.Errorf("before the window is over: %+v, %v", sums, err)
 		}
 		quotes, err := s.Quotes(ctx, members, 10)
@@ -195,6 +196,65 @@ func TestMetricsOfRequests(t *testing.T) {
 	})
 }
 
+// Communities: two of gophers were exposed, one of sres, one of none; another of gophers and one of sres were not.
+func TestWhoIsOfWhichCommunity(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	exec(t, d, `insert into users (id, username, name, community)
+		select id_at('2026-08-01Z') + n, 'u' || n, 'U', (array['gophers', 'gophers', 'gophers', 'sres', 'sres', null])[n] from generate_series(1, 6) n`)
+	exec(t, d, `insert into exposures (experiment, user_id, unit, assigned, served, revision, generation, first_at)
+		select 'likes', id, id::text, case username when 'u4' then 'treatment' else 'control' end, 'none', 'r', 1, $1 from users where username in ('u1', 'u2', 'u4', 'u6')`, entry)
+	exec(t, d, `insert into tweets (id, author_id, text) select id_at($1) + id % 10, id, 'x' from users where username <> 'u2'`, entry)
+	exec(t, d, `insert into latencies (experiment, arm, start, service, pod, buckets)
+		select 'likes', arm, $1, 'like', pod, '{1}' from (values ('control', 'a'), ('control', 'b'), ('treatment', 'c')) v (arm, pod)`, entry)
+	end := entry.Add(window)
+	members := store.Members{Experiment: "likes", Window: window, End: end}
+	snapshot(t, d, func(ctx context.Context, s *store.Snapshot) error {
+		var found []string
+		if err := s.Candidates(ctx, "likes", []string{"sres"}, end, func(c store.Candidate) {
+			found = append(found, fmt.Sprintf("%s %s %t", c.Community, c.Arm, c.Unit == fmt.Sprint(c.UserID)))
+		}); err != nil {
+			return err
+		}
+		slices.Sort(found)
+		if diff := cmp.Diff([]string{" control true", "gophers control true", "gophers control true", "sres  false", "sres treatment true"}, found); diff != "" {
+			t.Error(diff)
+		}
+		n := 0
+		if err := s.Candidates(ctx, "likes", nil, entry, func(c store.Candidate) {
+			if n++; c.Arm != "" {
+				t.Errorf("%+v was exposed later", c)
+			}
+		}); err != nil || n != 6 {
+			t.Errorf("%d of 6 users, %v", n, err)
+		}
+		for most, want := range map[int][]string{1: {"gophers"}, 5: {"gophers", "sres"}} {
+			largest, err := s.LargestCommunities(ctx, "likes", end, most)
+			if diff := cmp.Diff(want, largest); diff != "" || err != nil {
+				t.Errorf("%d largest: %s, %v", most, diff, err)
+			}
+		}
+		metric, err := store.MetricNamed("tweets_per_user", store.Mean)
+		if err != nil {
+			return err
+		}
+		sums, err := s.UserSums(ctx, metric, members, store.Looks{Start: entry, Every: 30 * 24 * time.Hour, End: end}, []string{"gophers", "sres"})
+		want := []store.Sums{
+			{Arm: experiment.Control, Known: true, Users: 1, N: 1, SumY: 1, SumYY: 1},
+			{Arm: experiment.Control, Known: true, Community: "gophers", Users: 2, N: 2, SumY: 1, SumYY: 1},
+			{Arm: experiment.Treatment, Known: true, Community: "sres", Users: 1, N: 1, SumY: 1, SumYY: 1},
+		}
+		if diff := cmp.Diff(want, sums); diff != "" || err != nil {
+			t.Errorf("%s, %v", diff, err)
+		}
+		pods, err := s.PodWindows(ctx, "likes", end)
+		if (pods != experiment.Counts{Control: 2, Treatment: 1}) || err != nil {
+			t.Errorf("%+v, %v", pods, err)
+		}
+		return nil
+	})
+}
+
 // A readout looks each exposed user up in an index that holds all it needs, and reads no table of what everyone did.
 func TestTheReadoutReadsIndexesOnly(t *testing.T) {
 	t.Parallel()
@@ -212,7 +272,7 @@ func TestTheReadoutReadsIndexesOnly(t *testing.T) {
 	if err := db.Snapshot(t.Context(), func(ctx context.Context, s *store.Snapshot) error {
 		for _, metric := range store.Metrics() {
 			if metric.Kind.OfUsers() {
-				if _, err := s.UserSums(ctx, metric, members, store.Looks{Start: entry, Every: time.Hour, End: members.End}); err != nil {
+				if _, err := s.UserSums(ctx, metric, members, store.Looks{Start: entry, Every: time.Hour, End: members.End}, nil); err != nil {
 					return fmt.Errorf("%s: %w", metric.Name, err)
 				}
 			}

@@ -100,24 +100,34 @@ func (m Members) valued(metric Metric) (string, pgx.NamedArgs) {
 
 // Sums are the sufficient statistics of a metric over the users of an arm whose windows ended in one look.
 type Sums struct {
-	Arm   experiment.Arm
-	Look  int
-	Known bool  // from the past, so that X is their value then
-	Users int64 // those without a value included
-	N     int64
+	Arm       experiment.Arm
+	Look      int
+	Known     bool   // from the past, so that X is their value then
+	Community string // one of those asked for; empty for all others
+	Users     int64  // those without a value included
+	N         int64
 
 	SumY, SumYY, SumX, SumXX, SumXY float64
 }
 
-// UserSums adds up a metric per arm and look. Memory on both sides grows with looks, not with users.
-func (s *Snapshot) UserSums(ctx context.Context, metric Metric, members Members, looks Looks) ([]Sums, error) {
+// UserSums adds up a metric per arm and look, and apart for these communities, if any. Memory on both sides grows with looks
+// and communities, not with users.
+func (s *Snapshot) UserSums(ctx context.Context, metric Metric, members Members, looks Looks, communities []string) ([]Sums, error) {
 	from, args := members.valued(metric)
 	args["start"], args["every"] = looks.Start, looks.Every.Milliseconds()
+	community, join := `''`, ``
+	if len(communities) > 0 {
+		community, join = `coalesce(c.slug, '')`, `
+		join users u on u.id = v.user_id
+		left join unnest(@apart::text[]) as c (slug) on c.slug = u.community`
+		args["apart"] = communities
+	}
 	return collect(ctx, s, pgx.RowToStructByPos[Sums], `
 		select
 			arm,
 			look,
 			known,
+			`+community+`,
 			count(*),
 			count(y),
 			coalesce(sum(y), 0),
@@ -127,14 +137,15 @@ func (s *Snapshot) UserSums(ctx context.Context, metric Metric, members Members,
 			coalesce(sum(x * y) filter (where known), 0)
 		from (
 			select
+				m.user_id,
 				m.arm,
 				((m.until_id - id_at(@start)) / (@every::bigint << 22))::integer as look,
 				v.value is not null and v.prior is not null and m.user_id < m.past_id as known,
 				v.value::float8 as y,
 				v.prior::float8 as x`+from+`
-		offset 0) v
-		group by arm, look, known
-		order by arm, look, known`, args)
+		offset 0) v`+join+`
+		group by 1, 2, 3, 4
+		order by 1, 2, 3, 4`, args)
 }
 
 // UnitMembers counts the members of each community at its entry; one without any is not there.

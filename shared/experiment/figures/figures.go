@@ -50,6 +50,19 @@ func Signed(v float64) string {
 	return Decimal(v)
 }
 
+// Range writes an interval; a side without a bound is nil.
+func Range(lower, upper *float64, figure func(float64) string) string {
+	switch {
+	case lower != nil && upper != nil:
+		return figure(*lower) + " to " + figure(*upper)
+	case lower != nil:
+		return figure(*lower) + " or more"
+	case upper != nil:
+		return figure(*upper) + " or less"
+	}
+	return "not known"
+}
+
 // Percent writes a share: .0123 is 1.23%.
 func Percent(share float64) string { return trimmed(100*share) + "%" }
 

@@ -138,7 +138,7 @@ func (r *reading) effect(name string, j judgement) (Effect, error) {
 		return Effect{}, err
 	}
 	e := Effect{Metric: name, About: metric.About, Kind: metric.Kind, Unit: metric.Unit, Down: metric.Down, Series: []Point{}}
-	looks, err := r.values(metric, j.end)
+	looks, err := r.values(metric, j.end, name == r.Spec.Metrics.Primary.Name)
 	if err != nil {
 		return e, fmt.Errorf("metric %s: %w", name, err)
 	}

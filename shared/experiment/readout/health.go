@@ -23,7 +23,10 @@ const (
 func (r *reading) health() error {
 	checks := []func([]store.Exposed) (Check, error){r.traffic}
 	if r.Spec.Unit != experiment.Request {
-		checks = append(checks, r.sampleRatio, r.rehash, r.neverExposed, misled, crossed)
+		checks = append(checks, r.sampleRatio, r.rehash, r.neverExposed, misled, crossed) // what rehash has counted, neverExposed compares
+		if !r.observational() {
+			checks = append(checks, r.autoscaling)
+		}
 	}
 	for _, check := range checks {
 		c, err := check(r.exposed)
@@ -123,22 +126,26 @@ func (r *reading) sampleRatio(exposed []store.Exposed) (Check, error) {
 
 func inside(look, looks int) int { return max(0, min(look, looks-1)) }
 
-// rehash assigns every stored unit again.
+// rehash assigns every stored unit again, and where users are the unit whoever might be one, for how many are assigned.
 func (r *reading) rehash([]store.Exposed) (Check, error) {
 	c := Check{Name: "assignment", State: OK}
 	var units, wrong int64
-	check := func(userID int64, unit string, arm experiment.Arm) {
-		units++
-		community := unit
-		if r.Spec.Unit == experiment.User && len(r.rules.Audience) > 0 {
-			community = r.rules.Audience[0] // the row does not say; the edge has seen to it
-		}
-		if should, of := r.rules.Assign(userID, community); should != arm || of != unit {
-			wrong++
-		}
-	}
 	if r.Spec.Unit == experiment.User {
-		if err := r.rows.ExposedUsers(r.ctx, r.Name, r.end, check); err != nil {
+		if err := r.rows.Candidates(r.ctx, r.Name, r.Spec.Audience.Communities, r.end, func(u store.Candidate) {
+			should, of := r.rules.Assign(u.UserID, u.Community)
+			if should != "" {
+				add(&r.assigned, should, 1)
+			}
+			if u.Arm == "" {
+				return
+			}
+			units++
+			if should != u.Arm || of != u.Unit {
+				wrong++
+			} else {
+				add(&r.came, should, 1)
+			}
+		}); err != nil {
 			return c, err
 		}
 	} else {
@@ -147,7 +154,10 @@ func (r *reading) rehash([]store.Exposed) (Check, error) {
 			return c, err
 		}
 		for _, u := range exposed {
-			check(0, u.Unit, u.Arm)
+			units++
+			if should, of := r.rules.Assign(0, u.Unit); should != u.Arm || of != u.Unit {
+				wrong++
+			}
 		}
 	}
 	how := "hash with the salt to"
@@ -166,13 +176,13 @@ func (r *reading) rehash([]store.Exposed) (Check, error) {
 // neverAlarm is the p-value at which being exposed depends on the arm.
 const neverAlarm = .001
 
-// neverExposed compares how many assigned units nobody of was exposed. Users who never come are in no row that tells them
-// from users who are not assigned; there the sample ratio sees what this would.
+// neverExposed compares how many assigned units nobody of was exposed: a feature that keeps people from coming leaves the
+// control with other people than the treatment. Users come every day, and each look at them is a test of its own; so it
+// warns until the planned end, and is red only there.
 func (r *reading) neverExposed([]store.Exposed) (Check, error) {
-	c := Check{Name: "never exposed", State: Unknown, Detail: "users who never come are not known; the sample ratio would show it"}
-	var assigned, seen experiment.Counts
-	switch {
-	case r.Spec.Unit == experiment.Community:
+	c := Check{Name: "never exposed", State: Unknown}
+	assigned, seen := r.assigned, r.came
+	if r.Spec.Unit == experiment.Community {
 		exposed, err := r.rows.ExposedUnits(r.ctx, r.Name, r.end)
 		if err != nil {
 			return c, err
@@ -187,11 +197,6 @@ func (r *reading) neverExposed([]store.Exposed) (Check, error) {
 				add(&seen, o.Arm, 1)
 			}
 		}
-	case r.observational():
-		assigned = experiment.Counts{Control: int64(len(r.Spec.List.Control)), Treatment: int64(len(r.Spec.List.Treatment))}
-		seen = r.report.Units.Users
-	default:
-		return c, nil
 	}
 	never := experiment.Counts{Control: max(0, assigned.Control-seen.Control), Treatment: max(0, assigned.Treatment-seen.Treatment)}
 	test, err := stats.FisherExact(stats.Proportion{Successes: never.Control, N: assigned.Control}, stats.Proportion{Successes: never.Treatment, N: assigned.Treatment})
@@ -203,8 +208,38 @@ func (r *reading) neverExposed([]store.Exposed) (Check, error) {
 	}
 	c.State = OK
 	c.Detail = fmt.Sprintf("%s of %s in control, %s of %s in treatment: p %s", figures.Whole(never.Control), figures.Count(assigned.Control, string(r.Spec.Unit)), figures.Whole(never.Treatment), figures.Whole(assigned.Treatment), figures.P(test.P))
-	if test.P < neverAlarm {
+	switch {
+	case test.P >= neverAlarm:
+	case r.Spec.Unit == experiment.User && (r.ended.IsZero() || r.ended.After(r.end)):
+		c.State = Warning
+	default:
 		c.State = Red
+	}
+	return c, nil
+}
+
+const (
+	// mostPods is how many times the pods of the other arm one may have.
+	mostPods = 2
+	// fewPodWindows are too few to tell.
+	fewPodWindows = 200
+)
+
+// autoscaling compares how many pods served the arms, whose revisions are to scale alike: one that is kept warm, or has room
+// to spare, is faster for that. It only warns, for a treatment may also need more of them.
+func (r *reading) autoscaling([]store.Exposed) (Check, error) {
+	c := Check{Name: "autoscaling", State: OK}
+	n, err := r.rows.PodWindows(r.ctx, r.Name, r.end)
+	if err != nil {
+		return c, err
+	}
+	c.Detail = fmt.Sprintf("pods served %s windows of 10 s in control, %s in treatment", figures.Whole(n.Control), figures.Whole(n.Treatment))
+	switch more := max(n.Control, n.Treatment); {
+	case n.Control+n.Treatment < fewPodWindows:
+		c.State = Unknown
+	case more > mostPods*n.Min():
+		c.State = Warning
+		c.Detail += ": compare how the revisions of both are scaled"
 	}
 	return c, nil
 }

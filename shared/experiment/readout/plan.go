@@ -201,7 +201,7 @@ func (f *frame) users(ctx context.Context, s *store.Snapshot, metric store.Metri
 	to := f.at.Add(-f.window).UTC().Truncate(day)
 	from := to.Add(-lookback)
 	members := store.Members{Active: &store.Active{From: from, To: to, Communities: f.Spec.Audience.Communities}, Window: f.window, End: f.at}
-	sums, err := s.UserSums(ctx, metric, members, store.Looks{Start: from.Add(f.window), Every: day, End: f.at})
+	sums, err := s.UserSums(ctx, metric, members, store.Looks{Start: from.Add(f.window), Every: day, End: f.at}, nil)
 	if err != nil {
 		return past{}, err
 	}

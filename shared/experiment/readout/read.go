@@ -20,13 +20,15 @@ type rows interface {
 	Users(ctx context.Context, communities []string, before time.Time) (int64, error)
 
 	Exposures(ctx context.Context, name string, looks store.Looks) ([]store.Exposed, error)
-	ExposedUsers(ctx context.Context, name string, end time.Time, each func(userID int64, unit string, arm experiment.Arm)) error
+	Candidates(ctx context.Context, name string, communities []string, end time.Time, each func(store.Candidate)) error
+	LargestCommunities(ctx context.Context, name string, end time.Time, most int) ([]string, error)
+	PodWindows(ctx context.Context, name string, end time.Time) (experiment.Counts, error)
 	ExposedUnits(ctx context.Context, name string, end time.Time) ([]store.ExposedUnit, error)
 	Requests(ctx context.Context, name string, recent, end time.Time) ([]store.Requested, error)
 	Quotes(ctx context.Context, members store.Members, most int) ([]store.Quote, error)
 
 	Completed(ctx context.Context, members store.Members, n int64) (experiment.Counts, time.Time, error)
-	UserSums(ctx context.Context, metric store.Metric, members store.Members, looks store.Looks) ([]store.Sums, error)
+	UserSums(ctx context.Context, metric store.Metric, members store.Members, looks store.Looks, communities []string) ([]store.Sums, error)
 	UserValues(ctx context.Context, metric store.Metric, members store.Members, most int) ([]store.Value, error)
 	UnitMembers(ctx context.Context, members store.Members) (map[string]int64, error)
 	UnitSums(ctx context.Context, metric store.Metric, members store.Members) ([]store.UnitSums, error)
@@ -53,6 +55,8 @@ type reading struct {
 	sizes    map[string]int64 // their members at entry
 	exposed  []store.Exposed
 	report   *Report
+
+	assigned, came experiment.Counts // users with a slot, where users are the unit, and those of them who were exposed
 }
 
 const quotesPerArm = 10
@@ -94,7 +98,7 @@ func newReading(ctx context.Context, rows rows, started store.Started, now time.
 		Experiment: f.Name, At: now, Until: f.end.UTC(), Spec: f.Spec, Salt: f.Salt, Phase: f.phase, StartedAt: f.At.UTC(), Steps: []Step{},
 		Observational: f.observational(),
 		Units:         Units{Kind: f.Spec.Unit, Planned: f.PlannedUnits},
-		History:       []Transition{}, Health: []Check{}, Guardrails: []Guardrail{}, Secondary: []Effect{}, Exposures: []Exposure{}, Groups: []Group{}, Quotes: []Quote{},
+		History:       []Transition{}, Health: []Check{}, Guardrails: []Guardrail{}, Secondary: []Effect{}, Exposures: []Exposure{}, Groups: []Group{}, Splits: []Split{}, Quotes: []Quote{},
 	}
 	for _, s := range f.steps {
 		report.Steps = append(report.Steps, Step{s.At.UTC(), s.Percent})

@@ -2,6 +2,7 @@ package readout_test
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -127,6 +128,7 @@ func TestHealthWithholdsTheVerdict(t *testing.T) {
 		"another's unit":        {"assignment", `update exposures set unit = '7' where user_id = (select min(user_id) from exposures)`, "1 of 1,000 users do not belong"},
 		"served by none":        {"served as assigned", `update exposures set served = 'none' where (user_id >> 22) % 50 = 0`, "20 of 1,000 users"},
 		"in both arms":          {"one arm each", `update exposures set crossed_at = first_at where (user_id >> 22) % 50 = 0`, "20 of 1,000 users"},
+		"kept from coming":      {"never exposed", `delete from exposures where assigned = 'treatment' and (user_id >> 22) % 20 = 0`, "users in control, "},
 		"no requests":           {"traffic", `update outcomes set requests = 0, errors = 0 where arm = 'treatment'`, "an arm is not reached"},
 		"no requests at all":    {"traffic", `delete from outcomes`, "no request has reached either arm"},
 	} {
@@ -163,6 +165,86 @@ func TestAFewAreBorne(t *testing.T) {
 	want := readout.Check{Name: "served as assigned", State: readout.Warning, Detail: "5 of 1,000 users were first served by something else than their arm"}
 	if !cmp.Equal(want, r.Health[4]) || r.Verdict != "win" {
 		t.Errorf("%s %+v", r.Verdict, r.Health)
+	}
+}
+
+// Users come every day: a difference in who does is a warning until it may count, and so is a difference of pods always.
+func TestWhatOnlyWarns(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	w.People(1000)
+	w.Exposed()
+	w.Tweets(5, 2)
+	w.Traffic(100, 1, 1)
+	state := func(after time.Duration, name string) readout.State {
+		t.Helper()
+		r := w.Read(begin.Add(after))
+		i := slices.IndexFunc(r.Health, func(c readout.Check) bool { return c.Name == name })
+		if i < 0 || r.Verdict != "win" && r.Health[i].State != readout.Red {
+			t.Fatalf("%s: %+v", r.Verdict, r.Health)
+		}
+		return r.Health[i].State
+	}
+	for _, name := range []string{"never exposed", "autoscaling"} {
+		if got := state(20*day, name); got != readout.OK {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	w.Exec(`delete from latencies where arm = 'control' and (service = 'like' or start >= $1)`, begin.Add(800*time.Second))
+	if got := state(20*day, "autoscaling"); got != readout.Warning {
+		t.Errorf("80 windows of pods against 200: %s", got)
+	}
+	w.Exec(`delete from latencies where start >= $1`, begin.Add(100*time.Second))
+	if got := state(20*day, "autoscaling"); got != readout.Unknown {
+		t.Errorf("30 windows: %s", got)
+	}
+	w.Exec(`delete from exposures where assigned = 'treatment' and (user_id >> 22) % 20 = 0`)
+	for after, want := range map[time.Duration]readout.State{9 * day: readout.Warning, 14 * day: readout.Red} {
+		if got := state(after, "never exposed"); got != want {
+			t.Errorf("after %s: %s, want %s", after, got, want)
+		}
+	}
+}
+
+// Where users are the unit, their communities are told apart, and add up to all.
+func TestCommunitiesOfUsers(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	w.People(900, "gophers", "sres", "rustaceans")
+	w.Exec(`update users set community = null where community = 'rustaceans'`)
+	w.Exec(`update users set community = 'sres' where community = 'gophers' and (id >> 22) % 10 = 0`)
+	w.Exposed()
+	w.Tweets(5, 2)
+	w.Traffic(100, 1, 1)
+	r := w.Read(begin.Add(20 * day))
+	var names []string
+	var users, completed experiment.Counts
+	for _, s := range r.Splits {
+		names = append(names, s.Community)
+		users.Control, users.Treatment = users.Control+s.Control.Users, users.Treatment+s.Treatment.Users
+		if s.Difference == nil || *s.Difference < 1 || *s.Difference > 3 {
+			t.Errorf("%s: %v, want the 2 tweets that were planted", s.Community, s.Difference)
+		}
+	}
+	completed = r.Units.Completed
+	if diff := cmp.Diff([]string{"sres", "gophers", ""}, names); diff != "" || users != completed || completed.Control+completed.Treatment != 900 {
+		t.Errorf("%s: %+v of %+v", diff, users, completed)
+	}
+}
+
+// Nothing is planned for a database without a past: the end is by time, and a sequence speaks all the same.
+func TestAnEndByTimeAlone(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	w.Exec(`update experiments set planned_units = 0`)
+	w.People(1000)
+	w.Exposed()
+	w.Tweets(5, 2)
+	w.Traffic(100, 1, 1)
+	for after, ended := range map[time.Duration]bool{8 * day: false, 14 * day: true} {
+		if r := w.Read(begin.Add(after)); r.Method.Ended != ended || r.Verdict != "win" || r.Units.Planned != 0 {
+			t.Errorf("after %s: %+v, %s", after, r.Method, r.Sentence)
+		}
 	}
 }
 

@@ -38,7 +38,8 @@ type Report struct {
 	Secondary  []Effect    `json:"secondary"`
 	Latency    *Latency    `json:"latency"` // nil where the functions have counted nothing
 	Exposures  []Exposure  `json:"exposures"`
-	Groups     []Group     `json:"communities"`
+	Groups     []Group     `json:"communities"` // where they are the unit
+	Splits     []Split     `json:"byCommunity"` // where users are
 	Quotes     []Quote     `json:"feedback"`
 }
 
@@ -173,16 +174,16 @@ func (e *Effect) Figure(v *float64) string {
 	return figures.Decimal(*v)
 }
 
-// Signed writes a difference of two values, a side of an interval that has no bound included.
-func (e *Effect) Signed(v *float64) string {
-	switch {
-	case v == nil:
-		return "unbounded"
-	case e.Kind == store.Share:
-		return fmt.Sprintf("%+.2fpp", 100**v)
+// Signed writes a difference of two values.
+func (e *Effect) Signed(v float64) string {
+	if e.Kind == store.Share {
+		return fmt.Sprintf("%+.2fpp", 100*v)
 	}
-	return figures.Signed(*v)
+	return figures.Signed(v)
 }
+
+// Range writes an interval of the difference.
+func (e *Effect) Range(i Interval) string { return figures.Range(i.Lower, i.Upper, e.Signed) }
 
 // Level is a metric's mean in an arm.
 type Level struct {
@@ -246,6 +247,15 @@ type Group struct {
 	Members   int64          `json:"members"` // at its entry
 	Exposed   int64          `json:"exposed"`
 	Mean      *float64       `json:"mean"` // of the primary metric, per member of a completed one
+}
+
+// Split is the primary metric among the completed users of one community, where users are the unit: it describes, and
+// decides nothing.
+type Split struct {
+	Community  string   `json:"community"` // empty for all others
+	Control    Level    `json:"control"`
+	Treatment  Level    `json:"treatment"`
+	Difference *float64 `json:"difference"` // null where an arm has nobody
 }
 
 // Quote is a text of someone's feedback.

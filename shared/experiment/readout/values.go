@@ -19,15 +19,29 @@ type values struct {
 	users    [2]Level // without their means
 }
 
-// values reads a metric over the units whose windows are over by end, look by look.
-func (r *reading) values(metric store.Metric, end time.Time) ([]values, error) {
+// mostSplits is how many communities are told apart where users are the unit.
+const mostSplits = 20
+
+// values reads a metric over the units whose windows are over by end, look by look. The primary one is split by community
+// on the way, for reading it once more takes as long.
+func (r *reading) values(metric store.Metric, end time.Time, primary bool) ([]values, error) {
 	if r.Spec.Unit == experiment.Community {
 		return r.groupValues(metric, end)
 	}
+	var communities []string
+	if primary {
+		var err error
+		if communities, err = r.rows.LargestCommunities(r.ctx, r.Name, end, mostSplits); err != nil {
+			return nil, err
+		}
+	}
 	looks := r.looks()
-	sums, err := r.rows.UserSums(r.ctx, metric, r.members(end), looks)
+	sums, err := r.rows.UserSums(r.ctx, metric, r.members(end), looks, communities)
 	if err != nil {
 		return nil, err
+	}
+	if len(communities) > 0 {
+		r.split(append(communities, ""), sums)
 	}
 	found := make(map[int]*values)
 	for _, s := range sums {
@@ -48,6 +62,38 @@ func (r *reading) values(metric store.Metric, end time.Time) ([]values, error) {
 		v.users[arm].Missing += s.Users - s.N
 	}
 	return inOrder(found), nil
+}
+
+// split tells communities apart, the largest first and what is in none of them last.
+func (r *reading) split(communities []string, sums []store.Sums) {
+	for _, community := range communities {
+		var arms [2]Level
+		var totals [2]float64
+		for _, s := range sums {
+			if s.Community == community {
+				arm := index(s.Arm)
+				arms[arm].Units += s.N
+				arms[arm].Users += s.N
+				arms[arm].Missing += s.Users - s.N
+				totals[arm] += s.SumY
+			}
+		}
+		for arm := range arms {
+			if n := arms[arm].Users; n > 0 {
+				mean := totals[arm] / float64(n)
+				arms[arm].Mean = &mean
+			}
+		}
+		split := Split{Community: community, Control: arms[0], Treatment: arms[1]}
+		switch a, b := arms[0].Mean, arms[1].Mean; {
+		case a != nil && b != nil:
+			difference := *b - *a
+			split.Difference = &difference
+		case a == nil && b == nil:
+			continue
+		}
+		r.report.Splits = append(r.report.Splits, split)
+	}
 }
 
 // groupValues has a look for each step of the ramp, for its communities complete together.

@@ -170,7 +170,7 @@ func (r *Report) measured() string {
 	case e.Lift != nil:
 		return text + ", " + r.lift()
 	case e.Interval != (Interval{}):
-		return fmt.Sprintf("%s, a difference of %s (%s to %s)", text, e.Signed(e.Difference), e.Signed(e.Interval.Lower), e.Signed(e.Interval.Upper))
+		return fmt.Sprintf("%s, a difference of %s (%s)", text, e.Signed(*e.Difference), e.Range(e.Interval))
 	}
 	return text
 }

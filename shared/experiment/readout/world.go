@@ -267,11 +267,23 @@ func (s *simulated) Exposures(_ context.Context, _ string, looks store.Looks) (f
 	return found, nil
 }
 
-func (s *simulated) ExposedUsers(_ context.Context, _ string, end time.Time, each func(int64, string, experiment.Arm)) error {
-	for _, u := range s.units[:s.entered(end.Add(-1))] {
-		each(u.id, u.name, u.arm)
+func (s *simulated) Candidates(_ context.Context, _ string, _ []string, end time.Time, each func(store.Candidate)) error {
+	for i, u := range s.units {
+		c := store.Candidate{UserID: u.id}
+		if i < s.entered(end.Add(-1)) {
+			c.Unit, c.Arm = u.name, u.arm
+		}
+		each(c)
 	}
 	return nil
+}
+
+func (s *simulated) LargestCommunities(context.Context, string, time.Time, int) ([]string, error) {
+	return nil, nil
+}
+
+func (s *simulated) PodWindows(context.Context, string, time.Time) (experiment.Counts, error) {
+	return experiment.Counts{Control: 1000, Treatment: 1000}, nil
 }
 
 func (s *simulated) ExposedUnits(_ context.Context, _ string, end time.Time) (found []store.ExposedUnit, _ error) {
@@ -300,7 +312,7 @@ func (s *simulated) Completed(_ context.Context, m store.Members, n int64) (arms
 	return arms, at, nil
 }
 
-func (s *simulated) UserSums(_ context.Context, _ store.Metric, m store.Members, looks store.Looks) (found []store.Sums, _ error) {
+func (s *simulated) UserSums(_ context.Context, _ store.Metric, m store.Members, looks store.Looks, _ []string) (found []store.Sums, _ error) {
 	latest := m.End.Add(-m.Window)
 	for i := 0; ; i++ {
 		from, to := looks.Start.Add(time.Duration(i)*looks.Every-m.Window), minTime(latest, looks.Start.Add(time.Duration(i+1)*looks.Every-m.Window-1))

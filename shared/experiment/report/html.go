@@ -32,6 +32,8 @@ func HTML(w io.Writer, r readout.Report) error {
 		Measured  []effects
 		Latencies []row
 		Members   []row
+		Parts     []row
+		PartsNote string
 		Events    []row
 	}{Report: &r, When: minute(r.At), Summary: summary(&r), Figures: drawn, Interval: confidence(&r), Members: groupRows(&r)}
 	if r.Primary != nil {
@@ -46,6 +48,9 @@ func HTML(w io.Writer, r readout.Report) error {
 	}
 	if r.Latency != nil {
 		data.Latencies = latencyRows(r.Latency)
+	}
+	if len(r.Splits) > 0 {
+		data.Parts, data.PartsNote = splitRows(&r), splitNote(&r)
 	}
 	for _, h := range r.History {
 		data.Events = append(data.Events, row{minute(h.At), h.Phase, h.Actor, h.Reason})

@@ -40,6 +40,10 @@ func Markdown(w io.Writer, r readout.Report) error {
 	if len(r.Groups) > 0 {
 		m.section("Communities", row{"Community", "Arm", "Entered", "Members", "Exposed", "Mean"}, groupRows(&r))
 	}
+	if len(r.Splits) > 0 {
+		m.section("By community", row{"Community", "Control", "Mean", "Treatment", "Mean", "Difference"}, splitRows(&r))
+		m.printf("%s\n\n", escaped(splitNote(&r)))
+	}
 	if len(r.Quotes) > 0 {
 		m.printf("## Feedback\n\n")
 		for _, q := range r.Quotes {

@@ -110,14 +110,14 @@ func difference(e *readout.Effect) string {
 	if e.Difference == nil {
 		return "–"
 	}
-	return e.Signed(e.Difference)
+	return e.Signed(*e.Difference)
 }
 
 func interval(e *readout.Effect) string {
 	if e.Interval == (readout.Interval{}) {
 		return "–"
 	}
-	return e.Signed(e.Interval.Lower) + " to " + e.Signed(e.Interval.Upper)
+	return e.Range(e.Interval)
 }
 
 // effectNotes are what a row cannot say.
@@ -144,20 +144,37 @@ func latencyRows(l *readout.Latency) (rows []row) {
 		}
 		return figures.Decimal(*v) + " ms"
 	}
-	signed := func(v *float64) string {
-		if v == nil {
-			return "unbounded"
-		}
-		return figures.Signed(*v)
-	}
 	for _, q := range l.Quantiles {
-		r := row{fmt.Sprintf("p%g", 100*q.Q), ms(q.Control), ms(q.Treatment), "–", "–"}
+		r := row{fmt.Sprintf("p%g", 100*q.Q), ms(q.Control), ms(q.Treatment), "–", "not known"}
 		if q.Difference != nil {
-			r[3], r[4] = signed(q.Difference), signed(q.Interval.Lower)+" to "+signed(q.Interval.Upper)
+			r[3], r[4] = figures.Signed(*q.Difference), "too few requests"
+			if q.Interval != (readout.Interval{}) {
+				r[4] = figures.Range(q.Interval.Lower, q.Interval.Upper, figures.Signed)
+			}
 		}
 		rows = append(rows, r)
 	}
 	return rows
+}
+
+// splitRows are communities whose users are in both arms.
+func splitRows(r *readout.Report) (rows []row) {
+	for _, s := range r.Splits {
+		name, difference := s.Community, "–"
+		if name == "" {
+			name = "all others"
+		}
+		if s.Difference != nil {
+			difference = r.Primary.Signed(*s.Difference)
+		}
+		rows = append(rows, row{name, figures.Whole(s.Control.Users), r.Primary.Figure(s.Control.Mean), figures.Whole(s.Treatment.Users), r.Primary.Figure(s.Treatment.Mean), difference})
+	}
+	return rows
+}
+
+// splitNote keeps readers from choosing the community that suits them.
+func splitNote(r *readout.Report) string {
+	return r.Primary.Metric + " of completed users, of the largest communities. It describes: among many communities some differ by chance, and none of them decides anything."
 }
 
 func groupRows(r *readout.Report) (rows []row) {

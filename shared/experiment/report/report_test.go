@@ -121,6 +121,24 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+// What bounds nothing is said in words.
+func TestAnIntervalWithoutBounds(t *testing.T) {
+	t.Parallel()
+	figure := func(v float64) *float64 { return &v }
+	r := readout.Report{Latency: &readout.Latency{Quantiles: []readout.Quantile{
+		{Q: .5, Control: figure(10), Treatment: figure(12), Difference: figure(2), Interval: readout.Interval{Lower: figure(1), Upper: figure(3)}},
+		{Q: .95, Control: figure(10), Treatment: figure(12), Difference: figure(2), Interval: readout.Interval{Lower: figure(-1)}},
+		{Q: .99, Control: figure(10), Treatment: figure(12), Difference: figure(2)},
+		{Q: .999},
+	}}}
+	text := strings.Join(strings.Fields(string(write(t, plainText, r))), " ")
+	for _, want := range []string{"+2.00 +1.00 to +3.00 p95", "+2.00 -1.00 or more p99", "+2.00 too few requests p99.9", "– not known"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
 // A schema that accepts anything would not be noticed otherwise.
 func TestTheSchemaCanFail(t *testing.T) {
 	t.Parallel()

@@ -59,6 +59,11 @@ func Text(w io.Writer, r readout.Report, coloured bool) error {
 		t.title("Communities")
 		t.table([]int{26, 10, 11, 8, 8, 9}, row{"", "arm", "entered", "members", "exposed", "mean"}, groupRows(&r))
 	}
+	if len(r.Splits) > 0 {
+		t.title("By community")
+		t.table([]int{26, 9, 10, 11, 10, 12}, row{"", "control", "mean", "treatment", "mean", "difference"}, splitRows(&r))
+		t.wrap("  ", "  ", splitNote(&r))
+	}
 	if len(r.Quotes) > 0 {
 		t.title("Feedback")
 		for _, q := range r.Quotes {
