@@ -82,7 +82,7 @@ func New(c config, r *routes, tokens *token.Verifier, key []byte, t *telemetry.T
 type passage struct {
 	name       string   // the function's
 	url        *url.URL // where it is, or the arm
-	tag        string   // the arm's; empty where traffic is untouched
+	tag        string   // the arm's, or the candidate's; empty where traffic is untouched
 	assignment string   // what the function is told; empty where the caller is in no experiment
 	client     netip.Addr
 	id         string
@@ -135,7 +135,9 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	begun := time.Now()
 	p := &passage{name: to.name, url: to.url, client: x.Client, id: x.RequestID, until: begun.Add(e.upstreamTimeout)}
-	if to.trial != nil {
+	if tag := e.routes.tag(r); to.tags[tag].url != nil {
+		p.url, p.tag = to.tags[tag].url, tag // whoever tries a candidate out is in no experiment
+	} else if to.trial != nil {
 		e.assign(p, to.trial, x)
 		defer func() { e.answered(p, to.trial, x, time.Since(begun)) }() // also where the answer breaks off, which panics
 	}

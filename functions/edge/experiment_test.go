@@ -254,7 +254,7 @@ func TestACanaryIsCountedByWhoAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	targets[0].url = address
-	if err := edge.routes.replace(view{targets, []experiment.Rules{openTo("canary", experiment.Request, "x")}}); err != nil {
+	if err := edge.routes.replace(view{targets: targets, experiments: []experiment.Rules{openTo("canary", experiment.Request, "x")}}); err != nil {
 		t.Fatal(err)
 	}
 	for i, name := range []string{"x-control", "x-treatment", "x-treatment", "x-00001", ""} {

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ type tagged struct {
 type view struct {
 	targets     []*target
 	experiments []experiment.Rules
+	ownTags     map[string]string // of the edge's own revisions that have one, by the first label of its host
 }
 
 // table is one view of where everything is and of the experiments in force. It never changes: a new view is a new table,
@@ -53,6 +55,7 @@ type table struct {
 	mux     *http.ServeMux
 	targets map[string]*target // by name
 	owners  map[string]string  // route -> name
+	ownTags map[string]string  // as a view's
 }
 
 // subject is what a refusal is about.
@@ -83,7 +86,7 @@ func refusals(err error) (all []*refusal) {
 // the table before had an owner for it that still claims it, it stays with that one. Experiments that cannot be in force
 // are reported and left out too.
 func newTable(v view, before *table) (*table, error) {
-	t := &table{mux: http.NewServeMux(), targets: make(map[string]*target), owners: make(map[string]string)}
+	t := &table{mux: http.NewServeMux(), targets: make(map[string]*target), owners: make(map[string]string), ownTags: v.ownTags}
 	for _, to := range v.targets {
 		own := *to // the table before may have the same target, with another trial
 		t.targets[to.name] = &own
@@ -184,6 +187,13 @@ func (r *routes) match(request *http.Request) (*target, string) {
 	handler, pattern := t.mux.Handler(request)
 	to, _ := handler.(*target) // ServeMux's own handler where nothing matches
 	return to, pattern
+}
+
+// tag returns the tag of the edge's own by whose host a request came; empty for the host that everybody uses. Whoever can
+// send such a host to the ingress is led to the revision with the tag anyway, so it is no privilege.
+func (r *routes) tag(request *http.Request) string {
+	label, _, _ := strings.Cut(request.Host, ".")
+	return r.current.Load().ownTags[label]
 }
 
 // starting returns where the named function is now, or where tag is not empty, its revision of that tag, and whether it is

@@ -77,6 +77,20 @@ func targetOf(s *servingv1.Service, before *target) (*target, error) {
 	return to, nil
 }
 
+// ownTagsOf reads, of the edge's own Service, by which hosts its revisions with a tag are reached: public ones and those of
+// the cluster, which have the first label in common. A request that came by one is led to the same tag of the functions, so
+// that the candidates of a release are tried out together, and to what serves everybody where they have no such tag.
+func ownTagsOf(s *servingv1.Service) map[string]string {
+	tags := make(map[string]string)
+	for _, t := range s.Status.Traffic {
+		if t.URL != nil {
+			label, _, _ := strings.Cut(t.URL.Host, ".")
+			tags[label] = t.Tag
+		}
+	}
+	return tags
+}
+
 // checkRoutes says what is wrong with an annotation by itself: with none of it another function has to do.
 func checkRoutes(routes []string) error {
 	if len(routes) == 0 {

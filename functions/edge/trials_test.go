@@ -90,7 +90,7 @@ func TestWhatCannotBeInForceTogether(t *testing.T) {
 			r.Layer.Name, r.Salt, r.List = "reading", "", &experiment.List{Treatment: []string{"gophers"}}
 		})}, both, ""},
 	} {
-		table, err := newTable(view{withArms([]string{"like", "tweet", "timeline"}, "likes", "threads"), tt.experiments}, nil)
+		table, err := newTable(view{targets: withArms([]string{"like", "tweet", "timeline"}, "likes", "threads"), experiments: tt.experiments}, nil)
 		got := make(map[string]string)
 		for service, to := range table.targets {
 			if to.trial != nil {
@@ -122,7 +122,7 @@ func TestAnArmThatIsMissingSomewhereIsMissingEverywhere(t *testing.T) {
 		"a Service is":     func(all []*target) []*target { return all[:1] },
 	}
 	for name, change := range tables {
-		table, err := newTable(view{change(withArms(services, "likes")), rules}, nil)
+		table, err := newTable(view{targets: change(withArms(services, "likes")), experiments: rules}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func TestAnArmThatIsMissingSomewhereIsMissingEverywhere(t *testing.T) {
 func TestATableKeepsItsTrials(t *testing.T) {
 	t.Parallel()
 	targets := withArms([]string{"like"}, "likes")
-	first, err := newTable(view{targets, []experiment.Rules{openTo("likes", experiment.User, "like")}}, nil)
+	first, err := newTable(view{targets: targets, experiments: []experiment.Rules{openTo("likes", experiment.User, "like")}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestATableKeepsItsTrials(t *testing.T) {
 // TestByRequestTheRevisionTellsTheArm, and an answer that names none is the treatment's.
 func TestByRequestTheRevisionTellsTheArm(t *testing.T) {
 	t.Parallel()
-	table, err := newTable(view{withArms([]string{"like"}, "canary"), []experiment.Rules{openTo("canary", experiment.Request, "like")}}, nil)
+	table, err := newTable(view{targets: withArms([]string{"like"}, "canary"), experiments: []experiment.Rules{openTo("canary", experiment.Request, "like")}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func trialOf(tb testing.TB, unit experiment.Unit) (*trial, *token.Claims) {
 	}
 	community := strings.Repeat("g", 40)
 	rules.Audience = append(rules.Audience, community)
-	table, err := newTable(view{withArms(rules.Services, "likes"), []experiment.Rules{rules}}, nil)
+	table, err := newTable(view{targets: withArms(rules.Services, "likes"), experiments: []experiment.Rules{rules}}, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

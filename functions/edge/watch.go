@@ -41,6 +41,7 @@ const (
 // limits at the number of edge pods. It holds of each object only what it reads, and while the API server is away nothing
 // changes.
 type watch struct {
+	edge    string // the name of the edge's own Service
 	routes  *routes
 	divide  func(replicas int)
 	reports *reports
@@ -92,7 +93,7 @@ func newWatch(config *rest.Config, namespace, edge string, r *routes, divide fun
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{routes: r, divide: divide, reports: reports, log: r.log, changed: make(chan struct{}, 1)}
+	w := &watch{edge: edge, routes: r, divide: divide, reports: reports, log: r.log, changed: make(chan struct{}, 1)}
 	experiments, err := newExperimentsClient(config, client, namespace)
 	if err != nil {
 		return nil, err
@@ -160,6 +161,9 @@ func (w *watch) route(ctx context.Context) {
 		v.experiments = append(v.experiments, e.Rules())
 	}
 	for _, s := range services {
+		if s.Name == w.edge {
+			v.ownTags = ownTagsOf(s)
+		}
 		to, err := targetOf(s, before.targets[s.Name])
 		if err != nil {
 			refused = append(refused, &refusal{fmt.Errorf("%s: %w", s.Name, err), subject{kindService, s.Name}})

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+
+	"knative.dev/pkg/apis"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"warble/shared/experiment"
+)
+
+// TestATagOfTheEdgeLeadsToTheSameOfTheFunctions, past experiments, and to what serves everybody where there is none.
+func TestATagOfTheEdgeLeadsToTheSameOfTheFunctions(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{})
+	named := func(revision string) (url string) {
+		return serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerRevision, revision) }))
+	}
+	tagged, plain := arms(t, "likes"), entry{Name: "plain", URL: named("untouched"), Routes: []string{"/plain/"}}
+	tagged.Tags["candidate"] = named("candidate")
+	rules := openTo("likes", experiment.User, "mirror")
+	rules.Open = experiment.Open{Control: experiment.Slots}
+	edge.try(t, []experiment.Rules{rules}, tagged, plain)
+	text, err := os.ReadFile(edge.routes.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := parseRoutes(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.ownTags = map[string]string{"candidate-edge": "candidate", "other-edge": "other"}
+	if err := edge.routes.replace(v); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ host, path, revision string }{
+		{"candidate-edge.warble.svc.cluster.local", "/m/x", "candidate"},
+		{"candidate-edge.warble.example.org:8081", "/m/x", "candidate"},
+		{"candidate-edge.warble.example.org", "/plain/x", "untouched"},
+		{"other-edge.warble.example.org", "/m/x", "control"},
+		{"edge.warble.example.org", "/m/x", "control"},
+		{"candidate.edge.warble.example.org", "/m/x", "control"},
+		{"", "/m/x", "control"},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, edge.url+tt.path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = tt.host
+		request.Header.Set("Authorization", bearerOf(t, edge.issuer, 1, ""))
+		answer, err := transport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if got := answer.Header.Get(headerRevision); got != tt.revision {
+			t.Errorf("%s%s: %d of %q, want %q", tt.host, tt.path, answer.StatusCode, got, tt.revision)
+		}
+	}
+}
+
+// TestTheEdgesOwnTagsAreSeen in its own Service, and in no other's.
+func TestTheEdgesOwnTagsAreSeen(t *testing.T) {
+	t.Parallel()
+	s := newAPIServer(t)
+	s.start(t)
+	p, o := watching(t, s.config(), ""), newOperator(t, s.config())
+	tagOf := func(host string) string {
+		if p.Ready(t.Context()) != nil {
+			return ""
+		}
+		request := httptest.NewRequest(http.MethodGet, "/", nil)
+		request.Host = host
+		return p.tag(request)
+	}
+	own := knativeService("edge", "none")
+	own.Status.Traffic = []servingv1.TrafficTarget{
+		{RevisionName: "edge-00001"},
+		{RevisionName: "edge-00002", Tag: "candidate", URL: apis.HTTP("candidate-edge.warble.example.org")},
+	}
+	o.apply(knativeService("tweet", "/2/tweets"))
+	o.apply(own)
+	soon(t, inForce, "the edge's tag", func() bool { return tagOf("candidate-edge.warble.svc.cluster.local") == "candidate" })
+	for _, host := range []string{"edge.warble.example.org", "next-tweet.warble.svc.cluster.local"} {
+		if got := tagOf(host); got != "" {
+			t.Errorf("%s is of the edge's tag %q", host, got)
+		}
+	}
+	own.Status.Traffic = own.Status.Traffic[:1]
+	o.apply(own)
+	soon(t, inForce, "the tag is gone", func() bool { return tagOf("candidate-edge.warble.svc.cluster.local") == "" })
+}
