@@ -30,7 +30,7 @@ load: ## synthetic people use the Warble that make run started (ARGS="-users 200
 demo: postgres ## an experiment from its start to its verdict on this machine, with synthetic people; 8 minutes (DEMO_DIR)
 	@e2e/demo.sh
 
-deploy: ## build and apply to kubectl's current context; KO_DOCKER_REPO, DATABASE_DIRECT_URL (ARGS="check", "secrets", "rotate-keys")
+deploy: ## build and apply to kubectl's current context; KO_DOCKER_REPO, DATABASE_DIRECT_URL (ARGS="candidate", "promote", "check", "secrets", "rotate-keys")
 	@$(GO) run ./cmd/deploy $(ARGS)
 
 release: ## release.yaml, which kubectl apply takes; KO_DOCKER_REPO

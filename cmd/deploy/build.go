@@ -66,7 +66,7 @@ func (d *deployment) build(ctx context.Context, ko builder) ([]*object, error) {
 		if o.head != d.objects[i].head {
 			return nil, fmt.Errorf("ko resolved %s in the place of %s", o, d.objects[i])
 		}
-		if o.Kind == "Job" {
+		if o.Kind == "Job" && o.file != candidateFile {
 			if err := o.nameAfterContent(); err != nil {
 				return nil, err
 			}

@@ -2,6 +2,8 @@
 //
 //	deploy [-manifests knative] [-timeout 5m] [-community SLUG=NAME]... [up]
 //	                            build, apply and wait until every function is ready
+//	deploy candidate            the same with the traffic where it is, then a journey through the new revisions by their tags
+//	deploy promote              give the traffic to what the journey has tried
 //	deploy check                say what is wrong with the manifests, and touch nothing
 //	deploy release FILE         build, and write one file that kubectl apply takes
 //	deploy secrets              make what release.yaml leaves out: secrets, keys, the database's logins
@@ -38,7 +40,7 @@ func main() {
 	}
 }
 
-const usage = "usage: deploy [flags] [up | check | release FILE | secrets | rotate-keys]"
+const usage = "usage: deploy [flags] [up | candidate | promote | check | release FILE | secrets | rotate-keys]"
 
 // deployment is one run of the command.
 type deployment struct {
@@ -48,7 +50,10 @@ type deployment struct {
 	held        holdings          // as of the last look
 	replaced    map[string]*held  // secrets of the database that this run has changed, as they were
 	trials      map[string]string // the experiment that each of its Services is in, where both arms are re-based
+	job         *object           // what tries a candidate out, with its image; nil otherwise
 	notReady    []string          // functions that wait gave up on
+	beside      bool              // the new revisions are to have no traffic: see candidate
+	hidden      bool              // the edge's candidate is not the public's
 	timeout     time.Duration
 	communities [][2]string // slug and name
 	out         io.Writer
@@ -91,6 +96,10 @@ func (d *deployment) verb(args []string) (func(context.Context, *env.Reader) err
 	switch {
 	case len(args) == 0, len(args) == 1 && args[0] == "up":
 		return d.up, nil
+	case len(args) == 1 && args[0] == "candidate":
+		return d.candidate, nil
+	case len(args) == 1 && args[0] == "promote":
+		return d.promote, nil
 	case len(args) == 1 && args[0] == "check":
 		return func(context.Context, *env.Reader) error { return nil }, nil
 	case len(args) == 2 && args[0] == "release":
@@ -100,12 +109,23 @@ func (d *deployment) verb(args []string) (func(context.Context, *env.Reader) err
 	case len(args) == 1 && args[0] == "rotate-keys":
 		return d.rotateKeys, nil
 	}
-	return nil, fmt.Errorf("%q: expected up, check, release FILE, secrets or rotate-keys", args)
+	return nil, fmt.Errorf("%q: expected up, candidate, promote, check, release FILE, secrets or rotate-keys", args)
 }
 
-// up deploys. What can be found wrong is found before anything is built, and the functions that run stay until those
-// that replace them are ready.
+// up deploys.
 func (d *deployment) up(ctx context.Context, e *env.Reader) error {
+	if err := d.bring(ctx, e); err != nil {
+		return err
+	}
+	if err := d.giveTraffic(ctx); err != nil { // which a candidate that failed has left where it was
+		return err
+	}
+	return d.welcome(ctx)
+}
+
+// bring has every function at its new revision, ready. What can be found wrong is found before anything is built, and the
+// functions that run stay until those that replace them are ready.
+func (d *deployment) bring(ctx context.Context, e *env.Reader) error {
 	d.settings = readSettings(e)
 	ko := readBuilder(e)
 	if err := e.Err(); err != nil {
@@ -126,6 +146,7 @@ func (d *deployment) up(ctx context.Context, e *env.Reader) error {
 	}
 	d.nameDatabases(resolved)
 	before, after := split(resolved)
+	d.job, after = takeJob(after)
 	if err := d.kubectl.apply(ctx, before); err != nil {
 		return err
 	}
@@ -142,17 +163,23 @@ func (d *deployment) up(ctx context.Context, e *env.Reader) error {
 	if after, err = d.rebaseArms(ctx, after); err != nil {
 		return err
 	}
+	if err := d.setAside(ctx); err != nil {
+		return err
+	}
 	if err := d.kubectl.apply(ctx, after); err != nil {
+		return err
+	}
+	if err := d.setAside(ctx); err != nil { // those that were not there before
 		return err
 	}
 	if err := d.retry(ctx, failed); err != nil { // now, or Knative would make them once more before it sees the new
 		return err
 	}
-	d.say("applied %d objects", len(resolved))
+	d.say("applied %d objects", len(before)+len(after))
 	if err := d.wait(ctx); err != nil {
 		return errors.Join(err, d.restore(ctx))
 	}
-	return d.welcome(ctx)
+	return nil
 }
 
 // secretsOnly prepares cluster and database for a release.yaml. It applies the migrations from here, as the logins'

@@ -29,38 +29,53 @@ func (d *deployment) migrate(ctx context.Context, objects []*object) error {
 		if o.Kind != "Job" {
 			continue
 		}
-		name, start, said := o.Metadata.Name, time.Now(), ""
-		for {
-			var job struct {
-				Status struct{ Conditions []condition }
-			}
-			if err := d.kubectl.get(ctx, &job, "job", name); err != nil {
-				return err
-			}
-			pods := "batch.kubernetes.io/job-name=" + name
-			if find(job.Status.Conditions, "Complete").Status == "True" {
-				line, _ := d.podSays(ctx, pods, lastLine)
-				d.say("job %s: %s (%s)", name, line, time.Since(start).Round(time.Second))
-				break
-			}
-			if failed := find(job.Status.Conditions, "Failed"); failed.Status == "True" {
-				reason, _ := d.podSays(ctx, pods, lastLine)
-				_, err := d.kubectl.run(ctx, nil, "delete", "job", name)
-				return errors.Join(fmt.Errorf("job %s failed, and no function was touched: %s", name, reason), err)
-			}
-			if text, _ := d.podSays(ctx, pods, complaint); text != "" && text != said {
-				said = text
-				d.say("job %s: %s", name, said)
-			}
-			if time.Since(start) > d.timeout {
-				return fmt.Errorf("job %s has not ended within %s, and no function was touched: %s", name, d.timeout, said)
-			}
-			if err := pause(ctx); err != nil {
-				return err
-			}
+		name := o.Metadata.Name
+		err := d.await(ctx, name)
+		if errors.Is(err, errFailed) {
+			_, deletion := d.kubectl.run(ctx, nil, "delete", "job", name)
+			err = errors.Join(err, deletion)
+		}
+		if err != nil {
+			return fmt.Errorf("no function was touched: %w", err)
 		}
 	}
 	return nil
+}
+
+// errFailed is returned for a Job that has ended without success.
+var errFailed = errors.New("failed")
+
+// await waits for the end of a Job, and says what its pod says.
+func (d *deployment) await(ctx context.Context, name string) error {
+	start, said := time.Now(), ""
+	pods := "batch.kubernetes.io/job-name=" + name
+	for {
+		var job struct {
+			Status struct{ Conditions []condition }
+		}
+		if err := d.kubectl.get(ctx, &job, "job", name); err != nil {
+			return err
+		}
+		if find(job.Status.Conditions, "Complete").Status == "True" {
+			line, _ := d.podSays(ctx, pods, lastLine)
+			d.say("job %s: %s (%s)", name, line, time.Since(start).Round(time.Second))
+			return nil
+		}
+		if find(job.Status.Conditions, "Failed").Status == "True" {
+			reason, _ := d.podSays(ctx, pods, lastLine)
+			return fmt.Errorf("job %s %w: %s", name, errFailed, reason)
+		}
+		if text, _ := d.podSays(ctx, pods, complaint); text != "" && text != said {
+			said = text
+			d.say("job %s: %s", name, said)
+		}
+		if time.Since(start) > d.timeout {
+			return fmt.Errorf("job %s has not ended within %s: %s", name, d.timeout, said)
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // migrateFromHere applies the migrations by this machine's own connection.

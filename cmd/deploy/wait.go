@@ -13,8 +13,10 @@ import (
 // service is what a Knative Service's status says.
 type service struct {
 	Metadata struct {
-		Name       string
-		Generation int64
+		Name            string
+		Generation      int64
+		ResourceVersion string
+		Annotations     map[string]string
 	}
 	Spec   struct{ Traffic []traffic }
 	Status struct {
@@ -27,15 +29,17 @@ type service struct {
 	}
 }
 
-type traffic struct {
-	RevisionName string
-	Percent      int
-}
-
 // ready reports whether the newest revision is, and the way to it.
 func (s *service) ready() bool {
 	return s.settled() && find(s.Status.Conditions, "Ready").Status == "True" &&
-		s.Status.LatestCreatedRevisionName == s.Status.LatestReadyRevisionName
+		s.Status.LatestCreatedRevisionName == s.Status.LatestReadyRevisionName &&
+		(candidateOf(s.Spec.Traffic) == nil || s.tried())
+}
+
+// tried reports whether the candidate's tag leads to the newest revision, from within the cluster alone.
+func (s *service) tried() bool {
+	tag := candidateOf(s.Status.Traffic)
+	return tag != nil && tag.RevisionName == s.Status.LatestReadyRevisionName && strings.Contains(tag.URL, ".svc.")
 }
 
 // settled reports whether the status is of what was applied last.
@@ -88,6 +92,9 @@ func (d *deployment) wait(ctx context.Context) error {
 	report := start.Add(reportEvery)
 	ready, said, looks := make(map[string]bool), make(map[string]string), make(map[string]int)
 	for {
+		if err := d.hide(ctx); err != nil {
+			return err
+		}
 		states, err := d.states(ctx)
 		if err != nil {
 			return err

@@ -1,8 +1,9 @@
 // Command standin is kubectl, and a cluster behind it, or ko, as its name says: for the transcripts of cmd/deploy.
 //
 // The cluster is a folder, $CLUSTER, with one JSON file per object, called kind_name. What kubectl is asked is kept in the file
-// calls. Files steer it: down, no-knative, experiments (it knows that kind), refuse (kind_name), fail-job, broken_NAME (a
-// Service that never gets ready), and log, which is what every pod says.
+// calls. Files steer it: down, no-knative, experiments (it knows that kind), refuse (kind_name), broken_NAME (a
+// Service that never gets ready), newest (the end of the new revisions' names), fail-job (how the names of Jobs that fail
+// begin), and log, which is what every pod says.
 package main
 
 import (
@@ -119,6 +120,10 @@ func kubectl(args []string, folder string, in io.Reader, out io.Writer) error {
 		}
 		fmt.Fprint(out, text)
 		return nil
+	case words[0] == "patch" && words[1] == "services.serving.knative.dev":
+		return patchService(words[2], folder, args[len(args)-1])
+	case words[0] == "label":
+		return nil
 	case words[0] == "patch":
 		return os.WriteFile(filepath.Join(folder, "patched"), []byte(strings.Join(args[2:], " ")), 0o600)
 	case words[0] == "delete":
@@ -174,6 +179,24 @@ func apply(o object, folder string, dry bool, steer func(string) (string, bool))
 	metadata["generation"] = 1
 	name := metadata["name"].(string)
 	newest := name + "-00002"
+	if o["kind"] == "Service" {
+		o["spec"].(map[string]any)["traffic"] = []any{map[string]any{"latestRevision": true, "percent": 100}}
+	}
+	if text, ok := steer(file(o)); ok { // who applies says nothing of the traffic and its annotation
+		var before map[string]any
+		if err := json.Unmarshal([]byte(text), &before); err != nil {
+			return err
+		}
+		for _, members := range [][2]string{{"spec", "traffic"}, {"metadata", "annotations"}} {
+			of, _ := before[members[0]].(map[string]any)
+			if value, ok := of[members[1]]; ok {
+				o[members[0]].(map[string]any)[members[1]] = value
+			}
+		}
+	}
+	if revision, ok := steer("newest"); ok {
+		newest = name + revision
+	}
 	status := object{
 		"conditions":                []object{condition("Ready", "True", "", ""), condition("Complete", "True", "", "")},
 		"observedGeneration":        1,
@@ -181,7 +204,7 @@ func apply(o object, folder string, dry bool, steer func(string) (string, bool))
 		"latestCreatedRevisionName": newest,
 		"latestReadyRevisionName":   newest,
 	}
-	if _, fails := steer("fail-job"); fails && o["kind"] == "Job" {
+	if failing, fails := steer("fail-job"); fails && o["kind"] == "Job" && strings.HasPrefix(name, failing) {
 		status["conditions"] = []object{condition("Failed", "True", "PodFailurePolicy", "")}
 	}
 	if reason, broken := steer("broken_" + name); broken {
@@ -194,7 +217,67 @@ func apply(o object, folder string, dry bool, steer func(string) (string, bool))
 		}
 	}
 	o["status"] = status
+	follow(o)
 	return save(filepath.Join(folder, file(o)), o)
+}
+
+// patchService merges what concerns a Service's traffic.
+func patchService(name, folder, flag string) error {
+	file := filepath.Join(folder, "services.serving.knative.dev_"+name)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var o object
+	var patch struct {
+		Metadata struct{ Annotations map[string]any }
+		Spec     struct{ Traffic []any }
+	}
+	if err := errors.Join(json.Unmarshal(text, &o), json.Unmarshal([]byte(strings.TrimPrefix(flag, "--patch=")), &patch)); err != nil {
+		return err
+	}
+	o["spec"].(map[string]any)["traffic"] = patch.Spec.Traffic
+	metadata := o["metadata"].(map[string]any)
+	annotations, _ := metadata["annotations"].(map[string]any)
+	if annotations == nil {
+		annotations = make(map[string]any)
+	}
+	for key, value := range patch.Metadata.Annotations {
+		if annotations[key] = value; value == nil {
+			delete(annotations, key)
+		}
+	}
+	metadata["annotations"] = annotations
+	follow(o)
+	return save(file, o)
+}
+
+// follow routes the traffic of a Service, where somebody has said something of it, as Knative does.
+func follow(o object) {
+	spec, _ := o["spec"].(map[string]any)
+	targets, _ := spec["traffic"].([]any)
+	if targets == nil {
+		return
+	}
+	status, _ := o["status"].(map[string]any)
+	if status == nil {
+		status = o["status"].(object)
+	}
+	var routed []object
+	for _, target := range targets {
+		next := make(object)
+		for key, value := range target.(map[string]any) {
+			next[key] = value
+		}
+		if next["latestRevision"] == true {
+			next["revisionName"] = status["latestReadyRevisionName"]
+		}
+		if tag, ok := next["tag"]; ok {
+			next["url"] = fmt.Sprintf("http://%s-%s.warble.svc.cluster.local", tag, o["metadata"].(map[string]any)["name"])
+		}
+		routed = append(routed, next)
+	}
+	status["traffic"] = routed
 }
 
 func list(folder string, out io.Writer, patterns ...string) error {

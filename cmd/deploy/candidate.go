@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"warble/shared/env"
+)
+
+const (
+	// candidateJob is the Job that tries a candidate out, and candidateFile its manifest.
+	candidateJob  = "candidate"
+	candidateFile = "candidate/job.yaml"
+	// urlFlag tells the Job where the edge's candidate is, and revisionsFlag which revisions may answer.
+	urlFlag       = "-url="
+	revisionsFlag = "-revisions="
+)
+
+// candidate deploys with the traffic where it is: every function's new revision is reached by its tag alone, and a Job goes
+// a user's way through the edge's. Where that fails, or a function does not get ready, the tags go, and what served serves
+// on. The migration comes first, as in any deployment, so it must leave the schema one that the old revisions can use.
+func (d *deployment) candidate(ctx context.Context, e *env.Reader) error {
+	d.beside = true
+	if e.Int("REBASE", 0, 0, 1) == 1 {
+		return errors.New("REBASE=1 moves the arms of experiments at once, and a candidate is to be tried out before: expected one or the other")
+	}
+	if err := d.addJob(); err != nil {
+		return err
+	}
+	err := d.bring(ctx, e)
+	if err == nil {
+		err = d.try(ctx)
+	}
+	if err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		return errors.Join(err, d.withdraw(ctx))
+	}
+	d.say("\nThe candidates do what they should, and have no traffic: make deploy ARGS=promote gives it to them")
+	return nil
+}
+
+// addJob reads the Job that is not among the others, so that it is checked and its image built with theirs.
+func (d *deployment) addJob() error {
+	text, err := os.ReadFile(filepath.Join(d.folder, candidateFile))
+	if err != nil {
+		return err
+	}
+	objects, err := parse(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(d.folder, candidateFile), err)
+	}
+	if len(objects) != 1 || objects[0].Kind != "Job" || objects[0].Metadata.Name != candidateJob {
+		return fmt.Errorf("%s: expected one Job, %s", filepath.Join(d.folder, candidateFile), candidateJob)
+	}
+	objects[0].file = candidateFile
+	d.objects = append(d.objects, objects[0])
+	return nil
+}
+
+// takeJob parts the Job of addJob from what is to be applied, if it is there.
+func takeJob(objects []*object) (job *object, rest []*object) {
+	if n := len(objects); n > 0 && objects[n-1].file == candidateFile {
+		return objects[n-1], objects[:n-1]
+	}
+	return nil, objects
+}
+
+// setAside pins the traffic of the Services that are there, and gives their newest revisions the candidate's tag.
+func (d *deployment) setAside(ctx context.Context) error {
+	if !d.beside {
+		return nil
+	}
+	return d.eachService(ctx, func(s *service) (*change, error) {
+		next, was, err := aside(s)
+		if err != nil || candidateOf(s.Spec.Traffic) != nil && same(s.Spec.Traffic, next) {
+			return nil, err
+		}
+		if was == nil {
+			return &change{traffic: next}, nil
+		}
+		text, err := json.Marshal(was)
+		annotation := string(text)
+		return &change{traffic: next, annotation: &annotation}, err
+	})
+}
+
+// hide keeps the edge's candidate from the public, by the label of the Kubernetes Service that Knative makes for a tag. The
+// public's host of it would also want a name in the DNS and, where there is TLS, a certificate for each release. It does
+// nothing as long as that Service is not there.
+func (d *deployment) hide(ctx context.Context) error {
+	if !d.beside || d.hidden {
+		return nil
+	}
+	_, err := d.kubectl.run(ctx, nil, "label", "--overwrite", "service", candidateTag+"-edge", "networking.knative.dev/visibility=cluster-local")
+	d.hidden = err == nil
+	if errors.Is(err, errNotFound) {
+		return nil
+	}
+	return err
+}
+
+// withdraw takes the candidate's tags away. The traffic stays pinned, or it would follow the candidate.
+func (d *deployment) withdraw(ctx context.Context) error {
+	withdrawn := false
+	err := d.eachService(ctx, func(s *service) (*change, error) {
+		if candidateOf(s.Spec.Traffic) == nil {
+			return nil, nil
+		}
+		withdrawn = true
+		return &change{traffic: others(s.Spec.Traffic), annotation: annotationOf(s)}, nil
+	})
+	if withdrawn && err == nil {
+		err = errors.New("the traffic is where it was, and the candidates have none: make deploy, or another candidate, goes on from here")
+	}
+	return err
+}
+
+// giveTraffic ends what setAside began.
+func (d *deployment) giveTraffic(ctx context.Context) error {
+	var mistakes []error
+	err := d.eachService(ctx, func(s *service) (*change, error) {
+		if annotationOf(s) == nil && candidateOf(s.Spec.Traffic) == nil {
+			return nil, nil
+		}
+		next, ok, err := given(s)
+		if !ok {
+			mistakes = append(mistakes, fmt.Errorf("%s: its traffic was changed while a candidate was beside it, and stays as it is: kubectl -n %s edit ksvc %s",
+				s.Metadata.Name, d.namespace, s.Metadata.Name))
+		}
+		return &change{traffic: next}, err
+	})
+	return errors.Join(append(mistakes, err)...)
+}
+
+// try runs the Job against the revisions that the tags lead to.
+func (d *deployment) try(ctx context.Context) error {
+	states, err := d.states(ctx)
+	if err != nil {
+		return err
+	}
+	containers := member(member(member(member(d.job.node.Content[0], "spec"), "template"), "spec"), "containers")
+	arguments := member(containers.Content[0], "args")
+	arguments.Kind = yaml.SequenceNode
+	arguments.Content = append(arguments.Content, scalar(urlFlag+candidateOf(states["edge"].Status.Traffic).URL), scalar(revisionsFlag+d.newest(states)))
+	if err := d.removeJob(ctx); err != nil {
+		return err
+	}
+	if err := d.kubectl.apply(ctx, []*object{d.job}); err != nil {
+		return err
+	}
+	d.say("trying the candidates out")
+	err = d.await(ctx, candidateJob)
+	if err == nil {
+		return nil
+	}
+	log, _ := d.kubectl.run(ctx, nil, "logs", "job/"+candidateJob, "--tail=20") // it explains what is an error already
+	err = fmt.Errorf("%w\n  its log:\n    %s", err, strings.ReplaceAll(strings.TrimSpace(string(log)), "\n", "\n    "))
+	for _, f := range d.functions {
+		revision := states[f.Name()].Status.LatestReadyRevisionName
+		if line, _ := d.podSays(ctx, revisionLabel+revision, complaint); line != "" {
+			err = fmt.Errorf("%w\n  %s: %s", err, revision, line)
+		}
+	}
+	return err
+}
+
+// newest lists the functions' newest revisions that are ready, between commas.
+func (d *deployment) newest(states map[string]*service) string {
+	var names []string
+	for _, f := range d.functions {
+		if s := states[f.Name()]; s != nil {
+			names = append(names, s.Status.LatestReadyRevisionName)
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+func (d *deployment) removeJob(ctx context.Context) error {
+	_, err := d.kubectl.run(ctx, nil, "delete", "job", candidateJob, "--cascade=foreground")
+	if errors.Is(err, errNotFound) {
+		return nil
+	}
+	return err
+}
+
+// promote gives the traffic to the revisions that the Job has tried, and takes their tags away. The edge is the last, for
+// its old revision can do with new functions and not the reverse.
+func (d *deployment) promote(ctx context.Context, e *env.Reader) error {
+	d.settings = readSettings(e)
+	if err := e.Err(); err != nil {
+		return err
+	}
+	states, err := d.states(ctx)
+	if err != nil {
+		return err
+	}
+	var job struct {
+		Spec struct {
+			Template struct {
+				Spec struct{ Containers []struct{ Args []string } }
+			}
+		}
+		Status struct{ Conditions []condition }
+	}
+	if err := d.kubectl.get(ctx, &job, "job", candidateJob); err != nil && !errors.Is(err, errNotFound) {
+		return err
+	}
+	newest := revisionsFlag + d.newest(states)
+	if containers := job.Spec.Template.Spec.Containers; find(job.Status.Conditions, "Complete").Status != "True" || !slices.Contains(containers[0].Args, newest) {
+		return errors.New("no candidate of these revisions has been tried out, or that is more than a day ago: expected make deploy ARGS=candidate before, and to its end")
+	}
+	if err := d.giveTraffic(ctx); err != nil {
+		return err
+	}
+	if err := d.wait(ctx); err != nil {
+		return err
+	}
+	if err := d.removeJob(ctx); err != nil {
+		return err
+	}
+	return d.welcome(ctx)
+}
+
+// change is a Service's traffic, and what it was found as; nil for nothing.
+type change struct {
+	traffic    []traffic
+	annotation *string
+}
+
+func annotationOf(s *service) *string {
+	if text, ok := s.Metadata.Annotations[trafficAnnotation]; ok {
+		return &text
+	}
+	return nil
+}
+
+// conflictTries is how often a change is made anew because somebody else was first.
+const conflictTries = 5
+
+// eachService changes the functions' Services, the edge's last. Each is written as it was read or not at all; what
+// somebody else changes at that moment is read again.
+func (d *deployment) eachService(ctx context.Context, decide func(*service) (*change, error)) error {
+	names := []string{"edge"}
+	for _, f := range slices.Backward(d.functions) {
+		if f.Name() != "edge" {
+			names = slices.Insert(names, 0, f.Name())
+		}
+	}
+	states, err := d.states(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		s := states[name]
+		for try := 1; s != nil; try++ {
+			wish, err := decide(s)
+			if err != nil {
+				return err
+			}
+			if wish == nil {
+				break
+			}
+			patch, err := json.Marshal(map[string]any{
+				"metadata": map[string]any{"resourceVersion": s.Metadata.ResourceVersion, "annotations": map[string]any{trafficAnnotation: wish.annotation}},
+				"spec":     map[string]any{"traffic": wish.traffic},
+			})
+			if err != nil {
+				return err
+			}
+			_, err = d.kubectl.run(ctx, nil, "patch", "services.serving.knative.dev", name, "--type=merge", "--patch="+string(patch))
+			if err == nil {
+				break
+			}
+			if !strings.Contains(err.Error(), "(Conflict)") || try == conflictTries {
+				return err
+			}
+			s = new(service)
+			if err := d.kubectl.get(ctx, s, "services.serving.knative.dev", name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
