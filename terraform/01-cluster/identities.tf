@@ -30,7 +30,7 @@ locals {
       connect = { role = "Azure Kubernetes Service Cluster User Role", scope = azurerm_kubernetes_cluster.this.id }
       deploy  = { role = "Azure Kubernetes Service RBAC Cluster Admin", scope = azurerm_kubernetes_cluster.this.id } # a release brings CRDs and roles
     }
-    # A plan reads the state, in which there is no secret, and asks Azure nothing: see the Makefile's verb plan.
+    # A plan reads the state, in which there is no secret, and asks Azure nothing: see the workflow infrastructure.
     plan = {
       state = { role = "Storage Blob Data Reader", scope = var.state_account_id }
       read  = { role = "Reader", scope = "/subscriptions/${var.subscription_id}" }

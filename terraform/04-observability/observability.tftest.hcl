@@ -4,6 +4,7 @@ mock_provider "kubernetes" {}
 
 variables {
   state_account = "warblestate"
+  repository    = "https://github.com/OWNER/REPO"
 }
 
 override_data {
@@ -35,6 +36,10 @@ run "every_file_is_brought_in" {
     error_message = "a file of rules is missing"
   }
   assert {
+    condition     = strcontains(helm_release.prometheus.values[1], "https://github.com/OWNER/REPO/blob/HEAD/docs/runbooks/")
+    error_message = "the alerts lead to no page"
+  }
+  assert {
     condition     = length(helm_release.datadog) == 0 && !strcontains(helm_release.secrets.values[0], "datadog")
     error_message = "there is an agent of Datadog's"
   }
@@ -56,8 +61,11 @@ run "what_is_no_site" {
   command = plan
   variables {
     state_account = "S"
+    repository    = "github.com/OWNER/REPO"
     datadog       = { site = "datadog", environment = "staging" }
+
+    grafana_password_edition = 0
   }
 
-  expect_failures = [var.state_account, var.datadog]
+  expect_failures = [var.state_account, var.repository, var.datadog, var.grafana_password_edition]
 }

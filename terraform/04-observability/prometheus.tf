@@ -2,7 +2,6 @@
 # dashboards/, Prometheus' rules in rules/, and which pods are asked in podmonitor.yaml.
 locals {
   dashboards = fileset("${path.module}/dashboards", "*.json")
-  rules      = fileset("${path.module}/rules", "*.yaml")
 }
 
 resource "kubernetes_config_map_v1" "dashboard" {
@@ -17,6 +16,13 @@ resource "kubernetes_config_map_v1" "dashboard" {
   data = { (each.value) = file("${path.module}/dashboards/${each.value}") }
 }
 
+module "rules" {
+  source = "../modules/rules"
+
+  folder     = "${path.module}/rules"
+  repository = var.repository
+}
+
 resource "helm_release" "prometheus" {
   name       = "prometheus"
   namespace  = kubernetes_namespace_v1.this.metadata[0].name
@@ -28,7 +34,7 @@ resource "helm_release" "prometheus" {
   values = [
     file("${path.module}/prometheus-values.yaml"),
     yamlencode({
-      additionalPrometheusRulesMap = { for name in local.rules : trimsuffix(name, ".yaml") => yamldecode(file("${path.module}/rules/${name}")) }
+      additionalPrometheusRulesMap = module.rules.files
       extraManifests               = [yamldecode(file("${path.module}/podmonitor.yaml"))]
       grafana                      = { admin = { existingSecret = "grafana-admin", userKey = "admin-user", passwordKey = "admin-password" } }
     }),

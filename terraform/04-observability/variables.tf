@@ -8,10 +8,26 @@ variable "state_account" {
   }
 }
 
+variable "repository" {
+  description = "Where this repository is on the web, as https://github.com/OWNER/REPO: alerts lead to the runbooks in it. Null leaves their paths in the alerts."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.repository == null || can(regex("^https://[^ ]*[^ /]$", var.repository))
+    error_message = "repository is \"${coalesce(var.repository, "null")}\": expected a URL as https://github.com/OWNER/REPO, without a slash at its end."
+  }
+}
+
 variable "grafana_password_edition" {
   description = "A higher number gives Grafana's admin another password, which it has with its next pod."
   type        = number
   default     = 1
+
+  validation {
+    condition     = var.grafana_password_edition >= 1 && floor(var.grafana_password_edition) == var.grafana_password_edition
+    error_message = "grafana_password_edition is ${var.grafana_password_edition}: expected a whole number from 1 up."
+  }
 }
 
 variable "datadog" {
