@@ -126,8 +126,12 @@ func (r *Reconciler) follow(ctx context.Context, e *Experiment, v experiment.Ver
 	return waits("a verdict: %s", cmp.Or(v.Sentence, "not yet"))
 }
 
+// won is of a win. An open guardrail may yet turn out to be breached, so it counts as no pass here either.
 func (r *Reconciler) won(ctx context.Context, e *Experiment, v experiment.Verdict) (move, error) {
 	text := cmp.Or(v.Sentence, "every guardrail passes")
+	if v.Guardrails != experiment.GuardPass {
+		return waits("%s", guarded(v))
+	}
 	if e.Spec.Promote != "automatic" {
 		return stuck("promotion: %s: kn experiment promote %s", text, e.Name)
 	}
@@ -145,7 +149,12 @@ func (e *Experiment) holds(v experiment.Verdict, now time.Time) string {
 		return fmt.Sprintf("%d units in each arm, and has %d and %d", units, v.Entered.Control, v.Entered.Treatment)
 	}
 	if v.Guardrails != experiment.GuardPass {
-		return "the guardrails: " + cmp.Or(v.Reason, string(v.Guardrails))
+		return guarded(v)
 	}
 	return ""
+}
+
+// guarded is what guardrails that do not pass yet wait for.
+func guarded(v experiment.Verdict) string {
+	return "the guardrails: " + cmp.Or(v.Reason, string(v.Guardrails))
 }

@@ -348,6 +348,11 @@ func TestWhatTheReadoutSaysIsDone(t *testing.T) {
 	w.experiments["likes"].Spec.Promote = "automatic"
 	w.until("likes", atStep(0))
 	w.verdict.Decision, w.verdict.Sentence = experiment.Win, "it is better"
+	w.verdict.Guardrails, w.verdict.Reason = experiment.GuardInconclusive, "12 of 30 windows"
+	if o, _ := w.reconcile("likes"); o.Waits != "the guardrails: 12 of 30 windows" || o.Experiment.Status.Phase != rollout.Running {
+		t.Errorf("a win with an open guardrail is %s, and waits for %q", o.Experiment.Status.Phase, o.Waits)
+	}
+	w.verdict.Guardrails = experiment.GuardPass
 	w.until("likes", phase(rollout.Concluded))
 	if got := w.experiments["likes"].Status.Conclusion; got != rollout.WasPromoted {
 		t.Errorf("a win that may promote is %s", got)
