@@ -105,7 +105,7 @@ func (l *load) start(ctx context.Context, i intent, due time.Time) {
 	p := l.persons[i.person]
 	p.mu.Lock()
 	acts := l.acts(i, p.treated())
-	if i.kind == like && (!p.wantsToLike() || len(p.read) == 0) {
+	if i.kind == like && !p.wantsToLike() || (i.kind == like || i.kind == retweet) && len(p.read) == 0 {
 		acts = nil // a wish that stays one
 	}
 	at := p.arm
@@ -159,6 +159,8 @@ func (l *load) send(ctx context.Context, p *person, k kind, which float64, due t
 		r, err = l.call(ctx, http.MethodPost, "/2/tweets", token, map[string]string{"text": tweet(which, posts)}, nil)
 	case like:
 		r, err = l.call(ctx, http.MethodPost, "/2/users/"+me+"/likes", token, map[string]string{"tweet_id": pick(read, which)}, nil)
+	case retweet:
+		r, err = l.call(ctx, http.MethodPost, "/2/users/"+me+"/retweets", token, map[string]string{"tweet_id": pick(read, which)}, nil)
 	case feedback:
 		r, err = l.call(ctx, http.MethodPost, "/feedback", token, opinion(which), nil)
 	}

@@ -34,6 +34,7 @@ func standIn(t *testing.T, before func(w http.ResponseWriter, r *http.Request) (
 	says("GET /2/users/{id}/tweets", 200, `{"data":[]}`)
 	says("POST /2/tweets", 201, `{"data":{"id":"3"}}`)
 	says("POST /2/users/{id}/likes", 200, `{"data":{"liked":true}}`)
+	says("POST /2/users/{id}/retweets", 200, `{"data":{"retweeted":true,"rest_id":"5"}}`)
 	says("POST /feedback", 201, `{"data":{"id":"4"}}`)
 	says("GET /communities", 200, `{"data":[{"slug":"gophers"}]}`)
 	says("POST /auth/register", 201, session)

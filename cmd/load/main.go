@@ -3,8 +3,8 @@
 //
 //	load [-url http://127.0.0.1:8080] [-host HEADER] [-users 200] [-rate 50] [-for 1m] [-effect +0.20] ...
 //
-// They read their home timeline, others' tweets, and post; they like what they read where that is open to them, and say
-// now and then what they think. In the treatment of the experiment -experiment, which the edge's X-Experiment and
+// They read their home timeline, others' tweets, and post; they like what they read where that is open to them, retweet
+// some of it, and say now and then what they think. In the treatment of the experiment -experiment, which the edge's X-Experiment and
 // X-Variant tell, or where liking works outside of any experiment, they post 1 + effect times as much: the planted truth
 // that a readout should find. There is no planted slowness: nothing that a client sends makes a server slow without
 // being a fault of its own, so that belongs into the treatment's revision.
@@ -158,13 +158,14 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.Uint64Var(&o.seed, "seed", 1, "who the people are and what they do")
 	f.IntVar(&o.people, "users", 200, "how many people")
 	f.IntVar(&o.communities, "communities", 0, "into how many of Warble's communities they go (0: all)")
-	f.Float64Var(&o.rate, "rate", 50, "requests a second of all together, without likes and without the effect")
+	f.Float64Var(&o.rate, "rate", 50, "requests a second of all together, without likes, retweets and the effect")
 	f.DurationVar(&o.length, "for", time.Minute, "how long, at most 1h")
 	f.Float64Var(&o.cv, "cv", .5, "how much people differ in how often they come: the coefficient of variation")
 	f.Float64Var(&o.actions, "actions", 4, "how many actions a session has, on average")
 	f.DurationVar(&o.think, "think", 2*time.Second, "how long the pause between two of them is, on average")
 	mix := f.String("mix", "60:30:10", "how often they read home, read someone's tweets, and post")
 	f.Float64Var(&o.like, "like", .2, "probability that someone who has read likes something, where they can")
+	f.Float64Var(&o.retweet, "retweet", .03, "probability that someone who has read retweets something")
 	f.Float64Var(&o.feedback, "feedback", .02, "probability that a session ends with feedback")
 	f.Float64Var(&o.effect, "effect", 0, "planted effect: +0.20 makes the treatment's people post 1.2 times as much")
 	f.StringVar(&o.experiment, "experiment", "likes", "the experiment whose treatment that is")
@@ -209,6 +210,7 @@ func (o options) check() error {
 		{"actions", o.actions, "1 to 100", o.actions >= 1 && o.actions <= 100},
 		{"think", o.think, "0s to 1m", o.think >= 0 && o.think <= time.Minute},
 		{"like", o.like, "0 to 1", o.like >= 0 && o.like <= 1},
+		{"retweet", o.retweet, "0 to 1", o.retweet >= 0 && o.retweet <= 1},
 		{"feedback", o.feedback, "0 to 1", o.feedback >= 0 && o.feedback <= 1},
 		{"effect", o.effect, fmt.Sprintf("-1 to +%g, for posts are %g of what people do", 1/o.mix[post], o.mix[post]), o.effect >= -1 && o.effect*o.mix[post] <= 1},
 		{"in-flight", o.inFlight, "1 to 10000", o.inFlight >= 1 && o.inFlight <= 10_000},

@@ -35,7 +35,7 @@ func TestPeopleUseWarble(t *testing.T) {
 	t.Parallel()
 	local := warble(t)
 	file := filepath.Join(t.TempDir(), "made", "load.json")
-	flags := []string{"-url", local.URL, "-users", "20", "-rate", "60", "-for", "3s", "-feedback", "0.5", "-state", file, "-o", "json"}
+	flags := []string{"-url", local.URL, "-users", "20", "-rate", "60", "-for", "3s", "-retweet", "0.3", "-feedback", "0.5", "-state", file, "-o", "json"}
 	use := func(more ...string) summary {
 		t.Helper()
 		var out, progress bytes.Buffer
@@ -68,7 +68,7 @@ func TestPeopleUseWarble(t *testing.T) {
 			t.Errorf("%+v", of)
 		}
 	}
-	if diff := cmp.Diff(map[string]bool{"home": true, "timeline": true, "post": true, "like": true, "feedback": true, "all": true}, done); diff != "" {
+	if diff := cmp.Diff(map[string]bool{"home": true, "timeline": true, "post": true, "like": true, "retweet": true, "feedback": true, "all": true}, done); diff != "" {
 		t.Error(diff)
 	}
 	strangers := accounts()
@@ -129,7 +129,7 @@ func tweetsOf(t *testing.T, url string, a account) int {
 			ResultCount int `json:"result_count"`
 		}
 	}
-	if r, err := newTestClient(t, url).call(t.Context(), http.MethodGet, "/2/users/"+a.ID+"/tweets?max_results=100", a.Token, nil, &page); err != nil || !r.ok() {
+	if r, err := newTestClient(t, url).call(t.Context(), http.MethodGet, "/2/users/"+a.ID+"/tweets?max_results=100&exclude=retweets", a.Token, nil, &page); err != nil || !r.ok() {
 		t.Fatal(r, err)
 	}
 	return page.Meta.ResultCount

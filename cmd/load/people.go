@@ -17,13 +17,14 @@ const (
 	timeline             // reads the tweets of someone in the same community
 	post                 // posts a tweet
 	like                 // likes a tweet that they read
+	retweet              // retweets one
 	feedback             // says what they think of Warble
 	renew                // renews the session before its token expires
 	kinds
 )
 
 func (k kind) String() string {
-	return [kinds]string{"home", "timeline", "post", "like", "feedback", "renew"}[k]
+	return [kinds]string{"home", "timeline", "post", "like", "retweet", "feedback", "renew"}[k]
 }
 
 // model says how people behave. It knows of no clock and no network: what someone does is a function of the seed, the
@@ -35,12 +36,13 @@ func (k kind) String() string {
 type model struct {
 	seed     uint64
 	people   int
-	rate     float64       // requests a second of all people together, without likes and without an effect
+	rate     float64       // requests a second of all people together, without likes, retweets and an effect
 	cv       float64       // coefficient of variation of the rates among people
 	actions  float64       // mean number of them in a session, at least 1
 	think    time.Duration // mean pause before each but a session's first
 	mix      [3]float64    // shares of home, timeline and post: their sum is 1
 	like     float64       // probability that someone wants to like something after reading
+	retweet  float64       // probability that someone retweets something after reading
 	feedback float64       // probability that a session ends with feedback
 	effect   float64       // of the treatment: its people post 1 + effect times as much
 }
@@ -95,9 +97,14 @@ func (p *population) visit(person, n int) (gap time.Duration, intents []intent) 
 	for {
 		k := p.choose(r.Float64())
 		mean(k)
-		if wants := r.Float64() < p.like; wants && k != post {
-			at += exponential(r, p.think)
-			mean(like)
+		for _, after := range []struct {
+			kind
+			chance float64
+		}{{like, p.like}, {retweet, p.retweet}} {
+			if wants := r.Float64() < after.chance; wants && k != post {
+				at += exponential(r, p.think)
+				mean(after.kind)
+			}
 		}
 		last := r.Float64()*p.actions < 1
 		if last && r.Float64() >= p.feedback {
@@ -119,7 +126,7 @@ func (m model) sessions() float64 {
 // warmUp is how long after a first session is begun there are as many going on as ever: sessions longer than that are
 // one in e^7.
 func (m model) warmUp() time.Duration {
-	return time.Duration(7 * (m.actions + 1) * (1 + m.like) * float64(m.think))
+	return time.Duration(7 * (m.actions + 1) * (1 + m.like + m.retweet) * float64(m.think))
 }
 
 func (m model) choose(u float64) kind {

@@ -11,14 +11,14 @@ import (
 
 var ordinary = model{
 	seed: 1, people: 500, rate: 300, cv: .5, actions: 4, think: 2 * time.Second, mix: [3]float64{.6, .3, .1},
-	like: .2, feedback: .02, effect: .2,
+	like: .2, retweet: .03, feedback: .02, effect: .2,
 }
 
 // watched counts what people mean to do, and what comes of it, in a time that a test need not wait for.
 type watched struct {
 	intents, acts [kinds]float64
-	perPerson     []float64 // intents but likes
-	firstSecond   float64   // intents but likes
+	perPerson     []float64 // intents but likes and retweets
+	firstSecond   float64   // intents but likes and retweets
 }
 
 func watch(p *population, length time.Duration, treated func(person int) bool) watched {
@@ -26,7 +26,7 @@ func watch(p *population, length time.Duration, treated func(person int) bool) w
 	plan := newPlan(p)
 	for i := plan.next(); i.at < length; i = plan.next() {
 		w.intents[i.kind]++
-		if i.kind != like {
+		if i.kind != like && i.kind != retweet {
 			w.perPerson[i.person]++
 			if i.at < time.Second {
 				w.firstSecond++
@@ -62,6 +62,7 @@ func TestPeopleDoWhatTheModelSays(t *testing.T) {
 	}
 	reads := w.intents[home] + w.intents[timeline]
 	within(t, "likes after reading", w.intents[like]/reads, m.like, math.Sqrt(m.like*(1-m.like)/reads))
+	within(t, "retweets after reading", w.intents[retweet]/reads, m.retweet, math.Sqrt(m.retweet*(1-m.retweet)/reads))
 	// Sessions are Poisson; their geometric lengths, of mean a and variance a² - a, make the sum's variance 2a² - a a session.
 	sessions := seconds * m.rate / (m.actions + m.feedback)
 	within(t, "requests", actions+w.intents[feedback], seconds*m.rate, math.Sqrt(sessions*(2*m.actions*m.actions-m.actions+m.feedback)))
