@@ -1,0 +1,215 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"warble/shared/experiment"
+	"warble/shared/experiment/readout"
+)
+
+const (
+	// people are as many as a broken assignment takes to be told from chance, and rate, in requests a second, is what two
+	// cores bear beside a cluster.
+	people     = 2000
+	peopleRate = 250
+	// planted is in the treatment's people: they post 1 + planted times as much.
+	planted = 1.0
+	// verdictWithin is more than any case takes: a guardrail speaks after 5 minutes, and steer looks once a minute.
+	verdictWithin = 10 * time.Minute
+)
+
+// What is true of the arms, because it was planted, is what becomes of the experiments: an effect is found and promoted, no
+// effect is not, a slowness is rolled back, and a broken assignment withholds a verdict that would have been a win. All of
+// it on one population at once, each experiment on Services of its own, as experiments are to be had; only those two that
+// need whatever everybody does take turns.
+func TestClusterVerdicts(t *testing.T) {
+	cluster(t)
+	users := populate(t) // first, for N* is who is known at the start
+	judged := func(services []string, treatment map[string]experiment.Value) *trial {
+		return try(t, func(s *experiment.Spec) {
+			s.Services, s.Treatment.Env, s.Promote, s.Alpha = services, treatment, "automatic", .01
+			s.Ramp.Hold.Time, s.Metrics.Window = experiment.Duration(5*time.Minute), experiment.Duration(time.Minute)
+			s.Metrics.Primary.MinimumEffect = .3
+		})
+	}
+	likes := map[string]experiment.Value{"FEATURES": "likes"}
+	broken := judged([]string{"like", "timeline"}, likes)
+	effect := judged([]string{"like", "timeline"}, likes)
+	none := judged([]string{"tweet"}, map[string]experiment.Value{"NOTHING": "reads this"})
+	slow := try(t, func(s *experiment.Spec) {
+		s.Services, s.Treatment.Env, s.Metrics.Primary.Name = []string{"retweet"}, map[string]experiment.Value{"FAULTS": "slow=500ms@100%"}, "retweets_per_user"
+		s.Metrics.Guardrails = []experiment.Guardrail{{Name: experiment.SlowShare, Over: experiment.Duration(250 * time.Millisecond), Margin: .01}}
+	})
+
+	for _, e := range []*trial{slow, none, broken} {
+		e.must("start", "-f", e.file)
+	}
+	run(t, "patch", "experiment", broken.name, "--subresource=status", "--type=merge", `--patch={"status":{"open":{"control":6000,"treatment":4000}}}`)
+	users.use(effect.name)
+	var cases sync.WaitGroup
+	cases.Go(func() {
+		t.Run("a broken assignment has no verdict", func(t *testing.T) { withheld(t, broken) })
+		t.Run("an effect is promoted", func(t *testing.T) {
+			effect.must("start", "-f", effect.file)
+			r := effect.comesTo(t, "promoted: ", readout.Verdict(experiment.Win))
+			if lift := r.Primary.Lift; lift == nil || lift.Lower > planted || lift.Upper < planted {
+				t.Errorf("%+v, want %+g in the interval, which was planted", lift, planted)
+			}
+		})
+	})
+	cases.Go(func() {
+		t.Run("no effect is not promoted", func(t *testing.T) { none.comesTo(t, "rolled back: ", readout.Verdict(experiment.NotWorthIt)) })
+	})
+	cases.Go(func() {
+		t.Run("a slowness is rolled back", func(t *testing.T) {
+			if r := slow.comesTo(t, "rolled back: ", readout.Breach); !strings.Contains(r.Sentence, experiment.SlowShare) {
+				t.Errorf("%s: want %s named", r.Sentence, experiment.SlowShare)
+			}
+		})
+	})
+	cases.Wait()
+}
+
+// withheld waits until an experiment would have been won, had its users been assigned as they should, and for steer to
+// have seen that and done nothing.
+func withheld(t *testing.T, e *trial) {
+	began := time.Now()
+	var r readout.Report
+	red := func() string {
+		i := slices.IndexFunc(r.Health, func(c readout.Check) bool { return c.Name == "sample ratio" && c.State == readout.Red })
+		if i < 0 {
+			return ""
+		}
+		return r.Health[i].Name + ": " + r.Health[i].Detail
+	}
+	if !soon(t, func() bool {
+		r = e.report(t)
+		return red() != "" && r.Primary.Interval.Lower != nil && *r.Primary.Interval.Lower > 0
+	}) {
+		t.Fatalf("it would not have been won, or its sample ratio is not red: %+v, %+v", r.Health, r.Primary)
+	}
+	t.Logf("after %s: %s", time.Since(began).Round(time.Second), r.Sentence)
+	if r.Verdict != readout.Withheld || !strings.Contains(r.Sentence, red()) {
+		t.Errorf("%s, %s: want it withheld, for its %s", r.Verdict, r.Sentence, red())
+	}
+	steered := ""
+	if !soon(t, func() bool {
+		steered = run(t, "get", "experiment", e.name, "--output=jsonpath={.status.phase}: {.status.message}")
+		return strings.HasPrefix(steered, "Running: holds, its health is red: ") && strings.Contains(steered, "sample ratio")
+	}) {
+		t.Errorf("steer leaves it at %q", steered)
+	}
+	t.Logf("after %s: %s", time.Since(began).Round(time.Second), steered)
+	e.must("stop", e.name)
+}
+
+// comesTo waits for steer to end an experiment, and wants it to end so, with that verdict in its report.
+func (e *trial) comesTo(t *testing.T, end string, verdict readout.Verdict) readout.Report {
+	t.Helper()
+	began := time.Now()
+	status := ""
+	if !soon(t, func() bool {
+		status = run(t, "get", "experiment", e.name, "--output=jsonpath={.status.phase}: {.status.because}{.status.message}")
+		return strings.HasPrefix(status, "Concluded: ")
+	}) {
+		t.Errorf("not concluded within %s: %s", verdictWithin, status)
+	}
+	r := e.report(t)
+	t.Logf("after %s: %s: %s", time.Since(began).Round(time.Second), status, r.Sentence)
+	if !strings.HasPrefix(status, "Concluded: "+end) || r.Verdict != verdict {
+		t.Fatalf("%s, and its verdict is %q; want %q and %q", status, r.Verdict, end, verdict)
+	}
+	return r
+}
+
+// report is what kn experiment makes of it now.
+func (e *trial) report(t *testing.T) (r readout.Report) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), e.tool, "report", e.name, "-o", "json")
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+os.Getenv("DATABASE_DIRECT_URL"))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	text, err := cmd.Output()
+	if exited, ok := errors.AsType[*exec.ExitError](err); ok && exited.ExitCode() == 3 {
+		err = nil // there is no verdict, which it says by that
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		t.Fatalf("kn experiment report %s: %v\n%s", e.name, err, stderr.String())
+	}
+	return r
+}
+
+// soon polls what takes minutes.
+func soon(t *testing.T, ok func() bool) bool {
+	t.Helper()
+	for deadline := time.Now().Add(verdictWithin); time.Now().Before(deadline); time.Sleep(3 * time.Second) {
+		if ok() {
+			return true
+		}
+	}
+	return ok()
+}
+
+// population are synthetic people, who are registered.
+type population struct {
+	t     *testing.T
+	tool  string // cmd/load, as built here
+	flags []string
+}
+
+func populate(t *testing.T) *population {
+	t.Helper()
+	folder := t.TempDir()
+	p := &population{t: t, tool: filepath.Join(folder, "load")}
+	if _, err := execute(t.Context(), "", "go", "build", "-o", p.tool, "./cmd/load"); err != nil {
+		t.Fatal(err)
+	}
+	p.flags = []string{
+		"-url", warble.url, "-host", warble.host, "-users", strconv.Itoa(people), "-state", filepath.Join(folder, "people.json"),
+		"-seed", strconv.Itoa(rand.IntN(1_000_000)), // whom this Warble has not seen before
+		"-rate", strconv.Itoa(peopleRate),
+	}
+	began := time.Now()
+	if text, err := exec.CommandContext(t.Context(), p.tool, append(p.flags, "-for", "1s", "-max-errors", "1")...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	t.Logf("%d people registered in %s", people, time.Since(began).Round(time.Second))
+	return p
+}
+
+// use has them use Warble until the test ends, those in the treatment of the named experiment with the planted effect. To
+// them it must not matter what experiments do: cmd/load fails where more than one request of a hundred does.
+func (p *population) use(name string) {
+	p.t.Helper()
+	var said bytes.Buffer
+	cmd := exec.Command(p.tool, append(p.flags, "-for", "30m", "-experiment", name, "-effect", fmt.Sprint(planted))...) //nolint:noctx // ended below
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() {
+		if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
+			p.t.Error(err)
+		}
+		p.t.Logf("load:\n%s", said.String())
+	})
+}
