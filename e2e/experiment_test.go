@@ -497,7 +497,7 @@ func (d *deployer) rebuild(functions ...string) {
 		if i == 0 {
 			text = append(text, "builds:\n"...)
 		}
-		text = fmt.Appendf(text, "  - {id: %[1]s, main: ./functions/%[1]s, flags: [-buildvcs=false, -tags=rebuilt], ldflags: [-s -w]}\n", name)
+		text = fmt.Appendf(text, "  - {main: ./functions/%s, flags: [-buildvcs=false, -tags=rebuilt]}\n", name)
 	}
 	d.config = filepath.Join(d.t.TempDir(), "ko.yaml")
 	if err := os.WriteFile(d.config, text, 0o600); err != nil {

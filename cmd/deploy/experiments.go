@@ -20,18 +20,41 @@ type trial struct {
 	Status   struct{ Phase, Conclusion string }
 }
 
+// there are the experiments of the cluster, of which one that knows no such resource has none.
+func (d *deployment) there(ctx context.Context) ([]trial, error) {
+	if kinds, err := d.kubectl.kinds(ctx, "warble.dev/v1alpha1"); err != nil || !slices.Contains(kinds, "Experiment") {
+		return nil, err
+	}
+	var list struct{ Items []trial }
+	err := d.kubectl.get(ctx, &list, "experiments.warble.dev")
+	return list.Items, err
+}
+
+// live tells whether Services have arms.
+func (t *trial) live() bool {
+	return !slices.Contains([]string{"", "Draft", "Concluded", "Archived"}, t.Status.Phase)
+}
+
+// untried leaves out the Services that a live experiment has. Their templates are an arm's and name its revision, and
+// Knative refuses any other template of that name: it would be refused for that, and not for the experiment.
+func (d *deployment) untried(ctx context.Context, objects []*object) ([]*object, error) {
+	trials, err := d.there(ctx)
+	return slices.DeleteFunc(slices.Clone(objects), func(o *object) bool {
+		return o.Kind == "Service" && slices.ContainsFunc(trials, func(t trial) bool {
+			return t.live() && slices.Contains(t.Spec.Services, o.Metadata.Name)
+		})
+	}), err
+}
+
 // experiments refuses to deploy what an experiment is about. While it runs, a new revision would be in neither arm, unless
 // both arms are to be re-based on it; once it was promoted, a manifest without what has won would take that from everyone.
 func (d *deployment) experiments(ctx context.Context) error {
-	if kinds, err := d.kubectl.kinds(ctx, "warble.dev/v1alpha1"); err != nil || !slices.Contains(kinds, "Experiment") {
-		return err
-	}
-	var list struct{ Items []trial }
-	if err := d.kubectl.get(ctx, &list, "experiments.warble.dev"); err != nil {
+	trials, err := d.there(ctx)
+	if err != nil {
 		return err
 	}
 	var mistakes []error
-	for _, t := range list.Items {
+	for _, t := range trials {
 		for _, f := range d.functions {
 			if !slices.Contains(t.Spec.Services, f.Name()) {
 				continue
@@ -48,15 +71,11 @@ func (d *deployment) experiments(ctx context.Context) error {
 
 func (t *trial) refuses(f *manifest.Service, file string) error {
 	name := t.Metadata.Name
-	switch t.Status.Phase {
-	case "", "Draft", "Archived":
-		return nil
-	case "Concluded":
-	default:
+	if t.live() {
 		return fmt.Errorf("%s: the experiment %s is %s, and %s is in it: expected it to end before (kn experiment promote, rollback or stop %s), or, once it runs, REBASE=1, which moves both arms to the new image",
 			file, name, t.Status.Phase, f.Name(), name)
 	}
-	if t.Status.Conclusion != "promoted" {
+	if t.Status.Phase != "Concluded" || t.Status.Conclusion != "promoted" {
 		return nil
 	}
 	has := make(map[string]string)
