@@ -65,21 +65,8 @@ func RequestID(ctx context.Context) string { return Current(ctx).RequestID }
 // Client returns the address of who calls.
 func Client(ctx context.Context) netip.Addr { return Current(ctx).Client }
 
-// Network returns the client's network, the /24 of an IPv4 address or the /48 of an IPv6 one ("203.0.113.0/24"), or
-// "unknown". It is as precise as logs, metrics and failure counts need and as people's privacy bears.
-func Network(ctx context.Context) string { return network(Current(ctx).Client) }
-
-func network(address netip.Addr) string {
-	bits := 48
-	if address.Is4() {
-		bits = 24
-	}
-	prefix, err := address.Prefix(bits)
-	if err != nil {
-		return "unknown"
-	}
-	return prefix.String()
-}
+// Network returns the client's network, see telemetry.Network.
+func Network(ctx context.Context) string { return telemetry.Network(Current(ctx).Client) }
 
 // WriteHeader remembers the status for the access line.
 func (x *Exchange) WriteHeader(status int) {
@@ -198,7 +185,7 @@ func (x *Exchange) access(r *http.Request, took time.Duration) telemetry.Access 
 		Duration:  took,
 		Bytes:     x.bytes,
 		Err:       x.Err,
-		Network:   network(x.Client),
+		Client:    x.Client,
 
 		Experiment: x.Assignment.Experiment,
 		Variant:    string(x.Assignment.Arm),

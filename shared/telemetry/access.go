@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -17,9 +18,9 @@ type Access struct {
 	Status    int
 	Duration  time.Duration
 	Bytes     int64
-	UserID    string // empty without a token
-	Network   string // the client's /24 or /48: for the original system's metrics, not for the line
-	Err       error  // the cause of a 5xx, or of an answer that was cut off
+	UserID    string     // empty without a token
+	Client    netip.Addr // for the original system's metrics, which have its Network, not for the line
+	Err       error      // the cause of a 5xx, or of an answer that was cut off
 
 	Experiment, Variant string // empty where the user is in no experiment
 }
@@ -55,11 +56,27 @@ func (t *Telemetry) Access(ctx context.Context, a Access) {
 	event.Send()
 }
 
+// Network is the /24 of an IPv4 address or the /48 of an IPv6 one ("203.0.113.0/24"), or "unknown". It is as precise as
+// logs, metrics and failure counts need and as people's privacy bears.
+func Network(address netip.Addr) string {
+	bits := 48
+	if address.Is4() {
+		bits = 24
+	}
+	prefix, err := address.Prefix(bits)
+	if err != nil || !prefix.IsValid() { // no error for no address
+		return "unknown"
+	}
+	return prefix.String()
+}
+
 // requests is the RED histogram with its observers remembered: looking one up by labels costs more than the rest.
 type requests struct {
 	*prometheus.HistogramVec
-	revision  string
-	observers *sync.Map // series -> prometheus.Observer
+	revision string
+
+	mu        sync.RWMutex
+	observers map[series]prometheus.Observer
 }
 
 type series struct {
@@ -70,23 +87,28 @@ type series struct {
 // buckets reach from a cached read to a cold start, in seconds.
 var buckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
-func newRequests(registry *prometheus.Registry, revision string) requests {
+func newRequests(registry *prometheus.Registry, revision string) *requests {
 	vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "http_server_request_duration_seconds",
 		Help:    "How long requests took, by route pattern, method, status code and revision.",
 		Buckets: buckets,
 	}, []string{"route", "method", "code", "revision"})
 	registry.MustRegister(vec)
-	return requests{vec, revision, new(sync.Map)}
+	return &requests{HistogramVec: vec, revision: revision, observers: make(map[series]prometheus.Observer)}
 }
 
-func (r requests) observe(a Access) {
+func (r *requests) observe(a Access) {
 	key := series{a.Route, knownMethod(a.Method), a.Status}
-	observer, ok := r.observers.Load(key)
+	r.mu.RLock()
+	observer, ok := r.observers[key]
+	r.mu.RUnlock()
 	if !ok {
-		observer, _ = r.observers.LoadOrStore(key, r.WithLabelValues(key.route, key.method, strconv.Itoa(key.status), r.revision))
+		observer = r.WithLabelValues(key.route, key.method, strconv.Itoa(key.status), r.revision)
+		r.mu.Lock()
+		r.observers[key] = observer // the same one, if another request was first
+		r.mu.Unlock()
 	}
-	observer.(prometheus.Observer).Observe(a.Duration.Seconds())
+	observer.Observe(a.Duration.Seconds())
 }
 
 // knownMethod bounds the label: a client may send any word as its method.

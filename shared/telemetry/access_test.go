@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -34,7 +35,7 @@ func TestTheAccessLineHasTheseFieldsAndNoOthers(t *testing.T) {
 	t.Parallel()
 	whole := telemetry.Access{
 		RequestID: "id-1", Method: "POST", Route: "/2/tweets/{id}", Status: 201, Duration: 1234567 * time.Nanosecond, Bytes: 56, UserID: "7",
-		Network: "203.0.113.0/24",
+		Client: netip.MustParseAddr("203.0.113.7"),
 	}
 	failed, cut, stranger := whole, whole, whole
 	failed.Status, failed.Err = 503, errors.New("the database has not answered")

@@ -10,48 +10,59 @@ import (
 // other is the label value that counts what came after a bound was reached.
 const other = "other"
 
-// bounded hands out label values until limit different combinations are in use, and other for each label after that.
-// A process that runs for long among many users would otherwise keep one time series for each of them.
-type bounded struct {
+// bounded keeps the metrics of at most limit combinations of label values, and gives that of other for each label after
+// that. A process that runs for long among many users would otherwise keep one time series for each of them. It remembers
+// each, for Prometheus's own look-up by labels costs more than to count.
+type bounded[T any] struct {
 	limit int
-	mu    sync.RWMutex
-	seen  map[string]struct{}
+	with  func(values ...string) T
 	rest  []string
+	mu    sync.RWMutex
+	seen  map[string]T
 }
 
-func newBounded(limit, labels int) *bounded {
+func newBounded[T any](limit, labels int, with func(values ...string) T) *bounded[T] {
 	rest := make([]string, labels)
 	for i := range rest {
 		rest[i] = other
 	}
-	return &bounded{limit: limit, seen: make(map[string]struct{}), rest: rest}
+	return &bounded[T]{limit: limit, with: with, rest: rest, seen: make(map[string]T)}
 }
 
-func (b *bounded) values(values []string) []string {
-	key := strings.Join(values, "\x00")
-	b.mu.RLock()
-	_, known := b.seen[key]
-	full := len(b.seen) >= b.limit
-	b.mu.RUnlock()
-	if known {
-		return values
+// of returns the metric of the values. It keeps no part of them that it has not copied, and allocates nothing for those it
+// knows.
+func (b *bounded[T]) of(values []string) T {
+	var buffer [128]byte
+	key := buffer[:0]
+	for _, value := range values {
+		key = append(append(key, value...), 0)
 	}
-	if full {
-		return b.rest
+	b.mu.RLock()
+	known, ok := b.seen[string(key)]
+	b.mu.RUnlock()
+	if ok {
+		return known
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.seen) >= b.limit {
-		return b.rest
+	if known, ok := b.seen[string(key)]; ok {
+		return known
 	}
-	b.seen[strings.Clone(key)] = struct{}{}
-	return values
+	if len(b.seen) >= b.limit {
+		return b.with(b.rest...)
+	}
+	own := make([]string, len(values))
+	for i, value := range values {
+		own[i] = strings.Clone(value)
+	}
+	made := b.with(own...)
+	b.seen[string(key)] = made
+	return made
 }
 
 // Counter counts events by labels.
 type Counter struct {
-	vec   *prometheus.CounterVec // nil where nothing is counted
-	bound *bounded
+	series *bounded[prometheus.Counter] // nil where nothing is counted
 }
 
 // maxSeries is how many label combinations a counter keeps per process.
@@ -68,20 +79,19 @@ func (t *Telemetry) Counter(name, help string, labels ...string) *Counter {
 	if len(labels) == 0 {
 		vec.WithLabelValues() // so that it is there, at 0, before the first event
 	}
-	return &Counter{vec, newBounded(maxSeries, len(labels))}
+	return &Counter{newBounded(maxSeries, len(labels), vec.WithLabelValues)}
 }
 
 // Inc counts one event. values are those of the labels, in their order.
 func (c *Counter) Inc(values ...string) {
-	if c.vec != nil {
-		c.vec.WithLabelValues(c.bound.values(values)...).Inc()
+	if c.series != nil {
+		c.series.of(values).Inc()
 	}
 }
 
 // Histogram observes values by labels.
 type Histogram struct {
-	vec   *prometheus.HistogramVec // nil where nothing is counted
-	bound *bounded
+	series *bounded[prometheus.Observer] // nil where nothing is counted
 }
 
 // Histogram registers a histogram that tells at most limit combinations of label values apart.
@@ -91,13 +101,12 @@ func (t *Telemetry) Histogram(name, help string, buckets []float64, limit int, l
 	if t.uncounted {
 		return &Histogram{}
 	}
-	return &Histogram{vec, newBounded(limit, len(labels))}
+	return &Histogram{newBounded(limit, len(labels), vec.WithLabelValues)}
 }
 
 // Observe records one value.
 func (h *Histogram) Observe(value float64, values ...string) {
-	if h.vec == nil {
-		return
+	if h.series != nil {
+		h.series.of(values).Observe(value)
 	}
-	h.vec.WithLabelValues(h.bound.values(values)...).Observe(value)
 }

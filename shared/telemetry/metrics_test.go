@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -49,8 +50,8 @@ func TestTheOriginalMetrics(t *testing.T) {
 	auth.LoggedIn("2001:db8:1::/48")
 	auth.Validation()
 	auth.Validated()
-	m.Access(t.Context(), telemetry.Access{Method: "POST", Route: "/auth/login", Status: 200, Network: "203.0.113.0/24"})
-	m.Access(t.Context(), telemetry.Access{Method: "BREW", Route: "unmatched", Status: 404, Network: "unknown"})
+	m.Access(t.Context(), telemetry.Access{Method: "POST", Route: "/auth/login", Status: 200, Client: netip.MustParseAddr("203.0.113.7")})
+	m.Access(t.Context(), telemetry.Access{Method: "BREW", Route: "unmatched", Status: 404})
 	_, got := scrape(t, m, "auth_service_")
 	want := map[string]string{
 		`auth_service_counter{ip="203.0.113.0/24",method="POST",path="/auth/login"}`: "1",
@@ -71,7 +72,7 @@ func TestTheOriginalMetrics(t *testing.T) {
 	tweets.Tweet(7, 280)
 	tweets.Tweet(7, 12)
 	tweets.Retweet(42)
-	m.Access(t.Context(), telemetry.Access{Method: "POST", Route: "/2/tweets", Status: 201, Network: "203.0.113.0/24"})
+	m.Access(t.Context(), telemetry.Access{Method: "POST", Route: "/2/tweets", Status: 201, Client: netip.MustParseAddr("203.0.113.7")})
 	_, got = scrape(t, m, "tweet_service_")
 	want = map[string]string{
 		`tweet_service_counter{method="POST",path="/2/tweets"}`: "1",
@@ -190,5 +191,20 @@ func TestAnArmIsMeasured(t *testing.T) {
 		`warble_experiment_request_duration_seconds_sum{arm="control",experiment="likes"}`:   "0.001",
 	}, sums); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestCountingAllocatesNothing for what is known already: it happens for every request.
+func TestCountingAllocatesNothing(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
+	m := telemetry.New("tweet", "tweet-00001", io.Discard)
+	tweets, auth := m.Counter("tweets_total", "Tweets.", "route", "method", "user"), m.Counter("all_total", "All.")
+	lengths := m.Histogram("length", "Lengths.", []float64{1, 2}, 10, "user")
+	user := strconv.Itoa(1 << 40)
+	if allocations := testing.AllocsPerRun(100, func() {
+		tweets.Inc("/2/tweets", "POST", user)
+		auth.Inc()
+		lengths.Observe(1, user)
+	}); allocations > 0 {
+		t.Errorf("%g allocations", allocations)
 	}
 }

@@ -15,7 +15,7 @@ type AuthMetrics struct {
 // AuthMetrics registers the auth_service_* metrics; auth_service_counter then counts each request by itself.
 func (t *Telemetry) AuthMetrics() *AuthMetrics {
 	requests := t.Counter("auth_service_counter", "Requests to the authentication endpoints, by route pattern, method and client network.", "path", "method", "ip")
-	t.counted = func(a Access) { requests.Inc(a.Route, knownMethod(a.Method), a.Network) }
+	t.counted = func(a Access) { requests.Inc(a.Route, knownMethod(a.Method), Network(a.Client)) }
 	return &AuthMetrics{
 		registrations: t.Counter("auth_service_register_total_counter", "Attempts to register."),
 		registered:    t.Counter("auth_service_register_success_counter", "Registrations, by client network.", "ip"),

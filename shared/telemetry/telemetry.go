@@ -27,7 +27,7 @@ type Telemetry struct {
 	uncounted        bool // nobody asks
 	sampleRate       float64
 	ownRules         bool // of sampling: the tracer's, from Datadog's variables
-	requests         requests
+	requests         *requests
 	counted          func(Access) // the original system's request counter, where the function has one
 }
 
