@@ -5,8 +5,7 @@ import (
 	"net/http"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	k8swatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 
@@ -19,23 +18,16 @@ import (
 type experimentsClient struct {
 	rest      rest.Interface
 	namespace string
-	codec     runtime.ParameterCodec
 }
 
 func newExperimentsClient(config *rest.Config, client *http.Client, namespace string) (*experimentsClient, error) {
-	scheme := runtime.NewScheme()
-	if err := rollout.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	config = rest.CopyConfig(config)
-	config.APIPath, config.GroupVersion = "/apis", &rollout.GroupVersion
-	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	group, err := rest.RESTClientForConfigAndClient(config, client)
-	return &experimentsClient{group, namespace, runtime.NewParameterCodec(scheme)}, err
+	group, err := rollout.Client(config, client, rollout.GroupVersion, rollout.AddToScheme)
+	return &experimentsClient{group, namespace}, err
 }
 
 func (c *experimentsClient) get(options *metav1.ListOptions) *rest.Request {
-	return c.rest.Get().Namespace(c.namespace).Resource(rollout.Resource).VersionedParams(options, c.codec)
+	return c.rest.Get().Namespace(c.namespace).Resource(rollout.Resource).
+		SpecificallyVersionedParams(options, metav1.ParameterCodec, schema.GroupVersion{Version: "v1"})
 }
 
 // List implements client.

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 )
 
@@ -36,22 +36,22 @@ func AskFromOutside(config *rest.Config) (Ask, error) {
 	if err != nil {
 		return nil, err
 	}
-	core, err := coreclient.NewForConfigAndClient(config, client)
+	core, err := Client(config, client, corev1.SchemeGroupVersion, corev1.AddToScheme)
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context, tag *url.URL) (string, error) {
 		name, rest, _ := strings.Cut(tag.Hostname(), ".")
 		namespace, _, _ := strings.Cut(rest, ".")
-		s, err := core.Services(namespace).Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
+		var s corev1.Service
+		if err := core.Get().Namespace(namespace).Resource("services").Name(name).Do(ctx).Into(&s); err != nil {
 			return "", failure(err)
 		}
 		ingress := strings.Split(s.Spec.ExternalName, ".")
 		if len(ingress) < 3 || ingress[2] != "svc" {
 			return "", fmt.Errorf("%s cannot be reached from here: its Service has the external name %q, not that of an ingress", tag.Host, s.Spec.ExternalName)
 		}
-		through := core.RESTClient().Get().Namespace(ingress[1]).Resource("services").Name("http:" + net.JoinHostPort(ingress[0], "80")).SubResource("proxy").URL()
+		through := core.Get().Namespace(ingress[1]).Resource("services").Name("http:" + net.JoinHostPort(ingress[0], "80")).SubResource("proxy").URL()
 		through.Path += "/" // or the API server sends us there
 		return ask(ctx, client, through, tag.Host)
 	}, nil

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -14,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 	"knative.dev/pkg/apis"
 	duckv1 "knative.dev/pkg/apis/duck/v1"
@@ -25,9 +25,36 @@ import (
 	"warble/shared/experiment"
 )
 
-func fakeKnative(objects *servingfake.Clientset, core *fake.Clientset) *Knative {
-	return &Knative{namespace: "warble", holder: "test", knative: objects.ServingV1(), core: core.CoreV1(), leases: core.CoordinationV1()}
+// fakeKnative has these of Knative's objects; of Kubernetes' it has the pods of revision r, and keeps one lease.
+func fakeKnative(t *testing.T, objects *servingfake.Clientset, pods ...corev1.Pod) *Knative {
+	t.Helper()
+	var lease []byte
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case r.URL.Path == "/api/v1/namespaces/warble/pods" && r.FormValue("labelSelector") == serving.RevisionLabelKey+"=r":
+			_ = json.NewEncoder(w).Encode(corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, Items: pods})
+			return
+		case r.Method == http.MethodPost && lease == nil && r.URL.Path == "/apis/coordination.k8s.io/v1/namespaces/warble/leases",
+			r.Method == http.MethodPut && lease != nil && r.URL.Path == leasePath:
+			lease, _ = io.ReadAll(r.Body)
+		case r.Method != http.MethodGet || lease == nil || r.URL.Path != leasePath:
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(`{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}`))
+			return
+		}
+		_, _ = w.Write(lease)
+	}))
+	t.Cleanup(server.Close)
+	k, err := NewKnative(&rest.Config{Host: server.URL}, "warble", "test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.knative = objects.ServingV1()
+	return k
 }
+
+const leasePath = "/apis/coordination.k8s.io/v1/namespaces/warble/leases/experiment-likes"
 
 func container(env ...corev1.EnvVar) servingv1.RevisionTemplateSpec {
 	t := servingv1.RevisionTemplateSpec{}
@@ -45,7 +72,7 @@ func TestATemplateKeepsWhatItDoesNotShow(t *testing.T) {
 	found.Spec.Template = container(secret, corev1.EnvVar{Name: "FEATURES"}, corev1.EnvVar{Name: "KEEP", Value: "1"})
 	latest, all := true, int64(100)
 	found.Spec.Traffic = []servingv1.TrafficTarget{{LatestRevision: &latest, Percent: &all}}
-	k := fakeKnative(servingfake.NewSimpleClientset(found.DeepCopy()), fake.NewClientset())
+	k := fakeKnative(t, servingfake.NewSimpleClientset(found.DeepCopy()))
 	s, err := k.Service(t.Context(), "like")
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +135,7 @@ func TestAServiceIsAsItsStatusSaysOnceThatIsOfItsSpec(t *testing.T) {
 		found.Status.ObservedGeneration = c.observed
 		found.Status.LatestCreatedRevisionName, found.Status.LatestReadyRevisionName = "like-00002", c.ready
 		found.Status.Conditions = duckv1.Conditions{{Type: servingv1.ServiceConditionConfigurationsReady, Status: c.configured}, {Type: servingv1.ServiceConditionRoutesReady, Status: c.routed}}
-		s, err := fakeKnative(servingfake.NewSimpleClientset(found), fake.NewClientset()).Service(t.Context(), "like")
+		s, err := fakeKnative(t, servingfake.NewSimpleClientset(found)).Service(t.Context(), "like")
 		if err != nil || s.Current != c.current || s.Routed != c.follow || s.Ready != c.ready {
 			t.Errorf("%+v: current %t, routed %t, %v", c, s.Current, s.Routed, err)
 		}
@@ -121,7 +148,7 @@ func TestARevisionThatFailsSaysWhatItsPodSays(t *testing.T) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "warble", Labels: map[string]string{serving.RevisionLabelKey: "r"}}}
 	see := func() Revision {
 		t.Helper()
-		got, err := fakeKnative(servingfake.NewSimpleClientset(r), fake.NewClientset(pod)).Revision(t.Context(), "r")
+		got, err := fakeKnative(t, servingfake.NewSimpleClientset(r), *pod).Revision(t.Context(), "r")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +175,7 @@ func TestARevisionThatFailsSaysWhatItsPodSays(t *testing.T) {
 
 func TestALockIsOneHoldersUntilItIsReleasedOrPasses(t *testing.T) {
 	t.Parallel()
-	k := fakeKnative(servingfake.NewSimpleClientset(), fake.NewClientset())
+	k := fakeKnative(t, servingfake.NewSimpleClientset())
 	lock := func(life time.Duration) func() {
 		t.Helper()
 		release, err := k.Lock(t.Context(), "likes", life)
@@ -182,7 +209,7 @@ func TestATagIsAskedThroughTheAPIServer(t *testing.T) {
 		w.WriteHeader(http.StatusNotFound)
 	}))
 	defer server.Close()
-	ask, err := AskFromOutside(&rest.Config{Host: server.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json"}})
+	ask, err := AskFromOutside(&rest.Config{Host: server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}

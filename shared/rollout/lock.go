@@ -10,30 +10,32 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 )
 
 // Lock is of a Cluster. The lock is a Lease of the experiment's name, after experiment-.
 func (k *Knative) Lock(ctx context.Context, experiment string, life time.Duration) (release func(), err error) {
-	leases, now := k.leases.Leases(k.namespace), metav1.NowMicro()
+	now := metav1.NowMicro()
 	holder := k.holder + "-" + rand.Text() // this call, for another of this process is another
 	seconds := int32(life.Seconds())
-	first := false
-	lease, err := leases.Get(ctx, "experiment-"+experiment, metav1.GetOptions{})
-	switch err = failure(err); {
+	name := "experiment-" + experiment
+	lease := new(coordinationv1.Lease)
+	do := func(ctx context.Context, request *rest.Request) error {
+		return failure(request.Namespace(k.namespace).Resource("leases").Do(ctx).Into(lease))
+	}
+	update := func(ctx context.Context) error { return do(ctx, k.leases.Put().Name(name).Body(lease)) }
+	write := update
+	switch err = do(ctx, k.leases.Get().Name(name)); {
 	case errors.Is(err, ErrNotFound):
-		first, lease = true, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "experiment-" + experiment, Namespace: k.namespace}}
+		lease.Name, lease.Namespace = name, k.namespace
+		write = func(ctx context.Context) error { return do(ctx, k.leases.Post().Body(lease)) }
 	case err != nil:
 		return nil, err
 	case held(lease, now.Time):
 		return nil, ErrLocked
 	}
 	lease.Spec.HolderIdentity, lease.Spec.AcquireTime, lease.Spec.RenewTime, lease.Spec.LeaseDurationSeconds = &holder, &now, &now, &seconds
-	if first {
-		lease, err = leases.Create(ctx, lease, metav1.CreateOptions{})
-	} else {
-		lease, err = leases.Update(ctx, lease, metav1.UpdateOptions{})
-	}
-	if err = failure(err); errors.Is(err, ErrConflict) {
+	if err = write(ctx); errors.Is(err, ErrConflict) {
 		return nil, ErrLocked
 	} else if err != nil {
 		return nil, err
@@ -43,7 +45,7 @@ func (k *Knative) Lock(ctx context.Context, experiment string, life time.Duratio
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
 		lease.Spec.HolderIdentity = nil
-		_, _ = leases.Update(ctx, lease, metav1.UpdateOptions{}) // or it passes with its life
+		_ = update(ctx) // or it passes with its life
 	}, nil
 }
 
