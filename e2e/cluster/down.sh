@@ -32,7 +32,9 @@ for table in "ip $CGROUP" "ip kube-proxy" "ip6 kube-proxy"; do
   nft delete table $table 2>/dev/null || true
 done
 [ ! -s "$run/sysctl" ] || sysctl -qp "$run/sysctl"
-if [ -s "$run/made" ]; then xargs rmdir --ignore-fail-on-non-empty <"$run/made"; fi
+if [ -s "$run/made" ]; then # some may have gone with a stop that was cut short
+  while read -r path; do [ ! -d "$path" ] || rmdir --ignore-fail-on-non-empty "$path"; done <"$run/made"
+fi
 for hierarchy in "${hierarchies[@]}"; do
   [ ! -d "$hierarchy/$CGROUP" ] || find "$hierarchy/$CGROUP" -depth -type d -exec rmdir {} +
 done
