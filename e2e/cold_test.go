@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -22,7 +23,11 @@ func BenchmarkColdStart(b *testing.B) {
 	if _, err := kubectl(b.Context(), strings.Replace(hello, "namespace: default", "namespace: "+namespace, 1), "apply", "-f", "-"); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { run(b, "delete", "--wait=false", "ksvc/hello") })
+	b.Cleanup(func() {
+		if _, err := kubectl(context.Background(), "", "delete", "--wait=false", "ksvc/hello"); err != nil {
+			b.Error(err)
+		}
+	})
 	untilReady(b, "hello")
 	contestants := []*contestant{
 		{service: "hello", host: "hello." + namespace + "." + domain(), path: "/"},
@@ -30,7 +35,7 @@ func BenchmarkColdStart(b *testing.B) {
 		{service: "users", host: warble.host, path: "/communities"},              // with one
 	}
 	for _, c := range contestants {
-		patch(b, c.service, change{"add", "/spec/template/metadata/annotations", map[string]string{"autoscaling.knative.dev/window": "6s"}})
+		patch(b, c.service, change{"add", "/spec/template/metadata", map[string]any{"annotations": map[string]string{"autoscaling.knative.dev/window": "6s"}}})
 		untilReady(b, c.service)
 	}
 	for round := 0; b.Loop(); round++ {
