@@ -105,9 +105,33 @@ func newRevision(name string) change {
 	return change{"add", "/spec/template/metadata/annotations/warble.dev~1journey", name}
 }
 
-// withVariable sets a variable of a Service's container.
+// envPath is where a Service's container has its variables.
+const envPath = "/spec/template/spec/containers/0/env"
+
+// variables are those of a Service's container.
+func (s service) variables() ([]map[string]any, error) {
+	var spec struct {
+		Template struct {
+			Spec struct {
+				Containers []struct{ Env []map[string]any }
+			}
+		}
+	}
+	if err := json.Unmarshal(s.Spec, &spec); err != nil {
+		return nil, err
+	}
+	return spec.Template.Spec.Containers[0].Env, nil
+}
+
+// set returns env with a variable set, whether it was there or not.
+func set(env []map[string]any, name, value string) []map[string]any {
+	others := slices.DeleteFunc(slices.Clone(env), func(v map[string]any) bool { return v["name"] == name })
+	return append(others, map[string]any{"name": name, "value": value})
+}
+
+// withVariable adds a variable to a Service's container.
 func withVariable(variable map[string]any) change {
-	return change{"add", "/spec/template/spec/containers/0/env/-", variable}
+	return change{"add", envPath + "/-", variable}
 }
 
 // patch changes a Service until the test ends, and does not wait for it.
