@@ -1,14 +1,21 @@
 #!/usr/bin/env bash
-# Send a component of the node a signal, to see what its absence does:
+# Send a component of the node, or a function in its pods, a signal, to see what its absence does:
 #
 #   signal.sh kube-apiserver STOP    and CONT to have it back
+#   signal.sh tweet KILL             of which no process is asked first, unlike by kubectl delete
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib/settings.sh"
 . "$here/lib/process.sh"
 
-[ $# -eq 2 ] || { echo "usage: signal.sh COMPONENT SIGNAL" >&2; exit 2; }
-process=$(pid "$1") || {
-  echo "signal.sh: no $1 is running: expected one of $(find "$tracked" -mindepth 1 -maxdepth 1 -type d -printf '%f ' 2>/dev/null)" >&2
+[ $# -eq 2 ] || { echo "usage: signal.sh NAME SIGNAL" >&2; exit 2; }
+if [ -n "${KIND_CLUSTER_NAME:-}" ]; then # whose node is a container
+  exec docker exec "$KIND_CLUSTER_NAME-control-plane" pkill "-$2" -x "${1:0:15}"
+fi
+mapfile -t processes < <(pids | while read -r p; do
+  [ "$(cat "/proc/$p/comm" 2>/dev/null)" != "${1:0:15}" ] || echo "$p"
+done)
+[ ${#processes[@]} -gt 0 ] || {
+  echo "signal.sh: no $1 is running: expected a function with a pod, or one of $(find "$tracked" -mindepth 1 -maxdepth 1 -type d -printf '%f ' 2>/dev/null)" >&2
   exit 1
 }
-kill -s "$2" "$process"
+kill -s "$2" "${processes[@]}"
