@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -35,37 +36,74 @@ func TestClusterDeliversEvents(t *testing.T) {
 	})
 	run(t, "wait", "--for=condition=Ready", "--timeout=60s", "trigger/witness")
 
-	ada := register(t, "")
-	id := ada.post("hello <b>\U0001f426</b>")
-	if a := ada.do("DELETE", "/2/tweets/"+id, ""); a.status != 200 {
-		t.Fatalf("delete: %d %s", a.status, a.body)
+	env, err := serviceOf(t, "like").variables()
+	if err != nil {
+		t.Fatal(err)
 	}
-	first := make(map[string]event.Event) // each may come twice
-	within(t, "three events", delivery, func() bool {
-		for _, e := range w.events(t, ada.id, id) {
-			if _, again := first[e.Type()]; !again {
-				first[e.Type()] = e
+	patch(t, "like", change{"replace", envPath, set(env, "FEATURES", "likes")}) // which ships closed
+	untilReady(t, "like")
+	ada, bob := register(t, ""), register(t, "")
+	within(t, "likes", readyLimit, bob.likes)
+	id := ada.post("hello <b>\U0001f426</b>")
+	do := func(u *user, method, path, body string) string {
+		t.Helper()
+		a := u.do(method, path, body)
+		if a.status != http.StatusOK {
+			t.Fatalf("%s %s: %d %s", method, path, a.status, a.body)
+		}
+		return a.body
+	}
+	do(bob, "POST", bob.path("/likes"), object("tweet_id", id))
+	do(bob, "DELETE", bob.path("/likes/"+id), "")
+	_, rest, _ := strings.Cut(do(bob, "POST", bob.path("/retweets"), object("tweet_id", id)), `"rest_id":"`)
+	retweet, _, _ := strings.Cut(rest, `"`)
+	do(ada, "DELETE", "/2/tweets/"+id, "")
+
+	first := make(map[string]event.Event) // by type and user; each may come twice
+	const all = 7
+	within(t, "seven events", delivery, func() bool {
+		for _, e := range w.events(t, ada.id, bob.id) {
+			key := fmt.Sprint(e.Type(), " of ", e.Extensions()["partitionkey"])
+			if _, again := first[key]; !again {
+				first[key] = e
 			}
 		}
-		return len(first) >= 3
+		return len(first) >= all
 	})
-	for _, about := range []struct{ kind, subject string }{{"user.registered", ada.id}, {"tweet.posted", id}, {"tweet.deleted", id}} {
-		kind := "dev.warble." + about.kind + ".v1"
-		e := first[kind]
-		got := []any{e.SpecVersion(), e.Source(), e.Subject(), e.DataContentType(), e.DataSchema(), e.Extensions()["partitionkey"]}
-		want := []any{"1.0", "urn:warble:outbox", about.subject, "application/json", "https://warble.dev/schemas/" + kind + ".json", ada.id}
+	of := func(u *user, kind string) event.Event { return first["dev.warble."+kind+".v1 of "+u.id] }
+	like := of(bob, "tweet.liked").Subject() // which only its event tells
+	for _, about := range [all]struct {
+		user          *user
+		kind, subject string
+	}{
+		{ada, "user.registered", ada.id}, {ada, "tweet.posted", id}, {ada, "tweet.deleted", id}, {bob, "user.registered", bob.id},
+		{bob, "tweet.liked", like}, {bob, "tweet.unliked", like}, {bob, "tweet.retweeted", retweet},
+	} {
+		e, kind := of(about.user, about.kind), "dev.warble."+about.kind+".v1"
+		got := []any{e.SpecVersion(), e.Source(), e.Type(), e.Subject(), e.DataContentType(), e.DataSchema()}
+		want := []any{"1.0", "urn:warble:outbox", kind, about.subject, "application/json", "https://warble.dev/schemas/" + kind + ".json"}
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s: %s", kind, diff)
+			t.Errorf("%s of %s: %s", kind, about.user.id, diff)
+			continue
 		}
 		obeys(t, e)
 	}
-	var posted map[string]any
-	if err := json.Unmarshal(first["dev.warble.tweet.posted.v1"].Data(), &posted); err != nil {
-		t.Fatal(err)
-	}
-	delete(posted, "created_at") // the schema has its form
-	if diff := cmp.Diff(map[string]any{"id": id, "author_id": ada.id, "community": nil, "text": "hello <b>\U0001f426</b>"}, posted); diff != "" {
-		t.Error(diff)
+	for _, about := range []struct {
+		e    event.Event
+		want map[string]any
+	}{
+		{of(ada, "tweet.posted"), map[string]any{"id": id, "author_id": ada.id, "community": nil, "text": "hello <b>\U0001f426</b>"}},
+		{of(bob, "tweet.retweeted"), map[string]any{"id": retweet, "user_id": bob.id, "tweet_id": id, "author_id": ada.id}},
+		{of(bob, "tweet.liked"), map[string]any{"id": like, "user_id": bob.id, "tweet_id": id, "author_id": ada.id}},
+	} {
+		var data map[string]any
+		if err := json.Unmarshal(about.e.Data(), &data); err != nil {
+			t.Fatal(err)
+		}
+		delete(data, "created_at") // the schema has its form
+		if diff := cmp.Diff(about.want, data); diff != "" {
+			t.Error(about.e.Type(), diff)
+		}
 	}
 
 	scale := func(ctx context.Context, replicas int) error {
