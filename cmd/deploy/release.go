@@ -11,7 +11,7 @@ import (
 	"warble/shared/env"
 )
 
-const releaseHeader = `# Warble. Needs Knative Serving %s or so, and PostgreSQL 15 to 18.
+const releaseHeader = `# Warble. Needs Knative Serving and Eventing, %s or so, and PostgreSQL 15 to 18.
 #
 #   kubectl apply --server-side -f release.yaml
 #
