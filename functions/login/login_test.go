@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,7 +17,7 @@ import (
 	"github.com/alexedwards/argon2id"
 	"github.com/google/go-cmp/cmp"
 
-	"warble/shared/env"
+	"warble/shared/apitest"
 	"warble/shared/function"
 	"warble/shared/password"
 	"warble/shared/store"
@@ -47,22 +46,10 @@ type world struct {
 
 func start(t testing.TB) *world {
 	t.Helper()
-	folder := t.TempDir()
-	variables := map[string]string{
-		"TOKEN_PRIVATE_KEY_FILE": filepath.Join(folder, "private.pem"),
-		"TOKEN_PUBLIC_KEYS_FILE": filepath.Join(folder, "jwks.json"),
-	}
-	if err := token.NewKeyPair(variables["TOKEN_PRIVATE_KEY_FILE"], variables["TOKEN_PUBLIC_KEYS_FILE"]); err != nil {
-		t.Fatal(err)
-	}
-	e := env.New(func(name string) (string, bool) { v, ok := variables[name]; return v, ok })
+	issuer, tokens := apitest.Keys(t, t.TempDir())
 	f := function.NewTest(t.Output())
-	w := &world{TB: t, data: pgtest.New(t), tokens: token.VerifierFromEnv(e), passwords: password.FromEnv(e, f.Telemetry)}
+	w := &world{TB: t, data: pgtest.New(t), tokens: tokens, passwords: password.FromEnv(f.Env, f.Telemetry)}
 	w.db = w.data.Open(t, pgtest.Auth)
-	issuer := token.IssuerFromEnv(e)
-	if err := e.Err(); err != nil {
-		t.Fatal(err)
-	}
 	server := httptest.NewServer(f.Handler(New(w.db, issuer, w.passwords, f.Telemetry.AuthMetrics()), w.db, issuer))
 	t.Cleanup(server.Close)
 	w.url = server.URL

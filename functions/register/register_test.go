@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -14,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"warble/shared/env"
+	"warble/shared/apitest"
 	"warble/shared/function"
 	"warble/shared/password"
 	"warble/shared/store"
@@ -36,22 +35,10 @@ type world struct {
 
 func start(t testing.TB) *world {
 	t.Helper()
-	folder := t.TempDir()
-	variables := map[string]string{
-		"TOKEN_PRIVATE_KEY_FILE": filepath.Join(folder, "private.pem"),
-		"TOKEN_PUBLIC_KEYS_FILE": filepath.Join(folder, "jwks.json"),
-	}
-	if err := token.NewKeyPair(variables["TOKEN_PRIVATE_KEY_FILE"], variables["TOKEN_PUBLIC_KEYS_FILE"]); err != nil {
-		t.Fatal(err)
-	}
-	e := env.New(func(name string) (string, bool) { v, ok := variables[name]; return v, ok })
+	issuer, tokens := apitest.Keys(t, t.TempDir())
 	f := function.NewTest(t.Output())
-	w := &world{TB: t, data: pgtest.New(t), tokens: token.VerifierFromEnv(e), passwords: password.FromEnv(e, f.Telemetry)}
+	w := &world{TB: t, data: pgtest.New(t), tokens: tokens, passwords: password.FromEnv(f.Env, f.Telemetry)}
 	w.db = w.data.Open(t, pgtest.Auth)
-	issuer := token.IssuerFromEnv(e)
-	if err := e.Err(); err != nil {
-		t.Fatal(err)
-	}
 	routes := New(w.db, issuer, Passwords{w.passwords, 8}, f.Telemetry.AuthMetrics())
 	server := httptest.NewServer(f.Handler(routes, w.db, issuer))
 	t.Cleanup(server.Close)

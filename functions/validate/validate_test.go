@@ -7,14 +7,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"warble/shared/env"
+	"warble/shared/apitest"
 	"warble/shared/function"
 	"warble/shared/token"
 )
@@ -22,19 +21,7 @@ import (
 // validate serves the function over HTTP, and returns its URL and who issues the tokens that it accepts.
 func validate(t testing.TB) (url string, issuer *token.Issuer) {
 	t.Helper()
-	folder := t.TempDir()
-	variables := map[string]string{
-		"TOKEN_PRIVATE_KEY_FILE": filepath.Join(folder, "private.pem"),
-		"TOKEN_PUBLIC_KEYS_FILE": filepath.Join(folder, "jwks.json"),
-	}
-	if err := token.NewKeyPair(variables["TOKEN_PRIVATE_KEY_FILE"], variables["TOKEN_PUBLIC_KEYS_FILE"]); err != nil {
-		t.Fatal(err)
-	}
-	e := env.New(func(name string) (string, bool) { v, ok := variables[name]; return v, ok })
-	issuer, tokens := token.IssuerFromEnv(e), token.VerifierFromEnv(e)
-	if err := e.Err(); err != nil {
-		t.Fatal(err)
-	}
+	issuer, tokens := apitest.Keys(t, t.TempDir())
 	f := function.NewTest(io.Discard)
 	server := httptest.NewServer(f.Handler(New(tokens, f.Telemetry.AuthMetrics()), tokens))
 	t.Cleanup(server.Close)

@@ -3,7 +3,6 @@
 package apitest
 
 import (
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -38,14 +37,9 @@ func New(t testing.TB, routes func(*store.DB, *token.Verifier, *telemetry.Teleme
 	t.Helper()
 	f := function.NewTest(t.Output(), settings...)
 	a := &API{Telemetry: f.Telemetry, t: t, database: pgtest.New(t), keys: t.TempDir()}
-	if err := token.NewKeyPair(a.file("private.pem"), a.file("jwks.json")); err != nil {
-		t.Fatal(err)
-	}
-	files := map[string]string{"TOKEN_PRIVATE_KEY_FILE": a.file("private.pem"), "TOKEN_PUBLIC_KEYS_FILE": a.file("jwks.json")}
-	e := env.New(func(name string) (string, bool) { value, ok := files[name]; return value, ok })
-	a.issuer = token.IssuerFromEnv(e)
-	tokens := token.VerifierFromEnv(e)
-	if err := errors.Join(e.Err(), f.Env.Err()); err != nil {
+	var tokens *token.Verifier
+	a.issuer, tokens = Keys(t, a.keys)
+	if err := f.Env.Err(); err != nil {
 		t.Fatal(err)
 	}
 	a.DB = a.database.Open(t, pgtest.API)
@@ -53,6 +47,24 @@ func New(t testing.TB, routes func(*store.DB, *token.Verifier, *telemetry.Teleme
 	t.Cleanup(server.Close)
 	a.URL = server.URL
 	return a
+}
+
+// Keys makes a key pair in folder, private.pem and jwks.json, and returns who signs with it and who verifies.
+func Keys(t testing.TB, folder string) (*token.Issuer, *token.Verifier) {
+	t.Helper()
+	files := map[string]string{
+		"TOKEN_PRIVATE_KEY_FILE": filepath.Join(folder, "private.pem"),
+		"TOKEN_PUBLIC_KEYS_FILE": filepath.Join(folder, "jwks.json"),
+	}
+	if err := token.NewKeyPair(files["TOKEN_PRIVATE_KEY_FILE"], files["TOKEN_PUBLIC_KEYS_FILE"]); err != nil {
+		t.Fatal(err)
+	}
+	e := env.New(func(name string) (string, bool) { value, ok := files[name]; return value, ok })
+	issuer, tokens := token.IssuerFromEnv(e), token.VerifierFromEnv(e)
+	if err := e.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return issuer, tokens
 }
 
 func (a *API) file(name string) string { return filepath.Join(a.keys, name) }
