@@ -127,31 +127,6 @@ func TestConcurrentLikesByOneUserMakeOne(t *testing.T) {
 	}
 }
 
-func TestConcurrentLikesByManyUsersAreAllCounted(t *testing.T) {
-	t.Parallel()
-	d := pgtest.New(t)
-	db := d.Open(t, pgtest.API)
-	source := post(t, db, user(t, d, "ada", ""), "hello")
-	exec(t, d, `insert into users (id, username, name) select i, 'u' || i, 'U' from generate_series(1, 50) i`)
-	var all sync.WaitGroup
-	for id := range int64(50) {
-		all.Go(func() {
-			if _, err := db.Like(t.Context(), store.NewLike{UserID: id + 1, TweetID: source}, store.Key{}, liked); err != nil {
-				t.Error(err)
-			}
-			if id%2 == 0 {
-				if err := db.UndoLike(t.Context(), id+1, source); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-	if n := likes(t, db, source); n != 25 {
-		t.Errorf("counted %d", n)
-	}
-}
-
 func TestListsOfLikesArePaged(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -123,28 +124,41 @@ func TestConcurrentRetweetsByOneUserMakeOne(t *testing.T) {
 	}
 }
 
-func TestConcurrentRetweetsByManyUsersAreAllCounted(t *testing.T) {
+func TestConcurrentRetweetsAndLikesByManyUsersAreAllCounted(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)
 	source := post(t, db, user(t, d, "ada", ""), "hello")
 	exec(t, d, `insert into users (id, username, name) select i, 'u' || i, 'U' from generate_series(1, 50) i`)
-	var all sync.WaitGroup
-	for id := range int64(50) {
-		all.Go(func() {
-			if _, err := db.Retweet(t.Context(), store.NewRetweet{UserID: id + 1, TweetID: source}, store.Key{}, posted); err != nil {
-				t.Error(err)
-			}
-			if id%2 == 0 {
-				if err := db.UndoRetweet(t.Context(), id+1, source); err != nil {
+	for _, c := range []struct {
+		do    func(userID int64) (store.Answer, error)
+		undo  func(ctx context.Context, userID, tweetID int64) error
+		count func(*testing.T, *store.DB, int64) int
+	}{
+		{func(id int64) (store.Answer, error) {
+			return db.Retweet(t.Context(), store.NewRetweet{UserID: id, TweetID: source}, store.Key{}, posted)
+		}, db.UndoRetweet, retweets},
+		{func(id int64) (store.Answer, error) {
+			return db.Like(t.Context(), store.NewLike{UserID: id, TweetID: source}, store.Key{}, liked)
+		}, db.UndoLike, likes},
+	} {
+		var all sync.WaitGroup
+		for id := range int64(50) {
+			all.Go(func() {
+				if _, err := c.do(id + 1); err != nil {
 					t.Error(err)
 				}
-			}
-		})
-	}
-	all.Wait()
-	if n := retweets(t, db, source); n != 25 {
-		t.Errorf("counted %d", n)
+				if id%2 == 0 {
+					if err := c.undo(t.Context(), id+1, source); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		if n := c.count(t, db, source); n != 25 {
+			t.Errorf("counted %d", n)
+		}
 	}
 }
 
