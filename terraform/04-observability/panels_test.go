@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,26 +22,6 @@ import (
 
 // dataLimit is how long a query may take to have data: a scrape and an evaluation a second, on a machine that is busy.
 const dataLimit = 90 * time.Second
-
-// standIn tells what the edge will of experiments. Once it does, delete this and its scrape job in run_test.go, and have
-// the local run split the traffic of one.
-func standIn(w http.ResponseWriter, _ *http.Request) {
-	n := scrapes.Add(1)
-	fmt.Fprintln(w, "# TYPE warble_experiment_requests_total counter")
-	for arm, code := range map[string]string{"control": "200", "treatment": "201"} {
-		fmt.Fprintf(w, "warble_experiment_requests_total{experiment=\"likes\",arm=%q,code=%q} %d\n", arm, code, 10*n)
-	}
-	fmt.Fprintln(w, "# TYPE warble_experiment_request_duration_seconds histogram")
-	for _, arm := range []string{"control", "treatment"} {
-		for _, le := range []string{"0.1", "0.5", "+Inf"} {
-			fmt.Fprintf(w, "warble_experiment_request_duration_seconds_bucket{experiment=\"likes\",arm=%q,le=%q} %d\n", arm, le, 10*n)
-		}
-		fmt.Fprintf(w, "warble_experiment_request_duration_seconds_sum{experiment=\"likes\",arm=%q} %d\n", arm, n)
-		fmt.Fprintf(w, "warble_experiment_request_duration_seconds_count{experiment=\"likes\",arm=%q} %d\n", arm, 10*n)
-	}
-}
-
-var scrapes atomic.Int64
 
 // dashboard is what this reads of Grafana's JSON.
 type dashboard struct {
@@ -142,7 +121,7 @@ func TestPanels(t *testing.T) {
 // substitute does what Grafana does before it asks.
 func substitute(t *testing.T, expr string) string {
 	t.Helper()
-	expr = strings.NewReplacer("$__rate_interval", "30s", "$__range", "5m", "$function", ".+", "$experiment", "likes").Replace(expr)
+	expr = strings.NewReplacer("$__rate_interval", "30s", "$__range", "5m", "$function", ".+", "$experiment", "likes-demo").Replace(expr)
 	if strings.Contains(expr, "$") {
 		t.Fatalf("%s: a variable that nothing here stands for", expr)
 	}

@@ -27,7 +27,7 @@ import (
 )
 
 // warble is a local run that is watched as a cluster is: scraped by a real Prometheus with the real rules, its traces
-// sent to what takes the place of Datadog's agent, its events to a subscriber.
+// sent to what takes the place of Datadog's agent, its events to a subscriber. An experiment runs in it.
 var warble watched
 
 type watched struct {
@@ -64,7 +64,7 @@ func (w *watched) serve(handler http.Handler) (url string) {
 }
 
 func (w *watched) start(ctx context.Context) (err error) {
-	w.Local, err = apitest.StartLocal(ctx, "DD_TRACE_AGENT_URL="+w.serve(&w.agent), "DD_ENV=test", "DD_TRACE_SAMPLE_RATE=1", "K_SINK="+w.serve(&w.subscriber))
+	w.Local, err = apitest.StartExperiment(ctx, "knative/experiments/likes-demo.yaml", "DD_TRACE_AGENT_URL="+w.serve(&w.agent), "DD_ENV=test", "DD_TRACE_SAMPLE_RATE=1", "K_SINK="+w.serve(&w.subscriber))
 	if err != nil {
 		return err
 	}
@@ -120,13 +120,6 @@ func (w *watched) startPrometheus(ctx context.Context) error {
 				"job_name":        "functions",
 				"file_sd_configs": []any{map[string]any{"files": []string{w.Targets()}}},
 				"relabel_configs": relabelings,
-			},
-			map[string]any{ // until the edge tells of experiments by itself: see standIn
-				"job_name": "experiment",
-				"static_configs": []any{map[string]any{
-					"targets": []string{w.serve(http.HandlerFunc(standIn))[len("http://"):]},
-					"labels":  map[string]string{"namespace": "warble", "function": "edge", "pod": "edge-0"},
-				}},
 			},
 		},
 	})
@@ -266,7 +259,7 @@ func busy(stop <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	bob, err := register("bob")
+	bob, err := registerBeside(ada)
 	if err != nil {
 		return err
 	}
@@ -309,6 +302,46 @@ func register(name string) (p person, err error) {
 	err = p.call("GET", "/2/users/me", nil, &me)
 	p.id = me.Data.ID
 	return p, err
+}
+
+// registerBeside makes somebody who is in the other arm of the experiment than p.
+func registerBeside(p person) (person, error) {
+	own, err := p.variant()
+	if err != nil {
+		return person{}, err
+	}
+	for n := range 50 { // half of all people are
+		other, err := register(fmt.Sprint("bob", n))
+		if err != nil {
+			return person{}, err
+		}
+		if theirs, err := other.variant(); err != nil || theirs != own {
+			return other, err
+		}
+	}
+	return person{}, fmt.Errorf("fifty people are in the arm %s, and nobody in the other", own)
+}
+
+// variant is the arm that p is in, once the experiment is in force.
+func (p person) variant() (string, error) {
+	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		request, err := http.NewRequest(http.MethodGet, warble.URL+"/2/users/"+p.id+"/timelines/reverse_chronological", http.NoBody) //nolint:noctx // the client has a timeout
+		if err != nil {
+			return "", err
+		}
+		request.Header.Set("Authorization", "Bearer "+p.token)
+		response, err := client.Do(request)
+		if err != nil {
+			return "", err
+		}
+		response.Body.Close()
+		if variant := response.Header.Get("X-Variant"); variant != "" {
+			return variant, nil
+		}
+		if time.Since(start) > dataLimit {
+			return "", fmt.Errorf("nobody is assigned within %s: %s", dataLimit, response.Status)
+		}
+	}
 }
 
 // call calls the API, and decodes a 2xx into answer. headers are names and values in turn.
