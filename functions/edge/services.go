@@ -78,7 +78,7 @@ func targetOf(s *servingv1.Service, before *target) (*target, error) {
 }
 
 // ownTagsOf reads, of the edge's own Service, by which hosts its revisions with a tag are reached: public ones and those of
-// the cluster, which have the first label in common. A request that came by one is led to the same tag of the functions, so
+// the cluster, whose first label is the same. A request that came by one is led to the same tag of the functions, so
 // that the candidates of a release are tried out together, and to what serves everybody where they have no such tag.
 func ownTagsOf(s *servingv1.Service) map[string]string {
 	tags := make(map[string]string)
