@@ -511,7 +511,8 @@ func (d *deployer) deploy(settings ...string) (said string, err error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, d.tool, "-manifests", d.folder)
 	cmd.Dir = ".."
-	cmd.Env = append(append(os.Environ(), "KO_CONFIG_PATH="+d.config), settings...)
+	// What ko has linked once it takes from there the next time.
+	cmd.Env = append(append(os.Environ(), "KO_CONFIG_PATH="+d.config, "KOCACHE="+filepath.Join(filepath.Dir(d.tool), "ko")), settings...)
 	began := time.Now()
 	text, err := cmd.CombinedOutput()
 	d.t.Logf("deploy %s: %s", strings.Join(settings, " "), time.Since(began).Round(100*time.Millisecond))
