@@ -106,8 +106,8 @@ func TestLocalExperiment(t *testing.T) {
 	if diff := cmp.Diff(exposures, l.column(exposed)); diff != "" { // ids rise with time
 		t.Error(diff)
 	}
-	// Planned is everyone whom the database knew at the start, which is hardly anybody, and no more than that completes.
-	eventually(t, "a report in which windows are over", time.Minute, func() bool { return l.report().Units.Completed != experiment.Counts{} })
+	// The database knew nobody at the start, so that no number of units is planned, and none ends it before all have completed.
+	eventually(t, "a report in which everyone's window is over", time.Minute, func() bool { return l.report().Units.Completed == arms })
 	if r := l.report(); r.Units.Entered != arms || r.Phase != "Running" {
 		t.Errorf("%d of the report: %+v, want %+v", people, r.Units, arms)
 	}

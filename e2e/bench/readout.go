@@ -11,6 +11,7 @@ import (
 
 	"warble/shared/experiment"
 	"warble/shared/experiment/readout"
+	"warble/shared/experiment/readout/readouttest"
 	"warble/shared/store"
 	"warble/shared/store/migrations"
 )
@@ -130,6 +131,9 @@ func (b *bench) fillReadout(ctx context.Context) error {
 	}
 	// Foreign keys are as the rows are made; checking each is what would take the most time.
 	if _, err := conn.Exec(ctx, `set session_replication_role = replica`); err != nil {
+		return err
+	}
+	if _, err := conn.Exec(ctx, readouttest.SlotOf); err != nil {
 		return err
 	}
 	if _, err := conn.Exec(ctx, fmt.Sprintf(readoutRows, b.exposed, len(experiment.LatencyBounds)+1)); err != nil {

@@ -9,8 +9,7 @@ import (
 const Slots = 10_000
 
 // Slot returns the slot of a unit, from 0 to Slots - 1: the first 8 bytes of SHA-256 over the salt, a zero byte and the
-// unit, as a big-endian number, modulo Slots. It is the same on every machine and in every version, and in PostgreSQL
-// it is slot_of(salt, unit). Units of one salt spread evenly; two salts are independent. For example:
+// unit, as a big-endian number, modulo Slots. It is the same on every machine and in every version. Units of one salt spread evenly; two salts are independent. For example:
 //
 //	Slot("", "")                    3192
 //	Slot("likes", "gophers")        9823

@@ -19,6 +19,16 @@ var Begin = time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC)
 // Day is a day.
 const Day = 24 * time.Hour
 
+// SlotOf makes experiment.Slot a function of SQL, for rows that are made there; what is read of them hashes them again.
+const SlotOf = `
+	create function slot_of(salt text, unit text) returns integer
+	language sql immutable strict parallel safe
+	begin atomic
+		-- modulo 10000 of a number of 64 bits that has no sign, which bigint cannot hold: 7296 is 2^32 modulo 10000
+		select ((('x' || substr(hash, 1, 8))::bit(32)::bigint % 10000 * 7296 + ('x' || substr(hash, 9, 8))::bit(32)::bigint) % 10000)::integer
+		from encode(sha256(convert_to(salt, 'UTF8') || '\x00'::bytea || convert_to(unit, 'UTF8')), 'hex') as hash;
+	end`
+
 // World is a database with the experiment "likes" in it.
 type World struct {
 	pgtest.Database
@@ -43,6 +53,7 @@ func New(t testing.TB, change func(*experiment.Spec)) World {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.Exec(SlotOf)
 	w.Exec(`insert into experiments (name, spec, salt, planned_units, started_at) values ('likes', $1, 'pepper', 2000, $2)`, spec, Begin)
 	for i, percent := range w.Spec.Ramp.Steps {
 		w.Transition(fmt.Sprint("step", i), "Running", i, percent, Begin.Add(time.Duration(i)*time.Duration(w.Spec.Ramp.Hold.Time)))
