@@ -338,8 +338,8 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	}
 	within(t, "two edges", readyLimit, func() bool { return len(pods(t, "edge")) >= 2 }) // as its manifest has it
 	l := start(t, requests...)
-	e.must("plan", "-f", e.file)
-	e.must("start", "-f", e.file)
+	e.must("plan", "-f", e.file, "--anyway")
+	e.must("start", "-f", e.file, "--anyway")
 	for i, percent := range e.spec.Ramp.Steps {
 		if i > 0 {
 			e.must("step", e.name)
@@ -393,7 +393,7 @@ func TestClusterExperimentIsPromotedUnderLoad(t *testing.T) {
 	ada := register(t, "")
 	id := ada.post("ada's")
 	l := start(t, append(reading(ada, id), func() (answer, error) { return ada.try("POST", "/2/tweets", object("text", "on and on")) })...)
-	e.must("start", "-f", e.file)
+	e.must("start", "-f", e.file, "--anyway")
 
 	d.refused("the experiment " + e.name + " is Running, and tweet is in it")
 	before := map[experiment.Arm]map[string]string{experiment.Control: e.images(experiment.Control), experiment.Treatment: e.images(experiment.Treatment)}
@@ -538,7 +538,7 @@ func TestClusterExperimentWithATreatmentThatCrashes(t *testing.T) {
 	ada := register(t, "")
 	id := ada.post("ada's")
 	l := start(t, reading(ada, id)...)
-	code, said := e.kn("start", "-f", e.file, "--timeout=4m")
+	code, said := e.kn("start", "-f", e.file, "--anyway", "--timeout=4m")
 	if code == 0 || !strings.Contains(said, "the treatment of like, revision like-"+e.name+"-treatment-") || !strings.Contains(said, "FEATURES") {
 		t.Errorf("exit code %d: it does not name what crashes, and why", code)
 	}
@@ -574,7 +574,7 @@ func TestClusterExperimentIsRolledBackByAGuardrail(t *testing.T) {
 		})
 		people := gather(t, []string{""}, 20)
 		t.Parallel()
-		e.must("start", "-f", e.file)
+		e.must("start", "-f", e.file, "--anyway")
 		people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", m.path("/tweets"), "") }) // some are to fail
 	})
 	t.Run("of requests", func(t *testing.T) {
@@ -587,7 +587,7 @@ func TestClusterExperimentIsRolledBackByAGuardrail(t *testing.T) {
 		})
 		people := gather(t, []string{""}, 8)
 		t.Parallel()
-		e.must("start", "-f", e.file)
+		e.must("start", "-f", e.file, "--anyway")
 		treatment := ""
 		within(t, "20 percent", readyLimit, func() bool {
 			return slices.ContainsFunc(serviceOf(t, "users").Status.Traffic, func(t traffic) bool {

@@ -58,7 +58,7 @@ func TestClusterVerdicts(t *testing.T) {
 	})
 
 	for _, e := range []*trial{slow, none, broken} {
-		e.must("start", "-f", e.file)
+		e.must("start", "-f", e.file, "--anyway")
 	}
 	run(t, "patch", "experiment", broken.name, "--subresource=status", "--type=merge", `--patch={"status":{"open":{"control":6000,"treatment":4000}}}`)
 	users.use(effect.name)
@@ -66,7 +66,7 @@ func TestClusterVerdicts(t *testing.T) {
 	cases.Go(func() {
 		t.Run("a broken assignment has no verdict", func(t *testing.T) { withheld(t, broken) })
 		t.Run("an effect is promoted", func(t *testing.T) {
-			effect.must("start", "-f", effect.file)
+			effect.must("start", "-f", effect.file, "--anyway")
 			r := effect.comesTo(t, "promoted: ", readout.Verdict(experiment.Win))
 			if lift := r.Primary.Lift; lift == nil || lift.Lower > planted || lift.Upper < planted {
 				t.Errorf("%+v, want %+g in the interval, which was planted", lift, planted)
