@@ -17,9 +17,8 @@ var base64url = base64.RawURLEncoding.Strict()
 
 // keySet holds the keys whose tokens verify, by kid.
 type keySet struct {
-	byID     map[string]ed25519.PublicKey
-	byHeader map[string]string // the key's id by the whole header, in base64url, of the tokens that Issue signs with it
-	jwks     []byte            // what /.well-known/jwks.json answers
+	byID map[string]ed25519.PublicKey
+	jwks []byte // what /.well-known/jwks.json answers
 }
 
 // jwk is an Ed25519 key as RFC 8037 writes it.
@@ -72,7 +71,7 @@ func (k jwk) public() (ed25519.PublicKey, error) {
 }
 
 func newKeySet(keys []ed25519.PublicKey) (*keySet, error) {
-	set := &keySet{byID: make(map[string]ed25519.PublicKey, len(keys)), byHeader: make(map[string]string, len(keys))}
+	set := &keySet{byID: make(map[string]ed25519.PublicKey, len(keys))}
 	var file jwks
 	for _, key := range keys {
 		id := thumbprint(key)
@@ -80,7 +79,6 @@ func newKeySet(keys []ed25519.PublicKey) (*keySet, error) {
 			continue
 		}
 		set.byID[id] = key
-		set.byHeader[base64url.EncodeToString([]byte(`{"alg":"EdDSA","kid":"`+id+`","typ":"`+headerType+`"}`))] = id
 		file.Keys = append(file.Keys, jwk{
 			KeyType:   "OKP",
 			Curve:     "Ed25519",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -27,7 +26,6 @@ const (
 type Verifier struct {
 	keys   *watched[keySet]
 	parser *jwt.Parser
-	claims *jwt.Validator
 	cache  *lru.Cache[digest, *verified]
 	now    func() time.Time
 }
@@ -52,17 +50,21 @@ func newVerifier(keys *watched[keySet], p party, now func() time.Time) *Verifier
 	if err != nil {
 		panic(err) // only a size below 1 is refused
 	}
-	options := []jwt.ParserOption{
-		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
-		jwt.WithStrictDecoding(),
-		jwt.WithIssuer(p.issuer),
-		jwt.WithAudience(p.audience),
-		jwt.WithExpirationRequired(),
-		jwt.WithIssuedAt(),
-		jwt.WithLeeway(leeway),
-		jwt.WithTimeFunc(now),
+	return &Verifier{
+		keys:  keys,
+		cache: cache,
+		now:   now,
+		parser: jwt.NewParser(
+			jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
+			jwt.WithStrictDecoding(),
+			jwt.WithIssuer(p.issuer),
+			jwt.WithAudience(p.audience),
+			jwt.WithExpirationRequired(),
+			jwt.WithIssuedAt(),
+			jwt.WithLeeway(leeway),
+			jwt.WithTimeFunc(now),
+		),
 	}
-	return &Verifier{keys: keys, cache: cache, now: now, parser: jwt.NewParser(options...), claims: jwt.NewValidator(options...)}
 }
 
 // Verify returns the claims of an access token: what follows "Bearer " in the header. Its error is a
@@ -95,11 +97,6 @@ func (v *Verifier) parse(bearer string, keys *keySet) (*verified, error) {
 	if strings.ContainsAny(bearer, "\r\n") {
 		return nil, errors.New("a line break in the token") // which even strict base64 skips over
 	}
-	if header, _, ok := strings.Cut(bearer, "."); ok && strings.Count(bearer, ".") == 2 {
-		if kid, own := keys.byHeader[header]; own {
-			return v.parseOwn(bearer, kid, keys.byID[kid])
-		}
-	}
 	var p payload
 	var kid string
 	_, err := v.parser.ParseWithClaims(bearer, &p, func(t *jwt.Token) (any, error) {
@@ -109,31 +106,6 @@ func (v *Verifier) parse(bearer string, keys *keySet) (*verified, error) {
 		return key, err
 	})
 	if err != nil {
-		return nil, err
-	}
-	return &verified{p.claims(), kid}, nil
-}
-
-// parseOwn is parse for a header as Issue writes it, to the letter, so that what it says is known: to read it into a map
-// made half of what a new token had allocated. bearer has two dots.
-func (v *Verifier) parseOwn(bearer, kid string, key ed25519.PublicKey) (*verified, error) {
-	dot := strings.LastIndexByte(bearer, '.')
-	signature, err := base64url.DecodeString(bearer[dot+1:])
-	if err != nil {
-		return nil, err
-	}
-	if !ed25519.Verify(key, []byte(bearer[:dot]), signature) {
-		return nil, jwt.ErrTokenSignatureInvalid
-	}
-	body, err := base64url.DecodeString(bearer[strings.IndexByte(bearer, '.')+1 : dot])
-	if err != nil {
-		return nil, err
-	}
-	var p payload
-	if err := json.Unmarshal(body, &p); err != nil {
-		return nil, err
-	}
-	if err := v.claims.Validate(&p); err != nil {
 		return nil, err
 	}
 	return &verified{p.claims(), kid}, nil
