@@ -3,10 +3,7 @@
 package e2e_test
 
 import (
-	"context"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,15 +14,8 @@ import (
 func TestClusterTriesACandidateOutBeforeItHasTraffic(t *testing.T) {
 	cluster(t)
 	w := inside(t)
+	d := newDeployer(t)
 	old := patch(t, "tweet", change{"add", "/metadata/annotations/warble.dev~1tried", "yes"}).Status.LatestReadyRevisionName // and back at the end
-	t.Cleanup(func() {
-		if !t.Failed() {
-			return
-		}
-		if _, err := deploy(context.Background(), "knative"); err != nil { // or traffic and tags stay as the failure left them
-			t.Error(err)
-		}
-	})
 	ada := register(t, "")
 	id := ada.post("ada's")
 	l := start(t, append(reading(ada, id), func() (answer, error) { return ada.try("POST", "/2/tweets", object("text", "on and on")) })...)
@@ -35,19 +25,21 @@ func TestClusterTriesACandidateOutBeforeItHasTraffic(t *testing.T) {
 		{"FAULTS", "error=100%", "POST /2/tweets: 500"},
 		{"DATABASE_MAX_CONNS", "many", "DATABASE_MAX_CONNS"},
 	} {
-		said, err := deploy(t.Context(), release(t, tt.setting, tt.value), "-timeout=2m", "candidate")
-		if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), "the traffic is where it was") {
+		d.set("tweet", tt.setting, tt.value)
+		said, err := d.verb(nil, "-timeout=2m", "candidate")
+		if err == nil || !strings.Contains(said, tt.says) || !strings.Contains(said, "the traffic is where it was") {
 			t.Fatalf("%s=%s: %v, want %q\n%s", tt.setting, tt.value, err, tt.says, said)
 		}
-		t.Logf("%s=%s after %s: %v", tt.setting, tt.value, time.Since(began).Round(time.Second), err)
+		t.Logf("%s=%s after %s", tt.setting, tt.value, time.Since(began).Round(time.Second))
 		servesAlone(t, old)
-		if said, err := deploy(t.Context(), release(t, tt.setting, tt.value), "promote"); err == nil {
+		if said, err := d.verb(nil, "promote"); err == nil {
 			t.Fatalf("what was not tried out, or failed, has traffic: %s", said)
 		}
+		d.set("tweet", tt.setting, "")
 	}
 
-	good := release(t, "DATABASE_MAX_CONNS", "5")
-	if said, err := deploy(t.Context(), good, "candidate"); err != nil {
+	d.set("tweet", "DATABASE_MAX_CONNS", "5")
+	if said, err := d.verb(nil, "candidate"); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	candidate := serviceOf(t, "tweet").Status.LatestReadyRevisionName
@@ -63,7 +55,7 @@ func TestClusterTriesACandidateOutBeforeItHasTraffic(t *testing.T) {
 			t.Errorf("%s outside: %d %s, want 404", host, a.status, a.body)
 		}
 	}
-	if said, err := deploy(t.Context(), good, "promote"); err != nil {
+	if said, err := d.verb(nil, "promote"); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	within(t, "the candidate serves", readyLimit, func() bool {
@@ -71,34 +63,6 @@ func TestClusterTriesACandidateOutBeforeItHasTraffic(t *testing.T) {
 	})
 	servesAlone(t, candidate)
 	t.Logf("%d requests while two candidates failed and one took over, in %s", l.stop(), time.Since(began).Round(time.Second))
-}
-
-// release is a copy of the manifests in which tweet has one more setting.
-func release(t *testing.T, setting, value string) (folder string) {
-	t.Helper()
-	folder = filepath.Join(t.TempDir(), "knative")
-	if err := os.CopyFS(folder, os.DirFS("../knative")); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(folder, "500-tweet.yaml")
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const env = "          env:\n"
-	changed := strings.Replace(string(text), env, env+"            - name: "+setting+"\n              value: \""+value+"\"\n", 1)
-	if changed == string(text) {
-		t.Fatalf("%s has no %q", file, env)
-	}
-	if err := os.WriteFile(file, []byte(changed), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return folder
-}
-
-// deploy is make deploy, of other manifests.
-func deploy(ctx context.Context, folder string, args ...string) (string, error) {
-	return execute(ctx, "", "go", append([]string{"run", "./cmd/deploy", "-manifests=" + folder}, args...)...)
 }
 
 // servesAlone checks that a revision of tweet has all of the traffic, and that no function has a candidate left.

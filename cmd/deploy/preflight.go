@@ -162,6 +162,11 @@ func (d *deployment) tryOut(ctx context.Context) error {
 	if err := d.kubectl.apply(ctx, ground); err != nil {
 		return err
 	}
+	if d.beside { // what a Job says of earlier candidates ends with them, and a Job cannot be changed
+		if err := d.removeJob(ctx); err != nil {
+			return err
+		}
+	}
 	objects, err := d.untried(ctx, d.objects)
 	if err != nil {
 		return err

@@ -1,0 +1,105 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"warble/shared/manifest"
+)
+
+// deployer deploys a copy of the manifests, as make deploy does those of the repository.
+type deployer struct {
+	t                    *testing.T
+	folder, tool, config string // config is ko's
+}
+
+func newDeployer(t *testing.T) *deployer {
+	t.Helper()
+	if os.Getenv("KO_DOCKER_REPO") == "" {
+		t.Fatal("it needs a registry: expected KO_DOCKER_REPO, as e2e/cluster/env.sh sets it")
+	}
+	d := &deployer{t: t, folder: filepath.Join(t.TempDir(), "knative"), tool: filepath.Join(t.TempDir(), "deploy"), config: "ko.yaml"}
+	if err := os.CopyFS(d.folder, os.DirFS("../knative")); err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range limits { // the edge keeps those of the tests
+		d.set("edge", limit, generousLimit)
+	}
+	if _, err := execute(t.Context(), "", "go", "build", "-o", d.tool, "./cmd/deploy"); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// rebuild has the next deployment make other images of some functions: a build tag that no file has is in the binary, and
+// asks for no other package to be compiled.
+func (d *deployer) rebuild(functions ...string) {
+	d.t.Helper()
+	text, err := os.ReadFile("../ko.yaml")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for i, name := range functions {
+		if i == 0 {
+			text = append(text, "builds:\n"...)
+		}
+		text = fmt.Appendf(text, "  - {main: ./functions/%s, flags: [-buildvcs=false, -tags=rebuilt]}\n", name)
+	}
+	d.config = filepath.Join(d.t.TempDir(), "ko.yaml")
+	if err := os.WriteFile(d.config, text, 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// set gives a function one more setting.
+func (d *deployer) set(function, name, value string) {
+	d.t.Helper()
+	file := filepath.Join(d.folder, "500-"+function+".yaml")
+	text, err := os.ReadFile(file)
+	if err == nil {
+		text, err = manifest.SetEnv(text, name, value)
+	}
+	if err == nil {
+		err = os.WriteFile(file, text, 0o600)
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// deploy is make deploy with these settings in its environment.
+func (d *deployer) deploy(settings ...string) (said string, err error) {
+	d.t.Helper()
+	return d.verb(settings)
+}
+
+// verb is deploy with arguments.
+func (d *deployer) verb(settings []string, args ...string) (said string, err error) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), 6*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, d.tool, append([]string{"-manifests", d.folder}, args...)...)
+	cmd.Dir = ".."
+	// What ko has linked once it takes from there the next time.
+	cmd.Env = append(append(os.Environ(), "KO_CONFIG_PATH="+d.config, "KOCACHE="+filepath.Join(filepath.Dir(d.tool), "ko")), settings...)
+	began := time.Now()
+	text, err := cmd.CombinedOutput()
+	d.t.Logf("deploy %s: %s", strings.Join(append(settings, args...), " "), time.Since(began).Round(100*time.Millisecond))
+	return string(text), err
+}
+
+// refused wants a deployment to be refused for why.
+func (d *deployer) refused(why string) {
+	d.t.Helper()
+	if said, err := d.deploy(); err == nil || !strings.Contains(said, why) {
+		d.t.Errorf("a deployment: %v; want a refusal with %q:\n%s", err, why, said)
+	}
+}
