@@ -14,7 +14,7 @@ STACK    ?= 01-cluster 02-database 03-application 04-observability
 CRD       = knative/210-experiment-crd.yaml
 GENERATED = $(CRD) $(wildcard shared/*/zz_generated.deepcopy.go)
 
-.PHONY: help run deploy release test check bench fmt fuzz e2e e2e-clients e2e-cluster e2e-here images cluster cluster-down cold postgres pgbouncer node shellcheck load vulnerabilities terraform-test state stack kubeconfig kind e2e-kind sign publish experiment experiment-step prometheus generate e2e-report simulate chromium demo
+.PHONY: help run deploy release test check bench fmt fuzz e2e e2e-clients e2e-cluster e2e-long e2e-here images cluster cluster-down cold postgres pgbouncer node shellcheck load vulnerabilities terraform-test state stack kubeconfig kind e2e-kind sign publish experiment experiment-step prometheus generate e2e-report simulate chromium demo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,7 +55,7 @@ fuzz: ## every fuzz test, 20 s each (FUZZTIME)
 	tools/fuzz.sh $(FUZZTIME)
 
 e2e: postgres pgbouncer ## journeys and faults, on a local run (WARBLE_URL, WARBLE_HOST: the journeys, on what they name)
-	$(GO) test -tags e2e -v -count=1 -timeout 15m -skip '^TestClient|^TestCluster' ./e2e
+	$(GO) test -tags e2e -v -count=1 -timeout 15m -skip '^TestClient|^TestCluster|^TestLong' ./e2e
 
 e2e-clients: postgres node ## Go's and Node's client libraries for X, on the same
 	npm ci --silent --no-audit --no-fund --prefix e2e/clients/node
@@ -68,7 +68,11 @@ e2e-cluster: ## journeys, and what a cluster does, on the deployment in the clus
 e2e-here: export WARBLE_URL := $(WARBLE_URL)
 e2e-here: export WARBLE_HOST := $(WARBLE_HOST)
 e2e-here:
-	$(GO) test -tags e2e -v -count=1 -timeout 45m -skip '^TestClient' ./e2e
+	$(GO) test -tags e2e -v -count=1 -timeout 45m -skip '^TestClient|^TestLong' ./e2e
+
+e2e-long: ## what takes the same cluster half an hour: verdicts on planted effects, deployments around an experiment, a release's candidate
+	@. e2e/cluster/env.sh && WARBLE_URL=http://$$INGRESS_ADDRESS WARBLE_HOST=edge.warble.$$CLUSTER_DOMAIN \
+	  $(GO) test -tags e2e -v -count=1 -timeout 60m -run '^TestLong' ./e2e
 
 cold: ## cold starts of functions beside a bare hello, 40 of each, and what the edge costs, on the same cluster; 20 minutes
 	@. e2e/cluster/env.sh && WARBLE_URL=http://$$INGRESS_ADDRESS WARBLE_HOST=edge.warble.$$CLUSTER_DOMAIN \

@@ -11,7 +11,7 @@ import (
 
 // A release is tried out before it has traffic: one that fails a user's journey, and one that crashes, leave what served
 // where it was, and a good one takes over, while requests come and none fails.
-func TestClusterTriesACandidateOutBeforeItHasTraffic(t *testing.T) {
+func TestLongTriesACandidateOutBeforeItHasTraffic(t *testing.T) {
 	cluster(t)
 	w := inside(t)
 	d := newDeployer(t)

@@ -161,7 +161,7 @@ func start(t *testing.T, requests ...func() (answer, error)) *load {
 					t.Errorf("%d %s %v after %s", a.status, a.body, err, a.took)
 				}
 				l.sent.Add(1)
-				time.Sleep(10 * time.Millisecond) // load, not a flood: the cluster is on the same cores
+				time.Sleep(40 * time.Millisecond) // load, not a flood: the cluster is on the same cores
 			}
 		})
 	}

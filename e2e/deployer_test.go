@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"warble/shared/experiment"
 	"warble/shared/manifest"
 )
 
@@ -102,4 +103,55 @@ func (d *deployer) refused(why string) {
 	if said, err := d.deploy(); err == nil || !strings.Contains(said, why) {
 		d.t.Errorf("a deployment: %v; want a refusal with %q:\n%s", err, why, said)
 	}
+}
+
+// Who deploys during an experiment, or after it, is refused as long as that would take something from an arm or from
+// everyone, and moves both arms at once where that is asked for; nobody's request fails meanwhile.
+func TestLongDeploymentsAroundAnExperiment(t *testing.T) {
+	cluster(t)
+	d := newDeployer(t)
+	e := try(t, func(*experiment.Spec) {})
+	found := ownTag(t, "tweet")
+	ada := register(t, "")
+	id := ada.post("ada's")
+	l := start(t, append(reading(ada, id), func() (answer, error) { return ada.try("POST", "/2/tweets", object("text", "on and on")) })...)
+	e.must("start", "-f", e.file, "--anyway")
+
+	d.refused("the experiment " + e.name + " is Running, and tweet is in it")
+	before := map[experiment.Arm]map[string]string{experiment.Control: e.images(experiment.Control), experiment.Treatment: e.images(experiment.Treatment)}
+	d.rebuild(experimented...)
+	if said, err := d.deploy("REBASE=1"); err != nil || !strings.Contains(said, "experiment "+e.name+": both arms move to the new images") {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	within(t, "both arms of the new images", 3*time.Minute, func() bool { // steer moves them in its turn
+		return run(t, "get", "experiment", e.name, "--output=jsonpath={.status.bases}") == "1"
+	})
+	control, treatment := e.images(experiment.Control), e.images(experiment.Treatment)
+	for _, name := range experimented {
+		if control[name] != treatment[name] || control[name] == before[experiment.Control][name] || treatment[name] == before[experiment.Treatment][name] {
+			t.Errorf("%s: the arms are of %s and %s, and were of %s", name, control[name], treatment[name], before[experiment.Control][name])
+		}
+	}
+	if _, said := e.kn("report", e.name, "-o", "json"); !strings.Contains(said, "a break: a deployment has moved both arms to another image") {
+		t.Error("its report does not show the break")
+	}
+
+	e.must("promote", e.name)
+	d.refused(`FEATURES is "", and the experiment ` + e.name + ` was promoted: expected "likes"`)
+	e.must("promote", e.name, "--write="+d.folder)
+	if said, err := d.deploy(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	t.Logf("%d requests meanwhile, none failed", l.stop())
+	e.everyoneLikes(id, found)
+}
+
+// images are those of an arm, by Service.
+func (e *trial) images(arm experiment.Arm) map[string]string {
+	e.t.Helper()
+	images := make(map[string]string)
+	for name, revision := range e.revisions(arm) {
+		images[name] = run(e.t, "get", "revision", revision, "--output=jsonpath={.spec.containers[0].image}")
+	}
+	return images
 }

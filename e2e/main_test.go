@@ -5,7 +5,8 @@
 // It runs against a local run that it starts once, or against what WARBLE_URL names, as a cluster's ingress (WARBLE_HOST
 // is the Host header, where it is not the URL's own). Tests that stop a process or look into one are for the local run
 // alone; elsewhere they are left out, and the run ends with their names. Those called TestCluster change what kubectl's
-// current context holds, and put it back: make e2e-cluster runs them, on a deployment that nobody else uses.
+// current context holds, and put it back: make e2e-cluster runs them, on a deployment that nobody else uses, and make
+// e2e-long those called TestLong, which do that for minutes.
 package e2e_test
 
 import (

@@ -38,7 +38,7 @@ const (
 // effect is not, a slowness is rolled back, and a broken assignment withholds a verdict that would have been a win. All of
 // it on one population at once, each experiment on Services of its own, as experiments are to be had; only those two that
 // need whatever everybody does take turns.
-func TestClusterVerdicts(t *testing.T) {
+func TestLongVerdicts(t *testing.T) {
 	cluster(t)
 	users := populate(t) // first, for N* is who is known at the start
 	judged := func(services []string, treatment map[string]experiment.Value) *trial {
