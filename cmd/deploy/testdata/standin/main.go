@@ -182,7 +182,7 @@ func apply(o object, folder string, dry bool, steer func(string) (string, bool))
 	if o["kind"] == "Service" {
 		o["spec"].(map[string]any)["traffic"] = []any{map[string]any{"latestRevision": true, "percent": 100}}
 	}
-	if text, ok := steer(file(o)); ok { // who applies says nothing of the traffic and its annotation
+	if text, ok := steer(file(o)); ok && o["kind"] == "Service" { // who applies says nothing of the traffic and its annotation
 		var before map[string]any
 		if err := json.Unmarshal([]byte(text), &before); err != nil {
 			return err
