@@ -54,7 +54,7 @@ func TestJourney(t *testing.T) {
 	t.Parallel()
 	at := func(method, path string) func(*http.Response) bool {
 		return func(r *http.Response) bool {
-			return r.Request.Method == method && strings.HasPrefix(r.Request.URL.Path, path)
+			return r.Request.Method == method && strings.HasSuffix(r.Request.URL.Path, path)
 		}
 	}
 	says := func(status int, body string) func(*http.Response) {
