@@ -141,6 +141,9 @@ require (
 	google.golang.org/protobuf v1.36.5 // indirect
 )
 
+// Terraform has some backends in modules of their own, which exist in its repository only, and bring the SDKs of five clouds.
+// What formats and tests needs none of them: a stack that is told to use one keeps its state in memory. A module each, for
+// Go takes no folder for two, and no links, which not everything that copies a tree keeps.
 replace github.com/hashicorp/terraform/internal/backend/remote-state/azure => ./backends/azure
 
 replace github.com/hashicorp/terraform/internal/backend/remote-state/consul => ./backends/consul
