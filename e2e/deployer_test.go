@@ -111,11 +111,7 @@ func TestLongDeploymentsAroundAnExperiment(t *testing.T) {
 	cluster(t)
 	d := newDeployer(t)
 	e := try(t, func(*experiment.Spec) {})
-	found := ownTag(t, "tweet")
-	ada := register(t, "")
-	id := ada.post("ada's")
-	l := start(t, append(reading(ada, id), func() (answer, error) { return ada.try("POST", "/2/tweets", object("text", "on and on")) })...)
-	e.must("start", "-f", e.file, "--anyway")
+	id, found, l := e.startUnderLoad()
 
 	d.refused("the experiment " + e.name + " is Running, and tweet is in it")
 	before := map[experiment.Arm]map[string]string{experiment.Control: e.images(experiment.Control), experiment.Treatment: e.images(experiment.Treatment)}

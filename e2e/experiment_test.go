@@ -88,9 +88,7 @@ func try(t *testing.T, with func(*experiment.Spec)) *trial {
 
 // remove ends the experiment, where it has not ended, and takes it away. A deletion alone would wait for steer's turn.
 func (e *trial) remove(ctx context.Context) error {
-	stop := exec.CommandContext(ctx, e.tool, "stop", e.name, "--timeout=2m")
-	stop.Env = append(os.Environ(), "DATABASE_URL="+os.Getenv("DATABASE_DIRECT_URL"))
-	said, failed := stop.CombinedOutput() // it may have ended, or never been made
+	said, failed := e.command(ctx, "stop", e.name, "--timeout=2m").CombinedOutput() // it may have ended, or never been made
 	if _, err := kubectl(ctx, "", "delete", "experiment", e.name, "--ignore-not-found", "--wait=false"); err != nil {
 		return err
 	}
@@ -105,13 +103,19 @@ func (e *trial) remove(ctx context.Context) error {
 	}
 }
 
+// command is the tool, which finds the database that the cluster has.
+func (e *trial) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, e.tool, args...)
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+os.Getenv("DATABASE_DIRECT_URL"))
+	return cmd
+}
+
 // kn runs a verb, and returns its exit code and all that it says.
 func (e *trial) kn(args ...string) (code int, said string) {
 	e.t.Helper()
 	ctx, cancel := context.WithTimeout(e.t.Context(), 6*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, e.tool, args...)
-	cmd.Env = append(os.Environ(), "DATABASE_URL="+os.Getenv("DATABASE_DIRECT_URL"))
+	cmd := e.command(ctx, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	began := time.Now()
@@ -386,14 +390,22 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 func TestClusterExperimentIsPromotedUnderLoad(t *testing.T) {
 	cluster(t)
 	e := try(t, func(*experiment.Spec) {})
-	found := ownTag(t, "tweet")
-	ada := register(t, "")
-	id := ada.post("ada's")
-	l := start(t, append(reading(ada, id), func() (answer, error) { return ada.try("POST", "/2/tweets", object("text", "on and on")) })...)
-	e.must("start", "-f", e.file, "--anyway")
+	id, found, l := e.startUnderLoad()
 	e.must("promote", e.name)
 	t.Logf("%d requests meanwhile, none failed", l.stop())
 	e.everyoneLikes(id, found)
+}
+
+// startUnderLoad starts the experiment while a user reads and posts, with a tag of somebody's own on tweet. It returns one of
+// the user's tweets and the traffic of tweet.
+func (e *trial) startUnderLoad() (id string, found []traffic, l *load) {
+	e.t.Helper()
+	found = ownTag(e.t, "tweet")
+	ada := register(e.t, "")
+	id = ada.post("ada's")
+	l = start(e.t, append(reading(ada, id), func() (answer, error) { return ada.try("POST", "/2/tweets", object("text", "on and on")) })...)
+	e.must("start", "-f", e.file, "--anyway")
+	return id, found, l
 }
 
 // everyoneLikes checks that what has won is everyone's: no arm serves, and of tweet's traffic what was found is left.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -141,8 +140,7 @@ func (e *trial) comesTo(t *testing.T, end string, verdict readout.Verdict) reado
 // report is what kn experiment makes of it now.
 func (e *trial) report(t *testing.T) (r readout.Report) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), e.tool, "report", e.name, "-o", "json")
-	cmd.Env = append(os.Environ(), "DATABASE_URL="+os.Getenv("DATABASE_DIRECT_URL"))
+	cmd := e.command(t.Context(), "report", e.name, "-o", "json")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	text, err := cmd.Output()

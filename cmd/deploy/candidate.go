@@ -152,9 +152,6 @@ func (d *deployment) try(ctx context.Context) error {
 	arguments := member(containers.Content[0], "args")
 	arguments.Kind = yaml.SequenceNode
 	arguments.Content = append(arguments.Content, scalar(urlFlag+candidateOf(states["edge"].Status.Traffic).URL), scalar(revisionsFlag+d.newest(states)))
-	if err := d.removeJob(ctx); err != nil {
-		return err
-	}
 	if err := d.kubectl.apply(ctx, []*object{d.job}); err != nil {
 		return err
 	}
