@@ -35,6 +35,10 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	arm, err := carol.variant()
+	if err != nil {
+		t.Fatal(err)
+	}
 	id, err := carol.post(text, "Traceparent", "00-"+trace+"-"+parent+"-01", "X-Request-Id", "traced")
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +49,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	const whole = 7 // the tweet's statement, and the one that notes that she was there today
+	const whole = 8 // the tweet's statement, the one that notes that she was there today, and that of her exposure
 	var spans []span
 	var bodies [][]byte
 	eventually(t, 30*time.Second, func() string {
@@ -65,11 +69,13 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 		}
 	}
 	in, out, function := at["edge http.request server"], at["edge http.request client"], at["tweet http.request server"]
-	var sql, day, send, posted span
+	var sql, day, exposed, send, posted span
 	for _, s := range spans {
 		switch {
 		case s.Name == "pgx.query" && strings.Contains(s.Resource, "insert into tweets"):
 			sql = s
+		case s.Name == "pgx.query" && strings.Contains(s.Resource, "insert into exposures"):
+			exposed = s
 		case s.Name == "pgx.query":
 			day = s
 		case s.Name == "message.send":
@@ -90,6 +96,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 		"function":                {function.ParentID, out.SpanID},
 		"statement":               {sql.ParentID, function.SpanID},
 		"the day's statement":     {day.ParentID, function.SpanID},
+		"the exposure":            {exposed.ParentID, function.SpanID},
 		"event":                   {send.ParentID, function.SpanID},
 		"request with that event": {posted.ParentID, send.SpanID},
 	} {
@@ -104,10 +111,14 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 	if !strings.Contains(sql.Resource, "$9") {
 		t.Errorf("the statement's resource is %q, without the place of the text", sql.Resource)
 	}
-	for service, s := range map[string]span{"edge": in, "tweet": function, "relay": send} {
+	for service, s := range map[string]span{"edge": in, "relay": send} {
 		if s.Meta["version"] != service+"-local" || s.Meta["env"] != "test" {
 			t.Errorf("%s is version %q in env %q", service, s.Meta["version"], s.Meta["env"])
 		}
+	}
+	// The revision of her arm, by which Datadog compares the arms.
+	if version := function.Meta["version"]; !strings.HasPrefix(version, "tweet-likes-demo-"+arm+"-") || function.Meta["env"] != "test" {
+		t.Errorf("she is in %s, and tweet is version %q in env %q", arm, version, function.Meta["env"])
 	}
 	for _, secret := range []string{text, carol.token, carol.token[strings.LastIndex(carol.token, ".")+1:], password, carol.email} {
 		if slices.ContainsFunc(bodies, func(body []byte) bool { return bytes.Contains(body, []byte(secret)) }) {
@@ -118,7 +129,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 	for service, s := range map[string]span{"edge": in, "tweet": function} {
 		line := lineOf(t, service, "traced")
 		got := []any{line["dd.trace_id"], line["dd.span_id"], line["dd.env"], line["dd.version"], line["service"], line["http.status_code"]}
-		want := []any{trace, strconv.FormatUint(s.SpanID, 10), "test", service + "-local", service, 201.0}
+		want := []any{trace, strconv.FormatUint(s.SpanID, 10), "test", s.Meta["version"], service, 201.0}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", service, diff)
 		}
@@ -143,8 +154,8 @@ func lineOf(t *testing.T, function, requestID string) (fields map[string]any) {
 	t.Helper()
 	eventually(t, 10*time.Second, func() string {
 		for line := range strings.Lines(warble.Log()) {
-			name, text, found := strings.Cut(line, "|")
-			if !found || strings.TrimSpace(name) != function || !strings.Contains(text, `"http.request_id":"`+requestID+`"`) {
+			_, text, found := strings.Cut(line, "|")
+			if !found || !strings.Contains(text, `"service":"`+function+`"`) || !strings.Contains(text, `"http.request_id":"`+requestID+`"`) {
 				continue
 			}
 			if err := json.Unmarshal([]byte(text), &fields); err != nil {
