@@ -2,6 +2,7 @@ package readout
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"warble/shared/experiment"
@@ -13,8 +14,9 @@ import (
 const (
 	// mostCrossed is the share of users that may have been seen in both arms, or been served by what they were not assigned.
 	mostCrossed = .01
-	// fewRequests are too few to miss any of.
+	// fewRequests are too few to miss any of, and so are those of fewUsers: one person's are all in one arm.
 	fewRequests = 50
+	fewUsers    = 10
 	// silence is how long an arm may be without requests while the other has some, and how long both may after the start.
 	silence = 30 * time.Minute
 )
@@ -52,8 +54,15 @@ func (r *reading) traffic([]store.Exposed) (Check, error) {
 	}
 	users := r.report.Units.Users
 	c.Detail = fmt.Sprintf("%s requests to control, %s to treatment", figures.Whole(all.Control), figures.Whole(all.Treatment))
+	enough := int64(fewRequests)
+	switch {
+	case r.Spec.Unit == experiment.Request: // at 1 percent, 50 requests may well be all in the control
+		enough = max(enough, 1000/int64(r.Spec.Ramp.Steps[0]))
+	case users.Control+users.Treatment < fewUsers:
+		enough = math.MaxInt64
+	}
 	starved := func(counts experiment.Counts) bool {
-		return counts.Min() == 0 && counts.Control+counts.Treatment >= fewRequests
+		return counts.Min() == 0 && counts.Control+counts.Treatment >= enough
 	}
 	switch {
 	case starved(all) || r.phase == "Running" && starved(recent):

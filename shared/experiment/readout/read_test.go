@@ -152,6 +152,21 @@ func TestHealthWithholdsTheVerdict(t *testing.T) {
 	}
 }
 
+// One person's requests are all in one arm, which is no reason to hold.
+func TestFewAreNotMissedInTheOtherArm(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	w.People(1000)
+	w.Exposed()
+	w.Traffic(100, 1, 1)
+	w.Exec(`delete from outcomes where arm = 'treatment'`)
+	w.Exec(`delete from exposures where user_id not in (select user_id from exposures where assigned = 'control' limit 5)`)
+	r := w.Read(begin.Add(20 * day))
+	if c := r.Health[0]; c.Name != "traffic" || c.State != readout.OK || r.Units.Users.Control != 5 {
+		t.Errorf("%+v of %+v", c, r.Units.Users)
+	}
+}
+
 // A few who were served by something else, as happens while pods come and go, are told and borne.
 func TestAFewAreBorne(t *testing.T) {
 	t.Parallel()
