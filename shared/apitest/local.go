@@ -71,11 +71,9 @@ func (l *Local) start(ctx context.Context) error {
 	if err := os.Chmod(l.folder, 0o711); err != nil { //nolint:gosec // for PostgreSQL's own account
 		return err
 	}
-	program := filepath.Join(l.folder, "local")
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/local")
-	build.Dir = root
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build ./cmd/local: %w\n%s", err, text)
+	program, err := l.build(ctx, root)
+	if err != nil {
+		return err
 	}
 	address, err := freeAddress()
 	if err != nil {
@@ -84,15 +82,47 @@ func (l *Local) start(ctx context.Context) error {
 	l.URL = "http://" + address
 	l.cmd = exec.Command(program, append([]string{"-listen", address, "-state", l.folder}, l.args...)...) //nolint:noctx // Stop ends it, and cleanly
 	l.cmd.Dir = root
-	l.cmd.Env = append(os.Environ(), l.settings...)
-	if raceDetector() {
-		l.cmd.Env = append(l.cmd.Env, "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -race"))
-	}
+	l.cmd.Env = append(environment(), l.settings...)
 	l.cmd.Stdout, l.cmd.Stderr = &l.log, &l.log
 	if l.exited, err = process.Start(l.cmd, syscall.SIGTERM); err != nil {
 		return err
 	}
 	return l.wait(ctx, saysStarted, started+1)
+}
+
+// build links what a local run is made of once for all the packages that start one, and gives this one's folder the
+// functions: its own build then finds nothing to do. It returns the local run's program.
+func (l *Local) build(ctx context.Context, root string) (program string, err error) {
+	shared := filepath.Join(root, ".warble", "tests")
+	if raceDetector() {
+		shared += "-race"
+	}
+	bin := filepath.Join(l.folder, "bin")
+	if err := errors.Join(os.MkdirAll(shared, 0o755), os.MkdirAll(bin, 0o700)); err != nil { //nolint:gosec // as a checkout is
+		return "", err
+	}
+	lock, err := os.Create(filepath.Join(shared, "lock"))
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil { // until it is closed
+		return "", err
+	}
+	command := exec.CommandContext(ctx, "go", "build", "-o", shared+"/", "./functions/...", "./cmd/local")
+	command.Dir, command.Env = root, environment()
+	if text, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build ./functions/... ./cmd/local: %w\n%s", err, text)
+	}
+	functions, err := filepath.Glob(filepath.Join(root, "functions", "*", "main.go"))
+	for _, function := range functions {
+		name := filepath.Base(filepath.Dir(function))
+		// Across file systems there are no links: then the local run builds its own.
+		if err := os.Link(filepath.Join(shared, name), filepath.Join(bin, name)); err != nil && !errors.Is(err, syscall.EXDEV) && !errors.Is(err, os.ErrExist) {
+			return "", err
+		}
+	}
+	return filepath.Join(shared, "local"), err
 }
 
 // Stop ends everything and removes what it left on disk. A local run that does not end by itself is an error.
@@ -204,6 +234,14 @@ func (o *output) String() string {
 func moduleRoot(ctx context.Context) (string, error) {
 	text, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	return filepath.Dir(strings.TrimSpace(string(text))), err
+}
+
+// environment has what is built have the race detector where this test has it.
+func environment() []string {
+	if raceDetector() {
+		return append(os.Environ(), "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -race"))
+	}
+	return os.Environ()
 }
 
 // raceDetector reports whether this test binary was built with -race.
