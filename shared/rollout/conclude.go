@@ -80,10 +80,14 @@ func (r *Reconciler) restoreService(ctx context.Context, e *Experiment, s Servic
 		a.winner = s.Treatment
 	}
 	as := "puts its template back, and takes its tags away"
-	if next.Template.equal(present.Template) && present.Current && !slices.Contains([]string{s.Control, s.Treatment}, present.Ready) {
-		a.latest, as = true, "puts its traffic back"
+	if next.Template.equal(present.Template) && !slices.Contains([]string{s.Control, s.Treatment}, present.Ready) {
+		back := arrangement{latest: true}
 		if won {
-			a.winner = present.Ready
+			back.winner = present.Ready
+		}
+		// Putting it back is a change of the Service, which is not current then until Knative has seen it.
+		if present.Current || same(back.targets(e.Name, s, present.Traffic), present.Traffic) {
+			a, as = back, "puts its traffic back"
 		}
 	}
 	next.Traffic = a.targets(e.Name, s, present.Traffic)

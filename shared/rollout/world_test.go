@@ -53,6 +53,7 @@ type service struct {
 	rollout.Service
 	version, made int
 	newest        string
+	observed      bool // the controller has seen the last write
 }
 
 type revision struct {
@@ -96,6 +97,7 @@ func (w *world) make(s *service) {
 func (w *world) tick(d time.Duration) {
 	w.now = w.now.Add(d)
 	for _, s := range w.services {
+		s.observed = true
 		if w.broken == nil || w.broken(s.newest) == "" {
 			s.Ready = s.newest
 		}
@@ -201,7 +203,7 @@ func (w *world) Service(_ context.Context, name string) (*rollout.Service, error
 	}
 	seen := s.Service
 	seen.Template.Env, seen.Traffic = maps.Clone(s.Template.Env), slices.Clone(s.Traffic)
-	seen.Current, seen.Routed, seen.Object = s.Ready == s.newest, !w.slow, s.version
+	seen.Current, seen.Routed, seen.Object = s.observed && s.Ready == s.newest, s.observed && !w.slow, s.version
 	return &seen, nil
 }
 
@@ -220,6 +222,7 @@ func (w *world) UpdateService(_ context.Context, s *rollout.Service) error {
 		changed := fmt.Sprint(s.Template) != fmt.Sprint(present.Template)
 		present.Template, present.Traffic = s.Template, s.Traffic
 		present.version++
+		present.observed = false
 		if changed {
 			w.make(present)
 		}
