@@ -74,6 +74,7 @@ func TestBehindPgBouncerInTransactionMode(t *testing.T) {
 
 // Leases are rows, and relays poll: what a relay does works behind a pooler too.
 func TestTheOutboxBehindPgBouncer(t *testing.T) {
+	processes(t)
 	t.Parallel()
 	server := newServer(t)
 	conn := ready(t, server, "warble_ops")
