@@ -31,7 +31,7 @@ func Connect(ctx context.Context, url string, wait time.Duration) (*Conn, error)
 	if err != nil {
 		return nil, fmt.Errorf("database url: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(wait, connectTimeout))
+	ctx, cancel := context.WithTimeout(ctx, max(wait, dialTimeout))
 	defer cancel()
 	for {
 		conn, err := pgx.ConnectConfig(ctx, config)

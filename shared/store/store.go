@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,8 +24,11 @@ const (
 	defaultMaxConns = 4
 	// callTimeout bounds each call: a function answers 503 within 2 s of the database's going away.
 	callTimeout = 1500 * time.Millisecond
-	// connectTimeout leaves room within callTimeout to say so.
-	connectTimeout = time.Second
+	// dialTimeout leaves room within callTimeout to say so.
+	dialTimeout = time.Second
+	// connectTimeout is of all of a connection, which nobody's call waits for that long. A server that hangs takes no notice
+	// of who gives up: one that was given up and tried anew each second would find them all before it when it goes on.
+	connectTimeout = 30 * time.Second
 )
 
 // DB is a pool of connections and what this process remembers of the database.
@@ -65,6 +69,7 @@ func open(url string, maxConns int, tracing bool) (*DB, error) {
 	}
 	config.MaxConns = int32(maxConns) //nolint:gosec // at most 1000
 	config.ConnConfig.ConnectTimeout = connectTimeout
+	config.ConnConfig.DialFunc = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	config.MaxConnLifetimeJitter = config.MaxConnLifetime / 10
 	newPool := pgxpool.NewWithConfig
 	if tracing {
