@@ -65,14 +65,18 @@ func TestLongTriesACandidateOutBeforeItHasTraffic(t *testing.T) {
 	t.Logf("%d requests while two candidates failed and one took over, in %s", l.stop(), time.Since(began).Round(time.Second))
 }
 
-// servesAlone checks that a revision of tweet has all of the traffic, and that no function has a candidate left.
+// servesAlone waits until a revision of tweet has all of the traffic, and no function a candidate: what a verb has written,
+// Knative does a moment later.
 func servesAlone(t *testing.T, revision string) {
 	t.Helper()
-	for _, name := range []string{"tweet", "edge", "users"} {
-		for _, target := range serviceOf(t, name).Status.Traffic {
-			if target.Tag == "candidate" || name == "tweet" && (target.RevisionName != revision || target.Percent != 100) {
-				t.Errorf("%s: %+v, want %s alone", name, target, revision)
+	within(t, revision+" serves alone", readyLimit, func() bool {
+		for _, name := range []string{"tweet", "edge", "users"} {
+			for _, target := range serviceOf(t, name).Status.Traffic {
+				if target.Tag == "candidate" || name == "tweet" && (target.RevisionName != revision || target.Percent != 100) {
+					return false
+				}
 			}
 		}
-	}
+		return true
+	})
 }
