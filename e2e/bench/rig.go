@@ -9,11 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/alexedwards/argon2id"
 	"github.com/jackc/pgx/v5"
+	"go.yaml.in/yaml/v3"
 
 	"warble/shared/env"
 	"warble/shared/manifest"
@@ -74,10 +76,22 @@ func (r *rig) close() error {
 
 func (r *rig) path(name string) string { return filepath.Join(r.folder, name) }
 
-// build builds the functions and what they are measured against with the flags of ko.yaml.
+// build builds the functions as ko does, with the flags of ko.yaml, and so what they are measured against.
 func (r *rig) build(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", r.path("bin")+"/", "./functions/...", "./e2e/bench/bare/...")
-	if output, err := cmd.CombinedOutput(); err != nil {
+	var ko struct {
+		Flags   []string `yaml:"defaultFlags"`
+		Ldflags []string `yaml:"defaultLdflags"`
+	}
+	text, err := os.ReadFile("ko.yaml")
+	if err == nil {
+		err = yaml.Unmarshal(text, &ko)
+	}
+	if err != nil {
+		return fmt.Errorf("ko.yaml: %w", err)
+	}
+	arguments := slices.Concat([]string{"build", "-trimpath"}, ko.Flags,
+		[]string{"-ldflags=" + strings.Join(ko.Ldflags, " "), "-o", r.path("bin") + "/", "./functions/...", "./e2e/bench/bare/..."})
+	if output, err := exec.CommandContext(ctx, "go", arguments...).CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, output)
 	}
 	return nil

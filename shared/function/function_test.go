@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"warble/shared/function"
@@ -193,6 +194,10 @@ func TestOnlyASignedAssertionIsBelieved(t *testing.T) {
 
 func TestOnceRunsOneAndAnswersAll(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, onceRunsOneAndAnswersAll)
+}
+
+func onceRunsOneAndAnswersAll(t *testing.T) {
 	once := function.NewOnce()
 	var runs, replayed atomic.Int32
 	release := make(chan struct{})
@@ -227,7 +232,8 @@ func TestOnceRunsOneAndAnswersAll(t *testing.T) {
 	if _, err := once.Do(t.Context(), "other", nil, func(context.Context) (function.Answer, error) { return function.Answer{}, nil }); err != nil {
 		t.Errorf("another key must not wait: %v", err)
 	}
-	time.AfterFunc(50*time.Millisecond, func() { close(release) })
+	synctest.Wait() // for all of them to wait
+	close(release)
 	all.Wait()
 	// Those that came after the first had ended would run again; here the row in PostgreSQL answers them.
 	if runs.Load() != 1 || replayed.Load() != 99 {
