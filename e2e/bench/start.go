@@ -52,7 +52,7 @@ func (b *bench) size(ctx context.Context) (figures []figure, err error) {
 	}, b.names()...)
 	for _, s := range b.services {
 		limit := 30.0
-		if s.Name() == "edge" || s.Name() == "steer" { // with a cluster's client
+		if s.Name() == "edge" {
 			limit = 60
 		}
 		info, statErr := os.Stat(b.path("bin/" + s.Name()))
