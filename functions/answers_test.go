@@ -38,7 +38,7 @@ func TestEveryAnswer(t *testing.T) {
 	without := local.Function(t, "like", "DATABASE_URL="+database.URL(pgtest.API), "FEATURES=")
 	ada.closed(a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, without))))
 	ada.assigned(a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, without, likes))))
-	unready := a.at(local.Edge(t, "ROUTES_FILE=/nowhere"))
+	unready := a.at(local.Unready(t, "edge", "ROUTES_FILE=/nowhere"))
 	unready.call(503, "", "GET /healthz", "")
 	unready.call(503, "", "GET /readyz", "")
 	ada.undoes(a)

@@ -28,8 +28,20 @@ func (l *Local) Edge(t testing.TB, settings ...string) (url string) {
 }
 
 // Function starts one more process of a function, with settings of its own ("RATE_LIMIT_READ=1/15m"), until the test ends.
-// It has the public keys of the others. It returns once the function answers, ready or not.
+// It has the public keys of the others. It returns once the function is ready.
 func (l *Local) Function(t testing.TB, name string, settings ...string) (url string) {
+	t.Helper()
+	return l.more(t, name, settings, isOK)
+}
+
+// Unready starts a function that lacks something, as Function does. It returns once the function answers.
+func (l *Local) Unready(t testing.TB, name string, settings ...string) (url string) {
+	t.Helper()
+	return l.more(t, name, settings, isAny)
+}
+
+// more starts a process of a function and waits until its probe has an answer that is enough.
+func (l *Local) more(t testing.TB, name string, settings []string, enough func(status int) bool) (url string) {
 	t.Helper()
 	address, err := freeAddress()
 	if err != nil {
@@ -59,14 +71,18 @@ func (l *Local) Function(t testing.TB, name string, settings ...string) (url str
 		}
 	})
 	url = "http://" + address
-	if err := answers(t.Context(), url+"/healthz"); err != nil {
+	if err := answers(t.Context(), url+"/healthz", enough); err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, log.String())
 	}
 	return url
 }
 
-// answers waits until something answers at url, whatever it says.
-func answers(ctx context.Context, url string) error {
+func isOK(status int) bool { return status == http.StatusOK }
+
+func isAny(int) bool { return true }
+
+// answers waits until something answers at url with a status that is enough.
+func answers(ctx context.Context, url string, enough func(status int) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, moreStartLimit)
 	defer cancel()
 	for {
@@ -76,11 +92,15 @@ func answers(ctx context.Context, url string) error {
 		}
 		answer, err := http.DefaultClient.Do(request)
 		if err == nil {
-			return answer.Body.Close()
+			_ = answer.Body.Close() // it was not read
+			if enough(answer.StatusCode) {
+				return nil
+			}
+			err = fmt.Errorf("%s", answer.Status)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("nothing answers: %w", err)
+			return fmt.Errorf("no answer that is enough: %w", err)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

@@ -59,7 +59,7 @@ func (a *API) Process(settings ...string) *Process {
 		a.t.Fatal(err)
 	}
 	a.t.Cleanup(func() { _ = p.cmd.Process.Kill() }) // it may have ended
-	if err := answers(a.t.Context(), p.URL+"/healthz"); err != nil {
+	if err := answers(a.t.Context(), p.URL+"/healthz", isAny); err != nil {
 		a.t.Fatalf("%v\n%s", err, p.log.String())
 	}
 	return p
