@@ -36,8 +36,8 @@ deploy: ## build and apply to kubectl's current context; KO_DOCKER_REPO, DATABAS
 release: ## release.yaml, which kubectl apply takes; KO_DOCKER_REPO
 	@$(GO) run ./cmd/deploy release release.yaml
 
-test: postgres prometheus ## every test, with the race detector, on a real PostgreSQL
-	$(GO) test -race -shuffle=on -count=1 -timeout 10m ./...
+test: postgres prometheus ## every test, on a real PostgreSQL (RACE=-race: with the race detector)
+	$(GO) test $(RACE) -shuffle=on -count=1 -timeout 10m ./...
 
 check: shellcheck ## format, vet, lint, workflows, tidy modules, generated files
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not gofmt-clean: $$unformatted"; exit 1; }

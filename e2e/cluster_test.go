@@ -161,12 +161,16 @@ func start(t *testing.T, requests ...func() (answer, error)) *load {
 					t.Errorf("%d %s %v after %s", a.status, a.body, err, a.took)
 				}
 				l.sent.Add(1)
-				time.Sleep(40 * time.Millisecond) // load, not a flood: the cluster is on the same cores
+				time.Sleep(pause(len(requests)))
 			}
 		})
 	}
 	return l
 }
+
+// pause is what each of some askers waits between two requests, so that all of them together send at most 100 a second: load,
+// not a flood, for the cluster is on the same cores, and where it has no time its autoscaler starts pods that take the rest.
+func pause(askers int) time.Duration { return time.Duration(askers) * 10 * time.Millisecond }
 
 func (l *load) stop() (sent int64) {
 	l.once.Do(func() { close(l.done) })

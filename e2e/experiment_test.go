@@ -533,7 +533,7 @@ func (c crowd) untilRolledBack(e *trial, do func(*member)) {
 				select {
 				case <-done:
 					return
-				case <-time.After(50 * time.Millisecond):
+				case <-time.After(pause(len(c))):
 					do(m)
 				}
 			}
