@@ -14,7 +14,7 @@ STACK    ?= 01-cluster 02-database 03-application 04-observability
 CRD       = knative/210-experiment-crd.yaml
 GENERATED = $(CRD) $(wildcard shared/*/zz_generated.deepcopy.go)
 
-.PHONY: help run deploy release test check bench fmt fuzz e2e e2e-clients e2e-cluster e2e-long e2e-here images cluster cluster-down cold postgres pgbouncer node shellcheck load vulnerabilities terraform-test state stack kubeconfig kind e2e-kind sign publish experiment experiment-step prometheus generate e2e-report simulate chromium demo
+.PHONY: help run deploy release test race check bench fmt fuzz e2e e2e-clients e2e-cluster e2e-long e2e-here images cluster cluster-down cold postgres pgbouncer node shellcheck load vulnerabilities terraform-test state stack kubeconfig kind e2e-kind sign publish experiment experiment-step prometheus generate e2e-report simulate chromium demo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,11 @@ deploy: ## build and apply to kubectl's current context; KO_DOCKER_REPO, DATABAS
 release: ## release.yaml, which kubectl apply takes; KO_DOCKER_REPO
 	@$(GO) run ./cmd/deploy release release.yaml
 
-test: postgres prometheus ## every test, on a real PostgreSQL (RACE=-race: with the race detector)
+test: postgres prometheus ## every test, on a real PostgreSQL
 	$(GO) test $(RACE) -shuffle=on -count=1 -timeout 10m ./...
+
+race: RACE := -race
+race: test ## the same with the race detector
 
 check: shellcheck ## format, vet, lint, workflows, tidy modules, generated files
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not gofmt-clean: $$unformatted"; exit 1; }
