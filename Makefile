@@ -77,7 +77,7 @@ e2e-long: ## what takes the same cluster half an hour: verdicts on planted effec
 	@. e2e/cluster/env.sh && WARBLE_URL=http://$$INGRESS_ADDRESS WARBLE_HOST=edge.warble.$$CLUSTER_DOMAIN \
 	  $(GO) test -tags e2e -v -count=1 -timeout 60m -run '^TestLong' ./e2e
 
-cold: ## cold starts of functions beside a bare hello, 40 of each, and what the edge costs, on the same cluster; 20 minutes
+cold: ## cold starts of functions beside a bare hello, 40 of each, and what the edge costs, on the same cluster; 13 minutes
 	@. e2e/cluster/env.sh && WARBLE_URL=http://$$INGRESS_ADDRESS WARBLE_HOST=edge.warble.$$CLUSTER_DOMAIN \
 	  $(GO) test -tags e2e -count=1 -timeout 60m -run '^$$' -bench . -benchtime 40x ./e2e
 

@@ -292,7 +292,7 @@ func (c *fixtures) generous(ctx context.Context) error {
 }
 
 func (c *fixtures) settled(ctx context.Context) error {
-	for deadline := time.Now().Add(readyLimit); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(readyLimit); time.Now().Before(deadline); time.Sleep(pollEvery) {
 		text, err := kubectl(ctx, "", "get", "ksvc", "edge", "--output=json")
 		if err != nil {
 			return err

@@ -177,10 +177,13 @@ func untilReady(t testing.TB, name string) (s service) {
 	return s
 }
 
-// within is eventually for what is asked of a cluster: less often, for each answer costs a process.
+// pollEvery is how often a cluster is asked: each answer is a process, which takes a core for 0.2 s.
+const pollEvery = 500 * time.Millisecond
+
+// within is eventually for what is asked of a cluster.
 func within(t testing.TB, what string, limit time.Duration, ok func() bool) {
 	t.Helper()
-	for start := time.Now(); !ok(); time.Sleep(200 * time.Millisecond) {
+	for start := time.Now(); !ok(); time.Sleep(pollEvery) {
 		if time.Since(start) > limit {
 			t.Fatalf("%s: not within %s", what, limit)
 		}
