@@ -65,7 +65,11 @@ func TestLongVerdicts(t *testing.T) {
 	var cases sync.WaitGroup
 	cases.Go(func() {
 		t.Run("a broken assignment has no verdict", func(t *testing.T) { withheld(t, broken) })
+		broken.must("stop", broken.name)
 		t.Run("an effect is promoted", func(t *testing.T) {
+			for _, name := range effect.spec.Services {
+				untilReady(t, name) // the verb returns a moment before
+			}
 			effect.must("start", "-f", effect.file, "--anyway")
 			r := effect.comesTo(t, "promoted: ", readout.Verdict(experiment.Win))
 			if lift := r.Primary.Lift; lift == nil || lift.Lower > planted || lift.Upper < planted {
@@ -116,7 +120,6 @@ func withheld(t *testing.T, e *trial) {
 		t.Errorf("steer leaves it at %q", steered)
 	}
 	t.Logf("after %s: %s", time.Since(began).Round(time.Second), steered)
-	e.must("stop", e.name)
 }
 
 // comesTo waits for steer to end an experiment, and wants it to end so, with that verdict in its report.
