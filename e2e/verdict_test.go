@@ -26,7 +26,7 @@ const (
 	// people are as many as a broken assignment takes to be told from chance, and rate, in requests a second, is what two
 	// cores bear beside a cluster.
 	people     = 2000
-	peopleRate = 120
+	peopleRate = 60
 	// planted is in the treatment's people: they post 1 + planted times as much.
 	planted = 1.0
 	// verdictWithin is more than any case takes: a guardrail speaks after 5 minutes, and steer looks once a minute.
