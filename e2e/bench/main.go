@@ -62,6 +62,11 @@ func main() {
 	if o.only, err = regexp.Compile(*only); err != nil {
 		exit(err)
 	}
+	for part, size := range map[string]int{"soak": o.bench.requests, "readout": o.bench.exposed} {
+		if *only == part && size == 0 {
+			exit(fmt.Errorf("-only %s: expected its size too, as -%s 1000000", part, part))
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	exit(o.run(ctx))
