@@ -13,7 +13,7 @@ grep -rEo --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z0-9
   package=$(dirname "$file") name=${name#func }
   echo "$package $name"
   if go test -run '^$' -fuzz "^$name\$" -fuzztime "$1" "$package" >"$log" 2>&1 </dev/null; then
-    grep '^fuzz: elapsed' "$log" | tail -n 1
+    awk '/^fuzz: elapsed/ { last = $0 } END { print last }' "$log"
   elif over; then
     echo "ended by its own clock, with no input that fails"
   else
