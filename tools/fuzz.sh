@@ -9,7 +9,7 @@ trap 'rm -f "$log"' EXIT
 over() { grep -qx ' *context deadline exceeded' "$log" && ! grep -qE 'Failing input|panic:|_test\.go:' "$log"; }
 
 # go test -list would say the same, after linking the tests of every package.
-grep -rEo --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z0-9]+' . | sort | while IFS=: read -r file name; do
+grep -rEo --include='*_test.go' --exclude-dir=node_modules '^func Fuzz\w+' . | sort | while IFS=: read -r file name; do
   package=$(dirname "$file") name=${name#func }
   echo "$package $name"
   if go test -run '^$' -fuzz "^$name\$" -fuzztime "$1" "$package" >"$log" 2>&1 </dev/null; then

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -36,6 +37,12 @@ func (b *bench) saturate(s *server, kinds ...request) load {
 		Address: s.address, Connections: saturating, Warmup: b.warmup, Time: b.time,
 		Kinds: kinds, Tokens: b.path("tokens"), Distinct: few,
 	}
+}
+
+// part is what is measured together.
+type part struct {
+	name    string
+	measure func(context.Context) ([]figure, error)
 }
 
 type options struct {
@@ -62,11 +69,6 @@ func main() {
 	if o.only, err = regexp.Compile(*only); err != nil {
 		exit(err)
 	}
-	for part, size := range map[string]int{"soak": o.bench.requests, "readout": o.bench.exposed} {
-		if *only == part && size == 0 {
-			exit(fmt.Errorf("-only %s: expected its size too, as -%s 1000000", part, part))
-		}
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	exit(o.run(ctx))
@@ -82,17 +84,7 @@ func exit(err error) {
 
 func (o *options) run(ctx context.Context) (err error) {
 	b := &o.bench
-	if b.rig, err = newRig(ctx); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.close()) }()
-	var figures []figure
-	missed := 0
-	printHead(os.Stdout)
-	for _, part := range []struct {
-		name    string
-		measure func(context.Context) ([]figure, error)
-	}{
+	parts := []part{
 		{"validate", b.validate},
 		{"tweet", b.tweet},
 		{"login", b.login},
@@ -102,10 +94,21 @@ func (o *options) run(ctx context.Context) (err error) {
 		{"size", b.size},
 		{"soak", b.soak},
 		{"readout", b.readout},
-	} {
-		if !o.only.MatchString(part.name) || part.name == "soak" && b.requests == 0 || part.name == "readout" && b.exposed == 0 {
-			continue
-		}
+	}
+	parts = slices.DeleteFunc(parts, func(p part) bool {
+		return !o.only.MatchString(p.name) || p.name == "soak" && b.requests == 0 || p.name == "readout" && b.exposed == 0
+	})
+	if len(parts) == 0 {
+		return fmt.Errorf("-only %s: nothing to measure: expected a part that -h lists, soak and readout with their size, as -readout 1000000", o.only)
+	}
+	if b.rig, err = newRig(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	var figures []figure
+	missed := 0
+	printHead(os.Stdout)
+	for _, part := range parts {
 		measured, err := part.measure(ctx)
 		for _, f := range measured {
 			f.print(os.Stdout)

@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -96,7 +97,7 @@ func answers(ctx context.Context, url string, enough func(status int) bool) erro
 			if enough(answer.StatusCode) {
 				return nil
 			}
-			err = fmt.Errorf("%s", answer.Status)
+			err = errors.New(answer.Status)
 		}
 		select {
 		case <-ctx.Done():
