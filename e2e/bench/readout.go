@@ -50,7 +50,7 @@ const readoutRows = `
 	from generate_series(0, 28 * 8640) n, unnest(array['control', 'treatment']) arm;
 
 	insert into latencies (experiment, arm, start, service, pod, buckets)
-	select 'likes', arm, pg_temp.after(0) + interval '10 seconds' * n, 'like', 'like-1', array_fill((1 + n %% 7)::bigint, array[%[2]d])
+	select 'likes', arm, pg_temp.after(0) + interval '10 seconds' * n, 'like', 'like-1', array(select n * (b + 7) %% 97 from generate_series(1, %[2]d) b)
 	from generate_series(0, 28 * 8640) n, unnest(array['control', 'treatment']) arm;
 
 	insert into experiments (name, spec, salt, planned_units, started_at)
@@ -77,7 +77,7 @@ func (b *bench) readout(ctx context.Context) ([]figure, error) {
 	if err := b.fillReadout(ctx); err != nil {
 		return nil, err
 	}
-	db, err := store.Open(b.postgres.Superuser("readout")+"&random_page_cost=1.1", 1) // as every login has it
+	db, err := store.Open(b.postgres.Superuser("readout")+"&random_page_cost=1.1", 4) // as every login, and kn experiment, has it
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,8 @@ import (
 // Kinds of a user's value: mean (a number, 0 where there is nothing), share (0 or 1), score (a number, null where the user
 // has none). Their statement is of one user, the row m, and returns the columns value and prior, the same of the past, null
 // where the past says nothing. m has user_id and, of the user's window, entry_id, until_id (the first past it) and past_id
-// (where the past begins), entry_day, until_day (the last of it) and past_day.
+// (where the past begins), entry_day, until_day (the last of it) and past_day. What it does per row it does for every tweet
+// there is: a count that is the rest of another is a subtraction, for PostgreSQL counts the same thing once.
 //
 // Kinds of an arm's requests: ratio (start, arm, requests and bad ones of them, one row per window of 10 s and arm) and
 // quantiles (start, arm and buckets as in latencies, any number of rows). They are given @experiment, @begin, @end and,

@@ -45,8 +45,8 @@ func (db *DB) Snapshot(ctx context.Context, read func(context.Context, *Snapshot
 			_, err = tx.Exec(ctx, `set transaction snapshot '`+moment+`'`) // PostgreSQL's own word, of digits and dashes
 		}
 		if err == nil {
-			// Compiling takes longer than these statements do.
-			_, err = tx.Exec(ctx, `set local jit = off`)
+			// Compiling takes longer than these statements do, and sorting a million users on disk than in memory.
+			_, err = tx.Exec(ctx, `set local jit = off; set local work_mem = '64MB'`)
 		}
 		if err != nil {
 			return failure(err)
@@ -129,19 +129,23 @@ type Exposed struct {
 	Misled  int64 // served by what they were not assigned
 }
 
-// Exposures counts who was exposed until the looks' end, by arm and look.
+// Exposures counts who was exposed until the looks' end, by arm and look. Behind offset 0 PostgreSQL takes looks for few,
+// and need not sort whoever there is.
 func (s *Snapshot) Exposures(ctx context.Context, name string, looks Looks) ([]Exposed, error) {
 	return collect(ctx, s, pgx.RowToStructByPos[Exposed], `
 		select
 			assigned,
-			`+look(`first_at`)+`,
+			look,
 			count(*),
 			count(*) filter (where crossed_at < @end),
 			count(*) filter (where served <> assigned)
-		from exposures
-		where experiment = @experiment and first_at < @end
-		group by 1, 2
-		order by 1, 2`, pgx.NamedArgs{"experiment": name, "start": looks.Start, "every": looks.Every, "end": looks.End})
+		from (
+			select assigned, served, crossed_at, `+nth(`first_at - @start`)+` as look
+			from exposures
+			where experiment = @experiment and first_at < @end
+		offset 0) e
+		group by assigned, look
+		order by assigned, look`, pgx.NamedArgs{"experiment": name, "start": looks.Start, "every": looks.Every, "end": looks.End})
 }
 
 // Candidate is a user whom an experiment might take, and as what unit and in which arm it exposed them; both are empty
@@ -253,9 +257,9 @@ func (s *Snapshot) Quotes(ctx context.Context, members Members, most int) ([]Quo
 		order by arm, newest`, args)
 }
 
-// look is the number of the look in which a time is.
-func look(t string) string {
-	return `floor(date_part('epoch', ` + t + ` - @start) / date_part('epoch', @every::interval))::integer`
+// nth is in which of equal spans of time, counted from 0, a moment is that comes so long after the first's begin.
+func nth(after string) string {
+	return `floor(date_part('epoch', ` + after + `) / date_part('epoch', @every::interval))::integer`
 }
 
 // use lends a connection.

@@ -160,6 +160,7 @@ func TestMetricsOfRequests(t *testing.T) {
 		exec(t, d, `insert into latencies (experiment, arm, start, service, pod, buckets) values ('likes', 'control', $1, 'like', $2, $3)`, entry, pod, buckets)
 		exec(t, d, `insert into outcomes (experiment, arm, start, pod, requests, errors) values ('likes', 'control', $1, $2, 10, 2), ('likes', 'treatment', $1, $2, 5, 0)`, entry, pod)
 	}
+	exec(t, d, `insert into latencies (experiment, arm, start, service, pod, buckets) values ('short', 'control', $1, 'like', 'a', '{1}')`, entry)
 	span := store.Span{Experiment: "likes", Begin: entry, End: entry.Add(time.Minute)}
 	named := func(name string) store.Metric {
 		metric, err := store.MetricNamed(name, store.Ratio, store.Quantiles)
@@ -176,12 +177,12 @@ func TestMetricsOfRequests(t *testing.T) {
 	}
 	snapshot(t, d, func(ctx context.Context, s *store.Snapshot) error {
 		slow, err := s.Ratio(ctx, named("slow_share"), span, 250*time.Millisecond)
-		want := []store.ArmRequests{{Start: entry, Arm: experiment.Control, Requests: int64(2 * len(buckets)), Bad: int64(2 * (above + 1))}}
+		want := []store.Window{{Requests: experiment.Counts{Control: int64(2 * len(buckets))}, Bad: experiment.Counts{Control: int64(2 * (above + 1))}}}
 		if diff := cmp.Diff(want, slow); diff != "" || err != nil {
 			t.Errorf("%s, %v", diff, err)
 		}
 		errs, err := s.Ratio(ctx, named("error_share"), span, 0)
-		want = []store.ArmRequests{{Start: entry, Arm: experiment.Control, Requests: 20, Bad: 4}, {Start: entry, Arm: experiment.Treatment, Requests: 10}}
+		want = []store.Window{{Requests: experiment.Counts{Control: 20, Treatment: 10}, Bad: experiment.Counts{Control: 4}}}
 		if diff := cmp.Diff(want, errs); diff != "" || err != nil {
 			t.Errorf("%s, %v", diff, err)
 		}
@@ -191,6 +192,10 @@ func TestMetricsOfRequests(t *testing.T) {
 		histograms, err := s.Histograms(ctx, named("latency"), span, time.Minute)
 		if err != nil || len(histograms) != 1 || histograms[0].Requests[3] != 2 {
 			t.Errorf("%+v, %v", histograms, err)
+		}
+		span.Experiment = "short"
+		if _, err := s.Histograms(ctx, named("latency"), span, time.Minute); err == nil || !strings.Contains(err.Error(), "expected 36 buckets in each") {
+			t.Errorf("a row with one bucket: %v", err)
 		}
 		return nil
 	})

@@ -226,7 +226,9 @@ func (s *Snapshot) Completed(ctx context.Context, members Members, n int64) (arm
 		select
 			count(*) filter (where assigned = 'control'),
 			count(*) filter (where assigned = 'treatment'),
-			(select first_at from exposures where experiment = $1 and first_at <= $2 order by first_at offset $3 limit 1)
+			case when count(*) > $3 then
+				(select first_at from exposures where experiment = $1 and first_at <= $2 order by first_at offset $3 limit 1)
+			end
 		from exposures
 		where experiment = $1 and first_at <= $2`,
 		members.Experiment, latest, n-1); err != nil {

@@ -46,21 +46,16 @@ func (r *reading) guardrails() error {
 	return nil
 }
 
-// windows joins the arms by time.
-func windows(requests []store.ArmRequests) (joined []stats.Window) {
-	var last time.Time
-	for _, a := range requests {
-		if len(joined) == 0 || !a.Start.Equal(last) {
-			joined, last = append(joined, stats.Window{}), a.Start
-		}
-		p := stats.Proportion{Successes: a.Bad, N: a.Requests}
-		if w := &joined[len(joined)-1]; a.Arm == experiment.Treatment {
-			w.Treatment = p
-		} else {
-			w.Control = p
+// windows are for the statistics what they are for the store.
+func windows(counted []store.Window) []stats.Window {
+	list := make([]stats.Window, len(counted))
+	for i, w := range counted {
+		list[i] = stats.Window{
+			Control:   stats.Proportion{Successes: w.Bad.Control, N: w.Requests.Control},
+			Treatment: stats.Proportion{Successes: w.Bad.Treatment, N: w.Requests.Treatment},
 		}
 	}
-	return joined
+	return list
 }
 
 func (g Guardrail) sentence() string {
@@ -103,15 +98,17 @@ func (r *Report) guard() (state experiment.Guard, reason string) {
 	return state, reason
 }
 
-// latencySpan is long against what makes requests slow together.
-const latencySpan = 10 * experiment.Window
+// latencySpan is long against what makes requests slow together, and in a long experiment as long as a thousand of them take.
+func (r *reading) latencySpan() time.Duration {
+	return max(10*experiment.Window, (r.end.Sub(r.begin) / 1000).Truncate(experiment.Window))
+}
 
 func (r *reading) latency() error {
 	for _, metric := range store.Metrics() {
 		if metric.Kind != store.Quantiles {
 			continue
 		}
-		counted, err := r.rows.Histograms(r.ctx, metric, r.span(), latencySpan)
+		counted, err := r.rows.Histograms(r.ctx, metric, r.span(), r.latencySpan())
 		if err != nil || len(counted) == 0 {
 			return err
 		}

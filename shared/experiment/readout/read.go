@@ -33,7 +33,7 @@ type rows interface {
 	UnitMembers(ctx context.Context, members store.Members) (map[string]int64, error)
 	UnitSums(ctx context.Context, metric store.Metric, members store.Members) ([]store.UnitSums, error)
 
-	Ratio(ctx context.Context, metric store.Metric, span store.Span, over time.Duration) ([]store.ArmRequests, error)
+	Ratio(ctx context.Context, metric store.Metric, span store.Span, over time.Duration) ([]store.Window, error)
 	Histograms(ctx context.Context, metric store.Metric, span store.Span, every time.Duration) ([]store.Histogram, error)
 }
 

@@ -67,7 +67,7 @@ type simulated struct {
 	units   []simulatedUnit // by entry
 	slugs   []string
 	sums    [2][]stats.Pairs // of the users, cumulated in the order of units
-	windows []store.ArmRequests
+	windows []store.Window   // one after the other from the start
 }
 
 // simulatedUnit is a user or a community.
@@ -181,20 +181,20 @@ func (s *simulated) posts(random *rand.Rand) func(experiment.Arm) stats.Pairs {
 // serve draws the windows of both arms. Bursts are a common multiple of the error rate that lasts for a while.
 func (s *simulated) serve(random *rand.Rand) {
 	state := 0.0
-	for i := range s.Windows {
+	for range s.Windows {
 		rate := 1.0
 		if s.Bursts {
 			const memory = .8
 			state = memory*state + math.Sqrt(1-memory*memory)*random.NormFloat64()
 			rate = math.Exp(state/2 - .125) // a mean of 1
 		}
+		w := store.Window{Requests: experiment.Counts{Control: int64(s.Rate), Treatment: int64(s.Rate)}}
 		for arm, p := range [2]float64{s.Errors * rate, s.Errors*rate + s.Harm} {
-			var bad int64
 			if p > 0 {
-				bad = int64(distuv.Binomial{N: float64(s.Rate), P: min(1, p), Src: random}.Rand())
+				add(&w.Bad, bothArms[arm], int64(distuv.Binomial{N: float64(s.Rate), P: min(1, p), Src: random}.Rand()))
 			}
-			s.windows = append(s.windows, store.ArmRequests{Start: simulatedStart.Add(time.Duration(i) * experiment.Window), Arm: bothArms[arm], Requests: int64(s.Rate), Bad: bad})
 		}
+		s.windows = append(s.windows, w)
 	}
 }
 
@@ -355,9 +355,9 @@ func (s *simulated) UnitSums(_ context.Context, _ store.Metric, m store.Members)
 	return found, nil
 }
 
-func (s *simulated) Ratio(_ context.Context, _ store.Metric, span store.Span, _ time.Duration) ([]store.ArmRequests, error) {
-	n := sort.Search(len(s.windows), func(i int) bool { return !s.windows[i].Start.Before(span.End) })
-	return s.windows[:n], nil
+func (s *simulated) Ratio(_ context.Context, _ store.Metric, span store.Span, _ time.Duration) ([]store.Window, error) {
+	begun := int((span.End.Sub(simulatedStart) + experiment.Window - 1) / experiment.Window)
+	return s.windows[:max(0, min(begun, len(s.windows)))], nil
 }
 
 func (s *simulated) Histograms(context.Context, store.Metric, store.Span, time.Duration) ([]store.Histogram, error) {

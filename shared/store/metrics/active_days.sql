@@ -4,7 +4,7 @@
 -- direction: up
 select
     count(*) filter (where a.day >= m.entry_day) as value,
-    count(*) filter (where a.day < m.entry_day) as prior
+    count(*) - count(*) filter (where a.day >= m.entry_day) as prior
 from activity a
 where a.user_id = m.user_id
     and a.day >= m.past_day

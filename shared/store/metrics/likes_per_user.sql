@@ -4,7 +4,7 @@
 -- direction: up
 select
     count(*) filter (where l.id >= m.entry_id) as value,
-    count(*) filter (where l.id < m.entry_id) as prior
+    count(*) - count(*) filter (where l.id >= m.entry_id) as prior
 from likes l
 where l.user_id = m.user_id
     and l.id >= m.past_id

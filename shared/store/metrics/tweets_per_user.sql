@@ -4,7 +4,7 @@
 -- direction: up
 select
     count(*) filter (where t.id >= m.entry_id) as value,
-    count(*) filter (where t.id < m.entry_id) as prior
+    count(*) - count(*) filter (where t.id >= m.entry_id) as prior
 from tweets t
 where t.author_id = m.user_id
     and t.id >= m.past_id
