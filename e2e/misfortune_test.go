@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -107,8 +108,13 @@ func TestClusterKeepsWhatServesWhereANewRevisionCannot(t *testing.T) {
 					t.Fatalf("users' first variable is %s, want DATABASE_URL", first)
 				}
 			}
-			before := patch(t, "users", c.change)
 			var broken string
+			t.Cleanup(func() { // Knative tries it for ten minutes more
+				if _, err := kubectl(context.Background(), "", "delete", "revision", broken); err != nil {
+					t.Error(err)
+				}
+			})
+			before := patch(t, "users", c.change)
 			within(t, "a new revision", readyLimit, func() bool {
 				broken = serviceOf(t, "users").Status.LatestCreatedRevisionName
 				return broken != before.Status.LatestCreatedRevisionName

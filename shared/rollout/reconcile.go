@@ -184,7 +184,7 @@ func (r *Reconciler) transition(ctx context.Context, e *Experiment, id string, w
 	e.Status.Progress = e.progress()
 	e.Status.Message = ""
 	e.Status.Unrecorded = append(e.Status.Unrecorded, Record{
-		ID: id, Phase: e.Status.Phase, Step: e.Status.Step, Percent: e.percent(), At: metav1.NewTime(r.Now()),
+		ID: id, Phase: e.Status.Phase, Step: e.Status.Step, Percent: e.percent(), At: metav1.NewMicroTime(r.Now()),
 		Actor: why.actor, Reason: why.text, Figures: string(why.figures),
 	})
 	if err := r.write(ctx, e); err != nil {

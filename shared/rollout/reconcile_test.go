@@ -312,6 +312,22 @@ func TestItHoldsWithoutAReadoutAndStopsWithoutADatabase(t *testing.T) {
 	}
 }
 
+// A report of what has ended reads until then: had it a second less, it might not see what the end was for.
+func TestAnEndIsRecordedToTheMicrosecond(t *testing.T) {
+	t.Parallel()
+	w := begin(t)
+	w.until("likes", atStep(0))
+	w.tick(time.Hour + 300*time.Millisecond)
+	w.verdict.Guardrails, w.verdict.Reason = experiment.GuardBreach, "error_share is 5pp higher"
+	judged := w.now
+	for range 2 { // it is written, and then recorded
+		w.reconcile("likes")
+	}
+	if !w.recorded.Equal(judged) || !strings.HasPrefix(w.transitions[len(w.transitions)-1], "concluding: ") {
+		t.Errorf("recorded %q at %s, judged at %s", w.transitions, w.recorded, judged)
+	}
+}
+
 func TestWhatTheReadoutSaysIsDone(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*world){

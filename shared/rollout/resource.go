@@ -175,13 +175,13 @@ type ServiceStatus struct {
 //
 // +kubebuilder:object:generate=true
 type Record struct {
-	ID      string      `json:"id"`
-	Phase   Phase       `json:"phase"`
-	Step    int         `json:"step"`
-	Percent int         `json:"percent"`
-	At      metav1.Time `json:"at"`
-	Actor   string      `json:"actor"`
-	Reason  string      `json:"reason"`
+	ID      string           `json:"id"`
+	Phase   Phase            `json:"phase"`
+	Step    int              `json:"step"`
+	Percent int              `json:"percent"`
+	At      metav1.MicroTime `json:"at"`
+	Actor   string           `json:"actor"`
+	Reason  string           `json:"reason"`
 	// Figures are JSON.
 	// +optional
 	Figures string `json:"figures,omitempty"`

@@ -2,6 +2,7 @@ package rollout_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,7 +32,8 @@ type world struct {
 	locked      map[string]time.Time
 
 	started     map[string]experiment.Start
-	transitions []string // id (actor): reason
+	transitions []string  // id (actor): reason
+	recorded    time.Time // when the last of them was made
 	databaseErr error
 
 	verdict    experiment.Verdict
@@ -145,10 +147,22 @@ func (w *world) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
 		if e.ResourceVersion != present.ResourceVersion {
 			return rollout.ErrConflict
 		}
-		present.Status = *e.Status.DeepCopy()
+		present.Status = kept(w.t, e.Status)
 		w.touch(present)
 		return nil
 	})
+}
+
+// kept is a status as the API server keeps it, which has fewer digits of some times.
+func kept(t *testing.T, s rollout.Status) (kept rollout.Status) {
+	text, err := json.Marshal(s)
+	if err == nil {
+		err = json.Unmarshal(text, &kept)
+	}
+	if err != nil {
+		t.Errorf("status: %v", err)
+	}
+	return kept
 }
 
 func (w *world) UpdateFinalizers(_ context.Context, e *rollout.Experiment) error {
@@ -293,7 +307,7 @@ func (w *world) Transition(_ context.Context, name string, t experiment.Transiti
 		}
 		line := fmt.Sprintf("%s: %s %d%% by %s: %s", t.ID, t.Phase, t.Percent, t.Actor, t.Reason)
 		if !slices.ContainsFunc(w.transitions, func(l string) bool { return strings.HasPrefix(l, t.ID+":") }) {
-			w.transitions = append(w.transitions, line)
+			w.transitions, w.recorded = append(w.transitions, line), t.At
 		}
 		return nil
 	})
