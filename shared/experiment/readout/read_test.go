@@ -48,7 +48,7 @@ func TestVerdicts(t *testing.T) {
 		{"it helps", nil, 1000, nil, 5, 2, 20 * day, "win", readout.Sequence, "The feature helps: tweets_per_user is "},
 		{"it helps, seen before the planned end", nil, 1000, nil, 5, 2, 8 * day, "win", readout.Sequence, "The feature helps"},
 		{"it harms", nil, 1000, nil, 5, -2, 20 * day, "harm", readout.Sequence, "The feature harms"},
-		{"it is not worth it", func(s *experiment.Spec) { s.Metrics.Primary.MinimumEffect = .1 }, 3000, nil, 5, 0, 20 * day, "not worth it", readout.Sequence, "under the 10% that would be worth it"},
+		{"it is not worth it", func(s *experiment.Spec) { s.Metrics.Primary.MinimumEffect = .1 }, 3000, nil, 5, 0, 20 * day, "not worth it", readout.Sequence, " (10%) that would be worth it"},
 		{"it is not known yet", little, 400, nil, 5, 0, 7*day + 12*time.Hour, "waiting", readout.Sequence, "Not yet decided"},
 		{"nobody has completed", nil, 1000, nil, 5, 2, day, "waiting", readout.None, "Not decisive before 2026-10-15 00:00 UTC: 0 users in the control and 0 in the treatment have completed their 7d"},
 		{"few, before the planned end", nil, 100, nil, 5, 9, 13 * day, "waiting", readout.Cluster, "Not decisive before 2026-10-15 00:00 UTC"},

@@ -148,7 +148,9 @@ func (r *Report) decided(d experiment.Decision) string {
 	case experiment.Win:
 		return fmt.Sprintf("The feature helps: %s, %s.", r.measured(), by)
 	case experiment.NotWorthIt:
-		return fmt.Sprintf("The feature is not worth having: %s, which is under the %s that would be worth it, %s.", r.measured(), r.Spec.Metrics.Primary.MinimumEffect, by)
+		// What decides is the difference. The relative interval is another, and wider: it may reach beyond what would be worth it.
+		worth := r.worth()
+		return fmt.Sprintf("The feature is not worth having: %s, %s, which is short of the %s (%s) that would be worth it, %s.", e.levels(), e.apart(), e.Figure(&worth), r.Spec.Metrics.Primary.MinimumEffect, by)
 	}
 	if r.Observational {
 		return fmt.Sprintf("%s.", r.measured())
@@ -165,12 +167,19 @@ func (r *Report) measured() string {
 	if e.Control.Mean == nil || e.Treatment.Mean == nil || e.Difference == nil {
 		return e.Metric + " has no values in both arms"
 	}
-	text := fmt.Sprintf("%s is %s in the treatment and %s in the control", e.Metric, e.Figure(e.Treatment.Mean), e.Figure(e.Control.Mean))
 	switch {
 	case e.Lift != nil:
-		return text + ", " + r.lift()
+		return e.levels() + ", " + r.lift()
 	case e.Interval != (Interval{}):
-		return fmt.Sprintf("%s, a difference of %s (%s)", text, e.Signed(*e.Difference), e.Range(e.Interval))
+		return e.levels() + ", " + e.apart()
 	}
-	return text
+	return e.levels()
+}
+
+func (e *Effect) levels() string {
+	return fmt.Sprintf("%s is %s in the treatment and %s in the control", e.Metric, e.Figure(e.Treatment.Mean), e.Figure(e.Control.Mean))
+}
+
+func (e *Effect) apart() string {
+	return fmt.Sprintf("a difference of %s (%s)", e.Signed(*e.Difference), e.Range(e.Interval))
 }
