@@ -212,13 +212,12 @@ func populate(t *testing.T) *population {
 	return p
 }
 
-// use has them use Warble until the test ends, those in the treatment of the named experiment with the planted effect. That
-// an experiment's end costs nobody a request is what TestClusterExperimentIsPromotedUnderLoad holds; here several begin and
-// end on two cores that are busy, and a tenth of all requests may wait too long for pods to start.
+// use has them use Warble until the test ends, those in the treatment of the named experiment with the planted effect. To
+// them it must not matter what experiments do: cmd/load fails where more than one request of a hundred does.
 func (p *population) use(name string) {
 	p.t.Helper()
 	var said bytes.Buffer
-	cmd := exec.Command(p.tool, append(p.flags, "-for", "30m", "-max-errors", ".1", "-experiment", name, "-effect", fmt.Sprint(planted))...) //nolint:noctx // ended below
+	cmd := exec.Command(p.tool, append(p.flags, "-for", "30m", "-experiment", name, "-effect", fmt.Sprint(planted))...) //nolint:noctx // ended below
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		p.t.Fatal(err)

@@ -112,8 +112,9 @@ func TestPeopleUseWarble(t *testing.T) {
 	}
 
 	for want, more := range map[string][]string{
-		` before and cannot change to "gophers": `: {"-communities", "1"}, // whoever of them comes first
-		"-communities 5: this Warble has 4":        {"-communities", "5"},
+		// Of two people one has to change: with more, whoever comes first is named.
+		`s1_1: has been in community "pythonistas" before`: {"-communities", "1", "-users", "2"},
+		"-communities 5: this Warble has 4":                {"-communities", "5"},
 	} {
 		var progress bytes.Buffer
 		if status := command(t.Context(), append(flags, more...), &bytes.Buffer{}, &progress); status != misused || !strings.Contains(progress.String(), want) {
