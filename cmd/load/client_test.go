@@ -59,10 +59,13 @@ func TestOutcomes(t *testing.T) {
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(hangs) })
 	c := newTestClient(t, server.URL)
-	c.http.Timeout = 200 * time.Millisecond
 	for path, want := range map[string]string{
 		"/fine": "200", "/broken": "503", "/nonsense": "unreadable", "/hangs": "timeout", "/gone": "connection",
 	} {
+		c.http.Timeout = time.Minute
+		if path == "/hangs" {
+			c.http.Timeout = 200 * time.Millisecond
+		}
 		var list struct{ Data []string }
 		if got := outcome(c.call(t.Context(), http.MethodGet, path, "", nil, &list)); got != want || isError(got) != (want != "200") {
 			t.Errorf("%s: %s, want %s", path, got, want)
