@@ -232,9 +232,11 @@ func TestFailuresSlowDown(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	w := start(t)
+	began := time.Now()
 	statuses := together(20, func() int { return w.login(away, email, "wrong").status })
-	if diff := cmp.Diff(map[int]int{http.StatusUnauthorized: 5, http.StatusTooManyRequests: 15}, statuses); diff != "" {
-		t.Error(diff)
+	waited := int(time.Since(began) / (15 * time.Second)) // after which a busy machine has let another one pass
+	if tried := statuses[http.StatusUnauthorized]; tried < 5 || tried > 5+waited || tried+statuses[http.StatusTooManyRequests] != 20 {
+		t.Errorf("%v in %s, want 5 tried of 20", statuses, time.Since(began))
 	}
 	statuses = together(8, func() int { return w.login(home, email, secret).status })
 	if diff := cmp.Diff(map[int]int{http.StatusOK: 8}, statuses); diff != "" {

@@ -23,17 +23,17 @@ const (
 // Snapshot is one moment of the database, which all figures of a readout are of. Its methods may be called at once.
 type Snapshot struct{ idle chan pgx.Tx } // of one moment, each on a connection of its own
 
-// snapshotConns is how many statements of a snapshot run at once: PostgreSQL does not share one that looks up each user
+// SnapshotConns is how many statements of a snapshot run at once: PostgreSQL does not share one that looks up each user
 // among several processes.
-const snapshotConns = 2
+const SnapshotConns = 2
 
 // Snapshot calls read, once, with the present moment of the database.
 func (db *DB) Snapshot(ctx context.Context, read func(context.Context, *Snapshot) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readoutTimeout)
 	defer cancel()
-	s := &Snapshot{idle: make(chan pgx.Tx, snapshotConns)}
+	s := &Snapshot{idle: make(chan pgx.Tx, SnapshotConns)}
 	var moment string
-	for range min(snapshotConns, int(db.pool.Config().MaxConns)) {
+	for range min(SnapshotConns, int(db.pool.Config().MaxConns)) {
 		tx, err := db.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 		if err != nil {
 			return failure(err)

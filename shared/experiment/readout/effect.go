@@ -29,30 +29,32 @@ type judgement struct {
 	end time.Time // whose windows are over by then counts
 }
 
-func (r *reading) effects() error {
+// effects returns what is to be done for each metric, the primary one first.
+func (r *reading) effects() (parts []func() error, err error) {
 	if r.Spec.Unit == experiment.Request {
 		r.report.Method = Method{Name: Guards, Speaks: true, Ended: !r.ended.IsZero() && !r.ended.After(r.end)}
-		return nil
+		return nil, nil
 	}
 	j, err := r.method()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.report.Method = j.Method
 	names := append([]string{r.Spec.Metrics.Primary.Name}, r.Spec.Metrics.Secondary...)
 	effects := make([]Effect, len(names))
-	parts := []func() error{r.groups}
+	r.report.Primary, r.report.Secondary = &effects[0], effects[1:]
 	for i, name := range names {
 		parts = append(parts, func() (err error) {
 			effects[i], err = r.effect(name, j)
 			return err
 		})
 	}
-	if err := atOnce(parts...); err != nil {
-		return err
-	}
-	r.report.Primary, r.report.Secondary = &effects[0], effects[1:]
-	p := make([]float64, len(effects)-1)
+	return parts, nil
+}
+
+// adjust makes the secondary metrics' p say that there are several.
+func (r *reading) adjust() error {
+	p := make([]float64, len(r.report.Secondary))
 	for i, e := range r.report.Secondary {
 		if p[i] = 1; e.P != nil { // without one it is a question that was asked all the same
 			p[i] = *e.P

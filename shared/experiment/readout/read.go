@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"warble/shared/experiment"
 	"warble/shared/experiment/stats"
@@ -69,11 +70,7 @@ func read(ctx context.Context, rows rows, name string, now time.Time) (Report, e
 	}
 	r := newReading(ctx, rows, started, now)
 	if !r.begin.IsZero() {
-		err := r.entered()
-		if err == nil {
-			err = atOnce(r.effects, r.health, r.guardrails, r.latency, r.quotes)
-		}
-		if err != nil {
+		if err := r.count(r.health, r.guardrails, r.latency, r.groups, r.quotes); err != nil {
 			return Report{}, fmt.Errorf("readout of %s: %w", name, err)
 		}
 	}
@@ -81,15 +78,25 @@ func read(ctx context.Context, rows rows, name string, now time.Time) (Report, e
 	return *r.report, nil
 }
 
-// atOnce does what waits for the database side by side: each writes what no other does.
-func atOnce(parts ...func() error) error {
-	failures := make([]error, len(parts))
-	var all sync.WaitGroup
-	for i, part := range parts {
-		all.Go(func() { failures[i] = part() })
+// count reads who entered, and side by side the metrics and these parts of the report, of which each writes what no other
+// does. The metrics, which take the longest, are begun first: the last statement runs alone.
+func (r *reading) count(parts ...func() error) error {
+	if err := r.entered(); err != nil {
+		return err
 	}
-	all.Wait()
-	return errors.Join(failures...)
+	effects, err := r.effects()
+	if err != nil {
+		return err
+	}
+	var all errgroup.Group
+	all.SetLimit(store.SnapshotConns)
+	for _, part := range append(effects, parts...) {
+		all.Go(part)
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	return r.adjust()
 }
 
 func newReading(ctx context.Context, rows rows, started store.Started, now time.Time) *reading {

@@ -180,10 +180,8 @@ func (w World) look(ctx context.Context, s *simulated, at time.Time, whole bool)
 		return read(ctx, s, w.Name, at)
 	}
 	r := newReading(ctx, s, s.started, at)
-	for _, part := range []func() error{r.entered, r.guardrails, r.effects} {
-		if err := part(); err != nil {
-			return Report{}, err
-		}
+	if err := r.count(r.guardrails); err != nil {
+		return Report{}, err
 	}
 	if w.Unit != experiment.Request {
 		ratio, err := r.sampleRatio(r.exposed)
