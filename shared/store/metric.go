@@ -19,9 +19,9 @@ import (
 // (where the past begins), entry_day, until_day (the last of it) and past_day. What it does per row it does for every tweet
 // there is: a count that is the rest of another is a subtraction, for PostgreSQL counts the same thing once.
 //
-// Kinds of an arm's requests: ratio (start, arm, requests and bad ones of them, one row per window of 10 s and arm) and
-// quantiles (start, arm and buckets as in latencies, any number of rows). They are given @experiment, @begin, @end and,
-// where a bound is stated, @over_bucket, the first bucket above it, counted from 1.
+// Kinds of an arm's requests: ratio (start, arm, requests and bad ones of them) and quantiles (start, arm and buckets as in
+// latencies). Rows of one window of 10 s and arm are added up, however many there are. They are given @experiment, @begin,
+// @end and, where a bound is stated, @over_bucket, the first bucket above it, counted from 1.
 //
 //go:embed metrics/*.sql
 var metricFiles embed.FS

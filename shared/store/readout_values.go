@@ -217,25 +217,24 @@ func (s *Snapshot) UnitSums(ctx context.Context, metric Metric, members Members)
 		order by unit, arm`, args)
 }
 
-// Completed counts the users per arm whose windows are over, and returns when the n-th of both arms was: the zero time
-// where there are fewer.
-func (s *Snapshot) Completed(ctx context.Context, members Members, n int64) (arms experiment.Counts, at time.Time, err error) {
-	var nth *time.Time
-	latest := members.End.Add(-members.Window)
-	if err = s.one(ctx, []any{&arms.Control, &arms.Treatment, &nth}, `
-		select
-			count(*) filter (where assigned = 'control'),
-			count(*) filter (where assigned = 'treatment'),
-			case when count(*) > $3 then
-				(select first_at from exposures where experiment = $1 and first_at <= $2 order by first_at offset $3 limit 1)
-			end
+// Completed counts the users per arm whose windows are over.
+func (s *Snapshot) Completed(ctx context.Context, members Members) (n experiment.Counts, err error) {
+	return n, failure(s.one(ctx, []any{&n.Control, &n.Treatment}, `
+		select count(*) filter (where assigned = 'control'), count(*) filter (where assigned = 'treatment')
 		from exposures
 		where experiment = $1 and first_at <= $2`,
-		members.Experiment, latest, n-1); err != nil {
-		return arms, at, failure(err)
-	}
-	if nth != nil {
-		at = nth.Add(members.Window)
-	}
-	return arms, at, nil
+		members.Experiment, members.End.Add(-members.Window)))
+}
+
+// CompletedAt returns when the n-th window of both arms, counted from 1, was over, of at least so many.
+func (s *Snapshot) CompletedAt(ctx context.Context, members Members, n int64) (at time.Time, err error) {
+	err = s.one(ctx, []any{&at}, `
+		select first_at
+		from exposures
+		where experiment = $1 and first_at <= $2
+		order by first_at
+		offset $3
+		limit 1`,
+		members.Experiment, members.End.Add(-members.Window), n-1)
+	return at.Add(members.Window), failure(err)
 }

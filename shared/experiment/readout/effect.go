@@ -72,7 +72,11 @@ func (r *reading) adjust() error {
 // method chooses by completed units. What is judged once is judged of the units that had completed at the planned end,
 // however late it is asked.
 func (r *reading) method() (j judgement, err error) {
-	now, nth, err := r.completed(r.end)
+	now, err := r.completed(r.end)
+	if err != nil {
+		return j, err
+	}
+	nth, err := r.plannedAt(now)
 	if err != nil {
 		return j, err
 	}
@@ -83,7 +87,7 @@ func (r *reading) method() (j judgement, err error) {
 	j = judgement{Method: Method{Name: methodOf(now.Min()), SpeaksAt: &r.expected}, end: r.end}
 	r.report.Units.Completed = now
 	if j.Ended = !ended.IsZero() && !ended.After(r.end); j.Ended {
-		then, _, err := r.completed(ended)
+		then, err := r.completed(ended)
 		if err != nil {
 			return j, err
 		}
@@ -113,24 +117,29 @@ func methodOf(completed int64) string {
 	return Sequence
 }
 
-// completed counts the units whose windows are over at a time, and returns when the N*-th was: never where N* is 0.
-func (r *reading) completed(at time.Time) (n experiment.Counts, nth time.Time, err error) {
+// completed counts the units whose windows are over at a time.
+func (r *reading) completed(at time.Time) (n experiment.Counts, err error) {
 	if r.Spec.Unit == experiment.User {
-		n, nth, err = r.rows.Completed(r.ctx, r.members(at), max(1, r.PlannedUnits))
-		if r.PlannedUnits == 0 {
-			nth = time.Time{}
-		}
-		return n, nth, err
+		return r.rows.Completed(r.ctx, r.members(at))
 	}
-	for i, o := range r.openings {
-		if done := o.Entry.Add(r.window); !done.After(at) {
+	for _, o := range r.openings {
+		if !o.Entry.Add(r.window).After(at) {
 			add(&n, o.Arm, 1)
-			if int64(i+1) == r.PlannedUnits {
-				nth = done
-			}
 		}
 	}
-	return n, nth, nil
+	return n, nil
+}
+
+// plannedAt is when the N*-th window was over: the zero time where not so many are, or none are planned.
+func (r *reading) plannedAt(now experiment.Counts) (time.Time, error) {
+	switch n := r.PlannedUnits; {
+	case n == 0 || now.Control+now.Treatment < n:
+		return time.Time{}, nil
+	case r.Spec.Unit == experiment.User:
+		return r.rows.CompletedAt(r.ctx, r.members(r.end), n)
+	default:
+		return r.openings[n-1].Entry.Add(r.window), nil // they are in the order of their entry
+	}
 }
 
 // effect judges one metric.

@@ -28,7 +28,8 @@ type rows interface {
 	Requests(ctx context.Context, name string, recent, end time.Time) ([]store.Requested, error)
 	Quotes(ctx context.Context, members store.Members, most int) ([]store.Quote, error)
 
-	Completed(ctx context.Context, members store.Members, n int64) (experiment.Counts, time.Time, error)
+	Completed(ctx context.Context, members store.Members) (experiment.Counts, error)
+	CompletedAt(ctx context.Context, members store.Members, n int64) (time.Time, error)
 	UserSums(ctx context.Context, metric store.Metric, members store.Members, looks store.Looks, communities []string) ([]store.Sums, error)
 	UserValues(ctx context.Context, metric store.Metric, members store.Members, most int) ([]store.Value, error)
 	UnitMembers(ctx context.Context, members store.Members) (map[string]int64, error)

@@ -301,15 +301,15 @@ func (s *simulated) Quotes(context.Context, store.Members, int) ([]store.Quote, 
 	return nil, nil
 }
 
-func (s *simulated) Completed(_ context.Context, m store.Members, n int64) (arms experiment.Counts, at time.Time, _ error) {
-	latest := m.End.Add(-m.Window)
+func (s *simulated) Completed(_ context.Context, m store.Members) (n experiment.Counts, _ error) {
 	for arm, name := range bothArms {
-		add(&arms, name, s.between(arm, time.Time{}, latest).N)
+		add(&n, name, s.between(arm, time.Time{}, m.End.Add(-m.Window)).N)
 	}
-	if n <= int64(s.entered(latest)) {
-		at = s.units[n-1].entry.Add(m.Window)
-	}
-	return arms, at, nil
+	return n, nil
+}
+
+func (s *simulated) CompletedAt(_ context.Context, m store.Members, n int64) (time.Time, error) {
+	return s.units[n-1].entry.Add(m.Window), nil
 }
 
 func (s *simulated) UserSums(_ context.Context, _ store.Metric, m store.Members, looks store.Looks, _ []string) (found []store.Sums, _ error) {

@@ -5,10 +5,9 @@
 select
     start,
     arm,
-    sum(requests) as requests,
-    sum(errors) as bad
+    requests,
+    errors as bad
 from outcomes
 where experiment = @experiment
     and start >= @begin
     and start < @end
-group by start, arm

@@ -5,8 +5,8 @@
 select
     l.start,
     l.arm,
-    sum(counted.requests) as requests,
-    sum(counted.bad) as bad
+    counted.requests,
+    counted.bad
 from latencies l
 cross join lateral (
     select
@@ -17,4 +17,3 @@ cross join lateral (
 where l.experiment = @experiment
     and l.start >= @begin
     and l.start < @end
-group by l.start, l.arm
