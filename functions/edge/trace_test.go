@@ -1,66 +1,23 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/tinylib/msgp/msgp"
 
 	"warble/shared/function"
+	"warble/shared/telemetry/telemetrytest"
 )
-
-// span is what Datadog's agent gets of one, in its protocol v0.4.
-type span struct {
-	Service  string            `json:"service"`
-	Name     string            `json:"name"`
-	Resource string            `json:"resource"`
-	TraceID  uint64            `json:"trace_id"`
-	SpanID   uint64            `json:"span_id"`
-	ParentID uint64            `json:"parent_id"`
-	Error    int               `json:"error"`
-	Meta     map[string]string `json:"meta"`
-}
-
-// agent takes the place of Datadog's agent.
-type agent struct {
-	mu    sync.Mutex
-	spans []span
-	err   error
-}
-
-func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if r.URL.Path == "/v0.4/traces" && err == nil {
-		var text bytes.Buffer
-		var traces [][]span
-		if _, err = msgp.UnmarshalAsJSON(&text, body); err == nil {
-			err = json.Unmarshal(text.Bytes(), &traces)
-		}
-		a.mu.Lock()
-		a.spans = append(a.spans, slices.Concat(traces...)...)
-		a.mu.Unlock()
-	}
-	if err != nil {
-		a.mu.Lock()
-		a.err = fmt.Errorf("%s: %w", r.URL.Path, err)
-		a.mu.Unlock()
-	}
-	_, _ = io.WriteString(w, "{}")
-}
 
 // TestATraceGoesThroughEdgeAndFunction: from the client's traceparent over the edge to the function and back into both
 // logs.
 func TestATraceGoesThroughEdgeAndFunction(t *testing.T) { //nolint:paralleltest // the tracer is one for the process
-	received := new(agent)
+	received := new(telemetrytest.Agent)
 	t.Setenv("DD_TRACE_AGENT_URL", serve(t, received))
 	t.Setenv("DD_INSTRUMENTATION_TELEMETRY_ENABLED", "false")
 	t.Setenv("DD_REMOTE_CONFIGURATION_ENABLED", "false")
@@ -93,32 +50,31 @@ func TestATraceGoesThroughEdgeAndFunction(t *testing.T) { //nolint:paralleltest 
 	edgeLine, noteLine := edgeLog.line(t, "one"), noteLog.line(t, "one")
 	front.Telemetry.Close() // sends what it holds
 
-	received.mu.Lock()
-	defer received.mu.Unlock()
-	if received.err != nil {
-		t.Fatal(received.err)
+	low, err := strconv.ParseUint(trace[16:], 16, 64)
+	if err != nil {
+		t.Fatal(err)
 	}
-	byKind := map[string]span{} // "edge server": who, and which side of a call
-	for _, s := range received.spans {
+	spans, _, err := received.Trace(low)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byKind := map[string]telemetrytest.Span{} // "edge server": who, and which side of a call
+	for _, s := range spans {
 		kind := s.Meta["span.kind"]
 		if kind == "client" {
 			s.Service = "edge" // one process has one tracer, and its name is the edge's
 		}
 		byKind[s.Service+" "+kind] = s
 	}
-	if diff := cmp.Diff([]string{"edge client", "edge server", "note server"}, slices.Sorted(maps.Keys(byKind))); diff != "" || len(received.spans) != 3 {
-		t.Fatalf("%s in %+v", diff, received.spans)
+	if diff := cmp.Diff([]string{"edge client", "edge server", "note server"}, slices.Sorted(maps.Keys(byKind))); diff != "" || len(spans) != 3 {
+		t.Fatalf("%s in %+v", diff, spans)
 	}
 	in, out, far := byKind["edge server"], byKind["edge client"], byKind["note server"]
-	low, err := strconv.ParseUint(trace[16:], 16, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
 	caller, err := strconv.ParseUint(parent, 16, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain := func(s ...span) (links [][2]uint64) {
+	chain := func(s ...telemetrytest.Span) (links [][2]uint64) {
 		for _, s := range s {
 			links = append(links, [2]uint64{s.TraceID, s.ParentID})
 		}
@@ -136,7 +92,7 @@ func TestATraceGoesThroughEdgeAndFunction(t *testing.T) { //nolint:paralleltest 
 	}
 	for name, pair := range map[string]struct {
 		line map[string]any
-		span span
+		span telemetrytest.Span
 	}{"edge": {edgeLine, in}, "note": {noteLine, far}} {
 		if pair.line["dd.trace_id"] != trace || pair.line["dd.span_id"] != strconv.FormatUint(pair.span.SpanID, 10) {
 			t.Errorf("%s logs %v of the span %d", name, pair.line, pair.span.SpanID)

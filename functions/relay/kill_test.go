@@ -6,8 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -17,6 +15,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 
+	"warble/shared/apitest"
 	"warble/shared/process"
 	"warble/shared/store/pgtest"
 )
@@ -100,11 +99,9 @@ func (s *subscriber) arrived() int {
 func build(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "relay")
-	arguments := []string{"build", "-o", program}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		arguments = append(arguments, "-race")
-	}
-	if text, err := exec.CommandContext(t.Context(), "go", append(arguments, ".")...).CombinedOutput(); err != nil {
+	command := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
+	command.Env = apitest.Environment()
+	if text, err := command.CombinedOutput(); err != nil {
 		t.Fatal(fmt.Errorf("go build: %w\n%s", err, text))
 	}
 	return program

@@ -82,7 +82,7 @@ func (l *Local) start(ctx context.Context) error {
 	l.URL = "http://" + address
 	l.cmd = exec.Command(program, append([]string{"-listen", address, "-state", l.folder}, l.args...)...) //nolint:noctx // Stop ends it, and cleanly
 	l.cmd.Dir = root
-	l.cmd.Env = append(environment(), l.settings...)
+	l.cmd.Env = append(Environment(), l.settings...)
 	l.cmd.Stdout, l.cmd.Stderr = &l.log, &l.log
 	if l.exited, err = process.Start(l.cmd, syscall.SIGTERM); err != nil {
 		return err
@@ -110,7 +110,7 @@ func (l *Local) build(ctx context.Context, root string) (program string, err err
 		return "", err
 	}
 	command := exec.CommandContext(ctx, "go", "build", "-o", shared+"/", "./functions/...", "./cmd/local")
-	command.Dir, command.Env = root, environment()
+	command.Dir, command.Env = root, Environment()
 	if text, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build ./functions/... ./cmd/local: %w\n%s", err, text)
 	}
@@ -236,8 +236,8 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return filepath.Dir(strings.TrimSpace(string(text))), err
 }
 
-// environment has what is built have the race detector where this test has it.
-func environment() []string {
+// Environment is this process's, in which go builds what it builds with the race detector where this test has it.
+func Environment() []string {
 	if raceDetector() {
 		return append(os.Environ(), "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -race"))
 	}

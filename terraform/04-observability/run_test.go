@@ -24,6 +24,7 @@ import (
 
 	"warble/shared/apitest"
 	"warble/shared/process"
+	"warble/shared/telemetry/telemetrytest"
 )
 
 // warble is a local run that is watched as a cluster is: scraped by a real Prometheus with the real rules, its traces
@@ -32,7 +33,7 @@ var warble watched
 
 type watched struct {
 	*apitest.Local
-	agent      agent
+	agent      telemetrytest.Agent
 	subscriber subscriber
 	prometheus string // its URL
 

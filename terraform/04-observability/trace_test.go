@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"warble/shared/telemetry/telemetrytest"
 )
 
 // TestATraceGoesFromTheRequestToTheEvent, through five processes and PostgreSQL: each span has the parent, names and tags
@@ -50,10 +52,10 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 	}
 
 	const whole = 8 // the tweet's statement, the one that notes that she was there today, and that of her exposure
-	var spans []span
+	var spans []telemetrytest.Span
 	var bodies [][]byte
 	eventually(t, 30*time.Second, func() string {
-		if spans, bodies, err = warble.agent.trace(low); err != nil {
+		if spans, bodies, err = warble.agent.Trace(low); err != nil {
 			t.Fatal(err)
 		}
 		if len(spans) < whole {
@@ -61,7 +63,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 		}
 		return ""
 	})
-	at := make(map[string]span) // by who, what and which side
+	at := make(map[string]telemetrytest.Span) // by who, what and which side
 	for _, s := range spans {
 		at[s.Service+" "+s.Name+" "+s.Meta["span.kind"]] = s
 		if s.Error != 0 || s.Meta["env"] != "test" && s.ParentID == 0 {
@@ -69,7 +71,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 		}
 	}
 	in, out, function := at["edge http.request server"], at["edge http.request client"], at["tweet http.request server"]
-	var sql, day, exposed, send, posted span
+	var sql, day, exposed, send, posted telemetrytest.Span
 	for _, s := range spans {
 		switch {
 		case s.Name == "pgx.query" && strings.Contains(s.Resource, "insert into tweets"):
@@ -84,7 +86,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 			posted = s
 		}
 	}
-	if stray, _, _ := warble.agent.trace(0x9448eb211c80319c); len(stray) > 0 {
+	if stray, _, _ := warble.agent.Trace(0x9448eb211c80319c); len(stray) > 0 {
 		t.Errorf("a trace that is not kept has spans: %+v", stray)
 	}
 	if len(spans) != whole {
@@ -111,7 +113,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 	if !strings.Contains(sql.Resource, "$9") {
 		t.Errorf("the statement's resource is %q, without the place of the text", sql.Resource)
 	}
-	for service, s := range map[string]span{"edge": in, "relay": send} {
+	for service, s := range map[string]telemetrytest.Span{"edge": in, "relay": send} {
 		if s.Meta["version"] != service+"-local" || s.Meta["env"] != "test" {
 			t.Errorf("%s is version %q in env %q", service, s.Meta["version"], s.Meta["env"])
 		}
@@ -126,7 +128,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 		}
 	}
 
-	for service, s := range map[string]span{"edge": in, "tweet": function} {
+	for service, s := range map[string]telemetrytest.Span{"edge": in, "tweet": function} {
 		line := lineOf(t, service, "traced")
 		got := []any{line["dd.trace_id"], line["dd.span_id"], line["dd.env"], line["dd.version"], line["service"], line["http.status_code"]}
 		want := []any{trace, strconv.FormatUint(s.SpanID, 10), "test", s.Meta["version"], service, 201.0}

@@ -1,4 +1,5 @@
-package observability_test
+// Package telemetrytest takes the place of Datadog's agent, for tests of what functions send it.
+package telemetrytest
 
 import (
 	"bytes"
@@ -12,8 +13,8 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
-// span is what Datadog's agent gets of one, in its protocol v0.4.
-type span struct {
+// Span is what Datadog's agent gets of one, in its protocol v0.4.
+type Span struct {
 	Service  string             `json:"service"`
 	Name     string             `json:"name"`
 	Resource string             `json:"resource"`
@@ -25,17 +26,17 @@ type span struct {
 	Metrics  map[string]float64 `json:"metrics"`
 }
 
-// agent takes the place of Datadog's agent, and keeps all that it is sent.
-type agent struct {
+// Agent is a handler at DD_TRACE_AGENT_URL, and keeps all that it is sent. Its zero value is ready.
+type Agent struct {
 	mu     sync.Mutex
-	spans  []span
+	spans  []Span
 	bodies [][]byte // of every kind: what must not leave a function is in none of them
 	err    error
 }
 
-func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
-	var traces [][]span
+	var traces [][]Span
 	if r.URL.Path == "/v0.4/traces" && err == nil {
 		var text bytes.Buffer
 		if _, err = msgp.UnmarshalAsJSON(&text, body); err == nil {
@@ -52,8 +53,9 @@ func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "{}")
 }
 
-// trace is what has come of one, and everything that any function has sent.
-func (a *agent) trace(id uint64) (spans []span, bodies [][]byte, err error) {
+// Trace returns what has come of one, by the lower half of its id, and everything that was sent. Errors: what was sent is
+// not in the agent's protocol.
+func (a *Agent) Trace(id uint64) (spans []Span, bodies [][]byte, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, s := range a.spans {
