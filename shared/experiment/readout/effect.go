@@ -23,33 +23,21 @@ const (
 	mostSingles = 10_000
 )
 
-// judgement is how and over which units metrics are judged.
-type judgement struct {
-	Method
-	end time.Time // whose windows are over by then counts
-}
-
 // effects returns what is to be done for each metric, the primary one first.
-func (r *reading) effects() (parts []func() error, err error) {
+func (r *reading) effects() (parts []func() error) {
 	if r.Spec.Unit == experiment.Request {
-		r.report.Method = Method{Name: Guards, Speaks: true, Ended: !r.ended.IsZero() && !r.ended.After(r.end)}
-		return nil, nil
+		return nil
 	}
-	j, err := r.method()
-	if err != nil {
-		return nil, err
-	}
-	r.report.Method = j.Method
 	names := append([]string{r.Spec.Metrics.Primary.Name}, r.Spec.Metrics.Secondary...)
 	effects := make([]Effect, len(names))
 	r.report.Primary, r.report.Secondary = &effects[0], effects[1:]
 	for i, name := range names {
 		parts = append(parts, func() (err error) {
-			effects[i], err = r.effect(name, j)
+			effects[i], err = r.effect(name)
 			return err
 		})
 	}
-	return parts, nil
+	return parts
 }
 
 // adjust makes the secondary metrics' p say that there are several.
@@ -71,38 +59,41 @@ func (r *reading) adjust() error {
 
 // method chooses by completed units. What is judged once is judged of the units that had completed at the planned end,
 // however late it is asked.
-func (r *reading) method() (j judgement, err error) {
+func (r *reading) method() error {
+	m := &r.report.Method
+	if r.Spec.Unit == experiment.Request {
+		*m = Method{Name: Guards, Speaks: true, Ended: !r.ended.IsZero() && !r.ended.After(r.end)}
+		return nil
+	}
 	now, err := r.completed(r.end)
 	if err != nil {
-		return j, err
+		return err
 	}
 	nth, err := r.plannedAt(now)
 	if err != nil {
-		return j, err
+		return err
 	}
 	ended := r.ended
 	if !nth.IsZero() && (ended.IsZero() || nth.Before(ended)) {
 		ended = nth
 	}
-	j = judgement{Method: Method{Name: methodOf(now.Min()), SpeaksAt: &r.expected}, end: r.end}
-	r.report.Units.Completed = now
-	if j.Ended = !ended.IsZero() && !ended.After(r.end); j.Ended {
+	m.Name, m.Ended = methodOf(now.Min()), !ended.IsZero() && !ended.After(r.end)
+	r.judged, r.report.Units.Completed = r.end, now
+	if m.Ended {
 		then, err := r.completed(ended)
 		if err != nil {
-			return j, err
+			return err
 		}
-		if j.Name = methodOf(then.Min()); j.Name != Sequence {
-			j.end, r.report.Units.Completed = ended, then
+		if m.Name = methodOf(then.Min()); m.Name != Sequence {
+			r.judged, r.report.Units.Completed = ended, then
 		}
-		j.Speaks, j.SpeaksAt = j.Name != None, nil
-	} else if j.Name == Sequence {
-		j.Speaks, j.SpeaksAt = true, nil
 	}
-	if j.SpeaksAt != nil {
-		at := j.SpeaksAt.UTC()
-		j.SpeaksAt = &at
+	m.Speaks = m.Name == Sequence || m.Ended && m.Name != None
+	if !m.Ended && !m.Speaks {
+		at := r.expected.UTC()
+		m.SpeaksAt = &at
 	}
-	return j, nil
+	return nil
 }
 
 func methodOf(completed int64) string {
@@ -143,13 +134,13 @@ func (r *reading) plannedAt(now experiment.Counts) (time.Time, error) {
 }
 
 // effect judges one metric.
-func (r *reading) effect(name string, j judgement) (Effect, error) {
+func (r *reading) effect(name string) (Effect, error) {
 	metric, err := store.MetricNamed(name, store.Mean, store.Share, store.Score)
 	if err != nil {
 		return Effect{}, err
 	}
 	e := Effect{Metric: name, About: metric.About, Kind: metric.Kind, Unit: metric.Unit, Down: metric.Down, Series: []Point{}}
-	looks, err := r.values(metric, j.end, name == r.Spec.Metrics.Primary.Name)
+	looks, err := r.values(metric, r.judged, name == r.Spec.Metrics.Primary.Name)
 	if err != nil {
 		return e, fmt.Errorf("metric %s: %w", name, err)
 	}
@@ -164,10 +155,10 @@ func (r *reading) effect(name string, j judgement) (Effect, error) {
 		}
 	}
 	e.Control, e.Treatment = all.level(0), all.level(1)
-	if j.Name == Permutation && j.Speaks {
-		err = r.permute(&e, metric, j)
+	if m := r.report.Method; m.Name == Permutation && m.Speaks {
+		err = r.permute(&e, metric)
 	} else {
-		err = e.judge(&all, j, sequence, looks)
+		err = e.judge(&all, m, sequence, looks)
 	}
 	switch {
 	case errors.Is(err, stats.ErrNoVariance):
@@ -182,7 +173,7 @@ func (r *reading) effect(name string, j judgement) (Effect, error) {
 }
 
 // judge compares the arms, as far as the method speaks.
-func (e *Effect) judge(all *values, j judgement, sequence stats.Sequence, looks []values) error {
+func (e *Effect) judge(all *values, m Method, sequence stats.Sequence, looks []values) error {
 	adjusted, err := all.compare()
 	if err != nil {
 		return err
@@ -195,11 +186,11 @@ func (e *Effect) judge(all *values, j judgement, sequence stats.Sequence, looks 
 		return err
 	}
 	e.Difference = &d.Value
-	if !j.Speaks {
+	if !m.Speaks {
 		return nil
 	}
 	interval, p := sequence.Interval, func(d stats.Estimate) (float64, error) { return smallestP(sequence, looks) }
-	if j.Name == Cluster {
+	if m.Name == Cluster {
 		if d, err = stats.ClusterDifference(adjusted.Control, adjusted.Treatment); err != nil {
 			return err
 		}
@@ -262,10 +253,10 @@ func smallestP(sequence stats.Sequence, looks []values) (float64, error) {
 }
 
 // permute tests the labels of few units. The past is left out: it would take a model of them.
-func (r *reading) permute(e *Effect, metric store.Metric, j judgement) error {
+func (r *reading) permute(e *Effect, metric store.Metric) error {
 	var units []stats.Unit
 	if r.Spec.Unit == experiment.User {
-		singles, err := r.rows.UserValues(r.ctx, metric, r.members(j.end), mostSingles)
+		singles, err := r.rows.UserValues(r.ctx, metric, r.members(r.judged), mostSingles)
 		if err != nil {
 			return err
 		}
@@ -273,7 +264,7 @@ func (r *reading) permute(e *Effect, metric store.Metric, j judgement) error {
 			units = append(units, stats.Unit{Stratum: r.stepOf(v.Unit), Treatment: v.Arm == experiment.Treatment, Sum: v.Value, Size: 1})
 		}
 	} else {
-		sums, err := r.rows.UnitSums(r.ctx, metric, r.members(j.end))
+		sums, err := r.rows.UnitSums(r.ctx, metric, r.members(r.judged))
 		if err != nil {
 			return err
 		}

@@ -56,6 +56,7 @@ type reading struct {
 	openings []opening        // of communities, where they are the unit
 	sizes    map[string]int64 // their members at entry
 	exposed  []store.Exposed
+	judged   time.Time // units whose windows are over by then are judged
 	report   *Report
 
 	assigned, came experiment.Counts // users with a slot, where users are the unit, and those of them who were exposed
@@ -79,25 +80,29 @@ func read(ctx context.Context, rows rows, name string, now time.Time) (Report, e
 	return *r.report, nil
 }
 
-// count reads who entered, and side by side the metrics and these parts of the report, of which each writes what no other
-// does. The metrics, which take the longest, are begun first: the last statement runs alone.
+// count reads who entered and how that is judged, and then the metrics and these parts of the report. The metrics, which
+// take the longest, are begun first: the last statement runs alone.
 func (r *reading) count(parts ...func() error) error {
-	if err := r.entered(); err != nil {
+	if err := r.opened(); err != nil {
 		return err
 	}
-	effects, err := r.effects()
-	if err != nil {
+	if err := atOnce(r.entered, r.method); err != nil {
 		return err
 	}
-	var all errgroup.Group
-	all.SetLimit(store.SnapshotConns)
-	for _, part := range append(effects, parts...) {
-		all.Go(part)
-	}
-	if err := all.Wait(); err != nil {
+	if err := atOnce(append(r.effects(), parts...)...); err != nil {
 		return err
 	}
 	return r.adjust()
+}
+
+// atOnce does as much side by side as a snapshot bears, in this order: each part writes what no other does.
+func atOnce(parts ...func() error) error {
+	var all errgroup.Group
+	all.SetLimit(store.SnapshotConns)
+	for _, part := range parts {
+		all.Go(part)
+	}
+	return all.Wait()
 }
 
 func newReading(ctx context.Context, rows rows, started store.Started, now time.Time) *reading {
@@ -119,35 +124,39 @@ func newReading(ctx context.Context, rows rows, started store.Started, now time.
 	return &reading{frame: f, ctx: ctx, rows: rows, report: report}
 }
 
-// entered counts who is in the experiment.
-func (r *reading) entered() error {
-	var err error
-	if r.exposed, err = r.rows.Exposures(r.ctx, r.Name, r.looks()); err != nil {
+// opened finds the communities that the experiment has taken, where they are the unit.
+func (r *reading) opened() error {
+	if r.Spec.Unit != experiment.Community {
+		return nil
+	}
+	communities, err := r.rows.Communities(r.ctx, r.end)
+	if err != nil {
 		return err
 	}
 	u := &r.report.Units
-	r.exposures()
-	switch r.Spec.Unit {
-	case experiment.User:
-		u.Entered = u.Users
-		u.Reachable, err = r.population(r.ctx, r.rows)
+	u.Reachable = r.reachable(communities)
+	r.openings = r.frame.openings(communities)
+	if r.sizes, err = r.rows.UnitMembers(r.ctx, r.members(r.end)); err != nil {
 		return err
-	case experiment.Community:
-		communities, err := r.rows.Communities(r.ctx, r.end)
-		if err != nil {
-			return err
-		}
-		u.Reachable = r.reachable(communities)
-		r.openings = r.frame.openings(communities)
-		if r.sizes, err = r.rows.UnitMembers(r.ctx, r.members(r.end)); err != nil {
-			return err
-		}
-		r.openings = slices.DeleteFunc(r.openings, func(o opening) bool { return r.sizes[o.Unit] == 0 })
-		for _, o := range r.openings {
-			add(&u.Entered, o.Arm, 1)
-		}
+	}
+	r.openings = slices.DeleteFunc(r.openings, func(o opening) bool { return r.sizes[o.Unit] == 0 })
+	for _, o := range r.openings {
+		add(&u.Entered, o.Arm, 1)
 	}
 	return nil
+}
+
+// entered counts who was exposed, and where users are the unit how many could be.
+func (r *reading) entered() (err error) {
+	if r.exposed, err = r.rows.Exposures(r.ctx, r.Name, r.looks()); err != nil {
+		return err
+	}
+	r.exposures()
+	if u := &r.report.Units; r.Spec.Unit == experiment.User {
+		u.Entered = u.Users
+		u.Reachable, err = r.population(r.ctx, r.rows)
+	}
+	return err
 }
 
 // exposures cumulates the looks, those without any exposure included.
