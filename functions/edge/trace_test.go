@@ -50,11 +50,7 @@ func TestATraceGoesThroughEdgeAndFunction(t *testing.T) { //nolint:paralleltest 
 	edgeLine, noteLine := edgeLog.line(t, "one"), noteLog.line(t, "one")
 	front.Telemetry.Close() // sends what it holds
 
-	low, err := strconv.ParseUint(trace[16:], 16, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	spans, _, err := received.Trace(low)
+	spans, err := received.Spans()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +66,10 @@ func TestATraceGoesThroughEdgeAndFunction(t *testing.T) { //nolint:paralleltest 
 		t.Fatalf("%s in %+v", diff, spans)
 	}
 	in, out, far := byKind["edge server"], byKind["edge client"], byKind["note server"]
+	low, err := strconv.ParseUint(trace[16:], 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
 	caller, err := strconv.ParseUint(parent, 16, 64)
 	if err != nil {
 		t.Fatal(err)

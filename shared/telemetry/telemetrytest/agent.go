@@ -53,6 +53,13 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "{}")
 }
 
+// Spans returns all that was sent. Errors: what was sent is not in the agent's protocol.
+func (a *Agent) Spans() ([]Span, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.spans), a.err
+}
+
 // Trace returns what has come of one, by the lower half of its id, and everything that was sent. Errors: what was sent is
 // not in the agent's protocol.
 func (a *Agent) Trace(id uint64) (spans []Span, bodies [][]byte, err error) {
