@@ -6,6 +6,8 @@
 // An experiment gets two arms, processes of their own, and moves as in a cluster. Its file's spec.run is what people want
 // of it: Running where nothing is there.
 //
+// A folder is one run's at a time. A second run beside the first has a -listen and a -state of its own.
+//
 // SIGHUP builds anew and replaces the functions one by one without failing a request. Ctrl-C stops everything.
 package main
 
@@ -64,7 +66,12 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	// Tried before anything is built, so that the commonest mistake is told at once.
+	lock, err := lockState(o)
+	if err != nil {
+		return err
+	}
+	defer lock.Close() // the last thing: everything else has ended by then
+	// Tried before anything is built or deleted, so that the commonest mistake is told at once.
 	if listener, err := net.Listen("tcp", o.listen); err != nil {
 		return fmt.Errorf("-listen %s: %w: is another Warble running? choose another address", o.listen, err)
 	} else if err := listener.Close(); err != nil {

@@ -22,7 +22,7 @@ func (s state) path(parts ...string) string {
 	return filepath.Join(append([]string{string(s)}, parts...)...)
 }
 
-// openState makes what is missing: keys are made on the first run and kept, so that tokens outlive a restart.
+// openState makes what is missing in a folder that lockState has made this run's: keys are made on the first run and kept, so that tokens outlive a restart.
 func openState(folder string, fresh bool) (state, error) {
 	folder, err := filepath.Abs(folder)
 	if err != nil {
@@ -33,10 +33,6 @@ func openState(folder string, fresh bool) (state, error) {
 		if err := errors.Join(os.RemoveAll(s.path("postgres")), os.RemoveAll(s.path(keptExperiment))); err != nil {
 			return "", err
 		}
-	}
-	// Others may pass through to postgres/, which its server's own account must reach, and into nothing else.
-	if err := os.MkdirAll(folder, 0o711); err != nil {
-		return "", err
 	}
 	for _, name := range []string{"bin", "warble-token-private", "warble-token-public", "warble-edge", "warble-routes"} {
 		if err := os.MkdirAll(s.path(name), 0o700); err != nil {
