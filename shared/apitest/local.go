@@ -125,7 +125,7 @@ func (l *Local) build(ctx context.Context, root string) (program string, err err
 	return filepath.Join(shared, "local"), err
 }
 
-// Stop ends everything and removes what it left on disk. A local run that does not end by itself is an error.
+// Stop ends everything and removes what it left on disk; a second time it does nothing. A local run that does not end by itself is an error.
 func (l *Local) Stop() error {
 	defer os.RemoveAll(l.folder) //nolint:errcheck // the system clears its temporary folder as well
 	return l.end()
@@ -136,6 +136,27 @@ func (l *Local) Restart(ctx context.Context) error {
 	return errors.Join(l.end(), l.start(ctx))
 }
 
+// Kill ends the run's own process as SIGKILL does, which then can end nothing of what it started, and returns once it has
+// ended. Restart starts it again.
+func (l *Local) Kill() error {
+	if err := l.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	<-l.exited // killed, as it was meant to be
+	l.exited = nil
+	return nil
+}
+
+// Again starts another run on the same state while this one is there, with further flags, and returns what it has said and
+// how it ended. One that is not refused is ended with ctx.
+func (l *Local) Again(ctx context.Context, flags ...string) (said string, err error) {
+	again := exec.CommandContext(ctx, l.cmd.Path, append(slices.Clone(l.cmd.Args[1:]), flags...)...) //nolint:gosec // the first one's
+	again.Dir, again.Env = l.cmd.Dir, l.cmd.Env
+	again.Cancel = func() error { return again.Process.Signal(syscall.SIGINT) }
+	text, err := again.CombinedOutput()
+	return string(text), err
+}
+
 func (l *Local) end() error {
 	if l.exited == nil {
 		return nil
@@ -143,6 +164,7 @@ func (l *Local) end() error {
 	_ = l.cmd.Process.Signal(syscall.SIGINT) // it may have ended
 	select {
 	case err := <-l.exited:
+		l.exited = nil
 		return err
 	case <-time.After(localStopLimit):
 		return fmt.Errorf("the local run did not stop within %s: %w", localStopLimit, l.cmd.Process.Kill())
@@ -180,6 +202,9 @@ func (l *Local) wait(ctx context.Context, text string, times int) error {
 
 // Log is what the local run has printed.
 func (l *Local) Log() string { return l.log.String() }
+
+// State is the folder that it keeps its state in.
+func (l *Local) State() string { return l.folder }
 
 // Targets is the file that lists where each function is scraped, for Prometheus's file_sd_configs.
 func (l *Local) Targets() string { return filepath.Join(l.folder, "metrics.json") }
