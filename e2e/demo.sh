@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What Warble is about, in one sitting: people use it, half of them may like tweets (knative/experiments/likes-demo.yaml),
 # which is planted to make them post twice as much, and the readout finds that. Takes under 10 minutes. Whatever comes of it
-# no process stays, and DEMO_DIR (.warble/demo) has the logs, the database and report.html.
+# no process stays, and DEMO_DIR (.warble/demo) has the logs, the database and report.html. A second demo beside the first has a
+# DEMO_DIR and a DEMO_PORT of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +17,6 @@ listen=127.0.0.1:${DEMO_PORT:-8079}
 unset DATABASE_URL FEATURES K_SINK OUTCOMES_URL # a database, and a Warble, of its own
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
-log=$folder/warble.log
 state=$folder/state
 if [ "$(id -u)" = 0 ]; then
   state=/var/tmp/warble/demo-$(printf %s "$folder" | cksum | cut -d ' ' -f 1) # PostgreSQL's own account must reach it
@@ -45,12 +45,15 @@ says() {
   done
 }
 
-# start ARGUMENT...: a Warble, which is there when it returns.
+# start ARGUMENT...: a Warble, which is there when it returns. Its log is the demo's once it has the state: another demo may
+# run on this folder, and reads the log.
 start() {
-  : >"$log"
+  log=$(mktemp "$folder/warble.log.XXXXXX")
   "$folder/local" -listen "$listen" -state "$state" "$@" >>"$log" 2>&1 &
   warble=$!
   says 'Warble is at'
+  mv "$log" "$folder/warble.log"
+  log=$folder/warble.log
 }
 
 load() { "$folder/load" -url "http://$listen" -users "$people" -seed 1 -experiment "$experiment" -state "$folder/people.json" "$@"; }
@@ -61,8 +64,8 @@ say "building"
 for program in local load kn-experiment; do go build -o "$folder/$program" "./cmd/$program"; done
 
 say "an empty Warble, and $people people who register"
-rm -f "$folder/people.json"
 start -fresh
+rm -f "$folder/people.json"
 load -for 1s -rate 1 -max-errors 1 >/dev/null || true # whether anybody did anything in the second does not matter
 stop
 
