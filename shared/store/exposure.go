@@ -3,15 +3,14 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"time"
 	"unique"
 
 	"warble/shared/experiment"
 )
 
-// exposureTimeout is shorter than callTimeout, for a database that hangs has the rest of the request wait as well, and the
-// client for the sum of both.
-const exposureTimeout = 500 * time.Millisecond
+// exposureShare is the part of a call's time that an exposure has, 500 ms: a database that hangs has the rest of the request
+// wait as well, and the client for the sum of both.
+const exposureShare = 3
 
 // Exposure is a row of exposures.
 type Exposure = experiment.Exposure
@@ -25,7 +24,7 @@ func (db *DB) Expose(ctx context.Context, e Exposure) error {
 	if db.exposed.has(row) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, exposureTimeout)
+	ctx, cancel := context.WithTimeout(ctx, db.timeout/exposureShare)
 	defer cancel()
 	if _, err := db.exec(ctx, `
 		insert into exposures as e (experiment, user_id, unit, assigned, served, revision, generation)

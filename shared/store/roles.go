@@ -16,7 +16,7 @@ type DatabaseLogin struct {
 // through PgBouncer, and for whoever else uses the login.
 const (
 	statementTimeout = "2s"
-	lockTimeout      = "1s"  // under callTimeout: the connection outlives the wait, and the caller hears what it was for
+	lockTimeout      = "1s"  // under CallTimeout: the connection outlives the wait, and the caller hears what it was for
 	opsTimeout       = "60s" // relay and readout work in batches
 )
 

@@ -38,7 +38,7 @@ func TestManyMigrateAtOnceWithoutASuperuser(t *testing.T) {
 		}
 	}
 	migrate := func() (before, after int32) {
-		conn, err := store.Connect(ctx, server.URL("admin", "empty"), time.Second)
+		conn, err := store.Connect(ctx, server.URL("admin", "empty"), time.Minute)
 		if err != nil {
 			t.Error(err)
 			return
@@ -63,7 +63,7 @@ func TestManyMigrateAtOnceWithoutASuperuser(t *testing.T) {
 		t.Errorf("again: from %d to %d", before, after)
 	}
 
-	conn, err := store.Connect(ctx, server.URL("admin", "empty"), time.Second)
+	conn, err := store.Connect(ctx, server.URL("admin", "empty"), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestConnectWaitsForAServerThatStarts(t *testing.T) {
 	}
 	connected := make(chan error, 1)
 	go func() {
-		conn, err := store.Connect(context.WithoutCancel(t.Context()), url, 20*time.Second)
+		conn, err := store.Connect(context.WithoutCancel(t.Context()), url, time.Minute)
 		if err == nil {
 			err = conn.Close(context.WithoutCancel(t.Context()))
 		}
@@ -110,9 +110,9 @@ func TestConnectWaitsForAServerThatStarts(t *testing.T) {
 	if err := <-connected; err != nil {
 		t.Error(err)
 	}
-	began := time.Now()
-	if _, err := store.Connect(t.Context(), server.URL("nobody_here", "postgres"), time.Minute); err == nil || time.Since(began) > 10*time.Second {
-		t.Errorf("an unknown role: %v after %s", err, time.Since(began))
+	// Not tried again, or the error would say for how long it was.
+	if _, err := store.Connect(t.Context(), server.URL("nobody_here", "postgres"), time.Minute); err == nil || strings.Contains(err.Error(), "no answer within") {
+		t.Errorf("an unknown role: %v", err)
 	}
 }
 

@@ -22,9 +22,9 @@ import (
 const (
 	// defaultMaxConns is few on purpose: functions scale by processes, and PostgreSQL bears hundreds of connections, not thousands.
 	defaultMaxConns = 4
-	// callTimeout bounds each call: a function answers 503 within 2 s of the database's going away.
-	callTimeout = 1500 * time.Millisecond
-	// dialTimeout leaves room within callTimeout to say so.
+	// CallTimeout bounds each call: a function answers 503 within 2 s of the database's going away.
+	CallTimeout = 1500 * time.Millisecond
+	// dialTimeout leaves room within CallTimeout to say so.
 	dialTimeout = time.Second
 	// connectTimeout is of all of a connection, which nobody's call waits for that long. A server that hangs takes no notice
 	// of who gives up: one that was given up and tried anew each second would find them all before it when it goes on.
@@ -34,6 +34,7 @@ const (
 // DB is a pool of connections and what this process remembers of the database.
 type DB struct {
 	pool    *pgxpool.Pool
+	timeout time.Duration // of a call
 	active  written[userDay]
 	exposed written[userArm]
 }
@@ -86,8 +87,12 @@ func open(url string, maxConns int, tracing bool) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
-	return &DB{pool: pool}, nil
+	return &DB{pool: pool, timeout: CallTimeout}, nil
 }
+
+// Limit bounds each call by another time than CallTimeout, for tests of what calls do: on a busy machine the real one ends
+// some that are well. It comes before the first call.
+func (db *DB) Limit(call time.Duration) { db.timeout = call }
 
 // withinTraces makes spans of the statements of requests whose trace is kept. Without a request there is none: a relay that
 // looks into an empty outbox all day is no trace each time.
@@ -142,10 +147,10 @@ func (db *DB) meter(t *telemetry.Telemetry) {
 	t.CounterFunc("database_pool_wait_seconds_total", "Time spent waiting for a connection.", stat(func(s *pgxpool.Stat) float64 { return s.EmptyAcquireWaitTime().Seconds() }))
 }
 
-// bound gives a call its time: callTimeout, or what the edge's deadline leaves. A client that hangs up does not end it:
+// bound gives a call its time: CallTimeout, or what the edge's deadline leaves. A client that hangs up does not end it:
 // pgx would have to close the connection in the middle of a statement, and the next caller would pay for a new one.
-func bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	until := time.Now().Add(callTimeout)
+func (db *DB) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	until := time.Now().Add(db.timeout)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Before(until) {
 		until = deadline
 	}
@@ -154,14 +159,14 @@ func bound(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // one runs a statement that returns at most one row; problem.NotFound where it returns none.
 func (db *DB) one(ctx context.Context, sql string, args []any, into ...any) error {
-	ctx, cancel := bound(ctx)
+	ctx, cancel := db.bound(ctx)
 	defer cancel()
 	return failure(db.pool.QueryRow(ctx, sql, args...).Scan(into...))
 }
 
 // exec runs a statement that returns nothing, and says how many rows it touched.
 func (db *DB) exec(ctx context.Context, sql string, args ...any) (int64, error) {
-	ctx, cancel := bound(ctx)
+	ctx, cancel := db.bound(ctx)
 	defer cancel()
 	tag, err := db.pool.Exec(ctx, sql, args...)
 	return tag.RowsAffected(), failure(err)
@@ -169,7 +174,7 @@ func (db *DB) exec(ctx context.Context, sql string, args ...any) (int64, error) 
 
 // rows runs a query and reads each row with scan.
 func rows[T any](ctx context.Context, db *DB, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
-	ctx, cancel := bound(ctx)
+	ctx, cancel := db.bound(ctx)
 	defer cancel()
 	found, err := db.pool.Query(ctx, sql, args...)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"warble/shared/clocktest"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/migrations"
@@ -112,7 +113,7 @@ func TestADatabaseThatGoesAwayIsSaidWithinTwoSecondsAndComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	conn, err := store.Connect(t.Context(), server.Superuser("postgres"), time.Second)
+	conn, err := store.Connect(t.Context(), server.Superuser("postgres"), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,21 +129,16 @@ func TestADatabaseThatGoesAwayIsSaidWithinTwoSecondsAndComesBack(t *testing.T) {
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
+	ask := func() time.Duration { return clocktest.Took(func() { _, err = db.Communities(t.Context()) }) }
 	for range 5 {
-		began := time.Now()
-		if _, err := db.Communities(t.Context()); !errors.Is(err, problem.Unavailable) || time.Since(began) > 2*time.Second {
-			t.Errorf("%v after %s", err, time.Since(began))
+		if took := ask(); !errors.Is(err, problem.Unavailable) || took > 2*time.Second {
+			t.Errorf("%v after %s", err, took)
 		}
 	}
 	startServer(t, folder) // on the same socket
-	began := time.Now()
-	for {
-		_, err := db.Communities(t.Context())
-		if err == nil {
-			break
-		}
-		if time.Since(began) > 2*time.Second {
-			t.Fatalf("not back after %s: %v", time.Since(began), err)
+	for waited := ask(); err != nil; waited += ask() {
+		if waited > 2*time.Second {
+			t.Fatalf("not back after %s: %v", waited, err)
 		}
 	}
 }
@@ -152,15 +148,18 @@ func TestADatabaseThatHangsIsSaidWithinTwoSeconds(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)
+	db.Limit(store.CallTimeout)
 	ada := user(t, d, "ada", "")
 	blocker := connect(t, d, pgtest.Owner)
 	if _, err := blocker.Exec(t.Context(), `begin; lock table tweets in access exclusive mode`); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
-	_, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: ada, Text: "x"}, store.Key{}, posted)
-	if !errors.Is(err, problem.Unavailable) || time.Since(began) > 2*time.Second {
-		t.Errorf("%v after %s", err, time.Since(began))
+	var err error
+	took := clocktest.Took(func() {
+		_, err = db.CreateTweet(t.Context(), store.NewTweet{AuthorID: ada, Text: "x"}, store.Key{}, posted)
+	})
+	if !errors.Is(err, problem.Unavailable) || took > 2*time.Second {
+		t.Errorf("%v after %s", err, took)
 	}
 	if _, err := blocker.Exec(t.Context(), `rollback`); err != nil {
 		t.Fatal(err)

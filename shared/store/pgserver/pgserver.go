@@ -118,7 +118,7 @@ func (s *Server) start(ctx context.Context, credential *syscall.Credential, opti
 
 // wait returns when the server answers.
 func (s *Server) wait(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
 		conn, err := pgx.Connect(ctx, s.URL(superuser, "postgres"))

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -92,13 +93,18 @@ func New(t testing.TB) Database {
 // URL connects a login (Auth, API, Ops, Owner) to the database.
 func (d Database) URL(login string) string { return d.server.URL(login, d.name) }
 
-// Open opens the database for a login, with as many connections as a function has by default.
+// patience is what calls may take in tests: long enough for a machine that is busy with other tests.
+const patience = time.Minute
+
+// Open opens the database for a login, with as many connections as a function has by default. Its calls have a minute, where
+// those of a function have store.CallTimeout: a test that is about that has to say so to DB.Limit.
 func (d Database) Open(t testing.TB, login string) *store.DB {
 	t.Helper()
 	db, err := store.Open(d.URL(login), 4)
 	if err != nil {
 		t.Fatal(err)
 	}
+	db.Limit(patience)
 	t.Cleanup(db.Close)
 	return db
 }
@@ -175,6 +181,9 @@ func start() (err error) {
 	}
 	for _, login := range []store.DatabaseLogin{{Name: Auth, Group: "warble_auth"}, {Name: API, Group: "warble_api"}, {Name: Ops, Group: "warble_ops"}} {
 		if err := store.CreateLogin(ctx, conn, login); err != nil {
+			return err
+		}
+		if err := Exec(ctx, shared.server.Superuser("warble"), fmt.Sprintf(`alter role %s set statement_timeout = %d`, login.Name, patience.Milliseconds())); err != nil {
 			return err
 		}
 	}
