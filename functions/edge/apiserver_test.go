@@ -227,19 +227,6 @@ func (s *apiServer) answer(w http.ResponseWriter, status int, body any) {
 	_ = json.NewEncoder(w).Encode(body) // a client that is gone needs no answer
 }
 
-// soon polls until what a test waits for holds, and returns how long that took.
-func soon(t *testing.T, limit time.Duration, what string, holds func() bool) time.Duration {
-	t.Helper()
-	began := time.Now()
-	for !holds() {
-		if time.Since(began) > limit {
-			t.Fatalf("not within %s: %s", limit, what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	return time.Since(began)
-}
-
 func decoded(t *testing.T, text []byte) *unstructured.Unstructured {
 	t.Helper()
 	object := new(unstructured.Unstructured)

@@ -83,7 +83,7 @@ func TestTheEdgesOwnTagsAreSeen(t *testing.T) {
 	}
 	o.apply(knativeService("tweet", "/2/tweets"))
 	o.apply(own)
-	soon(t, inForce, "the edge's tag", func() bool { return tagOf("candidate-edge.warble.svc.cluster.local") == "candidate" })
+	soon(t, "the edge's tag", func() bool { return tagOf("candidate-edge.warble.svc.cluster.local") == "candidate" })
 	for _, host := range []string{"edge.warble.example.org", "next-tweet.warble.svc.cluster.local"} {
 		if got := tagOf(host); got != "" {
 			t.Errorf("%s is of the edge's tag %q", host, got)
@@ -91,5 +91,5 @@ func TestTheEdgesOwnTagsAreSeen(t *testing.T) {
 	}
 	own.Status.Traffic = own.Status.Traffic[:1]
 	o.apply(own)
-	soon(t, inForce, "the tag is gone", func() bool { return tagOf("candidate-edge.warble.svc.cluster.local") == "" })
+	soon(t, "the tag is gone", func() bool { return tagOf("candidate-edge.warble.svc.cluster.local") == "" })
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -102,8 +101,7 @@ func TestExperimentsAreInForceWithin2s(t *testing.T) {
 	o, x := newOperator(t, s.config()), newExperimenter(t, s.config())
 	inForceSoon := func(what string, holds func(p *pod) bool) {
 		t.Helper()
-		took := soon(t, inForce, what, func() bool { return holds(one) && holds(other) })
-		t.Logf("%s after %s", what, took)
+		soon(t, what, func() bool { return holds(one) && holds(other) })
 	}
 	open := func(service, name string, slots int) func(*pod) bool {
 		return func(p *pod) bool {
@@ -125,7 +123,7 @@ func TestExperimentsAreInForceWithin2s(t *testing.T) {
 
 	x.apply(running("threads", 5000, "like", "tweet"))
 	told := func() []string { return o.refused("threads") }
-	soon(t, inForce, "the younger is told", func() bool { return len(told()) == 1 })
+	eventually(t, "the younger is told", func() bool { return len(told()) == 1 })
 	if message := told()[0]; message != "threads: it claims like, which is in likes and stays so" {
 		t.Errorf("it is told %q", message)
 	}
@@ -139,7 +137,7 @@ func TestExperimentsAreInForceWithin2s(t *testing.T) {
 	inForceSoon("and back", func(p *pod) bool { return p.trialAt("like").complete() })
 
 	s.stop()
-	soon(t, 10*time.Second, "the log says that the API server is away", func() bool { return one.log.count("experiments is interrupted") > 0 })
+	eventually(t, "the log says that the API server is away", func() bool { return one.log.count("experiments is interrupted") > 0 })
 	if !open("like", "likes", 2500)(one) {
 		t.Error("the last view is gone")
 	}
@@ -147,7 +145,7 @@ func TestExperimentsAreInForceWithin2s(t *testing.T) {
 	stopped := running("likes", 2500, "like")
 	stopped.Spec.Run.State = experiment.Stopped // by kubectl, and nobody has closed its slots yet
 	x.apply(stopped)
-	soon(t, time.Minute, "the younger, once the older is stopped", func() bool { return open("like", "threads", 5000)(one) && open("like", "threads", 5000)(other) })
+	eventually(t, "the younger, once the older is stopped", func() bool { return open("like", "threads", 5000)(one) && open("like", "threads", 5000)(other) })
 	x.remove("threads")
 	inForceSoon("nothing", func(p *pod) bool { return p.trialAt("like") == nil })
 }
@@ -168,12 +166,12 @@ func TestTheFirstViewHasTheExperiments(t *testing.T) {
 	newExperimenter(t, s.config()).apply(running("likes", 5000, "like"))
 	slow.Store(true)
 	p := watching(t, s.config(), "")
-	soon(t, inForce, "the Services are seen", func() bool { return p.watch.services.HasSynced() && p.log.count("experiments is interrupted") > 0 })
+	eventually(t, "the Services are seen", func() bool { return p.watch.services.HasSynced() && p.log.count("experiments is interrupted") > 0 })
 	if p.Ready(t.Context()) == nil {
 		t.Error("ready before its experiments are known")
 	}
 	slow.Store(false)
-	soon(t, 10*time.Second, "ready", func() bool { return p.Ready(t.Context()) == nil })
+	eventually(t, "ready", func() bool { return p.Ready(t.Context()) == nil })
 	if p.trialAt("like") == nil {
 		t.Error("the first view has no experiment")
 	}
@@ -202,14 +200,14 @@ func TestAClusterWithoutExperimentsIsServed(t *testing.T) {
 			s.start(t)
 			p := watching(t, s.config(), "")
 			newOperator(t, s.config()).apply(withTags("like", "likes"))
-			soon(t, inForce, "like is there", func() bool { return p.to("/2/like") == "like" })
-			soon(t, 20*time.Second, "it is tried again", func() bool { return asked.Load() >= 4 })
+			eventually(t, "like is there", func() bool { return p.to("/2/like") == "like" })
+			eventually(t, "it is tried again", func() bool { return asked.Load() >= 4 })
 			if n := p.log.count("experiments is interrupted"); n != 1 {
 				t.Errorf("said %d times: %s", n, p.log)
 			}
 			there.Store(true)
 			newExperimenter(t, s.config()).apply(running("likes", 5000, "like"))
-			soon(t, time.Minute, "the experiment", func() bool { return p.trialAt("like") != nil })
+			eventually(t, "the experiment", func() bool { return p.trialAt("like") != nil })
 		})
 	}
 }

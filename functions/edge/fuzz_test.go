@@ -48,7 +48,7 @@ func FuzzEdge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, target, headers string, body []byte) {
 		connection := dial(t, edge.url)
 		defer connection.Close()
-		if err := connection.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := connection.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		request := method + " " + target + " HTTP/1.1\r\nConnection: close\r\n" + headers + "\r\n\r\n" + string(body)

@@ -49,7 +49,7 @@ func TestWhoAnswersInsteadOfAFunction(t *testing.T) {
 		t.Fatal(err)
 	}
 	unlimited := limit{1000, time.Minute}
-	edge := New(config{upstreamTimeout: 5 * time.Second, limits: limits{unlimited, unlimited, unlimited}}, r, new(token.Verifier), function.TestKey, f.Telemetry)
+	edge := New(config{upstreamTimeout: time.Minute, limits: limits{unlimited, unlimited, unlimited}}, r, new(token.Verifier), function.TestKey, f.Telemetry)
 	server := httptest.NewServer(f.WholeHandler(edge, r))
 	t.Cleanup(server.Close)
 
@@ -78,7 +78,7 @@ func TestWhoAnswersInsteadOfAFunction(t *testing.T) {
 			t.Errorf("%s was for %q, want %q", path, host, address.Host)
 		}
 	}
-	soon(t, 5*time.Second, "the log says what the activator said", func() bool {
+	eventually(t, "the log says what the activator said", func() bool {
 		return log.count(address.Host+` answered 503 Service Unavailable, not in a function's words: \"context deadline exceeded\\n\"`) == 1
 	})
 }

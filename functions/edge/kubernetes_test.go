@@ -57,7 +57,7 @@ func TestWatchOnKubernetes(t *testing.T) {
 	k.apply(t, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", filepath.Join(knative, "service.yaml"), filepath.Join(knative, "revision.yaml"))
 	k.apply(t, "/api/v1/namespaces", "../../knative/100-namespace.yaml")
 	k.apply(t, "", "../../knative/200-edge.yaml")
-	soon(t, time.Minute, "Knative's definitions are served", func() bool {
+	eventually(t, "Knative's definitions are served", func() bool {
 		return k.get(t, "/apis/serving.knative.dev/v1/namespaces/warble/services") == http.StatusOK &&
 			k.get(t, "/apis/serving.knative.dev/v1/namespaces/warble/revisions") == http.StatusOK
 	})
@@ -98,7 +98,7 @@ func (k *kubernetes) start(t *testing.T) {
 		"--token-auth-file="+filepath.Join(k.folder, "tokens.csv"), "--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24",
 		"--service-account-issuer=https://kubernetes.test", "--service-account-key-file="+key, "--service-account-signing-key-file="+key,
 		"--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none")
-	soon(t, 2*time.Minute, "the API server is ready", func() bool { return k.get(t, "/readyz") == http.StatusOK })
+	eventually(t, "the API server is ready", func() bool { return k.get(t, "/readyz") == http.StatusOK })
 }
 
 func (k *kubernetes) stop(t *testing.T) {
@@ -185,7 +185,7 @@ func (k *kubernetes) send(t *testing.T, method, path string, body io.Reader) (st
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, "https://"+k.address+path, body)
 	if err != nil {

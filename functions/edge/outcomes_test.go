@@ -137,6 +137,15 @@ func TestOutcomesAreNeitherLostNorDoubled(t *testing.T) {
 		now.advance(map[bool]time.Duration{true: -20 * time.Second, false: 3 * time.Second}[i == 10])
 	}
 	counting.Wait()
+	now.advance(experiment.Window)
+	eventually(t, "the end of the sink's troubles", func() bool {
+		o.sendNow(t)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.answers) == 0
+	})
+	o.client.Timeout = time.Minute // for what a busy machine has taken too long for
+	o.sendNow(t)
 	o.Close()
 	want := map[string][2]int64{"likes control": {2 * each, 2 * each / 10}, "likes treatment": {2 * each, 2 * each / 10}}
 	if diff := cmp.Diff(want, s.sums()); diff != "" {

@@ -59,11 +59,12 @@ type entry struct {
 // generous lets a test that is not about limits send what it likes.
 var generous = limits{{1e6, time.Hour}, {1e6, time.Hour}, {1e6, time.Hour}}
 
-// start serves an edge that knows these functions, with the defaults of production where c says nothing.
+// start serves an edge that knows these functions, with the defaults of production where c says nothing, but with the time
+// for answers that a busy machine needs.
 func start(t testing.TB, c config, functions ...entry) *rig {
 	t.Helper()
 	if c.upstreamTimeout == 0 {
-		c.upstreamTimeout = 15 * time.Second
+		c.upstreamTimeout = time.Minute
 	}
 	if c.limits == (limits{}) {
 		c.limits = generous
@@ -295,10 +296,10 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// eventually polls until a condition holds, for at most 10 s.
+// eventually polls until a condition holds, for longer than any machine should need.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !holds(); {
+	for deadline := time.Now().Add(2 * time.Minute); !holds(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("still waiting for %s", what)
 		}

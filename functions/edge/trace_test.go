@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -39,7 +40,7 @@ func TestATraceGoesThroughEdgeAndFunction(t *testing.T) { //nolint:paralleltest 
 		t.Fatal(err)
 	}
 	_, tokens := tokenPair(t)
-	edge := serve(t, front.WholeHandler(New(config{upstreamTimeout: 10e9, limits: generous}, r, tokens, function.TestKey, front.Telemetry)))
+	edge := serve(t, front.WholeHandler(New(config{upstreamTimeout: time.Minute, limits: generous}, r, tokens, function.TestKey, front.Telemetry)))
 
 	front.Telemetry.Start()
 	const trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

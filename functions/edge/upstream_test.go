@@ -9,20 +9,23 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"warble/shared/clocktest"
 	"warble/shared/function"
 	"warble/shared/problem"
 )
 
 // answeredWithin sends a request and checks how long its answer took.
-func answeredWithin(t *testing.T, low, high time.Duration, method, url, body string, headers ...string) answer {
+func answeredWithin(t *testing.T, low, high time.Duration, method, url, body string, headers ...string) (a answer) {
 	t.Helper()
 	begun := time.Now()
-	a := send(t, method, url, body, headers...)
-	if took := time.Since(begun); took < low || took > high {
-		t.Errorf("answered after %s, want %s to %s", took, low, high)
+	took := clocktest.Took(func() { a = send(t, method, url, body, headers...) })
+	if waited := time.Since(begun); waited < low || took > high {
+		t.Errorf("answered after %s, of which %s are not this machine's, want %s to %s", waited, took, low, high)
 	}
 	return a
 }
@@ -105,7 +108,7 @@ func TestTheWaitForAStartIsBounded(t *testing.T) {
 		t.Errorf("log line %v", line)
 	}
 
-	patient := start(t, config{}, x)
+	patient := start(t, config{upstreamTimeout: 2 * time.Minute}, x)
 	for name, after := range map[string][]entry{"it failed to start": {{Name: "x", URL: x.URL, Routes: x.Routes}}, "it is gone": nil} {
 		patient.write(t, x)
 		answered := make(chan answer)
@@ -126,7 +129,7 @@ func TestTheWaitForAStartIsBounded(t *testing.T) {
 		select {
 		case a := <-answered:
 			wantProblem(t, a, problem.Unavailable)
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%s, and the request still hangs", name)
 		}
 	}
@@ -135,11 +138,15 @@ func TestTheWaitForAStartIsBounded(t *testing.T) {
 func TestAClientThatLeavesWhileAFunctionStarts(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{}, entry{Name: "x", URL: "http://" + refusing(t), Starting: true, Routes: []string{"/x"}})
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	if _, err := try(ctx, http.MethodGet, edge.url+"/x", "", "X-Request-Id", "impatient"); err == nil {
-		t.Error("answered")
-	}
+	// On a busy machine one may leave before the edge knows of it: then another comes.
+	eventually(t, "a client that leaves", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		if _, err := try(ctx, http.MethodGet, edge.url+"/x", "", "X-Request-Id", "impatient"); err == nil {
+			t.Error("answered")
+		}
+		return strings.Contains(edge.log.String(), "impatient")
+	})
 	if line := edge.log.line(t, "impatient"); line["http.status_code"] != 499.0 {
 		t.Errorf("log line %v", line)
 	}
@@ -166,10 +173,7 @@ func TestAFunctionThatNeverAnswersIsA503(t *testing.T) {
 			t.Errorf("log line %v", line)
 		}
 	}
-	begun := time.Now()
-	if _, err := try(t.Context(), http.MethodGet, edge.url+"/slow", ""); err != nil || time.Since(begun) > timeout+2*time.Second {
-		t.Errorf("%v after %s", err, time.Since(begun))
-	}
+	answeredWithin(t, 0, timeout+2*time.Second, http.MethodGet, edge.url+"/slow", "")
 }
 
 // TestAnAnswerThatBreaksOffIsCut: whoever reads it must see that it is not whole, and the log says why.
@@ -205,17 +209,24 @@ func TestAnAnswerThatBreaksOffIsCut(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 		}))
-		edge := start(t, config{upstreamTimeout: 2 * time.Second}, entry{Name: "x", URL: url, Routes: []string{"/x"}}) // the first bytes come long before it
-		if a, err := try(t.Context(), http.MethodGet, edge.url+"/x", "", "X-Request-Id", "late"); err == nil {
-			t.Errorf("%s: %d bytes pass for a whole answer", a.Status, len(a.body))
-		}
-		if line := edge.log.line(t, "late"); line["error.message"] != "the answer broke off: context deadline exceeded" {
-			t.Errorf("log line %v", line)
+		for timeout := 2 * time.Second; ; timeout *= 2 { // the first bytes come long before it, or on a busy machine before the next
+			edge := start(t, config{upstreamTimeout: timeout}, entry{Name: "x", URL: url, Routes: []string{"/x"}})
+			a, err := try(t.Context(), http.MethodGet, edge.url+"/x", "", "X-Request-Id", "late")
+			if err == nil && a.StatusCode == http.StatusServiceUnavailable && timeout < time.Minute {
+				continue
+			}
+			if err == nil {
+				t.Errorf("%s: %d bytes pass for a whole answer", a.Status, len(a.body))
+			}
+			if line := edge.log.line(t, "late"); line["error.message"] != "the answer broke off: context deadline exceeded" {
+				t.Errorf("log line %v", line)
+			}
+			return
 		}
 	})
 }
 
-// TestAHotFunctionKeepsItsConnections: 200 at once dial 200 times at most, and the next 2000 not at all.
+// TestAHotFunctionKeepsItsConnections: of 200 at once each dials, and of those that follow hardly any.
 func TestAHotFunctionKeepsItsConnections(t *testing.T) {
 	t.Parallel()
 	const concurrent, rounds = 200, 10
@@ -249,35 +260,46 @@ func TestAHotFunctionKeepsItsConnections(t *testing.T) {
 		}
 		all.Wait()
 	}
-	// A connection counts as idle a moment after its answer was read, so a round that begins in it may dial a few more.
-	if n := dials.Load(); n < concurrent || n > concurrent+concurrent/10 {
+	// A connection counts as idle a moment after its answer was read, so a round that begins in it may dial some more: few, or on
+	// a busy machine some dozens. An edge that keeps half of them dials a hundred in each round.
+	if n := dials.Load(); n < concurrent || n > concurrent*rounds/2 {
 		t.Errorf("%d dials for %d requests, %d at once", n, concurrent*rounds, concurrent)
 	}
 }
 
-// roundTrip sends a request to x, or to its tag, as the edge does in a cluster or outside.
-func roundTrip(ctx context.Context, t *testing.T, cluster bool, targets *target, tag string) (body string, took time.Duration, err error) {
+// upstreamTo is how the edge reaches a function, in a cluster or outside.
+func upstreamTo(t *testing.T, cluster bool, to *target) *upstream {
 	t.Helper()
 	r := &routes{cluster: cluster}
-	if err := r.replace(view{targets: []*target{targets}}); err != nil {
+	if err := r.replace(view{targets: []*target{to}}); err != nil {
 		t.Fatal(err)
 	}
-	p := &passage{name: targets.name, url: targets.url, tag: tag}
+	return newUpstream(r)
+}
+
+// dials has an upstream dial by another function than the network's.
+func (u *upstream) dials(by func(ctx context.Context, network, address string) (net.Conn, error)) {
+	u.RoundTripper.(*http.Transport).DialContext = by
+}
+
+// roundTrip sends a request to a function, or to its tag, as the edge does.
+func (u *upstream) roundTrip(ctx context.Context, t *testing.T, to *target, tag string) (body string, err error) {
+	t.Helper()
+	p := &passage{name: to.name, url: to.url, tag: tag}
 	if tag != "" {
-		p.url = targets.tags[tag].url
+		p.url = to.tags[tag].url
 	}
 	request, err := http.NewRequestWithContext(context.WithValue(ctx, passageKey{}, p), http.MethodPost, p.url.String(), strings.NewReader("text"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	begun := time.Now()
-	answer, err := newUpstream(r).RoundTrip(request)
+	answer, err := u.RoundTrip(request)
 	if err != nil {
-		return "", time.Since(begun), err
+		return "", err
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
-	return string(text), time.Since(begun), err
+	return string(text), err
 }
 
 func targetAt(t *testing.T, host string) *target {
@@ -289,23 +311,28 @@ func targetAt(t *testing.T, host string) *target {
 	return &target{name: "x", url: address, tags: map[string]tagged{"likes-control": {url: address}}}
 }
 
-// TestInAClusterADialIsRepeated: of a request that reached nobody, nothing is lost where somebody listens within 3 s.
+// TestInAClusterADialIsRepeated: of a request that reached nobody, nothing is lost where somebody listens by the third.
 func TestInAClusterADialIsRepeated(t *testing.T) {
 	t.Parallel()
 	host := refusing(t)
-	go func() {
-		time.Sleep(400 * time.Millisecond) // that nobody listens yet is not to be seen from outside
-		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", host)
-		if err != nil {
-			t.Error(err)
-			return
+	to := targetAt(t, host)
+	u := upstreamTo(t, true, to)
+	u.redial = time.Minute // a busy machine may take longer for three dials than the edge has
+	dials := 0
+	u.dials(func(ctx context.Context, network, address string) (net.Conn, error) {
+		if dials++; dials == 3 {
+			listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", host)
+			if err != nil {
+				return nil, err
+			}
+			server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: raw(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })}} //nolint:gosec // a test's
+			server.Start()
+			t.Cleanup(server.Close)
 		}
-		server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: raw(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })}} //nolint:gosec // a test's
-		server.Start()
-		t.Cleanup(server.Close)
-	}()
-	if body, took, err := roundTrip(t.Context(), t, true, targetAt(t, host), ""); err != nil || body != "text" || took < 300*time.Millisecond {
-		t.Errorf("%q after %s, %v", body, took, err)
+		return new(net.Dialer).DialContext(ctx, network, address)
+	})
+	if body, err := u.roundTrip(t.Context(), t, to, ""); err != nil || body != "text" || dials != 3 {
+		t.Errorf("%q after %d dials, %v", body, dials, err)
 	}
 }
 
@@ -313,37 +340,41 @@ func TestInAClusterADialIsRepeated(t *testing.T) {
 // why and how often. An arm that refuses is not replaced by anything.
 func TestADialIsRepeatedForAWhile(t *testing.T) {
 	t.Parallel()
-	well := serve(t, raw(func(http.ResponseWriter, *http.Request) {}))
 	for name, tt := range map[string]struct {
-		time      time.Duration // that the request has
-		cluster   bool
-		tag       string
-		low, high time.Duration
-		says      []string
+		time    time.Duration // that the request has
+		cluster bool
+		tag     string
+		took    time.Duration
+		says    string
 	}{
-		"outside":              {time.Minute, false, "", 0, time.Second, []string{"x: dial tcp", "refused"}},
-		"in a cluster":         {time.Minute, true, "", redialLimit, redialLimit + 2*time.Second, []string{"x: dial tcp", "refused", " dials in 3"}},
-		"an arm":               {time.Minute, true, "likes-control", redialLimit, redialLimit + 2*time.Second, []string{"x: dial tcp", "refused", " dials in 3"}},
-		"an arm, outside":      {time.Minute, false, "likes-control", 0, time.Second, []string{"x: dial tcp", "refused"}},
-		"a request in a hurry": {500 * time.Millisecond, true, "", 400 * time.Millisecond, 2500 * time.Millisecond, []string{"x: context deadline exceeded", "refused", " dials in "}},
+		"outside":              {time.Minute, false, "", 0, "x: dial tcp: connection refused"},
+		"in a cluster":         {time.Minute, true, "", redialLimit, "x: dial tcp: connection refused (31 dials in 3s)"},
+		"an arm":               {time.Minute, true, "likes-control", redialLimit, "x: dial tcp: connection refused (31 dials in 3s)"},
+		"an arm, outside":      {time.Minute, false, "likes-control", 0, "x: dial tcp: connection refused"},
+		"a request in a hurry": {450 * time.Millisecond, true, "", 450 * time.Millisecond, "x: context deadline exceeded: dial tcp: connection refused (5 dials in 450ms)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			to := targetAt(t, refusing(t))
+			to := targetAt(t, "refuses.example")
 			if tt.tag != "" {
-				to.url = targetAt(t, strings.TrimPrefix(well, "http://")).url
+				to.url = targetAt(t, "serves.example").url
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), tt.time)
-			defer cancel()
-			_, took, err := roundTrip(ctx, t, tt.cluster, to, tt.tag)
-			if err == nil || took < tt.low || took > tt.high {
-				t.Fatalf("%v after %s, want %s to %s", err, took, tt.low, tt.high)
-			}
-			for _, says := range tt.says {
-				if !strings.Contains(err.Error(), says) {
-					t.Errorf("%v does not say %q", err, says)
+			synctest.Test(t, func(t *testing.T) {
+				u := upstreamTo(t, tt.cluster, to)
+				u.dials(func(_ context.Context, _, address string) (net.Conn, error) {
+					if address != "refuses.example:80" {
+						t.Errorf("%s is dialled", address)
+					}
+					return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), tt.time)
+				defer cancel()
+				begun := time.Now()
+				_, err := u.roundTrip(ctx, t, to, tt.tag)
+				if took := time.Since(begun); err == nil || err.Error() != tt.says || took != tt.took {
+					t.Errorf("%v after %s, want %s after %s", err, took, tt.says, tt.took)
 				}
-			}
+			})
 		})
 	}
 }

@@ -30,6 +30,7 @@ import (
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	servingclient "knative.dev/serving/pkg/client/clientset/versioned/typed/serving/v1"
 
+	"warble/shared/clocktest"
 	"warble/shared/env"
 	"warble/shared/manifest"
 	"warble/shared/telemetry"
@@ -40,6 +41,16 @@ const (
 	// inForce is how soon a change in the cluster must be.
 	inForce = 2 * time.Second
 )
+
+// soon waits until a change in the cluster is in force, which must take no longer than it may, and says how long it took.
+func soon(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	took := clocktest.Took(func() { eventually(t, what, holds) })
+	if took > inForce {
+		t.Errorf("%s after %s, want %s at most", what, took, inForce)
+	}
+	t.Logf("%s after %s", what, took)
+}
 
 // pod is an edge's view of a cluster.
 type pod struct {
@@ -212,17 +223,16 @@ func watchJourney(t *testing.T, a api) {
 	o := newOperator(t, a.admin)
 	reach := func(path, name string) {
 		t.Helper()
-		took := soon(t, inForce, path+" reaches "+name, func() bool { return one.to(path) == name && other.to(path) == name })
-		t.Logf("%s reaches %q after %s", path, name, took)
+		soon(t, fmt.Sprintf("%s reaches %q", path, name), func() bool { return one.to(path) == name && other.to(path) == name })
 	}
 	told := func(name, message string) {
 		t.Helper()
-		soon(t, inForce, name+" is told "+message, func() bool { return len(o.refused(name)) > 0 })
+		eventually(t, name+" is told "+message, func() bool { return len(o.refused(name)) > 0 })
 		if got := o.refused(name); len(got) != 1 || !strings.Contains(got[0], message) {
 			t.Errorf("%s is told %q, want one %q", name, got, message)
 		}
 	}
-	soon(t, inForce, "an empty cluster is a view", func() bool { return one.Ready(t.Context()) == nil && other.Ready(t.Context()) == nil })
+	soon(t, "an empty cluster is a view", func() bool { return one.Ready(t.Context()) == nil && other.Ready(t.Context()) == nil })
 
 	o.apply(knativeService("tweet", "/2/tweets /2/tweets/{id}"))
 	reach("/2/tweets", "tweet")
@@ -250,10 +260,10 @@ func watchJourney(t *testing.T, a api) {
 	o.scale("edge-00001", 3)
 	o.scale("edge-00002", 1)
 	o.scale("thief-00001", 7)
-	soon(t, inForce, "four replicas share", func() bool { return one.replicas.Load() == 4 && other.replicas.Load() == 4 })
+	soon(t, "four replicas share", func() bool { return one.replicas.Load() == 4 && other.replicas.Load() == 4 })
 
 	a.stop(t)
-	soon(t, 10*time.Second, "the log says that the API server is away", func() bool { return one.log.count("services is interrupted") > 0 })
+	eventually(t, "the log says that the API server is away", func() bool { return one.log.count("services is interrupted") > 0 })
 	reach("/2/mine", "thief")
 	if err := one.Ready(t.Context()); err != nil {
 		t.Error(err)
@@ -274,13 +284,13 @@ func watchJourney(t *testing.T, a api) {
 	}
 	a.start(t)
 	o.apply(knativeService("late", "/2/late"))
-	soon(t, time.Minute, "what came after it was away", func() bool { return one.to("/2/late") == "late" })
+	eventually(t, "what came after it was away", func() bool { return one.to("/2/late") == "late" })
 	o.apply(knativeService("later", "/2/later"))
-	soon(t, inForce, "and the next", func() bool { return one.to("/2/later") == "later" })
+	soon(t, "and the next", func() bool { return one.to("/2/later") == "later" })
 	if one.to("/2/mine") != "thief" {
 		t.Error("thief is gone")
 	}
-	soon(t, time.Minute, "both watches go on", func() bool { _, interrupted := gauges(); return interrupted == 0 })
+	eventually(t, "both watches go on", func() bool { _, interrupted := gauges(); return interrupted == 0 })
 }
 
 func routesFile(t *testing.T, names ...string) string {
@@ -318,13 +328,13 @@ func TestTheFileServesUntilTheClusterIsSeen(t *testing.T) {
 	if err := p.Ready(t.Context()); err != nil || p.to("/2/tweet") != "tweet" {
 		t.Errorf("the file is not in force: %v", err)
 	}
-	soon(t, inForce, "the log says that the API server is away", func() bool { return p.log.count("connection refused") > 0 })
+	eventually(t, "the log says that the API server is away", func() bool { return p.log.count("connection refused") > 0 })
 
 	s.start(t)
 	o := newOperator(t, s.config())
 	o.apply(knativeService("rival", "/2/tweet")) // the older one, but the file knew the owner
 	o.apply(knativeService("tweet", "/2/tweet"))
-	soon(t, time.Minute, "the cluster's view", func() bool { return p.to("/2/users") == "" })
+	eventually(t, "the cluster's view", func() bool { return p.to("/2/users") == "" })
 	if to := p.to("/2/tweet"); to != "tweet" {
 		t.Errorf("/2/tweet went to %q", to)
 	}
@@ -397,10 +407,10 @@ func TestARefusalThatCannotBeReportedIsReportedLater(t *testing.T) {
 	p := watching(t, s.config(), "")
 	o := newOperator(t, s.config())
 	o.apply(knativeService("bad", "nowhere"))
-	soon(t, inForce, "the log says that there is no Event", func() bool { return p.log.count("no Event says what was refused") > 0 })
+	eventually(t, "the log says that there is no Event", func() bool { return p.log.count("no Event says what was refused") > 0 })
 	allowed.Store(true)
 	o.apply(knativeService("good", "/2/good")) // any change will do
-	soon(t, inForce, "the Event", func() bool { return len(o.refused("bad")) == 1 })
+	eventually(t, "the Event", func() bool { return len(o.refused("bad")) == 1 })
 	if n := p.log.count(`"reason":"RouteRefused"`); n != 1 {
 		t.Errorf("logged %d times", n)
 	}
@@ -420,11 +430,11 @@ func TestWhatTheAPIServerRefusesChangesNothing(t *testing.T) {
 	p := watching(t, s.config(), "")
 	o := newOperator(t, s.config())
 	o.apply(knativeService("tweet", "/2/tweets"))
-	soon(t, inForce, "/2/tweets", func() bool { return p.to("/2/tweets") == "tweet" })
+	soon(t, "/2/tweets", func() bool { return p.to("/2/tweets") == "tweet" })
 	forbidden.Store(true)
 	s.stop()
 	s.start(t)
-	soon(t, 10*time.Second, "the log says why", func() bool { return p.log.count("Forbidden by the test") > 0 })
+	eventually(t, "the log says why", func() bool { return p.log.count("Forbidden by the test") > 0 })
 	if p.to("/2/tweets") != "tweet" {
 		t.Error("the last view is gone")
 	}
@@ -437,7 +447,7 @@ func TestAnObjectThatCannotBeReadChangesNothing(t *testing.T) {
 	p := watching(t, s.config(), "")
 	o := newOperator(t, s.config())
 	o.apply(knativeService("tweet", "/2/tweets"))
-	soon(t, inForce, "/2/tweets", func() bool { return p.to("/2/tweets") == "tweet" })
+	soon(t, "/2/tweets", func() bool { return p.to("/2/tweets") == "tweet" })
 
 	const where = "/apis/serving.knative.dev/v1/namespaces/" + ns + "/services/users"
 	put := func(address string) {
@@ -452,12 +462,12 @@ func TestAnObjectThatCannotBeReadChangesNothing(t *testing.T) {
 		s.put("MODIFIED", where, decoded(t, text))
 	}
 	put("http://%zz.")
-	soon(t, 10*time.Second, "the log says why", func() bool { return p.log.count("invalid URL escape") > 0 })
+	eventually(t, "the log says why", func() bool { return p.log.count("invalid URL escape") > 0 })
 	if p.to("/2/tweets") != "tweet" {
 		t.Error("the last view is gone")
 	}
 	put("http://users.")
-	soon(t, time.Minute, "/2/users", func() bool { return p.to("/2/users") == "users" })
+	eventually(t, "/2/users", func() bool { return p.to("/2/users") == "users" })
 }
 
 func TestTargetOf(t *testing.T) {
