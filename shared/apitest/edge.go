@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	moreStartLimit = 10 * time.Second
-	moreStopLimit  = 10 * time.Second
+	moreStartLimit = 2 * time.Minute // on a machine that may be busy
+	moreStopLimit  = 2 * time.Minute
 )
 
 // Edge starts one more edge of the same Warble, as Function does. It has the routes of the first one unless ROUTES_FILE

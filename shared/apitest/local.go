@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	localStartLimit = 5 * time.Minute // it builds every function, on a machine that may never have
-	localStopLimit  = 40 * time.Second
+	localStartLimit = 8 * time.Minute // it builds every function, on a machine that may never have
+	localStopLimit  = 2 * time.Minute
 )
 
 // Local is all of Warble as `make run` starts it: a process per function, PostgreSQL, and the edge in front.

@@ -43,7 +43,7 @@ func startParent(t *testing.T) (parent *exec.Cmd, output *bufio.Reader) {
 		t.Fatal(err)
 	}
 	write.Close()
-	if err := read.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := read.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	output = bufio.NewReader(read)
