@@ -23,7 +23,10 @@ func Version(ctx context.Context, conn *Conn) (version int, err error) {
 // Conn is the connection of an owner. The name spares commands the driver, which is imported here only.
 type Conn = pgx.Conn
 
-// Connect opens one connection, past the pool, for what an owner does. It tries for as long as wait until the server
+// answerLimit is how long one try of Connect may take, where it waits for less: a server on a busy machine does answer.
+const answerLimit = 10 * time.Second
+
+// Connect opens one connection, past the pool, for what an owner does. It begins a try for as long as wait until the server
 // answers, for a Job may start before its database does. A wrong password or an unknown database does not pass with
 // time, and is an error at once.
 func Connect(ctx context.Context, url string, wait time.Duration) (*Conn, error) {
@@ -31,7 +34,8 @@ func Connect(ctx context.Context, url string, wait time.Duration) (*Conn, error)
 	if err != nil {
 		return nil, fmt.Errorf("database url: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(wait, dialTimeout))
+	last := time.Now().Add(max(wait, dialTimeout))
+	ctx, cancel := context.WithTimeout(ctx, max(wait, answerLimit))
 	defer cancel()
 	for {
 		conn, err := pgx.ConnectConfig(ctx, config)
@@ -43,8 +47,10 @@ func Connect(ctx context.Context, url string, wait time.Duration) (*Conn, error)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("no answer within %s: %w", wait, err)
 		case <-time.After(200 * time.Millisecond):
+		}
+		if ctx.Err() != nil || time.Now().After(last) {
+			return nil, fmt.Errorf("no answer within %s: %w", wait, err)
 		}
 	}
 }

@@ -91,7 +91,7 @@ func open(url string, maxConns int, tracing bool) (*DB, error) {
 }
 
 // Limit bounds each call by another time than CallTimeout, for tests of what calls do: on a busy machine the real one ends
-// some that are well. It comes before the first call.
+// some that are well. No call may run meanwhile.
 func (db *DB) Limit(call time.Duration) { db.timeout = call }
 
 // withinTraces makes spans of the statements of requests whose trace is kept. Without a request there is none: a relay that

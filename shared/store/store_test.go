@@ -113,6 +113,7 @@ func TestADatabaseThatGoesAwayIsSaidWithinTwoSecondsAndComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
+	db.Limit(time.Minute)
 	conn, err := store.Connect(t.Context(), server.Superuser("postgres"), time.Minute)
 	if err != nil {
 		t.Fatal(err)
@@ -129,6 +130,7 @@ func TestADatabaseThatGoesAwayIsSaidWithinTwoSecondsAndComesBack(t *testing.T) {
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
+	db.Limit(store.CallTimeout)
 	ask := func() time.Duration { return clocktest.Took(func() { _, err = db.Communities(t.Context()) }) }
 	for range 5 {
 		if took := ask(); !errors.Is(err, problem.Unavailable) || took > 2*time.Second {
@@ -164,5 +166,6 @@ func TestADatabaseThatHangsIsSaidWithinTwoSeconds(t *testing.T) {
 	if _, err := blocker.Exec(t.Context(), `rollback`); err != nil {
 		t.Fatal(err)
 	}
+	db.Limit(time.Minute)
 	post(t, db, ada, "and on it goes")
 }
