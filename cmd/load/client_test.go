@@ -10,7 +10,7 @@ import (
 
 func newTestClient(t *testing.T, url string) *client {
 	t.Helper()
-	c, err := newClient(t.Context(), url, "", 10*time.Second, 100)
+	c, err := newClient(t.Context(), url, "", time.Minute, 100)
 	if err != nil {
 		t.Fatal(err)
 	}

