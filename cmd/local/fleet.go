@@ -17,7 +17,7 @@ import (
 
 const (
 	// startLimit is how long a function may take to be ready.
-	startLimit = 30 * time.Second
+	startLimit = time.Minute
 	// stopLimit is past a function's own drain limit.
 	stopLimit = 28 * time.Second
 	// routesDelay is longer than the edge takes to see a changed routes file.

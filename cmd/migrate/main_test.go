@@ -18,7 +18,7 @@ import (
 func command(ctx context.Context, settings map[string]string, args ...string) (string, error) {
 	var out bytes.Buffer
 	e := env.New(func(name string) (string, bool) { value, ok := settings[name]; return value, ok })
-	err := run(ctx, append([]string{"-wait", "30s"}, args...), e, &out)
+	err := run(ctx, append([]string{"-wait", "2m"}, args...), e, &out)
 	return out.String(), err
 }
 

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	localStartLimit = 8 * time.Minute // it builds every function, on a machine that may never have
+	localStartLimit = 5 * time.Minute // it builds every function, on a machine that may never have
 	localStopLimit  = 2 * time.Minute
 )
 
