@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -54,7 +53,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 	const whole = 8 // the tweet's statement, the one that notes that she was there today, and that of her exposure
 	var spans []telemetrytest.Span
 	var bodies [][]byte
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, func() string {
 		if spans, bodies, err = warble.agent.Trace(low); err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +135,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 			t.Errorf("%s: %s", service, diff)
 		}
 	}
-	eventually(t, 10*time.Second, func() string {
+	eventually(t, func() string {
 		if warble.subscriber.about(quiet) == nil {
 			return "the other event"
 		}
@@ -154,7 +153,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 // lineOf is a function's access line of a request.
 func lineOf(t *testing.T, function, requestID string) (fields map[string]any) {
 	t.Helper()
-	eventually(t, 10*time.Second, func() string {
+	eventually(t, func() string {
 		for line := range strings.Lines(warble.Log()) {
 			_, text, found := strings.Cut(line, "|")
 			if !found || !strings.Contains(text, `"service":"`+function+`"`) || !strings.Contains(text, `"http.request_id":"`+requestID+`"`) {
