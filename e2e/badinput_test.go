@@ -141,7 +141,7 @@ func TestBadHTTP(t *testing.T) {
 
 // raw sends bytes and no more, and returns the status of the first answer, 0 where the connection was closed without one.
 func raw(request string, cut bool) (int, error) {
-	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(warble.url, "http://"), time.Second)
+	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(warble.url, "http://"), patience)
 	if err != nil {
 		return 0, err
 	}

@@ -119,7 +119,7 @@ func TestLongDeploymentsAroundAnExperiment(t *testing.T) {
 	if said, err := d.deploy("REBASE=1"); err != nil || !strings.Contains(said, "experiment "+e.name+": both arms move to the new images") {
 		t.Fatalf("%v\n%s", err, said)
 	}
-	within(t, "both arms of the new images", 3*time.Minute, func() bool { // steer moves them in its turn
+	within(t, "both arms of the new images", 5*time.Minute, func() bool { // steer moves them in its turn
 		return run(t, "get", "experiment", e.name, "--output=jsonpath={.status.bases}") == "1"
 	})
 	control, treatment := e.images(experiment.Control), e.images(experiment.Treatment)

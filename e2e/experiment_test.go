@@ -69,7 +69,7 @@ func try(t *testing.T, with func(*experiment.Spec)) *trial {
 		before[name] = serviceOf(t, name)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 		defer cancel()
 		if err := e.remove(ctx); err != nil {
 			t.Error(err)
@@ -78,7 +78,7 @@ func try(t *testing.T, with func(*experiment.Spec)) *trial {
 			if err := patchNow(ctx, name, change{"replace", "/spec", s.Spec}); err != nil {
 				t.Error(err)
 			}
-			if _, err := kubectl(ctx, "", "wait", "--for=condition=Ready", "--timeout=60s", "ksvc/"+name); err != nil {
+			if _, err := kubectl(ctx, "", "wait", "--for=condition=Ready", "--timeout=150s", "ksvc/"+name); err != nil {
 				t.Error(err)
 			}
 		}
@@ -451,7 +451,7 @@ func TestClusterExperimentWithATreatmentThatCrashes(t *testing.T) {
 		t.Errorf("a user is in the arm %q", a.header.Get("X-Variant"))
 	}
 	run(t, "delete", "experiment", e.name, "--wait=false")
-	within(t, "the end of "+e.name, 2*time.Minute, func() bool {
+	within(t, "the end of "+e.name, 5*time.Minute, func() bool {
 		return run(t, "get", "experiment", e.name, "--ignore-not-found", "--output=name") == ""
 	})
 	t.Logf("%d requests meanwhile, none failed", l.stop())
@@ -539,7 +539,7 @@ func (c crowd) untilRolledBack(e *trial, do func(*member)) {
 			}
 		})
 	}
-	const limit = 10 * time.Minute
+	const limit = 15 * time.Minute
 	phase := ""
 	for phase != "Concluded" && time.Since(began) < limit {
 		time.Sleep(5 * time.Second)

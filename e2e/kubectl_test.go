@@ -22,7 +22,7 @@ const namespace = "warble"
 
 // kubectl runs kubectl, as whoever KUBECONFIG says, and returns what it prints.
 func kubectl(ctx context.Context, input string, args ...string) (string, error) {
-	return execute(ctx, input, "kubectl", append([]string{"--namespace=" + namespace, "--request-timeout=20s"}, args...)...)
+	return execute(ctx, input, "kubectl", append([]string{"--namespace=" + namespace, "--request-timeout=60s"}, args...)...)
 }
 
 func execute(ctx context.Context, input, name string, args ...string) (string, error) {
@@ -145,7 +145,7 @@ func patch(t testing.TB, name string, changes ...change) (before service) {
 			t.Error(err)
 			return
 		}
-		if _, err := kubectl(ctx, "", "wait", "--for=condition=Ready", "--timeout=60s", "ksvc/"+name); err != nil {
+		if _, err := kubectl(ctx, "", "wait", "--for=condition=Ready", "--timeout=150s", "ksvc/"+name); err != nil {
 			t.Error(err)
 		}
 	})
@@ -165,7 +165,7 @@ func patchNow(ctx context.Context, name string, changes ...change) error {
 }
 
 // readyLimit is how long a revision may take to be ready and to have its traffic, on two cores that also run the load.
-const readyLimit = 90 * time.Second
+const readyLimit = 3 * time.Minute
 
 // untilReady waits for what was changed last to be in force, and returns it.
 func untilReady(t testing.TB, name string) (s service) {

@@ -34,7 +34,7 @@ func TestClusterLosesNoAcknowledgedTweetWithAPod(t *testing.T) {
 	defer stop()
 	for i, ada := range users {
 		all.Go(func() {
-			deadline := time.Now().Add(3 * time.Minute)
+			deadline := time.Now().Add(15 * time.Minute)
 			for n := 0; ; n++ {
 				id := persist(ada, fmt.Sprint("tweet ", n), deadline, &again)
 				if id == "" {

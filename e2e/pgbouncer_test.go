@@ -39,7 +39,8 @@ func TestBehindPgBouncerInTransactionMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	db.Limit(time.Minute)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		err := db.Ready(t.Context())
 		if err == nil {
 			break
@@ -86,8 +87,9 @@ func TestTheOutboxBehindPgBouncer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
+	db.Limit(time.Minute)
 	var mine []int16
-	for deadline := time.Now().Add(10 * time.Second); len(mine) == 0; time.Sleep(20 * time.Millisecond) { // the pooler is starting
+	for deadline := time.Now().Add(time.Minute); len(mine) == 0; time.Sleep(20 * time.Millisecond) { // the pooler is starting
 		if mine, err = db.LeasePartitions(t.Context(), "relay", time.Minute); err != nil && time.Now().After(deadline) {
 			t.Fatal(err)
 		}
@@ -143,7 +145,7 @@ func newServer(t *testing.T) *pgserver.Server {
 // ready migrates the server's database and makes the login pooled, of a group. The connection is its superuser's.
 func ready(t *testing.T, server *pgserver.Server, group string) *store.Conn {
 	t.Helper()
-	conn, err := store.Connect(t.Context(), server.Superuser("postgres"), 10*time.Second)
+	conn, err := store.Connect(t.Context(), server.Superuser("postgres"), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

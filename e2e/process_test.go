@@ -31,7 +31,7 @@ func eventually(t testing.TB, what string, limit time.Duration, ok func() bool) 
 // only is the one process of a function, once there is just one.
 func only(t *testing.T, run *apitest.Local, function string) (pid int) {
 	t.Helper()
-	eventually(t, "one process of "+function, 10*time.Second, func() bool {
+	eventually(t, "one process of "+function, time.Minute, func() bool {
 		pids := run.PIDs(function)
 		if len(pids) != 1 {
 			return false
@@ -93,7 +93,7 @@ func twin(t *testing.T, pid int) string {
 		<-exited
 	})
 	url := "http://" + address.String()
-	eventually(t, "the twin's probe", 10*time.Second, func() bool { return statusOf(url+"/healthz") == http.StatusOK })
+	eventually(t, "the twin's probe", time.Minute, func() bool { return statusOf(url+"/healthz") == http.StatusOK })
 	return url
 }
 

@@ -21,7 +21,7 @@ import (
 func TestClusterScalesToZeroWhileItIsScraped(t *testing.T) {
 	cluster(t)
 	const (
-		stable = 3 * time.Minute // Knative's defaults are a window of 60 s and a grace of 30 s
+		stable = 6 * time.Minute // Knative's defaults are a window of 60 s and a grace of 30 s
 		least  = 10              // scrapes that were answered, or nothing is proven
 	)
 	if a := (&user{t: t}).do("GET", "/.well-known/jwks.json", ""); a.status != http.StatusOK {
@@ -89,7 +89,7 @@ func podAddresses(t *testing.T, name string) []string {
 }
 
 func metricsOf(ctx context.Context, address string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+":2112/metrics", http.NoBody)
 	if err != nil {

@@ -42,31 +42,42 @@ func TestClusterSplitsTrafficAndKeepsTagsPrivate(t *testing.T) {
 	}
 	within(t, "the candidate", readyLimit, func() bool { return revision() == candidate })
 
-	var (
-		all    sync.WaitGroup
-		counts sync.Map
-	)
-	const workers = 8
-	for range workers {
-		all.Go(func() {
-			for range requests / workers {
-				n, _ := counts.LoadOrStore(revision(), new(atomic.Int64))
-				n.(*atomic.Int64).Add(1)
-			}
-		})
-	}
-	all.Wait()
-	seen := make(map[string]int)
-	counts.Range(func(name, n any) bool {
-		seen[name.(string)] = int(n.(*atomic.Int64).Load())
-		return true
-	})
 	const share = percent / 100.
 	sigma := math.Sqrt(requests * share * (1 - share))
-	if off := math.Abs(float64(seen[candidate]) - requests*share); off > 3*sigma || seen[old]+seen[candidate] != requests {
-		t.Errorf("%v of %d requests, want %g ± %.0f of %s and the rest of %s", seen, requests, requests*share, 3*sigma, candidate, old)
+	sample := func() (seen map[string]int, right bool) {
+		var (
+			all    sync.WaitGroup
+			counts sync.Map
+		)
+		const workers = 8
+		for range workers {
+			all.Go(func() {
+				for range requests / workers {
+					n, _ := counts.LoadOrStore(revision(), new(atomic.Int64))
+					n.(*atomic.Int64).Add(1)
+				}
+			})
+		}
+		all.Wait()
+		seen = make(map[string]int)
+		counts.Range(func(name, n any) bool {
+			seen[name.(string)] = int(n.(*atomic.Int64).Load())
+			return true
+		})
+		t.Logf("%v of %d requests", seen, requests)
+		if seen[old]+seen[candidate] != requests {
+			t.Errorf("%v, want %s and %s alone", seen, candidate, old)
+		}
+		return seen, math.Abs(float64(seen[candidate])-requests*share) <= 3*sigma
 	}
-	t.Logf("%v of %d requests", seen, requests)
+	// By chance one sample of 370 is that far off: a second one decides.
+	seen, right := sample()
+	if !right {
+		seen, right = sample()
+	}
+	if !right {
+		t.Errorf("%v of %d requests, want %g ± %.0f of %s, as twice", seen, requests, requests*share, 3*sigma, candidate)
+	}
 
 	if err := patchNow(t.Context(), "validate", targets(0)); err != nil {
 		t.Fatal(err)

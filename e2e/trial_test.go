@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"warble/shared/apitest"
+	"warble/shared/clocktest"
 	"warble/shared/experiment"
 	"warble/shared/experiment/readout"
 	"warble/shared/store/pgtest"
@@ -145,7 +146,12 @@ func TestLocalExperiment(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.Replace(trialFile, "state: Running", "state: Stopped", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a stop that is in force", 2*time.Second, func() bool { return users[0].do("GET", users[0].path("/tweets"), "").header.Get("X-Variant") == "" })
+	took := clocktest.Took(func() {
+		eventually(t, "a stop that is in force", time.Minute, func() bool { return users[0].do("GET", users[0].path("/tweets"), "").header.Get("X-Variant") == "" })
+	})
+	if took > 4*time.Second { // or nobody looked at the file until it was time to anyway, every 5 s
+		t.Errorf("the stop was in force after %s, want 2 s or so", took)
+	}
 	l.says("likes-e2e: Concluded, stopped", 1)
 	for _, name := range experimented {
 		only(t, l.run, name)
@@ -241,7 +247,7 @@ func gone(t *testing.T, pids []int) {
 		t.Error("no processes: nothing is proven")
 	}
 	for _, pid := range pids {
-		eventually(t, "the end of process "+strconv.Itoa(pid), 10*time.Second, func() bool {
+		eventually(t, "the end of process "+strconv.Itoa(pid), time.Minute, func() bool {
 			_, err := os.Stat("/proc/" + strconv.Itoa(pid))
 			return os.IsNotExist(err)
 		})

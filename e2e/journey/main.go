@@ -28,9 +28,9 @@ import (
 
 const (
 	// patience is how long an answer may take: past the edge's own limit, a cold start included.
-	patience = 20 * time.Second
+	patience = time.Minute
 	// settling is how long the way to the revisions may take to be in force after Knative has said that it is.
-	settling = 30 * time.Second
+	settling = 2 * time.Minute
 )
 
 func main() {
