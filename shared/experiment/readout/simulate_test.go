@@ -9,7 +9,7 @@ import (
 	"warble/shared/experiment/readout"
 )
 
-var simulated = flag.Int("simulated", 10, "experiments that are simulated in each world; the promises are about 2000")
+var simulated = flag.Int("simulated", 6, "experiments that are simulated in each world; the promises are about 2000")
 
 func TestWhatTheReadoutPromises(t *testing.T) {
 	t.Parallel()
