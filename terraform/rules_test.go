@@ -1,3 +1,5 @@
+//go:build infra
+
 // Package terraform_test holds what must be true of the stacks and modules here and can be told without Terraform's
 // providers, which not every machine can download.
 package terraform_test

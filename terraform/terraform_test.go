@@ -1,3 +1,5 @@
+//go:build infra
+
 package terraform_test
 
 import (

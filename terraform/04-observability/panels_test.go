@@ -1,3 +1,5 @@
+//go:build infra
+
 package observability_test
 
 import (

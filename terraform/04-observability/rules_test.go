@@ -1,3 +1,5 @@
+//go:build infra
+
 // Package observability_test holds what a cluster is watched by to what the functions really tell.
 package observability_test
 
