@@ -79,21 +79,13 @@ func domain() string {
 	return domain
 }
 
-// Knative takes away what nobody asks for, and has it back for the next who does.
-func TestClusterScalesToZeroAndBack(t *testing.T) {
+// What waits for most of its time does so side by side: it takes 30 windows of 10 s until a guardrail speaks. No other test
+// runs meanwhile, for some requests are to fail.
+func TestClusterTakesItsTime(t *testing.T) {
 	cluster(t)
-	const stable = 6 * time.Minute // Knative's defaults are a window of 60 s and a grace of 30 s
-	jwks := func() answer { return (&user{t: t}).do("GET", "/.well-known/jwks.json", "") }
-	jwks()
-	within(t, "a pod", readyLimit, func() bool { return len(pods(t, "validate")) > 0 })
-	start := time.Now()
-	within(t, "no pod", stable, func() bool { return len(pods(t, "validate")) == 0 })
-	down := time.Since(start)
-	if a := jwks(); a.status != http.StatusOK {
-		t.Errorf("from zero: %d %s", a.status, a.body)
-	} else {
-		t.Logf("no pod %s after the last request; from zero answered in %s", down.Round(time.Second), a.took.Round(time.Millisecond))
-	}
+	t.Run("a function that is scraped scales to zero", scalesToZeroWhileItIsScraped)
+	t.Run("a guardrail ends an experiment of users", rolledBackByAGuardrail)
+	t.Run("a guardrail ends a canary", canaryRolledBackByAGuardrail)
 }
 
 // A node without its API server serves on: nothing on a request's way asks it.

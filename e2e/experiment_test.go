@@ -466,59 +466,55 @@ func TestClusterExperimentWithATreatmentThatCrashes(t *testing.T) {
 	}
 }
 
-// Of the treatment's requests some fail: steer ends that by itself, and the record says why. It does so with users in arms
-// and with a plain canary, which moves Knative's own percent and assigns nobody; both at the same time, for it takes 30
-// windows of 10 s until a guardrail speaks.
-func TestClusterExperimentIsRolledBackByAGuardrail(t *testing.T) {
-	cluster(t)
-	margin := []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}
-	t.Run("of users", func(t *testing.T) {
-		e := try(t, func(s *experiment.Spec) {
-			s.Treatment.Env["FAULTS"] = "error=5%"
-			s.Metrics.Guardrails = margin
-		})
-		people := gather(t, []string{""}, 20)
-		t.Parallel()
-		e.must("start", "-f", e.file, "--anyway")
-		people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", m.path("/tweets"), "") }) // some are to fail
+// Of the treatment's requests some fail: steer ends that by itself, and the record says why.
+func rolledBackByAGuardrail(t *testing.T) {
+	e := try(t, func(s *experiment.Spec) {
+		s.Treatment.Env["FAULTS"] = "error=5%"
+		s.Metrics.Guardrails = []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}
 	})
-	t.Run("of requests", func(t *testing.T) {
-		e := try(t, func(s *experiment.Spec) {
-			*s = experiment.Spec{
-				Services: []string{"users"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FAULTS": "error=20%"}}, Unit: experiment.Request,
-				Layer: experiment.LayerShare{Name: e2eLayer}, Ramp: experiment.Ramp{Steps: []int{20}, Hold: experiment.Hold{Time: experiment.Duration(time.Hour)}},
-				Metrics: experiment.Metrics{Guardrails: margin},
-			}
-		})
-		people := gather(t, []string{""}, 8)
-		t.Parallel()
-		e.must("start", "-f", e.file, "--anyway")
-		treatment := ""
-		within(t, "20 percent", readyLimit, func() bool {
-			return slices.ContainsFunc(serviceOf(t, "users").Status.Traffic, func(t traffic) bool {
-				treatment = t.RevisionName
-				return t.Tag == experiment.Tag(e.name, experiment.Treatment) && t.Percent == 20
-			})
-		})
-		const requests = 500
-		n := 0
-		for range requests { // drills are for those with a token, so none of these fails
-			a := (&user{t: t}).do("GET", "/communities", "")
-			if a.status != http.StatusOK || a.header.Get("X-Variant") != "" {
-				t.Errorf("%d, of the arm %q: %s", a.status, a.header.Get("X-Variant"), a.body)
-			}
-			if a.header.Get("X-Revision") == treatment {
-				n++
-			}
-		}
-		if n < requests/10 || n > 3*requests/10 {
-			t.Errorf("%d of %d requests got the treatment, want about 20 percent", n, requests)
-		}
-		people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", "/2/users/me", "") })
-		if diff := cmp.Diff([]traffic{{Latest: true, Percent: 100}}, specTraffic(t, "users")); diff != "" {
-			t.Error(diff)
+	people := gather(t, []string{""}, 20)
+	t.Parallel()
+	e.must("start", "-f", e.file, "--anyway")
+	people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", m.path("/tweets"), "") }) // some are to fail
+}
+
+// The same with a plain canary, which moves Knative's own percent and assigns nobody.
+func canaryRolledBackByAGuardrail(t *testing.T) {
+	e := try(t, func(s *experiment.Spec) {
+		*s = experiment.Spec{
+			Services: []string{"users"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FAULTS": "error=20%"}}, Unit: experiment.Request,
+			Layer: experiment.LayerShare{Name: e2eLayer}, Ramp: experiment.Ramp{Steps: []int{20}, Hold: experiment.Hold{Time: experiment.Duration(time.Hour)}},
+			Metrics: experiment.Metrics{Guardrails: []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}},
 		}
 	})
+	people := gather(t, []string{""}, 8)
+	t.Parallel()
+	e.must("start", "-f", e.file, "--anyway")
+	treatment := ""
+	within(t, "20 percent", readyLimit, func() bool {
+		return slices.ContainsFunc(serviceOf(t, "users").Status.Traffic, func(t traffic) bool {
+			treatment = t.RevisionName
+			return t.Tag == experiment.Tag(e.name, experiment.Treatment) && t.Percent == 20
+		})
+	})
+	const requests = 500
+	n := 0
+	for range requests { // drills are for those with a token, so none of these fails
+		a := (&user{t: t}).do("GET", "/communities", "")
+		if a.status != http.StatusOK || a.header.Get("X-Variant") != "" {
+			t.Errorf("%d, of the arm %q: %s", a.status, a.header.Get("X-Variant"), a.body)
+		}
+		if a.header.Get("X-Revision") == treatment {
+			n++
+		}
+	}
+	if n < requests/10 || n > 3*requests/10 {
+		t.Errorf("%d of %d requests got the treatment, want about 20 percent", n, requests)
+	}
+	people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", "/2/users/me", "") })
+	if diff := cmp.Diff([]traffic{{Latest: true, Percent: 100}}, specTraffic(t, "users")); diff != "" {
+		t.Error(diff)
+	}
 }
 
 // untilRolledBack has everyone do something over and over until steer has ended the experiment.

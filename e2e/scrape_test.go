@@ -15,11 +15,11 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Prometheus asks every pod on its second port, which Knative does not count as traffic: a function that is scraped every
-// second goes away all the same, and the PodMonitor's way to it is one that Knative's pods have. It runs where pods can be
-// reached by their addresses: on a node.
-func TestClusterScalesToZeroWhileItIsScraped(t *testing.T) {
-	cluster(t)
+// Knative takes away what nobody asks for, and has it back for the next who does. Prometheus asks every pod on its second
+// port, which Knative does not count as traffic: a function that is scraped every second goes away all the same, and the
+// PodMonitor's way to it is one that Knative's pods have. It runs where pods can be reached by their addresses: on a node.
+func scalesToZeroWhileItIsScraped(t *testing.T) {
+	t.Parallel()
 	const (
 		stable = 6 * time.Minute // Knative's defaults are a window of 60 s and a grace of 30 s
 		least  = 10              // scrapes that were answered, or nothing is proven
@@ -60,7 +60,12 @@ func TestClusterScalesToZeroWhileItIsScraped(t *testing.T) {
 	if !strings.Contains(text, `http_server_request_duration_seconds_count{code="200",method="GET",revision="validate-`) || strings.Contains(text, `route="/metrics"`) {
 		t.Errorf("the last scrape is not of a function that was asked, or counts itself:\n%s", text)
 	}
-	t.Logf("no pod %s after the last request, though scraped %d times", time.Since(start).Round(time.Second), answered)
+	down := time.Since(start)
+	if a := (&user{t: t}).do("GET", "/.well-known/jwks.json", ""); a.status != http.StatusOK {
+		t.Errorf("from zero: %d %s", a.status, a.body)
+	} else {
+		t.Logf("no pod %s after the last request, though scraped %d times; from zero answered in %s", down.Round(time.Second), answered, a.took.Round(time.Millisecond))
+	}
 }
 
 // monitored is the container port that the PodMonitor finds pods by.

@@ -31,7 +31,8 @@ main() {
   flock -n 9 || { say "waiting for another start in $CLUSTER_DIR to end"; flock 9; }
 
   step "Debian packages" debian_packages
-  step "Kubernetes $(version kubernetes k8s.io/kubernetes): build" kubernetes
+  step "sources" source_folder
+  step "Kubernetes $(version k8s.io/kubernetes): build" kubernetes
   step "ko and the cluster's own tools: build" tools
   if ! whole; then
     "$here/leftovers.sh" >/dev/null || "$here/down.sh"
@@ -48,10 +49,10 @@ main() {
     step "Kubernetes: kubelet, proxy" kubelet_and_proxy
     node_sum >"$run/node.sum"
   fi
-  step "CoreDNS $(version coredns github.com/coredns/coredns): image" coredns_image
-  step "Knative Serving $(version serving knative.dev/serving): images" serving_image
-  step "Knative Eventing $(version eventing knative.dev/eventing): images" eventing_image
-  step "Traefik $(version traefik github.com/traefik/traefik/v3): image" traefik_image
+  step "CoreDNS $(version github.com/coredns/coredns): image" coredns_image
+  step "Knative Serving $(version knative.dev/serving): images" serving_image
+  step "Knative Eventing $(version knative.dev/eventing): images" eventing_image
+  step "Traefik $(version github.com/traefik/traefik/v3): image" traefik_image
   step "CoreDNS: apply" addon coredns kube-system
   step "Knative Serving: apply" addon serving knative-serving
   step "Knative Eventing: apply" addon eventing knative-eventing

@@ -2,14 +2,14 @@
 # shellcheck shell=bash
 
 # addon NAME NAMESPACE: apply modules/NAME, once in the life of a cluster.
-addon() { once "$run/applied/$1" "$images/$1.yaml" "$here/modules/$1"/*.yaml -- apply "$@"; }
+addon() { once "$run/applied/$1" "$images/$1.yaml" "$modules/$1"/*.yaml -- apply "$@"; }
 
 apply() {
   local name=$1 namespace=$2 manifest=$images/$1.yaml
-  if [ -f "$here/modules/$name/kustomization.yaml" ]; then
+  if [ -f "$modules/$name/kustomization.yaml" ]; then
     manifest=$run/$name.yaml
     mkdir -p "$run/kustomize/$name"
-    cp "$here/modules/$name/kustomization.yaml" "$images/$name.yaml" "$run/kustomize/$name/"
+    cp "$modules/$name/kustomization.yaml" "$images/$name.yaml" "$run/kustomize/$name/"
     kubectl kustomize "$run/kustomize/$name" >"$manifest"
     # First the kinds: kubectl looks every object's up before it applies any.
     awk 'BEGIN { RS = "\n---\n" } /\nkind: CustomResourceDefinition/ { print "---\n" $0 }' "$manifest" | kubectl apply -f -

@@ -19,19 +19,39 @@ debian_packages() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
 }
 
-# version FOLDER MODULE: as modules/FOLDER/go.mod requires it. (go list would want what its replacements replace.)
-version() { awk -v module="$2" '$1 == module { print $2; exit } $1 == "require" && $2 == module { print $3; exit }' "$here/modules/$1/go.mod"; }
+# version MODULE: as modules/go.mod requires it. (go list would want what its replacements replace.)
+version() { awk -v module="$1" '$1 == module { print $2; exit }' "$modules/go.mod"; }
 
-# source_of MODULE-FOLDER MODULE: where its files are. Downloaded first: go list knows no folder before that.
-source_of() { (cd "$here/modules/$1" && go mod download "$2" && go list -m -f '{{.Dir}}' "$2"); }
+# source_of MODULE: where its files are. Downloaded first: go list knows no folder before that.
+source_of() { (cd "$source" && go mod download "$1" && go list -m -f '{{.Dir}}' "$1"); }
 
-kubernetes() { once "$bin/.kubernetes" "$here"/modules/kubernetes/go.{mod,sum} -- build_kubernetes; }
+# Everything is built in a copy of modules/ that has lego beside it. Traefik links the 220 DNS providers of lego, of which a
+# module proxy may refuse several; the copy of lego leaves them out.
+# shellcheck disable=SC2046 # names without spaces
+source_folder() { once "$source.sum" $(module_files) -- copy_source; }
+module_files() { find "$modules" -type f | sort; }
+
+copy_source() {
+  local lego from
+  rm -rf "$source"
+  cp -r "$modules" "$source"
+  from=$(go -C / mod download -json "github.com/go-acme/lego/v5@$(version github.com/go-acme/lego/v5)" | sed -n 's/.*"Dir": "\(.*\)",*/\1/p')
+  lego=$source/lego
+  mkdir "$lego"
+  tar -C "$from" --mode=u+w -c --exclude=./providers/dns --exclude=./docs --exclude=./e2e --exclude=./cmd . | tar -C "$lego" -x
+  mkdir -p "$lego/providers/dns"
+  cp "$modules/traefik/lego-dns.go.txt" "$lego/providers/dns/dns.go"
+}
+
+# The programs of a node and its control plane are one, by five names. kubectl is its own: it is started hundreds of times.
+kubernetes() { once "$bin/.kubernetes" "$modules"/go.{mod,sum} "$modules/kubernetes/main.go" -- build_kubernetes; }
 
 build_kubernetes() {
-  local v x=k8s.io/component-base/version
-  v=$(version kubernetes k8s.io/kubernetes)
-  go -C "$here/modules/kubernetes" build -trimpath -ldflags "-s -w -X $x.gitVersion=$v -X $x.gitMajor=1 -X $x.gitMinor=$(cut -d. -f2 <<<"$v")" -o "$bin/" \
-    k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubelet,kube-proxy,kubectl}
+  local v name x=k8s.io/component-base/version
+  v=$(version k8s.io/kubernetes)
+  go -C "$source" build -trimpath -ldflags "-s -w -X $x.gitVersion=$v -X $x.gitMajor=1 -X $x.gitMinor=$(cut -d. -f2 <<<"$v")" -o "$bin/" \
+    ./kubernetes k8s.io/kubernetes/cmd/kubectl
+  for name in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy; do ln -sf kubernetes "$bin/$name"; done
 }
 
 tools() {
@@ -56,58 +76,41 @@ resolve() {
   mv "$images/$name.yaml.tmp" "$images/$name.yaml"
 }
 
-# image NAME FOLDER -f FILE...: the same for modules/NAME, built in FOLDER, once.
+# image NAME -f FILE...: the same for what is built from modules/, once.
 image() {
-  local inputs
-  mapfile -t inputs < <(find "$here/modules/$1" -type f | sort)
-  once "$images/$1.sum" "${inputs[@]}" "$images/base" -- resolve "$@"
+  local name=$1
+  shift
+  # shellcheck disable=SC2046 # names without spaces
+  once "$images/$name.sum" $(module_files) "$images/base" -- resolve "$name" "$source" "$@"
 }
 
-coredns_image() {
-  local folder=$here/modules/coredns
-  image coredns "$folder" -f "$folder/coredns.yaml"
-}
+coredns_image() { image coredns -f "$source/coredns/coredns.yaml"; }
 
-# Traefik links the 220 DNS providers of lego, of which a module proxy may refuse several. lego is copied from the module
-# cache without them, beside a copy of Traefik's go.mod, which says that it is there.
-traefik_image() {
-  local folder=$images/traefik
-  once "$images/lego.sum" "$here"/modules/traefik/{go.mod,lego-dns.go.txt} -- copy_lego "$folder"
-  cp -r "$here"/modules/traefik/{go.mod,go.sum,ext} "$folder/"
-  image traefik "$folder" -f "$here/modules/traefik/traefik.yaml"
-}
-
-copy_lego() {
-  local to=$1/lego from
-  from=$(go -C / mod download -json "github.com/go-acme/lego/v5@$(version traefik github.com/go-acme/lego/v5)" | sed -n 's/.*"Dir": "\(.*\)",*/\1/p')
-  rm -rf "$to"
-  mkdir -p "$to"
-  tar -C "$from" --mode=u+w -c --exclude=./providers/dns --exclude=./docs --exclude=./e2e --exclude=./cmd . | tar -C "$to" -x
-  mkdir -p "$to/providers/dns"
-  cp "$here/modules/traefik/lego-dns.go.txt" "$to/providers/dns/dns.go"
-}
+traefik_image() { image traefik -f "$source/traefik/traefik.yaml"; }
 
 # Links are left out of a module's zip: what Serving's config has by link is taken from the modules it links to.
 serving_image() {
   local core networking
-  core=$(source_of serving knative.dev/serving)/config/core
-  networking=$(source_of serving knative.dev/networking)/config
-  image serving "$here/modules/serving" -f "$core/100-namespace.yaml" -f "$core/200-roles" -f "$core/200-serviceaccount.yaml" -f "$core/300-knativecertificate.yaml" \
+  core=$(source_of knative.dev/serving)/config/core
+  networking=$(source_of knative.dev/networking)/config
+  image serving -f "$core/100-namespace.yaml" -f "$core/200-roles" -f "$core/200-serviceaccount.yaml" -f "$core/300-knativecertificate.yaml" \
     -f "$core/configmaps" -f "$networking/config-network.yaml" -f "$core/webhooks" -f "$core/999-cache.yaml" \
     -f "$core/300-resources" -f "$networking/certificate.yaml" -f "$networking/ingress.yaml" -f "$networking/serverlessservice.yaml" \
-    -f "$networking/domain-claim.yaml" -f "$(source_of serving knative.dev/caching)/config/image.yaml" \
+    -f "$networking/domain-claim.yaml" -f "$(source_of knative.dev/caching)/config/image.yaml" \
     -f "$core/deployments/activator.yaml" -f "$core/deployments/autoscaler.yaml" -f "$core/deployments/controller.yaml" -f "$core/deployments/webhook.yaml"
 }
 
+# Eventing's controller names the images of two kinds of source that nothing here makes: they are not built.
 eventing_image() {
-  local config core broker
-  config=$(source_of eventing knative.dev/eventing)/config
+  local config core broker controller=$images/eventing-controller.yaml
+  config=$(source_of knative.dev/eventing)/config
   core=$config/core broker=$config/brokers/mt-channel-broker
-  image eventing "$here/modules/eventing" --recursive -f "$core/100-namespace.yaml" -f "$core/resources" -f "$config/channels/in-memory-channel" \
+  sed 's,ko://knative.dev/eventing/cmd/\(apiserver_receive_adapter\|auth_proxy\),none,' "$core/deployments/controller.yaml" >"$controller"
+  image eventing --recursive -f "$core/100-namespace.yaml" -f "$core/resources" -f "$config/channels/in-memory-channel" \
     -f "$core/200-eventing-serviceaccount.yaml" -f "$core/200-job-sink-serviceaccount.yaml" -f "$core/200-webhook-serviceaccount.yaml" \
     -f "$core/200-pingsource-mt-adapter-serviceaccount.yaml" -f "$core/200-request-reply-serviceaccount.yaml" \
     -f "$core/configmaps" -f "$core/roles" -f "$core/webhooks" \
-    -f "$core/deployments/controller.yaml" -f "$core/deployments/webhook.yaml" -f "$core/deployments/pingsource-mt-adapter.yaml" \
+    -f "$controller" -f "$core/deployments/webhook.yaml" -f "$core/deployments/pingsource-mt-adapter.yaml" \
     -f "$config/../third_party/eventing-integrations-latest" -f "$broker/roles" \
     -f "$broker/deployments/broker-filter.yaml" -f "$broker/deployments/broker-ingress.yaml" -f "$broker/deployments/controller.yaml"
 }

@@ -1,4 +1,4 @@
-# Where things are, and which addresses they have. The versions are in modules/*/go.mod and tools/ko/go.mod, nowhere else.
+# Where things are, and which addresses they have. The versions are in modules/go.mod and tools/ko/go.mod, nowhere else.
 # shellcheck shell=bash disable=SC2034 # who sources it uses them
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
@@ -6,6 +6,8 @@ here=$root/e2e/cluster
 # shellcheck source=e2e/cluster/env.sh
 . "$here/env.sh"
 
+modules=$here/modules      # what is built from Go modules, all of one version each: what two of them link is compiled once
+source=$CLUSTER_DIR/source # its copy, in which it is built: kept
 bin=$CLUSTER_DIR/bin       # built programs: kept
 images=$CLUSTER_DIR/images # the registry's data, and manifests with digests: kept
 logs=$CLUSTER_DIR/logs     # of the last start: kept

@@ -1,3 +1,6 @@
+// One module for all that the cluster runs, so that what they share is of one version and is compiled once. It is built in a
+// copy that has lego beside it (../lib/build.sh), in which go mod tidy works, too.
+
 module warble/e2e/cluster/modules
 
 go 1.26.0
@@ -416,8 +419,8 @@ replace (
 	k8s.io/component-base => k8s.io/component-base v0.35.7
 	k8s.io/component-helpers => k8s.io/component-helpers v0.35.7
 	k8s.io/controller-manager => k8s.io/controller-manager v0.35.7
-	k8s.io/cri-api => k8s.io/cri-api v0.35.7
-	k8s.io/cri-client => k8s.io/cri-client v0.35.7
+	k8s.io/cri-api => k8s.io/cri-api v0.35.4
+	k8s.io/cri-client => k8s.io/cri-client v0.35.4
 	k8s.io/csi-translation-lib => k8s.io/csi-translation-lib v0.35.7
 	k8s.io/dynamic-resource-allocation => k8s.io/dynamic-resource-allocation v0.35.7
 	k8s.io/endpointslice => k8s.io/endpointslice v0.35.7
@@ -433,6 +436,7 @@ replace (
 	k8s.io/mount-utils => k8s.io/mount-utils v0.35.7
 	k8s.io/pod-security-admission => k8s.io/pod-security-admission v0.35.7
 	k8s.io/sample-apiserver => k8s.io/sample-apiserver v0.35.8
+	sigs.k8s.io/gateway-api => sigs.k8s.io/gateway-api v1.5.1
 )
 
 tool (
