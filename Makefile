@@ -1,9 +1,10 @@
 # The verbs of Warble. CI (.ci/run) calls these and nothing else.
 export KO_CONFIG_PATH = ko.yaml
 
-# What is built needs no C compiler, as in an image, and has no tables for a debugger: linking is most of a warm build.
+# As in an image, where ko builds with -trimpath and without cgo: what is compiled for one is compiled for the other. Without
+# tables for a debugger, for linking is most of a warm build.
 export CGO_ENABLED ?= 0
-export GOFLAGS     := $(filter-out -ldflags=%,$(GOFLAGS)) -ldflags=-w
+export GOFLAGS     := $(filter-out -trimpath -ldflags=%,$(GOFLAGS)) -trimpath -ldflags=-w
 
 GO   ?= go
 TOOL  = $(GO) tool -modfile=tools/go.mod
@@ -169,8 +170,8 @@ install = if command -v apt-get >/dev/null; then echo "installing $(1) with apt-
 # Built here rather than by the first test that wants them, whose clock is running. Without the clouds' discoveries, which
 # are nine tenths of it.
 prometheus:
-	@GOFLAGS=-tags=remove_all_sd $(GO) -C tools/prometheus tool -n promtool >/dev/null
-	@GOFLAGS=-tags=remove_all_sd $(GO) -C tools/prometheus tool -n prometheus >/dev/null
+	@GOFLAGS="$(GOFLAGS) -tags=remove_all_sd" $(GO) -C tools/prometheus tool -n promtool >/dev/null
+	@GOFLAGS="$(GOFLAGS) -tags=remove_all_sd" $(GO) -C tools/prometheus tool -n prometheus >/dev/null
 
 postgres:
 	@if [ -z "$$DATABASE_URL$$PGBIN" ] && ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql*/bin/initdb /usr/local/opt/postgresql*/bin/initdb >/dev/null 2>&1; then \

@@ -32,6 +32,7 @@ main() {
 
   step "Debian packages" debian_packages
   step "sources" source_folder
+  step "compile" compile
   step "Kubernetes $(version k8s.io/kubernetes): build" kubernetes
   step "ko and the cluster's own tools: build" tools
   if ! whole; then

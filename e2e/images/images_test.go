@@ -39,6 +39,10 @@ func TestImages(t *testing.T) {
 	host := strings.TrimPrefix(server.URL, "http://")
 	run(t, ".", nil, "go", "run", "./baseimage", host+"/base:latest")
 
+	// ko starts a go build for each image and platform, and two of them would compile the same packages side by side.
+	for _, architecture := range []string{"amd64", "arm64"} {
+		run(t, root, []string{"GOARCH=" + architecture, "CGO_ENABLED=0"}, "go", "list", "-trimpath", "-export", "-deps", "-f", `{{""}}`, "./functions/...")
+	}
 	first := build(t, root, host)
 	for function, reference := range first {
 		t.Run(function, func(t *testing.T) {

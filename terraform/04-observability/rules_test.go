@@ -200,7 +200,7 @@ func tool(t testing.TB, name string) string {
 func prometheusTool(ctx context.Context, name string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "tool", "-n", name)
 	cmd.Dir = filepath.Join(root, "tools/prometheus")
-	cmd.Env = append(os.Environ(), "GOFLAGS=-tags=remove_all_sd", "GOWORK=off") // without the clouds' discoveries, nine tenths of it
+	cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -tags=remove_all_sd", "GOWORK=off") // without the clouds' discoveries, nine tenths of it
 	text, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go tool %s: %w\n%s", name, err, text)

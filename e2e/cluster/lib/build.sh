@@ -43,6 +43,10 @@ copy_source() {
   cp "$modules/traefik/lego-dns.go.txt" "$lego/providers/dns/dns.go"
 }
 
+# All at once, before anything is linked: ko starts a go build for each image, and two of them would compile the same packages
+# side by side.
+compile() { once "$source.compiled" "$modules"/go.{mod,sum} "$modules"/*/main.go -- go -C "$source" list -trimpath -export -deps -f '{{""}}' ./kubernetes ./coredns tool; }
+
 # The programs of a node and its control plane are one, by five names. kubectl is its own: it is started hundreds of times.
 kubernetes() { once "$bin/.kubernetes" "$modules"/go.{mod,sum} "$modules/kubernetes/main.go" -- build_kubernetes; }
 
