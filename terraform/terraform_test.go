@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/terraform-config-inspect/tfconfig"
 	"github.com/rogpeppe/go-internal/txtar"
+	"sigs.k8s.io/yaml"
 
 	"warble/shared/manifest"
 )
@@ -125,6 +126,85 @@ func TestPods(t *testing.T) {
 	if got := database.Variables["function_pods"].Default; got != float64(want) {
 		t.Errorf("function_pods of 02-database is %v: expected %d, the sum of max-scale of what has a DATABASE_URL in knative/", got, want)
 	}
+}
+
+// TestWhoseAccountMountsATokenReachesTheAPIServer: steer did not, and could have rolled nothing back on AKS.
+func TestWhoseAccountMountsATokenReachesTheAPIServer(t *testing.T) {
+	t.Parallel()
+	mounts := make(map[string]bool) // by the account's name
+	files, err := filepath.Glob("../knative/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		for _, text := range documents(t, file) {
+			var account struct {
+				Kind                         string
+				Metadata                     struct{ Name string }
+				AutomountServiceAccountToken *bool
+			}
+			if err := yaml.Unmarshal([]byte(text), &account); err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			if account.Kind == "ServiceAccount" { // whose default is to mount one
+				mounts[account.Metadata.Name] = account.AutomountServiceAccountToken == nil || *account.AutomountServiceAccountToken
+			}
+		}
+	}
+	functions, err := manifest.ReadAll("../knative")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, f := range functions {
+		if mounted, ok := mounts[f.Spec.Template.Spec.ServiceAccountName]; mounted || !ok {
+			want = append(want, f.Name())
+		}
+	}
+	var got []string
+	for _, text := range documents(t, "03-application/charts/warble/templates/network.yaml") {
+		if !strings.Contains(text, "name: api-server") {
+			continue // it is a template
+		}
+		var policy struct {
+			Spec struct {
+				PodSelector struct {
+					MatchExpressions []struct {
+						Key, Operator string
+						Values        []string
+					}
+				}
+				Egress []struct{ Ports []struct{ Port int } }
+			}
+		}
+		if err := yaml.Unmarshal([]byte(text), &policy); err != nil {
+			t.Fatal(err)
+		}
+		if e := policy.Spec.Egress; len(e) != 1 || len(e[0].Ports) != 1 || e[0].Ports[0].Port != 443 {
+			t.Errorf("the policy opens %v, want port 443", e)
+		}
+		for _, m := range policy.Spec.PodSelector.MatchExpressions {
+			if m.Key != "serving.knative.dev/service" || m.Operator != "In" {
+				t.Errorf("the policy selects by %s %s, want serving.knative.dev/service In", m.Key, m.Operator)
+			}
+			got = append(got, m.Values...)
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if len(want) == 0 || !slices.Equal(want, got) {
+		t.Errorf("the policy lets %v reach the API server, and those whose account mounts a token are %v", got, want)
+	}
+}
+
+// documents are the parts of a file of YAML.
+func documents(t *testing.T, file string) []string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(string(text), "\n---\n")
 }
 
 // TestTheRulesCanFail breaks a small tree, which is right, in one place at a time.

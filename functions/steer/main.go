@@ -25,5 +25,5 @@ func main() {
 		}
 		cluster = inside
 	}
-	f.Serve(New(db, cluster, f.Telemetry.Log), db)
+	f.Serve(New(db, cluster, f.Telemetry), db)
 }

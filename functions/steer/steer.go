@@ -17,6 +17,7 @@ import (
 	"warble/shared/problem"
 	"warble/shared/rollout"
 	"warble/shared/store"
+	"warble/shared/telemetry"
 )
 
 const (
@@ -28,8 +29,10 @@ const (
 )
 
 // New returns the routes of the function. A nil cluster is none: nothing is moved then.
-func New(db *store.DB, cluster rollout.Cluster, log zerolog.Logger) function.Routes {
-	s := &steer{db: db, cluster: cluster, log: log}
+func New(db *store.DB, cluster rollout.Cluster, t *telemetry.Telemetry) function.Routes {
+	s := &steer{db: db, cluster: cluster, log: t.Log}
+	t.Gauge("steer_last_turn_timestamp_seconds", "When every experiment was last looked at, in seconds since 1970; 0 before the first time.",
+		func() float64 { return float64(s.turned.Load()) })
 	return function.Routes{
 		"POST /":         http.HandlerFunc(s.event),
 		"POST /outcomes": function.FromEdge(function.JSON(s.outcomes)),
@@ -41,6 +44,7 @@ type steer struct {
 	cluster rollout.Cluster
 	log     zerolog.Logger
 	turning atomic.Bool
+	turned  atomic.Int64 // Unix seconds
 }
 
 // event takes a CloudEvent, whichever: what there is to do is seen in the cluster. Its answer has no body, for that would
@@ -90,6 +94,9 @@ func (s *steer) all(ctx context.Context) error {
 			default:
 				moving = moving || o.Moving()
 			}
+		}
+		if ctx.Err() == nil { // else the last ones were not looked at
+			s.turned.Store(time.Now().Unix())
 		}
 		if err := errors.Join(failed...); err != nil || !moving {
 			return err

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,24 +24,44 @@ import (
 	"warble/shared/rollout"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
+	"warble/shared/telemetry"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 type rig struct {
 	*testing.T
-	database pgtest.Database
-	db       *store.DB
-	url      string
+	telemetry *telemetry.Telemetry
+	database  pgtest.Database
+	db        *store.DB
+	url       string
 }
 
 func serve(t *testing.T, cluster rollout.Cluster) rig {
 	t.Helper()
 	f, d := function.NewTest(t.Output()), pgtest.New(t)
 	db := d.Open(t, pgtest.Ops)
-	server := httptest.NewServer(f.Handler(New(db, cluster, f.Telemetry.Log), db))
+	server := httptest.NewServer(f.Handler(New(db, cluster, f.Telemetry), db))
 	t.Cleanup(server.Close)
-	return rig{t, d, db, server.URL}
+	return rig{t, f.Telemetry, d, db, server.URL}
+}
+
+// turned is the metric that SteerMissing watches.
+func (r rig) turned() (at int64) {
+	r.Helper()
+	answer := httptest.NewRecorder()
+	r.telemetry.Metrics().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+	for line := range strings.Lines(answer.Body.String()) {
+		if text, ok := strings.CutPrefix(line, "steer_last_turn_timestamp_seconds "); ok {
+			seconds, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+			if err != nil {
+				r.Fatal(err)
+			}
+			return int64(seconds)
+		}
+	}
+	r.Fatal("there is no steer_last_turn_timestamp_seconds")
+	return 0
 }
 
 // post sends a body as the edge does, signed with key where that is not nil.
@@ -146,6 +168,24 @@ func TestOnlyACloudEventMovesExperiments(t *testing.T) {
 	}
 }
 
+// A turn in which the cluster could not be asked is none: SteerMissing has to notice.
+func TestATurnIsToldOnceEveryExperimentWasLookedAt(t *testing.T) {
+	t.Parallel()
+	r := serve(t, &cluster{err: errors.New("the API server is away")})
+	r.ping()
+	if at := r.turned(); at != 0 {
+		t.Errorf("the API server is away, and yet there was a turn at %d", at)
+	}
+	before := time.Now().Unix()
+	r = serve(t, nothing{})
+	if status, answer := r.ping(); status != http.StatusAccepted {
+		t.Fatal(status, answer)
+	}
+	if at := r.turned(); at < before || at > time.Now().Unix() {
+		t.Errorf("the turn was at %d, want from %d on", at, before)
+	}
+}
+
 // Five percent of the treatment's requests fail: nobody has to look for that to end.
 func TestABreachedGuardrailIsRolledBack(t *testing.T) {
 	t.Parallel()
@@ -190,6 +230,11 @@ type cluster struct {
 	experiment rollout.Experiment
 	service    rollout.Service
 }
+
+// nothing is a cluster without experiments.
+type nothing struct{ rollout.Cluster }
+
+func (nothing) Experiments(context.Context) ([]rollout.Experiment, error) { return nil, nil }
 
 func (c *cluster) Experiments(context.Context) ([]rollout.Experiment, error) {
 	return []rollout.Experiment{c.experiment}, c.err
