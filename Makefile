@@ -77,11 +77,11 @@ e2e-clients: postgres node ## Go's and Node's client libraries for X, on the sam
 e2e-cluster: ## journeys, and what a cluster does, on the deployment in the cluster of this machine: after make cluster deploy
 	@. e2e/cluster/env.sh && $(MAKE) --no-print-directory e2e-here WARBLE_URL=http://$$INGRESS_ADDRESS WARBLE_HOST=edge.warble.$$CLUSTER_DOMAIN
 
-# On any cluster: KUBECONFIG, KO_DOCKER_REPO, WARBLE_URL and WARBLE_HOST.
+# Three at once, for so many wait side by side in TestClusterTakesItsTime. On any cluster: KUBECONFIG, KO_DOCKER_REPO, WARBLE_URL and WARBLE_HOST.
 e2e-here: export WARBLE_URL := $(WARBLE_URL)
 e2e-here: export WARBLE_HOST := $(WARBLE_HOST)
 e2e-here:
-	$(GO) test -tags e2e -v -count=1 -timeout 45m -parallel 8 -skip '^TestClient|^TestLong' ./e2e
+	$(GO) test -tags e2e -v -count=1 -timeout 45m -parallel 3 -skip '^TestClient|^TestLong' ./e2e
 
 e2e-long: ## what takes the same cluster half an hour: verdicts on planted effects, deployments around an experiment, a release's candidate
 	@. e2e/cluster/env.sh && WARBLE_URL=http://$$INGRESS_ADDRESS WARBLE_HOST=edge.warble.$$CLUSTER_DOMAIN \
