@@ -45,6 +45,12 @@ func TestBadInput(t *testing.T) {
 			send := func(method, path, body string, headers ...string) {
 				t.Helper()
 				a, err := ada.try(method, path, body, headers...)
+				for range 5 {
+					if err != nil || !outOfTime(a) {
+						break
+					}
+					a, err = ada.try(method, path, body, headers...)
+				}
 				if err != nil {
 					t.Errorf("%s %.200q %.200q: %v", method, path, body, err)
 					return
