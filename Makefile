@@ -15,9 +15,9 @@ FUZZTIME ?= 20s
 ARGS     ?=
 STACK    ?= 01-cluster 02-database 03-application 04-observability
 
-# What is generated of the resource Experiment: its definition in the cluster, and the copies of its types.
+# What is generated: the definition of the resource Experiment in the cluster, copies of its types, and pages of docs.
 CRD       = knative/210-experiment-crd.yaml
-GENERATED = $(CRD) $(wildcard shared/*/zz_generated.deepcopy.go)
+GENERATED = $(CRD) $(wildcard shared/*/zz_generated.deepcopy.go) docs/experiment-resource.md docs/metrics.md
 
 .PHONY: help run deploy release test test-infra race check bench fmt fuzz e2e e2e-clients e2e-cluster e2e-long e2e-here images cluster cluster-down cold postgres pgbouncer node shellcheck load vulnerabilities terraform-test state stack kubeconfig kind e2e-kind sign publish experiment experiment-step prometheus generate e2e-report simulate chromium demo
 
@@ -92,10 +92,10 @@ cold: ## cold starts of functions beside a bare hello, 40 of each, and what the 
 	  $(GO) test -tags e2e -count=1 -timeout 60m -run '^$$' -bench . -benchtime 40x ./e2e
 
 e2e-report: postgres chromium ## an experiment's report in a browser, wide, on a phone and in the dark (SCREENSHOTS=folder keeps what it looks like)
-	$(GO) test -tags e2e -v -count=1 -timeout 10m -run '^TestPage' ./shared/experiment/report
+	$(GO) test -tags e2e -v -count=1 -timeout 10m -run '^TestPage' ./shared/report
 
 simulate: ## what the readout of experiments promises, on 2000 simulated ones in each world: takes half an hour
-	$(GO) test -v -count=1 -timeout 2h -run '^TestWhatTheReadoutPromises' ./shared/experiment/readout -simulated 2000
+	$(GO) test -v -count=1 -timeout 2h -run '^TestWhatTheReadoutPromises' ./shared/readout -simulated 2000
 
 images: ## every function's image: its size, its SBOM, the same digest from a second build; no registry or network needed
 	$(GO) -C e2e/images test -count=1 -timeout 20m ./...
@@ -109,8 +109,9 @@ cluster-down: ## stop it and leave nothing behind
 bench: postgres ## throughput, latency, start-up and memory as ratios to bare equivalents
 	$(GO) run ./e2e/bench
 
-generate: ## what is written of the types in shared/experiment and shared/rollout: knative/210-experiment-crd.yaml, deep copies
+generate: ## what is written of the types in shared/experiment and shared/rollout: knative/210-experiment-crd.yaml, deep copies; of that and of metrics: pages of docs
 	$(TOOL) controller-gen paths=./shared/experiment paths=./shared/rollout object crd:allowDangerousTypes=true output:crd:stdout >$(CRD)
+	$(GO) run ./docs/reference
 
 fmt: ## gofmt and terraform fmt everything
 	gofmt -w $$(git ls-files '*.go')

@@ -14,7 +14,7 @@ patience=180 # seconds, for what Warble has to get done
 folder=${DEMO_DIR:-.warble/demo}
 listen=127.0.0.1:${DEMO_PORT:-8079}
 
-unset DATABASE_URL FEATURES K_SINK OUTCOMES_URL # a database, and a Warble, of its own
+unset DATABASE_URL FEATURES K_SINK STEER_URL # a database, and a Warble, of its own
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 state=$folder/state

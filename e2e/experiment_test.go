@@ -13,17 +13,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
 	"warble/shared/experiment"
+	"warble/shared/rollout"
 )
 
 // experimented are the Services of the experiments here.
@@ -36,9 +35,11 @@ type trial struct {
 	file string
 	tool string // kn-experiment, as built here
 	spec experiment.Spec
+
+	before map[string]service
 }
 
-// try writes an experiment, and puts every Service of it back when the test ends.
+// try writes an experiment, which is taken away when the test ends; and a Service that a promotion has written is put back.
 func try(t *testing.T, with func(*experiment.Spec)) *trial {
 	t.Helper()
 	if os.Getenv("DATABASE_DIRECT_URL") == "" {
@@ -51,7 +52,7 @@ func try(t *testing.T, with func(*experiment.Spec)) *trial {
 	}
 	e.spec = experiment.Spec{
 		Services: experimented, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FEATURES": "likes"}}, Unit: experiment.User,
-		Layer: experiment.LayerShare{Name: e.name}, Ramp: experiment.Ramp{Steps: []int{50}, Hold: experiment.Hold{Time: experiment.Duration(time.Hour)}},
+		Ramp:    experiment.Ramp{Steps: []int{50}, Hold: experiment.Hold{Time: experiment.Duration(time.Hour)}},
 		Metrics: experiment.Metrics{Window: experiment.Duration(time.Hour), Primary: experiment.Primary{Name: "tweets_per_user", MinimumEffect: .05}},
 	}
 	with(&e.spec)
@@ -64,9 +65,9 @@ func try(t *testing.T, with func(*experiment.Spec)) *trial {
 	if err := os.WriteFile(e.file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	before := make(map[string]service)
+	e.before = make(map[string]service)
 	for _, name := range e.spec.Services {
-		before[name] = serviceOf(t, name)
+		e.before[name] = serviceOf(t, name)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
@@ -74,7 +75,14 @@ func try(t *testing.T, with func(*experiment.Spec)) *trial {
 		if err := e.remove(ctx); err != nil {
 			t.Error(err)
 		}
-		for name, s := range before {
+		for name, s := range e.before {
+			generation, err := kubectl(ctx, "", "get", "ksvc", name, "--output=jsonpath={.metadata.generation}")
+			if err != nil {
+				t.Error(err)
+			}
+			if generation == strconv.FormatInt(s.Metadata.Generation, 10) {
+				continue
+			}
 			if err := patchNow(ctx, name, change{"replace", "/spec", s.Spec}); err != nil {
 				t.Error(err)
 			}
@@ -86,20 +94,30 @@ func try(t *testing.T, with func(*experiment.Spec)) *trial {
 	return e
 }
 
-// remove ends the experiment, where it has not ended, and takes it away. A deletion alone would wait for steer's turn.
+// untouched wants every Service of the experiment to be as it was: not one field of it has been written.
+func (e *trial) untouched() {
+	e.t.Helper()
+	for name, before := range e.before {
+		if now := serviceOf(e.t, name); now.Metadata.Generation != before.Metadata.Generation {
+			e.t.Errorf("%s was written: generation %d, and %d before the experiment", name, now.Metadata.Generation, before.Metadata.Generation)
+		}
+	}
+}
+
+// remove takes the experiment away, and waits for all that it owns to go with it.
 func (e *trial) remove(ctx context.Context) error {
 	said, failed := e.command(ctx, "stop", e.name, "--timeout=2m").CombinedOutput() // it may have ended, or never been made
 	if _, err := kubectl(ctx, "", "delete", "experiment", e.name, "--ignore-not-found", "--wait=false"); err != nil {
 		return err
 	}
 	for {
-		switch left, err := kubectl(ctx, "", "get", "experiment", e.name, "--ignore-not-found", "--output=name"); {
+		switch left, err := kubectl(ctx, "", "get", "experiments,configurations.serving,routes.serving", "--selector=warble.dev/experiment="+e.name, "--output=name"); {
 		case err != nil:
-			return fmt.Errorf("%s is still there: %w; its stop: %v %s", e.name, err, failed, said)
+			return fmt.Errorf("what %s owns is still there: %w; its stop: %v %s", e.name, err, failed, said)
 		case left == "":
 			return nil
 		}
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(pollEvery)
 	}
 }
 
@@ -139,18 +157,34 @@ func (e *trial) must(args ...string) string {
 	return said
 }
 
-// revisions are those that an arm's tag leads to, by Service.
+// revisions are those that serve an arm, by Service, as the edges have it.
 func (e *trial) revisions(arm experiment.Arm) map[string]string {
 	e.t.Helper()
 	found := make(map[string]string)
-	for _, name := range e.spec.Services {
-		for _, target := range serviceOf(e.t, name).Status.Traffic {
-			if target.Tag == experiment.Tag(e.name, arm) {
-				found[name] = target.RevisionName
-			}
-		}
+	for _, at := range e.object().Status.Assign.Services {
+		found[at.Name] = at.Of(arm).Revision
 	}
 	return found
+}
+
+// object is the experiment as the cluster has it.
+func (e *trial) object() (o rollout.Experiment) {
+	e.t.Helper()
+	if err := json.Unmarshal([]byte(run(e.t, "get", "experiment", e.name, "--output=json")), &o); err != nil {
+		e.t.Fatal(err)
+	}
+	return o
+}
+
+// condition is the status of one of its conditions; empty where there is none.
+func (e *trial) condition(kind string) string {
+	e.t.Helper()
+	for _, c := range e.object().Status.Conditions {
+		if c.Type == kind {
+			return string(c.Status)
+		}
+	}
+	return ""
 }
 
 // answeredBy is how many requests each edge has sent to an arm; one that does not say is left out.
@@ -176,38 +210,6 @@ func (e *trial) answeredBy(edges []string) map[string]float64 {
 		}
 	}
 	return counted
-}
-
-// ownTag has a Service's untouched traffic followed by a tag of somebody's own, and returns all of it.
-func ownTag(t *testing.T, name string) []traffic {
-	t.Helper()
-	found := []traffic{{Latest: true, Percent: 100}, {RevisionName: serviceOf(t, name).Status.LatestReadyRevisionName, Tag: "mine"}}
-	if err := patchNow(t.Context(), name, change{"add", "/spec/traffic", found}); err != nil {
-		t.Fatal(err)
-	}
-	untilReady(t, name)
-	return found
-}
-
-// keepsOwnTag wants the tag of ownTag to be there, and to lead where it led.
-func keepsOwnTag(t *testing.T, name string, found []traffic) {
-	t.Helper()
-	own := found[len(found)-1]
-	for where, all := range map[string][]traffic{"spec": specTraffic(t, name), "status": serviceOf(t, name).Status.Traffic} {
-		if !slices.ContainsFunc(all, func(t traffic) bool { return t.Tag == own.Tag && t.RevisionName == own.RevisionName }) {
-			t.Errorf("the tag %s of %s is gone from its %s: %v", own.Tag, name, where, all)
-		}
-	}
-}
-
-// specTraffic is what is wished of a Service.
-func specTraffic(t *testing.T, name string) []traffic {
-	t.Helper()
-	var spec struct{ Traffic []traffic }
-	if err := json.Unmarshal(serviceOf(t, name).Spec, &spec); err != nil {
-		t.Fatal(err)
-	}
-	return spec.Traffic
 }
 
 // crowd are users, so many of each community.
@@ -283,7 +285,7 @@ func (c crowd) see(e *trial, r experiment.Rules, times int) (inArm map[string]in
 func (e *trial) rules(percent int) experiment.Rules {
 	return experiment.Rules{
 		Name: e.name, Services: e.spec.Services, Unit: e.spec.Unit, Audience: e.spec.Audience.Communities, Salt: e.spec.Salt,
-		Layer: experiment.Layer{Name: e.spec.Layer.Name, To: experiment.Slots},
+		Layer: experiment.Layer{To: experiment.Slots},
 		Open:  experiment.Open{Control: percent * experiment.Slots / 100, Treatment: percent * experiment.Slots / 100},
 	}
 }
@@ -323,7 +325,8 @@ func addCommunities(t *testing.T, n int) (slugs []string) {
 	return slugs
 }
 
-// 300 users in 60 communities, through the whole of an experiment that is lost, while they use Warble.
+// 300 users in 60 communities, through the whole of an experiment that is lost, while they use Warble; an edge is replaced, and
+// somebody applies the manifests of Service and experiment over and over, as Flux does.
 func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	cluster(t)
 	communities := addCommunities(t, 60)
@@ -332,8 +335,6 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 		s.Unit, s.Salt, s.Audience.Communities = experiment.Community, "pinned", communities
 		s.Ramp.Steps = []int{10, 25, 50}
 	})
-	found := ownTag(t, "tweet")
-
 	var requests []func() (answer, error)
 	for _, m := range people[:12] {
 		id := m.post("before the experiment")
@@ -342,7 +343,10 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	within(t, "two edges", readyLimit, func() bool { return len(pods(t, "edge")) >= 2 }) // as its manifest has it
 	l := start(t, requests...)
 	e.must("plan", "-f", e.file, "--anyway")
+	began := time.Now()
 	e.must("start", "-f", e.file, "--anyway")
+	t.Logf("running %s after its start", time.Since(began).Round(100*time.Millisecond))
+	flux := reapply(t, e)
 	for i, percent := range e.spec.Ramp.Steps {
 		if i > 0 {
 			e.must("step", e.name)
@@ -369,16 +373,23 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	people.see(e, e.rules(50), 1)
 	e.must("resume", e.name)
 	e.must("status", e.name)
-	keepsOwnTag(t, "tweet", found)
+	if ready, stalled := e.condition("Ready"), e.condition("Stalled"); ready != "True" || stalled != "" {
+		t.Errorf("it runs, and Ready is %q, Stalled %q", ready, stalled)
+	}
 	e.must("rollback", e.name, "-m", "the test is over")
 	people.inForce(e, e.rules(0))
 	for _, m := range people {
 		m.arm = ""
 	}
 	people.see(e, e.rules(0), 1)
+	within(t, "the arms' end", readyLimit, func() bool {
+		return run(t, "get", "configurations.serving,routes.serving", "--selector=warble.dev/experiment="+e.name, "--output=name") == ""
+	})
+	t.Logf("applied %d times meanwhile", flux.stop())
 	t.Logf("%d requests meanwhile, none failed", l.stop())
-	if diff := cmp.Diff(found, specTraffic(t, "tweet")); diff != "" {
-		t.Error(diff)
+	e.untouched()
+	if o := e.object(); o.Status.Conclusion != experiment.WasRolledBack || o.Spec.End != experiment.RolledBack {
+		t.Errorf("its rollback was undone: %+v", o.Status)
 	}
 	code, said := e.kn("report", e.name, "-o", "json")
 	if code != 0 && code != 3 || !strings.Contains(said, `"Concluded"`) {
@@ -386,30 +397,106 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	}
 }
 
-// What has won is what everyone has, and nobody's request fails on the way.
+// applier applies the manifests of an experiment and one of its Services over and over, until it is stopped.
+type applier struct {
+	done  chan struct{}
+	once  sync.Once
+	all   sync.WaitGroup
+	times int
+}
+
+// reapply applies every 2 s, as a manager of its own, what a person has in Git: the Service as it is, and the experiment as
+// its file and `start --dry-run` have it.
+func reapply(t *testing.T, e *trial) *applier {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := e.command(ctx, "start", "-f", e.file, "--dry-run=client", "-o", "yaml")
+	file, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := e.before["tweet"]
+	manifest, err := json.Marshal(map[string]any{
+		"apiVersion": "serving.knative.dev/v1", "kind": "Service",
+		"metadata": map[string]any{"name": "tweet", "namespace": namespace}, "spec": map[string]any{"template": json.RawMessage(s.template(t))},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(file) + "\n---\n" + string(manifest)
+	a := &applier{done: make(chan struct{})}
+	t.Cleanup(func() { a.stop() })
+	a.all.Go(func() {
+		for {
+			if _, err := kubectl(context.Background(), text, "apply", "--server-side", "--force-conflicts", "--field-manager=somebody-who-applies", "--filename=-"); err != nil {
+				t.Errorf("who applies again and again meets an error: %v", err)
+			}
+			a.times++
+			select {
+			case <-a.done:
+				return
+			case <-time.After(2 * time.Second):
+			}
+		}
+	})
+	return a
+}
+
+func (a *applier) stop() int {
+	a.once.Do(func() { close(a.done) })
+	a.all.Wait()
+	return a.times
+}
+
+// template is a Service's.
+func (s service) template(t *testing.T) []byte {
+	t.Helper()
+	var spec struct{ Template json.RawMessage }
+	if err := json.Unmarshal(s.Spec, &spec); err != nil {
+		t.Fatal(err)
+	}
+	return spec.Template
+}
+
+// What has won is what everyone has, and nobody's request fails on the way. A new revision of a Service in the middle, as of a
+// hotfix, is what the untouched have at once, and keep after it.
 func TestClusterExperimentIsPromotedUnderLoad(t *testing.T) {
 	cluster(t)
 	e := try(t, func(*experiment.Spec) {})
-	id, found, l := e.startUnderLoad()
-	e.must("promote", e.name)
+	id, l := e.startUnderLoad()
+	patch(t, "tweet", newRevision("hotfix-"+e.name))
+	hotfix := untilReady(t, "tweet").Status.LatestReadyRevisionName
+	within(t, "the hotfix for who is in no arm", readyLimit, func() bool {
+		return (&user{t: t}).do("GET", "/2/tweets/"+id, "").header.Get("X-Revision") == hotfix
+	})
+	within(t, "the condition BaseDrifted", readyLimit, func() bool { return e.condition("BaseDrifted") == "True" })
+	e.must("rebase", e.name)
+	for name, revision := range e.revisions(experiment.Treatment) {
+		if name == "tweet" && !strings.HasSuffix(revision, "-00002") {
+			t.Errorf("the treatment of tweet is %s, want its second revision, of the hotfix", revision)
+		}
+	}
+	e.must("promote", e.name, "--anyway", "--timeout=15m")
 	t.Logf("%d requests meanwhile, none failed", l.stop())
-	e.everyoneLikes(id, found)
+	e.everyoneLikes(id)
+	if annotation := run(t, "get", "ksvc/tweet", `--output=jsonpath={.spec.template.metadata.annotations.warble\.dev/journey}`); annotation != "hotfix-"+e.name {
+		t.Errorf("the hotfix is gone: %q", annotation)
+	}
 }
 
-// startUnderLoad starts the experiment while a user reads and posts, with a tag of somebody's own on tweet. It returns one of
-// the user's tweets and the traffic of tweet.
-func (e *trial) startUnderLoad() (id string, found []traffic, l *load) {
+// startUnderLoad starts the experiment while a user reads and posts. It returns one of the user's tweets.
+func (e *trial) startUnderLoad() (id string, l *load) {
 	e.t.Helper()
-	found = ownTag(e.t, "tweet")
 	ada := register(e.t, "")
 	id = ada.post("ada's")
 	l = start(e.t, append(reading(ada, id), func() (answer, error) { return ada.try("POST", "/2/tweets", object("text", "on and on")) })...)
 	e.must("start", "-f", e.file, "--anyway")
-	return id, found, l
+	return id, l
 }
 
-// everyoneLikes checks that what has won is everyone's: no arm serves, and of tweet's traffic what was found is left.
-func (e *trial) everyoneLikes(tweet string, found []traffic) {
+// everyoneLikes checks that what has won is everyone's, by the Services' own revisions.
+func (e *trial) everyoneLikes(tweet string) {
 	t := e.t
 	t.Helper()
 	bob := register(t, "")
@@ -418,22 +505,14 @@ func (e *trial) everyoneLikes(tweet string, found []traffic) {
 	})
 	for _, name := range experimented {
 		s := untilReady(t, name)
-		want := []traffic{{Latest: true, Percent: 100}}
-		if name == "tweet" {
-			keepsOwnTag(t, name, found)
-			want = found
-		}
-		if diff := cmp.Diff(want, specTraffic(t, name)); diff != "" {
-			t.Errorf("%s: %s", name, diff)
-		}
-		if latest := s.Status.LatestReadyRevisionName; strings.Contains(latest, e.name) {
-			t.Errorf("%s is still served by an arm, %s", name, latest)
+		if latest := s.Status.LatestReadyRevisionName; strings.Contains(latest, e.name) || len(s.Status.Traffic) != 1 || s.Status.Traffic[0].RevisionName != latest {
+			t.Errorf("%s is served by %v, want its newest revision, %s, alone", name, s.Status.Traffic, latest)
 		}
 	}
 }
 
 // A treatment that cannot run never gets anybody, and is named. Whoever then deletes the experiment, instead of stopping it,
-// has the Service as it was found within the minute that steer takes to come.
+// takes its arms away with it, and the record says so.
 func TestClusterExperimentWithATreatmentThatCrashes(t *testing.T) {
 	cluster(t)
 	e := try(t, func(s *experiment.Spec) {
@@ -443,27 +522,85 @@ func TestClusterExperimentWithATreatmentThatCrashes(t *testing.T) {
 	ada := register(t, "")
 	id := ada.post("ada's")
 	l := start(t, reading(ada, id)...)
-	code, said := e.kn("start", "-f", e.file, "--anyway", "--timeout=4m")
-	if code == 0 || !strings.Contains(said, "the treatment of like, revision like-"+e.name+"-treatment-") || !strings.Contains(said, "FEATURES") {
+	code, said := e.kn("start", "-f", e.file, "--anyway", "--timeout=90s")
+	if code == 0 || !strings.Contains(said, "the treatment of like, revision "+e.name+"-like-treatment-00001") || !strings.Contains(said, "FEATURES") {
 		t.Errorf("exit code %d: it does not name what crashes, and why", code)
 	}
 	if a := ada.do("GET", "/2/tweets/"+id+"/liking_users", ""); a.header.Get("X-Variant") != "" {
 		t.Errorf("a user is in the arm %q", a.header.Get("X-Variant"))
 	}
 	run(t, "delete", "experiment", e.name, "--wait=false")
-	within(t, "the end of "+e.name, 5*time.Minute, func() bool {
-		return run(t, "get", "experiment", e.name, "--ignore-not-found", "--output=name") == ""
+	within(t, "the end of its arms", readyLimit, func() bool {
+		return run(t, "get", "configurations.serving,routes.serving", "--selector=warble.dev/experiment="+e.name, "--output=name") == ""
 	})
 	t.Logf("%d requests meanwhile, none failed", l.stop())
-	if diff := cmp.Diff([]traffic{{Latest: true, Percent: 100}}, specTraffic(t, "like")); diff != "" {
-		t.Error(diff)
+	e.untouched()
+	within(t, "the record of its deletion", readyLimit, func() bool { // steer looks each minute
+		code, said := e.kn("report", e.name, "-o", "json")
+		return (code == 0 || code == 3) && strings.Contains(said, "it was deleted")
+	})
+}
+
+// A treatment that fails every request is suspended by the edges in some answers, and steer rolls it back: nobody waits for a
+// guardrail.
+func TestClusterATreatmentThatFailsIsSuspended(t *testing.T) {
+	cluster(t)
+	e := try(t, func(s *experiment.Spec) {
+		s.Services = []string{"timeline"}
+		s.Treatment.Env = map[string]experiment.Value{"FAULTS": "error=100%"}
+	})
+	people := gather(t, []string{""}, 40)
+	e.must("start", "-f", e.file, "--anyway")
+	began := time.Now()
+	failed := 0
+	concluded := func() bool {
+		for _, m := range people {
+			if a, err := m.try("GET", m.path("/tweets"), ""); err != nil || a.status == http.StatusInternalServerError {
+				failed++
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		return e.object().Status.Phase == experiment.Concluded
 	}
-	if latest := untilReady(t, "like").Status.LatestReadyRevisionName; strings.Contains(latest, e.name) {
-		t.Errorf("like is still served by an arm, %s", latest)
+	within(t, "its rollback", readyLimit, concluded)
+	t.Logf("rolled back %s after the first request, %d answers failed", time.Since(began).Round(100*time.Millisecond), failed)
+	if because := e.object().Status.Because; !strings.HasPrefix(because, "rolled back: the treatment fails") {
+		t.Errorf("because %q", because)
 	}
-	if code, said := e.kn("report", e.name, "-o", "json"); code != 0 && code != 3 || !strings.Contains(said, "it was deleted") {
-		t.Errorf("exit code %d: its record does not say that it was deleted", code)
+	const most = 2 * 20 // of each of two edges 8 to 12, and some under way
+	if failed > most {
+		t.Errorf("%d answers failed, want %d at most", failed, most)
 	}
+	e.untouched()
+}
+
+// Arms that somebody takes away by hand cost nobody an answer, and come back.
+func TestClusterArmsThatAreTakenAwayComeBack(t *testing.T) {
+	cluster(t)
+	e := try(t, func(s *experiment.Spec) { s.Services, s.Salt = []string{"timeline"}, "pinned" })
+	people := gather(t, []string{""}, 12)
+	e.must("start", "-f", e.file, "--anyway")
+	people.inForce(e, e.rules(50))
+	var requests []func() (answer, error)
+	for _, m := range people {
+		requests = append(requests, func() (answer, error) { return m.try("GET", m.path("/tweets"), "") })
+	}
+	l := start(t, requests...)
+	run(t, "delete", "configurations.serving,routes.serving", "--selector=warble.dev/experiment="+e.name, "--wait=false")
+	within(t, "the arms", readyLimit, func() bool {
+		return len(strings.Fields(run(t, "get", "configurations.serving,routes.serving", "--selector=warble.dev/experiment="+e.name, "--output=name"))) == 3
+	})
+	within(t, "everyone's arm", readyLimit, func() bool {
+		for _, m := range people {
+			if a := m.do("GET", m.path("/tweets"), ""); !strings.HasPrefix(a.header.Get("X-Revision"), e.name+"-timeline-"+a.header.Get("X-Variant")) {
+				return false
+			}
+		}
+		return true
+	})
+	t.Logf("%d requests meanwhile, none failed", l.stop())
+	e.must("stop", e.name)
+	e.untouched()
 }
 
 // Of the treatment's requests some fail: steer ends that by itself, and the record says why.
@@ -478,25 +615,19 @@ func rolledBackByAGuardrail(t *testing.T) {
 	people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", m.path("/tweets"), "") }) // some are to fail
 }
 
-// The same with a plain canary, which moves Knative's own percent and assigns nobody.
+// The same with a plain canary, of which requests are the unit: the edges take so many of all, and Knative halves them.
 func canaryRolledBackByAGuardrail(t *testing.T) {
 	e := try(t, func(s *experiment.Spec) {
 		*s = experiment.Spec{
-			Services: []string{"users"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FAULTS": "error=20%"}}, Unit: experiment.Request,
-			Layer: experiment.LayerShare{Name: e2eLayer}, Ramp: experiment.Ramp{Steps: []int{20}, Hold: experiment.Hold{Time: experiment.Duration(time.Hour)}},
+			Services: []string{"users"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FAULTS": "error=5%"}}, Unit: experiment.Request,
+			Ramp:    experiment.Ramp{Steps: []int{20}, Hold: experiment.Hold{Time: experiment.Duration(time.Hour)}},
 			Metrics: experiment.Metrics{Guardrails: []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}},
 		}
 	})
 	people := gather(t, []string{""}, 8)
 	t.Parallel()
 	e.must("start", "-f", e.file, "--anyway")
-	treatment := ""
-	within(t, "20 percent", readyLimit, func() bool {
-		return slices.ContainsFunc(serviceOf(t, "users").Status.Traffic, func(t traffic) bool {
-			treatment = t.RevisionName
-			return t.Tag == experiment.Tag(e.name, experiment.Treatment) && t.Percent == 20
-		})
-	})
+	treatment := e.revisions(experiment.Treatment)["users"]
 	const requests = 500
 	n := 0
 	for range requests { // drills are for those with a token, so none of these fails
@@ -512,9 +643,7 @@ func canaryRolledBackByAGuardrail(t *testing.T) {
 		t.Errorf("%d of %d requests got the treatment, want about 20 percent", n, requests)
 	}
 	people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", "/2/users/me", "") })
-	if diff := cmp.Diff([]traffic{{Latest: true, Percent: 100}}, specTraffic(t, "users")); diff != "" {
-		t.Error(diff)
-	}
+	e.untouched()
 }
 
 // untilRolledBack has everyone do something over and over until steer has ended the experiment.
@@ -536,18 +665,15 @@ func (c crowd) untilRolledBack(e *trial, do func(*member)) {
 		})
 	}
 	const limit = 15 * time.Minute
-	phase := ""
-	for phase != "Concluded" && time.Since(began) < limit {
+	var status rollout.Status
+	for status.Phase != experiment.Concluded && time.Since(began) < limit {
 		time.Sleep(5 * time.Second)
-		phase = run(e.t, "get", "experiment", e.name, "--output=jsonpath={.status.phase}")
+		status = e.object().Status
 	}
 	close(done)
 	all.Wait()
-	because := run(e.t, "get", "experiment", e.name, "--output=jsonpath={.status.because}")
-	if phase != "Concluded" || !strings.HasPrefix(because, "rolled back: ") || !strings.Contains(because, experiment.ErrorShare) {
-		e.t.Fatalf("%s after %s, because %q", phase, time.Since(began).Round(time.Second), because)
+	if status.Phase != experiment.Concluded || !strings.HasPrefix(status.Because, "rolled back: ") || !strings.Contains(status.Because, experiment.ErrorShare) {
+		e.t.Fatalf("%s after %s, because %q", status.Phase, time.Since(began).Round(time.Second), status.Because)
 	}
-	e.t.Logf("rolled back after %s: %s", time.Since(began).Round(time.Second), because)
+	e.t.Logf("rolled back after %s: %s", time.Since(began).Round(time.Second), status.Because)
 }
-
-const e2eLayer = "e2e"

@@ -19,7 +19,7 @@ import (
 	"warble/shared/apitest"
 	"warble/shared/clocktest"
 	"warble/shared/experiment"
-	"warble/shared/experiment/readout"
+	"warble/shared/readout"
 	"warble/shared/store/pgtest"
 )
 
@@ -35,7 +35,6 @@ spec:
   metrics:
     window: 2s
     primary: {name: tweets_per_user, minimumEffect: 5%}
-  run: {state: Running, by: ada}
 `
 
 // local is a local run with an experiment, and what is seen of it.
@@ -143,13 +142,11 @@ func TestLocalExperiment(t *testing.T) {
 	}
 
 	started = append(started, descendants(l.run.PID())...)
-	if err := os.WriteFile(file, []byte(strings.Replace(trialFile, "state: Running", "state: Stopped", 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	l.kn("stop", "likes-e2e", "-m", "the test is over")
 	took := clocktest.Took(func() {
 		eventually(t, "a stop that is in force", time.Minute, func() bool { return users[0].do("GET", users[0].path("/tweets"), "").header.Get("X-Variant") == "" })
 	})
-	if took > 4*time.Second { // or nobody looked at the file until it was time to anyway, every 5 s
+	if took > 4*time.Second {
 		t.Errorf("the stop was in force after %s, want 2 s or so", took)
 	}
 	l.says("likes-e2e: Concluded, stopped", 1)
@@ -181,7 +178,7 @@ func (l *local) use(u *user) {
 		if request.path == u.path("/liked_tweets") {
 			opened = opened == (arm == experiment.Treatment)
 		}
-		if arm == "" || arm != l.arms[u.id] || !opened || !strings.Contains(a.header.Get("X-Revision"), experiment.Tag("likes-e2e", arm)) {
+		if arm == "" || arm != l.arms[u.id] || !opened || !strings.Contains(a.header.Get("X-Revision"), "-"+string(arm)+"-") {
 			l.t.Errorf("%s %s of %s: %d, arm %q after %q, by %s: %.200s", request.method, request.path, u.id, a.status, arm, l.arms[u.id], a.header.Get("X-Revision"), a.body)
 		}
 	}
@@ -220,11 +217,15 @@ func (l *local) column(sql string) []string {
 	return rows
 }
 
-// kn runs the tool as somebody who has no cluster.
+// kn runs the tool on the local run's resource.
 func (l *local) kn(args ...string) string {
 	l.t.Helper()
+	kubeconfig, err := l.run.Kubeconfig()
+	if err != nil {
+		l.t.Fatal(err)
+	}
 	cmd := exec.CommandContext(l.t.Context(), l.tool, args...)
-	cmd.Env = []string{"DATABASE_URL=" + l.database(), "HOME=" + filepath.Dir(l.tool)}
+	cmd.Env = []string{"DATABASE_URL=" + l.database(), "KUBECONFIG=" + kubeconfig, "HOME=" + filepath.Dir(l.tool), "USER=ada"}
 	text, err := cmd.CombinedOutput()
 	if err != nil {
 		l.t.Fatalf("kn experiment %v: %v\n%s", args, err, text)

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"warble/shared/experiment"
-	"warble/shared/experiment/readout"
+	"warble/shared/readout"
 )
 
 const (
@@ -60,7 +60,7 @@ func TestLongVerdicts(t *testing.T) {
 	for _, e := range []*trial{none, broken} {
 		e.must("start", "-f", e.file, "--anyway")
 	}
-	run(t, "patch", "experiment", broken.name, "--subresource=status", "--type=merge", `--patch={"status":{"open":{"control":6000,"treatment":4000}}}`)
+	run(t, "patch", "experiment", broken.name, "--subresource=status", "--type=merge", `--patch={"status":{"assign":{"open":{"control":6000,"treatment":4000}}}}`)
 	users.use(effect.name)
 	var cases sync.WaitGroup
 	cases.Go(func() {

@@ -98,14 +98,16 @@ const nowhere = "http://127.0.0.1:1"
 func routesTo(t *testing.T, url string, experiments ...experiment.Rules) string {
 	t.Helper()
 	type function struct {
-		Name   string            `json:"name"`
-		URL    string            `json:"url"`
-		Tags   map[string]string `json:"tags"`
-		Routes []string          `json:"routes"`
+		Name   string   `json:"name"`
+		URL    string   `json:"url"`
+		Routes []string `json:"routes"`
 	}
-	arms := make(map[string]string)
-	for _, e := range experiments {
-		arms[experiment.Tag(e.Name, experiment.Control)], arms[experiment.Tag(e.Name, experiment.Treatment)] = url, url
+	side := experiment.Side{Host: strings.TrimPrefix(url, "http://"), Revision: "arm"}
+	for i, e := range experiments {
+		experiments[i].Reach = make(map[string]experiment.Reach)
+		for _, service := range e.Services {
+			experiments[i].Reach[service] = experiment.Reach{Control: side, Treatment: side}
+		}
 	}
 	services, err := manifest.ReadAll("../knative")
 	if err != nil {
@@ -117,7 +119,7 @@ func routesTo(t *testing.T, url string, experiments ...experiment.Rules) string 
 	}
 	file.Experiments = experiments
 	for _, service := range services {
-		file.Functions = append(file.Functions, function{service.Name(), url, arms, service.Routes()})
+		file.Functions = append(file.Functions, function{service.Name(), url, service.Routes()})
 	}
 	text, err := json.Marshal(file)
 	if err != nil {

@@ -55,8 +55,8 @@ var owners = map[string][]string{
 	"github.com/jackc/tern":        {"shared/store/migrations"},
 	"github.com/prometheus":        {"shared/telemetry"},
 	"gopkg.in/DataDog/dd-trace-go": {"shared/telemetry", "shared/store"},
-	"k8s.io":                       {"shared/rollout", "functions/edge", "functions/steer", "cmd/kn-experiment"},
-	"knative.dev":                  {"shared/rollout", "functions/edge", "functions/steer", "cmd/kn-experiment"},
+	"k8s.io":                       {"shared/knative", "shared/knative/", "shared/rollout", "functions/edge", "functions/steer", "cmd/kn-experiment", "cmd/local"},
+	"knative.dev":                  {"shared/knative", "functions/edge"},
 }
 
 var vague = []string{"util", "utils", "common", "helper", "helpers", "model", "models", "types", "internal", "misc", "base"}

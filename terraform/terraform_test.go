@@ -184,8 +184,8 @@ func TestWhoseAccountMountsATokenReachesTheAPIServer(t *testing.T) {
 			t.Errorf("the policy opens %v, want port 443", e)
 		}
 		for _, m := range policy.Spec.PodSelector.MatchExpressions {
-			if m.Key != "serving.knative.dev/service" || m.Operator != "In" {
-				t.Errorf("the policy selects by %s %s, want serving.knative.dev/service In", m.Key, m.Operator)
+			if m.Key != "warble.dev/service" || m.Operator != "In" {
+				t.Errorf("the policy selects by %s %s, want warble.dev/service In", m.Key, m.Operator)
 			}
 			got = append(got, m.Values...)
 		}

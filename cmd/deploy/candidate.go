@@ -30,9 +30,6 @@ const (
 // on. The migration comes first, as in any deployment, so it must leave the schema one that the old revisions can use.
 func (d *deployment) candidate(ctx context.Context, e *env.Reader) error {
 	d.beside = true
-	if e.Int("REBASE", 0, 0, 1) == 1 {
-		return errors.New("REBASE=1 moves the arms of experiments at once, and a candidate is to be tried out before: expected one or the other")
-	}
 	if err := d.addJob(); err != nil {
 		return err
 	}
@@ -225,7 +222,7 @@ func (d *deployment) promote(ctx context.Context, e *env.Reader) error {
 	if err := d.removeJob(ctx); err != nil {
 		return err
 	}
-	return d.welcome(ctx)
+	return d.finish(ctx)
 }
 
 // change is a Service's traffic, and what it was found as; nil for nothing.

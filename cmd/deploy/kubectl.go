@@ -38,8 +38,8 @@ func execute(ctx context.Context, input []byte, name string, arguments ...string
 // kubectl speaks to the current context.
 type kubectl struct{ namespace string }
 
-// fieldManager is who owns, in the cluster's books, the fields that the manifests set. Those that they leave out, such as
-// the traffic of a Service, stay whoever's they are: a deployment does not end an experiment.
+// fieldManager is who owns, in the cluster's books, the fields that the manifests set. Those that they leave out, such as the
+// traffic of a Service, stay whoever's they are: a deployment undoes no split that somebody made.
 const fieldManager = "warble-deploy"
 
 // errNotFound is returned for an object that the cluster does not have.

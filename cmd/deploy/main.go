@@ -12,8 +12,8 @@
 // It runs at the root of the repository, and runs kubectl and ko. KO_DOCKER_REPO names the registry. DATABASE_DIRECT_URL
 // is the database as this machine reaches it, as its owner, who may create roles; where pods reach it under another name,
 // DATABASE_POD_HOST has it, and DATABASE_POOLER_HOST that of a pooler. INGRESS_ADDRESS is where this machine reaches the
-// ingress, if the URL of the edge does not lead there. REBASE=1 moves both arms of running experiments to the new images. Secrets go to kubectl through its standard input, never through a
-// command line, and are printed nowhere.
+// ingress, if the URL of the edge does not lead there. Secrets go to kubectl through its standard input, never through a command
+// line, and are printed nowhere.
 package main
 
 import (
@@ -47,13 +47,12 @@ type deployment struct {
 	settings
 	*manifests
 	kubectl     kubectl
-	held        holdings          // as of the last look
-	replaced    map[string]*held  // secrets of the database that this run has changed, as they were
-	trials      map[string]string // the experiment that each of its Services is in, where both arms are re-based
-	job         *object           // what tries a candidate out, with its image; nil otherwise
-	notReady    []string          // functions that wait gave up on
-	beside      bool              // the new revisions are to have no traffic: see candidate
-	hidden      bool              // the edge's candidate is not the public's
+	held        holdings         // as of the last look
+	replaced    map[string]*held // secrets of the database that this run has changed, as they were
+	job         *object          // what tries a candidate out, with its image; nil otherwise
+	notReady    []string         // functions that wait gave up on
+	beside      bool             // the new revisions are to have no traffic: see candidate
+	hidden      bool             // the edge's candidate is not the public's
 	timeout     time.Duration
 	communities [][2]string // slug and name
 	out         io.Writer
@@ -61,7 +60,7 @@ type deployment struct {
 
 // run does what the command line says. args are without the program's name.
 func run(ctx context.Context, args []string, e *env.Reader, out io.Writer) error {
-	d := deployment{out: out, trials: make(map[string]string)}
+	d := deployment{out: out}
 	flags := flag.NewFlagSet("deploy", flag.ExitOnError)
 	folder := flags.String("manifests", "knative", "folder of the manifests")
 	flags.DurationVar(&d.timeout, "timeout", 5*time.Minute, "how long the migration, and then the functions, may take")
@@ -120,7 +119,15 @@ func (d *deployment) up(ctx context.Context, e *env.Reader) error {
 	if err := d.giveTraffic(ctx); err != nil { // which a candidate that failed has left where it was
 		return err
 	}
-	return d.welcome(ctx)
+	return d.finish(ctx)
+}
+
+// finish says what there is to know of what was deployed.
+func (d *deployment) finish(ctx context.Context) error {
+	if err := d.welcome(ctx); err != nil {
+		return err
+	}
+	return d.mentionArms(ctx)
 }
 
 // bring has every function at its new revision, ready. What can be found wrong is found before anything is built, and the
@@ -158,9 +165,6 @@ func (d *deployment) bring(ctx context.Context, e *env.Reader) error {
 	}
 	failed, err := d.neverReady(ctx)
 	if err != nil {
-		return err
-	}
-	if after, err = d.rebaseArms(ctx, after); err != nil {
 		return err
 	}
 	if err := d.setAside(ctx); err != nil {

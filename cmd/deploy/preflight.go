@@ -167,11 +167,7 @@ func (d *deployment) tryOut(ctx context.Context) error {
 			return err
 		}
 	}
-	objects, err := d.untried(ctx, d.objects)
-	if err != nil {
-		return err
-	}
-	text, err := encode(objects)
+	text, err := encode(d.objects)
 	if err != nil {
 		return err
 	}
@@ -185,7 +181,7 @@ func (d *deployment) tryOut(ctx context.Context) error {
 	var mistakes []error // the cluster does not say which document it refuses, so each is asked about alone
 	for i, o := range whole {
 		if err := d.kubectl.apply(ctx, []*object{o}, "--dry-run=server"); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: the cluster refuses %s: %w", objects[i].file, o, err))
+			mistakes = append(mistakes, fmt.Errorf("%s: the cluster refuses %s: %w", d.objects[i].file, o, err))
 		}
 	}
 	return errors.Join(mistakes...)

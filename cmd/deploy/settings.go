@@ -15,14 +15,12 @@ type settings struct {
 	podHost    string   // host:port that pods reach it at
 	poolerHost string   // host:port that the functions reach it at
 	ingress    string   // host:port of the public ingress from this machine; where empty, the cluster is asked
-	rebase     bool     // whether running experiments are to move to the new images
 }
 
 func readSettings(e *env.Reader) settings {
 	s := settings{
 		podHost: e.String("DATABASE_POD_HOST", ""),
 		ingress: e.String("INGRESS_ADDRESS", ""),
-		rebase:  e.Int("REBASE", 0, 0, 1) == 1,
 	}
 	s.poolerHost = e.String("DATABASE_POOLER_HOST", s.podHost)
 	text := e.String("DATABASE_DIRECT_URL", "")

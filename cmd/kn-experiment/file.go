@@ -1,13 +1,18 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"warble/shared/experiment"
 	"warble/shared/rollout"
 )
 
@@ -27,23 +32,36 @@ func read(c *cobra.Command, file string) (*rollout.Experiment, error) {
 		return nil, exit(misused, "%w", err)
 	}
 	e, err := rollout.Parse(text)
+	if err == nil {
+		err = e.Spec.CheckNames(e.Name)
+	}
 	if err != nil {
 		return nil, exit(misused, "%s: %w", file, err)
 	}
 	return e, nil
 }
 
-// print writes an object as GitOps would keep it: without what a cluster adds.
-func print(c *cobra.Command, format string, e *rollout.Experiment, whole bool) error {
-	kept := e.DeepCopy()
-	kept.APIVersion, kept.Kind = rollout.GroupVersion.String(), "Experiment"
-	if !whole {
-		kept.ObjectMeta = rollout.Experiment{}.ObjectMeta
-		kept.Name, kept.Namespace, kept.Labels = e.Name, e.Namespace, e.Labels
-		kept.Status = rollout.Status{}
+// lastApplied is kubectl's copy of what was applied, which is of no file.
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+
+// printForGit writes an experiment as a file in Git would have it: the design and its start, and neither what a cluster
+// adds nor a wish that a re-applier must not repeat.
+func printForGit(c *cobra.Command, format, namespace string, e *rollout.Experiment, start experiment.Wishes) error {
+	kept := &rollout.Experiment{Spec: *e.Spec.DeepCopy()}
+	kept.Name, kept.Namespace, kept.Labels = e.Name, cmp.Or(namespace, e.Namespace), e.Labels
+	for key, value := range e.Annotations {
+		if key != lastApplied {
+			metav1.SetMetaDataAnnotation(&kept.ObjectMeta, key, value)
+		}
 	}
-	kept.ManagedFields = nil
-	return printAny(c, format, kept)
+	kept.Spec.Wishes = experiment.Wishes{Start: start.Start, StartAt: start.StartAt}
+	return printAny(c, format, named(kept))
+}
+
+// named gives an experiment its kind, which a client drops.
+func named(e *rollout.Experiment) *rollout.Experiment {
+	e.APIVersion, e.Kind, e.ManagedFields = rollout.GroupVersion.String(), rollout.Kind, nil
+	return e
 }
 
 func printAny(c *cobra.Command, format string, object any) error {
@@ -75,13 +93,11 @@ func (o oneOf) String() string {
 func (o oneOf) Type() string { return "string" }
 
 func (o oneOf) Set(value string) error {
-	for _, allowed := range o.allowed {
-		if value == allowed {
-			*o.value = value
-			return nil
-		}
+	if !slices.Contains(o.allowed, value) {
+		return fmt.Errorf("expected one of %v", o.allowed)
 	}
-	return fmt.Errorf("expected one of %v", o.allowed)
+	*o.value = value
+	return nil
 }
 
 // choice adds a flag that has one of some values, the first unless it is set, and completes it.
@@ -128,4 +144,29 @@ func usage(err error, c *cobra.Command) error {
 		return exit(misused, "%w: %s", err, c.UseLine())
 	}
 	return nil
+}
+
+// names completes the name of an experiment.
+func (s *settings) names(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	cluster, err := s.cluster("")
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	experiments, err := cluster.Experiments(c.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, e := range experiments {
+		names = append(names, e.Name+"\t"+e.Describe())
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// found words that there is no experiment of a name.
+func found(err error, name, namespace string) error {
+	if errors.Is(err, rollout.ErrNotFound) {
+		return exit(failed, "there is no experiment %s in the namespace %s", name, namespace)
+	}
+	return err
 }

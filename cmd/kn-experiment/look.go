@@ -2,20 +2,24 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"warble/shared/experiment"
-	"warble/shared/experiment/readout"
-	"warble/shared/experiment/report"
 	"warble/shared/problem"
+	"warble/shared/readout"
+	"warble/shared/report"
 	"warble/shared/rollout"
 )
 
@@ -33,16 +37,23 @@ func (s *settings) list() *cobra.Command {
 				return err
 			}
 			if output != "text" {
-				return printAny(c, output, rollout.ExperimentList{Items: experiments})
+				all := rollout.ExperimentList{Items: experiments}
+				all.APIVersion, all.Kind = rollout.GroupVersion.String(), rollout.Kind+"List"
+				for i := range all.Items {
+					named(&all.Items[i])
+				}
+				return printAny(c, output, all)
 			}
 			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "NAME\tPHASE\tSTEP\tLIFT\tVERDICT")
-			for _, e := range experiments {
-				phase := e.Status.Phase
-				if phase == "" {
-					phase = rollout.Draft
+			fmt.Fprintln(w, "NAME\tPHASE\tSTEP\tLIFT\tHEALTHY\tMESSAGE")
+			for i := range experiments {
+				e := &experiments[i]
+				healthy := ""
+				if c := condition(e, "Healthy"); c != nil {
+					healthy = string(c.Status)
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", e.Name, phase, e.Status.Progress, e.Status.Lift, e.Status.Message)
+				message := strings.ReplaceAll(strings.TrimSpace(e.Status.Message), "\n", "; ")
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.Name, cmp.Or(e.Status.Phase, experiment.Draft), e.Status.Progress, e.Status.Lift, healthy, message)
 			}
 			return w.Flush()
 		},
@@ -51,54 +62,53 @@ func (s *settings) list() *cobra.Command {
 	return c
 }
 
+// condition is nil where the status does not have it.
+func condition(e *rollout.Experiment, kind string) *metav1.Condition {
+	return meta.FindStatusCondition(e.Status.Conditions, kind)
+}
+
 func (s *settings) status() *cobra.Command {
 	var output string
 	var watch bool
 	c := &cobra.Command{
 		Use: "status NAME", Short: "Show where an experiment stands, and what it waits for", Args: oneName, ValidArgsFunction: s.names,
-		Long: `Where an experiment stands, and what it waits for. Without a cluster, as of a local run, it is what DATABASE_URL has of it.`,
+		Long: `Where an experiment stands, and what it waits for: the status of the resource, and if DATABASE_URL is set the readout of this
+moment. It needs KUBECONFIG; a local run writes one.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			db, err := s.database()
-			if err == nil {
-				defer db.Close()
-			} else if !errors.Is(err, errNoDatabase) {
+			cluster, err := s.cluster("")
+			if err != nil {
 				return err
 			}
-			var judge func(ctx context.Context, name string, now time.Time) (experiment.Verdict, error)
-			if db != nil {
-				judge = readout.Driver{DB: db}.Judge
-			}
-			var look func(ctx context.Context, name string) (*rollout.Experiment, error)
-			switch cluster, err := s.cluster(""); {
+			var judge judge
+			switch db, err := s.database(); {
 			case err == nil:
-				look = cluster.Experiment
-			case errors.Is(err, errNoCluster) && db != nil:
-				look = stored{db}.Experiment
-			default:
+				defer db.Close()
+				judge = readout.Driver{DB: db}.Judge
+			case !errors.Is(err, errNoDatabase):
 				return err
 			}
 			var before []byte
 			for {
-				e, err := look(c.Context(), args[0])
+				e, err := cluster.Experiment(c.Context(), args[0])
 				if err != nil {
-					return err
+					return found(err, args[0], cluster.NamespaceName())
 				}
 				if output != "text" {
-					return print(c, output, e, true)
+					return printAny(c, output, named(e))
 				}
 				var text bytes.Buffer
-				show(&text, c.Context(), e, judge)
+				show(c.Context(), &text, e, judge)
 				if !bytes.Equal(text.Bytes(), before) {
 					before = text.Bytes()
 					c.OutOrStdout().Write(before) //nolint:errcheck // the terminal is gone, and whoever looked with it
 				}
-				if !watch || e.Status.Phase == rollout.Concluded || e.Status.Phase == rollout.Archived {
+				if !watch || e.Status.Phase == experiment.Concluded || e.Status.Phase == experiment.Archived {
 					return nil
 				}
 				select {
 				case <-c.Context().Done():
 					return nil
-				case <-time.After(2 * time.Second):
+				case <-time.After(4 * s.pace.every):
 				}
 			}
 		},
@@ -108,41 +118,60 @@ func (s *settings) status() *cobra.Command {
 	return c
 }
 
-// show writes an experiment's state, and of what is stored of it as much as there is.
-func show(w io.Writer, ctx context.Context, e *rollout.Experiment, judge func(context.Context, string, time.Time) (experiment.Verdict, error)) {
+// judge is the readout of one experiment.
+type judge func(ctx context.Context, name string, now time.Time) (experiment.Verdict, error)
+
+// show writes an experiment's state, and if judge is not nil what is stored of it. Slots are those that the edges assign by.
+func show(ctx context.Context, w io.Writer, e *rollout.Experiment, judge judge) {
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "  %-11s %s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(w, "  %-11s %s\n", name, strings.TrimSpace(fmt.Sprintf(format, args...)))
 	}
 	fmt.Fprintf(w, "%s: %s\n", e.Name, e.Describe())
-	line("services", "%v", e.Spec.Services)
-	line("slots", "%d control, %d treatment of %d", e.Status.Open.Control, e.Status.Open.Treatment, experiment.Slots)
+	line("services", "%s", strings.Join(e.Spec.Services, ", "))
+	open := e.Rules().Open
+	line("slots", "%d control, %d treatment of %d", open.Control, open.Treatment, experiment.Slots)
+	if drift := condition(e, "BaseDrifted"); drift != nil && drift.Status == metav1.ConditionTrue {
+		line("drift", "%s deployed since the arms were made: kn experiment rebase %s", drift.Message, e.Name)
+	}
+	var verdict experiment.Verdict
+	err := errNoDatabase
+	if judge != nil && !e.Status.StepAt.IsZero() {
+		verdict, err = judge(ctx, e.Name, time.Now())
+	}
 	switch {
-	case e.Status.StepAt.IsZero():
-	case judge == nil:
-		line("readout", "unknown, for %v", errNoDatabase)
-	default:
-		v, err := judge(ctx, e.Name, time.Now())
-		if err != nil {
-			line("readout", "there is none: %v", err)
-			break
+	case err == nil:
+		line("entered", "%d control, %d treatment of %d", verdict.Entered.Control, verdict.Entered.Treatment, verdict.Reachable)
+		line("health", "%s", health(verdict.Health == "", verdict.Health))
+		line("guardrails", "%s %s", verdict.Guardrails, verdict.Reason)
+	case !errors.Is(err, errNoDatabase):
+		line("readout", "none: %v", err)
+		fallthrough
+	default: // what steer saw last
+		if c := condition(e, "Healthy"); c != nil {
+			line("health", "%s", health(c.Status == metav1.ConditionTrue, c.Message))
 		}
-		line("entered", "%d control, %d treatment of %d", v.Entered.Control, v.Entered.Treatment, v.Reachable)
-		if v.Health != "" {
-			line("health", "red: %s", v.Health)
-		} else {
-			line("health", "good")
-		}
-		line("guardrails", "%s %s", v.Guardrails, v.Reason)
-		if v.Lift != "" {
-			line("lift", "%s", v.Lift)
-		}
-		if v.Sentence != "" {
-			line("verdict", "%s", v.Sentence)
+		if c := condition(e, "GuardrailsPassing"); c != nil {
+			line("guardrails", "%s %s", strings.ToLower(c.Reason), c.Message)
 		}
 	}
-	if e.Status.Message != "" {
+	if lift := cmp.Or(verdict.Lift, e.Status.Lift); lift != "" {
+		line("lift", "%s", lift)
+	}
+	if verdict.Sentence != "" {
+		line("verdict", "%s", verdict.Sentence)
+	}
+	if e.Status.ObservedGeneration < e.Generation {
+		line("now", "steer has not looked at the last wish yet")
+	} else if e.Status.Message != "" {
 		line("now", "%s", e.Status.Message)
 	}
+}
+
+func health(good bool, message string) string {
+	if good {
+		return "good"
+	}
+	return "red: " + message
 }
 
 func (s *settings) report() *cobra.Command {
@@ -197,45 +226,4 @@ func terminal(w io.Writer) bool {
 	}
 	info, err := file.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-func (s *settings) run() *cobra.Command {
-	var every time.Duration
-	c := &cobra.Command{
-		Use: "run", Short: "Move all experiments from here, as steer does, until you stop it", Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cluster, err := s.cluster("")
-			if err != nil {
-				return err
-			}
-			db, err := s.database()
-			if err != nil {
-				return err
-			}
-			db.Close()
-			r, closeAll, err := s.reconciler(c, cluster)
-			if err != nil {
-				return err
-			}
-			defer closeAll()
-			for {
-				experiments, err := cluster.Experiments(c.Context())
-				if err != nil && c.Context().Err() == nil {
-					c.PrintErrln(err)
-				}
-				for _, e := range experiments {
-					if _, err := r.Reconcile(c.Context(), e.Name); err != nil && !errors.Is(err, rollout.ErrLocked) && c.Context().Err() == nil {
-						c.PrintErrf("%s: %v\n", e.Name, err)
-					}
-				}
-				select {
-				case <-c.Context().Done():
-					return nil
-				case <-time.After(every):
-				}
-			}
-		},
-	}
-	c.Flags().DurationVar(&every, "every", 5*time.Second, "how often they are looked at")
-	return c
 }

@@ -10,7 +10,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"kn-experiment": func() { os.Exit(run(context.Background(), os.Args[1:])) },
+		"kn-experiment": func() { os.Exit(newSettings().run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) },
 	})
 }
 

@@ -21,8 +21,8 @@ import (
 // defaultManifests is the folder of the manifests.
 const defaultManifests = "knative"
 
-// writeManifests makes what has won the manifests' own; without a folder it says what they are to have, for until then
-// nothing is deployed. An image it says in either case: manifests name the code that one is built of, and no image.
+// writeManifests writes what has won into the manifests; without a folder it says what they are to have, because the next
+// deployment would take it away otherwise. An image is said in either case: manifests name the code, and no image.
 func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) error {
 	variables := slices.Sorted(maps.Keys(e.Spec.Treatment.Env))
 	for _, service := range e.Spec.Services {
@@ -31,7 +31,7 @@ func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) erro
 		if err != nil && (folder != "" || !errors.Is(err, fs.ErrNotExist)) {
 			return err
 		}
-		if image, ok := e.Spec.Treatment.Image[service]; ok {
+		if image := imageOf(e, service); image != "" {
 			c.Printf("%s: %s has won: check out the code that it was built of before the next deployment, or that takes it from everyone\n", imageLine(file, before), image)
 		}
 		text := before
@@ -52,6 +52,17 @@ func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) erro
 		c.Printf("wrote %s: commit it\n", file)
 	}
 	return nil
+}
+
+// imageOf is the image of the treatment of a Service, empty if it has none of its own. Once the arms are made, the status
+// knows it: a rebase replaces it.
+func imageOf(e *rollout.Experiment, service string) string {
+	for _, base := range e.Status.Bases {
+		if base.Name == service {
+			return base.Treatment
+		}
+	}
+	return string(e.Spec.Treatment.Image[service])
 }
 
 // imageLine is where a manifest says what its image is built of.

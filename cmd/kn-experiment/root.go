@@ -2,35 +2,57 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
-	"warble/shared/experiment/readout"
+	"warble/shared/knative"
+	"warble/shared/knative/kubeconfig"
 	"warble/shared/rollout"
 	"warble/shared/store"
 )
 
+// defaultNamespace is where experiments are if no flag, no file and no context says otherwise.
 const defaultNamespace = "warble"
 
 // settings are the flags that all verbs have, and what is opened by them.
 type settings struct {
-	namespace string
-	by        string
+	kubeconfig.Flags
+	by          string
+	databaseURL string // empty for none
+	pace        pace
 }
 
-func newRoot() *cobra.Command {
-	s := &settings{}
+// pace is how a wish is watched.
+type pace struct {
+	every time.Duration // between two looks
+	// unseen is how long a wish may stay without anybody having looked at it. Steer looks each minute.
+	unseen time.Duration
+	// patience is how long something may look hopeless: a pod that crashed once may come back.
+	patience time.Duration
+}
+
+func newSettings() *settings {
+	return &settings{
+		databaseURL: os.Getenv("DATABASE_URL"),
+		pace:        pace{every: 500 * time.Millisecond, unseen: 75 * time.Second, patience: 20 * time.Second},
+	}
+}
+
+func (s *settings) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kn-experiment",
-		Short: "A/B experiments on Knative's traffic splitting",
-		Long: `A/B experiments on Knative's traffic splitting: a community or a user is in one arm, and stays.
+		Short: "A/B experiments on Knative",
+		Long: `A/B experiments on Knative: a community or a user is in one arm, and stays.
 
-The cluster is kubectl's (KUBECONFIG). What is stored of an experiment is in PostgreSQL (DATABASE_URL).
+A verb writes what you want into the Experiment, and watches until steer has made it so. It needs rights on experiments and
+no more; plan, and start where it may, also read the Services. The cluster is kubectl's (KUBECONFIG). What is stored of an
+experiment is in PostgreSQL (DATABASE_URL).
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 refused, withheld or stuck, 4 not done in time: it goes on.`,
 		Example: `  kn experiment validate -f knative/experiments/likes.yaml
@@ -48,63 +70,84 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 refused, withheld or stuc
 		return exit(misused, "%w\n%s", err, c.UseLine())
 	})
 	flags := root.PersistentFlags()
-	flags.StringVarP(&s.namespace, "namespace", "n", "", "namespace of the experiment (that of the file, or "+defaultNamespace+")")
+	flags.StringVar(&s.File, "kubeconfig", "", "kubeconfig file (those of KUBECONFIG, or ~/.kube/config)")
+	flags.StringVar(&s.Context, "context", "", "context of the kubeconfig (the current one)")
+	flags.StringVar(&s.As, "as", "", "user to impersonate")
+	flags.StringVarP(&s.Namespace, "namespace", "n", "", "namespace of the experiment (that of the file, of the context, or "+defaultNamespace+")")
 	flags.StringVar(&s.by, "by", os.Getenv("USER"), "who you are, for the record")
-	root.AddCommand(s.validate(), s.plan(), s.start(), s.status(), s.list(), s.report(), s.simulate(), s.run())
+	_ = root.MarkPersistentFlagFilename("kubeconfig") // the flag was just made
+	root.AddCommand(s.validate(), s.plan(), s.start(), s.status(), s.list(), s.report(), s.simulate(), s.drive(), s.archive(), s.version())
 	root.AddCommand(s.wishes()...)
 	return root
 }
 
-// config is how the cluster is reached.
-func (s *settings) config() (*rest.Config, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
-	config, err := loaded.ClientConfig()
-	if clientcmd.IsEmptyConfig(err) {
-		return nil, exit(failed, "%w", errNoCluster)
+// reach returns how the cluster is reached, and the namespace: the flag's, the file's, the context's, or warble.
+func (s *settings) reach(file string) (config *rest.Config, namespace string, err error) {
+	config, namespace, err = kubeconfig.Load(s.Flags)
+	if err != nil {
+		return nil, "", exit(failed, "%w", err)
 	}
-	return config, err
+	return config, cmp.Or(s.Namespace, file, namespace, defaultNamespace), nil
 }
 
-// cluster opens the namespace that a flag or the file names.
-func (s *settings) cluster(namespace string) (*rollout.Knative, error) {
-	config, err := s.config()
+// cluster opens it. file is the namespace of the file, empty without one.
+func (s *settings) cluster(file string) (*knative.Cluster, error) {
+	config, namespace, err := s.reach(file)
 	if err != nil {
 		return nil, err
 	}
-	ask, err := rollout.AskFromOutside(config)
-	if err != nil {
-		return nil, err
-	}
-	return rollout.NewKnative(config, cmp.Or(s.namespace, namespace, defaultNamespace), "kn-experiment-"+s.by, ask)
+	return knative.New(config, namespace, nil) // a wish asks no arm
 }
-
-var errNoCluster = errors.New("KUBECONFIG is not set, and there is no ~/.kube/config: expected the file by which kubectl reaches the cluster")
 
 var errNoDatabase = errors.New("DATABASE_URL is not set: expected the URL of Warble's PostgreSQL, as a member of warble_ops")
 
 // database opens what is stored; without DATABASE_URL it is errNoDatabase.
 func (s *settings) database() (*store.DB, error) {
-	url := os.Getenv("DATABASE_URL")
-	if url == "" {
+	if s.databaseURL == "" {
 		return nil, exit(failed, "%w", errNoDatabase)
 	}
-	return store.Open(url, 4)
+	return store.Open(s.databaseURL, 4)
 }
 
-// reconciler moves experiments, and says what it does. Without a database it stops, pauses and steps all the same: what is
-// to be recorded waits in the resource for whoever has one.
-func (s *settings) reconciler(c *cobra.Command, cluster rollout.Cluster) (r *rollout.Reconciler, closeAll func(), err error) {
-	r = &rollout.Reconciler{
-		Cluster: cluster, Store: nowhere{}, Now: time.Now, Actor: cmp.Or(s.by, "kn experiment"),
-		Say: func(line string) { c.Println(line) },
+func (s *settings) version() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Show the version, and whether the cluster has the resource", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			version, commit := "unknown", ""
+			if build, ok := debug.ReadBuildInfo(); ok {
+				version = cmp.Or(build.Main.Version, version)
+				for _, setting := range build.Settings {
+					if setting.Key == "vcs.revision" {
+						commit = ", commit " + setting.Value
+					}
+				}
+			}
+			c.Printf("version   %s%s\n", version, commit)
+			c.Printf("resource  %s %s\n", rollout.GroupVersion, rollout.Kind)
+			c.Printf("cluster   %s\n", s.served(c.Context()))
+			return nil
+		},
 	}
-	db, err := s.database()
-	if errors.Is(err, errNoDatabase) {
-		return r, func() {}, nil
-	} else if err != nil {
-		return nil, nil, err
+}
+
+// served says whether the cluster has the resource.
+func (s *settings) served(ctx context.Context) string {
+	const limit = 5 * time.Second
+	config, namespace, err := s.reach("")
+	if err != nil {
+		return err.Error()
 	}
-	r.Store, r.Readout = db, readout.Driver{DB: db}
-	return r, db.Close, nil
+	cluster, err := knative.New(config, namespace, nil)
+	if err != nil {
+		return err.Error()
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	switch _, err := cluster.Experiments(ctx); {
+	case errors.Is(err, rollout.ErrNotFound):
+		return config.Host + " does not have the resource: kubectl apply -f knative/210-experiment-crd.yaml"
+	case err != nil:
+		return config.Host + " cannot be asked: " + err.Error()
+	}
+	return config.Host + " has the resource"
 }

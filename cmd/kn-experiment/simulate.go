@@ -6,8 +6,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"warble/shared/experiment"
-	"warble/shared/experiment/readout"
-	"warble/shared/experiment/report"
+	"warble/shared/readout"
+	"warble/shared/report"
 )
 
 // percent is a flag like 5% or -10%.

@@ -4,243 +4,306 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"warble/shared/experiment"
+	"warble/shared/knative"
 	"warble/shared/rollout"
 )
 
-// wish is a verb that writes what a person wants of an experiment, and follows it until it is so.
+// wish is a verb that writes what a person wants of an experiment, and watches until it is so.
 type wish struct {
-	use, short, example string
-	from                []rollout.Phase // those in which it makes sense
-	want                func(*rollout.Experiment) error
-	done                func(*rollout.Experiment) bool
-	after               func(*cobra.Command, *rollout.Experiment) error // nil for nothing
-	flags               func(*cobra.Command)
+	use, short, long, example string
+
+	from  []experiment.Phase // those in which it makes sense
+	want  func(*rollout.Experiment) error
+	done  func(e *rollout.Experiment, seen bool) bool
+	said  string                                          // once the wish is written
+	after func(*cobra.Command, *rollout.Experiment) error // nil for nothing
+	flags func(*cobra.Command)
+	// timeout is the default; 0 for defaultTimeout.
+	timeout time.Duration
 }
+
+const defaultTimeout = 5 * time.Minute
 
 // asked are the flags of every wish.
 type asked struct {
-	why, dryRun, output string
-	timeout             time.Duration
+	why     string
+	timeout time.Duration
 }
 
-func (a *asked) flags(c *cobra.Command) {
+func (a *asked) flags(c *cobra.Command, timeout time.Duration) {
 	c.Flags().StringVarP(&a.why, "message", "m", "", "why, for the record")
-	choice(c, &a.dryRun, "dry-run", "", "client: print what would be written, and write nothing", "none", "client")
-	choice(c, &a.output, "output", "o", "how --dry-run=client prints it: yaml or json", "yaml", "json")
-	c.Flags().DurationVar(&a.timeout, "timeout", 5*time.Minute, "how long to wait for it; what is not done then, steer does")
+	c.Flags().DurationVar(&a.timeout, "timeout", cmp.Or(timeout, defaultTimeout), "how long to watch; steer goes on after it")
 }
 
-func (s *settings) wishes() (verbs []*cobra.Command) {
-	live := []rollout.Phase{rollout.Warming, rollout.Running, rollout.Paused, rollout.Promoting}
-	to := -1
-	write := ""
-	state := func(state experiment.State) func(*rollout.Experiment) error {
-		return func(e *rollout.Experiment) error { e.Spec.Run.State = state; return nil }
+var (
+	running = []experiment.Phase{experiment.Running, experiment.Paused}
+	live    = []experiment.Phase{experiment.Warming, experiment.Running, experiment.Paused, experiment.Promoting}
+)
+
+func (s *settings) wishes() []*cobra.Command {
+	return []*cobra.Command{
+		s.wish(s.step()), s.wish(s.pause()), s.wish(s.resume()), s.wish(s.approve()), s.wish(s.rebase()), s.wish(s.promote()),
+		s.wish(s.end("rollback NAME", "End the experiment as lost: everyone back to untouched traffic, at once", experiment.RolledBack, experiment.WasRolledBack)),
+		s.wish(s.end("stop NAME", "The kill switch: everyone back to untouched traffic, at once, with no verdict", experiment.Stopped, experiment.WasStopped)),
 	}
-	in := func(phases ...rollout.Phase) func(*rollout.Experiment) bool {
-		return func(e *rollout.Experiment) bool { return has(phases, e.Status.Phase) }
-	}
-	for _, w := range []wish{{
-		use: "step NAME", short: "Make the next step of the ramp now, whatever its hold says",
-		from: []rollout.Phase{rollout.Running},
+}
+
+func (s *settings) step() wish {
+	to := 0
+	return wish{
+		use: "step NAME", short: "Make the next step of the ramp now, whatever its hold says", from: []experiment.Phase{experiment.Running},
 		want: func(e *rollout.Experiment) error {
-			next := e.Status.Step + 1
-			if to >= 0 {
-				next = to - 1
+			at, steps := e.Status.Step+1, len(e.Spec.Ramp.Steps)
+			next := cmp.Or(to, at+1)
+			if next > steps || next <= at {
+				return exit(refused, "%s is at step %d of %d: expected a later one, for a ramp only grows", e.Name, at, steps)
 			}
-			if next >= len(e.Spec.Ramp.Steps) || next <= e.Status.Step {
-				return exit(refused, "%s is at step %d of %d: a ramp only grows, step by step, to its last", e.Name, e.Status.Step+1, len(e.Spec.Ramp.Steps))
-			}
-			e.Spec.Run.Step = next
+			e.Spec.Step = max(e.Spec.Step, next-1)
 			return nil
 		},
-		done:  func(e *rollout.Experiment) bool { return e.Status.Step >= e.Spec.Run.Step },
-		flags: func(c *cobra.Command) { c.Flags().IntVar(&to, "to", -1, "a later step, counted from 1") },
-	}, {
-		use: "pause NAME", short: "Freeze the slots: everyone keeps their arm, and nobody comes in",
-		from: []rollout.Phase{rollout.Running, rollout.Paused}, want: state(experiment.Paused), done: in(rollout.Paused),
-	}, {
-		use: "resume NAME", short: "Go on after a pause",
-		from: []rollout.Phase{rollout.Paused, rollout.Running}, want: state(experiment.Running), done: in(rollout.Running),
-	}, {
-		use: "approve NAME", short: "Approve the next step, where the ramp waits for that",
-		from: []rollout.Phase{rollout.Running, rollout.Paused},
-		want: func(e *rollout.Experiment) error { e.Spec.Run.Approved = e.Status.Step + 1; return nil },
-		done: func(*rollout.Experiment) bool { return true },
-	}, {
+		done:  func(e *rollout.Experiment, _ bool) bool { return e.Status.Step >= e.Spec.Step },
+		flags: func(c *cobra.Command) { c.Flags().IntVar(&to, "to", 0, "a later step, counted from 1 (the next)") },
+	}
+}
+
+func (s *settings) pause() wish {
+	return wish{
+		use: "pause NAME", short: "Make no further step and no promotion: everyone keeps their arm", from: running,
+		want: func(e *rollout.Experiment) error { e.Spec.Paused = true; return nil },
+		done: func(e *rollout.Experiment, seen bool) bool { return seen && e.Status.Phase == experiment.Paused },
+	}
+}
+
+func (s *settings) resume() wish {
+	return wish{
+		use: "resume NAME", short: "Go on after a pause", from: running,
+		want: func(e *rollout.Experiment) error { e.Spec.Paused = false; return nil },
+		done: func(e *rollout.Experiment, seen bool) bool { return seen && e.Status.Phase == experiment.Running },
+	}
+}
+
+func (s *settings) approve() wish {
+	return wish{
+		use: "approve NAME", short: "Approve the next step, where the ramp waits for that", from: running,
+		want: func(e *rollout.Experiment) error {
+			switch {
+			case e.Spec.Ramp.Approve != "manual":
+				return exit(refused, "ramp.approve of %s is %s: expected manual, or its steps need no approval", e.Name, e.Spec.Ramp.Approve)
+			case e.Status.Step+1 >= len(e.Spec.Ramp.Steps):
+				return exit(refused, "%s is at its last step, %d: expected one before it", e.Name, e.Status.Step+1)
+			}
+			e.Spec.Approved = max(e.Spec.Approved, e.Status.Step+1)
+			return nil
+		},
+		done: func(e *rollout.Experiment, seen bool) bool { return seen || e.Status.Step >= e.Spec.Approved }, // its hold may last yet
+	}
+}
+
+func (s *settings) rebase() wish {
+	var images map[string]string
+	number := 0
+	return wish{
+		use: "rebase NAME", short: "Make both arms again, of the Services as they are deployed now", from: running,
+		long: `Make both arms again, of the Services as they are deployed now. The report shows it as a break. A treatment that has an image
+needs one that was built of the new code.`,
+		example: "  kn experiment rebase likes\n  kn experiment rebase likes --image like=registry.example/like@sha256:...",
+		want: func(e *rollout.Experiment) error {
+			number = e.Status.Rebases + 1
+			if r := e.Spec.Rebase; r != nil && r.Number >= number {
+				if number = r.Number; len(images) == 0 { // it is wished, and not done yet
+					return nil
+				}
+				number++
+			}
+			wanted := make(map[string]experiment.Image)
+			for _, service := range slices.Sorted(maps.Keys(images)) {
+				if !slices.Contains(e.Spec.Services, service) {
+					return exit(misused, "--image %s: expected one of %s", service, strings.Join(e.Spec.Services, ", "))
+				}
+				wanted[service] = experiment.Image(images[service])
+			}
+			for _, service := range e.Spec.Services {
+				if imageOf(e, service) != "" && images[service] == "" {
+					return exit(refused, "the treatment of %s is an image of the code before: expected --image %s=IMAGE", service, service)
+				}
+			}
+			e.Spec.Rebase = &experiment.Rebase{Number: number}
+			if len(wanted) > 0 {
+				e.Spec.Rebase.Image = wanted
+			}
+			return nil
+		},
+		done: func(e *rollout.Experiment, _ bool) bool { return e.Status.Rebases >= number && !e.Status.Rebasing },
+		flags: func(c *cobra.Command) {
+			c.Flags().StringToStringVar(&images, "image", nil, "SERVICE=IMAGE: the image of the treatment from then on")
+		},
+	}
+}
+
+func (s *settings) promote() wish {
+	write, anyway := "", false
+	return wish{
 		use: "promote NAME", short: "Give the treatment to everyone, and end the experiment",
+		long: `Give the treatment to everyone, and end the experiment. Each stage takes a minute. It is refused while a guardrail is breached
+or a health check is red.
+
+With promoteBy: git nobody but the manifests gives it: the verb is done once steer has accepted the promotion and the
+manifests are written (--write), and steer waits until they are deployed.`,
 		example: "  kn experiment promote likes --write -m 'five percent more tweets'",
-		from:    []rollout.Phase{rollout.Running, rollout.Paused, rollout.Promoting, rollout.Concluding, rollout.Concluded},
+		from:    append([]experiment.Phase{experiment.Promoting, experiment.Concluded}, running...),
+		timeout: 20 * time.Minute, // six stages, and revisions that start
 		want: func(e *rollout.Experiment) error {
-			if c := e.Status.Conclusion; c != "" && c != rollout.WasPromoted {
-				return exit(refused, "%s was %s: expected one that runs", e.Name, c)
+			switch c := e.Status.Conclusion; {
+			case c == experiment.WasPromoted:
+				return nil
+			case e.Status.Phase == experiment.Concluded:
+				return exit(refused, "%s is %s: expected one that runs", e.Name, e.Describe())
+			case e.Spec.End.Closes():
+				return exit(refused, "the end of %s is wished as %s: expected one that runs", e.Name, e.Spec.End)
 			}
-			e.Spec.Run.State = experiment.Promoted
+			e.Spec.End, e.Spec.Anyway = experiment.Promoted, e.Spec.Anyway || anyway
 			return nil
 		},
-		done: in(rollout.Concluded),
+		done: func(e *rollout.Experiment, _ bool) bool {
+			byGit := e.Spec.PromoteBy == "git" && e.Status.Phase == experiment.Promoting
+			return byGit || e.Status.Phase == experiment.Concluded
+		},
 		after: func(c *cobra.Command, e *rollout.Experiment) error {
-			if e.Status.Conclusion != rollout.WasPromoted {
+			if e.Status.Phase == experiment.Concluded && e.Status.Conclusion != experiment.WasPromoted {
 				return exit(refused, "%s was not promoted: %s", e.Name, e.Status.Because)
 			}
-			return writeManifests(c, write, e)
+			if err := writeManifests(c, write, e); err != nil {
+				return err
+			}
+			if e.Status.Phase == experiment.Promoting {
+				c.Printf("steer waits until the manifests have brought it: kn experiment status %s --watch\n", e.Name)
+			}
+			return nil
 		},
 		flags: func(c *cobra.Command) {
-			c.Flags().StringVar(&write, "write", "", "write the change into the manifests of this folder as well (knative)")
-			c.Flags().Lookup("write").NoOptDefVal = "knative"
+			c.Flags().StringVar(&write, "write", "", "write the change into the manifests of this folder as well ("+defaultManifests+")")
+			c.Flags().Lookup("write").NoOptDefVal = defaultManifests
+			c.Flags().BoolVar(&anyway, "anyway", false, "promote although a guardrail is breached or a health check is red")
 		},
-	}, {
-		use: "rollback NAME", short: "End the experiment as lost: everyone back to untouched traffic, at once",
-		from: live, want: state(experiment.RolledBack), done: in(rollout.Concluded),
-	}, {
-		use: "stop NAME", short: "The kill switch: everyone back to untouched traffic, at once, with no verdict",
-		from: live, want: state(experiment.Stopped), done: in(rollout.Concluded),
-	}, {
-		use: "archive NAME", short: "Sweep the rows of single users; report -o json first keeps what the verdict rests on",
-		from: []rollout.Phase{rollout.Concluded, rollout.Archived}, want: state(experiment.Archived), done: in(rollout.Archived),
-	}} {
-		verbs = append(verbs, s.wish(w))
 	}
-	return verbs
+}
+
+// end closes every slot. The edges do that within 2 s of the wish, with or without steer; the arms go later.
+func (s *settings) end(use, short string, as experiment.End, was experiment.Conclusion) wish {
+	return wish{
+		use: use, short: short, from: append([]experiment.Phase{experiment.Draft, experiment.Concluded}, live...),
+		said: "no slot is open any more: the edges follow within 2s",
+		want: func(e *rollout.Experiment) error {
+			phase := cmp.Or(e.Status.Phase, experiment.Draft)
+			switch {
+			case phase == experiment.Concluded && e.Status.Conclusion != was:
+				return exit(refused, "%s is %s: expected one that has not ended", e.Name, e.Describe())
+			case phase == experiment.Concluded:
+				return nil
+			case phase == experiment.Draft && e.Spec.End == "" && !e.Spec.Start && e.Spec.StartAt == "":
+				return exit(refused, "%s is a draft, and nobody has wished its start: kubectl delete experiment %s takes it away", e.Name, e.Name)
+			case e.Spec.End.Closes() && e.Spec.End != as:
+				return exit(refused, "every slot of %s is closed: its end is wished as %s", e.Name, e.Spec.End)
+			}
+			e.Spec.End = as
+			return nil
+		},
+		done: func(e *rollout.Experiment, seen bool) bool {
+			if phase := cmp.Or(e.Status.Phase, experiment.Draft); phase == experiment.Draft {
+				return seen // one that ends before its start never starts
+			}
+			return e.Status.Phase == experiment.Concluded
+		},
+	}
 }
 
 func (s *settings) wish(w wish) *cobra.Command {
 	var a asked
-	c := &cobra.Command{Use: w.use, Short: w.short, Example: w.example, Args: oneName, ValidArgsFunction: s.names}
+	c := &cobra.Command{Use: w.use, Short: w.short, Long: w.long, Example: w.example, Args: oneName, ValidArgsFunction: s.names}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cluster, err := s.cluster("")
 		if err != nil {
 			return err
 		}
-		e, err := s.write(c.Context(), cluster, args[0], a, func(e *rollout.Experiment) error {
-			if !has(w.from, e.Status.Phase) {
-				return exit(refused, "%s is %s: %s is for one that is %v", e.Name, cmp.Or(e.Status.Phase, rollout.Draft), c.Name(), w.from)
+		is, err := s.write(c.Context(), cluster, args[0], a.why, func(e *rollout.Experiment) error {
+			if phase := cmp.Or(e.Status.Phase, experiment.Draft); !slices.Contains(w.from, phase) {
+				return exit(refused, "%s is %s: %s is for one that is %s", e.Name, e.Describe(), c.Name(), either(w.from))
 			}
 			return w.want(e)
 		})
 		if err != nil {
 			return err
 		}
-		if a.dryRun == "client" {
-			return print(c, a.output, e, false)
+		if is.fresh && w.said != "" {
+			c.Println(w.said)
 		}
-		if e, err = s.follow(c, cluster, e.Name, a.timeout, w.done); err != nil || w.after == nil {
+		is.from, is.done, is.timeout, is.out = w.from, w.done, a.timeout, c.OutOrStdout()
+		e, err := s.watch(c.Context(), cluster, is)
+		if err != nil || w.after == nil {
 			return err
 		}
 		return w.after(c, e)
 	}
-	a.flags(c)
+	a.flags(c, w.timeout)
 	if w.flags != nil {
 		w.flags(c)
 	}
 	return c
 }
 
-// write changes what is wanted of an experiment, as it is now; in a dry run only here.
-func (s *settings) write(ctx context.Context, cluster *rollout.Knative, name string, a asked, want func(*rollout.Experiment) error) (*rollout.Experiment, error) {
+// write writes what is wanted of an experiment as it is now, and says from where a watch begins. A wish that changes nothing
+// is not written.
+func (s *settings) write(ctx context.Context, cluster *knative.Cluster, name, why string, want func(*rollout.Experiment) error) (watched, error) {
 	for {
 		e, err := cluster.Experiment(ctx, name)
 		if err != nil {
-			return nil, err
+			return watched{}, found(err, name, cluster.NamespaceName())
 		}
-		before := e.Spec.Run
-		if err := want(e); err != nil {
-			return nil, err
+		e.Spec.Default()
+		is, before := watched{name: name, generation: e.Generation, stood: e.Describe()}, *e.Spec.Wishes.DeepCopy()
+		if err := want(e); err != nil || reflect.DeepEqual(e.Spec.Wishes, before) {
+			return is, err
 		}
-		if reflect.DeepEqual(e.Spec.Run, before) {
-			return e, nil
-		}
-		e.Spec.Run.By, e.Spec.Run.Why = s.by, a.why
-		if a.dryRun == "client" {
-			return e, nil
-		}
-		if err := cluster.Want(ctx, e); !errors.Is(err, rollout.ErrConflict) {
-			return e, err
-		}
-	}
-}
-
-const (
-	lookEvery = 500 * time.Millisecond
-	// patience is how long something may look hopeless: a pod that crashed once may come back.
-	patience = 20 * time.Second
-)
-
-// follow makes the moves that follow from a wish until it has come true.
-func (s *settings) follow(c *cobra.Command, cluster rollout.Cluster, name string, timeout time.Duration, done func(*rollout.Experiment) bool) (*rollout.Experiment, error) {
-	r, closeAll, err := s.reconciler(c, cluster)
-	if err != nil {
-		return nil, err
-	}
-	defer closeAll()
-	ctx, cancel := context.WithTimeout(c.Context(), timeout)
-	defer cancel()
-	said, hopeless := "", time.Time{}
-	for {
-		o, err := r.Reconcile(ctx, name)
-		switch {
-		case errors.Is(err, rollout.ErrLocked): // another makes the move
-			if o.Experiment, err = cluster.Experiment(ctx, name); err != nil {
-				return nil, err
-			}
-		case errors.Is(err, context.DeadlineExceeded): // a slow cluster: what is left is made next time
-		case err != nil && ctx.Err() == nil:
-			return o.Experiment, err
-		}
-		if o.Experiment != nil && done(o.Experiment) {
-			c.Printf("%s is %s\n", name, o.Experiment.Describe())
-			return o.Experiment, nil
-		}
-		if o.Waits != "" && o.Waits != said {
-			said = o.Waits
-			c.Printf("waits for %s\n", said)
-		}
-		switch {
-		case !o.Stuck:
-			hopeless = time.Time{}
-		case !o.Experiment.Status.Phase.Live():
-			return o.Experiment, exit(refused, "%s: %s", name, o.Waits)
-		case hopeless.IsZero():
-			hopeless = time.Now()
-		case time.Since(hopeless) > patience:
-			return o.Experiment, exit(refused, "%s: %s\nnobody is in it for that; `kn experiment stop %s` takes away what was made", name, o.Waits, name)
-		}
-		select {
-		case <-ctx.Done():
-			return o.Experiment, exit(late, "%s: not after %s; it waits for %s, and steer goes on", name, timeout, said)
-		case <-time.After(lookEvery):
+		e.Spec.By, e.Spec.Why = s.by, why
+		switch err := cluster.Wish(ctx, e); {
+		case errors.Is(err, rollout.ErrConflict): // steer has written its status
+		case err != nil:
+			return watched{}, rejected(err)
+		default:
+			is.fresh, is.generation = e.Generation != is.generation, e.Generation
+			return is, nil
 		}
 	}
 }
 
-func has(phases []rollout.Phase, phase rollout.Phase) bool {
-	for _, p := range phases {
-		if p == phase {
-			return true
-		}
+// rejected gives what the rules of the resource refuse its exit code.
+func rejected(err error) error {
+	if apierrors.IsInvalid(err) {
+		return exit(refused, "%w", err)
 	}
-	return false
+	return err
 }
 
-// names completes the name of an experiment.
-func (s *settings) names(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	cluster, err := s.cluster("")
-	if err != nil || len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+// either is A, B or C.
+func either(phases []experiment.Phase) string {
+	if len(phases) == 1 {
+		return string(phases[0])
 	}
-	experiments, err := cluster.Experiments(c.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
+	last := len(phases) - 1
 	var names []string
-	for _, e := range experiments {
-		names = append(names, e.Name+"\t"+e.Describe())
+	for _, phase := range phases[:last] {
+		names = append(names, string(phase))
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return fmt.Sprintf("%s or %s", strings.Join(names, ", "), phases[last])
 }

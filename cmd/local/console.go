@@ -39,6 +39,8 @@ func (c *console) print(text string) {
 
 // named returns a writer whose lines are prefixed.
 func (c *console) named(name string) io.Writer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	prefix := fmt.Sprintf("%-*s | ", c.width, name)
 	if c.colour {
 		prefix = fmt.Sprintf("\x1b[3%dm%s\x1b[0m", 1+c.next%6, prefix)

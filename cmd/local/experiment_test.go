@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -10,7 +9,8 @@ import (
 	"warble/shared/rollout"
 )
 
-func read(t *testing.T, change ...string) (*rollout.Experiment, error) {
+// demoFile is the experiment of the demo, with changes as of strings.NewReplacer.
+func demoFile(t *testing.T, change ...string) (*rollout.Experiment, error) {
 	t.Helper()
 	text, err := os.ReadFile("../../knative/experiments/likes-demo.yaml")
 	if err != nil {
@@ -20,90 +20,92 @@ func read(t *testing.T, change ...string) (*rollout.Experiment, error) {
 	if len(change) > 0 && changed == string(text) {
 		t.Fatalf("%q is not in the file", change)
 	}
-	return parseTrial([]byte(changed))
+	return parseFile([]byte(changed))
 }
 
 func must(t *testing.T, change ...string) *rollout.Experiment {
 	t.Helper()
-	e, err := read(t, change...)
+	e, err := demoFile(t, change...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return e
 }
 
-func TestWhatALocalRunCannotHaveIsRefused(t *testing.T) {
+// byRequest makes the demo's experiment one of requests.
+var byRequest = []string{
+	"unit: user", "unit: request", ", units: 30", "", "window: 2m", "", "primary: {name: tweets_per_user, minimumEffect: 5%}", "",
+	"secondary: [retweets_per_user, active_days, feedback_score]", "", "exposure: [timeline, tweet, like]", "", "layer: {name: engagement, slots: [0, 10000]}", "",
+}
+
+func TestAFileIsRefusedForWhatALocalRunCannotHave(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string][]string{
 		"treatment.image: expected treatment.env": {"env: {FEATURES: likes}", "image: {like: registry.example/like}"},
-		"unit: request is split by Knative": {"unit: user", "unit: request", ", units: 30", "", "window: 2m", "", "primary: {name: tweets_per_user, minimumEffect: 5%}", "",
-			"secondary: [retweets_per_user, active_days, feedback_score]", "", "exposure: [timeline, tweet, like]", "", "layer: {name: engagement, slots: [0, 10000]}", ""},
-		`unit: "nobody": expected community`: {"unit: user", "unit: nobody"},
+		"unit: request is split by Knative":       byRequest,
+		"rebase.image: expected none":             {"spec:", "spec:\n  rebase: {number: 1, image: {like: registry.example/like}}"},
+		`unit: "nobody": expected community`:      {"unit: user", "unit: nobody"},
 	} {
-		if _, err := read(t, change...); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := demoFile(t, change...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
-	if e := must(t); e.Spec.Run.State != experiment.Running {
-		t.Errorf("what says nothing is to run, and is to be %q", e.Spec.Run.State)
+	if e := must(t); !e.Spec.Start {
+		t.Error("the experiment of a file does not start")
 	}
 }
 
-// TestAnotherRunGoesOn with what was kept, unless it is another experiment's.
-func TestAnotherRunGoesOn(t *testing.T) {
+func TestAFileIsCreatedOnceAndNeverWrittenAgain(t *testing.T) {
 	t.Parallel()
-	run := func(s state, e *rollout.Experiment) (*trial, error) {
-		one := &trial{fleet: &fleet{state: s}}
-		return one, one.load(e)
-	}
-	s := open(t, t.TempDir()+"/state", false)
-	first, err := run(s, must(t, "unit: user", "unit: user\n  audience: {communities: []}"))
+	s := stateOf(t)
+	r, err := openRecords(s.path(keptFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	first.kept.Experiment.Status.Phase = rollout.Running
-	first.kept.Services["like"] = &service{Newest: "like-2"}
-	keep := func() {
-		t.Helper()
-		text, err := json.Marshal(first.kept)
-		if err == nil {
-			err = os.WriteFile(s.path(keptExperiment), text, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := r.begin(must(t)); err != nil {
+		t.Fatal(err)
 	}
-	keep()
-
-	second, err := run(s, must(t))
+	first, err := r.get("likes-demo")
+	if err != nil || first.UID == "" || !first.Spec.Start {
+		t.Fatalf("%+v %v", first, err)
+	}
+	_, err = r.update("likes-demo", func(e *rollout.Experiment) (*rollout.Experiment, error) {
+		e.Spec.Paused, e.Spec.End = true, experiment.Stopped
+		return e, nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e, was := second.kept.Experiment, first.kept.Experiment; e.UID == "" || e.UID != was.UID || e.Generation != 1 || e.Status.Phase != rollout.Running || second.kept.Services["like"].Newest != "like-2" {
-		t.Errorf("%+v after %+v", second.kept, first.kept)
+
+	if r, err = openRecords(s.path(keptFile)); err != nil {
+		t.Fatal(err)
 	}
-	if err := second.want(must(t, "spec:", "spec:\n  run: {state: Paused}")); err != nil || second.kept.Experiment.Generation != 2 || second.kept.Experiment.Spec.Run.State != experiment.Paused {
-		t.Errorf("a wish: %v %+v", err, second.kept.Experiment)
+	if err := r.begin(must(t, "unit: user", "unit: user\n  audience: {communities: []}")); err != nil {
+		t.Errorf("the same design, written otherwise: %v", err)
 	}
-	for want, change := range map[string][]string{
-		"expected no change but to run": {"window: 2m", "window: 3m"},
-		"likes-demo is Running":         {"name: likes-demo", "name: another"},
-		"expected its file, or -fresh":  {"name: likes-demo", "name: another"},
-	} {
-		if _, err := run(s, must(t, change...)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
-		}
+	if e, err := r.get("likes-demo"); err != nil || e.UID != first.UID || e.Generation != 2 || !e.Spec.Paused || e.Spec.End != experiment.Stopped {
+		t.Errorf("the file has taken back a wish: %+v %v", e, err)
+	}
+	if err := r.begin(must(t, "window: 2m", "window: 3m")); err == nil || !strings.Contains(err.Error(), "likes-demo here, Draft, of another design: expected") {
+		t.Errorf("another design: %v", err)
+	}
+	if err := r.begin(must(t, "name: likes-demo", "name: another")); err != nil || len(r.list().Items) != 2 {
+		t.Errorf("another experiment beside it: %v, %d", err, len(r.list().Items))
 	}
 
-	first.kept.Experiment.Status.Phase, first.kept.Experiment.Status.Conclusion = rollout.Concluded, rollout.WasStopped
-	keep()
-	if third, err := run(s, must(t)); err != nil || len(third.kept.Services) != 0 {
-		t.Errorf("after a stop everything is as the manifests say: %v %+v", err, third.kept.Services)
+	namespace := r.read().Namespace
+	if r, err = openRecords(open(t, string(s), true).path(keptFile)); err != nil || len(r.list().Items) != 0 || r.read().Namespace == namespace {
+		t.Errorf("-fresh left something: %v %+v", err, r.read())
 	}
-	if other, err := run(s, must(t, "name: likes-demo", "name: another")); err != nil || other.kept.Experiment.UID == first.kept.Experiment.UID {
-		t.Errorf("after it another may come: %v", err)
+}
+
+func TestAKeptFileThatIsBrokenIsNamed(t *testing.T) {
+	t.Parallel()
+	s := stateOf(t)
+	if err := os.WriteFile(s.path(keptFile), []byte(`{"experiments": 7}`), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if fresh, err := run(open(t, string(s), true), must(t)); err != nil || fresh.kept.Experiment.UID == first.kept.Experiment.UID {
-		t.Errorf("-fresh left the experiment: %v", err)
+	if _, err := openRecords(s.path(keptFile)); err == nil || !strings.Contains(err.Error(), keptFile) || !strings.Contains(err.Error(), "-fresh") {
+		t.Error(err)
 	}
 }

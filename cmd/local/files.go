@@ -15,11 +15,10 @@ type (
 		Experiments []experiment.Rules `json:"experiments,omitempty"`
 	}
 	routesEntry struct {
-		Name     string            `json:"name"`
-		URL      string            `json:"url"`
-		Tags     map[string]string `json:"tags,omitempty"` // the arms of experiments: tag -> URL
-		Starting bool              `json:"starting"`
-		Routes   []string          `json:"routes"`
+		Name     string   `json:"name"`
+		URL      string   `json:"url"`
+		Starting bool     `json:"starting"`
+		Routes   []string `json:"routes"`
 	}
 )
 
@@ -38,12 +37,12 @@ func (f *fleet) writeFiles() error {
 
 // writeFilesLocked says where the functions are: to the edge, and to whoever scrapes them.
 func (f *fleet) writeFilesLocked() error {
-	routes := routesFile{Experiments: f.rules}
+	routes := routesFile{Experiments: f.rulesLocked()}
 	targets := []scrapeTarget{}
 	for _, one := range f.functions {
 		name := one.service.Name()
-		if paths := one.service.Routes(); len(paths) > 0 && f.untouchedLocked(one) {
-			routes.Functions = append(routes.Functions, f.entryLocked(one, paths))
+		if paths := one.service.Routes(); len(paths) > 0 && one.arm == "" {
+			routes.Functions = append(routes.Functions, routesEntry{Name: name, URL: "http://" + one.address, Starting: one.starting, Routes: paths})
 		}
 		if one.process != nil {
 			labels := map[string]string{"namespace": "warble", "function": name, "pod": name + "-" + strconv.Itoa(one.process.cmd.Process.Pid)}
@@ -56,40 +55,43 @@ func (f *fleet) writeFilesLocked() error {
 	return replaceFile(f.state.path("metrics.json"), targets)
 }
 
-// entryLocked is the function that serves who is in no arm, and the tags of those that serve who is.
-func (f *fleet) entryLocked(one *function, paths []string) routesEntry {
-	entry := routesEntry{Name: one.service.Name(), URL: "http://" + one.address, Starting: one.starting, Routes: paths}
-	for _, t := range f.traffic[entry.Name] {
-		arm := f.revisionLocked(t.Revision)
-		if t.Tag == "" || arm == nil {
+// follow has the fleet be as it is kept: it tells the edge what is in force of the experiments, and drops arms that are not
+// kept any more. Those that it does not have yet are added by addArm.
+func (f *fleet) follow(k *kept) error {
+	arms := make(map[armID]bool)
+	for key, record := range k.Arms {
+		for _, made := range record.Arms {
+			for _, revision := range made.Revisions {
+				arms[idOf(key, revision.Name)] = true
+			}
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.experiments = k.byAge()
+	f.dropLocked(arms)
+	return f.writeFilesLocked()
+}
+
+// rulesLocked is what the edge assigns by. A process that was replaced has another address than the status says until the
+// next turn, so that of the process is told.
+func (f *fleet) rulesLocked() (all []experiment.Rules) {
+	for _, e := range f.experiments {
+		if !e.Status.Phase.Live() || len(e.Status.Assign.Services) == 0 {
 			continue
 		}
-		if entry.Tags == nil {
-			entry.Tags = make(map[string]string)
+		rules := e.Rules()
+		for service, reach := range rules.Reach {
+			for _, side := range []*experiment.Side{&reach.Control, &reach.Treatment} {
+				if one := f.armLocked(idOf(keyOf(e.UID, service), side.Revision)); one != nil {
+					side.Host = one.address
+				}
+			}
+			rules.Reach[service] = reach
 		}
-		entry.Tags[t.Tag] = "http://" + arm.address
-		entry.Starting = entry.Starting || arm.starting
+		all = append(all, rules)
 	}
-	return entry
-}
-
-// untouchedLocked tells whether a revision has all of the requests that go by no tag.
-func (f *fleet) untouchedLocked(one *function) bool {
-	for _, t := range f.traffic[one.service.Name()] {
-		if t.Percent > 0 {
-			return t.Revision == one.revision
-		}
-	}
-	return true
-}
-
-func (f *fleet) revisionLocked(name string) *function {
-	for _, one := range f.functions {
-		if one.revision == name {
-			return one
-		}
-	}
-	return nil
+	return all
 }
 
 // replaceFile replaces a file at once: nobody reads half of it.

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"warble/shared/experiment"
 	"warble/shared/manifest"
 	"warble/shared/rollout"
 )
@@ -26,54 +25,61 @@ const (
 	maxBackoff = 5 * time.Second
 )
 
-// fleet is the functions of a local run, one process each, and the routes file that tells the edge where they are.
+// fleet is the functions of a local run, one process each and two more where one is in an experiment, and the routes file
+// that tells the edge where they are.
 type fleet struct {
 	state   state
 	console *console
 	listen  string // of the edge
 
-	secrets  map[manifest.KeyRef]string
-	outcomes string // URL at which steer stores what the edge counts; its process has one address for all the run
+	secrets map[manifest.KeyRef]string
+	steer   string // base URL of steer, which the edge tells what it counts; its process has one address for all the run
 
-	mu        sync.Mutex // guards what follows, and the files of files.go
-	functions []*function
-	traffic   map[string][]rollout.Target // by service, of those that an experiment has made revisions of
-	rules     []experiment.Rules
-	stopping  bool
-	watchers  sync.WaitGroup
+	mu          sync.Mutex // guards what follows, and the files of files.go
+	functions   []*function
+	experiments []*rollout.Experiment // the oldest first; none of them ever changes
+	stopping    bool
+	watchers    sync.WaitGroup
 }
 
 // function is one revision of a function and the process that serves it now.
 type function struct {
 	service     *manifest.Service
 	revision    string
+	arm         armID  // empty for the one that serves everybody who is in no arm
 	name        string // for people
 	environment []string
 	log         io.Writer
 	address     string
 	starting    bool
 	process     *instance
-	bringing    bool  // by bringLater
-	failure     error // which that met
+	bringing    bool  // somebody is about to start it
+	succeeding  bool  // another revision is about to take over
+	failure     error // of the last of either
 }
 
+// errUnwanted is why a process that is ready does not serve.
+var errUnwanted = errors.New("it is not wanted any more")
+
 // newFleet is one function of each service, none of which runs yet.
-func newFleet(s state, c *console, listen string, services []*manifest.Service, d *database) (*fleet, error) {
-	f := &fleet{state: s, console: c, listen: listen, secrets: d.secrets, outcomes: os.Getenv("OUTCOMES_URL"), traffic: make(map[string][]rollout.Target)}
+func newFleet(s state, c *console, listen string, services []*manifest.Service, d *database, k *kept) (*fleet, error) {
+	f := &fleet{state: s, console: c, listen: listen, secrets: d.secrets, steer: os.Getenv("STEER_URL")}
 	for _, service := range services {
-		one, err := f.add(service, service.Name()+"-local", service.Name(), nil)
+		revision, given := k.newest(service.Name())
+		one, err := f.newFunction(service, revision, service.Name(), settings(given))
 		if err != nil {
 			return nil, err
 		}
-		if service.Name() == "steer" && f.outcomes == "" {
-			f.outcomes = "http://" + one.address + "/outcomes"
+		f.functions = append(f.functions, one)
+		if service.Name() == "steer" && f.steer == "" {
+			f.steer = "http://" + one.address
 		}
 	}
 	return f, nil
 }
 
-// add adds a revision, whose settings win over its manifest's. It is to be brought up.
-func (f *fleet) add(service *manifest.Service, revision, name string, settings []string) (*function, error) {
+// newFunction is a revision whose settings win over its manifest's. It is to be brought up.
+func (f *fleet) newFunction(service *manifest.Service, revision, name string, settings []string) (*function, error) {
 	environment, err := f.state.environment(service, f.secrets)
 	if err != nil {
 		return nil, err
@@ -82,32 +88,46 @@ func (f *fleet) add(service *manifest.Service, revision, name string, settings [
 		environment = append(environment, "FEATURES="+features) // the caller tries out what the manifests do not ship
 	}
 	one := &function{service: service, revision: revision, name: name, environment: append(environment, settings...), log: f.console.named(name), starting: true}
-	if one.address, err = f.addressOf(service); err != nil {
-		return nil, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.functions = append(f.functions, one)
-	return one, nil
+	one.address, err = f.addressOf(service)
+	return one, err
 }
 
-// start starts every function, and returns when all are ready.
+// start starts every function, and returns when all are ready. The edge is the last, so that whoever is in an arm finds it. An
+// arm that does not start is tried again later, and fails nothing.
 func (f *fleet) start(ctx context.Context) error {
 	if err := f.writeFiles(); err != nil {
 		return err
 	}
 	f.mu.Lock()
-	functions := slices.DeleteFunc(slices.Clone(f.functions), func(one *function) bool { return one.bringing })
-	f.mu.Unlock()
-	failures := make(chan error, len(functions))
+	functions := slices.Clone(f.functions)
 	for _, one := range functions {
-		go func() { failures <- f.bring(ctx, one) }()
+		one.bringing = true
 	}
-	var all error
-	for range functions {
-		all = errors.Join(all, <-failures)
+	f.mu.Unlock()
+	for _, edge := range []bool{false, true} {
+		var (
+			starting sync.WaitGroup
+			mu       sync.Mutex
+			failed   []error
+		)
+		for _, one := range functions {
+			if (one.service.Name() == "edge") != edge {
+				continue
+			}
+			starting.Go(func() {
+				if err := f.attempt(ctx, one, false); err != nil && one.arm == "" {
+					mu.Lock()
+					defer mu.Unlock()
+					failed = append(failed, err)
+				}
+			})
+		}
+		starting.Wait()
+		if len(failed) > 0 {
+			return errors.Join(failed...)
+		}
 	}
-	return all
+	return nil
 }
 
 func (f *fleet) addressOf(service *manifest.Service) (string, error) {
@@ -137,7 +157,7 @@ func (f *fleet) serve(ctx context.Context, one *function, p *instance, address s
 	if f.stopping || !slices.Contains(f.functions, one) {
 		f.mu.Unlock()
 		p.end()
-		return errors.New("it is not wanted any more")
+		return errUnwanted
 	}
 	defer f.mu.Unlock()
 	one.process, one.address, one.starting, one.failure = p, address, false, nil
@@ -151,6 +171,7 @@ func (f *fleet) watch(ctx context.Context, one *function, p *instance) {
 	f.mu.Lock()
 	wanted := p.retired || f.stopping
 	if !wanted {
+		one.bringing = true
 		f.setStartingLocked(one, true)
 	}
 	f.mu.Unlock()
@@ -159,12 +180,9 @@ func (f *fleet) watch(ctx context.Context, one *function, p *instance) {
 	}
 	f.console.print(fmt.Sprintf("%s ended (%v): starting it again\n", one.name, p.err))
 	for backoff := 50 * time.Millisecond; ctx.Err() == nil; backoff = min(2*backoff, maxBackoff) {
-		if err := f.bring(ctx, one); err == nil {
+		if err := f.attempt(ctx, one, true); err == nil || errors.Is(err, errUnwanted) {
 			return
 		}
-		f.mu.Lock()
-		f.setStartingLocked(one, false) // what cannot start is tried again, but nobody is kept waiting for it
-		f.mu.Unlock()
 		select {
 		case <-ctx.Done():
 		case <-time.After(backoff):
@@ -193,6 +211,12 @@ func (f *fleet) replace(ctx context.Context) {
 }
 
 func (f *fleet) replaceOne(ctx context.Context, one *function) error {
+	f.mu.Lock()
+	underWay := one.bringing || one.succeeding || !slices.Contains(f.functions, one)
+	f.mu.Unlock()
+	if underWay { // what is about to start is of the new build, or its next try is
+		return nil
+	}
 	if one.service.Name() == "steer" { // the edge keeps what it cannot send meanwhile
 		f.retire(one)
 		return f.bring(ctx, one)

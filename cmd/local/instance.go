@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -39,14 +40,18 @@ func (f *fleet) launch(one *function, address string) (*instance, error) {
 	_, metricsPort, _ := net.SplitHostPort(metrics)
 	name := one.service.Name()
 	cmd := exec.Command(f.state.path("bin", name)) //nolint:noctx // end ends it, and cleanly
+	serving, configuration := name, name
+	if one.arm != "" { // it is of no Service, as on Knative, and WARBLE_SERVICE says what it is
+		serving, configuration = "", one.revision[:strings.LastIndexByte(one.revision, '-')]
+	}
 	cmd.Env = append(os.Environ(), "HOST="+host, "PORT="+port, "METRICS_PORT="+metricsPort,
-		"K_SERVICE="+name, "K_CONFIGURATION="+name, "K_REVISION="+one.revision,
+		"K_SERVICE="+serving, "K_CONFIGURATION="+configuration, "K_REVISION="+one.revision,
 		"KUBERNETES_SERVICE_HOST=") // the developer's own container may be in a cluster, of which this is no part
 	cmd.Env = append(cmd.Env, one.environment...)
 	cmd.Env = append(cmd.Env, "K_SINK="+os.Getenv("K_SINK")) // the caller's, for there is no broker here
 	if name == "edge" {
 		cmd.Env = append(cmd.Env, localLimits()...)
-		cmd.Env = append(cmd.Env, "OUTCOMES_URL="+f.outcomes)
+		cmd.Env = append(cmd.Env, "STEER_URL="+f.steer)
 	}
 	cmd.Stdout, cmd.Stderr = one.log, one.log
 	exited, err := process.Start(cmd, syscall.SIGTERM)

@@ -3,8 +3,8 @@
 //
 //	go run ./cmd/local [-fresh] [-demo] [-experiment FILE] [-listen 127.0.0.1:8080] [-state DIR]
 //
-// An experiment gets two arms, processes of their own, and moves as in a cluster. Its file's spec.run is what people want
-// of it: Running where nothing is there.
+// An experiment gets two arms, processes of their own, and moves as in a cluster. It is started and ended with kn experiment,
+// by the kubeconfig in the state folder; -experiment starts that of a file.
 //
 // A folder is one run's at a time. A second run beside the first has a -listen and a -state of its own.
 //
@@ -24,6 +24,7 @@ import (
 	"syscall"
 
 	"warble/shared/manifest"
+	"warble/shared/rollout"
 )
 
 type options struct {
@@ -41,7 +42,7 @@ func main() {
 	flag.StringVar(&o.state, "state", defaultState(), "folder for the database, the keys and the binaries")
 	flag.BoolVar(&o.fresh, "fresh", false, "empty the database first")
 	flag.BoolVar(&o.demo, "demo", false, "fill in 20 users and 200 tweets")
-	flag.StringVar(&o.experiment, "experiment", "", "run the experiment of this file, as knative/experiments/likes-demo.yaml")
+	flag.StringVar(&o.experiment, "experiment", "", "start the experiment of this file, as knative/experiments/likes-demo.yaml")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -66,6 +67,12 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	var file *rollout.Experiment
+	if o.experiment != "" {
+		if file, err = readFile(o.experiment); err != nil {
+			return err
+		}
+	}
 	lock, err := lockState(o)
 	if err != nil {
 		return err
@@ -81,6 +88,15 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	records, err := openRecords(state.path(keptFile))
+	if err != nil {
+		return err
+	}
+	if file != nil {
+		if err := records.begin(file); err != nil {
+			return fmt.Errorf("-experiment %s: %w", o.experiment, err)
+		}
+	}
 	console := newConsole(out, services)
 	built := make(chan error, 1)
 	go func() { built <- build(ctx, state) }()
@@ -92,36 +108,32 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err := <-built; err != nil {
 		return err
 	}
-	fleet, err := newFleet(state, console, o.listen, services, database)
+	fleet, err := newFleet(state, console, o.listen, services, database, records.read())
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer fleet.stop()
 	defer cancel()
-	follow := func() func() { return func() {} } // no experiment
-	if o.experiment != "" {
-		trial, err := openTrial(ctx, o.experiment, fleet, services)
-		if err != nil {
-			return err
-		}
-		defer trial.close()
-		if err := trial.resume(); err != nil {
-			return err
-		}
-		follow = trial.follow
+	cluster, err := newCluster(ctx, records, fleet, services)
+	if err != nil {
+		return err
 	}
 	if err := fleet.start(ctx); err != nil {
 		return err
 	}
-	defer follow()()
+	stop, err := moveExperiments(ctx, state, cluster, database)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	base := "http://" + o.listen
 	if o.demo {
 		if err := demo(ctx, base); err != nil {
 			return fmt.Errorf("demo: %w", err)
 		}
 	}
-	console.print(welcome(base))
+	console.print(welcome(base, state))
 
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, syscall.SIGHUP)
@@ -150,7 +162,7 @@ func build(ctx context.Context, s state) error {
 	return nil
 }
 
-func welcome(base string) string {
+func welcome(base string, s state) string {
 	return fmt.Sprintf(`
 Warble is at %[1]s, its contract at %[1]s/docs. Try:
 
@@ -158,6 +170,10 @@ Warble is at %[1]s, its contract at %[1]s/docs. Try:
   curl -s %[1]s/2/tweets -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d '{"text":"hello, warble"}'
   curl -s "%[1]s/2/users/$(curl -s %[1]s/2/users/me -H "Authorization: Bearer $TOKEN" | sed 's/.*"id":"\([0-9]*\)".*/\1/')/timelines/reverse_chronological" -H "Authorization: Bearer $TOKEN"
 
+An experiment is started, watched and ended with kn experiment, as in a cluster (go run ./cmd/kn-experiment), in a shell with:
+
+  export KUBECONFIG=%[2]s DATABASE_URL=$(cat %[3]s)
+
 Ctrl-C stops everything.
-`, base)
+`, base, s.path(kubeconfig), s.path(databaseURL))
 }

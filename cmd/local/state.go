@@ -30,11 +30,11 @@ func openState(folder string, fresh bool) (state, error) {
 	}
 	s := state(folder)
 	if fresh {
-		if err := errors.Join(os.RemoveAll(s.path("postgres")), os.RemoveAll(s.path(keptExperiment))); err != nil {
+		if err := errors.Join(os.RemoveAll(s.path("postgres")), os.RemoveAll(s.path(keptFile))); err != nil {
 			return "", err
 		}
 	}
-	for _, name := range []string{"bin", "warble-token-private", "warble-token-public", "warble-edge", "warble-routes"} {
+	for _, name := range []string{"bin", "warble-token-private", "warble-token-public", "warble-edge", "warble-routes", controlFolder} {
 		if err := os.MkdirAll(s.path(name), 0o700); err != nil {
 			return "", err
 		}
@@ -42,7 +42,7 @@ func openState(folder string, fresh bool) (state, error) {
 	if err := token.NewKeyPair(s.path("warble-token-private", "private.pem"), s.path("warble-token-public", "jwks.json")); err != nil {
 		return "", err
 	}
-	return s, s.secret("warble-edge", "key")
+	return s, errors.Join(s.secret("warble-edge", "key"), s.secret(controlFolder, "token"))
 }
 
 // secret makes a random key in a file, unless it is there.

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"warble/shared/experiment"
-	"warble/shared/experiment/readout"
-	"warble/shared/experiment/readout/readouttest"
+	"warble/shared/readout"
+	"warble/shared/readout/readouttest"
 	"warble/shared/store"
 	"warble/shared/store/migrations"
 )

@@ -19,9 +19,9 @@ func TestATagOfTheEdgeLeadsToTheSameOfTheFunctions(t *testing.T) {
 	named := func(revision string) (url string) {
 		return serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerRevision, revision) }))
 	}
-	tagged, plain := arms(t, "likes"), entry{Name: "plain", URL: named("untouched"), Routes: []string{"/plain/"}}
-	tagged.Tags["candidate"] = named("candidate")
 	rules := openTo("likes", experiment.User, "mirror")
+	tagged, plain := served(t, &rules), entry{Name: "plain", URL: named("untouched"), Routes: []string{"/plain/"}}
+	tagged.Tags = map[string]string{"candidate": named("candidate")}
 	rules.Open = experiment.Open{Control: experiment.Slots}
 	edge.try(t, []experiment.Rules{rules}, tagged, plain)
 	text, err := os.ReadFile(edge.routes.file)

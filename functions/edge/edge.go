@@ -30,19 +30,19 @@ type config struct {
 	origins         []string       // CORS_ORIGINS
 	limits          limits         // RATE_LIMIT_READ, _WRITE, _AUTH: of all replicas together
 	replicas        int            // EDGE_REPLICAS: how many share the limits, until the cluster says so
-	outcomesURL     string         // OUTCOMES_URL: who stores how the arms of experiments do; "" for nobody
+	steerURL        string         // STEER_URL: who moves experiments, and stores how their arms do; "" for nobody
 	pod             string         // HOSTNAME
 }
 
 func configFromEnv(e *env.Reader) config {
-	outcomesURL, pod := outcomesFromEnv(e)
+	steerURL, pod := steerFromEnv(e)
 	return config{
 		upstreamTimeout: e.Duration("UPSTREAM_TIMEOUT", 15*time.Second, 100*time.Millisecond, 50*time.Second),
 		trusted:         prefixesFromEnv(e, "TRUSTED_PROXIES"),
 		origins:         e.List("CORS_ORIGINS"),
 		limits:          limitsFromEnv(e),
 		replicas:        e.Int("EDGE_REPLICAS", 1, 1, 1000),
-		outcomesURL:     outcomesURL,
+		steerURL:        steerURL,
 		pod:             pod,
 	}
 }
@@ -64,12 +64,13 @@ type Edge struct {
 func New(c config, r *routes, tokens *token.Verifier, key []byte, t *telemetry.Telemetry) *Edge {
 	e := &Edge{
 		config: c, routes: r, tokens: tokens, key: key, own: ownRoutes(functions.OpenAPI), limiter: newLimiter(c.limits, time.Now),
-		outcomes: newOutcomes(c.outcomesURL, c.pod, key, t), experiments: t.ExperimentMetrics(),
+		outcomes: newOutcomes(c.steerURL, c.pod, key, t), experiments: t.ExperimentMetrics(),
 	}
+	r.wires.say = e.outcomes.suspend
 	e.limiter.divide(max(1, c.replicas))
 	e.proxy = &httputil.ReverseProxy{
 		Rewrite:        e.rewrite,
-		Transport:      t.Transport(newUpstream(r)),
+		Transport:      t.Transport(shelter{newUpstream(r)}),
 		BufferPool:     newBufferPool(),
 		ModifyResponse: modify,
 		ErrorHandler:   e.failed,
@@ -82,7 +83,12 @@ func New(c config, r *routes, tokens *token.Verifier, key []byte, t *telemetry.T
 type passage struct {
 	name       string   // the function's
 	url        *url.URL // where it is, or the arm
-	tag        string   // the arm's, or the candidate's; empty where traffic is untouched
+	tag        string   // the candidate's; empty for what serves everybody
+	armed      bool     // url is an arm's
+	side       *side    // of the caller; nil where they are in no arm, or requests are the unit
+	taken      bool     // the experiment has taken the request, though it may be suspended
+	untouched  *url.URL // of the function, for an arm that fails
+	fell       error    // why the arm has not answered, and the untouched function has
 	assignment string   // what the function is told; empty where the caller is in no experiment
 	client     netip.Addr
 	id         string
@@ -134,7 +140,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	begun := time.Now()
-	p := &passage{name: to.name, url: to.url, client: x.Client, id: x.RequestID, until: begun.Add(e.upstreamTimeout)}
+	p := &passage{name: to.name, url: to.url, untouched: to.url, client: x.Client, id: x.RequestID, until: begun.Add(e.upstreamTimeout)}
 	if tag := e.routes.tag(r); to.tags[tag].url != nil {
 		p.url, p.tag = to.tags[tag].url, tag // whoever tries a candidate out is in no experiment
 	} else if to.trial != nil {
@@ -146,37 +152,51 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, passageKey{}, p)))
 }
 
-// assign sends the request of an assigned user to its arm, and says so in the answer. Where the arms are not complete, the
-// traffic is untouched, and the function is told the same: that shows who was served what they were not assigned to.
+// assign sends the request of an assigned user to its arm, and says so in the answer. While the experiment is suspended the
+// untouched function gets it, and is told the same: that shows who was served what they were not assigned to.
 func (e *Edge) assign(p *passage, t *trial, x *function.Exchange) {
+	off := t.tripwire.off()
 	side, assignment := t.assign(&x.Caller)
 	if side == nil {
+		if p.taken = t.draws(); p.taken && !off {
+			p.url, p.armed = t.both, true
+		}
 		return
 	}
 	x.Assignment = assignment
-	p.assignment = assignment.String()
+	p.assignment, p.side, p.taken = assignment.String(), side, true
 	side.describe(x.Header())
-	if side.url != nil {
-		p.url, p.tag = side.url, side.tag
+	if !off {
+		p.url, p.armed = side.url, true
 	}
 }
 
-// answered counts an answer for the arm that it is of. Errors are those that users see: answers of 5xx, timeouts among
-// them, and those that break off, never what the client brought on itself or did not wait for.
+// answered counts an answer for the arm that it is of, or that has failed to give it. Errors are those that users see: answers
+// of 5xx, timeouts among them, and those that break off, never what the client brought on itself or did not wait for.
 func (e *Edge) answered(p *passage, t *trial, x *function.Exchange, took time.Duration) {
-	arm := x.Assignment.Arm
-	switch {
-	case t.Unit == experiment.Request && t.complete() && x.Status() != statusClientClosed:
-		arm = t.served(x.Header())
-	case p.tag == "":
-		arm = ""
-	}
-	if arm == "" {
+	status, now := x.Status(), time.Now()
+	if status == statusClientClosed {
 		return
 	}
-	status := cmp.Or(x.Status(), http.StatusInternalServerError) // there is none where something panicked
-	e.outcomes.count(t.Name, arm, status >= 500 || x.Err != nil)
+	status = cmp.Or(status, http.StatusInternalServerError) // there is none where something panicked
+	failed := status >= 500 || x.Err != nil
+	if !p.armed && p.fell == nil {
+		t.tripwire.untouched(p.taken, failed, now)
+		return
+	}
+	arm := x.Assignment.Arm
+	if p.side == nil {
+		arm = t.served(x.Header())
+	}
+	if arm == "" { // nobody can say whose it was
+		return
+	}
+	if p.fell != nil {
+		failed = true
+	}
+	e.outcomes.count(t.Name, arm, failed)
 	e.experiments.Answered(t.Name, string(arm), status, took)
+	t.tripwire.answered(arm, who{x.Caller.UserID, x.Client}, failed, now)
 }
 
 // Pattern names the route of a request, for its trace.
@@ -219,6 +239,7 @@ func (e *Edge) rewrite(pr *httputil.ProxyRequest) {
 	header.Set(function.HeaderDeadline, strconv.FormatInt(p.until.UnixMilli(), 10))
 	if p.assignment != "" {
 		header.Set(experiment.Header, p.assignment)
+		header["Baggage"] = append(header["Baggage"], p.side.baggage...)
 	}
 	function.Sign(out, e.key, time.Now())
 }
@@ -234,7 +255,7 @@ func modify(answer *http.Response) error {
 	}
 	switch answer.StatusCode {
 	case http.StatusNotFound, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		if !strings.HasPrefix(answer.Header.Get("Content-Type"), problem.MediaType) {
+		if !ofFunction(answer) {
 			reason, _ := io.ReadAll(io.LimitReader(answer.Body, 200)) // only the log's, and the status says most of it
 			return fmt.Errorf("%s answered %s, not in a function's words: %q", answer.Request.URL.Host, answer.Status, reason)
 		}

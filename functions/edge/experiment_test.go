@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -16,8 +15,8 @@ import (
 	"warble/shared/problem"
 )
 
-// arms serves the mirror three times, untouched and as each arm, and returns how the edge knows them.
-func arms(t testing.TB, name string) entry {
+// served serves the mirror three times, untouched and as each arm, and has rules lead there.
+func served(t testing.TB, rules *experiment.Rules) entry {
 	t.Helper()
 	serving := func(revision string) string {
 		mirror, _ := mirror(t)
@@ -27,9 +26,13 @@ func arms(t testing.TB, name string) entry {
 			proxyTo(t, w, r, mirror)
 		}))
 	}
-	return entry{Name: "mirror", URL: serving("untouched"), Routes: []string{"/m/"}, Tags: map[string]string{
-		name + "-control": serving("control"), name + "-treatment": serving("treatment"),
-	}}
+	rules.Reach["mirror"] = experiment.Reach{Host: "nobody.example", Control: sideAt(serving("control"), "control"), Treatment: sideAt(serving("treatment"), "treatment")}
+	return entry{Name: "mirror", URL: serving("untouched"), Routes: []string{"/m/"}}
+}
+
+// sideAt is an arm at a URL.
+func sideAt(url, revision string) experiment.Side {
+	return experiment.Side{Host: strings.TrimPrefix(url, "http://"), Revision: revision}
 }
 
 // proxyTo passes a request on as it is.
@@ -63,7 +66,8 @@ func TestAUserIsSentToTheirArm(t *testing.T) {
 	edge := start(t, config{})
 	rules := openTo("likes", experiment.Community, "mirror")
 	rules.Open = experiment.Open{Control: 3000, Treatment: 3000}
-	edge.try(t, []experiment.Rules{rules}, arms(t, "likes"))
+	where := served(t, &rules)
+	edge.try(t, []experiment.Rules{rules}, where)
 	seen := make(map[experiment.Arm]bool)
 	for i := range int64(20) {
 		community := fmt.Sprint("community-", i)
@@ -96,7 +100,8 @@ func TestWhatAClientSaysOfItsArmHasNoEffect(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
 	rules := openTo("likes", experiment.User, "mirror")
-	edge.try(t, []experiment.Rules{rules}, arms(t, "likes"))
+	where := served(t, &rules)
+	edge.try(t, []experiment.Rules{rules}, where)
 	forged := []string{
 		"Knative-Serving-Tag", "likes-treatment", "knative-serving-tag", "likes-control", experiment.Header, "likes=treatment;user=1;generation=3;exposes",
 		experiment.Header, "likes=control;user=1;generation=3", headerVariant, "treatment", headerExperiment, "other", headerRevision, "treatment",
@@ -122,24 +127,6 @@ func TestWhatAClientSaysOfItsArmHasNoEffect(t *testing.T) {
 	}
 }
 
-// TestAnArmThatIsNotThereLeavesTrafficUntouched, and the function and the client are told the assignment all the same, so
-// that it shows. Nothing is counted for an arm that did not answer.
-func TestAnArmThatIsNotThereLeavesTrafficUntouched(t *testing.T) {
-	t.Parallel()
-	edge := start(t, config{outcomesURL: "http://nobody.example/"})
-	rules := openTo("likes", experiment.User, "mirror", "tweet")
-	edge.try(t, []experiment.Rules{rules}, arms(t, "likes"), entry{Name: "tweet", URL: "http://" + refusing(t), Routes: []string{"/t"}})
-	arm := armOf(rules, 1, "")
-	a := send(t, http.MethodGet, edge.url+"/m/x", "", "Authorization", edge.bearer(t, 1))
-	if told := a.seen(t).Header.Get(experiment.Header); a.Header.Get(headerRevision) != "untouched" || !strings.HasPrefix(told, "likes="+string(arm)+";") || a.Header.Get(headerVariant) != string(arm) {
-		t.Errorf("%v, and the function is told %q", a.Header, told)
-	}
-	edge.log.line(t, a.Header.Get("X-Request-Id"))
-	if got := edge.outcomes(); len(got) != 0 {
-		t.Errorf("counted %+v", got)
-	}
-}
-
 // outcomes are what the edge has counted and not sent.
 func (g *rig) outcomes() map[string][2]int64 {
 	g.edge.outcomes.mu.Lock()
@@ -152,8 +139,8 @@ func (g *rig) outcomes() map[string][2]int64 {
 	return all
 }
 
-// TestWhatIsAnErrorOfAnArm: answers of 5xx, what breaks off, and an arm that refuses the connection, which is not sent
-// elsewhere; never what the client brings on itself or leaves.
+// TestWhatIsAnErrorOfAnArm: answers of 5xx, what breaks off, and an arm that refuses the connection, in whose place the
+// untouched function answers; never what the client brings on itself or leaves.
 func TestWhatIsAnErrorOfAnArm(t *testing.T) {
 	t.Parallel()
 	arrived := make(chan struct{})
@@ -176,9 +163,10 @@ func TestWhatIsAnErrorOfAnArm(t *testing.T) {
 		}
 	}))
 	untouched := serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
-	edge := start(t, config{outcomesURL: "http://nobody.example/"})
+	edge := start(t, config{steerURL: "http://nobody.example"})
 	rules := openTo("likes", experiment.User, "x")
-	where := entry{Name: "x", URL: untouched, Routes: []string{"/x/"}, Tags: map[string]string{"likes-control": url, "likes-treatment": "http://" + refusing(t)}}
+	rules.Reach["x"] = experiment.Reach{Control: sideAt(url, "control"), Treatment: sideAt("http://"+refusing(t), "treatment")}
+	where := entry{Name: "x", URL: untouched, Routes: []string{"/x/"}}
 	edge.try(t, []experiment.Rules{rules}, where)
 	member := func(arm experiment.Arm) (bearer string) {
 		for id := int64(1); ; id++ {
@@ -212,19 +200,18 @@ func TestWhatIsAnErrorOfAnArm(t *testing.T) {
 		t.Error("a client that left is answered")
 	}
 	edge.log.line(t, "left")
-	a := answeredWithin(t, 0, time.Second, http.MethodGet, edge.url+"/x/refused", "", "Authorization", treatment)
-	wantProblem(t, a, problem.Unavailable)
-	if a.Header.Get(headerVariant) != "treatment" {
-		t.Errorf("the refusal is nobody's: %v", a.Header)
+	a := send(t, http.MethodPost, edge.url+"/x/refused", "", "Authorization", treatment)
+	if a.StatusCode != http.StatusTeapot || a.Header.Get(headerVariant) != "treatment" {
+		t.Errorf("%d, of the arm %v, want what the untouched function answers", a.StatusCode, a.Header[headerVariant])
 	}
 	edge.log.line(t, a.Header.Get("X-Request-Id"))
-	if diff := cmp.Diff(map[string][2]int64{"likes control": {6, 3}, "likes treatment": {1, 1}}, edge.outcomes()); diff != "" {
+	if diff := cmp.Diff(map[string][2]int64{"likes control": {5, 3}, "likes treatment": {1, 1}}, edge.outcomes()); diff != "" {
 		t.Error(diff)
 	}
 	metrics := scrape(t, edge.told)
 	for _, want := range []string{
-		`warble_experiment_requests_total{arm="control",code="499",experiment="likes"} 1`, `warble_experiment_requests_total{arm="treatment",code="503",experiment="likes"} 1`,
-		`warble_experiment_request_duration_seconds_count{arm="control",experiment="likes"} 6`,
+		`warble_experiment_requests_total{arm="control",code="500",experiment="likes"} 1`, `warble_experiment_requests_total{arm="treatment",code="418",experiment="likes"} 1`,
+		`warble_experiment_request_duration_seconds_count{arm="control",experiment="likes"} 5`,
 	} {
 		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("no metric %s", want)
@@ -247,16 +234,13 @@ func TestACanaryIsCountedByWhoAnswered(t *testing.T) {
 		}
 		w.Header().Set(headerRevision, name)
 	}))
-	edge := start(t, config{outcomesURL: "http://nobody.example/"})
-	targets := withArms([]string{"x"}, "canary")
-	address, err := parseAddress(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	targets[0].url = address
-	if err := edge.routes.replace(view{targets: targets, experiments: []experiment.Rules{openTo("canary", experiment.Request, "x")}}); err != nil {
-		t.Fatal(err)
-	}
+	edge := start(t, config{steerURL: "http://nobody.example"})
+	rules := openTo("canary", experiment.Request, "x") // who is drawn is everyone
+	at := rules.Reach["x"]
+	at.Host = strings.TrimPrefix(url, "http://")
+	rules.Reach["x"] = at
+	untouched := serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerRevision, "x-00001") }))
+	edge.try(t, []experiment.Rules{rules}, entry{Name: "x", URL: untouched, Routes: []string{"/x"}})
 	for i, name := range []string{"x-control", "x-treatment", "x-treatment", "x-00001", ""} {
 		revision <- name
 		a := send(t, http.MethodGet, edge.url+"/x", "", "Authorization", edge.bearer(t, int64(i+1)))
@@ -265,7 +249,7 @@ func TestACanaryIsCountedByWhoAnswered(t *testing.T) {
 		}
 		edge.log.line(t, a.Header.Get("X-Request-Id"))
 	}
-	if diff := cmp.Diff(map[string][2]int64{"canary control": {1, 0}, "canary treatment": {3, 1}}, edge.outcomes()); diff != "" {
+	if diff := cmp.Diff(map[string][2]int64{"canary control": {1, 0}, "canary treatment": {2, 0}}, edge.outcomes()); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"warble/shared/experiment"
+	"warble/shared/knative"
 	"warble/shared/rollout"
 )
 
@@ -21,7 +22,7 @@ type experimentsClient struct {
 }
 
 func newExperimentsClient(config *rest.Config, client *http.Client, namespace string) (*experimentsClient, error) {
-	group, err := rollout.Client(config, client, rollout.GroupVersion, rollout.AddToScheme)
+	group, err := knative.Client(config, client, rollout.GroupVersion, rollout.AddToScheme)
 	return &experimentsClient{group, namespace}, err
 }
 
@@ -52,8 +53,8 @@ func trimExperiment(object any) (any, error) {
 	trimmed.Generation, trimmed.DeletionTimestamp = e.Generation, e.DeletionTimestamp
 	trimmed.Spec = experiment.Spec{
 		Services: e.Spec.Services, Exposure: e.Spec.Exposure, Unit: e.Spec.Unit, Audience: e.Spec.Audience, Layer: e.Spec.Layer,
-		Assignment: e.Spec.Assignment, List: e.Spec.List, Run: experiment.Run{State: e.Spec.Run.State},
+		Assignment: e.Spec.Assignment, List: e.Spec.List, Wishes: experiment.Wishes{End: e.Spec.End},
 	}
-	trimmed.Status.Salt, trimmed.Status.Open = e.Status.Salt, e.Status.Open
+	trimmed.Status.Assign = e.Status.Assign
 	return trimmed, nil
 }

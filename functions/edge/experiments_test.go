@@ -10,8 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
-	"knative.dev/pkg/apis"
-	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"warble/shared/experiment"
 	"warble/shared/rollout"
@@ -68,20 +66,16 @@ func (x experimenter) remove(name string) {
 func running(name string, open int, services ...string) *rollout.Experiment {
 	e := &rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	e.Spec = experiment.Spec{Services: services, Unit: experiment.User, Layer: experiment.LayerShare{Name: "engagement", Slots: []int{0, 10_000}}}
-	e.Status = rollout.Status{Phase: rollout.Running, Salt: name, Open: experiment.Open{Control: open, Treatment: open}}
-	return e
-}
-
-// withTags is a Service with the arms of an experiment.
-func withTags(name, experimentName string) *servingv1.Service {
-	s := knativeService(name, "/2/"+name)
-	for _, arm := range []experiment.Arm{experiment.Control, experiment.Treatment} {
-		tag := experiment.Tag(experimentName, arm)
-		s.Status.Traffic = append(s.Status.Traffic, servingv1.TrafficTarget{
-			Tag: tag, RevisionName: name + "-" + string(arm), URL: apis.HTTP(tag + "-" + name + ".warble.svc.cluster.local"),
-		})
+	e.Status = rollout.Status{Phase: experiment.Running, Assign: rollout.Assign{Salt: name, Open: experiment.Open{Control: open, Treatment: open}}}
+	for _, service := range services {
+		side := func(arm experiment.Arm) experiment.Side {
+			return experiment.Side{Host: string(arm) + "-" + name + "-" + service + ".warble.svc.cluster.local", Revision: name + "-" + service + "-" + string(arm) + "-00001"}
+		}
+		e.Status.Assign.Services = append(e.Status.Assign.Services, rollout.ServiceReach{Name: service, Reach: experiment.Reach{
+			Host: name + "-" + service + ".warble.svc.cluster.local", Control: side(experiment.Control), Treatment: side(experiment.Treatment),
+		}})
 	}
-	return s
+	return e
 }
 
 // trialAt is the experiment that is in force at a function; nil where none is.
@@ -109,13 +103,13 @@ func TestExperimentsAreInForceWithin2s(t *testing.T) {
 			return trial != nil && trial.Name == name && trial.Open == experiment.Open{Control: slots, Treatment: slots}
 		}
 	}
-	o.apply(withTags("like", "likes"))
+	o.apply(knativeService("like", "/2/like"))
 	inForceSoon("like is there", func(p *pod) bool { return p.to("/2/like") == "like" })
 	x.apply(running("likes", 0, "like"))
 	x.apply(running("likes", 1000, "like"))
 	inForceSoon("10 %", open("like", "likes", 1000))
 	trial := one.trialAt("like")
-	if !trial.complete() || !trial.exposes || trial.treatment.url.String() != "http://likes-treatment-like.warble.svc.cluster.local" || trial.control.revision != "like-control" {
+	if !trial.exposes || trial.treatment.url.String() != "http://treatment-likes-like.warble.svc.cluster.local" || trial.control.revision != "likes-like-control-00001" {
 		t.Errorf("the arms are %+v and %+v", trial.control, trial.treatment)
 	}
 	x.apply(running("likes", 2500, "like"))
@@ -124,17 +118,12 @@ func TestExperimentsAreInForceWithin2s(t *testing.T) {
 	x.apply(running("threads", 5000, "like", "tweet"))
 	told := func() []string { return o.refused("threads") }
 	eventually(t, "the younger is told", func() bool { return len(told()) == 1 })
-	if message := told()[0]; message != "threads: it claims like, which is in likes and stays so" {
+	if message := told()[0]; message != "threads: services: like is in the experiment likes: expected one at a time\nlayer.slots: 0 to 10000 of engagement overlap those of the experiment likes, 0 to 10000: expected others" {
 		t.Errorf("it is told %q", message)
 	}
 	if trial := one.trialAt("like"); trial == nil || trial.Name != "likes" {
 		t.Errorf("in force is %+v", trial)
 	}
-
-	o.apply(knativeService("like", "/2/like"))
-	inForceSoon("a tag is gone", func(p *pod) bool { return !p.trialAt("like").complete() })
-	o.apply(withTags("like", "likes"))
-	inForceSoon("and back", func(p *pod) bool { return p.trialAt("like").complete() })
 
 	s.stop()
 	eventually(t, "the log says that the API server is away", func() bool { return one.log.count("experiments is interrupted") > 0 })
@@ -143,7 +132,7 @@ func TestExperimentsAreInForceWithin2s(t *testing.T) {
 	}
 	s.start(t)
 	stopped := running("likes", 2500, "like")
-	stopped.Spec.Run.State = experiment.Stopped // by kubectl, and nobody has closed its slots yet
+	stopped.Spec.End = experiment.Stopped // by kubectl, and nobody has closed its slots yet
 	x.apply(stopped)
 	eventually(t, "the younger, once the older is stopped", func() bool { return open("like", "threads", 5000)(one) && open("like", "threads", 5000)(other) })
 	x.remove("threads")
@@ -162,7 +151,7 @@ func TestTheFirstViewHasTheExperiments(t *testing.T) {
 		return nil
 	}
 	s.start(t)
-	newOperator(t, s.config()).apply(withTags("like", "likes"))
+	newOperator(t, s.config()).apply(knativeService("like", "/2/like"))
 	newExperimenter(t, s.config()).apply(running("likes", 5000, "like"))
 	slow.Store(true)
 	p := watching(t, s.config(), "")
@@ -199,7 +188,7 @@ func TestAClusterWithoutExperimentsIsServed(t *testing.T) {
 			}
 			s.start(t)
 			p := watching(t, s.config(), "")
-			newOperator(t, s.config()).apply(withTags("like", "likes"))
+			newOperator(t, s.config()).apply(knativeService("like", "/2/like"))
 			eventually(t, "like is there", func() bool { return p.to("/2/like") == "like" })
 			eventually(t, "it is tried again", func() bool { return asked.Load() >= 4 })
 			if n := p.log.count("experiments is interrupted"); n != 1 {
@@ -219,23 +208,23 @@ func TestTrimmingKeepsTheRules(t *testing.T) {
 		e := new(rollout.Experiment)
 		fill(reflect.ValueOf(&e.Spec).Elem())
 		fill(reflect.ValueOf(&e.Status).Elem())
-		e.Name, e.Generation, e.Spec.Assignment, e.Spec.Run.State = "likes", 7, assignment, experiment.Running
+		e.Name, e.Generation, e.Spec.Assignment = "likes", 7, assignment
 		e.Spec.Layer.Slots = []int{5, 50}
 		e.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
-		for _, state := range []experiment.State{experiment.Running, experiment.Stopped} {
-			e.Spec.Run.State = state
+		for _, end := range []experiment.End{"", experiment.Stopped} {
+			e.Spec.End = end
 			trimmed, err := trimExperiment(e.DeepCopy())
 			if err != nil {
 				t.Fatal(err)
 			}
 			held := trimmed.(*rollout.Experiment)
 			if diff := cmp.Diff(e.Rules(), held.Rules()); diff != "" {
-				t.Errorf("%s, %s: %s", assignment, state, diff)
+				t.Errorf("%s, %s: %s", assignment, end, diff)
 			}
 			deleted := e.DeepCopy()
 			deleted.DeletionTimestamp = new(metav1.Now())
 			if trimmed, err = trimExperiment(deleted); err != nil || trimmed.(*rollout.Experiment).Rules().Open != (experiment.Open{}) {
-				t.Errorf("%s: it is deleted, and in force are %+v %v", state, trimmed.(*rollout.Experiment).Rules(), err)
+				t.Errorf("%s: it is deleted, and in force are %+v %v", end, trimmed.(*rollout.Experiment).Rules(), err)
 			}
 			if held.ManagedFields != nil || held.Spec.Treatment.Env != nil || held.Spec.Metrics.Guardrails != nil || held.Status.Phase != "" {
 				t.Errorf("held is %+v", held)

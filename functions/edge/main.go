@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"warble/shared/function"
@@ -27,6 +28,7 @@ func main() {
 	meter(f.Telemetry, routes, w)
 	if w != nil {
 		f.Every(time.Second, "watch", w.run)
+		f.Every(time.Second, "wishes", func(ctx context.Context) error { return w.pass(ctx, edge.outcomes.ask) })
 	}
 	f.Every(outcomesInterval, "outcomes", edge.outcomes.send)
 	f.ServeHandler(edge, routes, tokens, edge.outcomes)

@@ -27,7 +27,10 @@ const (
 	// outcomesInterval is how often it is looked whether a window has closed, and how soon one that could not be sent is
 	// sent again.
 	outcomesInterval = time.Second
-	outcomesTimeout  = 15 * time.Second
+	// outcomesTimeout leaves whoever stores them the time to start, and to roll back what is said to fail, and turnTimeout that
+	// to move every experiment.
+	outcomesTimeout = 30 * time.Second
+	turnTimeout     = 55 * time.Second
 	// outcomesLife is how long a window is kept that cannot be sent: an arm then has 360 of them.
 	outcomesLife = time.Hour
 	// outcomesBatch keeps a request well below the 64 KiB that a function reads.
@@ -39,17 +42,18 @@ const (
 // outcomes counts the answers of each arm in windows, and sends those that have closed until they are stored. Whoever
 // stores them tells one that comes twice by this process's name and the window.
 type outcomes struct {
-	url    string       // OUTCOMES_URL; where it is empty nothing is counted
-	pod    string       // a name of this process alone: the next one in its pod counts anew
-	key    []byte       // signs
-	client *http.Client // its timeout leaves whoever stores them the time to start
+	url    string // STEER_URL; where it is empty nothing is counted
+	pod    string // a name of this process alone: the next one in its pod counts anew
+	key    []byte // signs
+	client *http.Client
 	now    func() time.Time
 	log    zerolog.Logger
 	lost   *telemetry.Counter
 
-	mu     sync.Mutex
-	counts map[window]*experiment.Outcomes
-	closed time.Time // windows that begin before it have been taken: what comes late counts in a later one
+	mu      sync.Mutex
+	counts  map[window]*experiment.Outcomes
+	tripped []experiment.Suspension // as they were last said
+	closed  time.Time               // windows that begin before it have been taken: what comes late counts in a later one
 
 	sending sync.Mutex            // guards what follows
 	pending []experiment.Outcomes // in the order of their starts
@@ -64,11 +68,11 @@ type window struct {
 	start      int64 // Unix seconds
 }
 
-// outcomesFromEnv reads OUTCOMES_URL, where windows are posted to; "" where none is set. HOSTNAME is the pod's name.
-func outcomesFromEnv(e *env.Reader) (to, pod string) {
-	to = e.String("OUTCOMES_URL", "")
-	if u, err := url.Parse(to); to != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-		e.Reject("OUTCOMES_URL", to, "a URL as http://steer.warble.svc.cluster.local/outcomes, or nothing")
+// steerFromEnv reads STEER_URL, the function that moves experiments; "" where none is set. HOSTNAME is the pod's name.
+func steerFromEnv(e *env.Reader) (to, pod string) {
+	to = e.String("STEER_URL", "")
+	if u, err := url.Parse(to); to != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Path != "") {
+		e.Reject("STEER_URL", to, "a URL without a path, as http://steer.warble.svc.cluster.local, or nothing")
 	}
 	return to, e.String("HOSTNAME", "edge")
 }
@@ -77,7 +81,6 @@ func newOutcomes(to, pod string, key []byte, t *telemetry.Telemetry) *outcomes {
 	return &outcomes{
 		url: to, pod: pod + "." + rand.Text()[:8], key: key, now: time.Now, log: t.Log,
 		client: &http.Client{
-			Timeout:       outcomesTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		lost: t.Counter("warble_experiment_outcomes_lost_total",
@@ -109,6 +112,47 @@ func (o *outcomes) count(name string, arm experiment.Arm, failed bool) {
 	}
 }
 
+// suspend has what a tripwire sees be sent at once: whoever moves experiments rolls back a treatment that fails.
+func (o *outcomes) suspend(s experiment.Suspension) {
+	o.log.Warn().Str("experiment", s.Experiment).Int64("users", s.Users).Int64("answers", s.Answers).Int64("errors", s.Errors).
+		Int64("untouched", s.Untouched).Int64("untouched_errors", s.UntouchedErrors).Str("verdict", string(s.Verdict)).Msg("experiment suspended here")
+	if o.url == "" {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tripped = append(slices.DeleteFunc(o.tripped, func(t experiment.Suspension) bool { return t.Experiment == s.Experiment && t.Start.Equal(s.Start) }), s)
+}
+
+// takeSuspensions returns what has not been sent.
+func (o *outcomes) takeSuspensions() []experiment.Suspension {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	taken := o.tripped
+	o.tripped = nil
+	return taken
+}
+
+// putBack keeps suspensions that could not be sent, but those of which something newer is known.
+func (o *outcomes) putBack(all []experiment.Suspension) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range all {
+		if !slices.ContainsFunc(o.tripped, func(t experiment.Suspension) bool { return t.Experiment == s.Experiment && t.Start.Equal(s.Start) }) {
+			o.tripped = append(o.tripped, s)
+		}
+	}
+}
+
+// ask has experiments moved now: somebody wishes something else of one.
+func (o *outcomes) ask(ctx context.Context) error {
+	if o.url == "" {
+		return nil
+	}
+	_, err := o.post(ctx, "/turn", turnTimeout, struct{}{})
+	return err
+}
+
 // take returns the windows that begin before end, and closes them.
 func (o *outcomes) take(end time.Time) (taken []experiment.Outcomes) {
 	o.mu.Lock()
@@ -138,9 +182,14 @@ func (o *outcomes) sendUntil(ctx context.Context, end time.Time) {
 	slices.SortStableFunc(o.pending, func(a, b experiment.Outcomes) int {
 		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.Experiment, b.Experiment), cmp.Compare(a.Arm, b.Arm))
 	})
-	for len(o.pending) > 0 {
+	tripped := o.takeSuspensions()
+	for len(o.pending) > 0 || len(tripped) > 0 {
 		n := min(len(o.pending), outcomesBatch)
-		refused, err := o.post(ctx, o.pending[:n])
+		refused, err := o.post(ctx, "/outcomes", outcomesTimeout, counted{o.pod, o.pending[:n], tripped})
+		if err != nil && !refused {
+			o.putBack(tripped)
+		}
+		tripped = nil
 		switch {
 		case refused:
 			o.log.Error().Err(err).Int("windows", n).Msg("outcomes are refused: these are lost")
@@ -185,16 +234,22 @@ func (o *outcomes) lose(n int) {
 	o.pending = slices.Clone(o.pending[n:])
 }
 
-// post sends some windows. What is refused would be refused again.
-func (o *outcomes) post(ctx context.Context, windows []experiment.Outcomes) (refused bool, err error) {
-	text, err := json.Marshal(struct {
-		Pod     string                `json:"pod"`
-		Windows []experiment.Outcomes `json:"windows"`
-	}{o.pod, windows})
+// counted is what is sent of an edge.
+type counted struct {
+	Pod         string                  `json:"pod"`
+	Windows     []experiment.Outcomes   `json:"windows"`
+	Suspensions []experiment.Suspension `json:"suspensions"`
+}
+
+// post sends something to whoever moves experiments. What is refused would be refused again.
+func (o *outcomes) post(ctx context.Context, path string, timeout time.Duration, body any) (refused bool, err error) {
+	text, err := json.Marshal(body)
 	if err != nil {
 		return false, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url, bytes.NewReader(text))
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url+path, bytes.NewReader(text))
 	if err != nil {
 		return false, err
 	}
@@ -211,9 +266,9 @@ func (o *outcomes) post(ctx context.Context, windows []experiment.Outcomes) (ref
 	case status/100 == 2:
 		return false, nil
 	case status/100 == 4 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests:
-		return true, fmt.Errorf("%s answered %s: %q", o.url, answer.Status, reason)
+		return true, fmt.Errorf("%s answered %s: %q", o.url+path, answer.Status, reason)
 	default:
-		return false, fmt.Errorf("%s answered %s: %q", o.url, answer.Status, reason)
+		return false, fmt.Errorf("%s answered %s: %q", o.url+path, answer.Status, reason)
 	}
 }
 

@@ -25,21 +25,18 @@ type sink struct {
 	stored  map[string]experiment.Outcomes // by pod and window
 	answers []string                       // of the next requests: see ServeHTTP. After them all is well
 	sizes   []int                          // windows per request
+	tripped []experiment.Suspension
 }
 
 func newSink(t testing.TB, answers ...string) *sink {
 	t.Helper()
 	s := &sink{stored: make(map[string]experiment.Outcomes), answers: answers}
 	s.url, _ = behind(t, function.Routes{"POST /outcomes": s})
-	s.url += "/outcomes"
 	return s
 }
 
 func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var sent struct {
-		Pod     string                `json:"pod"`
-		Windows []experiment.Outcomes `json:"windows"`
-	}
+	var sent counted
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&sent); err != nil || sent.Pod == "" || r.Header.Get("Content-Type") != "application/json" {
@@ -57,6 +54,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if strings.HasSuffix(answer, "stored") || answer == "" {
 		s.sizes = append(s.sizes, len(sent.Windows))
+		s.tripped = append(s.tripped, sent.Suspensions...)
 		for _, o := range sent.Windows {
 			key := fmt.Sprint(sent.Pod, o.Experiment, o.Arm, o.Start)
 			if before := s.stored[key]; o.Requests < before.Requests || o.Errors < before.Errors {
@@ -76,6 +74,13 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.WriteHeader(http.StatusNoContent)
 	}
+}
+
+// suspended is what tripwires have seen, as it was stored.
+func (s *sink) suspended() []experiment.Suspension {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tripped
 }
 
 // sums are requests and errors by experiment and arm.
@@ -234,12 +239,29 @@ func TestWithoutAnURLNothingIsCounted(t *testing.T) {
 	}
 }
 
-func TestOutcomesURL(t *testing.T) {
+func TestSteerURL(t *testing.T) {
 	t.Parallel()
-	for url, good := range map[string]bool{"": true, "http://steer.warble.svc.cluster.local/outcomes": true, "steer": false, "ftp://steer/": false, "http://": false, "http://%zz": false} {
-		e := env.New(func(name string) (string, bool) { return url, name == "OUTCOMES_URL" })
-		if got, _ := outcomesFromEnv(e); got != url || (e.Err() == nil) != good || !good && !strings.Contains(e.Err().Error(), "OUTCOMES_URL is") {
+	for url, good := range map[string]bool{"": true, "http://steer.warble.svc.cluster.local": true, "http://steer.warble.svc.cluster.local/outcomes": false, "steer": false, "ftp://steer": false, "http://": false, "http://%zz": false} {
+		e := env.New(func(name string) (string, bool) { return url, name == "STEER_URL" })
+		if got, _ := steerFromEnv(e); got != url || (e.Err() == nil) != good || !good && !strings.Contains(e.Err().Error(), "STEER_URL is") {
 			t.Errorf("%q: %q, %v", url, got, e.Err())
 		}
+	}
+}
+
+// TestASuspensionIsSentAtOnce, without a window that has closed, and again where nobody has stored it, as it was last said.
+func TestASuspensionIsSentAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newSink(t, "500")
+	o, _, _ := newTestOutcomes(t, s.url)
+	seen := experiment.Suspension{Experiment: "likes", Start: noon, Users: 9, Answers: 11, Errors: 10}
+	o.suspend(seen)
+	o.sendNow(t)
+	seen.Untouched, seen.Verdict = 8, experiment.FaultTreatment
+	o.suspend(seen)
+	o.sendNow(t)
+	o.sendNow(t)
+	if diff := cmp.Diff([]experiment.Suspension{seen}, s.suspended()); diff != "" {
+		t.Error(diff)
 	}
 }

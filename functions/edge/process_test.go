@@ -125,13 +125,13 @@ func TestAChangeIsInForceWithin250ms(t *testing.T) {
 // TestAMisconfiguredEdgeNamesEveryMistake, and serves nothing.
 func TestAMisconfiguredEdgeNamesEveryMistake(t *testing.T) {
 	t.Parallel()
-	cmd := command(t, "edge", "UPSTREAM_TIMEOUT=1h", "TRUSTED_PROXIES=everyone", "RATE_LIMIT_AUTH=many", "EDGE_REPLICAS=0", "OUTCOMES_URL=steer")
+	cmd := command(t, "edge", "UPSTREAM_TIMEOUT=1h", "TRUSTED_PROXIES=everyone", "RATE_LIMIT_AUTH=many", "EDGE_REPLICAS=0", "STEER_URL=steer")
 	output, err := cmd.Output()
 	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 2 { //nolint:errorlint // exec's own error
 		t.Errorf("%v, want exit status 2", err)
 	}
 	for _, want := range []string{
-		"UPSTREAM_TIMEOUT is", "TRUSTED_PROXIES is", "RATE_LIMIT_AUTH is", "EDGE_REPLICAS is", "OUTCOMES_URL is", "EDGE_KEY_FILE is not set",
+		"UPSTREAM_TIMEOUT is", "TRUSTED_PROXIES is", "RATE_LIMIT_AUTH is", "EDGE_REPLICAS is", "STEER_URL is", "EDGE_KEY_FILE is not set",
 		"ROUTES_FILE is not set: expected the path of a JSON file", "TOKEN_PUBLIC_KEYS_FILE is not set",
 	} {
 		if !strings.Contains(strings.ReplaceAll(string(output), `\"`, `"`), "configuration: "+want) {

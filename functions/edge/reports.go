@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"warble/shared/knative"
 	"warble/shared/rollout"
 )
 
@@ -39,7 +40,7 @@ type reports struct {
 }
 
 func newReports(config *rest.Config, client *http.Client, namespace string, log zerolog.Logger) (*reports, error) {
-	core, err := rollout.Client(config, client, corev1.SchemeGroupVersion, corev1.AddToScheme)
+	core, err := knative.Client(config, client, corev1.SchemeGroupVersion, corev1.AddToScheme)
 	return &reports{core: core, namespace: namespace, log: log, now: time.Now}, err
 }
 

@@ -85,13 +85,13 @@ func refusals(err error) (all []*refusal) {
 // newTable lays the targets' routes out. A route that two targets claim, or that is none, is reported and left out; where
 // the table before had an owner for it that still claims it, it stays with that one. Experiments that cannot be in force
 // are reported and left out too.
-func newTable(v view, before *table) (*table, error) {
+func newTable(v view, before *table, wires *tripwires) (*table, error) {
 	t := &table{mux: http.NewServeMux(), targets: make(map[string]*target), owners: make(map[string]string), ownTags: v.ownTags}
 	for _, to := range v.targets {
 		own := *to // the table before may have the same target, with another trial
 		t.targets[to.name] = &own
 	}
-	trials, mistakes := newTrials(v.experiments, t.targets)
+	trials, mistakes := newTrials(v.experiments, wires)
 	for name, to := range t.targets {
 		to.trial = trials[name]
 	}
@@ -140,6 +140,7 @@ type routes struct {
 	file    string // ROUTES_FILE
 	cluster bool   // whether there is a watch, so that the file need not exist
 	log     zerolog.Logger
+	wires   tripwires // of the experiments in force
 	current atomic.Pointer[table]
 	notYet  time.Time // until then the file does not count, for the watch is about to see the cluster
 	last    []byte    // the file as it was last read, nil before the first time; only refresh touches it
@@ -196,7 +197,7 @@ func (r *routes) tag(request *http.Request) string {
 	return r.current.Load().ownTags[label]
 }
 
-// starting returns where the named function is now, or where tag is not empty, its revision of that tag, and whether it is
+// starting returns where the named function is now, or where tag is not empty, its candidate of that tag, and whether it is
 // about to listen.
 func (r *routes) starting(name, tag string) (url *url.URL, starting bool) {
 	to := r.current.Load().targets[name]
@@ -244,7 +245,7 @@ func (r *routes) refresh(context.Context) error {
 
 // replace puts a new table in force, and says what is not in it. r.mu is held.
 func (r *routes) replace(v view) error {
-	t, err := newTable(v, r.current.Load())
+	t, err := newTable(v, r.current.Load(), &r.wires)
 	r.current.Store(t)
 	return err
 }

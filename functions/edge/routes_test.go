@@ -83,7 +83,7 @@ func TestARouteIsOneFunctions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		after, err := newTable(v, before)
+		after, err := newTable(v, before, new(tripwires))
 		if owners, _ := where(after); err == nil || !cmp.Equal(step.owners, owners) {
 			t.Errorf("%s: %s, %v", step.name, cmp.Diff(step.owners, owners), err)
 			continue
@@ -177,8 +177,9 @@ func TestBeforeTheFirstViewNothingIsMissing(t *testing.T) {
 func FuzzRoutesFile(f *testing.F) {
 	for _, seed := range []string{
 		`{"functions": [{"name": "a", "url": "http://a:80", "starting": true, "routes": ["/x", "/x/{id}", "/{$}"]}, {"name": "b", "url": "http://b", "routes": ["/x", "/{y}"]}]}`,
-		`{"functions": [{"name": "a", "url": "http://a", "tags": {"x-control": "http://b", "x-treatment": "http://c"}, "routes": ["/"]}],
-			"experiments": [{"name": "x", "services": ["a"], "unit": "user", "salt": "s", "layer": {"to": 10000}, "open": {"control": 1, "treatment": 2}}]}`,
+		`{"functions": [{"name": "a", "url": "http://a", "tags": {"candidate": "http://b"}, "routes": ["/"]}],
+			"experiments": [{"name": "x", "services": ["a"], "unit": "user", "salt": "s", "layer": {"to": 10000}, "open": {"control": 1, "treatment": 2},
+				"reach": {"a": {"control": {"host": "b:1", "revision": "c"}, "treatment": {"host": "d:1", "revision": "e"}}}}]}`,
 		`{"functions": null}`, `{"functions": [{"name": "\u0000", "url": "http://[::1%25eth0]:1", "routes": ["/{...}", "/%zz", "GET /x", "//"]}]}`, "\xff", "[",
 	} {
 		f.Add([]byte(seed))
@@ -188,8 +189,8 @@ func FuzzRoutesFile(f *testing.F) {
 		if err != nil {
 			return
 		}
-		first, _ := newTable(v, nil)
-		second, _ := newTable(v, first)
+		first, _ := newTable(v, nil, new(tripwires))
+		second, _ := newTable(v, first, new(tripwires))
 		firstOwners, _ := where(first)
 		secondOwners, _ := where(second)
 		if diff := cmp.Diff(firstOwners, secondOwners); diff != "" {
@@ -200,7 +201,7 @@ func FuzzRoutesFile(f *testing.F) {
 			if to.url.Host == "" || in == nil || in.url != to.url {
 				t.Errorf("a target without an address, or lost: %+v", to)
 			}
-			if in.trial != nil && in.trial.complete() && (in.trial.control.url.Host == "" || in.trial.treatment.url == nil) {
+			if in.trial != nil && (in.trial.control.url.Host == "" || in.trial.treatment.url.Host == "" || in.trial.tripwire == nil) {
 				t.Errorf("an arm without an address: %+v", in.trial)
 			}
 		}

@@ -24,8 +24,9 @@ func TestEveryUserSeesOneArm(t *testing.T) {
 		url, _ := k.startProcess(t, "function", "K_SERVICE=mirror", "K_REVISION="+revision)
 		return url
 	}
-	where := entry{Name: "mirror", URL: at("untouched"), Routes: []string{"/m/"}, Tags: map[string]string{"likes-control": at("control"), "likes-treatment": at("treatment")}}
+	where := entry{Name: "mirror", URL: at("untouched"), Routes: []string{"/m/"}}
 	rules := openTo("likes", experiment.Community, "mirror")
+	rules.Reach["mirror"] = experiment.Reach{Control: sideAt(at("control"), "control"), Treatment: sideAt(at("treatment"), "treatment")}
 	file := filepath.Join(t.TempDir(), "routes.json")
 	ramp := func(percent int) {
 		t.Helper()
@@ -39,7 +40,7 @@ func TestEveryUserSeesOneArm(t *testing.T) {
 		if stops[i] != nil {
 			stops[i]()
 		}
-		edges[i], stops[i] = k.startProcess(t, "edge", "ROUTES_FILE="+file, "OUTCOMES_URL="+stored.url, "RATE_LIMIT_READ=1000000/15m")
+		edges[i], stops[i] = k.startProcess(t, "edge", "ROUTES_FILE="+file, "STEER_URL="+stored.url, "RATE_LIMIT_READ=1000000/15m")
 		eventually(t, "the edge", func() bool { return send(t, http.MethodGet, edges[i]+"/healthz", "").StatusCode == http.StatusOK })
 	}
 

@@ -19,23 +19,24 @@ import (
 
 // openTo are the rules of an experiment on services, whose users are all in it, half of them in each arm.
 func openTo(name string, unit experiment.Unit, services ...string) experiment.Rules {
-	return experiment.Rules{
+	r := experiment.Rules{
 		Name: name, Generation: 3, Services: services, Exposure: services, Unit: unit, Salt: name,
 		Layer: experiment.Layer{Name: "engagement", To: experiment.Slots}, Open: experiment.Open{Control: 5000, Treatment: 5000},
+		Reach: make(map[string]experiment.Reach),
 	}
+	for _, service := range services {
+		side := func(arm experiment.Arm) experiment.Side {
+			return experiment.Side{Host: string(arm) + "-" + name + "-" + service, Revision: service + "-" + string(arm)}
+		}
+		r.Reach[service] = experiment.Reach{Host: name + "-" + service, Control: side(experiment.Control), Treatment: side(experiment.Treatment)}
+	}
+	return r
 }
 
-// withArms are targets whose arms of these experiments can be reached.
-func withArms(services []string, experiments ...string) (targets []*target) {
+// targetsOf are Services of these names.
+func targetsOf(services ...string) (targets []*target) {
 	for _, service := range services {
-		to := &target{name: service, url: &url.URL{Scheme: "http", Host: service}, routes: []string{"/" + service}, tags: make(map[string]tagged)}
-		for _, name := range experiments {
-			for _, arm := range []experiment.Arm{experiment.Control, experiment.Treatment} {
-				tag := experiment.Tag(name, arm)
-				to.tags[tag] = tagged{&url.URL{Scheme: "http", Host: tag + "-" + service}, service + "-" + string(arm)}
-			}
-		}
-		targets = append(targets, to)
+		targets = append(targets, &target{name: service, url: &url.URL{Scheme: "http", Host: service}, routes: []string{"/" + service}})
 	}
 	return targets
 }
@@ -63,34 +64,37 @@ func TestWhatCannotBeInForceTogether(t *testing.T) {
 		says        string
 	}{
 		"a Service in two": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) {
-			r.Services, r.Layer = []string{"timeline", "tweet"}, experiment.Layer{Name: "reading", To: experiment.Slots}
-		})}, first, "threads: it claims tweet, which is in likes and stays so"},
+			*r = openTo("threads", experiment.Community, "timeline", "tweet")
+			r.Layer.Name = "reading"
+		})}, first, "threads: services: tweet is in the experiment likes"},
 		"a Service in one that is not open": {[]experiment.Rules{likes(func(r *experiment.Rules) { r.Open = experiment.Open{} }), other(func(r *experiment.Rules) {
-			r.Services = []string{"tweet"}
+			*r = openTo("threads", experiment.Community, "tweet")
 		})}, map[string]string{"tweet": "threads"}, ""},
 		"slots in two": {[]experiment.Rules{likes(func(r *experiment.Rules) { r.Layer = lower }), other(func(r *experiment.Rules) {
 			r.Layer = experiment.Layer{Name: "engagement", From: 4999, To: 5001}
-		})}, first, "threads: its slots 4999 to 5001 of the layer engagement overlap with 0 to 5000, which are likes's and stay so"},
+		})}, first, "threads: layer.slots: 4999 to 5001 of engagement overlap those of the experiment likes, 0 to 5000"},
 		"slots side by side": {[]experiment.Rules{likes(func(r *experiment.Rules) { r.Layer = lower }), other(func(r *experiment.Rules) { r.Layer = upper })}, both, ""},
 		"two layers":         {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Layer.Name = "reading" })}, both, ""},
 		"no layers":          {[]experiment.Rules{likes(func(r *experiment.Rules) { r.Layer.Name = "" }), other(func(r *experiment.Rules) { r.Layer.Name = "" })}, both, ""},
 		"two kinds of unit in one layer": {[]experiment.Rules{likes(func(r *experiment.Rules) { r.Layer = lower }), other(func(r *experiment.Rules) {
 			r.Layer, r.Unit = upper, experiment.User
-		})}, first, "threads: it assigns by user in the layer engagement, in which likes assigns by community"},
+		})}, first, "threads: layer: engagement has user, and community of the experiment likes"},
 		"requests are in no layer": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Unit, r.Salt = experiment.Request, "" })}, both, ""},
 		"an unknown unit": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Unit = "session" })}, first,
-			`threads: unit "session": expected community, user or request`},
-		"a name that is none": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Name = "thr=eads;" })}, first, "thr=eads;: its name: "},
+			`threads: unit: "session": expected community or user or request`},
+		"a name that is none": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Name = "thr=eads;" })}, first, `thr=eads;: name: "thr=eads;": expected`},
 		"no slots of the layer": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Layer = experiment.Layer{Name: "reading", From: 7, To: 7} })}, first,
-			"threads: slots 7 to 7 of a layer: expected a range within 0 to 10000"},
+			"threads: layer.slots: 7 to 7: expected a range within 0 to 10000"},
 		"more than all slots": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Layer.Name, r.Open.Control = "reading", 5001 })}, first,
-			"threads: 5001 slots of control and 5000 of treatment are open: expected 10000 together at most"},
-		"no salt": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Layer.Name, r.Salt = "reading", "" })}, first, "threads: slots are open, and there is no salt"},
+			"threads: open: 5001 slots of control and 5000 of treatment: expected 10000 together at most"},
+		"no salt": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Layer.Name, r.Salt = "reading", "" })}, first, "threads: salt: missing"},
 		"a list needs no salt": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) {
 			r.Layer.Name, r.Salt, r.List = "reading", "", &experiment.List{Treatment: []string{"gophers"}}
 		})}, both, ""},
+		"arms that are nowhere": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Layer.Name, r.Reach = "reading", nil })}, first,
+			"threads: slots are open, and nothing says where the arms of timeline are"},
 	} {
-		table, err := newTable(view{targets: withArms([]string{"like", "tweet", "timeline"}, "likes", "threads"), experiments: tt.experiments}, nil)
+		table, err := newTable(view{targets: targetsOf("like", "tweet", "timeline"), experiments: tt.experiments}, nil, new(tripwires))
 		got := make(map[string]string)
 		for service, to := range table.targets {
 			if to.trial != nil {
@@ -111,44 +115,16 @@ func TestWhatCannotBeInForceTogether(t *testing.T) {
 	}
 }
 
-// TestAnArmThatIsMissingSomewhereIsMissingEverywhere: one tag of one Service, and nobody is sent to any arm.
-func TestAnArmThatIsMissingSomewhereIsMissingEverywhere(t *testing.T) {
-	t.Parallel()
-	services := []string{"like", "tweet"}
-	rules := []experiment.Rules{openTo("likes", experiment.User, services...)}
-	tables := map[string]func(targets []*target) []*target{
-		"all there":        func(all []*target) []*target { return all },
-		"a tag is missing": func(all []*target) []*target { delete(all[1].tags, "likes-control"); return all },
-		"a Service is":     func(all []*target) []*target { return all[:1] },
-	}
-	for name, change := range tables {
-		table, err := newTable(view{targets: change(withArms(services, "likes")), experiments: rules}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		trial := table.targets["like"].trial
-		for id := int64(1); id <= 20; id++ {
-			side, assignment := trial.assign(&token.Claims{UserID: id})
-			if side == nil || assignment.Arm != side.arm {
-				t.Fatalf("%s: user %d: %+v is not on the side %+v", name, id, assignment, side)
-			}
-			if whole := name == "all there"; (side.url != nil) != whole || whole && side.url.Host != "likes-"+string(side.arm)+"-like" {
-				t.Errorf("%s: user %d goes to %v", name, id, side.url)
-			}
-		}
-	}
-}
-
 // TestATableKeepsItsTrials: a target that is in the next table too, as it is where its Service has become wrong, has there
 // what is in force then, and a request that is under way sees what was.
 func TestATableKeepsItsTrials(t *testing.T) {
 	t.Parallel()
-	targets := withArms([]string{"like"}, "likes")
-	first, err := newTable(view{targets: targets, experiments: []experiment.Rules{openTo("likes", experiment.User, "like")}}, nil)
+	wires := new(tripwires)
+	first, err := newTable(view{targets: targetsOf("like"), experiments: []experiment.Rules{openTo("likes", experiment.User, "like")}}, nil, wires)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := newTable(view{targets: slices.Collect(maps.Values(first.targets))}, first)
+	second, err := newTable(view{targets: slices.Collect(maps.Values(first.targets))}, first, wires)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,15 +133,15 @@ func TestATableKeepsItsTrials(t *testing.T) {
 	}
 }
 
-// TestByRequestTheRevisionTellsTheArm, and an answer that names none is the treatment's.
+// TestByRequestTheRevisionTellsTheArm, and an answer that names none is nobody's.
 func TestByRequestTheRevisionTellsTheArm(t *testing.T) {
 	t.Parallel()
-	table, err := newTable(view{targets: withArms([]string{"like"}, "canary"), experiments: []experiment.Rules{openTo("canary", experiment.Request, "like")}}, nil)
+	table, err := newTable(view{targets: targetsOf("like"), experiments: []experiment.Rules{openTo("canary", experiment.Request, "like")}}, nil, new(tripwires))
 	if err != nil {
 		t.Fatal(err)
 	}
 	trial := table.targets["like"].trial
-	for revision, want := range map[string]experiment.Arm{"like-control": experiment.Control, "like-treatment": experiment.Treatment, "": experiment.Treatment, "like-00001": ""} {
+	for revision, want := range map[string]experiment.Arm{"like-control": experiment.Control, "like-treatment": experiment.Treatment, "": "", "like-00001": ""} {
 		if got := trial.served(http.Header{headerRevision: {revision}}); got != want {
 			t.Errorf("%q is of %q, want %q", revision, got, want)
 		}
@@ -184,7 +160,7 @@ func trialOf(tb testing.TB, unit experiment.Unit) (*trial, *token.Claims) {
 	}
 	community := strings.Repeat("g", 40)
 	rules.Audience = append(rules.Audience, community)
-	table, err := newTable(view{targets: withArms(rules.Services, "likes"), experiments: []experiment.Rules{rules}}, nil)
+	table, err := newTable(view{targets: targetsOf(rules.Services...), experiments: []experiment.Rules{rules}}, nil, new(tripwires))
 	if err != nil {
 		tb.Fatal(err)
 	}

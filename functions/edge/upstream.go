@@ -59,7 +59,7 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	begun := time.Now()
 	answer, err := u.RoundTripper.RoundTrip(r)
 	dials := 1
-	for ; refused(err); dials++ {
+	for ; refused(err) && !p.armed; dials++ { // an arm that cannot be reached is not waited for: see shelter
 		address, starting := u.routes.starting(p.name, p.tag)
 		pause := startPoll
 		switch {

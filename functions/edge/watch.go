@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -27,12 +26,11 @@ import (
 	servingclient "knative.dev/serving/pkg/client/clientset/versioned/typed/serving/v1"
 
 	"warble/shared/env"
+	"warble/shared/knative"
 	"warble/shared/rollout"
 )
 
 const (
-	// namespaceFile is where a pod reads which namespace it is in.
-	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 	// resync is how often what could not be reported is tried again.
 	resync = time.Minute
 )
@@ -52,6 +50,7 @@ type watch struct {
 
 	noExperiments atomic.Bool   // the API server has none to give: it does not know them, or this edge may not read them
 	changed       chan struct{} // holds one: some object has changed since it was last read from
+	wished        chan struct{} // holds one: somebody wishes something else of an experiment
 }
 
 func inCluster(e *env.Reader) bool { return e.String("KUBERNETES_SERVICE_HOST", "") != "" }
@@ -62,14 +61,10 @@ func watchFromEnv(e *env.Reader, r *routes, divide func(replicas int)) *watch {
 		return nil
 	}
 	klog.SetSlogLogger(slog.New(zerolog.NewSlogHandler(r.log))) // client-go's own lines, in the form of ours
-	config, err := rest.InClusterConfig()
-	var namespace []byte
-	if err == nil {
-		namespace, err = os.ReadFile(namespaceFile)
-	}
+	config, namespace, err := knative.Inside()
 	var w *watch
 	if err == nil {
-		w, err = newWatch(config, strings.TrimSpace(string(namespace)), e.String("K_SERVICE", "edge"), r, divide)
+		w, err = newWatch(config, namespace, e.String("K_SERVICE", "edge"), r, divide)
 	}
 	if err != nil {
 		e.Reject("KUBERNETES_SERVICE_HOST", e.String("KUBERNETES_SERVICE_HOST", ""),
@@ -93,7 +88,7 @@ func newWatch(config *rest.Config, namespace, edge string, r *routes, divide fun
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{edge: edge, routes: r, divide: divide, reports: reports, log: r.log, changed: make(chan struct{}, 1)}
+	w := &watch{edge: edge, routes: r, divide: divide, reports: reports, log: r.log, changed: make(chan struct{}, 1), wished: make(chan struct{}, 1)}
 	experiments, err := newExperimentsClient(config, client, namespace)
 	if err != nil {
 		return nil, err
@@ -111,7 +106,58 @@ func newWatch(config *rest.Config, namespace, edge string, r *routes, divide fun
 		w.noExperiments.Store(apierrors.IsNotFound(err) || apierrors.IsForbidden(err))
 		heard(err)
 	}, experiments, "", &rollout.Experiment{}, trimExperiment)
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.experiments.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { signal(w.wished) },
+		UpdateFunc: func(before, after any) {
+			if before.(*rollout.Experiment).Generation != after.(*rollout.Experiment).Generation {
+				signal(w.wished)
+			}
+		},
+	})
 	return w, err
+}
+
+// signal says something once, however often it is said before it is heard.
+func signal(to chan struct{}) {
+	select {
+	case to <- struct{}{}:
+	default: // it is already said
+	}
+}
+
+const (
+	// wishTries is how often whoever moves experiments is asked to, and wishPause what lies between: its own clock asks it
+	// each minute.
+	wishTries = 3
+	wishPause = 2 * time.Second
+)
+
+// pass has wishes looked at now, until ctx ends.
+func (w *watch) pass(ctx context.Context, ask func(context.Context) error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.wished:
+		}
+		for try := 1; ; try++ {
+			err := ask(ctx)
+			if err == nil || ctx.Err() != nil {
+				break
+			}
+			if try == wishTries {
+				w.log.Warn().Err(err).Msg("nobody could be asked to move experiments: they are looked at within the minute")
+				break
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(wishPause):
+			}
+		}
+	}
 }
 
 // run watches until ctx ends.
@@ -220,12 +266,7 @@ func inform[L runtime.Object](w *watch, heard func(error), c client[L], selector
 	if err := informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {}); err != nil {
 		return nil, err
 	}
-	change := func() {
-		select {
-		case w.changed <- struct{}{}:
-		default: // it is already said
-		}
-	}
+	change := func() { signal(w.changed) }
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(any) { change() },
 		UpdateFunc: func(any, any) { change() },

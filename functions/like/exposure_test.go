@@ -28,7 +28,7 @@ func newArm(t *testing.T, arm experiment.Arm) *apitest.API {
 	t.Helper()
 	return apitest.New(t, func(db *store.DB, tokens *token.Verifier, _ *telemetry.Telemetry) function.Routes {
 		return New(db, tokens, feature.With(feature.Set{Likes: arm == experiment.Treatment}))
-	}, "EXPERIMENT=likes", "ARM="+string(arm), "K_REVISION=like-"+string(arm))
+	}, "WARBLE_EXPERIMENT=likes", "WARBLE_ARM="+string(arm), "K_REVISION=like-"+string(arm))
 }
 
 func assigned(arm experiment.Arm, exposes bool) experiment.Assignment {
@@ -136,7 +136,7 @@ func TestWhatAnEndedProcessLeaves(t *testing.T) {
 		{syscall.SIGTERM, 7},
 	} {
 		ada := api.User(fmt.Sprint("ada", i), "gophers").Assigned(assigned(experiment.Treatment, true))
-		p := api.Process("EXPERIMENT=likes", "ARM=treatment", "FEATURES=likes", "K_SERVICE=like", "K_REVISION=like-00002", "FAULTS=slow=1ms@50%")
+		p := api.Process("WARBLE_EXPERIMENT=likes", "WARBLE_ARM=treatment", "FEATURES=likes", "K_SERVICE=like", "K_REVISION=like-00002", "FAULTS=slow=1ms@50%")
 		asked := 0
 		for answered, deadline := 0, time.Now().Add(time.Minute); answered < tt.requests; asked++ {
 			got := ada.At(p).Do("GET", ada.Path("/liked_tweets"), "")

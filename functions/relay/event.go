@@ -31,13 +31,21 @@ func cloudEvent(row store.Event) (event.Event, error) {
 		e.SetExtension("traceparent", row.Traceparent)
 	}
 	var about struct {
-		ID string `json:"id"`
+		ID         string `json:"id"`
+		Phase      string `json:"phase"` // of an experiment, as the next: a Trigger filters by attributes alone
+		Conclusion string `json:"conclusion"`
 	}
 	if err := json.Unmarshal(row.Data, &about); err != nil {
 		return e, fmt.Errorf("data: %w", err)
 	}
 	if about.ID != "" {
 		e.SetSubject(about.ID)
+	}
+	if about.Phase != "" {
+		e.SetExtension("phase", about.Phase)
+	}
+	if about.Conclusion != "" {
+		e.SetExtension("conclusion", about.Conclusion)
 	}
 	if err := e.SetData(event.ApplicationJSON, row.Data); err != nil {
 		return e, err

@@ -74,7 +74,7 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 	if err := ops.StartExperiment(t.Context(), experiment.Start{Name: "likes", Salt: "s", PlannedUnits: 1, At: began}); err != nil {
 		t.Fatal(err)
 	}
-	if err := ops.Transition(t.Context(), "likes", experiment.Transition{ID: "running-0", Phase: "Running", Percent: 10, At: began, Actor: "ada", Reason: "x"}); err != nil {
+	if err := ops.Transition(t.Context(), "likes", experiment.Transition{ID: "concluded", Phase: experiment.Concluded, Conclusion: experiment.WasStopped, Percent: 10, At: began, Actor: "ada", Reason: "x"}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -113,6 +113,9 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 		}
 		if e.Extensions()["partitionkey"] != user {
 			t.Errorf("partitionkey of %s", e)
+		}
+		if e.Subject() == "likes" && (e.Extensions()["phase"] != "Concluded" || e.Extensions()["conclusion"] != "stopped") {
+			t.Errorf("%s: want its phase and conclusion as attributes", e)
 		}
 		if kept, had := e.Extensions()["traceparent"], e.Subject() != "likes" && e.Subject() != strconv.FormatInt(bob.ID, 10) && e.Type() != "dev.warble.tweet.deleted.v1" && e.Type() != "dev.warble.tweet.unliked.v1"; had && kept != trace || !had && kept != nil {
 			t.Errorf("traceparent %v of %s", kept, e)

@@ -41,7 +41,7 @@ func serve(t *testing.T, cluster rollout.Cluster) rig {
 	t.Helper()
 	f, d := function.NewTest(t.Output()), pgtest.New(t)
 	db := d.Open(t, pgtest.Ops)
-	server := httptest.NewServer(f.Handler(New(db, cluster, f.Telemetry), db))
+	server := httptest.NewServer(f.Handler(New(db, cluster, 0, f.Telemetry), db))
 	t.Cleanup(server.Close)
 	return rig{t, f.Telemetry, d, db, server.URL}
 }
@@ -127,24 +127,24 @@ func TestOutcomesAreStoredOnceAndOnlyFromTheEdge(t *testing.T) {
 	start := time.Date(2026, 11, 24, 12, 0, 10, 0, time.UTC)
 	count := experiment.Outcomes{Experiment: "likes", Arm: experiment.Treatment, Start: start, Requests: 10, Errors: 1}
 	for range 2 {
-		if status, answer := r.post("/outcomes", function.TestKey, windows{"edge-1", []experiment.Outcomes{count}}); status != http.StatusNoContent {
+		if status, answer := r.post("/outcomes", function.TestKey, counted{Pod: "edge-1", Windows: []experiment.Outcomes{count}}); status != http.StatusNoContent {
 			t.Fatal(status, answer)
 		}
 		r.exec(`do $$ begin assert (select array_agg(row(experiment, arm, pod, requests, errors)::text) from outcomes) = array['(likes,treatment,edge-1,10,1)']; end $$`)
 	}
 	for _, key := range [][]byte{nil, []byte("another key, which no edge has ever had")} {
-		if status, answer := r.post("/outcomes", key, windows{"edge-1", []experiment.Outcomes{count}}); status != http.StatusForbidden || !strings.Contains(answer, "only the edge") {
+		if status, answer := r.post("/outcomes", key, counted{Pod: "edge-1", Windows: []experiment.Outcomes{count}}); status != http.StatusForbidden || !strings.Contains(answer, "only the edge") {
 			t.Errorf("with the key %q: %d %s", key, status, answer)
 		}
 	}
-	for field, change := range map[string]func(*windows){
-		"pod":                   func(w *windows) { w.Pod = "" },
-		"windows[0].experiment": func(w *windows) { w.Windows[0].Experiment = "" },
-		"windows[0].arm":        func(w *windows) { w.Windows[0].Arm = "both" },
-		"windows[0].start":      func(w *windows) { w.Windows[0].Start = start.Add(time.Second) },
-		"windows[0].errors":     func(w *windows) { w.Windows[0].Errors = 11 },
+	for field, change := range map[string]func(*counted){
+		"pod":                   func(w *counted) { w.Pod = "" },
+		"windows[0].experiment": func(w *counted) { w.Windows[0].Experiment = "" },
+		"windows[0].arm":        func(w *counted) { w.Windows[0].Arm = "both" },
+		"windows[0].start":      func(w *counted) { w.Windows[0].Start = start.Add(time.Second) },
+		"windows[0].errors":     func(w *counted) { w.Windows[0].Errors = 11 },
 	} {
-		w := windows{"edge-1", []experiment.Outcomes{count}}
+		w := counted{Pod: "edge-1", Windows: []experiment.Outcomes{count}}
 		change(&w)
 		if status, answer := r.post("/outcomes", function.TestKey, w); status != http.StatusUnprocessableEntity || !strings.Contains(answer, field+" must") {
 			t.Errorf("%s: %d %s", field, status, answer)
@@ -193,23 +193,30 @@ func TestABreachedGuardrailIsRolledBack(t *testing.T) {
 		Services: []string{"like"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FEATURES": "likes"}}, Unit: experiment.User,
 		Ramp:    experiment.Ramp{Steps: []int{50}},
 		Metrics: experiment.Metrics{Window: experiment.Duration(time.Hour), Primary: experiment.Primary{Name: "tweets_per_user", MinimumEffect: .05}, Guardrails: []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}},
-		Run:     experiment.Run{State: experiment.Running, By: "ada"},
+		Wishes:  experiment.Wishes{Start: true, By: "ada"},
 	}
 	spec.Default()
 	began := time.Now().Add(-15 * time.Minute).Truncate(experiment.Window)
+	at := experiment.Reach{Control: experiment.Side{Host: "c", Revision: "likes-like-control-00001"}, Treatment: experiment.Side{Host: "t", Revision: "likes-like-treatment-00001"}}
 	c := &cluster{experiment: rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: "likes", UID: "1", Generation: 1}, Spec: spec, Status: rollout.Status{
-		Phase: rollout.Running, Salt: "s", StepAt: metav1.NewTime(began), Open: experiment.Open{Control: 5000, Treatment: 5000},
-		Services: []rollout.ServiceStatus{{Name: "like", Traffic: []rollout.Target{{Latest: true, Percent: 100}}, Revision: "like-00001", Control: "c", Treatment: "t"}},
+		Phase: experiment.Running, StepAt: metav1.NewTime(began),
+		Assign: rollout.Assign{Salt: "s", Open: experiment.Open{Control: 5000, Treatment: 5000}, Services: []rollout.ServiceReach{{Name: "like", Reach: at}}},
+		Bases:  []rollout.Base{{Name: "like", UID: "2", Revision: "like-00001", Image: "registry.test/like"}},
 	}}}
-	c.service = rollout.Service{Name: "like", Traffic: []rollout.Target{{Revision: "like-00001", Percent: 100}, {Tag: "likes-control", Revision: "c"}, {Tag: "likes-treatment", Revision: "t"}}}
+	arm := func(side experiment.Side) *rollout.Made {
+		return &rollout.Made{Of: "like-00001/0", Revision: side.Revision, Ready: true}
+	}
+	c.arms = &rollout.Arms{Control: arm(at.Control), Treatment: arm(at.Treatment), Route: &rollout.Way{
+		Control: at.Control.Revision, Treatment: at.Treatment.Revision, Percent: 50, InForce: true, Reach: at,
+	}}
 	r := serve(t, c)
-	if err := r.db.StartExperiment(t.Context(), experiment.Start{Name: "likes", Spec: spec, Salt: "s", PlannedUnits: 1000, At: began}); err != nil {
+	if err := r.db.StartExperiment(t.Context(), experiment.Start{Name: "likes", Spec: spec, Salt: "s", UID: "1", Namespace: "3", PlannedUnits: 1000, At: began}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.db.Transition(t.Context(), "likes", experiment.Transition{ID: "running-0", Phase: "Running", Percent: 50, At: began, Actor: "ada", Reason: "every arm answers"}); err != nil {
+	if err := r.db.Transition(t.Context(), "likes", experiment.Transition{ID: "running-0", Phase: experiment.Running, Percent: 50, At: began, Actor: "ada", Reason: "every arm answers"}); err != nil {
 		t.Fatal(err)
 	}
-	if status, answer := r.ping(); status != http.StatusAccepted || c.experiment.Status.Phase != rollout.Running {
+	if status, answer := r.ping(); status != http.StatusAccepted || c.experiment.Status.Phase != experiment.Running {
 		t.Fatalf("before anything has happened %d %s %+v", status, answer, c.experiment.Status)
 	}
 	r.exec(`insert into outcomes select 'likes', arm, $1::timestamptz + make_interval(secs => 10 * n), 'edge-1', 200, case when arm = 'treatment' then 10 else 0 end
@@ -217,27 +224,78 @@ func TestABreachedGuardrailIsRolledBack(t *testing.T) {
 	if status, answer := r.ping(); status != http.StatusAccepted {
 		t.Fatal(status, answer)
 	}
-	if s := c.experiment.Status; s.Conclusion != rollout.WasRolledBack || s.Open != (experiment.Open{}) || !strings.Contains(s.Because, experiment.ErrorShare) {
+	if s := c.experiment.Status; s.Conclusion != experiment.WasRolledBack || s.Assign.Open != (experiment.Open{}) || !strings.Contains(s.Because, experiment.ErrorShare) {
 		t.Errorf("%+v", s)
 	}
-	r.exec(`do $$ begin assert (select actor = 'steer' and reason ~ 'error_share' from experiment_transitions where id = 'concluding'); end $$`)
+	r.exec(`do $$ begin assert (select actor = 'steer' and reason ~ 'error_share' from experiment_transitions where id = 'concluded'); end $$`)
 }
 
-// cluster has one experiment and one Service, and what Reconcile does not come to in a test is not there.
+// The tripwire of an edge has found that the treatment fails: it is rolled back before the edge has its answer.
+func TestATrippedTreatmentIsRolledBackAtOnce(t *testing.T) {
+	t.Parallel()
+	spec := experiment.Spec{
+		Services: []string{"like"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FEATURES": "likes"}}, Unit: experiment.User,
+		Ramp:    experiment.Ramp{Steps: []int{50}},
+		Metrics: experiment.Metrics{Window: experiment.Duration(time.Hour), Primary: experiment.Primary{Name: "tweets_per_user", MinimumEffect: .05}},
+		Wishes:  experiment.Wishes{Start: true, By: "ada"},
+	}
+	spec.Default()
+	began := time.Now().Add(-time.Minute)
+	c := &cluster{experiment: rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: "likes", UID: "1", Generation: 1}, Spec: spec, Status: rollout.Status{
+		Phase: experiment.Running, StepAt: metav1.NewTime(began), Assign: rollout.Assign{Salt: "s", Open: experiment.Open{Control: 5000, Treatment: 5000}},
+		Bases: []rollout.Base{{Name: "like", UID: "2", Revision: "like-00001"}},
+	}}}
+	r := serve(t, c)
+	if err := r.db.StartExperiment(t.Context(), experiment.Start{Name: "likes", Spec: spec, Salt: "s", UID: "1", Namespace: "3", PlannedUnits: 1000, At: began}); err != nil {
+		t.Fatal(err)
+	}
+	suspension := experiment.Suspension{Experiment: "likes", Start: began.Truncate(time.Microsecond), Users: 9, Answers: 11, Errors: 10, Untouched: 8}
+	post := func() {
+		t.Helper()
+		if status, answer := r.post("/outcomes", function.TestKey, counted{Pod: "edge-1", Suspensions: []experiment.Suspension{suspension}}); status != http.StatusNoContent {
+			t.Fatal(status, answer)
+		}
+	}
+	post()
+	if phase := c.experiment.Status.Phase; phase != experiment.Running {
+		t.Errorf("whose fault it is is not known yet, and it is %s", phase)
+	}
+	suspension.Untouched, suspension.Verdict = 20, experiment.FaultTreatment
+	post()
+	if s := c.experiment.Status; s.Conclusion != experiment.WasRolledBack || !strings.Contains(s.Because, "of 11 answers to 9 users 10 were errors, and of 20 answers by what is untouched") {
+		t.Errorf("%+v", s)
+	}
+	if status, answer := r.post("/turn", []byte("another key, which no edge has ever had"), struct{}{}); status != http.StatusForbidden {
+		t.Errorf("a turn for a stranger: %d %s", status, answer)
+	}
+	if status, answer := r.post("/turn", function.TestKey, struct{}{}); status != http.StatusNoContent {
+		t.Errorf("a turn for an edge: %d %s", status, answer)
+	}
+}
+
+// cluster has one experiment and one Service, and what a turn does not come to in a test is not there.
 type cluster struct {
 	rollout.Cluster
 	err        error
 	experiment rollout.Experiment
-	service    rollout.Service
+	arms       *rollout.Arms
 }
 
 // nothing is a cluster without experiments.
 type nothing struct{ rollout.Cluster }
 
+func (nothing) Namespace(context.Context) (rollout.Namespace, error) {
+	return rollout.Namespace{UID: "3"}, nil
+}
+
 func (nothing) Experiments(context.Context) ([]rollout.Experiment, error) { return nil, nil }
 
+func (c *cluster) Namespace(context.Context) (rollout.Namespace, error) {
+	return rollout.Namespace{UID: "3"}, c.err
+}
+
 func (c *cluster) Experiments(context.Context) ([]rollout.Experiment, error) {
-	return []rollout.Experiment{c.experiment}, c.err
+	return []rollout.Experiment{*c.experiment.DeepCopy()}, c.err
 }
 
 func (c *cluster) Experiment(context.Context, string) (*rollout.Experiment, error) {
@@ -249,20 +307,15 @@ func (c *cluster) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
 	return nil
 }
 
-func (c *cluster) UpdateFinalizers(_ context.Context, e *rollout.Experiment) error {
-	c.experiment.Finalizers = e.Finalizers
-	return nil
+func (c *cluster) Services(context.Context, []string) ([]*rollout.Service, error) {
+	return []*rollout.Service{{Name: "like", UID: "2", Created: "like-00001", Ready: "like-00001", Settled: true, Latest: true, Env: map[string]string{"FEATURES": ""}}}, nil
 }
 
-func (c *cluster) Service(context.Context, string) (*rollout.Service, error) {
-	s := c.service
-	s.Ready, s.Current, s.Routed = "like-00002", true, true
-	return &s, nil
+func (c *cluster) Arms(context.Context, *rollout.Experiment) (map[string]*rollout.Arms, error) {
+	if c.arms == nil {
+		return nil, nil
+	}
+	return map[string]*rollout.Arms{"like": c.arms}, nil
 }
 
-func (c *cluster) UpdateService(_ context.Context, s *rollout.Service) error {
-	c.service = *s
-	return nil
-}
-
-func (c *cluster) Lock(context.Context, string, time.Duration) (func(), error) { return func() {}, nil }
+func (c *cluster) Tell(context.Context, *rollout.Experiment, rollout.Event) error { return nil }

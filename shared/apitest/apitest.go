@@ -32,7 +32,7 @@ type API struct {
 }
 
 // New serves, until the test ends, the routes that a function makes, as its main does, with settings such as
-// "ARM=control". An answer of 500 fails the test. The test's package needs pgtest.Main.
+// "WARBLE_ARM=control". An answer of 500 fails the test. The test's package needs pgtest.Main.
 func New(t testing.TB, routes func(*store.DB, *token.Verifier, *telemetry.Telemetry) function.Routes, settings ...string) *API {
 	t.Helper()
 	f := function.NewTest(t.Output(), settings...)

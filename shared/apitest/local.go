@@ -215,6 +215,13 @@ func (l *Local) DatabaseURL() (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
+// Kubeconfig is the file by which kn experiment reaches the run's experiments.
+func (l *Local) Kubeconfig() (string, error) {
+	file := filepath.Join(l.folder, "kubeconfig")
+	_, err := os.Stat(file)
+	return file, err
+}
+
 // PID is the run's own process.
 func (l *Local) PID() int { return l.cmd.Process.Pid }
 

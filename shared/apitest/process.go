@@ -35,7 +35,7 @@ type Process struct {
 	log    output
 }
 
-// Process starts the function with the database and the keys of the API, and with settings such as "ARM=control". It
+// Process starts the function with the database and the keys of the API, and with settings such as "WARBLE_ARM=control". It
 // returns once that answers; the test's end kills it.
 func (a *API) Process(settings ...string) *Process {
 	a.t.Helper()

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"warble/shared/experiment"
-	"warble/shared/experiment/stats"
+	"warble/shared/stats"
 )
 
 // rules of an experiment that takes users, with so many slots in each arm.

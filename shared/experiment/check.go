@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,7 +14,8 @@ import (
 func (s *Spec) Default() {
 	fill(&s.Assignment, "slots")
 	fill(&s.Promote, "manual")
-	fill(&s.Layer.Name, "default")
+	fill(&s.PromoteBy, "steer")
+	fill(&s.WarmingDeadline, Duration(10*time.Minute))
 	fill(&s.Ramp.Hold.Time, Duration(day))
 	fill(&s.Ramp.Approve, "automatic")
 	fill(&s.Alpha, .05)
@@ -27,11 +29,17 @@ func fill[T comparable](field *T, value T) {
 	}
 }
 
-// The names by which a revision is told which arm of which experiment it is.
+// The names by which a revision of an arm is told what it is: Knative tells K_SERVICE to revisions of a Service alone.
 const (
-	EnvExperiment = "EXPERIMENT"
-	EnvArm        = "ARM"
+	EnvService    = "WARBLE_SERVICE"
+	EnvExperiment = "WARBLE_EXPERIMENT"
+	EnvArm        = "WARBLE_ARM"
 )
+
+// reserved tells whether a variable is one by which Knative or the controller tells a revision what it is.
+func reserved(name string) bool {
+	return name == "PORT" || strings.HasPrefix(name, "K_") || strings.HasPrefix(name, "WARBLE_")
+}
 
 // Names of guardrails.
 const (
@@ -39,8 +47,13 @@ const (
 	SlowShare  = "slow_share"
 )
 
-// maxName leaves room in a host name's first part, 63 characters, for the arm and the longest name of a service.
-const maxName = 30
+const (
+	// maxName is of an experiment's name.
+	maxName = 30
+	// maxNames is of an experiment's and a Service's together: the host of an arm begins treatment-EXPERIMENT-SERVICE, and a
+	// part of a host has 63 characters.
+	maxNames = 52
+)
 
 // Every function links this package, and would compile regular expressions before its main: half a millisecond each time
 // that one starts.
@@ -69,11 +82,27 @@ func CheckName(name string) error {
 	return errors.Join(m...)
 }
 
+// CheckNames says with which of the Services the name of the experiment is too long.
+func (s *Spec) CheckNames(name string) error {
+	var m mistakes
+	for i, service := range s.Services {
+		m.expect(len(name)+len(service) <= maxNames, fmt.Sprintf("services[%d]", i),
+			"%s and %s have %d characters together: expected %d at most, for they are a part of host names", name, service, len(name)+len(service), maxNames)
+	}
+	return errors.Join(m...)
+}
+
+// same compares as a file would show them: what is empty there is what is missing.
+func same(a, b Spec) bool {
+	one, err := json.Marshal(a)
+	other, err2 := json.Marshal(b)
+	return err == nil && err2 == nil && string(one) == string(other)
+}
+
 // Check says all that is wrong with a Spec that has its defaults, by field path: what is there and what was expected.
 func (s *Spec) Check() error {
 	var m mistakes
 	s.checkArms(&m)
-	s.checkServices(&m)
 	s.checkAssignment(&m)
 	s.checkRamp(&m)
 	s.Metrics.check(&m)
@@ -85,41 +114,9 @@ func (s *Spec) Check() error {
 	}
 	m.expect(s.Alpha >= 1e-6 && s.Alpha <= .5, "alpha", "%v: expected 0.000001 to 0.5", s.Alpha)
 	m.expect(s.Power >= .5 && s.Power <= .999, "power", "%v: expected 0.5 to 0.999", s.Power)
-	m.expect(s.Run.Step >= 0 && s.Run.Step < max(1, len(s.Ramp.Steps)), "run.step", "%d: expected 0 to %d, a place in ramp.steps", s.Run.Step, len(s.Ramp.Steps)-1)
-	m.expect(s.Run.Approved >= 0 && s.Run.Approved < 20, "run.approved", "%d: expected 0 to 19", s.Run.Approved)
-	m.expect(slices.Contains([]State{Draft, Running, Paused, Stopped, RolledBack, Promoted, Archived}, s.Run.State),
-		"run.state", "%q: expected Running, Paused, Stopped, RolledBack, Promoted, Archived or nothing", s.Run.State)
+	m.expect(s.WarmingDeadline > 0, "warmingDeadline", "%s: expected more than no time", s.WarmingDeadline)
+	s.Wishes.check(&m, s.Services, len(s.Ramp.Steps))
 	return errors.Join(m...)
-}
-
-// unserved are the Services that no caller reaches through the edge, which assigns, and counts how an arm answers.
-var unserved = map[string]string{
-	"edge":  "it sends callers to the arms, and is behind no other edge",
-	"relay": "it has no callers",
-	"steer": "it moves experiments, and has no callers but the edge",
-}
-
-// unrecorded are the Services that write neither who was exposed nor how long a request took. The edge counts how they
-// answer, so a canary by errors is all that they can be in.
-var unrecorded = map[string]string{
-	"login":    "whoever logs in is not known before",
-	"register": "whoever registers is not known before",
-	"validate": "it has no database to write who was exposed",
-}
-
-// checkServices says which of the Services can be in no experiment, or in none of this kind, whatever the cluster has.
-func (s *Spec) checkServices(m *mistakes) {
-	for i, name := range s.Services {
-		field := fmt.Sprintf("services[%d]", i)
-		m.expect(unserved[name] == "", field, "%q: %s: expected a function that callers reach through the edge", name, unserved[name])
-		m.expect(unrecorded[name] == "" || s.Unit == Request, field, "%q: %s: expected a function that records it, or unit request", name, unrecorded[name])
-	}
-	for i, guardrail := range s.Metrics.Guardrails {
-		for _, name := range s.Services {
-			m.expect(unrecorded[name] == "" || guardrail.Name != SlowShare, fmt.Sprintf("metrics.guardrails[%d]", i),
-				"%s: expected %s alone with %s, which records no latency", SlowShare, ErrorShare, name)
-		}
-	}
 }
 
 // mistakes are collected, each with the path of its field.
@@ -144,12 +141,16 @@ func (s *Spec) checkArms(m *mistakes) {
 	m.expect(len(s.Treatment.Env)+len(s.Treatment.Image) > 0, "treatment", "empty: expected env or image, or the arms are the same")
 	for _, name := range slices.Sorted(maps.Keys(s.Treatment.Env)) {
 		m.expect(isEnvName(name), "treatment.env", "%q: expected the name of an environment variable", name)
-		m.expect(name != EnvExperiment && name != EnvArm, "treatment.env", "%s: expected another name, for by this one a revision knows its arm", name)
+		m.expect(!reserved(name), "treatment.env", "%s: expected another name than PORT, K_ and WARBLE_, by which a revision is told what it is", name)
 		m.expect(len(s.Treatment.Env[name]) <= 1024, "treatment.env."+name, "%d bytes: expected at most 1024", len(s.Treatment.Env[name]))
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Treatment.Image)) {
-		m.expect(slices.Contains(s.Services, name), "treatment.image", "%q: expected one of services", name)
-		m.expect(s.Treatment.Image[name] != "" && len(s.Treatment.Image[name]) <= 512, "treatment.image."+name, "expected an image")
+	checkImages(m, "treatment.image", s.Treatment.Image, s.Services)
+}
+
+func checkImages(m *mistakes, field string, images map[string]Image, services []string) {
+	for _, name := range slices.Sorted(maps.Keys(images)) {
+		m.expect(slices.Contains(services, name), field, "%q: expected one of services", name)
+		m.expect(images[name] != "" && len(images[name]) <= 512, field+"."+name, "%d bytes: expected an image of 1 to 512", len(images[name]))
 	}
 }
 
@@ -157,6 +158,7 @@ func (s *Spec) checkAssignment(m *mistakes) {
 	m.oneOf("unit", string(s.Unit), string(Community), string(User), string(Request))
 	m.oneOf("assignment", s.Assignment, "slots", "list")
 	m.oneOf("promote", s.Promote, "manual", "automatic")
+	m.oneOf("promoteBy", s.PromoteBy, "steer", "git")
 	m.expect(len(s.Salt) <= 64 && consists(s.Salt, letters+digits+"._/-"), "salt", "%q: expected at most 64 letters, digits and . _ / -", s.Salt)
 	for i, name := range s.Exposure {
 		m.expect(slices.Contains(s.Services, name), fmt.Sprintf("exposure[%d]", i), "%q: expected one of services", name)

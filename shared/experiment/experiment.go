@@ -1,6 +1,6 @@
-// Package experiment says who is in which arm of an experiment, and how a request carries that from the edge to the
-// functions. It knows no cluster and no database: shared/rollout moves an experiment through its life, shared/store keeps
-// what was seen, and stats judges it.
+// Package experiment is what an experiment is: its spec, the phases of its life and what people wish of it, who is in which
+// arm, and how a request carries that from the edge to the functions. It knows no cluster and no database: shared/rollout
+// moves an experiment through its life, shared/store keeps what was seen, and shared/readout judges it.
 package experiment
 
 import (
@@ -22,25 +22,53 @@ const (
 // +kubebuilder:validation:Enum=community;user;request
 type Unit string
 
-// The kinds of units. A request is randomised by Knative's own percent, and is never assigned.
+// The kinds of units. Requests are taken at random, by the edge, and halved by Knative's percent: nobody is assigned.
 const (
 	Community Unit = "community"
 	User      Unit = "user"
 	Request   Unit = "request"
 )
 
-// Rules is all that assigning takes: what is in force of an experiment now. The edge gets it with each change.
+// Rules is all that assigning takes, and where the arms are: what is in force of an experiment now. The edge gets it with
+// each change.
 type Rules struct {
-	Name       string   `json:"name"`
-	Generation int64    `json:"generation"` // of the resource, so that a row can be told from which rules it came
-	Services   []string `json:"services"`
-	Exposure   []string `json:"exposure"` // the services at which an assigned user counts as exposed
-	Unit       Unit     `json:"unit"`
-	Audience   []string `json:"audience,omitempty"` // communities; empty for everyone
-	Layer      Layer    `json:"layer"`
-	Salt       string   `json:"salt"`
-	Open       Open     `json:"open"`           // how many slots each arm has now
-	List       *List    `json:"list,omitempty"` // instead of slots
+	Name       string           `json:"name"`
+	Generation int64            `json:"generation"` // of the resource, so that a row can be told from which rules it came
+	Services   []string         `json:"services"`
+	Exposure   []string         `json:"exposure"` // the services at which an assigned user counts as exposed
+	Unit       Unit             `json:"unit"`
+	Audience   []string         `json:"audience,omitempty"` // communities; empty for everyone
+	Layer      Layer            `json:"layer"`
+	Salt       string           `json:"salt"`
+	Step       int              `json:"step"`
+	Open       Open             `json:"open"`            // how many slots each arm has now
+	List       *List            `json:"list,omitempty"`  // instead of slots
+	Reach      map[string]Reach `json:"reach,omitempty"` // by service
+}
+
+// Reach is where the arms of one Service are reached, as host or host:port.
+//
+// +kubebuilder:object:generate=true
+type Reach struct {
+	// Host is of both arms, half and half; empty where nothing splits.
+	Host string `json:"host,omitempty"`
+
+	Control   Side `json:"control"`
+	Treatment Side `json:"treatment"`
+}
+
+// Of returns the side of an arm.
+func (r *Reach) Of(arm Arm) Side {
+	if arm == Treatment {
+		return r.Treatment
+	}
+	return r.Control
+}
+
+// Side is where one arm is, and the name of its revision.
+type Side struct {
+	Host     string `json:"host"`
+	Revision string `json:"revision"`
 }
 
 // Layer shares its slots among experiments, so that no unit is in two of them. One without a name is the experiment's own.
@@ -50,7 +78,8 @@ type Layer struct {
 	To   int    `json:"to"`   // the first slot past it
 }
 
-// Open is how many slots an arm has: control those from 0 up, treatment those from Slots - 1 down.
+// Open is how many slots an arm has: control those from 0 up, treatment those from Slots - 1 down. Of requests, where those
+// are the unit, it is the part of both arms together that each has.
 type Open struct {
 	Control   int `json:"control"`
 	Treatment int `json:"treatment"`
@@ -75,8 +104,8 @@ type List struct {
 	Treatment []string `json:"treatment"`
 }
 
-// Tag is the name of the tag by which Knative reaches an arm of the named experiment.
-func Tag(name string, arm Arm) string { return name + "-" + string(arm) }
+// Arms are both.
+var Arms = []Arm{Control, Treatment}
 
 // Assign returns the arm of a user and the unit that was assigned: the user's id, or the community. A user whom the
 // experiment does not take has no arm: one outside of the audience or of its slots, one without a community where

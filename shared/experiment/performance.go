@@ -30,3 +30,30 @@ type Latencies struct {
 	Start      time.Time `json:"start"`
 	Buckets    []int64   `json:"buckets"` // requests, per bucket of LatencyBounds, and those above
 }
+
+// Suspension is what the tripwire of an edge has seen of a treatment: from Start on it sends nobody to either arm, and
+// compares how the untouched Services do for the same users.
+type Suspension struct {
+	Experiment string    `json:"experiment"`
+	Start      time.Time `json:"start"`
+	Users      int64     `json:"users"`   // who met the errors
+	Answers    int64     `json:"answers"` // of the treatment, since its errors began to add up
+	Errors     int64     `json:"errors"`  // of these
+
+	Untouched       int64 `json:"untouched"`       // answers of the untouched Services since Start
+	UntouchedErrors int64 `json:"untouchedErrors"` // of these
+
+	// Verdict is whose fault it is: the treatment's, which is rolled back, or everything's, after which the edge goes on as
+	// before; empty as long as that is not known.
+	Verdict Fault `json:"verdict"`
+}
+
+// Fault is whose fault a suspension is.
+type Fault string
+
+// The faults.
+const (
+	FaultUnknown    Fault = ""
+	FaultTreatment  Fault = "treatment"
+	FaultEverything Fault = "everything"
+)

@@ -1,15 +1,14 @@
 package experiment
 
 // Spec is what an experiment is to be: the spec of the resource Experiment, and in PostgreSQL the column spec of the
-// table experiments. Fields that are left out have the defaults of Default. Nothing but Run may change once it has
+// table experiments. Fields that are left out have the defaults of Default. Nothing but Wishes may change once it has
 // started. What the markers and Check refuse is the same; a test holds them together.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="self.services.all(s, self.services.exists_one(o, o == s))",message="services: expected each once"
-// +kubebuilder:validation:XValidation:rule="self.services.all(s, !(s in ['edge', 'relay', 'steer']))",message="services: expected functions that callers reach through the edge, which edge, relay and steer are not"
-// +kubebuilder:validation:XValidation:rule="self.unit == 'request' || self.services.all(s, !(s in ['login', 'register', 'validate']))",message="services: login, register and validate do not record who was exposed: expected others, or unit request"
-// +kubebuilder:validation:XValidation:rule="!has(self.metrics.guardrails) || self.metrics.guardrails.all(g, g.name != 'slow_share') || self.services.all(s, !(s in ['login', 'register', 'validate']))",message="metrics.guardrails: login, register and validate record no latency: expected error_share alone with them"
 // +kubebuilder:validation:XValidation:rule="!has(self.treatment.image) || self.treatment.image.all(s, s in self.services)",message="treatment.image: expected names of services"
+// +kubebuilder:validation:XValidation:rule="!has(self.rebase) || !has(self.rebase.image) || self.rebase.image.all(s, s in self.services)",message="rebase.image: expected names of services"
+// +kubebuilder:validation:XValidation:rule="!has(self.step) || self.step < self.ramp.steps.size()",message="step: expected a place in ramp.steps, from 0"
 // +kubebuilder:validation:XValidation:rule="!has(self.exposure) || self.exposure.all(s, s in self.services)",message="exposure: expected names of services"
 // +kubebuilder:validation:XValidation:rule="(self.assignment == 'list') == has(self.list)",message="list: expected the communities or users of both arms where assignment is list, and nothing else where it is not"
 // +kubebuilder:validation:XValidation:rule="self.assignment != 'list' || self.ramp.steps.size() == 1",message="ramp.steps: expected one step where assignment is list, which is open or is not"
@@ -51,6 +50,16 @@ type Spec struct {
 	// +kubebuilder:validation:Enum=manual;automatic
 	// +kubebuilder:default=manual
 	Promote string `json:"promote,omitempty"`
+	// PromoteBy is who gives the Services the treatment: steer, or git. With git steer writes no Service, and waits until the
+	// manifests have brought it.
+	// +optional
+	// +kubebuilder:validation:Enum=steer;git
+	// +kubebuilder:default=steer
+	PromoteBy string `json:"promoteBy,omitempty"`
+	// WarmingDeadline is how long the arms may take to answer, before the experiment is rolled back.
+	// +optional
+	// +kubebuilder:default="10m"
+	WarmingDeadline Duration `json:"warmingDeadline,omitempty"`
 	// Exposure are those of Services at which an assigned user counts as exposed; all where it is empty.
 	// +optional
 	// +listType=atomic
@@ -76,15 +85,15 @@ type Spec struct {
 	// +kubebuilder:validation:Minimum=0.5
 	// +kubebuilder:validation:Maximum=0.999
 	Power float64 `json:"power,omitempty"`
-	// +optional
-	Run Run `json:"run,omitzero"`
+
+	Wishes `json:",inline"`
 }
 
 // Treated is what the treatment has that the control has not.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="has(self.env) || has(self.image)",message="expected env or image, or the arms are the same"
-// +kubebuilder:validation:XValidation:rule="!has(self.env) || !('EXPERIMENT' in self.env || 'ARM' in self.env)",message="env: expected other names than EXPERIMENT and ARM, by which a revision knows its arm"
+// +kubebuilder:validation:XValidation:rule="!has(self.env) || self.env.all(name, !name.startsWith('WARBLE_') && !name.startsWith('K_') && name != 'PORT')",message="env: expected other names than PORT, K_ and WARBLE_, by which a revision is told what it is"
 type Treated struct {
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
@@ -121,13 +130,13 @@ type Audience struct {
 	Communities []string `json:"communities,omitempty"`
 }
 
-// LayerShare is the part of a layer that the experiment has.
+// LayerShare is the part of a layer that the experiment has. Experiments that name no layer have one of their own each, and
+// are independent.
 //
 // +kubebuilder:object:generate=true
 type LayerShare struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:default=default
 	Name string `json:"name,omitempty"`
 	// Slots are the first, and the first past it, of 10000; all where it is empty.
 	// +optional
@@ -224,48 +233,3 @@ type Guardrail struct {
 	Over   Duration `json:"over,omitempty"`
 	Margin Points   `json:"margin"`
 }
-
-// Run is what people want of the experiment: they write it, with kn experiment or kubectl, and reconciling follows.
-//
-// +kubebuilder:object:generate=true
-type Run struct {
-	// +optional
-	State State `json:"state,omitempty"`
-	// Step is the least step to be at, by a person's wish, whatever its hold says; steps count from 0.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=19
-	Step int `json:"step,omitempty"`
-	// Approved is the highest step that a person has approved, where Ramp.Approve is manual.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=19
-	Approved int `json:"approved,omitempty"`
-	// Images are what both arms are to be made of from now on, by service: a deployment writes them.
-	// +optional
-	// +kubebuilder:validation:MaxProperties=20
-	Images map[string]Image `json:"images,omitempty"`
-	// By and Why are for the record.
-	// +optional
-	// +kubebuilder:validation:MaxLength=256
-	By string `json:"by,omitempty"`
-	// +optional
-	// +kubebuilder:validation:MaxLength=1024
-	Why string `json:"why,omitempty"`
-}
-
-// State is what an experiment is wanted to be.
-//
-// +kubebuilder:validation:Enum="";Running;Paused;Stopped;RolledBack;Promoted;Archived
-type State string
-
-// The states that can be wanted.
-const (
-	Draft      State = ""
-	Running    State = "Running"
-	Paused     State = "Paused"
-	Stopped    State = "Stopped"    // all to untouched traffic, with no verdict
-	RolledBack State = "RolledBack" // a stop that is recorded as lost
-	Promoted   State = "Promoted"
-	Archived   State = "Archived"
-)

@@ -60,18 +60,31 @@ type Start struct {
 	Name         string
 	Spec         Spec // with its defaults
 	Salt         string
-	PlannedUnits int64 // N*, of both arms together, frozen here; 0 where it ends by time alone
+	UID          string // of the resource
+	Namespace    string // the UID of its namespace: another means another cluster, or one that was built anew
+	PlannedUnits int64  // N*, of both arms together, frozen here; 0 where it ends by time alone
 	At           time.Time
 }
 
 // Transition is one step of an experiment's life, recorded once by its id.
 type Transition struct {
 	ID      string
-	Phase   string // that it came to
-	Step    int    // of Ramp.Steps, from 0
-	Percent int    // of the slots of each arm, from then on
+	Phase   Phase // that it came to
+	Step    int   // of Ramp.Steps, from 0
+	Percent int   // of the slots of each arm, from then on
 	At      time.Time
 	Actor   string
 	Reason  string
 	Figures json.RawMessage // nil for none
+
+	Conclusion Conclusion // of Concluded and Archived; empty elsewhere
+}
+
+// Past is an experiment that has been started, as the database knows it.
+type Past struct {
+	Name, Salt     string
+	UID, Namespace string // empty where it was started before these were kept
+	PlannedUnits   int64
+	Phase          Phase // that its last transition came to
+	Step           int
 }

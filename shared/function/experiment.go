@@ -15,15 +15,15 @@ type served struct {
 	arm        experiment.Arm
 }
 
-// readServed reads EXPERIMENT and ARM, which the revisions of an experiment's arms have.
+// readServed reads WARBLE_EXPERIMENT and WARBLE_ARM, which the revisions of an experiment's arms have.
 func readServed(e *env.Reader) served {
-	s := served{e.String("EXPERIMENT", ""), experiment.Arm(e.String("ARM", ""))}
+	s := served{e.String(experiment.EnvExperiment, ""), experiment.Arm(e.String(experiment.EnvArm, ""))}
 	switch {
 	case s == served{}:
 	case s.experiment == "":
-		e.Required("EXPERIMENT", "the name of the experiment that ARM is of")
+		e.Required(experiment.EnvExperiment, "the name of the experiment that "+experiment.EnvArm+" is of")
 	case s.arm != experiment.Control && s.arm != experiment.Treatment:
-		e.Reject("ARM", string(s.arm), "control or treatment, for EXPERIMENT is set")
+		e.Reject(experiment.EnvArm, string(s.arm), "control or treatment, for "+experiment.EnvExperiment+" is set")
 	}
 	return s
 }

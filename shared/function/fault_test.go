@@ -62,7 +62,7 @@ func faultsAreTheArms(t *testing.T) {
 		t.Fatal(err)
 	}
 	var r recorder
-	f := NewTest(io.Discard, "EXPERIMENT=likes", "ARM=control", "FAULTS=error=100%,slow=60ms@100%")
+	f := NewTest(io.Discard, "WARBLE_EXPERIMENT=likes", "WARBLE_ARM=control", "FAULTS=error=100%,slow=60ms@100%")
 	f.RecordLatencies(r.record)
 	exposed, handled := 0, false
 	user := Authenticated(tokens, nil, func(context.Context, experiment.Exposure) error { exposed++; return nil })

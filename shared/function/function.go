@@ -12,6 +12,7 @@
 package function
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"warble/shared/env"
+	"warble/shared/experiment"
 	"warble/shared/telemetry"
 )
 
@@ -28,14 +30,14 @@ type Function struct {
 	Env       *env.Reader
 	Telemetry *telemetry.Telemetry
 
-	service          string     // K_SERVICE
+	service          string     // WARBLE_SERVICE, or K_SERVICE
 	configuration    string     // K_CONFIGURATION, which a process says once
 	revision         string     // K_REVISION, which every answer of a function carries; empty outside of Knative
 	host             string     // HOST; empty for every interface
 	port             int        // PORT
 	metricsPort      int        // METRICS_PORT; 0 switches it off
 	edgeKey          []byte     // signs what the edge asserts; nil trusts nothing
-	served           served     // EXPERIMENT and ARM
+	served           served     // WARBLE_EXPERIMENT and WARBLE_ARM
 	faults           faults     // FAULTS
 	latencies        *latencies // of the arm; nil where the process is of none
 	exposureFailures *telemetry.Counter
@@ -56,11 +58,11 @@ type Dependency interface {
 
 // New reads Knative's contract from the environment: PORT (8080), K_SERVICE, K_REVISION, K_CONFIGURATION, and ours:
 // HOST (every interface), METRICS_PORT (2112), EDGE_KEY_FILE, the file whose content signs what the edge asserts,
-// EXPERIMENT and ARM, control or treatment, which an experiment's revisions have, and FAULTS, a drill:
+// WARBLE_SERVICE, WARBLE_EXPERIMENT and WARBLE_ARM, control or treatment, which an experiment's revisions have, and FAULTS, a drill:
 // error=5%,slow=300ms@10% has 5 percent of the authenticated requests fail, and 10 percent wait. Mistakes are kept in Env and reported by Serve, with those of whatever else reads Env meanwhile.
 func New() *Function {
 	e := env.FromOS()
-	name := e.String("K_SERVICE", "function")
+	name := cmp.Or(e.String(experiment.EnvService, ""), e.String("K_SERVICE", ""), "function") // Knative tells an arm no K_SERVICE
 	f := newFunction(e, telemetry.FromEnv(e, name, e.String("K_REVISION", name+"-local")), name)
 	f.configuration = e.String("K_CONFIGURATION", name)
 	f.host = e.String("HOST", "")
@@ -79,7 +81,7 @@ func New() *Function {
 var TestKey = []byte("a key for tests, known to everyone")
 
 // NewTest returns a Function for tests: no tracer, log lines to log, and for its environment the settings, such as
-// "ARM=control".
+// "WARBLE_ARM=control".
 func NewTest(log io.Writer, settings ...string) *Function {
 	e := env.New(func(name string) (string, bool) {
 		for _, setting := range settings {

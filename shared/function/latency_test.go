@@ -61,7 +61,7 @@ func (r *recorder) counts() map[string]string {
 func ofArm(t testing.TB) (*latencies, *recorder) {
 	t.Helper()
 	var r recorder
-	f := NewTest(io.Discard, "EXPERIMENT=likes", "ARM=control")
+	f := NewTest(io.Discard, "WARBLE_EXPERIMENT=likes", "WARBLE_ARM=control")
 	f.RecordLatencies(r.record)
 	return f.latencies, &r
 }

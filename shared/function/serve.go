@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"warble/shared/experiment"
 )
 
 // Server timeouts. The body is at most 64 KiB, so a client that needs longer than this to send it is not a client.
@@ -64,7 +66,7 @@ func (f *Function) ServeHandler(handler http.Handler, needs ...Dependency) {
 // mistakes is what is wrong with the configuration, one a line.
 func (f *Function) mistakes() error {
 	if f.served.experiment != "" && f.latencies == nil {
-		f.Env.Reject("EXPERIMENT", f.served.experiment, "nothing, for this function keeps no record of an experiment")
+		f.Env.Reject(experiment.EnvExperiment, f.served.experiment, "nothing, for this function keeps no record of an experiment")
 	}
 	return f.Env.Err()
 }

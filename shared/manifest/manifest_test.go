@@ -35,6 +35,10 @@ func TestMistakesAreNamed(t *testing.T) {
 		"no routes":        {"warble.dev/routes", "warble.dev/rotes", "metadata.annotations: expected warble.dev/routes"},
 		"relative route":   {"      /2/tweets\n", "      2/tweets\n", "not 2/tweets"},
 		"malformed route":  {"      /2/tweets/{id}\n", "      /2/tweets/{id\n", "patterns of net/http, not /2/tweets/{id"},
+		"no label":         {"        warble.dev/service: tweet\n", "", "template.metadata.labels: expected warble.dev/service: tweet"},
+		"another's label":  {"warble.dev/service: tweet", "warble.dev/service: tweets", "template.metadata.labels: expected warble.dev/service: tweet"},
+		"experiments":      {"  annotations:\n", "  annotations:\n    warble.dev/experiments: user\n", `warble.dev/experiments: expected none, request or no such annotation, not "user"`},
+		"no experiments":   {"  annotations:\n", "  annotations:\n    warble.dev/experiments: \"\"\n", "warble.dev/experiments: expected none, request"},
 		"unmounted":        {"        - name: keys\n          configMap", "        - name: other\n          configMap", "volumeMounts.keys"},
 		"value and source": {"- name: DATABASE_URL\n", "- name: DATABASE_URL\n              value: x\n", "env.DATABASE_URL"},
 		"no container":     {"        - image: ko://warble/functions/tweet\n", "        - image: x\n        - image: ko://warble/functions/tweet\n", "expected one container"},
@@ -90,6 +94,16 @@ func TestRoutes(t *testing.T) {
 	}
 	if routes["edge"] != nil {
 		t.Errorf("the edge routes to itself: %v", routes["edge"])
+	}
+}
+
+func TestAFunctionMayLimitItsExperiments(t *testing.T) {
+	t.Parallel()
+	for _, value := range []string{"none", "request"} {
+		text := strings.Replace(tweet(t), "  annotations:\n", "  annotations:\n    warble.dev/experiments: "+value+"\n", 1)
+		if _, err := manifest.Parse([]byte(text)); err != nil {
+			t.Errorf("%s: %v", value, err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package rollout_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,7 +23,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"warble/shared/experiment"
-	"warble/shared/manifest"
 	"warble/shared/rollout"
 )
 
@@ -94,10 +94,7 @@ func check(text string) (e rollout.Experiment, mistakes error) {
 		return e, err
 	}
 	e.Spec.Default()
-	if err := experiment.CheckName(e.Name); err != nil {
-		return e, err
-	}
-	return e, e.Spec.Check()
+	return e, errors.Join(experiment.CheckName(e.Name), e.Spec.CheckNames(e.Name), e.Spec.Check())
 }
 
 const whole = `
@@ -148,12 +145,8 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 		{whole, "[like, timeline, tweet]", "[]", "services"},
 		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, like]", "services[3]"},
 		{whole, "[like, timeline, tweet]", "[like_, timeline, tweet]", "services[0]"},
-		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, edge]", `services[3]: "edge": it sends callers to the arms`},
-		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, relay]", `services[3]: "relay": it has no callers`},
-		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, steer]", `services[3]: "steer": it moves experiments`},
-		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, validate]", `services[3]: "validate": it has no database`},
 		{whole, "{env: {FEATURES: likes}}", "{}", "treatment"},
-		{whole, "{FEATURES: likes}", "{ARM: both}", "treatment.env"},
+		{whole, "{FEATURES: likes}", "{ARM: both}", ""},
 		{whole, "{FEATURES: likes}", "{2-FEATURES: likes}", "treatment.env"},
 		{whole, "{env: {FEATURES: likes}}", "{image: {users: registry.test/users}}", "treatment.image"},
 		{whole, "unit: community", "unit: country", "unit"},
@@ -191,8 +184,31 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 		{whole, "name: error_share", "name: error_share, over: 250ms", "guardrails[0].over"},
 		{whole, "unit: community", "unit: community\n  alpha: 0.7", "alpha"},
 		{whole, "unit: community", "unit: community\n  power: 0.1", "power"},
-		{whole, "unit: community", "unit: community\n  run: {state: Frozen}", "run.state"},
-		{whole, "unit: community", "unit: community\n  run: {step: 20}", "run.step"},
+		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, " + strings.Repeat("t", 47) + "]", ""},
+		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, " + strings.Repeat("t", 48) + "]", "services[3]"},
+		{whole, "{FEATURES: likes}", "{WARBLE_ARM: both}", "treatment.env"},
+		{whole, "{FEATURES: likes}", "{K_SERVICE: both}", "treatment.env"},
+		{whole, "{FEATURES: likes}", "{PORT: '80'}", "treatment.env"},
+		{whole, "{FEATURES: likes}", "{PORTS: '80', FEATURES: " + strings.Repeat("x", 1024) + "}", ""},
+		{whole, "{FEATURES: likes}", "{FEATURES: " + strings.Repeat("x", 1025) + "}", "treatment.env.FEATURES"},
+		{whole, "unit: community", "unit: community\n  promoteBy: somebody", "promoteBy"},
+		{whole, "unit: community", "unit: community\n  promoteBy: git", ""},
+		{whole, "unit: community", "unit: community\n  warmingDeadline: soon", "duration"},
+		{whole, "unit: community", "unit: community\n  start: true\n  startAt: 2026-12-01T09:00:00Z", ""},
+		{whole, "unit: community", "unit: community\n  startAt: 2026-12-01T09:00:00+01:00", ""},
+		{whole, "unit: community", "unit: community\n  startAt: tomorrow", "startAt"},
+		{whole, "unit: community", "unit: community\n  startAt: 2026-12-01", "startAt"},
+		{whole, "unit: community", "unit: community\n  end: Frozen", "end"},
+		{whole, "unit: community", "unit: community\n  step: 2", ""},
+		{whole, "unit: community", "unit: community\n  step: 3", "step"},
+		{whole, "unit: community", "unit: community\n  step: -1", "step"},
+		{whole, "unit: community", "unit: community\n  approved: 20", "approved"},
+		{whole, "unit: community", "unit: community\n  by: " + strings.Repeat("x", 257), "by"},
+		{whole, "unit: community", "unit: community\n  why: " + strings.Repeat("x", 1025), "why"},
+		{whole, "unit: community", "unit: community\n  rebase: {number: 0}", "rebase.number"},
+		{whole, "unit: community", "unit: community\n  rebase: {number: 1, image: {like: registry.test/like}}", ""},
+		{whole, "unit: community", "unit: community\n  rebase: {number: 1, image: {users: registry.test/users}}", "rebase.image"},
+		{whole, "unit: community", "unit: community\n  rebase: {number: 1, image: {like: ''}}", "rebase.image.like"},
 		{whole, "unit: community", "unit: request", "exposure"},
 		{canary, "{guardrails: [{name: error_share, margin: 0.5pp}]}", "{}", "metrics.guardrails"},
 		{canary, "steps: [20]", "steps: [20], hold: {units: 1}", "ramp.hold.units"},
@@ -213,39 +229,6 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 		}
 		if c.want != "" && (refused == nil || mistakes == nil || !strings.Contains(mistakes.Error(), c.want)) {
 			t.Errorf("%q: the definition says %v, the tool %v: want both to refuse it, and %q", c.new, refused, mistakes, c.want)
-		}
-	}
-}
-
-// Which functions can be in an experiment is what they are: whether the edge sends them requests, and whether they record.
-func TestWhatCanBeInAnExperiment(t *testing.T) {
-	t.Parallel()
-	d := define(t)
-	functions, err := manifest.ReadAll("../../knative")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range functions {
-		main, err := os.ReadFile("../../functions/" + f.Name() + "/main.go")
-		if err != nil {
-			t.Fatal(err)
-		}
-		served, records := len(f.Routes()) > 0, strings.Contains(string(main), ".RecordLatencies(")
-		people := strings.NewReplacer("[like, timeline, tweet]", "["+f.Name()+"]", "[timeline, tweet]", "["+f.Name()+"]").Replace(whole)
-		requests := strings.ReplaceAll(canary, "validate", f.Name())
-		for _, c := range []struct {
-			kind, text string
-			can        bool
-		}{
-			{"of communities", people, served && records},
-			{"of requests, by errors", requests, served},
-			{"of requests, by latency", strings.Replace(requests, "{name: error_share, margin: 0.5pp}", "{name: slow_share, over: 250ms, margin: 1pp}", 1), served && records},
-		} {
-			_, refused := d.admit(t, c.text, nil)
-			_, mistakes := check(c.text)
-			if (refused == nil) != c.can || (mistakes == nil) != c.can {
-				t.Errorf("%s in an experiment %s: the definition says %v, the tool %v: want nothing: %t", f.Name(), c.kind, refused, mistakes, c.can)
-			}
 		}
 	}
 }
@@ -304,36 +287,78 @@ func TestDefaultsAreTheDefinitions(t *testing.T) {
 	}
 }
 
-// Once it has started, only what people want of it may change.
-func TestAStartedExperimentStaysAsItWasStarted(t *testing.T) {
+// What a change may be depends on the phase. The definition and CheckChange say the same of each.
+func TestTheDefinitionAndTheToolRefuseTheSameChanges(t *testing.T) {
 	t.Parallel()
 	d := define(t)
-	for _, phase := range []string{"", "Draft", "Warming", "Running", "Concluded"} {
-		status := "status: {phase: " + phase + "}\n"
-		if phase == "" {
-			status = ""
+	const start = "  start: true\n"
+	spec := func(fields string) string { return strings.Replace(whole, "  unit", fields+"  unit", 1) }
+	always := func(experiment.Phase) bool { return true }
+	never := func(experiment.Phase) bool { return false }
+	draft := func(p experiment.Phase) bool { return p == "" || p == experiment.Draft }
+	unended := func(p experiment.Phase) bool { return p != experiment.Concluded && p != experiment.Archived }
+	type change struct {
+		from, to string
+		may      func(experiment.Phase) bool
+	}
+	changes := []change{
+		{whole, spec(start), always}, {spec(start), whole, always}, {whole, spec("  startAt: 2026-12-01T09:00:00Z\n"), always},
+		{spec("  paused: true\n"), whole, always}, {spec("  step: 1\n"), spec("  step: 2\n  by: ada\n  why: soon\n"), always},
+		{whole, spec("  rebase: {number: 1}\n"), always}, {spec("  rebase: {number: 1}\n"), spec("  rebase: {number: 2, image: {like: registry.test/like}}\n"), always},
+		{whole, spec("  end: Stopped\n"), always}, {spec("  end: Stopped\n"), whole, never}, {spec("  end: Stopped\n"), spec("  end: RolledBack\n"), never},
+		{spec("  end: RolledBack\n"), spec("  end: Stopped\n"), never}, {spec("  end: Stopped\n"), spec("  end: Promoted\n"), never},
+		{spec("  end: Promoted\n"), spec("  end: Stopped\n"), unended}, {spec("  end: Promoted\n"), spec("  end: RolledBack\n"), unended},
+		{spec("  end: Promoted\n"), whole, never}, {spec("  end: Promoted\n"), spec("  end: Promoted\n  anyway: true\n"), always},
+		{spec("  archive: true\n"), whole, never}, {spec("  archive: true\n"), spec("  archive: false\n"), never}, {whole, spec("  archive: true\n"), always},
+	}
+	for _, c := range [][2]string{
+		{"[like, timeline, tweet]", "[like, timeline, tweet, users]"}, {"FEATURES: likes", "FEATURES: hearts"}, {"community\n", "user\n"},
+		{"[0, 5000]", "[0, 6000]"}, {"units: 30", "units: 3"}, {"  exposure: [timeline, tweet]\n", ""}, {"  unit", "  salt: pinched\n  unit"},
+		{"5%", "1%"}, {"  unit", "  alpha: 0.1\n  unit"}, {"  unit", "  power: 0.9\n  unit"}, {"  unit", "  promote: automatic\n  unit"},
+		{"  unit", "  promoteBy: git\n  unit"}, {"  unit", "  warmingDeadline: 5m\n  unit"}, {"  unit", "  audience: {communities: [gophers]}\n  unit"},
+	} {
+		text := strings.Replace(whole, c[0], c[1], 1)
+		if text == whole {
+			t.Errorf("%q is not in the text", c[0])
 		}
-		old, err := d.admit(t, whole+status, nil)
-		if err != nil {
-			t.Fatal(err)
+		changes = append(changes, change{whole, text, draft})
+	}
+	for _, phase := range append([]experiment.Phase{""}, experiment.Phases...) {
+		status := ""
+		if phase != "" {
+			status = "status: {phase: " + string(phase) + "}\n"
 		}
-		started := phase != "" && phase != "Draft"
-		for _, change := range [][2]string{
-			{"[like, timeline, tweet]", "[like, timeline, tweet, users]"}, {"FEATURES: likes", "FEATURES: hearts"}, {"community\n", "user\n"},
-			{"[0, 5000]", "[0, 6000]"}, {"units: 30", "units: 3"}, {"  exposure: [timeline, tweet]\n", ""}, {"  unit", "  salt: pinched\n  unit"},
-			{"5%", "1%"}, {"  unit", "  alpha: 0.1\n  unit"}, {"  unit", "  power: 0.9\n  unit"}, {"  unit", "  promote: automatic\n  unit"},
-			{"  unit", "  audience: {communities: [gophers]}\n  unit"},
-		} {
-			text := strings.Replace(whole, change[0], change[1], 1) + status
-			if text == whole+status {
-				t.Errorf("%q is not in the text", change[0])
+		for _, c := range changes {
+			old, err := d.admit(t, c.from+status, nil)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if _, err := d.admit(t, text, old); (err != nil) != started {
-				t.Errorf("in phase %q, %q instead of %q: %v", phase, change[1], change[0], err)
+			_, refused := d.admit(t, c.to+status, old)
+			from, err := check(c.from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to, err := check(c.to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mistakes := experiment.CheckChange(phase, from.Spec, to.Spec)
+			if may := c.may(phase); (refused == nil) != may || (mistakes == nil) != may {
+				t.Errorf("in phase %q, from%sto%s: the definition says %v, the tool %v: want nothing: %t", phase, c.from, c.to, refused, mistakes, may)
 			}
 		}
-		if _, err := d.admit(t, strings.Replace(whole, "  unit", "  run: {state: Paused, by: ada}\n  unit", 1)+status, old); err != nil {
-			t.Errorf("in phase %q, run: %v", phase, err)
+	}
+}
+
+// A file in Git has a flat spec: what people wish stands beside what it is.
+func TestWishesAndReachAreInlined(t *testing.T) {
+	t.Parallel()
+	e := rollout.Experiment{Spec: experiment.Spec{Wishes: experiment.Wishes{Start: true, End: experiment.Stopped}}}
+	e.Status.Assign.Services = []rollout.ServiceReach{{Name: "tweet", Reach: experiment.Reach{Host: "both.test"}}}
+	text, err := json.Marshal(e)
+	for _, want := range []string{`"start":true,"end":"Stopped"}`, `{"name":"tweet","host":"both.test","control":{`} {
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s %v: expected %s", text, err, want)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func Parse(text []byte) (*Experiment, error) {
 		return nil, fmt.Errorf("it is %s %s: expected %s Experiment", cmp.Or(e.APIVersion, "no apiVersion"), cmp.Or(e.Kind, "no kind"), GroupVersion)
 	}
 	e.Spec.Default()
-	if err := errors.Join(experiment.CheckName(e.Name), e.Spec.Check()); err != nil {
+	if err := errors.Join(experiment.CheckName(e.Name), e.Spec.CheckNames(e.Name), e.Spec.Check()); err != nil {
 		return nil, fmt.Errorf("\n%w", err) // a line each
 	}
 	return &e, nil

@@ -1,5 +1,5 @@
-// Package rollout moves experiments through their lives on Knative: the resource Experiment, and the one Reconcile that
-// reads the world and makes the next move.
+// Package rollout moves experiments through their lives on Knative: the resource Experiment, a pure machine that says which
+// move comes next after what was read of the world, and one driver that reads, and makes the moves.
 //
 // +groupName=warble.dev
 // +versionName=v1alpha1
@@ -16,12 +16,11 @@ import (
 // GroupVersion is that of the resource Experiment.
 var GroupVersion = schema.GroupVersion{Group: "warble.dev", Version: "v1alpha1"}
 
-// Resource is the plural by which the API server serves it.
-const Resource = "experiments"
-
-// Finalizer is on an experiment from before its first change to a Service until after its last: one that is deleted
-// meanwhile stays until every Service is as it was found.
-const Finalizer = "warble.dev/experiment"
+const (
+	// Kind is the resource's, and Resource the plural by which the API server serves it.
+	Kind     = "Experiment"
+	Resource = "experiments"
+)
 
 // Experiment is an A/B experiment of a change to Knative Services: a community or a user is in one arm, and stays.
 //
@@ -31,10 +30,15 @@ const Finalizer = "warble.dev/experiment"
 // +kubebuilder:printcolumn:name=Phase,type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name=Step,type=string,JSONPath=`.status.progress`
 // +kubebuilder:printcolumn:name=Lift,type=string,JSONPath=`.status.lift`
-// +kubebuilder:printcolumn:name=Verdict,type=string,JSONPath=`.status.message`
+// +kubebuilder:printcolumn:name=Healthy,type=string,JSONPath=`.status.conditions[?(@.type=="Healthy")].status`
+// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name=Message,type=string,priority=1,JSONPath=`.status.message`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 30 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name: expected at most 30 small letters, digits and -, for it is a part of host names"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase == 'Draft' || (self.spec.services == oldSelf.spec.services && self.spec.treatment == oldSelf.spec.treatment && self.spec.unit == oldSelf.spec.unit && self.spec.assignment == oldSelf.spec.assignment && has(self.spec.list) == has(oldSelf.spec.list) && (!has(self.spec.list) || self.spec.list == oldSelf.spec.list) && has(self.spec.audience) == has(oldSelf.spec.audience) && (!has(self.spec.audience) || self.spec.audience == oldSelf.spec.audience) && self.spec.layer == oldSelf.spec.layer && self.spec.ramp == oldSelf.spec.ramp && self.spec.promote == oldSelf.spec.promote && has(self.spec.exposure) == has(oldSelf.spec.exposure) && (!has(self.spec.exposure) || self.spec.exposure == oldSelf.spec.exposure) && has(self.spec.salt) == has(oldSelf.spec.salt) && (!has(self.spec.salt) || self.spec.salt == oldSelf.spec.salt) && self.spec.metrics == oldSelf.spec.metrics && self.spec.alpha == oldSelf.spec.alpha && self.spec.power == oldSelf.spec.power)",message="spec: expected no change but to run, once it has started"
+// +kubebuilder:validation:XValidation:rule="self.spec.services.all(s, self.metadata.name.size() + s.size() <= 52)",message="services: expected 52 characters at most with metadata.name, for they are a part of host names"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase == 'Draft' || (self.spec.services == oldSelf.spec.services && self.spec.treatment == oldSelf.spec.treatment && self.spec.unit == oldSelf.spec.unit && self.spec.assignment == oldSelf.spec.assignment && has(self.spec.list) == has(oldSelf.spec.list) && (!has(self.spec.list) || self.spec.list == oldSelf.spec.list) && has(self.spec.audience) == has(oldSelf.spec.audience) && (!has(self.spec.audience) || self.spec.audience == oldSelf.spec.audience) && self.spec.layer == oldSelf.spec.layer && self.spec.ramp == oldSelf.spec.ramp && self.spec.promote == oldSelf.spec.promote && self.spec.promoteBy == oldSelf.spec.promoteBy && self.spec.warmingDeadline == oldSelf.spec.warmingDeadline && has(self.spec.exposure) == has(oldSelf.spec.exposure) && (!has(self.spec.exposure) || self.spec.exposure == oldSelf.spec.exposure) && has(self.spec.salt) == has(oldSelf.spec.salt) && (!has(self.spec.salt) || self.spec.salt == oldSelf.spec.salt) && self.spec.metrics == oldSelf.spec.metrics && self.spec.alpha == oldSelf.spec.alpha && self.spec.power == oldSelf.spec.power)",message="spec: expected no change but of wishes, once it has started"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.spec.end) || (has(self.spec.end) && self.spec.end == oldSelf.spec.end) || (oldSelf.spec.end == 'Promoted' && has(self.spec.end) && self.spec.end in ['Stopped', 'RolledBack'] && !(has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase in ['Concluded', 'Archived']))",message="spec.end: expected no other, for an end is not taken back"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.spec.archive) || !oldSelf.spec.archive || (has(self.spec.archive) && self.spec.archive)",message="spec.archive: expected no other, for what is swept does not come back"
 type Experiment struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -54,49 +58,15 @@ type ExperimentList struct {
 	Items []Experiment `json:"items"`
 }
 
-// Phase is how far an experiment's life has come.
-type Phase string
-
-// The phases.
-const (
-	Draft      Phase = "Draft"
-	Warming    Phase = "Warming" // revisions and tags are made, and nobody is assigned yet
-	Running    Phase = "Running"
-	Paused     Phase = "Paused"     // slots stay as they are, and so does everyone's arm
-	Promoting  Phase = "Promoting"  // the treatment becomes what everyone has
-	Concluding Phase = "Concluding" // nobody is assigned any more, and what was made goes
-	Concluded  Phase = "Concluded"
-	Archived   Phase = "Archived"
-)
-
-// Live tells whether Services have arms, or are being given or relieved of them.
-func (p Phase) Live() bool {
-	switch p {
-	case Warming, Running, Paused, Promoting, Concluding:
-		return true
-	}
-	return false
-}
-
-// Conclusion is how an experiment ended.
-type Conclusion string
-
-// The conclusions.
-const (
-	WasPromoted   Conclusion = "promoted"
-	WasRolledBack Conclusion = "rolled back"
-	WasStopped    Conclusion = "stopped"
-)
-
-// Status is what Reconcile knows, and what it is about to do: a phase is written before the first change that it brings.
-// The edge assigns by Salt and Open.
+// Status is what the controller knows, and what it is about to do: a phase is written before the first change that it
+// brings. The edges assign by Assign.
 //
 // +kubebuilder:object:generate=true
 type Status struct {
 	// +optional
-	Phase Phase `json:"phase,omitempty"`
+	Phase experiment.Phase `json:"phase,omitempty"`
 	// +optional
-	Conclusion Conclusion `json:"conclusion,omitempty"`
+	Conclusion experiment.Conclusion `json:"conclusion,omitempty"`
 	// Because is why it ended so.
 	// +optional
 	Because string `json:"because,omitempty"`
@@ -113,16 +83,16 @@ type Status struct {
 	// +optional
 	Message string `json:"message,omitempty"`
 
+	// Assign is what the edges assign by. It is written only when every host in it has answered with its revision.
 	// +optional
-	Salt string `json:"salt,omitempty"`
-	// +optional
-	Open experiment.Open `json:"open,omitzero"`
+	Assign Assign `json:"assign,omitzero"`
 
 	// Planned is N*, the units of both arms together after which a verdict is due.
 	// +optional
 	Planned int64 `json:"planned,omitempty"`
 
-	// StartedAt is when the start was wished, StepAt when the present step began, ClosedAt when the last slot was closed.
+	// StartedAt is when it came to Warming, StepAt when the present step, or stage of a promotion, began, ClosedAt when the
+	// last slot was closed.
 	// +optional
 	StartedAt metav1.Time `json:"startedAt,omitzero"`
 	// +optional
@@ -130,45 +100,75 @@ type Status struct {
 	// +optional
 	ClosedAt metav1.Time `json:"closedAt,omitzero"`
 
-	// Services are as they were found at the start, with what is made of them.
+	// Bases are the Services as they were when the arms were made of them.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
-	Services []ServiceStatus `json:"services,omitempty"`
-	// Next are the Services with both arms made of another image, until those are ready to take over.
+	Bases []Base `json:"bases,omitempty"`
+	// Rebases is how often both arms have been made anew, and Rebasing tells that it is under way.
 	// +optional
-	// +listType=map
-	// +listMapKey=name
-	Next []ServiceStatus `json:"next,omitempty"`
-	// Bases is how often that has been done.
+	Rebases int `json:"rebases,omitempty"`
 	// +optional
-	Bases int `json:"bases,omitempty"`
+	Rebasing bool `json:"rebasing,omitempty"`
+	// Given are the Services that had the treatment when steer looked, during the promotion, and when that was, in Unix seconds.
+	// +optional
+	Given map[string]int64 `json:"given,omitempty"`
+	// Adopted tells that it ran in another cluster before, whose transitions the database has.
+	// +optional
+	Adopted bool `json:"adopted,omitempty"`
+	// Swept tells that the arms are gone.
+	// +optional
+	Swept bool `json:"swept,omitempty"`
 	// Unrecorded are transitions that the database does not have yet.
 	// +optional
 	// +listType=atomic
 	Unrecorded []Record `json:"unrecorded,omitempty"`
+
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// ObservedGeneration is of the spec that this status follows.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 }
 
-// ServiceStatus is a Service as it was found, and the names of its arms' revisions.
+// Assign is all that the edges take from the controller: one request sees one of them, whole.
 //
 // +kubebuilder:object:generate=true
-type ServiceStatus struct {
-	Name string `json:"name"`
-	// Traffic is spec.traffic as it was found: every conclusion comes back to its shape.
-	// +listType=atomic
-	Traffic []Target `json:"traffic"`
-	// Revision is the newest that was ready, to which untouched traffic is pinned instead of the latest.
-	Revision string `json:"revision"`
-	Image    string `json:"image"`
-	// Env are, of the variables that the arms set, those that were there.
+type Assign struct {
+	Salt string          `json:"salt"`
+	Step int             `json:"step"`
+	Open experiment.Open `json:"open"`
+	// Services is left out until the arms answer: the API server refuses a null list.
 	// +optional
-	Env map[string]string `json:"env,omitempty"`
-	// Control and Treatment are the names of the arms' revisions.
-	Control   string `json:"control"`
-	Treatment string `json:"treatment"`
+	// +listType=map
+	// +listMapKey=name
+	Services []ServiceReach `json:"services,omitempty"`
+}
+
+// ServiceReach is where a Service's arms are reached.
+//
+// +kubebuilder:object:generate=true
+type ServiceReach struct {
+	Name string `json:"name"`
+
+	experiment.Reach `json:",inline"`
+}
+
+// Base is a Service as it was when the arms were made of it.
+//
+// +kubebuilder:object:generate=true
+type Base struct {
+	Name string `json:"name"`
+	UID  string `json:"uid"`
+	// Revision is the one that the arms are copies of.
+	Revision string `json:"revision"`
+	// Image is that revision's, by digest.
+	Image string `json:"image"`
+	// Treatment is the image of the treatment, if it has another.
+	// +optional
+	Treatment string `json:"treatment,omitempty"`
 }
 
 // Record is a transition as the status keeps it: see experiment.Transition.
@@ -176,7 +176,7 @@ type ServiceStatus struct {
 // +kubebuilder:object:generate=true
 type Record struct {
 	ID      string           `json:"id"`
-	Phase   Phase            `json:"phase"`
+	Phase   experiment.Phase `json:"phase"`
 	Step    int              `json:"step"`
 	Percent int              `json:"percent"`
 	At      metav1.MicroTime `json:"at"`
@@ -188,13 +188,14 @@ type Record struct {
 }
 
 // Rules returns what the edge assigns by. A wish to stop or to roll back closes every slot at once, and so does a deletion,
-// before Reconcile has seen it.
+// before the controller has seen it.
 func (e *Experiment) Rules() experiment.Rules {
 	s := e.Spec
 	r := experiment.Rules{
 		Name: e.Name, Generation: e.Generation, Services: s.Services, Exposure: s.Exposure, Unit: s.Unit,
-		Audience: s.Audience.Communities, Salt: e.Status.Salt, Open: e.Status.Open,
+		Audience: s.Audience.Communities, Salt: e.Status.Assign.Salt, Step: e.Status.Assign.Step, Open: e.Status.Assign.Open,
 		Layer: experiment.Layer{Name: s.Layer.Name, From: 0, To: experiment.Slots},
+		Reach: make(map[string]experiment.Reach),
 	}
 	if len(s.Layer.Slots) == 2 {
 		r.Layer.From, r.Layer.To = s.Layer.Slots[0], s.Layer.Slots[1]
@@ -205,14 +206,26 @@ func (e *Experiment) Rules() experiment.Rules {
 	if s.Assignment == "list" {
 		r.List = s.List
 	}
-	if s.Run.State == experiment.Stopped || s.Run.State == experiment.RolledBack || e.deleted() {
+	for _, at := range e.Status.Assign.Services {
+		r.Reach[at.Name] = at.Reach
+	}
+	if s.End.Closes() || e.deleted() {
 		r.Open = experiment.Open{}
 	}
 	return r
 }
 
-// deleted tells whether somebody has deleted it, and it is still there for what is to be put back.
+// deleted tells whether somebody has deleted it, and it is still there: its arms go before it.
 func (e *Experiment) deleted() bool { return e.DeletionTimestamp != nil }
+
+func (e *Experiment) base(service string) *Base {
+	for i := range e.Status.Bases {
+		if e.Status.Bases[i].Name == service {
+			return &e.Status.Bases[i]
+		}
+	}
+	return nil
+}
 
 // AddToScheme makes the resource known to a client.
 func AddToScheme(s *runtime.Scheme) error {

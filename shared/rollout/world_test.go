@@ -9,147 +9,250 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"warble/shared/experiment"
+	"warble/shared/problem"
 	"warble/shared/rollout"
 )
 
-// world is a cluster, a database and a readout in memory, with versions, conflicts, revisions that take their time, and
-// rules that must hold after every write.
+// world is a cluster, a database and a readout in memory, with a clock that a test moves. check holds after every write.
 type world struct {
-	t           *testing.T
+	t  *testing.T
+	mu sync.Mutex
+
 	now         time.Time
-	experiments map[string]*rollout.Experiment
-	gone        map[string]*rollout.Experiment // those that were deleted, as they were last
-	services    map[string]*service
-	revisions   map[string]*revision
+	namespace   rollout.Namespace
 	version     int
-	locked      map[string]time.Time
+	experiments map[string]*rollout.Experiment
+	services    map[string]*service
+	arms        map[string]*arms     // likes/tweet
+	ready       map[string]time.Time // when each revision that is there can serve
+	taken       map[string]bool      // names that belong to somebody else
+	broken      map[string]string    // what the pods say of an arm that never gets ready: tweet/treatment
+	deaf        map[string]bool      // experiments whose arms do not answer before whoever asks gives up
+	meddled     bool                 // somebody takes arms away
 
 	started     map[string]experiment.Start
-	transitions []string  // id (actor): reason
-	recorded    time.Time // when the last of them was made
-	databaseErr error
+	transitions map[string][]experiment.Transition
+	archived    map[string]bool
+	tripped     map[string]string
+	away        bool // the database
+	verdict     map[string]experiment.Verdict
+	plans       int
 
-	verdict    experiment.Verdict
-	verdictErr error
-
-	broken  func(revision string) string // why it never gets ready
-	deaf    bool                         // tags do not answer
-	slow    bool                         // traffic does not follow
-	lenient bool                         // nothing is checked
-	meddle  func(*world)                 // is called before each write of a Service, by somebody else
+	connections int // of the database
+	drivers     int // that turn at once
+	strict      *definition
+	assigned    map[string]experiment.Arm // by salt and unit
+	open        map[string]experiment.Open
+	told        []string
 
 	writes  int
-	dieAt   int  // the write at which whoever reconciles is killed, from 1
-	written bool // whether that write has come through
-	dead    bool
+	dieAt   int  // the write at which the driver is killed, from 1
+	through bool // that write comes through
 }
 
 type service struct {
 	rollout.Service
 	version, made int
-	newest        string
-	observed      bool // the controller has seen the last write
+	readyAt       time.Time
+	given         int // how often steer has written it
 }
 
-type revision struct {
-	rollout.Template
-	ready bool
+type arms struct {
+	owner types.UID
+	made  map[experiment.Arm]*rollout.Made
+	route *rollout.Route
+	until time.Time // when the route is in force
+	was   *rollout.Route
 }
 
-// killed is what a reconciler panics with.
-type killed struct{}
+const (
+	armTakes   = 5 * time.Second
+	routeTakes = 2 * time.Second
+)
 
 func newWorld(t *testing.T, names ...string) *world {
 	w := &world{
-		t: t, now: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC),
-		experiments: make(map[string]*rollout.Experiment), gone: make(map[string]*rollout.Experiment), services: make(map[string]*service), revisions: make(map[string]*revision),
-		locked: make(map[string]time.Time), started: make(map[string]experiment.Start),
-		verdict: experiment.Verdict{Guardrails: experiment.GuardPass, Entered: experiment.Counts{Control: 1000, Treatment: 1000}, Reachable: 10_000},
+		t: t, now: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), namespace: rollout.Namespace{UID: "namespace-1"}, drivers: 1,
+		experiments: make(map[string]*rollout.Experiment), services: make(map[string]*service), arms: make(map[string]*arms),
+		ready: make(map[string]time.Time), taken: make(map[string]bool), broken: make(map[string]string), deaf: make(map[string]bool),
+		started: make(map[string]experiment.Start), transitions: make(map[string][]experiment.Transition), archived: make(map[string]bool),
+		tripped: make(map[string]string), verdict: make(map[string]experiment.Verdict), assigned: make(map[string]experiment.Arm), open: make(map[string]experiment.Open),
 	}
 	for _, name := range names {
-		s := &service{Service: rollout.Service{
-			Name:     name,
-			Template: rollout.Template{Image: "registry.test/" + name, Env: map[string]string{"FEATURES": ""}, Elsewhere: []string{"DATABASE_URL"}},
-			Traffic:  []rollout.Target{{Latest: true, Percent: 100}},
-		}}
-		w.services[name] = s
-		w.make(s)
-		w.tick(0)
+		w.serve(name)
 	}
+	w.pass(time.Minute)
 	return w
 }
 
-func (w *world) make(s *service) {
-	s.made++
-	s.newest = s.Template.Revision
-	if s.newest == "" {
-		s.newest = fmt.Sprintf("%s-%05d", s.Name, s.made)
-	}
-	w.revisions[s.newest] = &revision{Template: s.Template}
+// serve makes a Service.
+func (w *world) serve(name string) {
+	s := &service{Service: rollout.Service{
+		Name: name, UID: fmt.Sprintf("%s-%d", name, w.version), Wished: "registry.test/" + name, Latest: true, Timeout: 40 * time.Second, MostPods: 3, Pool: 4,
+		Env: map[string]string{"FEATURES": ""}, Elsewhere: []string{"DATABASE_URL"},
+	}}
+	w.services[name] = s
+	w.revise(s)
 }
 
-// tick lets time pass, in which what was made gets ready.
-func (w *world) tick(d time.Duration) {
+// revise makes the revision that a changed template asks for.
+func (w *world) revise(s *service) {
+	s.made++
+	s.version++
+	w.version++
+	s.Created, s.readyAt = fmt.Sprintf("%s-%05d", s.Name, s.made), w.now.Add(armTakes)
+	w.ready[s.Created] = s.readyAt
+}
+
+// deploy is somebody else's change of a Service.
+func (w *world) deploy(name string, change func(*rollout.Service)) {
+	s := w.services[name]
+	change(&s.Service)
+	w.revise(s)
+	w.pass(armTakes)
+}
+
+func (w *world) pass(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.now = w.now.Add(d)
 	for _, s := range w.services {
-		s.observed = true
-		if w.broken == nil || w.broken(s.newest) == "" {
-			s.Ready = s.newest
+		if s.Settled = !w.now.Before(s.readyAt); s.Settled {
+			s.Ready, s.Image = s.Created, s.Wished
+			if !strings.Contains(s.Image, "@") {
+				s.Image += "@sha256:" + s.Created
+			}
 		}
 	}
-	for name, r := range w.revisions {
-		r.ready = w.broken == nil || w.broken(name) == ""
-	}
 }
 
-// write is before each one: whoever it is killed at does nothing any more.
-func (w *world) write(do func() error) error {
-	if w.dead {
-		w.t.Error("a dead reconciler writes")
+// draft is an experiment that somebody has made.
+func (w *world) draft(text string, wishes experiment.Wishes) {
+	w.t.Helper()
+	e, err := check(text)
+	if err != nil {
+		w.t.Fatal(err)
 	}
-	w.writes++
-	if w.writes == w.dieAt {
-		w.dead = true
-		if w.written {
-			_ = do() // nobody hears what came of it
+	w.version++
+	e.UID, e.Generation, e.ResourceVersion = types.UID(fmt.Sprintf("%s-%d", e.Name, w.version)), 1, strconv.Itoa(w.version)
+	e.Spec.Wishes = wishes
+	w.experiments[e.Name] = &e
+}
+
+// wish is what a person writes; the API server refuses what CheckChange does.
+func (w *world) wish(name string, change func(*experiment.Wishes)) {
+	w.t.Helper()
+	e := w.experiments[name]
+	spec := *e.Spec.DeepCopy()
+	change(&spec.Wishes)
+	if err := experiment.CheckChange(e.Status.Phase, e.Spec, spec); err != nil {
+		w.t.Fatalf("the API server refuses the wish: %v", err)
+	}
+	w.version++
+	e.Spec, e.Generation, e.ResourceVersion = spec, e.Generation+1, strconv.Itoa(w.version)
+}
+
+func (w *world) end(name string, end experiment.End) {
+	w.t.Helper()
+	w.wish(name, func(s *experiment.Wishes) { s.End, s.By, s.Why = end, "bob", "" })
+}
+
+// remove is what kubectl delete does: what the experiment owns goes with it.
+func (w *world) remove(name string) {
+	uid := w.experiments[name].UID
+	delete(w.experiments, name)
+	delete(w.open, name)
+	maps.DeleteFunc(w.arms, func(_ string, a *arms) bool { return a.owner == uid })
+}
+
+// takeAway is what somebody does by hand to the arms of a Service.
+func (w *world) takeAway(key string) {
+	w.meddled = true
+	delete(w.arms, key)
+}
+
+var errAway, errKilled = errors.New("the database is away"), errors.New("killed")
+
+// hand is one driver's access to the world. A dead one gets nothing done any more.
+type hand struct {
+	*world
+	dead bool
+}
+
+func (h *hand) read(do func() error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.dead {
+		return errKilled
+	}
+	return do()
+}
+
+func (h *hand) write(do func() error) error {
+	return h.read(func() error {
+		h.writes++
+		if h.writes == h.dieAt {
+			h.dead = true
+			if h.through {
+				_ = do() // nobody hears what came of it
+				h.check()
+			}
+			return errKilled
 		}
-		panic(killed{})
-	}
-	err := do()
-	w.check()
-	return err
+		err := do()
+		h.check()
+		return err
+	})
 }
 
-func (w *world) Experiments(context.Context) (all []rollout.Experiment, _ error) {
-	for _, name := range slices.Sorted(maps.Keys(w.experiments)) {
-		all = append(all, *w.experiments[name].DeepCopy())
-	}
-	return all, nil
+func (h *hand) Namespace(context.Context) (n rollout.Namespace, err error) {
+	err = h.read(func() error { n = h.namespace; return nil })
+	return n, err
 }
 
-func (w *world) Experiment(_ context.Context, name string) (*rollout.Experiment, error) {
-	if e := w.experiments[name]; e != nil {
-		return e.DeepCopy(), nil
-	}
-	return nil, rollout.ErrNotFound
-}
-
-func (w *world) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
-	return w.write(func() error {
-		present := w.experiments[e.Name]
-		if e.ResourceVersion != present.ResourceVersion {
-			return rollout.ErrConflict
+func (h *hand) Experiments(context.Context) (all []rollout.Experiment, err error) {
+	err = h.read(func() error {
+		for _, name := range slices.Sorted(maps.Keys(h.experiments)) {
+			all = append(all, *h.experiments[name].DeepCopy())
 		}
-		present.Status = kept(w.t, e.Status)
-		w.touch(present)
 		return nil
+	})
+	return all, err
+}
+
+func (h *hand) Experiment(_ context.Context, name string) (e *rollout.Experiment, err error) {
+	err = h.read(func() error {
+		if e = h.experiments[name]; e == nil {
+			return rollout.ErrNotFound
+		}
+		e = e.DeepCopy()
+		return nil
+	})
+	return e, err
+}
+
+func (h *hand) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
+	return h.write(func() error {
+		switch present := h.experiments[e.Name]; {
+		case present == nil:
+			return rollout.ErrNotFound
+		case present.ResourceVersion != e.ResourceVersion:
+			return rollout.ErrConflict
+		default:
+			h.version++
+			present.Status, present.ResourceVersion = kept(h.t, e.Status), strconv.Itoa(h.version)
+			h.admits(present)
+			return nil
+		}
 	})
 }
 
@@ -165,273 +268,504 @@ func kept(t *testing.T, s rollout.Status) (kept rollout.Status) {
 	return kept
 }
 
-func (w *world) UpdateFinalizers(_ context.Context, e *rollout.Experiment) error {
-	return w.write(func() error {
-		present := w.experiments[e.Name]
-		if e.ResourceVersion != present.ResourceVersion {
-			return rollout.ErrConflict
-		}
-		if present.DeletionTimestamp != nil && len(e.Finalizers) > len(present.Finalizers) {
-			w.t.Errorf("%s is deleted, and gets the finalizers %v: an API server refuses that", e.Name, e.Finalizers)
-		}
-		present.Finalizers = slices.Clone(e.Finalizers)
-		w.touch(present)
-		w.sweep(present)
-		return nil
-	})
-}
-
-// remove is what kubectl delete does.
-func (w *world) remove(name string) {
-	e, now := w.experiments[name], metav1.NewTime(w.now)
-	e.DeletionTimestamp = &now
-	e.Generation++
-	w.touch(e)
-	w.sweep(e)
-}
-
-func (w *world) sweep(e *rollout.Experiment) {
-	if e.DeletionTimestamp != nil && len(e.Finalizers) == 0 {
-		w.gone[e.Name] = e
-		delete(w.experiments, e.Name)
-	}
-}
-
-// last is an experiment as it is, or was.
-func (w *world) last(name string) *rollout.Experiment {
-	if e := w.gone[name]; e != nil {
-		return e
-	}
-	return w.experiments[name]
-}
-
-func (w *world) touch(e *rollout.Experiment) {
-	w.version++
-	e.ResourceVersion = strconv.Itoa(w.version)
-}
-
-func (w *world) Service(_ context.Context, name string) (*rollout.Service, error) {
-	s := w.services[name]
-	if s == nil {
-		return nil, rollout.ErrNotFound
-	}
-	seen := s.Service
-	seen.Template.Env, seen.Traffic = maps.Clone(s.Template.Env), slices.Clone(s.Traffic)
-	seen.Current, seen.Routed, seen.Object = s.observed && s.Ready == s.newest, s.observed && !w.slow, s.version
-	return &seen, nil
-}
-
-func (w *world) UpdateService(_ context.Context, s *rollout.Service) error {
-	if w.meddle != nil {
-		w.meddle(w)
-	}
-	return w.write(func() error {
-		present := w.services[s.Name]
-		if s.Object != present.version {
-			return rollout.ErrConflict
-		}
-		if sum := percent(s.Traffic); sum != 100 {
-			w.t.Errorf("%s: %v: %d percent in all", s.Name, s.Traffic, sum)
-		}
-		changed := fmt.Sprint(s.Template) != fmt.Sprint(present.Template)
-		present.Template, present.Traffic = s.Template, s.Traffic
-		present.version++
-		present.observed = false
-		if changed {
-			w.make(present)
-		}
-		return nil
-	})
-}
-
-func percent(targets []rollout.Target) (sum int64) {
-	for _, t := range targets {
-		sum += t.Percent
-	}
-	return sum
-}
-
-func (w *world) Revision(_ context.Context, name string) (rollout.Revision, error) {
-	r := w.revisions[name]
-	if r == nil {
-		return rollout.Revision{}, rollout.ErrNotFound
-	}
-	if w.broken != nil {
-		return rollout.Revision{Ready: r.ready, Failed: w.broken(name)}, nil
-	}
-	return rollout.Revision{Ready: r.ready}, nil
-}
-
-func (w *world) Answers(_ context.Context, name, tag string) (string, error) {
-	for _, t := range w.services[name].Traffic {
-		if t.Tag == tag && !w.deaf {
-			return t.Revision, nil
-		}
-	}
-	return "", errors.New("no such host")
-}
-
-func (w *world) Lock(_ context.Context, name string, life time.Duration) (func(), error) {
-	if w.now.Before(w.locked[name]) {
-		return nil, rollout.ErrLocked
-	}
-	w.locked[name] = w.now.Add(life)
-	return func() {
-		if !w.dead {
-			delete(w.locked, name)
-		}
-	}, nil
-}
-
-func (w *world) StartExperiment(_ context.Context, s experiment.Start) error {
-	if w.databaseErr != nil {
-		return w.databaseErr
-	}
-	return w.write(func() error {
-		if before, ok := w.started[s.Name]; ok && before.Salt != s.Salt {
-			return errors.New("another was started before")
-		} else if !ok {
-			w.started[s.Name] = s
-		}
-		return nil
-	})
-}
-
-func (w *world) Transition(_ context.Context, name string, t experiment.Transition) error {
-	if w.databaseErr != nil {
-		return w.databaseErr
-	}
-	return w.write(func() error {
-		if _, ok := w.started[name]; !ok {
-			return fmt.Errorf("%s was never started", name)
-		}
-		line := fmt.Sprintf("%s: %s %d%% by %s: %s", t.ID, t.Phase, t.Percent, t.Actor, t.Reason)
-		if !slices.ContainsFunc(w.transitions, func(l string) bool { return strings.HasPrefix(l, t.ID+":") }) {
-			w.transitions, w.recorded = append(w.transitions, line), t.At
-		}
-		return nil
-	})
-}
-
-func (w *world) ArchiveExperiment(context.Context, string, time.Time) error {
-	return w.write(func() error { return nil })
-}
-
-func (w *world) Plan(context.Context, experiment.Spec) (int64, error) { return 5000, nil }
-
-func (w *world) Judge(context.Context, string, time.Time) (experiment.Verdict, error) {
-	return w.verdict, w.verdictErr
-}
-
-// serves is where an untouched request to a Service may go.
-func (w *world) serves(name string) (revisions []string) {
-	for _, t := range w.services[name].Traffic {
-		switch {
-		case t.Percent == 0:
-		case t.Latest:
-			revisions = append(revisions, w.services[name].Ready)
-		default:
-			revisions = append(revisions, t.Revision)
-		}
-	}
-	return revisions
-}
-
-// check holds after every write, whoever made it: whoever is assigned can be served by an arm of every Service, and
-// whoever is not never gets into one, but the winner.
-func (w *world) check() {
-	w.t.Helper()
-	if w.lenient {
+// admits checks that the API server takes the status.
+func (w *world) admits(e *rollout.Experiment) {
+	if w.strict == nil {
 		return
 	}
-	for _, e := range w.experiments {
-		if e.Status.Phase.Live() && !slices.Contains(e.Finalizers, rollout.Finalizer) {
-			w.t.Errorf("%s is %s, and a deletion would leave what it has made", e.Name, e.Status.Phase)
-		}
-		if e.Spec.Unit == experiment.Request {
-			continue
-		}
-		for _, s := range e.Status.Services {
-			present := w.services[s.Name]
-			if e.Rules().Open != (experiment.Open{}) || w.now.Before(e.Status.ClosedAt.Add(rollout.EdgeLag)) {
-				for arm, to := range map[experiment.Arm]string{experiment.Control: s.Control, experiment.Treatment: s.Treatment} {
-					found := slices.ContainsFunc(present.Traffic, func(t rollout.Target) bool {
-						return t.Tag == experiment.Tag(e.Name, arm) && (t.Revision == to || len(e.Status.Next) > 0 && w.revisions[t.Revision].ready)
-					})
-					if !found && !e.Status.StepAt.IsZero() {
-						w.t.Errorf("%s: an assigned user's request finds no %s: %v", s.Name, arm, present.Traffic)
-					}
-				}
-			}
-			for _, to := range w.serves(s.Name) {
-				won := e.Status.Phase == rollout.Promoting || e.Status.Conclusion == rollout.WasPromoted
-				if to == s.Control || to == s.Treatment && !won {
-					w.t.Errorf("%s: in phase %s anybody may get to %s: %v", s.Name, e.Status.Phase, to, present.Traffic)
-				}
-			}
-		}
-	}
-}
-
-// draft is an experiment that somebody has made.
-func (w *world) draft(text string) *rollout.Experiment {
-	w.t.Helper()
-	e, err := check(text)
+	whole := *e
+	whole.APIVersion, whole.Kind = rollout.GroupVersion.String(), rollout.Kind
+	text, err := json.Marshal(whole)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	e.UID, e.Generation, e.CreationTimestamp = types.UID("uid of "+e.Name), 1, metav1.NewTime(w.now)
-	w.experiments[e.Name] = &e
-	w.touch(&e)
-	return &e
-}
-
-// want is what a person writes.
-func (w *world) want(name string, run experiment.Run) {
-	e := w.experiments[name]
-	e.Spec.Run = run
-	e.Generation++
-	w.touch(e)
-}
-
-// reconcile is by a process that comes fresh, and may be killed.
-func (w *world) reconcile(name string) (outcome rollout.Outcome, died bool) {
-	w.t.Helper()
-	defer func() {
-		if reason := recover(); reason == (killed{}) {
-			died = true
-		} else if reason != nil {
-			panic(reason)
-		}
-	}()
-	w.dead = false
-	r := rollout.Reconciler{Cluster: w, Store: w, Readout: w, Now: func() time.Time { return w.now }, Actor: "steer"}
-	outcome, err := r.Reconcile(w.t.Context(), name)
-	if err != nil && !errors.Is(err, rollout.ErrLocked) && (w.gone[name] == nil || !errors.Is(err, rollout.ErrNotFound)) {
-		w.t.Errorf("reconcile: %v", err)
+	if _, err := w.strict.admit(w.t, string(text), nil); err != nil {
+		w.t.Errorf("the API server refuses the status: %v", err)
 	}
-	return outcome, false
 }
 
-// until reconciles, and lets time pass, until the experiment is as it is wanted.
-func (w *world) until(name string, reached func(*rollout.Experiment) bool) rollout.Outcome {
-	w.t.Helper()
-	var outcome rollout.Outcome
-	for range 40 {
-		var died bool
-		if outcome, died = w.reconcile(name); !died && reached(w.last(name)) && len(w.last(name).Status.Unrecorded) == 0 {
-			return outcome
+func (h *hand) Services(_ context.Context, detailed []string) (all []*rollout.Service, err error) {
+	err = h.read(func() error {
+		for _, name := range slices.Sorted(maps.Keys(h.services)) {
+			s := h.services[name]
+			seen := s.Service
+			seen.Env, seen.Object = maps.Clone(s.Env), s.version
+			if !slices.Contains(detailed, name) {
+				seen.Image = ""
+			}
+			all = append(all, &seen)
 		}
-		w.tick(10 * time.Second)
-	}
-	w.t.Fatalf("%s is %+v, and waits for %s", name, w.last(name).Status, outcome.Waits)
-	return outcome
+		return nil
+	})
+	return all, err
 }
 
-func phase(p rollout.Phase) func(*rollout.Experiment) bool {
-	return func(e *rollout.Experiment) bool { return e.Status.Phase == p }
+func (w *world) isReady(revision string) bool {
+	at, there := w.ready[revision]
+	return there && !w.now.Before(at)
+}
+
+// leads is the route that is in force.
+func (w *world) leads(a *arms) *rollout.Route {
+	if a.route != nil && w.now.Before(a.until) {
+		return a.was
+	}
+	return a.route
+}
+
+func host(e, service string, arm experiment.Arm) string {
+	return fmt.Sprintf("%s-%s-%s.test", arm, e, service)
+}
+
+// answer is the revision that answers at a host; "" where nothing does.
+func (w *world) answer(at string) string {
+	for key, a := range w.arms {
+		name, service, _ := strings.Cut(key, "/")
+		for _, arm := range experiment.Arms {
+			route := w.leads(a)
+			if host(name, service, arm) != at || route == nil || a.made[arm] == nil {
+				continue
+			}
+			revision := map[experiment.Arm]string{experiment.Control: route.Control, experiment.Treatment: route.Treatment}[arm]
+			if w.isReady(revision) {
+				return revision
+			}
+		}
+	}
+	return ""
+}
+
+func (h *hand) Arms(_ context.Context, e *rollout.Experiment) (all map[string]*rollout.Arms, err error) {
+	all = make(map[string]*rollout.Arms)
+	err = h.read(func() error {
+		for _, service := range e.Spec.Services {
+			a := h.arms[e.Name+"/"+service]
+			if a == nil || a.owner != e.UID {
+				continue
+			}
+			seen := func(arm experiment.Arm) *rollout.Made {
+				if a.made[arm] == nil {
+					return nil
+				}
+				m := *a.made[arm]
+				m.Ready, m.Failed = h.isReady(m.Revision), h.broken[service+"/"+string(arm)]
+				return &m
+			}
+			all[service] = &rollout.Arms{Control: seen(experiment.Control), Treatment: seen(experiment.Treatment)}
+			if a.route != nil {
+				way := &rollout.Way{Control: a.route.Control, Treatment: a.route.Treatment, Percent: a.route.Percent, InForce: !h.now.Before(a.until)}
+				if way.InForce {
+					way.Reach.Control = experiment.Side{Host: host(e.Name, service, experiment.Control), Revision: way.Control}
+					way.Reach.Treatment = experiment.Side{Host: host(e.Name, service, experiment.Treatment), Revision: way.Treatment}
+				}
+				all[service].Route = way
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// own returns what e owns of a Service's arms, and checks that it may be made.
+func (w *world) own(e *rollout.Experiment, service, name string) (*arms, error) {
+	if present := w.experiments[e.Name]; w.drivers == 1 && !present.Status.Phase.Live() {
+		w.t.Errorf("%s is made while %s is %q: expected the status to say so before", name, e.Name, present.Status.Phase)
+	}
+	if w.taken[name] {
+		return nil, fmt.Errorf("there is a %s, and %w", name, rollout.ErrTaken)
+	}
+	a := w.arms[e.Name+"/"+service]
+	if a == nil {
+		a = &arms{owner: e.UID, made: make(map[experiment.Arm]*rollout.Made)}
+		w.arms[e.Name+"/"+service] = a
+	}
+	return a, nil
+}
+
+func (h *hand) MakeArm(_ context.Context, e *rollout.Experiment, arm rollout.Arm) error {
+	return h.write(func() error {
+		name := e.Name + "-" + arm.Service + "-" + string(arm.Arm)
+		a, err := h.own(e, arm.Service, name)
+		if err != nil {
+			return err
+		}
+		if _, there := h.ready[arm.Base]; !there {
+			return fmt.Errorf("revision %s: %w", arm.Base, rollout.ErrNotFound)
+		}
+		if arm.Env["WARBLE_ARM"] != string(arm.Arm) || arm.Arm == experiment.Control && len(arm.Env) != 3 {
+			h.t.Errorf("the %s of %s has the variables %v", arm.Arm, arm.Service, arm.Env)
+		}
+		n := 1
+		if before := a.made[arm.Arm]; before != nil {
+			if before.Of == arm.Of {
+				return rollout.ErrConflict
+			}
+			_, _ = fmt.Sscanf(before.Revision[strings.LastIndexByte(before.Revision, '-')+1:], "%d", &n)
+			n++
+		}
+		made := &rollout.Made{Of: arm.Of, Revision: fmt.Sprintf("%s-%05d", name, n)}
+		a.made[arm.Arm] = made
+		if h.ready[made.Revision] = h.now.Add(armTakes); h.broken[arm.Service+"/"+string(arm.Arm)] != "" {
+			delete(h.ready, made.Revision)
+		}
+		h.told = append(h.told, fmt.Sprintf("%s of %s: %s", made.Revision, arm.Base, arm.Image))
+		return nil
+	})
+}
+
+func (h *hand) PutRoute(_ context.Context, e *rollout.Experiment, route rollout.Route) error {
+	return h.write(func() error {
+		a, err := h.own(e, route.Service, e.Name+"-"+route.Service)
+		if err != nil {
+			return err
+		}
+		if !h.isReady(route.Control) || !h.isReady(route.Treatment) {
+			h.t.Errorf("the route leads to %s and %s: expected both to be ready", route.Control, route.Treatment)
+		}
+		a.was, a.route, a.until = h.leads(a), &route, h.now.Add(routeTakes)
+		return nil
+	})
+}
+
+// drained checks that nobody can be under way in the arms any more.
+func (w *world) drained(e *rollout.Experiment) {
+	s := w.experiments[e.Name].Status
+	if s.Phase != experiment.Concluded || w.now.Before(s.ClosedAt.Add(40*time.Second)) {
+		w.t.Errorf("at %s arms of %s go, which is %s since %s: expected 40 s between, the timeout of its Services", w.now, e.Name, s.Phase, s.ClosedAt)
+	}
+}
+
+func (h *hand) RemoveRoute(_ context.Context, e *rollout.Experiment, service string) error {
+	return h.write(func() error {
+		h.drained(e)
+		if a := h.arms[e.Name+"/"+service]; a != nil && a.owner == e.UID {
+			a.route, a.was = nil, nil
+		}
+		return nil
+	})
+}
+
+func (h *hand) RemoveArms(_ context.Context, e *rollout.Experiment, service string) error {
+	return h.write(func() error {
+		h.drained(e)
+		if a := h.arms[e.Name+"/"+service]; a != nil && a.owner == e.UID {
+			if a.route != nil {
+				h.t.Errorf("the arms of %s go before the way to them", service)
+			}
+			delete(h.arms, e.Name+"/"+service)
+		}
+		return nil
+	})
+}
+
+func (h *hand) Answers(ctx context.Context, at string) (revision string, err error) {
+	deaf := false
+	err = h.read(func() error {
+		for name := range h.deaf {
+			deaf = deaf || strings.Contains(at, "-"+name+"-")
+		}
+		if revision = h.answer(at); revision == "" {
+			return errors.New("no such host")
+		}
+		return nil
+	})
+	if deaf {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}
+	return revision, err
+}
+
+func (h *hand) GiveService(_ context.Context, s *rollout.Service, env map[string]string, image string) error {
+	return h.write(func() error {
+		present := h.services[s.Name]
+		if present == nil {
+			return rollout.ErrNotFound
+		}
+		if s.Object != present.version {
+			return rollout.ErrConflict
+		}
+		may := slices.ContainsFunc(slices.Collect(maps.Values(h.experiments)), func(e *rollout.Experiment) bool {
+			return e.Status.Phase == experiment.Promoting && e.Spec.PromoteBy == "steer" && slices.Contains(e.Spec.Services, s.Name) && e.Status.Assign.Open.Control == 0
+		})
+		if !may || present.Manager != "" {
+			h.t.Errorf("%s is written: expected that in a promotion by steer alone, when no slot is control's", s.Name)
+		}
+		maps.Copy(present.Env, env)
+		if image != "" {
+			present.Wished = image
+		}
+		present.given++
+		present.Settled = false
+		h.revise(present)
+		return nil
+	})
+}
+
+func (h *hand) Tell(_ context.Context, e *rollout.Experiment, event rollout.Event) error {
+	return h.write(func() error {
+		h.told = append(h.told, e.Name+" "+event.Reason)
+		return nil
+	})
+}
+
+// reach is a call of the database.
+func (h *hand) reach(call func(func() error) error, do func() error) error {
+	return call(func() error {
+		if h.away {
+			return errAway
+		}
+		return do()
+	})
+}
+
+func (h *hand) StartExperiment(_ context.Context, s experiment.Start) error {
+	return h.reach(h.write, func() error {
+		before, there := h.started[s.Name]
+		if there && (before.Salt != s.Salt || h.phase(s.Name) == experiment.Concluded || before.UID != s.UID && before.Namespace == s.Namespace) {
+			return problem.Conflict
+		}
+		if there {
+			before.UID, before.Namespace = s.UID, s.Namespace
+			s = before
+		}
+		h.started[s.Name] = s
+		return nil
+	})
+}
+
+// phase is what the database knows.
+func (w *world) phase(name string) experiment.Phase {
+	if all := w.transitions[name]; len(all) > 0 {
+		return all[len(all)-1].Phase
+	}
+	return experiment.Draft
+}
+
+func (w *world) past(name string) experiment.Past {
+	s := w.started[name]
+	p := experiment.Past{Name: name, Salt: s.Salt, UID: s.UID, Namespace: s.Namespace, PlannedUnits: s.PlannedUnits, Phase: w.phase(name)}
+	if all := w.transitions[name]; len(all) > 0 {
+		p.Step = all[len(all)-1].Step
+	}
+	return p
+}
+
+func (h *hand) StartedBefore(_ context.Context, name string) (p *experiment.Past, err error) {
+	err = h.reach(h.read, func() error {
+		if _, there := h.started[name]; there {
+			past := h.past(name)
+			p = &past
+		}
+		return nil
+	})
+	return p, err
+}
+
+func (h *hand) LiveExperiments(_ context.Context, namespace string) (live []experiment.Past, err error) {
+	err = h.reach(h.read, func() error {
+		for name, s := range h.started {
+			if p := h.phase(name); s.Namespace == namespace && p != experiment.Concluded && p != experiment.Archived {
+				live = append(live, h.past(name))
+			}
+		}
+		return nil
+	})
+	return live, err
+}
+
+func (h *hand) Transition(_ context.Context, name string, t experiment.Transition) error {
+	return h.reach(h.write, func() error {
+		if _, there := h.started[name]; !there {
+			return problem.NotFound
+		}
+		if (t.Phase == experiment.Concluded || t.Phase == experiment.Archived) != (t.Conclusion != "") {
+			h.t.Errorf("the transition %s to %s has the conclusion %q", t.ID, t.Phase, t.Conclusion)
+		}
+		if !slices.ContainsFunc(h.transitions[name], func(before experiment.Transition) bool { return before.ID == t.ID }) {
+			h.transitions[name] = append(h.transitions[name], t)
+		}
+		return nil
+	})
+}
+
+func (h *hand) Suspension(_ context.Context, name string, _ time.Time) (why string, err error) {
+	err = h.reach(h.read, func() error { why = h.tripped[name]; return nil })
+	return why, err
+}
+
+func (h *hand) ArchiveExperiment(_ context.Context, name string, _ time.Time) error {
+	return h.reach(h.write, func() error { h.archived[name] = true; return nil })
+}
+
+// Plan says something else each time, as it would with other data.
+func (h *hand) Plan(context.Context, experiment.Spec) (units int64, err error) {
+	err = h.reach(h.read, func() error { h.plans++; units = int64(5000 + h.plans); return nil })
+	return units, err
+}
+
+func (h *hand) Judge(_ context.Context, name string, _ time.Time) (v experiment.Verdict, err error) {
+	err = h.reach(h.read, func() error {
+		var there bool
+		if v, there = h.verdict[name]; !there {
+			v = experiment.Verdict{Guardrails: experiment.GuardPass}
+		}
+		v.Entered, v.Reachable = experiment.Counts{Control: 1000, Treatment: 1000}, 10_000
+		return nil
+	})
+	return v, err
+}
+
+// check is what holds after every write, whoever made it.
+func (w *world) check() {
+	w.t.Helper()
+	has := make(map[string]string) // the experiment of each Service that has one
+	for _, name := range slices.Sorted(maps.Keys(w.experiments)) {
+		e := w.experiments[name]
+		open := e.Rules().Open
+		for _, service := range e.Spec.Services {
+			live := e.Status.Phase.Live()
+			if w.drivers > 1 { // two may start at the same moment, and one ends before it has anybody
+				live = open != experiment.Open{}
+			}
+			if other := has[service]; live && other != "" {
+				w.t.Errorf("%s is in %s and in %s", service, other, name)
+			} else if live {
+				has[service] = name
+			}
+		}
+		ended := e.Status.Phase == experiment.Concluded || e.Status.Phase == experiment.Archived
+		if ended && e.Status.Assign.Open != (experiment.Open{}) {
+			w.t.Errorf("%s is %s, and has the slots %v", name, e.Status.Phase, e.Status.Assign.Open)
+		}
+		if open != (experiment.Open{}) && !w.meddled {
+			w.checkReach(e)
+		}
+		w.checkUnits(e)
+		w.checkConditions(e)
+	}
+}
+
+// checkReach: whoever is assigned finds the arm at its host. While the arms are made anew it may be the newer one.
+func (w *world) checkReach(e *rollout.Experiment) {
+	if len(e.Status.Assign.Services) != len(e.Spec.Services) {
+		w.t.Errorf("%s has slots, and says where the arms of %d of %d Services are", e.Name, len(e.Status.Assign.Services), len(e.Spec.Services))
+	}
+	for _, s := range e.Status.Assign.Services {
+		for _, side := range []experiment.Side{s.Control, s.Treatment} {
+			if got := w.answer(side.Host); got != side.Revision && (!e.Status.Rebasing || got == "") {
+				w.t.Errorf("%s: %s is said to be %s, and %q answers", e.Name, side.Host, side.Revision, got)
+			}
+		}
+	}
+}
+
+// checkUnits: nobody changes arm or loses it before the promotion, and slots only grow until then.
+func (w *world) checkUnits(e *rollout.Experiment) {
+	if !e.Status.Phase.Live() || e.Spec.End.Closes() || e.Status.Assign.Salt == "" {
+		return
+	}
+	rules := e.Rules()
+	if err := rules.Check(); err != nil {
+		w.t.Errorf("%s: %v", e.Name, err)
+	}
+	before, now := w.open[e.Name], rules.Open
+	promoting := e.Status.Phase == experiment.Promoting
+	if !promoting && (now.Control < before.Control || now.Treatment < before.Treatment) || promoting && now.Control > before.Control {
+		w.t.Errorf("%s, %s: the slots went from %v to %v", e.Name, e.Status.Phase, before, now)
+	}
+	if w.open[e.Name] = now; now == before {
+		return
+	}
+	for id := range int64(60) {
+		arm, _ := rules.Assign(id+1, fmt.Sprint("community-", id))
+		unit := fmt.Sprint(e.Status.Assign.Salt, "/", id)
+		switch was := w.assigned[unit]; {
+		case promoting && arm == experiment.Control && was != experiment.Control:
+			w.t.Errorf("%s: in the promotion unit %d went from %q to the control", e.Name, id, was)
+		case !promoting && was != "" && arm != was && e.Status.Phase != experiment.Warming:
+			w.t.Errorf("%s: unit %d went from %s to %q", e.Name, id, was, arm)
+		}
+		w.assigned[unit] = arm
+	}
+}
+
+// checkConditions by kstatus, which looks at Reconciling and Stalled before Ready.
+func (w *world) checkConditions(e *rollout.Experiment) {
+	if len(e.Status.Conditions) == 0 {
+		return
+	}
+	is := func(kind string) bool { return meta.IsStatusConditionTrue(e.Status.Conditions, kind) }
+	moving := e.Status.Phase == experiment.Warming || e.Status.Phase == experiment.Promoting || e.Status.Rebasing
+	if is("Reconciling") && (!moving || is("Stalled")) {
+		w.t.Errorf("%s is %s and Reconciling: %+v", e.Name, e.Status.Phase, e.Status.Conditions)
+	}
+	message, reason := e.Stalled()
+	if is("Stalled") != (reason != "" && reason != "DecisionNeeded") || is("Stalled") && message == "" {
+		w.t.Errorf("%s is Stalled for %q: %q", e.Name, reason, message)
+	}
+	if want := !is("Reconciling") && !is("Stalled") || reason == "DecisionNeeded"; is("Ready") != want {
+		w.t.Errorf("%s is %s, and Ready is %t: %+v", e.Name, e.Status.Phase, is("Ready"), e.Status.Conditions)
+	}
+	for _, c := range e.Status.Conditions {
+		if c.Status == metav1.ConditionFalse && (c.Type == "Stalled" || c.Type == "Reconciling") {
+			w.t.Errorf("%s has %s=False: expected it to be absent", e.Name, c.Type)
+		}
+	}
+}
+
+// turn is one of as many drivers as there are, fresh from their start.
+func (w *world) turn() {
+	w.t.Helper()
+	var all sync.WaitGroup
+	for range w.drivers {
+		all.Go(func() { w.turnBy(&rollout.Driver{}) })
+	}
+	all.Wait()
+}
+
+func (w *world) turnBy(d *rollout.Driver) {
+	h := &hand{world: w}
+	d.Cluster, d.Store, d.Readout, d.Actor, d.Connections = h, h, h, "steer", w.connections
+	d.Now = func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.now }
+	if _, err := d.Turn(w.t.Context()); err != nil && !h.dead && !w.away {
+		w.t.Errorf("turn: %v", err)
+	}
+}
+
+// until turns, and lets time pass, until the experiment is as it is wanted and the database knows.
+func (w *world) until(name string, reached func(*rollout.Experiment) bool) *rollout.Experiment {
+	w.t.Helper()
+	for range 150 {
+		w.turn()
+		if e := w.experiments[name]; e != nil && reached(e) && (w.away || len(e.Status.Unrecorded) == 0) {
+			return e
+		}
+		w.pass(5 * time.Second)
+	}
+	text, _ := json.MarshalIndent(w.experiments[name], "", " ")
+	w.t.Fatalf("it never comes to that: %s", text)
+	return nil
+}
+
+func in(phase experiment.Phase) func(*rollout.Experiment) bool {
+	return func(e *rollout.Experiment) bool { return e.Status.Phase == phase }
 }
 
 func atStep(step int) func(*rollout.Experiment) bool {
-	return func(e *rollout.Experiment) bool { return e.Status.Phase == rollout.Running && e.Status.Step == step }
+	return func(e *rollout.Experiment) bool { return e.Status.Phase.Runs() && e.Status.Step == step }
+}
+
+func stalledFor(reason string) func(*rollout.Experiment) bool {
+	return func(e *rollout.Experiment) bool { _, got := e.Stalled(); return got == reason }
+}
+
+func swept(e *rollout.Experiment) bool { return e.Status.Swept }
+
+// recorded are the transitions in the database: their ids.
+func (w *world) recorded(name string) (ids []string) {
+	for _, t := range w.transitions[name] {
+		ids = append(ids, t.ID)
+	}
+	return ids
 }

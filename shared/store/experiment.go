@@ -6,39 +6,93 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"warble/shared/experiment"
 	"warble/shared/problem"
 )
 
-// StartExperiment keeps what an experiment is started as. A second time, with the same salt, it changes nothing. Errors:
-// problem.Conflict where another of that name has been started before, or this one has come to its end.
+// StartExperiment keeps what an experiment is started as. A second time, with the same salt, it changes nothing but whose it
+// is: its cluster may have been built anew. Errors: problem.Conflict where another of that name has been started before, or
+// this one has come to its end.
 func (db *DB) StartExperiment(ctx context.Context, s experiment.Start) error {
 	spec, err := json.Marshal(s.Spec)
 	if err != nil {
 		return err
 	}
-	var salt string
-	var ended bool
+	var kept bool
 	err = db.one(ctx, `
-		with started as (
-			insert into experiments (name, spec, salt, planned_units, started_at)
-			values ($1, $2, $3, $4, $5)
-			on conflict (name) do nothing
-			returning salt
+		with kept as (
+			insert into experiments as e (name, spec, salt, planned_units, started_at, uid, namespace)
+			values ($1, $2, $3, $4, $5, $6, $7)
+			on conflict (name) do update
+			set uid = excluded.uid, namespace = excluded.namespace
+			where e.salt = excluded.salt and (e.uid in ('', excluded.uid) or e.namespace <> excluded.namespace)
+				and not exists (select from experiment_transitions where experiment = $1 and phase in ('Concluded', 'Archived'))
+			returning true
 		)
-		select
-			coalesce((select salt from started), (select salt from experiments where name = $1), ''),
-			exists (select from experiment_transitions where experiment = $1 and phase in ('Concluded', 'Archived'))`,
-		[]any{s.Name, string(spec), s.Salt, s.PlannedUnits, s.At}, &salt, &ended)
+		select exists (select from kept)`,
+		[]any{s.Name, string(spec), s.Salt, s.PlannedUnits, s.At, s.UID, s.Namespace}, &kept)
 	switch {
 	case err != nil:
 		return fmt.Errorf("start of experiment %s: %w", s.Name, err)
-	case salt == "": // another has just started it, after this statement's view of the table
-		return problem.Unavailable.Detail("experiment %s is being started", s.Name)
-	case salt != s.Salt || ended:
+	case !kept:
 		return problem.Conflict.Detail("an experiment %s has been started before: expected another name, for its rows are that one's", s.Name)
 	}
 	return nil
+}
+
+// pasts selects what Past holds, of experiments e that a condition is added for.
+const pasts = `
+	select e.name, e.salt, e.uid, e.namespace, e.planned_units, coalesce(t.phase, 'Draft'), coalesce(t.step, 0)
+	from experiments e
+	left join lateral (
+		select phase, step
+		from experiment_transitions
+		where experiment = e.name
+		order by at desc, id desc
+		limit 1
+	) t on true
+	where `
+
+func pastOf(row pgx.CollectableRow) (p experiment.Past, err error) {
+	err = row.Scan(&p.Name, &p.Salt, &p.UID, &p.Namespace, &p.PlannedUnits, &p.Phase, &p.Step)
+	return p, err
+}
+
+// StartedBefore returns what there is of an experiment of that name; nil where none has been started.
+func (db *DB) StartedBefore(ctx context.Context, name string) (*experiment.Past, error) {
+	found, err := rows(ctx, db, pastOf, pasts+`e.name = $1`, name)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return &found[0], nil
+}
+
+// LiveExperiments are those of a namespace, by its UID, that have started and not concluded.
+func (db *DB) LiveExperiments(ctx context.Context, namespace string) ([]experiment.Past, error) {
+	return rows(ctx, db, pastOf, pasts+`e.namespace = $1
+			and not exists (select from experiment_transitions where experiment = e.name and phase in ('Concluded', 'Archived'))`, namespace)
+}
+
+// Suspension says what the tripwires of the edges have found against the treatment of an experiment: it fails, and what is
+// untouched does not; "" where none has found that.
+func (db *DB) Suspension(ctx context.Context, name string, _ time.Time) (why string, err error) {
+	found, err := rows(ctx, db, func(row pgx.CollectableRow) (s experiment.Suspension, err error) {
+		err = row.Scan(&s.Users, &s.Answers, &s.Errors, &s.Untouched, &s.UntouchedErrors)
+		return s, err
+	}, `
+		select users, answers, errors, untouched, untouched_errors
+		from suspensions
+		where experiment = $1 and verdict = 'treatment'
+		order by start
+		limit 1`, name)
+	if err != nil || len(found) == 0 {
+		return "", err
+	}
+	s := found[0]
+	return fmt.Sprintf("the treatment fails: of %d answers to %d users %d were errors, and of %d answers by what is untouched, to the same people after it, %d",
+		s.Answers, s.Users, s.Errors, s.Untouched, s.UntouchedErrors), nil
 }
 
 // Transition keeps a step of an experiment's life and puts its event into the outbox, once by the step's id: a second time
@@ -52,16 +106,16 @@ func (db *DB) Transition(ctx context.Context, name string, t experiment.Transiti
 	}
 	_, err := db.exec(ctx, `
 		with kept as (
-			insert into experiment_transitions (experiment, id, phase, step, percent, at, actor, reason, figures)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+			insert into experiment_transitions (experiment, id, phase, step, percent, at, actor, reason, figures, conclusion)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 			on conflict (experiment, id) do nothing
 			returning *
 		)
 		insert into outbox (user_id, type, data)
 		select 1, 'dev.warble.experiment.transitioned.v1',
-			jsonb_build_object('id', experiment, 'transition', id, 'phase', phase, 'step', step, 'percent', percent, 'at', at, 'actor', actor, 'reason', reason)
+			jsonb_build_object('id', experiment, 'transition', id, 'phase', phase, 'conclusion', conclusion, 'step', step, 'percent', percent, 'at', at, 'actor', actor, 'reason', reason)
 		from kept`,
-		name, t.ID, t.Phase, t.Step, t.Percent, t.At, t.Actor, t.Reason, figures)
+		name, t.ID, t.Phase, t.Step, t.Percent, t.At, t.Actor, t.Reason, figures, t.Conclusion)
 	if violated(err) == "experiment_transitions_experiment_fkey" {
 		err = problem.NotFound.Detail("no experiment %q has been started", name)
 	}
@@ -78,7 +132,7 @@ func (db *DB) ArchiveExperiment(ctx context.Context, name string, at time.Time) 
 		name, at); err != nil {
 		return err
 	}
-	for _, table := range []string{"exposures", "outcomes", "latencies"} {
+	for _, table := range []string{"exposures", "outcomes", "latencies", "suspensions"} {
 		deleted := int64(sweepBatch)
 		for deleted == sweepBatch && ctx.Err() == nil {
 			var err error

@@ -65,6 +65,20 @@ func (db *DB) RecordOutcomes(ctx context.Context, pod string, windows []experime
 		pod, windows, len(windows))
 }
 
+// RecordSuspensions keeps what the tripwire of one edge has seen, as RecordOutcomes does.
+func (db *DB) RecordSuspensions(ctx context.Context, pod string, suspensions []experiment.Suspension) error {
+	return db.record(ctx, `
+		insert into suspensions as s (experiment, pod, start, users, answers, errors, untouched, untouched_errors, verdict)
+		select experiment, $1, start, max(users), max(answers), max(errors), max(untouched), max("untouchedErrors"), max(verdict)
+		from jsonb_to_recordset($2) as w (experiment text, start timestamptz, users bigint, answers bigint, errors bigint,
+			untouched bigint, "untouchedErrors" bigint, verdict text)
+		group by experiment, start
+		on conflict (experiment, pod, start) do update
+		set untouched = greatest(s.untouched, excluded.untouched), untouched_errors = greatest(s.untouched_errors, excluded.untouched_errors),
+			verdict = coalesce(nullif(excluded.verdict, ''), s.verdict)`,
+		pod, suspensions, len(suspensions))
+}
+
 // RecordLatencies keeps what one process of a function counted, as RecordOutcomes does. Arrays compare by their first
 // difference, and no bucket ever shrinks, so that of two counts of one window the greater array is the later one.
 func (db *DB) RecordLatencies(ctx context.Context, pod string, windows []experiment.Latencies) error {

@@ -84,11 +84,11 @@ func (s *Snapshot) Experiment(ctx context.Context, name string) (Started, error)
 	}
 	e.Transitions, err = collect(ctx, s, func(row pgx.CollectableRow) (t experiment.Transition, err error) {
 		var figures []byte
-		err = row.Scan(&t.ID, &t.Phase, &t.Step, &t.Percent, &t.At, &t.Actor, &t.Reason, &figures)
+		err = row.Scan(&t.ID, &t.Phase, &t.Step, &t.Percent, &t.At, &t.Actor, &t.Reason, &figures, &t.Conclusion)
 		t.Figures = figures
 		return t, err
 	}, `
-		select id, phase, step, percent, at, actor, reason, figures
+		select id, phase, step, percent, at, actor, reason, figures, conclusion
 		from experiment_transitions
 		where experiment = $1
 		order by at, id`, name)

@@ -176,7 +176,7 @@ func podRelabelings() ([]any, error) {
 	}
 	all := []any{
 		relabeling("__tmp_address", "$1", "", "__address__"),
-		relabeling("__meta_kubernetes_pod_label_serving_knative_dev_service", "$1", "", "function"),
+		relabeling("__meta_kubernetes_pod_label_warble_dev_service", "$1", "", "function"),
 		relabeling("function", "nothing has named it", ""),
 		relabeling("__meta_kubernetes_pod_ip", "10.88.0.7", ""),
 	}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"warble/shared/env"
+	"warble/shared/knative"
+	"warble/shared/readout"
+	"warble/shared/rollout"
+)
+
+func (s *settings) drive() *cobra.Command {
+	var every time.Duration
+	c := &cobra.Command{
+		Use: "run", Short: "Move all experiments from here, as steer does, until you stop it", Args: noArgs,
+		Long: `Move all experiments of the namespace from here, as steer does, until you stop it. It needs the rights that steer has, and
+DATABASE_URL. Steer may run at the same time: both read again where the other has written.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			settings := env.FromOS()
+			connections := settings.Int("DATABASE_CONNECTIONS", 0, 0, 1_000_000) // as steer reads it
+			if err := settings.Err(); err != nil {
+				return exit(misused, "%w", err)
+			}
+			config, namespace, err := s.reach("")
+			if err != nil {
+				return err
+			}
+			ask, err := knative.AskFromOutside(config)
+			if err != nil {
+				return err
+			}
+			cluster, err := knative.New(config, namespace, ask)
+			if err != nil {
+				return err
+			}
+			db, err := s.database()
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			actor := "kn experiment run"
+			if s.by != "" {
+				actor = s.by
+			}
+			d := &rollout.Driver{
+				Cluster: cluster, Store: db, Readout: readout.Driver{DB: db}, Now: time.Now, Actor: actor, Connections: connections,
+				Say: func(line string) { c.Println(line) },
+			}
+			for {
+				if err := d.Run(c.Context(), nil); err != nil && c.Context().Err() == nil {
+					c.PrintErrln(err)
+				}
+				select {
+				case <-c.Context().Done():
+					return nil
+				case <-time.After(every):
+				}
+			}
+		},
+	}
+	c.Flags().DurationVar(&every, "every", 5*time.Second, "how often they are looked at")
+	return c
+}

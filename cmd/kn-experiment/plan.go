@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"warble/shared/knative"
+	"warble/shared/readout"
+	"warble/shared/report"
+	"warble/shared/rollout"
+)
+
+func (s *settings) plan() *cobra.Command {
+	var file string
+	var anyway bool
+	c := &cobra.Command{
+		Use: "plan -f FILE", Short: "Show what a start would make for each Service, and what it can be expected to find", Args: noArgs,
+		Long: `What a start would make for each Service; and, from what people have done so far (DATABASE_URL), how many units it needs, when
+those will have come at the present rate, and what effect can be found by the planned end. Its exit code is 3 where that is
+less than the file wants to find, or a step of the ramp brings too few.`,
+		Example: "  kn experiment plan -f knative/experiments/likes.yaml",
+		RunE: func(c *cobra.Command, _ []string) error {
+			e, err := read(c, file)
+			if err != nil {
+				return err
+			}
+			cluster, err := s.cluster(e.Namespace)
+			if err != nil {
+				return err
+			}
+			switch bases, err := admit(c.Context(), cluster, e); {
+			case apierrors.IsForbidden(err): // or a local run, which serves experiments alone
+				c.Printf("what becomes of each Service: unknown, for Knative Services may not be read: %v\n", err)
+			case err != nil:
+				return err
+			default:
+				if err := planServices(c, cluster, e, bases); err != nil {
+					return err
+				}
+			}
+			db, err := s.database()
+			if errors.Is(err, errNoDatabase) {
+				c.Printf("what it can be expected to find: unknown, for %v\n", errNoDatabase)
+				return nil
+			} else if err != nil {
+				return err
+			}
+			defer db.Close()
+			planned, err := readout.Plan(c.Context(), db, e.Spec, time.Now())
+			if err != nil {
+				return err
+			}
+			if err := report.Plan(c.OutOrStdout(), planned); err != nil {
+				return err
+			}
+			return refuse(planned, anyway)
+		},
+	}
+	fileFlag(c, &file)
+	c.Flags().BoolVar(&anyway, "anyway", false, "do not refuse a design that cannot find the effect it is for")
+	return c
+}
+
+// admit says what is against a start, or of which revisions the arms would be made. It changes nothing.
+func admit(ctx context.Context, cluster *knative.Cluster, e *rollout.Experiment) ([]rollout.Base, error) {
+	bases, err := (&rollout.Driver{Cluster: cluster, Now: time.Now}).Admission(ctx, e)
+	if isRefused(err) {
+		return nil, exit(refused, "%w", err)
+	}
+	return bases, err
+}
+
+// planServices says what there would be of each Service.
+func planServices(c *cobra.Command, cluster *knative.Cluster, e *rollout.Experiment, bases []rollout.Base) error {
+	services, err := cluster.Services(c.Context(), nil)
+	if err != nil {
+		return err
+	}
+	for _, base := range bases {
+		at := slices.IndexFunc(services, func(s *rollout.Service) bool { return s.Name == base.Name })
+		if at < 0 { // deleted since
+			continue
+		}
+		c.Printf("%s\n", base.Name)
+		c.Printf("  untouched  %s stays, and deploys go on\n", base.Revision)
+		c.Printf("  control    a copy of %s\n", base.Revision)
+		c.Printf("  treatment  a copy of %s with\n", base.Revision)
+		for _, name := range slices.Sorted(maps.Keys(e.Spec.Treatment.Env)) {
+			before := "(none)"
+			if value, there := services[at].Env[name]; there {
+				before = strconv.Quote(value)
+			}
+			c.Printf("               %s: %s -> %q\n", name, before, e.Spec.Treatment.Env[name])
+		}
+		if image, there := e.Spec.Treatment.Image[base.Name]; there {
+			c.Printf("               image: %s -> %s\n", base.Image, image)
+		}
+	}
+	return nil
+}
+
+// refuse says why a design should not be started, unless that is wanted in spite of it.
+func refuse(p readout.Planned, anyway bool) error {
+	if err := p.Err(); err != nil && !anyway {
+		return exit(refused, "%w\n--anyway starts it", err)
+	}
+	return nil
+}

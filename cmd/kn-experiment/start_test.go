@@ -1,0 +1,195 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"warble/shared/experiment"
+	"warble/shared/rollout"
+)
+
+// file is a file of likes.
+func file(t *testing.T, change ...string) string {
+	t.Helper()
+	e := named(likes(""))
+	e.Status, e.Generation = rollout.Status{}, 0
+	text, err := yaml.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "likes.yaml")
+	if err := os.WriteFile(path, []byte(strings.NewReplacer(change...).Replace(string(text))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestStartOfAFile(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, steer)
+	a.services = []any{service("like")}
+	stdout, stderr, code := a.run(t, "start", "-f", file(t), "-m", "let us see")
+	want := `the design is not checked against the past, for DATABASE_URL is not set
+likes is Warming
+likes is Running, step 1/3 10%
+`
+	if diff := cmp.Diff(want, stdout); code != 0 || diff != "" {
+		t.Errorf("exit code %d, says %q\n%s", code, stderr, diff)
+	}
+	if e := a.there("likes"); !e.Spec.Start || e.Spec.By != "ada" || e.Spec.Why != "let us see" || len(a.writes("")) != 1 {
+		t.Errorf("%+v after %q", e.Spec.Wishes, a.writes(""))
+	}
+}
+
+func TestStartOfADraftByName(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, steer)
+	a.services = []any{service("like")}
+	a.keep(likes(""))
+	a.conflicts = 1
+	_, stderr, code := a.run(t, "start", "likes")
+	if code != 0 || len(a.writes("PATCH")) != 2 || len(a.writes("")) != 2 {
+		t.Errorf("exit code %d, says %q, wrote %q", code, stderr, a.writes(""))
+	}
+}
+
+// A draft that is there gets the design of the file, and keeps what people have wished and written on it.
+func TestStartOfAFileUpdatesTheDraft(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, steer)
+	a.services = []any{service("like")}
+	draft := likes("")
+	draft.Labels = map[string]string{"team": "growth"}
+	draft.Spec.Ramp.Steps = []int{50}
+	a.keep(draft)
+	a.conflicts = 1
+	_, stderr, code := a.run(t, "start", "-f", file(t))
+	e := a.there("likes")
+	if code != 0 || len(a.writes("PUT")) != 2 || len(a.writes("")) != 2 {
+		t.Errorf("exit code %d, says %q, wrote %q", code, stderr, a.writes(""))
+	}
+	if diff := cmp.Diff([]int{10, 25, 50}, e.Spec.Ramp.Steps); diff != "" || e.Labels["team"] != "growth" || !e.Spec.Start {
+		t.Errorf("%+v %v", e.Spec, e.Labels)
+	}
+}
+
+func TestStartAtATimeIsDoneOnceItIsSeen(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, steer)
+	stdout, stderr, code := a.run(t, "start", "-f", file(t), "--at", "2099-01-01T00:00:00Z")
+	if code != 0 || !strings.HasSuffix(stdout, "likes is Draft\nwaits for its start at 2099-01-01T00:00:00Z\n") || !strings.Contains(stdout, "it is checked again at its start") {
+		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
+	}
+	if e := a.there("likes"); e.Spec.Start || e.Spec.StartAt != "2099-01-01T00:00:00Z" {
+		t.Errorf("%+v", e.Spec.Wishes)
+	}
+	// What has not started is kept from it.
+	if stdout, stderr, code := a.run(t, "stop", "likes"); code != 0 || a.there("likes").Spec.End != experiment.Stopped {
+		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
+	}
+	if _, stderr, code := a.run(t, "start", "likes"); code != refused || !strings.Contains(stderr, "it never starts") {
+		t.Errorf("exit code %d, says %q", code, stderr)
+	}
+}
+
+func TestNothingIsWrittenOfAStartThatIsRefused(t *testing.T) {
+	t.Parallel()
+	for verb, args := range map[string][]string{"start": {"start", "-f", file(t)}, "plan": {"plan", "-f", file(t)}} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			a := newAPI(t, steer)
+			_, stderr, code := a.run(t, args...)
+			if code != refused || !strings.Contains(stderr, "there is no Knative Service like") || len(a.writes("")) > 0 {
+				t.Errorf("exit code %d, says %q, wrote %q", code, stderr, a.writes(""))
+			}
+		})
+	}
+}
+
+func TestStartGoesOnWhereServicesAreForbidden(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, steer)
+	a.forbidden = "services"
+	stdout, stderr, code := a.run(t, "start", "-f", file(t))
+	if code != 0 || !strings.Contains(stdout, "the Services are not checked, for you may not read them: steer does\n") {
+		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
+	}
+	if stdout, stderr, code := a.run(t, "plan", "-f", file(t, "likes", "loves")); code != 0 || !strings.Contains(stdout, "what becomes of each Service: unknown") {
+		t.Errorf("plan: exit code %d, says %q and %q", code, stdout, stderr)
+	}
+}
+
+// refuses is a steer that lets nothing start.
+func refuses(e *rollout.Experiment, _ int) {
+	if e.Spec.Start && e.Spec.End == "" {
+		e.Status.ObservedGeneration = e.Generation
+		stall(e, "Refused", "refused: services: like is in the experiment loves: expected one at a time")
+	}
+}
+
+func TestWhatWasCreatedAndIsRefusedIsDeleted(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, refuses)
+	a.services = []any{service("like")}
+	_, stderr, code := a.run(t, "start", "-f", file(t))
+	if code != refused || !strings.Contains(stderr, "likes: refused: services: like is in the experiment loves") {
+		t.Errorf("exit code %d, says %q", code, stderr)
+	}
+	if e := a.there("likes"); e != nil {
+		t.Errorf("%+v is still there", e.Spec.Wishes)
+	}
+	if writes := a.writes("PATCH"); len(writes) != 1 || !strings.Contains(writes[0], `"end":"Stopped"`) { // so that nobody starts it meanwhile
+		t.Errorf("wrote %q", a.writes(""))
+	}
+}
+
+func TestADraftThatIsRefusedStays(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, refuses)
+	a.services = []any{service("like")}
+	a.keep(likes(""))
+	_, stderr, code := a.run(t, "start", "-f", file(t))
+	if code != refused || !strings.Contains(stderr, "kn experiment stop likes keeps it from that") || a.there("likes") == nil {
+		t.Errorf("exit code %d, says %q", code, stderr)
+	}
+}
+
+// What is refused from before may be fit to start now: it is looked at again within the minute.
+func TestARefusalOfBeforeIsNotTakenForAnAnswer(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, func(e *rollout.Experiment, looks int) {
+		if looks == 4 {
+			e.Status.Phase, e.Status.Conditions, e.Status.Message = experiment.Running, nil, ""
+		}
+	})
+	a.services = []any{service("like")}
+	draft := likes("")
+	draft.Spec.Start, draft.Spec.By = true, "ada"
+	refuses(draft, 0)
+	a.keep(draft)
+	if stdout, stderr, code := a.run(t, "start", "likes"); code != 0 || !strings.Contains(stdout, "likes is Running") {
+		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
+	}
+}
+
+func TestPlanSaysWhatThereWouldBeOfEachService(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, nil)
+	a.services = []any{service("like", map[string]any{"name": "FEATURES", "value": "none"})}
+	stdout, stderr, code := a.run(t, "plan", "-f", file(t))
+	want := `like
+  untouched  like-00007 stays, and deploys go on
+  control    a copy of like-00007
+  treatment  a copy of like-00007 with
+               FEATURES: "none" -> "likes"
+what it can be expected to find: unknown, for DATABASE_URL is not set: expected the URL of Warble's PostgreSQL, as a member of warble_ops
+`
+	if diff := cmp.Diff(want, stdout); code != 0 || diff != "" || len(a.writes("")) > 0 {
+		t.Errorf("exit code %d, says %q\n%s", code, stderr, diff)
+	}
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"warble/shared/experiment"
+	"warble/shared/problem"
+)
+
+// TestAnArmThatFailsCostsNoAnswer where that is safe: the untouched function answers in its place, once; and nothing that may
+// have been done is done twice.
+func TestAnArmThatFailsCostsNoAnswer(t *testing.T) {
+	t.Parallel()
+	var done atomic.Int64 // by both
+	arm := serve(t, raw(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/x/gone": // an ingress's words
+			http.NotFound(w, r)
+		case "/x/none": // a function's
+			problem.Write(w, problem.NotFound.Detail("no such tweet"), "1")
+		case "/x/own":
+			problem.Write(w, problem.Unavailable.Detail("my database is away"), "1")
+		case "/x/proxy":
+			done.Add(1)
+			http.Error(w, "the activator's words", http.StatusServiceUnavailable)
+		case "/x/cut":
+			done.Add(1)
+			panic(http.ErrAbortHandler)
+		case "/x/slow":
+			done.Add(1)
+			<-r.Context().Done()
+		}
+	}))
+	untouched := serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { done.Add(1); w.WriteHeader(http.StatusTeapot) }))
+	edge := start(t, config{steerURL: "http://nobody.example", upstreamTimeout: 6 * time.Second})
+	rules := openTo("likes", experiment.User, "x")
+	rules.Reach["x"] = experiment.Reach{Control: sideAt(arm, "control"), Treatment: sideAt(arm, "treatment")}
+	edge.try(t, []experiment.Rules{rules}, entry{Name: "x", URL: untouched, Routes: []string{"/x/"}})
+	for name, tt := range map[string]struct {
+		method, path, key string
+		status            int
+		done              int64
+	}{
+		"a GET, where a proxy answers":              {"GET", "/x/proxy", "", 418, 2},
+		"a HEAD":                                    {"HEAD", "/x/proxy", "", 418, 2},
+		"a POST, where a proxy answers":             {"POST", "/x/proxy", "", 503, 1},
+		"a POST with a key":                         {"POST", "/x/proxy", "k1", 418, 2},
+		"a host that is gone, with a POST":          {"POST", "/x/gone", "", 418, 1},
+		"a GET that is cut":                         {"GET", "/x/cut", "", 418, 2},
+		"a POST that is cut: who knows":             {"POST", "/x/cut", "", 503, 1},
+		"a GET that takes half of the time":         {"GET", "/x/slow", "", 418, 2},
+		"a POST that takes half of the time":        {"POST", "/x/slow", "", 503, 1},
+		"a function's own 404":                      {"GET", "/x/none", "", 404, 0},
+		"a function that says its database is away": {"GET", "/x/own", "", 503, 0},
+	} {
+		done.Store(0)
+		headers := []string{"Authorization", edge.bearer(t, 1)}
+		if tt.key != "" {
+			headers = append(headers, "Idempotency-Key", tt.key)
+		}
+		a := send(t, tt.method, edge.url+tt.path, "", headers...)
+		if a.StatusCode != tt.status || a.Header.Get(headerExperiment) != "likes" {
+			t.Errorf("%s: %d, want %d", name, a.StatusCode, tt.status)
+		}
+		if got := done.Load(); got != tt.done && !(got > tt.done && tt.path == "/x/cut" && tt.method == "GET") { // net/http itself sends a GET again
+			t.Errorf("%s: it was done %d times, want %d", name, got, tt.done)
+		}
+	}
+}
+
+// TestASuspendedExperimentHasNobodyInItsArms, though everybody is told the same, and the untouched function is: who was served
+// what they were not assigned to is seen.
+func TestASuspendedExperimentHasNobodyInItsArms(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{steerURL: "http://nobody.example"})
+	rules := openTo("likes", experiment.User, "mirror")
+	where := served(t, &rules)
+	broken := serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { problem.Write(w, problem.Internal.Detail("oh"), "1") }))
+	reach := rules.Reach["mirror"]
+	reach.Treatment = sideAt(broken, "treatment")
+	rules.Reach["mirror"] = reach
+	edge.try(t, []experiment.Rules{rules}, where)
+	failed := 0
+	for id := int64(1); id <= 60; id++ {
+		a := send(t, http.MethodGet, edge.url+"/m/x", "", "Authorization", edge.bearer(t, id))
+		if a.StatusCode == http.StatusInternalServerError {
+			failed++
+		}
+		edge.log.line(t, a.Header.Get("X-Request-Id"))
+	}
+	if failed < 8 || failed > 12 {
+		t.Errorf("%d answers failed before it was suspended, want 8 to 12", failed)
+	}
+	for id := int64(1); id <= 10; id++ {
+		a := send(t, http.MethodGet, edge.url+"/m/x", "", "Authorization", edge.bearer(t, id))
+		arm := armOf(rules, id, "")
+		if told := a.seen(t).Header.Get(experiment.Header); a.Header.Get(headerRevision) != "untouched" || a.Header.Get(headerVariant) != string(arm) || !strings.HasPrefix(told, "likes="+string(arm)+";") {
+			t.Errorf("user %d: %v, and the function is told %q", id, a.Header, told)
+		}
+	}
+}

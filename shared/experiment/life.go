@@ -1,0 +1,203 @@
+package experiment
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Phase is how far an experiment's life has come. This is the only place that knows the phases: the controller, the readout,
+// the deployment and what people look at ask it.
+//
+//	Draft -> Warming -> Running (or Paused) -> Promoting -> Concluded -> Archived
+//
+// From each of Warming, Running, Paused and Promoting it may be Concluded at once.
+type Phase string
+
+// The phases.
+const (
+	Draft     Phase = "Draft"
+	Warming   Phase = "Warming"   // the arms are made, and nobody is assigned yet
+	Running   Phase = "Running"   // units are assigned, as many as the step says
+	Paused    Phase = "Paused"    // Running, without further steps: everyone keeps their arm
+	Promoting Phase = "Promoting" // the treatment becomes what everyone has
+	Concluded Phase = "Concluded"
+	Archived  Phase = "Archived" // Concluded, and the rows of single users are gone
+)
+
+// Phases are all of them, in the order of a life.
+var Phases = []Phase{Draft, Warming, Running, Paused, Promoting, Concluded, Archived}
+
+// Live tells whether Services have arms, or are being given some.
+func (p Phase) Live() bool {
+	return p == Warming || p == Running || p == Paused || p == Promoting
+}
+
+// Runs tells whether units are assigned for the sake of what can be learnt.
+func (p Phase) Runs() bool { return p == Running || p == Paused }
+
+// Over tells whether the arms are no longer what they were: the treatment goes to everyone, or to nobody. Rows that were
+// written before the arms had Configurations of their own have the phase Concluding as well, before Concluded.
+func (p Phase) Over() bool {
+	return p == Promoting || p == Concluded || p == Archived || p == "Concluding"
+}
+
+// Conclusion is how an experiment ended.
+type Conclusion string
+
+// The conclusions.
+const (
+	WasPromoted   Conclusion = "promoted"
+	WasRolledBack Conclusion = "rolled back"
+	WasStopped    Conclusion = "stopped"
+)
+
+// End is the end that a person wants.
+//
+// +kubebuilder:validation:Enum=Stopped;RolledBack;Promoted
+type End string
+
+// The ends that can be wanted.
+const (
+	Stopped    End = "Stopped"    // everyone back to what is untouched, with no verdict
+	RolledBack End = "RolledBack" // the same, recorded as lost
+	Promoted   End = "Promoted"   // the treatment for everyone
+)
+
+// Closes tells whether the end closes every slot at once, with or without a controller that has seen it.
+func (e End) Closes() bool { return e == Stopped || e == RolledBack }
+
+// Wishes are what people want of an experiment. A file in Git may have the start; all else a person writes, with
+// `kn experiment` or kubectl, and it only goes forward, so that applying a file again undoes nothing.
+//
+// +kubebuilder:object:generate=true
+type Wishes struct {
+	// Start starts a draft. A file in Git may have it.
+	// +optional
+	Start bool `json:"start,omitempty"`
+	// StartAt is when a draft starts by itself, as 2026-12-01T09:00:00Z. A file in Git may have it.
+	// +optional
+	// +kubebuilder:validation:Format=date-time
+	StartAt string `json:"startAt,omitempty"`
+	// Paused keeps everything as it is: no step, no promotion, and everyone keeps their arm.
+	// +optional
+	Paused bool `json:"paused,omitempty"`
+	// Step is the least step of the ramp to be at, whatever its hold says; steps count from 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=19
+	Step int `json:"step,omitempty"`
+	// Approved is the highest step that a person has approved, where ramp.approve is manual.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=19
+	Approved int `json:"approved,omitempty"`
+	// Rebase asks for both arms to be made anew of the Services as they are now.
+	// +optional
+	Rebase *Rebase `json:"rebase,omitempty"`
+	// End ends the experiment. It cannot be taken back.
+	// +optional
+	End End `json:"end,omitempty"`
+	// Anyway has a promotion go on though a guardrail is breached, or a health check is red.
+	// +optional
+	Anyway bool `json:"anyway,omitempty"`
+	// Archive sweeps the rows of single users, once the experiment has ended.
+	// +optional
+	Archive bool `json:"archive,omitempty"`
+	// By and Why are for the record.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	By string `json:"by,omitempty"`
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Why string `json:"why,omitempty"`
+}
+
+// Rebase is the wish for arms of the Services as they are now.
+//
+// +kubebuilder:object:generate=true
+type Rebase struct {
+	// Number counts the rebases, from 1.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	Number int `json:"number"`
+	// Image is the treatment's from then on, by service, in place of treatment.image.
+	// +optional
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=20
+	Image map[string]Image `json:"image,omitempty"`
+}
+
+// Begins tells whether the start is wanted at a time, and when it will be; zero where no time is set.
+func (w *Wishes) Begins(now time.Time) (wanted bool, at time.Time) {
+	if w.Start {
+		return true, time.Time{}
+	}
+	at, err := time.Parse(time.RFC3339, w.StartAt)
+	return err == nil && !now.Before(at), at
+}
+
+func (w *Wishes) check(m *mistakes, services []string, steps int) {
+	if w.StartAt != "" {
+		_, err := time.Parse(time.RFC3339, w.StartAt)
+		m.expect(err == nil, "startAt", "%q: expected a time as 2026-12-01T09:00:00Z", w.StartAt)
+	}
+	m.expect(w.Step >= 0 && w.Step < max(1, steps), "step", "%d: expected 0 to %d, a place in ramp.steps", w.Step, steps-1)
+	m.expect(w.Approved >= 0 && w.Approved < 20, "approved", "%d: expected 0 to 19", w.Approved)
+	m.expect(slices.Contains([]End{"", Stopped, RolledBack, Promoted}, w.End), "end", "%q: expected Stopped, RolledBack, Promoted or nothing", w.End)
+	if w.Rebase != nil {
+		m.expect(w.Rebase.Number >= 1 && w.Rebase.Number <= 1000, "rebase.number", "%d: expected 1 to 1000", w.Rebase.Number)
+		checkImages(m, "rebase.image", w.Rebase.Image, services)
+	}
+	m.expect(len(w.By) <= 256, "by", "%d bytes: expected 256 at most", len(w.By))
+	m.expect(len(w.Why) <= 1024, "why", "%d bytes: expected 1024 at most", len(w.Why))
+}
+
+// CheckChange says what is against another spec for an experiment that is there: once it has started, only wishes change,
+// and an end is not taken back, except that a promotion can be stopped until it is done. The rules of the resource's definition say the same; a test holds them together.
+func CheckChange(phase Phase, from, to Spec) error {
+	var m mistakes
+	if phase != "" && phase != Draft {
+		a, b := from, to
+		a.Wishes, b.Wishes = Wishes{}, Wishes{}
+		m.expect(same(a, b), "spec", "expected no change but of wishes, once it has started")
+	}
+	withdrawn := from.End == Promoted && to.End.Closes() && phase != Concluded && phase != Archived // the kill switch always works
+	m.expect(from.End == "" || to.End == from.End || withdrawn, "spec.end", "%q after %q: expected no other, for an end is not taken back", to.End, from.End)
+	m.expect(!from.Archive || to.Archive, "spec.archive", "expected no other, for what is swept does not come back")
+	return errors.Join(m...)
+}
+
+// Conflict says why two experiments cannot both be live; nil where they can.
+func (r *Rules) Conflict(other *Rules) error {
+	var all []error
+	for _, service := range r.Services {
+		if slices.Contains(other.Services, service) {
+			all = append(all, fmt.Errorf("services: %s is in the experiment %s: expected one at a time", service, other.Name))
+		}
+	}
+	if r.Layer.Name == "" || r.Layer.Name != other.Layer.Name || r.Unit == Request || other.Unit == Request {
+		return errors.Join(all...)
+	}
+	if r.Unit != other.Unit {
+		all = append(all, fmt.Errorf("layer: %s has %s, and %s of the experiment %s: expected one kind of unit", r.Layer.Name, r.Unit, other.Unit, other.Name))
+	}
+	if r.Layer.From < other.Layer.To && other.Layer.From < r.Layer.To {
+		all = append(all, fmt.Errorf("layer.slots: %d to %d of %s overlap those of the experiment %s, %d to %d: expected others",
+			r.Layer.From, r.Layer.To, r.Layer.Name, other.Name, other.Layer.From, other.Layer.To))
+	}
+	return errors.Join(all...)
+}
+
+// Check says what is wrong with rules by themselves.
+func (r *Rules) Check() error {
+	var m mistakes
+	m.expect(isLabel(r.Name, maxName), "name", "%q: expected at most %d small letters, digits and -", r.Name, maxName)
+	m.oneOf("unit", string(r.Unit), string(Community), string(User), string(Request))
+	m.expect(r.Layer.From >= 0 && r.Layer.From < r.Layer.To && r.Layer.To <= Slots, "layer.slots", "%d to %d: expected a range within 0 to %d", r.Layer.From, r.Layer.To, Slots)
+	m.expect(r.Open.Control >= 0 && r.Open.Treatment >= 0 && r.Open.Control+r.Open.Treatment <= Slots, "open",
+		"%d slots of control and %d of treatment: expected %d together at most", r.Open.Control, r.Open.Treatment, Slots)
+	m.expect(r.Salt != "" || r.List != nil || r.Unit == Request, "salt", "missing: expected one, for slots are found by it")
+	return errors.Join(m...)
+}

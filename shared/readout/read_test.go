@@ -1,0 +1,379 @@
+package readout_test
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"warble/shared/experiment"
+	"warble/shared/problem"
+	"warble/shared/readout"
+	"warble/shared/readout/readouttest"
+	"warble/shared/store/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var begin = readouttest.Begin
+
+const day = readouttest.Day
+
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	names := func(n int) (slugs []string) {
+		for i := range n {
+			slugs = append(slugs, "c"+strconv.Itoa(i))
+		}
+		return slugs
+	}
+	little := func(s *experiment.Spec) { s.Metrics.Primary.MinimumEffect = .02 }
+	tests := []struct {
+		name        string
+		change      func(*experiment.Spec)
+		people      int
+		communities []string
+		base, more  int
+		after       time.Duration
+
+		verdict  readout.Verdict
+		method   string
+		sentence string
+	}{
+		{"it helps", nil, 1000, nil, 5, 2, 20 * day, "win", readout.Sequence, "The feature helps: tweets_per_user is "},
+		{"it helps, seen before the planned end", nil, 1000, nil, 5, 2, 8 * day, "win", readout.Sequence, "The feature helps"},
+		{"it harms", nil, 1000, nil, 5, -2, 20 * day, "harm", readout.Sequence, "The feature harms"},
+		{"it is not worth it", func(s *experiment.Spec) { s.Metrics.Primary.MinimumEffect = .1 }, 3000, nil, 5, 0, 20 * day, "not worth it", readout.Sequence, " (10%) that would be worth it"},
+		{"it is not known yet", little, 400, nil, 5, 0, 7*day + 12*time.Hour, "waiting", readout.Sequence, "Not yet decided"},
+		{"nobody has completed", nil, 1000, nil, 5, 2, day, "waiting", readout.None, "Not decisive before 2026-10-15 00:00 UTC: 0 users in the control and 0 in the treatment have completed their 7d"},
+		{"few, before the planned end", nil, 100, nil, 5, 9, 13 * day, "waiting", readout.Cluster, "Not decisive before 2026-10-15 00:00 UTC"},
+		{"few, at the planned end", nil, 100, nil, 5, 9, 14 * day, "win", readout.Cluster, "by a t interval over "},
+		{"few, no effect", little, 100, nil, 5, 0, 14 * day, "inconclusive", readout.Cluster, "It ended with no answer"},
+		{"very few", nil, 20, nil, 5, 9, 14 * day, "win", readout.Permutation, "by a permutation test over "},
+		{"hardly any", nil, 5, nil, 5, 9, 14 * day, "inconclusive", readout.None, "too few units completed"},
+		{"communities", func(s *experiment.Spec) { s.Unit = experiment.Community }, 600, names(20), 5, 9, 14 * day, "win", readout.Permutation, "a difference of +8.98"},
+		{"many communities", func(s *experiment.Spec) { s.Unit = experiment.Community }, 1000, names(80), 5, 9, 14 * day, "win", readout.Cluster, "communities in the control"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := readouttest.New(t, tt.change)
+			w.People(tt.people, tt.communities...)
+			w.Exposed()
+			w.Tweets(tt.base, tt.more)
+			w.Traffic(100, 1, 1)
+			r := w.Read(begin.Add(tt.after))
+			if r.Verdict != tt.verdict || r.Method.Name != tt.method || !strings.Contains(r.Sentence, tt.sentence) {
+				t.Errorf("%s by %s: %s\nwant %s by %s: %s\n%+v", r.Verdict, r.Method.Name, r.Sentence, tt.verdict, tt.method, tt.sentence, r.Health)
+			}
+		})
+	}
+}
+
+// What is judged once is judged of the planned end, however late it is asked.
+func TestAFixedHorizonDoesNotMove(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	w.People(300)
+	w.Exec(`
+		insert into exposures (experiment, user_id, unit, assigned, served, revision, generation, first_at)
+		select 'likes', id, id::text, arm, arm, 'r', 1, $1::timestamptz + interval '1 hour' * (id >> 22 & 1023)
+		from (select id, case when slot_of('pepper', id::text) < 5000 then 'control' else 'treatment' end as arm from users) u`, begin)
+	w.Tweets(3, 1)
+	w.Traffic(100, 0, 0)
+	then, later := w.Read(begin.Add(14*day)), w.Read(begin.Add(40*day))
+	if then.Method.Name != readout.Cluster || then.Units.Completed.Min() < 25 {
+		t.Fatalf("%s of %+v", then.Method.Name, then.Units)
+	}
+	if diff := cmp.Diff(then.Primary, later.Primary, cmpopts.IgnoreFields(readout.Effect{}, "Series")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(then.Units.Completed, later.Units.Completed); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A window that the experiment's end has cut short is no outcome of an arm.
+func TestWhatIsAfterTheConclusionDoesNotCount(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	w.People(1000)
+	w.Exposed()
+	w.Tweets(5, 2)
+	w.Traffic(100, 1, 1)
+	w.Transition("end", "Promoting", 0, 50, begin.Add(7*day+8*time.Hour))
+	r := w.Read(begin.Add(30 * day))
+	if n := r.Units.Completed.Control + r.Units.Completed.Treatment; n < 300 || n > 700 {
+		t.Errorf("%d of 1000 completed, want those who entered in the first 8 of 17 hours", n)
+	}
+	if !r.Until.Equal(begin.Add(7*day+8*time.Hour)) || r.Phase != "Promoting" {
+		t.Errorf("until %s, %s", r.Until, r.Phase)
+	}
+}
+
+func TestHealthWithholdsTheVerdict(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		check string
+		sql   string
+		want  string
+	}{
+		"more users in one arm": {"sample ratio", `delete from exposures where assigned = 'control' and (user_id >> 22) % 3 = 0`, "p <0.0001"},
+		"the wrong arm":         {"assignment", `update exposures set assigned = 'control', served = 'control' where user_id = (select min(user_id) from exposures where assigned = 'treatment')`, "1 of 1,000 users do not belong"},
+		"another's unit":        {"assignment", `update exposures set unit = '7' where user_id = (select min(user_id) from exposures)`, "1 of 1,000 users do not belong"},
+		"served by none":        {"served as assigned", `update exposures set served = 'none' where (user_id >> 22) % 50 = 0`, "20 of 1,000 users"},
+		"in both arms":          {"one arm each", `update exposures set crossed_at = first_at where (user_id >> 22) % 50 = 0`, "20 of 1,000 users"},
+		"kept from coming":      {"never exposed", `delete from exposures where assigned = 'treatment' and (user_id >> 22) % 20 = 0`, "users in control, "},
+		"no requests":           {"traffic", `update outcomes set requests = 0, errors = 0 where arm = 'treatment'`, "an arm is not reached"},
+		"no requests at all":    {"traffic", `delete from outcomes`, "no request has reached either arm"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := readouttest.New(t, nil)
+			w.People(1000)
+			w.Exposed()
+			w.Tweets(5, 2)
+			w.Traffic(100, 1, 1)
+			w.Exec(tt.sql)
+			r := w.Read(begin.Add(20 * day))
+			v, err := r.Judged()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Verdict != readout.Withheld || !strings.HasPrefix(v.Health, tt.check+": ") || !strings.Contains(v.Health, tt.want) || !strings.Contains(r.Sentence, "not sound") {
+				t.Errorf("%s, %q: %s", r.Verdict, v.Health, r.Sentence)
+			}
+		})
+	}
+}
+
+// One person's requests are all in one arm, which is no reason to hold.
+func TestFewAreNotMissedInTheOtherArm(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	w.People(1000)
+	w.Exposed()
+	w.Traffic(100, 1, 1)
+	w.Exec(`delete from outcomes where arm = 'treatment'`)
+	w.Exec(`delete from exposures where user_id not in (select user_id from exposures where assigned = 'control' limit 5)`)
+	r := w.Read(begin.Add(20 * day))
+	if c := r.Health[0]; c.Name != "traffic" || c.State != readout.OK || r.Units.Users.Control != 5 {
+		t.Errorf("%+v of %+v", c, r.Units.Users)
+	}
+}
+
+// A few who were served by something else, as happens while pods come and go, are told and borne.
+func TestAFewAreBorne(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	w.People(1000)
+	w.Exposed()
+	w.Tweets(5, 2)
+	w.Traffic(100, 1, 1)
+	w.Exec(`update exposures set served = 'none' where (user_id >> 22) % 200 = 0`)
+	r := w.Read(begin.Add(20 * day))
+	want := readout.Check{Name: "served as assigned", State: readout.Warning, Detail: "5 of 1,000 users were first served by something else than their arm"}
+	if !cmp.Equal(want, r.Health[4]) || r.Verdict != "win" {
+		t.Errorf("%s %+v", r.Verdict, r.Health)
+	}
+}
+
+// Users come every day: a difference in who does is a warning until it may count, and so is a difference of pods always.
+func TestWhatOnlyWarns(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	w.People(1000)
+	w.Exposed()
+	w.Tweets(5, 2)
+	w.Traffic(100, 1, 1)
+	state := func(after time.Duration, name string) readout.State {
+		t.Helper()
+		r := w.Read(begin.Add(after))
+		i := slices.IndexFunc(r.Health, func(c readout.Check) bool { return c.Name == name })
+		if i < 0 || r.Verdict != "win" && r.Health[i].State != readout.Red {
+			t.Fatalf("%s: %+v", r.Verdict, r.Health)
+		}
+		return r.Health[i].State
+	}
+	for _, name := range []string{"never exposed", "autoscaling"} {
+		if got := state(20*day, name); got != readout.OK {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	w.Exec(`delete from latencies where arm = 'control' and (service = 'like' or start >= $1)`, begin.Add(800*time.Second))
+	if got := state(20*day, "autoscaling"); got != readout.Warning {
+		t.Errorf("80 windows of pods against 200: %s", got)
+	}
+	w.Exec(`delete from latencies where start >= $1`, begin.Add(100*time.Second))
+	if got := state(20*day, "autoscaling"); got != readout.Unknown {
+		t.Errorf("30 windows: %s", got)
+	}
+	w.Exec(`delete from exposures where assigned = 'treatment' and (user_id >> 22) % 20 = 0`)
+	for after, want := range map[time.Duration]readout.State{9 * day: readout.Warning, 14 * day: readout.Red} {
+		if got := state(after, "never exposed"); got != want {
+			t.Errorf("after %s: %s, want %s", after, got, want)
+		}
+	}
+}
+
+// Where users are the unit, their communities are told apart, and add up to all.
+func TestCommunitiesOfUsers(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	w.People(900, "gophers", "sres", "rustaceans")
+	w.Exec(`update users set community = null where community = 'rustaceans'`)
+	w.Exec(`update users set community = 'sres' where community = 'gophers' and (id >> 22) % 10 = 0`)
+	w.Exposed()
+	w.Tweets(5, 2)
+	w.Traffic(100, 1, 1)
+	r := w.Read(begin.Add(20 * day))
+	var names []string
+	var users, completed experiment.Counts
+	for _, s := range r.Splits {
+		names = append(names, s.Community)
+		users.Control, users.Treatment = users.Control+s.Control.Users, users.Treatment+s.Treatment.Users
+		if s.Difference == nil || *s.Difference < 1 || *s.Difference > 3 {
+			t.Errorf("%s: %v, want the 2 tweets that were planted", s.Community, s.Difference)
+		}
+	}
+	completed = r.Units.Completed
+	if diff := cmp.Diff([]string{"sres", "gophers", ""}, names); diff != "" || users != completed || completed.Control+completed.Treatment != 900 {
+		t.Errorf("%s: %+v of %+v", diff, users, completed)
+	}
+}
+
+// Nothing is planned for a database without a past: the end is by time, and a sequence speaks all the same.
+func TestAnEndByTimeAlone(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	w.Exec(`update experiments set planned_units = 0`)
+	w.People(1000)
+	w.Exposed()
+	w.Tweets(5, 2)
+	w.Traffic(100, 1, 1)
+	for after, ended := range map[time.Duration]bool{8 * day: false, 14 * day: true} {
+		if r := w.Read(begin.Add(after)); r.Method.Ended != ended || r.Verdict != "win" || r.Units.Planned != 0 {
+			t.Errorf("after %s: %+v, %s", after, r.Method, r.Sentence)
+		}
+	}
+}
+
+// A guardrail that is breached rolls back, whatever else is to be said.
+func TestABreachComesFirst(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, func(s *experiment.Spec) {
+		s.Metrics.Guardrails = []experiment.Guardrail{{Name: "slow_share", Over: experiment.Duration(250 * time.Millisecond), Margin: .01}, {Name: "error_share", Margin: .01}}
+	})
+	w.People(1000)
+	w.Exposed()
+	w.Tweets(5, 2)
+	w.Traffic(300, 1, 20)
+	w.Exec(`update exposures set served = 'none'`)
+	r := w.Read(begin.Add(20 * day))
+	v, err := r.Judged()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Verdict != readout.Breach || v.Guardrails != experiment.GuardBreach || !strings.HasPrefix(v.Reason, "error_share is worse by ") || v.Health == "" {
+		t.Errorf("%s: %+v", r.Verdict, v)
+	}
+	if slow := r.Guardrails[0]; slow.State != experiment.GuardPass || slow.Control != (readout.Requests{Requests: 300 * 76, Bad: 300}) {
+		t.Errorf("%+v", slow)
+	}
+}
+
+// A win with an open guardrail says so; shared/rollout holds it.
+func TestAWinWaitsForTheGuardrails(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, func(s *experiment.Spec) {
+		s.Metrics.Guardrails = []experiment.Guardrail{{Name: "error_share", Margin: .001}}
+	})
+	w.People(1000)
+	w.Exposed()
+	w.Tweets(5, 2)
+	w.Traffic(40, 1, 1)
+	r := w.Read(begin.Add(20 * day))
+	v, err := r.Judged()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Decision != experiment.Win || v.Guardrails != experiment.GuardInconclusive || !strings.Contains(v.Sentence, "not promoted while a guardrail is open: error_share: between ") {
+		t.Errorf("%+v", v)
+	}
+}
+
+func TestRequestsAreJudgedByGuardrailsAlone(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		windows, control, treatment int
+		verdict                     readout.Verdict
+	}{
+		"as good":   {300, 1, 1, readout.Safe},
+		"worse":     {300, 1, 9, readout.Breach},
+		"too early": {20, 1, 1, readout.Waiting},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := readouttest.New(t, func(s *experiment.Spec) {
+				s.Unit = experiment.Request
+				s.Metrics.Guardrails = []experiment.Guardrail{{Name: "error_share", Margin: .02}}
+			})
+			w.Traffic(tt.windows, tt.control, tt.treatment)
+			r := w.Read(begin.Add(time.Hour))
+			v, err := r.Judged()
+			if err != nil || r.Verdict != tt.verdict || r.Primary != nil || v.Decision != experiment.Undecided {
+				t.Errorf("%s, %+v, %v", r.Verdict, v, err)
+			}
+		})
+	}
+}
+
+func TestHandPickedCommunitiesAreAnObservation(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, func(s *experiment.Spec) {
+		s.Unit, s.Assignment = experiment.Community, "list"
+		s.List = &experiment.List{}
+		for i := range 10 {
+			s.List.Control, s.List.Treatment = append(s.List.Control, "a"+strconv.Itoa(i)), append(s.List.Treatment, "b"+strconv.Itoa(i))
+		}
+	})
+	w.People(600, append(w.Spec.List.Control, w.Spec.List.Treatment...)...)
+	w.Exec(`
+		insert into exposures (experiment, user_id, unit, assigned, served, revision, generation, first_at)
+		select 'likes', id, community, arm, arm, 'r', 1, $1
+		from (select id, community, case when community < 'b' then 'control' else 'treatment' end as arm from users) u`, begin)
+	w.Tweets(5, 9)
+	w.Traffic(100, 1, 1)
+	r := w.Read(begin.Add(14 * day))
+	if !r.Observational || r.Verdict != "inconclusive" || !strings.HasPrefix(r.Sentence, "This is an observation, no experiment") || !strings.Contains(r.Sentence, "a difference of +9") {
+		t.Errorf("%s: %s\n%+v", r.Verdict, r.Sentence, r.Health)
+	}
+	w.Exec(`update exposures set assigned = 'control' where unit = 'b3'`)
+	if r = w.Read(begin.Add(14 * day)); r.Verdict != readout.Withheld {
+		t.Errorf("%s: %s", r.Verdict, r.Sentence)
+	}
+}
+
+func TestRead(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	db := w.Open(t, pgtest.Ops)
+	if _, err := readout.Read(t.Context(), db, "dislikes", begin); !errors.Is(err, problem.NotFound) || !strings.Contains(err.Error(), `"dislikes"`) {
+		t.Errorf("no such experiment: %v", err)
+	}
+	if r := w.Read(begin.Add(-day)); r.Verdict != readout.Waiting || !strings.Contains(r.Sentence, "has not begun") {
+		t.Errorf("before the start: %s: %s", r.Verdict, r.Sentence)
+	}
+	if r := w.Read(begin.Add(time.Second)); r.Verdict != readout.Waiting {
+		t.Errorf("nobody yet: %s: %s", r.Verdict, r.Sentence)
+	}
+	w.Exec(`update experiments set spec = jsonb_set(spec, '{metrics,primary,name}', '"joy"')`)
+	if _, err := readout.Read(t.Context(), db, "likes", begin.Add(day)); err == nil || !strings.Contains(err.Error(), `metric "joy": expected one of active_days, feedback_score, likes_per_user, returning_share, retweets_per_user, tweets_per_user`) {
+		t.Errorf("an unknown metric: %v", err)
+	}
+}

@@ -1,0 +1,262 @@
+// Package readout says what came of an experiment, from the rows of PostgreSQL alone: whether it is sound, whether it harms
+// the service, whether it helps. Health comes first, then guardrails, then the primary metric, then the rest; what is red
+// in health withholds the verdict.
+package readout
+
+import (
+	"fmt"
+	"time"
+
+	"warble/shared/experiment"
+	"warble/shared/figures"
+	"warble/shared/store"
+)
+
+// Report is a readout at one time. Two of the same rows and the same time are the same.
+type Report struct {
+	Experiment string    `json:"experiment"`
+	At         time.Time `json:"at"`
+	// Until is what the figures reach to: At, or the experiment's conclusion, after which arms are no longer apart.
+	Until     time.Time        `json:"until"`
+	Spec      experiment.Spec  `json:"spec"`
+	Salt      string           `json:"salt"`
+	Phase     experiment.Phase `json:"phase"`
+	StartedAt time.Time        `json:"startedAt"`
+	Steps     []Step           `json:"steps"`
+	History   []Transition     `json:"history"`
+
+	Verdict  Verdict `json:"verdict"`
+	Sentence string  `json:"sentence"`
+	// Observational is set where nothing was randomised.
+	Observational bool `json:"observational"`
+
+	Units      Units       `json:"units"`
+	Method     Method      `json:"method"`
+	Health     []Check     `json:"health"`
+	Guardrails []Guardrail `json:"guardrails"`
+	Primary    *Effect     `json:"primary"` // nil where requests are split, which have no outcome of their own
+	Secondary  []Effect    `json:"secondary"`
+	Latency    *Latency    `json:"latency"` // nil where the functions have counted nothing
+	Exposures  []Exposure  `json:"exposures"`
+	Groups     []Group     `json:"communities"` // where they are the unit
+	Splits     []Split     `json:"byCommunity"` // where users are
+	Quotes     []Quote     `json:"feedback"`
+}
+
+// Verdict is the outcome in two words: a Decision of package experiment, or one of these.
+type Verdict string
+
+// What a verdict is besides a decision.
+const (
+	Withheld Verdict = "withheld" // health is red
+	Breach   Verdict = "breach"   // of a guardrail
+	Safe     Verdict = "safe"     // requests were split, and every guardrail passes
+	Waiting  Verdict = "waiting"
+)
+
+// Step is a step of the ramp that was reached: percent of all slots, in each arm.
+type Step struct {
+	At      time.Time `json:"at"`
+	Percent int       `json:"percent"`
+}
+
+// Transition is a step of the experiment's life.
+type Transition struct {
+	At     time.Time        `json:"at"`
+	Phase  experiment.Phase `json:"phase"`
+	Actor  string           `json:"actor"`
+	Reason string           `json:"reason"`
+}
+
+// Units are the randomised ones.
+type Units struct {
+	Kind      experiment.Unit   `json:"kind"`
+	Reachable int64             `json:"reachable"` // by both arms and none
+	Entered   experiment.Counts `json:"entered"`
+	Completed experiment.Counts `json:"completed"` // their windows are over, and so they count
+	Users     experiment.Counts `json:"users"`     // exposed
+	Planned   int64             `json:"planned"`   // N*, of both arms; 0 where it ends by time alone
+}
+
+// Method is how the primary and secondary metrics are judged, which the number of completed units decides.
+type Method struct {
+	Name string `json:"name"`
+	// Speaks tells whether it says anything yet; SpeaksAt is when it does at the earliest, where that is known.
+	Speaks   bool       `json:"speaks"`
+	SpeaksAt *time.Time `json:"speaksAt"`
+	// Ended is set from the planned end on: N* units, or the last step's hold and the window.
+	Ended bool `json:"ended"`
+}
+
+// The methods, by completed units of the smaller arm.
+const (
+	None        = "none"                // under 4
+	Permutation = "permutation test"    // 4 to 24, once, at the planned end
+	Cluster     = "t interval"          // 25 to 99, once, at the planned end
+	Sequence    = "confidence sequence" // 100 or more, at any look
+	Guards      = "guardrails alone"    // where requests are split
+)
+
+// State is how a check of health stands.
+type State string
+
+// The states.
+const (
+	OK      State = "ok"
+	Warning State = "warning"
+	Red     State = "red"
+	Unknown State = "unknown" // it cannot be told here, or not yet
+)
+
+// Check is one of health's.
+type Check struct {
+	Name   string `json:"name"`
+	State  State  `json:"state"`
+	Detail string `json:"detail"`
+}
+
+// Interval is a range; a side that the data does not bound is null.
+type Interval struct {
+	Lower *float64 `json:"lower"`
+	Upper *float64 `json:"upper"`
+}
+
+// Guardrail is a share of bad requests, which the treatment may worsen by less than Margin.
+type Guardrail struct {
+	Name     string           `json:"name"`
+	About    string           `json:"about"`
+	Over     string           `json:"over,omitempty"`
+	Margin   float64          `json:"margin"` // a difference of shares, as all figures here
+	State    experiment.Guard `json:"state"`
+	Early    bool             `json:"early"` // too few windows or requests to say anything
+	Harm     float64          `json:"harm"`  // treatment minus control
+	Bounds   Interval         `json:"bounds"`
+	Windows  int64            `json:"windows"`
+	Control  Requests         `json:"control"`
+	Treated  Requests         `json:"treatment"`
+	Sentence string           `json:"sentence"`
+}
+
+// Requests are an arm's.
+type Requests struct {
+	Requests int64 `json:"requests"`
+	Bad      int64 `json:"bad"`
+}
+
+// Effect is the treatment against the control by one metric, in the metric's unit.
+type Effect struct {
+	Metric    string     `json:"metric"`
+	About     string     `json:"about"`
+	Kind      store.Kind `json:"kind"`
+	Unit      string     `json:"unit"`
+	Down      bool       `json:"lessIsBetter"`
+	Control   Level      `json:"control"`
+	Treatment Level      `json:"treatment"`
+	// Difference and all after it are null while the method says nothing.
+	Difference *float64 `json:"difference"`
+	Interval   Interval `json:"interval"` // 1 - alpha, of the difference
+	P          *float64 `json:"p"`
+	Holm       *float64 `json:"holm"` // P among the secondary metrics
+	Lift       *Lift    `json:"lift"` // null also while the control is too near zero for a ratio
+	CUPED      *CUPED   `json:"cuped"`
+	Note       string   `json:"note,omitempty"` // why something of it is missing
+	Series     []Point  `json:"series"`
+}
+
+// Figure writes a value of the metric, as people read it: a share in percent.
+func (e *Effect) Figure(v *float64) string {
+	switch {
+	case v == nil:
+		return "–"
+	case e.Kind == store.Share:
+		return figures.Percent(*v)
+	}
+	return figures.Decimal(*v)
+}
+
+// Signed writes a difference of two values.
+func (e *Effect) Signed(v float64) string {
+	if e.Kind == store.Share {
+		return fmt.Sprintf("%+.2fpp", 100*v)
+	}
+	return figures.Signed(v)
+}
+
+// Range writes an interval of the difference.
+func (e *Effect) Range(i Interval) string { return figures.Range(i.Lower, i.Upper, e.Signed) }
+
+// Level is a metric's mean in an arm.
+type Level struct {
+	Units   int64    `json:"units"`   // randomised, completed, and with a value
+	Users   int64    `json:"users"`   // that have a value
+	Missing int64    `json:"missing"` // users of completed units without one
+	Mean    *float64 `json:"mean"`    // per user
+}
+
+// Lift is the relative difference: .1 is 10 % more.
+type Lift struct {
+	Value float64 `json:"value"`
+	Lower float64 `json:"lower"`
+	Upper float64 `json:"upper"`
+}
+
+// CUPED is what the units' past has explained.
+type CUPED struct {
+	Theta     float64 `json:"theta"`
+	Reduction float64 `json:"reduction"` // of the difference's variance, 0 to 1
+}
+
+// Point is the effect as it stood at one look.
+type Point struct {
+	At         time.Time `json:"at"`
+	Units      int64     `json:"units"`
+	Difference float64   `json:"difference"`
+	Interval   Interval  `json:"interval"`
+}
+
+// Latency compares how long requests took the functions, in milliseconds.
+type Latency struct {
+	Bounds    []float64  `json:"bounds"` // of the buckets; one more is above them
+	Control   []int64    `json:"control"`
+	Treatment []int64    `json:"treatment"`
+	Quantiles []Quantile `json:"quantiles"`
+}
+
+// Quantile compares one quantile. Control, Treatment and Difference are null where it lies above the last bound.
+type Quantile struct {
+	Q          float64  `json:"q"`
+	Control    *float64 `json:"control"`
+	Treatment  *float64 `json:"treatment"`
+	Difference *float64 `json:"difference"`
+	Interval   Interval `json:"interval"`
+}
+
+// Exposure is how many users had been exposed by the end of a look.
+type Exposure struct {
+	At        time.Time `json:"at"`
+	Control   int64     `json:"control"`
+	Treatment int64     `json:"treatment"`
+}
+
+// Group is a community in one arm.
+type Group struct {
+	Community string         `json:"community"`
+	Arm       experiment.Arm `json:"arm"`
+	Entered   time.Time      `json:"entered"`
+	Completed bool           `json:"completed"`
+	Members   int64          `json:"members"` // at its entry
+	Exposed   int64          `json:"exposed"`
+	Mean      *float64       `json:"mean"` // of the primary metric, per member of a completed one
+}
+
+// Split is the primary metric among the completed users of one community, where users are the unit: it describes, and
+// decides nothing.
+type Split struct {
+	Community  string   `json:"community"` // empty for all others
+	Control    Level    `json:"control"`
+	Treatment  Level    `json:"treatment"`
+	Difference *float64 `json:"difference"` // null where an arm has nobody
+}
+
+// Quote is a text of someone's feedback.
+type Quote = store.Quote

@@ -1,0 +1,236 @@
+package readout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"warble/shared/experiment"
+	"warble/shared/stats"
+)
+
+// Rate is how often something happened.
+type Rate struct {
+	Happened int `json:"happened"`
+	Runs     int `json:"runs"`
+}
+
+func (r *Rate) count(happened bool) {
+	r.Runs++
+	if happened {
+		r.Happened++
+	}
+}
+
+// Value is the share of the runs.
+func (r Rate) Value() float64 { return float64(r.Happened) / float64(max(1, r.Runs)) }
+
+// Allowance is three binomial standard errors of a share in so many runs.
+func (r Rate) Allowance(share float64) float64 {
+	return 3 * math.Sqrt(share*(1-share)/float64(max(1, r.Runs)))
+}
+
+// Simulated is what came of many experiments in one world.
+type Simulated struct {
+	World World `json:"world"`
+	Runs  int   `json:"runs"`
+	// Ends counts the verdicts at which the experiments ended: the first that moves one, or the one at the planned end.
+	Ends map[Verdict]int `json:"ends"`
+	// Wrong is how often the primary metric's interval left out the truth at any look, and Naive how often a t interval of
+	// users as units, which knows neither of looks nor of communities, did. Where there is no effect these are false positives.
+	Wrong Rate `json:"wrong"`
+	Naive Rate `json:"naive"`
+	// Covered is how often the last interval that was told held the truth.
+	Covered Rate `json:"covered"`
+	// Won, Lost and Red are how often an experiment ever won, was rolled back, and was found to be unsound.
+	Won  Rate `json:"won"`
+	Lost Rate `json:"lost"`
+	Red  Rate `json:"red"`
+	// Passed and Breached are how often the guardrails ever did.
+	Passed   Rate `json:"passed"`
+	Breached Rate `json:"breached"`
+	// Days is the median time from the start to an end, in days.
+	Days float64 `json:"days"`
+}
+
+// Simulate runs so many experiments in a world, through the code that reads PostgreSQL's rows. The same seed gives the
+// same figures, on any number of processors. progress, which may be nil, is told of each run.
+func Simulate(ctx context.Context, w World, runs int, seed uint64, progress func(done, runs int)) (Simulated, error) {
+	if err := w.Check(runs); err != nil {
+		return Simulated{}, err
+	}
+	results := make([]run, runs)
+	var (
+		mu    sync.Mutex
+		done  int
+		wrong error
+		all   sync.WaitGroup
+		next  = make(chan int)
+	)
+	for range runtime.GOMAXPROCS(0) {
+		all.Go(func() {
+			for i := range next {
+				result, err := w.run(ctx, seed+uint64(i)) //nolint:gosec // never negative
+				mu.Lock()
+				results[i] = result
+				wrong = errors.Join(wrong, err)
+				done++
+				if progress != nil {
+					progress(done, runs)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for i := range runs {
+		if ctx.Err() != nil {
+			break
+		}
+		next <- i
+	}
+	close(next)
+	all.Wait()
+	if err := errors.Join(ctx.Err(), wrong); err != nil {
+		return Simulated{}, fmt.Errorf("simulation %s: %w", w.Name, err)
+	}
+	return w.sum(results), nil
+}
+
+// Check says what is wrong with a world, or with the number of runs in it.
+func (w World) Check(runs int) error {
+	switch {
+	case runs < 1:
+		return fmt.Errorf("%d runs: expected 1 or more", runs)
+	case len(w.Steps) == 0:
+		return fmt.Errorf("world %s: no steps: expected 1 or more", w.Name)
+	case w.Unit == experiment.Request && w.Windows < stats.GuardrailWindows:
+		return fmt.Errorf("world %s: %d windows: expected %d or more", w.Name, w.Windows, stats.GuardrailWindows)
+	case w.Unit == experiment.Request:
+		return nil
+	case w.Units < 1 || w.Members < 1 || w.Mean <= 0 || w.Looks < 1 && w.Every < 1:
+		return fmt.Errorf("world %s: expected units, members, a mean and looks of more than 0", w.Name)
+	case w.Hold <= 0 || w.Window <= 0 || w.MinimumEffect <= 0 || w.Alpha <= 0 || w.Alpha >= 1 || w.Effect <= -1:
+		return fmt.Errorf("world %s: expected a hold, a window, a least effect and an alpha of more than 0, an alpha of less than 1 and an effect of more than -100%%", w.Name)
+	}
+	return nil
+}
+
+// run is what was seen of one experiment.
+type run struct {
+	end                        Verdict
+	days                       float64
+	wrong, naive, told, covers bool
+	won, lost, red             bool
+	passed, breached           bool
+}
+
+func (w World) run(ctx context.Context, seed uint64) (r run, err error) {
+	s := w.simulate(seed)
+	times := s.looks()
+	for i, at := range times {
+		report, err := w.look(ctx, s, at, i == len(times)-1 && w.Tilt == even)
+		if err != nil {
+			return r, err
+		}
+		truth := 0.0
+		if e := report.Primary; e != nil {
+			truth = w.Effect * w.Mean
+			if e.Interval != (Interval{}) {
+				i := stats.Interval{Lower: unbounded(e.Interval.Lower, -1), Upper: unbounded(e.Interval.Upper, 1)}
+				r.told, r.covers = true, i.Contains(truth)
+				r.wrong = r.wrong || !r.covers
+			}
+			r.naive = r.naive || s.naive(at, truth)
+		}
+		guard, _ := report.guard()
+		r.passed, r.breached = r.passed || guard == experiment.GuardPass, r.breached || guard == experiment.GuardBreach
+		r.red = r.red || report.Verdict == Withheld
+		r.won = r.won || report.Verdict == Verdict(experiment.Win)
+		moves := false
+		switch report.Verdict {
+		case Verdict(experiment.Harm), Verdict(experiment.NotWorthIt), Breach:
+			moves, r.lost = true, true
+		case Verdict(experiment.Win), Safe:
+			moves = guard == experiment.GuardPass
+		}
+		if r.end == "" && (moves || i == len(times)-1) {
+			r.end, r.days = report.Verdict, at.Sub(simulatedStart).Hours()/24
+		}
+	}
+	return r, nil
+}
+
+func unbounded(v *float64, sign int) float64 {
+	if v == nil {
+		return math.Inf(sign)
+	}
+	return *v
+}
+
+// look is read, or its figures that change from look to look: the effect, the guardrails and the sample ratio. What hashes
+// every unit again costs the most, would say the same each time, and would tell a broken assignment before the sample
+// ratio could.
+func (w World) look(ctx context.Context, s *simulated, at time.Time, whole bool) (Report, error) {
+	if whole {
+		return read(ctx, s, w.Name, at)
+	}
+	r := newReading(ctx, s, s.started, at)
+	if err := r.count(r.guardrails); err != nil {
+		return Report{}, err
+	}
+	if w.Unit != experiment.Request {
+		ratio, err := r.sampleRatio(r.exposed)
+		if err != nil {
+			return Report{}, err
+		}
+		r.report.Health = append(r.report.Health, ratio)
+	}
+	r.conclude()
+	return *r.report, nil
+}
+
+// naive tells whether a t interval of users as units leaves out the truth, as everyone looks who does not know better.
+func (s *simulated) naive(at time.Time, truth float64) bool {
+	var arms [2]stats.Estimate
+	for arm := range arms {
+		p := s.between(arm, time.Time{}, at.Add(-time.Duration(s.Window)))
+		mean, err := stats.Moments{N: p.N, Sum: p.SumY, SumSq: p.SumYY}.Mean()
+		if err != nil {
+			return false
+		}
+		arms[arm] = mean
+	}
+	d, err := stats.Difference(arms[0], arms[1])
+	if err != nil {
+		return false
+	}
+	i, err := d.Interval(s.Alpha)
+	return err == nil && !i.Contains(truth)
+}
+
+func (w World) sum(results []run) Simulated {
+	s := Simulated{World: w, Runs: len(results), Ends: make(map[Verdict]int)}
+	var days []float64
+	for _, r := range results {
+		s.Ends[r.end]++
+		days = append(days, r.days)
+		s.Wrong.count(r.wrong)
+		s.Naive.count(r.naive)
+		if r.told {
+			s.Covered.count(r.covers)
+		}
+		s.Won.count(r.won)
+		s.Lost.count(r.lost)
+		s.Red.count(r.red)
+		s.Passed.count(r.passed)
+		s.Breached.count(r.breached)
+	}
+	slices.Sort(days)
+	s.Days = days[len(days)/2]
+	return s
+}

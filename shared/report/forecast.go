@@ -1,0 +1,142 @@
+package report
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"warble/shared/experiment"
+	"warble/shared/figures"
+	"warble/shared/readout"
+)
+
+// Plan writes what an experiment can be expected to show, for a terminal.
+func Plan(w io.Writer, p readout.Planned) error {
+	t := text{bufio.NewWriter(w), false}
+	unit := string(p.Unit)
+	fact := func(name, words string) { t.wrap(fmt.Sprintf("%-13s", name), strings.Repeat(" ", 13), words) }
+	switch {
+	case p.CV > 0:
+		fact("Past", fmt.Sprintf("%s of %s on average, over %s; their coefficient of variation is %s", figures.Decimal(p.Mean), p.Metric, figures.Count(p.Users, "user"), figures.Decimal(p.CV)))
+		if p.Design.ClusterSize > 0 {
+			fact("", fmt.Sprintf("%s of %s members on average (coefficient of variation %s), intraclass correlation %s", figures.Count(2, unit)[2:], figures.Decimal(p.Design.ClusterSize), figures.Decimal(p.Design.ClusterSizeCV), figures.Decimal(p.Design.ICC)))
+		}
+		fact("Needed", fmt.Sprintf("%s per arm, for %s with power %g at alpha %g", figures.Count(p.Needed, unit), figures.Change(p.Effect), p.Design.Power, p.Design.Alpha))
+	case p.Method != readout.Guards:
+		fact("Past", "nothing of "+p.Metric+" is known")
+	}
+	for _, s := range p.Steps {
+		fact("Step", fmt.Sprintf("%d%% from day %s on: %s per arm by its end", s.Percent, figures.Decimal(s.From), figures.Count(s.Units, unit)))
+	}
+	fact("Method", p.Method)
+	if p.Detectable > 0 {
+		fact("Detectable", fmt.Sprintf("%s or more, with the %s per arm that will have completed by the planned end", figures.Change(p.Detectable), figures.Count(p.Completed, unit)))
+	}
+	if p.Days > 0 {
+		fact("Takes", fmt.Sprintf("%s days at the present rate and the last step, until enough have completed", figures.Decimal(p.Days)))
+	}
+	switch {
+	case p.Method == readout.Guards:
+		fact("Tightest", fmt.Sprintf("after %s of 10 s", figures.Count(p.Units, "window")))
+	case p.Units == 0:
+		fact("N*", "none: it ends by time alone")
+	default:
+		fact("N*", fmt.Sprintf("%s of both arms", figures.Whole(p.Units)))
+	}
+	for _, reason := range p.Hopeless {
+		fact("Hopeless", reason)
+	}
+	return t.Flush()
+}
+
+// Trial writes what came of simulated experiments beside what was promised of them, and tells whether that was kept.
+func Trial(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool, err error) {
+	t := text{bufio.NewWriter(w), false}
+	t.printf("%s: %s\n", trial.Name, figures.Count(int64(s.Runs), "experiment"))
+	var ends []string
+	for end, n := range s.Ends {
+		ends = append(ends, fmt.Sprintf("%s %s", end, figures.Percent(float64(n)/float64(s.Runs))))
+	}
+	slices.Sort(ends)
+	t.wrap("  ended: ", "    ", strings.Join(ends, ", "))
+	if s.Days > 0 {
+		t.wrap("  ", "    ", fmt.Sprintf("after %s days, the median", figures.Decimal(s.Days)))
+	}
+	kept = true
+	for _, b := range trial.Bounds {
+		words, ok := b.Check(s)
+		state := "ok"
+		if !ok {
+			state, kept = "MISSED", false
+		}
+		t.wrap(fmt.Sprintf("  %-7s", state), strings.Repeat(" ", 9), words)
+	}
+	return kept, t.Flush()
+}
+
+// Simulation writes what came of simulated experiments without an effect, and of others with one.
+func Simulation(w io.Writer, without, with readout.Simulated) error {
+	t := text{bufio.NewWriter(w), false}
+	world := with.World
+	of := figures.Count(int64(world.Units), string(world.Unit))
+	if world.Unit == experiment.Community {
+		of += fmt.Sprintf(" of %s", figures.Count(int64(world.Members), "user"))
+	}
+	var steps []string
+	for _, percent := range world.Steps {
+		steps = append(steps, fmt.Sprintf("%d%%", percent))
+	}
+	t.wrap("", "", fmt.Sprintf("%s, %s in each arm held for %s;", of, strings.Join(steps, ", "), world.Hold)+
+		fmt.Sprintf(" %s per user and %s, coefficient of variation %s;", figures.Decimal(world.Mean), world.Window, figures.Decimal(world.CV))+
+		fmt.Sprintf(" %s, %s each", figures.Count(int64(world.Looks), "look"), figures.Count(int64(with.Runs), "experiment")))
+	t.printf("\n")
+	found := with.Won
+	if world.Effect < 0 {
+		found = with.Lost
+	}
+	share := func(r readout.Rate) string {
+		if r.Runs == 0 {
+			return "–"
+		}
+		return figures.Percent(r.Value())
+	}
+	rows := []row{
+		{"false positives", share(without.Wrong), ""},
+		{"  of a naive test", share(without.Naive), ""},
+		{"found (power)", "", share(found)},
+		{"interval holds", share(without.Covered), share(with.Covered)},
+		{"days to an end", figures.Decimal(without.Days), figures.Decimal(with.Days)},
+	}
+	ends := make(map[readout.Verdict]bool)
+	for _, s := range []readout.Simulated{without, with} {
+		for end := range s.Ends {
+			ends[end] = true
+		}
+	}
+	for _, end := range slices.Sorted(maps.Keys(ends)) {
+		ended := func(s readout.Simulated) string { return share(readout.Rate{Happened: s.Ends[end], Runs: s.Runs}) }
+		rows = append(rows, row{"ended: " + string(end), ended(without), ended(with)})
+	}
+	t.table([]int{28, 14, 14}, row{"", "no effect", figures.Change(world.Effect)}, rows)
+	t.printf("\n")
+	t.wrap("", "", "A false positive is an interval that leaves out the truth at any look; the naive test is a t test of users, taken at every look. Days are the median, to the verdict by which an experiment ends or to its planned end.")
+	return t.Flush()
+}
+
+// Bar draws how far simulations have come, in place: w is a terminal.
+func Bar(w io.Writer, name string) func(done, runs int) {
+	const wide = 30
+	last := -1
+	return func(done, runs int) {
+		if filled := done * wide / runs; filled != last || done == runs {
+			last = filled
+			fmt.Fprintf(w, "\r%-44.44s [%s%s] %d/%d", name, strings.Repeat("#", filled), strings.Repeat(".", wide-filled), done, runs)
+		}
+		if done == runs {
+			fmt.Fprint(w, "\r\x1b[K")
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package report
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+
+	"github.com/rivo/uniseg"
+
+	"warble/shared/experiment"
+	"warble/shared/readout"
+)
+
+const width = 80
+
+// Text writes a readout for a terminal of 80 columns; coloured for one that shows colours, which a pipe is not.
+func Text(w io.Writer, r readout.Report, coloured bool) error {
+	out := bufio.NewWriter(w)
+	t := text{out, coloured}
+	head := r.Experiment + ": " + string(r.Verdict)
+	t.printf("%s%*s\n\n", t.paint(head, shade(r.Verdict)), max(1, width-uniseg.StringWidth(head)), minute(r.At))
+	t.wrap("", "", r.Sentence)
+	t.printf("\n")
+	for _, s := range summary(&r) {
+		t.wrap(fmt.Sprintf("%-13s", s[0]), strings.Repeat(" ", 13), s[1])
+	}
+	if len(r.Health) > 0 {
+		t.title("Health")
+		for _, c := range r.Health {
+			t.item(string(c.State), state(c.State), c.Name+": "+c.Detail)
+		}
+	}
+	if len(r.Guardrails) > 0 {
+		t.title("Guardrails")
+		for _, g := range r.Guardrails {
+			word, tint := "open", yellow
+			switch g.State {
+			case experiment.GuardPass:
+				word, tint = "pass", green
+			case experiment.GuardBreach:
+				word, tint = "breach", red
+			}
+			t.item(word, tint, g.Sentence)
+		}
+	}
+	if r.Primary != nil {
+		t.effects(&r, "Primary metric", "p", []readout.Effect{*r.Primary})
+	}
+	if len(r.Secondary) > 0 {
+		t.effects(&r, "Secondary metrics", "Holm p", r.Secondary)
+	}
+	if r.Latency != nil {
+		t.title("Latency")
+		t.table([]int{8, 12, 12, 12, 24}, row{"", "control", "treatment", "difference", confidence(&r)}, latencyRows(r.Latency))
+	}
+	if len(r.Groups) > 0 {
+		t.title("Communities")
+		t.table([]int{26, 10, 11, 8, 8, 9}, row{"", "arm", "entered", "members", "exposed", "mean"}, groupRows(&r))
+	}
+	if len(r.Splits) > 0 {
+		t.title("By community")
+		t.table([]int{26, 9, 10, 11, 10, 12}, row{"", "control", "mean", "treatment", "mean", "difference"}, splitRows(&r))
+		t.wrap("  ", "  ", splitNote(&r))
+	}
+	if len(r.Quotes) > 0 {
+		t.title("Feedback")
+		for _, q := range r.Quotes {
+			t.wrap(fmt.Sprintf("  %-10s%d  ", q.Arm, q.Score), strings.Repeat(" ", 15), plain(q.Text))
+		}
+	}
+	return out.Flush()
+}
+
+// text writes lines; errors are kept by the writer below until it is flushed.
+type text struct {
+	*bufio.Writer
+	coloured bool
+}
+
+// colour is one of ANSI's.
+type colour string
+
+const (
+	red    colour = "31"
+	green  colour = "32"
+	yellow colour = "33"
+	bold   colour = "1"
+)
+
+func shade(v readout.Verdict) colour {
+	switch v {
+	case readout.Verdict(experiment.Win), readout.Safe:
+		return green
+	case readout.Verdict(experiment.Harm), readout.Breach, readout.Withheld:
+		return red
+	}
+	return bold
+}
+
+func state(s readout.State) colour {
+	switch s {
+	case readout.OK:
+		return green
+	case readout.Red:
+		return red
+	}
+	return yellow
+}
+
+func (t text) paint(text string, c colour) string {
+	if !t.coloured {
+		return text
+	}
+	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
+}
+
+// tints are what paint adds, and takes no column.
+var tints = regexp.MustCompile("\x1b\\[[0-9]+m")
+
+func (t text) printf(format string, args ...any) { fmt.Fprintf(t, format, args...) }
+
+func (t text) title(title string) { t.printf("\n%s\n", t.paint(title, bold)) }
+
+func (t text) item(word string, tint colour, detail string) {
+	const indent = 11
+	t.wrap("  "+t.paint(word, tint)+strings.Repeat(" ", max(1, indent-2-len(word))), strings.Repeat(" ", indent), detail)
+}
+
+func (t text) effects(r *readout.Report, title, p string, effects []readout.Effect) {
+	t.title(title)
+	var rows []row
+	for i := range effects {
+		rows = append(rows, effectRow(&effects[i]))
+	}
+	t.table([]int{19, 9, 11, 12, 20, 9}, row{"", "control", "treatment", "difference", confidence(r), p}, rows)
+	for i := range effects {
+		for _, note := range effectNotes(&effects[i]) {
+			t.wrap("  "+effects[i].Metric+": ", "    ", note)
+		}
+	}
+}
+
+// table writes columns of these widths; the first is for words, and the others stand to the right. Words that are too
+// long have a line of their own.
+func (t text) table(widths []int, head row, rows []row) {
+	for _, r := range append([]row{head}, rows...) {
+		var line strings.Builder
+		for i, cell := range r {
+			gap := strings.Repeat(" ", max(0, widths[i]-2-uniseg.StringWidth(cell)))
+			switch {
+			case i > 0:
+				line.WriteString("  " + gap + cell)
+			case gap == "" && uniseg.StringWidth(cell) > widths[i]-2:
+				line.WriteString("  " + cell + "\n" + strings.Repeat(" ", widths[i]))
+			default:
+				line.WriteString("  " + cell + gap)
+			}
+		}
+		t.printf("%s\n", strings.TrimRight(line.String(), " "))
+	}
+}
+
+// wrap writes words into lines of at most 80 columns; first and rest stand before them.
+func (t text) wrap(first, rest, words string) {
+	line, used, empty := first, uniseg.StringWidth(tints.ReplaceAllString(first, "")), true
+	for _, word := range strings.Fields(words) {
+		wide := uniseg.StringWidth(word)
+		if !empty && used+1+wide > width {
+			t.printf("%s\n", line)
+			line, used, empty = rest, uniseg.StringWidth(rest), true
+		}
+		if !empty {
+			line, used = line+" ", used+1
+		}
+		line, used, empty = line+word, used+wide, false
+	}
+	t.printf("%s\n", line)
+}

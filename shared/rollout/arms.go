@@ -1,0 +1,178 @@
+package rollout
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"warble/shared/experiment"
+)
+
+// arms makes what is missing of the arms: of each Service both, then the way to them, and ends when every host has answered
+// with its revision. reach is where they are then; until then m is the move, or what it waits for.
+func (v *View) arms() (reach []ServiceReach, m Move) {
+	e := v.Experiment
+	for _, step := range []func(Base) Move{v.makeArms, v.putRoute} {
+		var waiting []string
+		reason := ""
+		for _, base := range e.Status.Bases {
+			switch m := step(base).(type) {
+			case nil:
+			case Rest:
+				waiting = append(waiting, m.Waits)
+			default:
+				if v.Blocked == nil {
+					return nil, m
+				}
+				text := v.Blocked.Error()
+				if errors.Is(v.Blocked, ErrTaken) {
+					reason, text = reasonTaken, text+": take that away, or give the experiment another name"
+				}
+				waiting = append(waiting, text)
+			}
+		}
+		if len(waiting) > 0 {
+			return nil, Rest{Waits: strings.Join(waiting, "; "), Reason: reason}
+		}
+	}
+	var hosts []string
+	for _, base := range e.Status.Bases {
+		at := v.Arms[base.Name].Route.Reach
+		reach = append(reach, ServiceReach{base.Name, at})
+		for _, arm := range experiment.Arms {
+			hosts = append(hosts, at.Of(arm).Host)
+		}
+	}
+	if same(reach, e.Status.Assign.Services) { // they have answered before
+		return reach, nil
+	}
+	if v.Answers == nil {
+		return nil, Ask{hosts}
+	}
+	for _, at := range reach {
+		for _, arm := range experiment.Arms {
+			side := at.Of(arm)
+			switch a := v.Answers[side.Host]; {
+			case a.Err != nil:
+				return nil, waits("the %s of %s to answer: %v", arm, at.Name, a.Err)
+			case a.Revision != side.Revision:
+				return nil, waits("the %s of %s to be %s, and not %q", arm, at.Name, side.Revision, a.Revision)
+			}
+		}
+	}
+	return reach, nil
+}
+
+func same(a, b []ServiceReach) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// makeArms makes both arms of a Service, and waits for them.
+func (v *View) makeArms(base Base) Move {
+	e := v.Experiment
+	for _, arm := range experiment.Arms {
+		if want, there := e.arm(base, arm), v.Arms[base.Name].of(arm); there == nil || there.Of != want.Of {
+			return Make{want}
+		}
+	}
+	for _, arm := range experiment.Arms {
+		switch there := v.Arms[base.Name].of(arm); {
+		case there.Failed != "":
+			return waits("the %s of %s, revision %s, which does not get ready: %s", arm, base.Name, there.Revision, there.Failed)
+		case !there.Ready:
+			return waits("the %s of %s to be ready", arm, base.Name)
+		}
+	}
+	return nil
+}
+
+// arm is what an arm of a Service is to be.
+func (e *Experiment) arm(base Base, arm experiment.Arm) Arm {
+	made := Arm{
+		Service: base.Name, Arm: arm, Base: base.Revision, Image: base.Image, Of: fmt.Sprintf("%s/%d", base.Revision, e.Status.Rebases),
+		Env: map[string]string{experiment.EnvService: base.Name, experiment.EnvExperiment: e.Name, experiment.EnvArm: string(arm)},
+	}
+	if arm == experiment.Treatment {
+		maps.Copy(made.Env, e.env())
+		made.Image = cmp.Or(base.Treatment, base.Image)
+	}
+	return made
+}
+
+// env is what the treatment sets.
+func (e *Experiment) env() map[string]string {
+	env := make(map[string]string)
+	for name, value := range e.Spec.Treatment.Env {
+		env[name] = string(value)
+	}
+	return env
+}
+
+// putRoute makes the way to both arms of a Service lead to their newest revisions, and waits for it.
+func (v *View) putRoute(base Base) Move {
+	there := v.Arms[base.Name]
+	want := Route{Service: base.Name, Control: there.Control.Revision, Treatment: there.Treatment.Revision, Percent: v.Experiment.routed()}
+	switch way := there.Route; {
+	case way == nil || way.Control != want.Control || way.Treatment != want.Treatment || way.Percent != want.Percent:
+		return Put{want}
+	case !way.InForce:
+		return waits("the way to the arms of %s", base.Name)
+	}
+	return nil
+}
+
+// routed is the percent of the requests without a tag that go to the treatment. Only requests that are the unit come so.
+func (e *Experiment) routed() int {
+	if e.Status.Phase == experiment.Promoting && e.Spec.Unit == experiment.Request {
+		return 100
+	}
+	return 50
+}
+
+// warm makes the arms, and ends when every one answers. All the time nobody is assigned.
+func (v *View) warm() Move {
+	e := v.Experiment
+	reach, m := v.arms()
+	deadline := e.Status.StartedAt.Add(time.Duration(e.Spec.WarmingDeadline))
+	if r, resting := m.(Rest); resting && !v.Now.Before(deadline) {
+		return v.conclude(experiment.WasRolledBack, why{v.Actor, fmt.Sprintf("its arms were not there after %s: it waited for %s", e.Spec.WarmingDeadline, r.Waits), nil})
+	}
+	if m != nil {
+		return m
+	}
+	s := v.status()
+	s.Assign.Services = reach
+	return v.enter(s, e.Status.Step, v.wished("every arm answers"))
+}
+
+// yields tells whether e has to end because it claims what o has: both have started at the same moment, by two drivers that
+// did not see the other's. One that warms yields to one that runs; of two alike the first stays.
+func (e *Experiment) yields(o *Experiment) bool {
+	ours, theirs := e.Rules(), o.Rules()
+	if !o.Status.Phase.Live() || ours.Conflict(&theirs) == nil {
+		return false
+	}
+	if warms := e.Status.Phase == experiment.Warming; warms != (o.Status.Phase == experiment.Warming) {
+		return warms
+	}
+	return o.before(e)
+}
+
+// before tells which of two has started first.
+func (e *Experiment) before(o *Experiment) bool {
+	if !e.Status.StartedAt.Time.Equal(o.Status.StartedAt.Time) {
+		return e.Status.StartedAt.Time.Before(o.Status.StartedAt.Time)
+	}
+	return e.UID < o.UID
+}
