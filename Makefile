@@ -81,7 +81,7 @@ e2e-cluster: ## journeys, and what a cluster does, on the deployment in the clus
 e2e-here: export WARBLE_URL := $(WARBLE_URL)
 e2e-here: export WARBLE_HOST := $(WARBLE_HOST)
 e2e-here:
-	$(GO) test -tags e2e -v -count=1 -timeout 45m -parallel 3 -skip '^TestClient|^TestLong' ./e2e
+	$(GO) test -tags e2e -v -count=1 -timeout 70m -parallel 3 -skip '^TestClient|^TestLong' ./e2e
 
 e2e-long: ## what takes the same cluster half an hour: verdicts on planted effects, deployments around an experiment, a release's candidate
 	@. e2e/cluster/env.sh && WARBLE_URL=http://$$INGRESS_ADDRESS WARBLE_HOST=edge.warble.$$CLUSTER_DOMAIN \

@@ -31,7 +31,7 @@ func (s shelter) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil && errors.Is(context.Cause(ctx), errArmLate) {
 		err = fmt.Errorf("%s: %w", r.URL.Host, errArmLate)
 	}
-	why := failedArm(r, answer, err)
+	why := failedArm(r, answer, err, p.side != nil)
 	if why == nil || r.Context().Err() != nil { // or the client has left
 		if err != nil {
 			cancel(nil)
@@ -55,14 +55,16 @@ func (s shelter) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // failedArm says why a request is to be sent again; nil where its answer counts. Nothing can have been done where no
 // connection came about, or where an ingress knows no such host; of what else may have been done only that is sent again
-// which changes nothing, or once.
-func failedArm(r *http.Request, answer *http.Response, err error) error {
+// which changes nothing, or once, by its key. Keys are honoured by Services that can assign, and not by login and register,
+// which have requests for a unit.
+func failedArm(r *http.Request, answer *http.Response, err error, keyed bool) error {
+	safe := r.Method == http.MethodGet || r.Method == http.MethodHead || keyed && r.Header.Get("Idempotency-Key") != ""
 	switch {
 	case refused(err):
 		return err
 	case err == nil && answer.StatusCode == http.StatusNotFound && !ofFunction(answer):
 		return fmt.Errorf("%s is not there: %s", r.URL.Host, answer.Status)
-	case r.Method != http.MethodGet && r.Method != http.MethodHead && r.Header.Get("Idempotency-Key") == "":
+	case !safe:
 		return nil
 	case err != nil:
 		return err
