@@ -619,7 +619,7 @@ func rolledBackByAGuardrail(t *testing.T) {
 func canaryRolledBackByAGuardrail(t *testing.T) {
 	e := try(t, func(s *experiment.Spec) {
 		*s = experiment.Spec{
-			Services: []string{"users"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FAULTS": "error=5%"}}, Unit: experiment.Request,
+			Services: []string{"users"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FAULTS": "error=8%"}}, Unit: experiment.Request,
 			Ramp:    experiment.Ramp{Steps: []int{20}, Hold: experiment.Hold{Time: experiment.Duration(time.Hour)}},
 			Metrics: experiment.Metrics{Guardrails: []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}},
 		}

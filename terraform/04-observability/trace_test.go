@@ -120,7 +120,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 		}
 	}
 	// The revision of her arm, by which Datadog compares the arms.
-	if version := function.Meta["version"]; !strings.HasPrefix(version, "tweet-likes-demo-"+arm+"-") || function.Meta["env"] != "test" {
+	if version := function.Meta["version"]; !strings.HasPrefix(version, "likes-demo-tweet-"+arm+"-") || function.Meta["env"] != "test" {
 		t.Errorf("she is in %s, and tweet is version %q in env %q", arm, version, function.Meta["env"])
 	}
 	for _, secret := range []string{text, carol.token, carol.token[strings.LastIndex(carol.token, ".")+1:], password, carol.email} {
