@@ -95,7 +95,7 @@ func (c *cluster) Services(context.Context, []string) (all []*rollout.Service, e
 			Name: m.Name(), UID: string(k.Namespace) + "-" + m.Name(),
 			Created: revision, Ready: ready, Settled: ready == revision, Latest: true,
 			Image: m.Container().Image, Wished: m.Container().Image, Env: make(map[string]string),
-			Timeout: requestTimeout, Pool: pool, Experiments: m.Metadata.Annotations[rollout.ExperimentsAnnotation],
+			Timeout: requestTimeout, Pool: pool, Experiments: m.Metadata.Annotations[manifest.ExperimentsAnnotation],
 		}
 		for _, v := range m.Container().Env {
 			if v.ValueFrom != nil {

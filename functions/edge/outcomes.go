@@ -121,7 +121,12 @@ func (o *outcomes) suspend(s experiment.Suspension) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.tripped = append(slices.DeleteFunc(o.tripped, func(t experiment.Suspension) bool { return t.Experiment == s.Experiment && t.Start.Equal(s.Start) }), s)
+	o.tripped = append(slices.DeleteFunc(o.tripped, another(s)), s)
+}
+
+// another tells what was said of the same suspension at another time.
+func another(s experiment.Suspension) func(experiment.Suspension) bool {
+	return func(t experiment.Suspension) bool { return t.Experiment == s.Experiment && t.Start.Equal(s.Start) }
 }
 
 // takeSuspensions returns what has not been sent.
@@ -138,7 +143,7 @@ func (o *outcomes) putBack(all []experiment.Suspension) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, s := range all {
-		if !slices.ContainsFunc(o.tripped, func(t experiment.Suspension) bool { return t.Experiment == s.Experiment && t.Start.Equal(s.Start) }) {
+		if !slices.ContainsFunc(o.tripped, another(s)) {
 			o.tripped = append(o.tripped, s)
 		}
 	}

@@ -13,12 +13,11 @@ import (
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"warble/shared/experiment"
+	"warble/shared/manifest"
 	"warble/shared/rollout"
 )
 
 const (
-	// ServiceLabel is on the pods of a Service and on those of its arms: policies and scrapers select by it.
-	ServiceLabel = "warble.dev/service"
 	// experimentLabel is on all that an experiment owns.
 	experimentLabel = "warble.dev/experiment"
 	// ofAnnotation is an arm's rollout.Arm.Of.
@@ -164,7 +163,7 @@ func (c *Cluster) MakeArm(ctx context.Context, e *rollout.Experiment, arm rollou
 	want.Annotations = map[string]string{ofAnnotation: arm.Of}
 	template := &want.Spec.Template
 	template.Labels, template.Annotations = copied(base.Labels), copied(base.Annotations)
-	template.Labels[ServiceLabel] = arm.Service
+	template.Labels[manifest.ServiceLabel] = arm.Service
 	template.Spec = *base.Spec.DeepCopy()
 	container := template.Spec.GetContainer()
 	container.Image = arm.Image

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"warble/shared/manifest"
 	"warble/shared/rollout"
 )
 
@@ -56,7 +57,7 @@ func serviceOf(s *servingv1.Service) *rollout.Service {
 		Settled: observed && isTrue(s.Status.GetCondition(servingv1.ServiceConditionReady)),
 		Latest:  observed && latest(s.Spec.Traffic, "") && latest(s.Status.Traffic, s.Status.LatestReadyRevisionName),
 		Wished:  container.Image, Env: make(map[string]string),
-		Experiments: s.Annotations[rollout.ExperimentsAnnotation], Manager: managerOf(&s.ObjectMeta),
+		Experiments: s.Annotations[manifest.ExperimentsAnnotation], Manager: managerOf(&s.ObjectMeta),
 		Object: s,
 	}
 	if seconds := s.Spec.Template.Spec.TimeoutSeconds; seconds != nil {

@@ -123,11 +123,13 @@ const (
 	// NoRoutes is the annotation of a function that the edge sends nothing to.
 	NoRoutes = "none"
 
-	// serviceLabel is on a function's pods and on those of its arms, which have no label of Knative's Service: network policies
+	// ServiceLabel is on a function's pods and on those of its arms, which have no label of Knative's Service: network policies
 	// and scrapers select by it.
-	serviceLabel = "warble.dev/service"
-	// experimentsAnnotation says which experiments may give a function arms; all where it is missing.
-	experimentsAnnotation = "warble.dev/experiments"
+	ServiceLabel = "warble.dev/service"
+	// ExperimentsAnnotation says which experiments may give a function arms; all where it is missing.
+	ExperimentsAnnotation = "warble.dev/experiments"
+	NoExperiments         = "none"
+	ByRequestOnly         = "request"
 
 	imagePrefix = "ko://warble/functions/"
 	port        = 8080
@@ -252,10 +254,10 @@ func (s *Service) check() error {
 	public := s.Metadata.Labels["networking.knative.dev/visibility"] != "cluster-local"
 	expect(public == (s.Name() == "edge"), "metadata.labels", "networking.knative.dev/visibility: cluster-local on every function but the edge")
 
-	expect(s.Spec.Template.Metadata.Labels[serviceLabel] == s.Name(),
-		"template.metadata.labels", serviceLabel+": "+s.Name()+", by which network policies and scrapers find its pods and those of its arms")
-	experiments, limited := s.Metadata.Annotations[experimentsAnnotation]
-	expect(!limited || experiments == "none" || experiments == "request", experimentsAnnotation,
+	expect(s.Spec.Template.Metadata.Labels[ServiceLabel] == s.Name(),
+		"template.metadata.labels", ServiceLabel+": "+s.Name()+", by which network policies and scrapers find its pods and those of its arms")
+	experiments, limited := s.Metadata.Annotations[ExperimentsAnnotation]
+	expect(!limited || experiments == NoExperiments || experiments == ByRequestOnly, ExperimentsAnnotation,
 		fmt.Sprintf("none, request or no such annotation, not %q", experiments))
 	expect(s.Spec.Template.Metadata.Labels["tags.datadoghq.com/service"] == s.Name() && s.Spec.Template.Metadata.Labels["admission.datadoghq.com/enabled"] == "true",
 		"template.metadata.labels", "tags.datadoghq.com/service: "+s.Name()+" and admission.datadoghq.com/enabled: \"true\", by which a cluster with Datadog's agent has traces")

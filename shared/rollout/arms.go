@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,7 +47,7 @@ func (v *View) arms() (reach []ServiceReach, m Move) {
 			hosts = append(hosts, at.Of(arm).Host)
 		}
 	}
-	if same(reach, e.Status.Assign.Services) { // they have answered before
+	if slices.Equal(reach, e.Status.Assign.Services) { // they have answered before
 		return reach, nil
 	}
 	if v.Answers == nil {
@@ -64,18 +65,6 @@ func (v *View) arms() (reach []ServiceReach, m Move) {
 		}
 	}
 	return reach, nil
-}
-
-func same(a, b []ServiceReach) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // makeArms makes both arms of a Service, and waits for them.

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"warble/shared/experiment"
+	"warble/shared/manifest"
 	"warble/shared/rollout"
 )
 
@@ -599,7 +600,7 @@ func TestAStartThatIsRefused(t *testing.T) {
 	w.draft(strings.NewReplacer("name: engagement", "name: writing", "unit: community", "unit: user").Replace(whole), experiment.Wishes{Start: true})
 	w.services["like"].Elsewhere = []string{"FEATURES"}
 	w.services["like"].Env["WARBLE_ARM"] = "both"
-	w.services["tweet"].Experiments = rollout.ByRequestOnly
+	w.services["tweet"].Experiments = manifest.ByRequestOnly
 	w.services["timeline"].Latest = false
 	w.turn()
 	e := w.until("likes", stalledFor("Refused"))

@@ -99,7 +99,7 @@ func (v *View) promote() Move {
 	e := v.Experiment
 	switch reach, m := v.arms(); m := m.(type) { // what it waits for keeps nobody: the untouched Service serves meanwhile
 	case nil:
-		if !same(reach, e.Status.Assign.Services) {
+		if !slices.Equal(reach, e.Status.Assign.Services) {
 			s := v.status()
 			s.Assign.Services = reach
 			return Write{Status: s}

@@ -79,13 +79,6 @@ type Service struct {
 	Object any // the cluster's own, with its version
 }
 
-// What a Service may say of itself in the annotation ExperimentsAnnotation.
-const (
-	ExperimentsAnnotation = "warble.dev/experiments"
-	NoExperiments         = "none"
-	ByRequestOnly         = "request"
-)
-
 // Arms is what there is of one Service's arms.
 type Arms struct {
 	Control, Treatment *Made // nil where there is none

@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -81,7 +82,7 @@ func (v *View) keep() (waiting Rest, m Move) {
 	case e.Status.Rebasing:
 		s.Rebasing, s.Assign.Services = false, reach
 		return Rest{}, v.transition(s, fmt.Sprintf("rebased-%d", s.Rebases), v.wished("a break: both arms are made of the Services as they are now"))
-	case !same(reach, e.Status.Assign.Services): // somebody took them away, and they are back
+	case !slices.Equal(reach, e.Status.Assign.Services): // somebody took them away, and they are back
 		s.Assign.Services = reach
 		return Rest{}, Write{Status: s}
 	}

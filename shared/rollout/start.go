@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"warble/shared/experiment"
+	"warble/shared/manifest"
 )
 
 // draft is of an experiment that has not started: it keeps what is started, and of which revisions the arms will be made.
@@ -130,12 +131,12 @@ func (e *Experiment) fits(s *Service, image string) error {
 	expect(s.Settled && s.Ready != "" && s.Created == s.Ready, "it is not ready: expected its newest revision, and the way to it")
 	expect(s.Latest, "its newest revision has not all of its traffic: expected that, for the arms are copies of it")
 	switch s.Experiments {
-	case NoExperiments:
-		expect(false, "%s is %s, for no caller reaches it through the edge: expected another Service", ExperimentsAnnotation, NoExperiments)
-	case ByRequestOnly:
-		expect(e.Spec.Unit == experiment.Request, "%s is %s, for it does not record who was exposed: expected another Service, or unit request", ExperimentsAnnotation, ByRequestOnly)
+	case manifest.NoExperiments:
+		expect(false, "%s is %s, for no caller reaches it through the edge: expected another Service", manifest.ExperimentsAnnotation, manifest.NoExperiments)
+	case manifest.ByRequestOnly:
+		expect(e.Spec.Unit == experiment.Request, "%s is %s, for it does not record who was exposed: expected another Service, or unit request", manifest.ExperimentsAnnotation, manifest.ByRequestOnly)
 		slow := slices.ContainsFunc(e.Spec.Metrics.Guardrails, func(g experiment.Guardrail) bool { return g.Name == experiment.SlowShare })
-		expect(!slow, "%s is %s, for it records no latency: expected the guardrail %s alone", ExperimentsAnnotation, ByRequestOnly, experiment.ErrorShare)
+		expect(!slow, "%s is %s, for it records no latency: expected the guardrail %s alone", manifest.ExperimentsAnnotation, manifest.ByRequestOnly, experiment.ErrorShare)
 	}
 	return errors.Join(mistakes...)
 }
