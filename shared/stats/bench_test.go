@@ -3,6 +3,8 @@ package stats
 import (
 	"slices"
 	"testing"
+
+	"warble/shared/stats/unitworld"
 )
 
 // A readout's cost does not grow with its users: these take what SQL made of a million.
@@ -33,7 +35,7 @@ func BenchmarkFixedHorizon(b *testing.B) {
 	control, treatment := must(arms[0].Mean())(b), must(arms[1].Mean())(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		d := must(ClusterDifference(control, treatment))(b)
+		d := must(Difference(control, treatment))(b)
 		must(d.Interval(.05))(b)
 		must(d.Test())(b)
 	}
@@ -63,22 +65,13 @@ func BenchmarkFisherExact(b *testing.B) {
 func BenchmarkSampleRatio(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		s := must(NewSampleRatio([]float64{1, 1}, SampleRatioConcentration))(b)
+		s := must(NewSampleRatio([]float64{1, 1}, 1_000_000))(b)
 		for range 14 {
 			if err := s.Add(35_700, 35_700); err != nil {
 				b.Fatal(err)
 			}
 		}
 		s.P()
-	}
-}
-
-// BenchmarkGuardrail is a week of 10 s windows, which do not depend on users either.
-func BenchmarkGuardrail(b *testing.B) {
-	windows := bursts(seeded(32), 7*24*360, 50, .5, [2]float64{.01, .01})
-	b.ReportAllocs()
-	for b.Loop() {
-		must(Guardrail{Margin: .005, Alpha: .05, Of: 2}.Judge(windows))(b)
 	}
 }
 
@@ -98,5 +91,27 @@ func BenchmarkPermute(b *testing.B) {
 				must(Permute(units, .05, 1))(b)
 			}
 		})
+	}
+}
+
+// BenchmarkPermuteLift is the drawn test of a thousand communities, and its inversion.
+func BenchmarkPermuteLift(b *testing.B) {
+	units := communities(unitworld.Communities{Units: 1000, Sizes: unitworld.Pareto, ICC: .3}, seeded(34))
+	b.ReportAllocs()
+	for b.Loop() {
+		must(PermuteLift(units, .05, 1))(b)
+	}
+}
+
+// BenchmarkEqualShares is a million units.
+func BenchmarkEqualShares(b *testing.B) {
+	random := seeded(35)
+	b.ReportAllocs()
+	for b.Loop() {
+		s := must(NewEqualShares(1, 1))(b)
+		for i := range 1_000_000 {
+			s.Add(i%2 == 1, random.IntN(10) == 0)
+		}
+		s.P()
 	}
 }

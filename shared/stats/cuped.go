@@ -39,32 +39,6 @@ func CUPED(control, treatment History) (Adjusted, error) {
 	return adjust(a, b)
 }
 
-// ClusterCUPED is CUPED where the unit is a cluster: the ratios sum y/sum size are adjusted by the clusters' deviations
-// from their arm's ratio, (y - R size)/mean size, now and before. A cluster without history deviates by 0. With one
-// member per cluster it is CUPED. Errors: ErrTooFew under 2 clusters in an arm or without members.
-func ClusterCUPED(control, treatment []Cluster) (Adjusted, error) {
-	var sum, size float64
-	for _, arm := range [][]Cluster{control, treatment} {
-		for _, c := range arm {
-			sum, size = sum+c.PriorSum, size+c.PriorSize
-		}
-	}
-	var past float64
-	if size > 0 {
-		past = sum / size
-	}
-	a, errA := centreClusters(control, past)
-	b, errB := centreClusters(treatment, past)
-	if err := errors.Join(of("control", errA), of("treatment", errB)); err != nil {
-		return Adjusted{}, err
-	}
-	return adjust(a, b)
-}
-
-// Cluster is a randomised group: what its members did in the window and how many they are, and the same for those
-// known before.
-type Cluster struct{ Sum, Size, PriorSum, PriorSize float64 }
-
 // centredArm is an arm about its means.
 type centredArm struct {
 	n          int64
@@ -89,35 +63,6 @@ func (h History) centre(past float64) (centredArm, error) {
 		return centredArm{}, err
 	}
 	return centredArm{n: p.N, y: p.SumY / n, x: p.SumX/n - past, yy: yy, xx: xx, xy: xy}, nil
-}
-
-func centreClusters(clusters []Cluster, past float64) (centredArm, error) {
-	var total Cluster
-	for i, c := range clusters {
-		if !finite(c.Sum, c.Size, c.PriorSum, c.PriorSize) || c.Size < 0 || c.PriorSize < 0 {
-			return centredArm{}, fmt.Errorf("cluster %d %+v: expected finite figures, and sizes of 0 or more", i, c)
-		}
-		total = Cluster{total.Sum + c.Sum, total.Size + c.Size, total.PriorSum + c.PriorSum, total.PriorSize + c.PriorSize}
-	}
-	if len(clusters) < 2 || total.Size == 0 {
-		return centredArm{}, fmt.Errorf("%d clusters of %v members in all, expected 2 or more with members: %w", len(clusters), total.Size, ErrTooFew)
-	}
-	k := float64(len(clusters))
-	arm := centredArm{n: int64(len(clusters)), y: total.Sum / total.Size}
-	ratio := past
-	if total.PriorSize > 0 {
-		ratio = total.PriorSum / total.PriorSize
-		arm.x = ratio - past
-	}
-	for _, c := range clusters {
-		y := (c.Sum - arm.y*c.Size) / (total.Size / k)
-		var x float64
-		if total.PriorSize > 0 {
-			x = (c.PriorSum - ratio*c.PriorSize) / (total.PriorSize / k)
-		}
-		arm.yy, arm.xx, arm.xy = arm.yy+y*y, arm.xx+x*x, arm.xy+x*y
-	}
-	return arm, nil
 }
 
 func adjust(a, b centredArm) (Adjusted, error) {

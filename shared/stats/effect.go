@@ -17,22 +17,6 @@ func Difference(control, treatment Estimate) (Estimate, error) {
 	return newEstimate(treatment.Value-control.Value, square(control.SE)+square(treatment.SE), welch(control, treatment), control.N+treatment.N)
 }
 
-// ClusterDifference is Difference with K - 2 degrees of freedom over K clusters of both arms, for estimates from
-// Pairs.Ratio (or Moments.Mean where the unit is a cluster of one).
-// Source: Donner, Klar, "Design and Analysis of Cluster Randomization Trials in Health Research", 2000.
-// Errors: ErrTooFew under 3 clusters.
-func ClusterDifference(control, treatment Estimate) (Estimate, error) {
-	d, err := Difference(control, treatment)
-	if err != nil {
-		return Estimate{}, err
-	}
-	if d.N < 3 {
-		return Estimate{}, fmt.Errorf("%d clusters in both arms, expected 3 or more: %w", d.N, ErrTooFew)
-	}
-	d.DF = float64(d.N - 2)
-	return d, nil
-}
-
 // Lift estimates the relative difference L = (YB - YA)/YA; .1 is 10 % more. By the delta method
 // Var = seB^2/YA^2 + seA^2 YB^2/YA^4, with Welch's degrees of freedom on the absolute scale. It is for one look at a
 // control mean that is positive and well known; where it is not, LogRatio covers better.

@@ -33,7 +33,7 @@ func FuzzNeverNaN(f *testing.F) {
 		ratio, err := Pairs{n[0], v[0], v[1], v[2], v[3], v[4]}.Ratio()
 		noNaN(t, "Ratio", ratio, err)
 		for _, e := range []Estimate{a, b, ratio, {v[0], v[1], v[2], n[0]}} {
-			for _, effect := range []func(Estimate, Estimate) (Estimate, error){Difference, ClusterDifference, Lift, LogRatio} {
+			for _, effect := range []func(Estimate, Estimate) (Estimate, error){Difference, Lift, LogRatio} {
 				got, err := effect(e, b)
 				noNaN(t, "effect", got, err)
 				judge(t, got, v[6], n[1])
@@ -53,7 +53,7 @@ func FuzzNeverNaN(f *testing.F) {
 		}
 		chi2, err := ChiSquare(n[:], v[:2])
 		noNaN(t, "ChiSquare", chi2, err)
-		if s, err := NewSampleRatio(v[:2], v[2]); err == nil {
+		if s, err := NewSampleRatio(v[:2], small); err == nil {
 			noNaN(t, "SampleRatio.Add", nil, s.Add(n[:]...))
 			noNaN(t, "SampleRatio", s.P(), nil)
 		}
@@ -63,20 +63,29 @@ func FuzzNeverNaN(f *testing.F) {
 		noNaN(t, "Holm", holm, err)
 		cuped, err := CUPED(History{Pairs{n[0], v[0], v[1], v[2], v[3], v[4]}, Moments{n[1], v[5], v[6]}}, History{With: Pairs{n[1], v[2], v[3], v[4], v[5], v[6]}})
 		noNaN(t, "CUPED", cuped, err)
-		cuped, err = ClusterCUPED([]Cluster{{v[0], v[1], v[2], v[3]}, {v[4], v[5], v[6], v[7]}}, []Cluster{{1, 2, 3, 4}, {v[1], v[2], v[3], v[4]}})
-		noNaN(t, "ClusterCUPED", cuped, err)
+		spread, err := Shape{Moments{n[0], v[0], v[1]}, v[2], n[1]}.Spread()
+		noNaN(t, "Spread", spread, err)
+		some := []Cluster{{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, {v[6], v[7]}, {1, 2}}
+		for _, effect := range []func(a, b []Cluster) (Estimate, error){JackknifeDifference, JackknifeLogRatio} {
+			jackknifed, err := effect(some, some[1:])
+			noNaN(t, "Jackknife", jackknifed, err)
+		}
+		noNaN(t, "EffectiveNumber", EffectiveNumber(v[:]), nil)
+		noNaN(t, "SmallestP", SmallestP([][2]int{{int(small), int(large)}, {3, 3}}), nil)
 		units := make([]Unit, 6)
 		for i := range units {
 			units[i] = Unit{Stratum: i % int(1+seed%3), Treatment: seed>>i&1 == 1, Sum: v[i], Size: math.Abs(v[7-i])}
 		}
 		permutation, err := Permute(units, v[6], seed)
 		noNaN(t, "Permute", permutation, err)
-		windows := make([]Window, 30+seed%5)
-		for i := range windows {
-			windows[i] = Window{Proportion{n[0] % 1000, n[1]}, Proportion{int64(seed>>(i%60)) & 7, n[1]}}
+		lift, err := PermuteLift(units, v[6], seed)
+		noNaN(t, "PermuteLift", lift, err)
+		if shares, err := NewEqualShares(int(seed%5), int(small%5)); err == nil {
+			for i := range 20 {
+				shares.Add(seed>>i&1 == 1, large>>i&1 == 1)
+			}
+			noNaN(t, "EqualShares", shares.P(), nil)
 		}
-		guardrail, err := Guardrail{v[5], v[6], int(small)}.Judge(windows)
-		noNaN(t, "Guardrail", guardrail, err)
 		design := Design{v[6], v[7], v[0], v[1], v[2], seed%2 == 0}
 		size, err := design.Proportions(v[3], v[4])
 		noNaN(t, "Proportions", size, err)

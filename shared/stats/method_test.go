@@ -110,39 +110,6 @@ func TestPermute(t *testing.T) {
 	}
 }
 
-func TestGuardrailVerdicts(t *testing.T) {
-	t.Parallel()
-	windows := func(n int, control, treatment Proportion) []Window {
-		return slices.Repeat([]Window{{control, treatment}}, n)
-	}
-	for name, c := range map[string]struct {
-		windows []Window
-		verdict Verdict
-		early   bool
-	}{
-		"nothing yet":                    {nil, Inconclusive, true},
-		"one window":                     {windows(1, Proportion{0, 500}, Proportion{500, 500}), Inconclusive, true},
-		"29 windows, all bad":            {windows(29, Proportion{0, 100}, Proportion{100, 100}), Inconclusive, true},
-		"30 windows, 180 requests":       {windows(30, Proportion{0, 100}, Proportion{6, 6}), Inconclusive, true},
-		"30 windows, 210 requests":       {windows(30, Proportion{0, 100}, Proportion{7, 7}), Breach, false},
-		"no errors, few requests":        {windows(30, Proportion{0, 10}, Proportion{0, 10}), Inconclusive, false},
-		"no errors, many requests":       {windows(30, Proportion{0, 1000}, Proportion{0, 1000}), Pass, false},
-		"every request of both fails":    {windows(30, Proportion{100, 100}, Proportion{100, 100}), Inconclusive, false},
-		"windows that one arm is not in": {windows(1000, Proportion{}, Proportion{5, 5}), Inconclusive, true},
-	} {
-		r, err := Guardrail{Margin: .005, Alpha: .05, Of: 2}.Judge(c.windows)
-		if err != nil || r.Verdict != c.verdict || r.Early != c.early {
-			t.Errorf("%s: %+v, %v; want %s, early %t", name, r, err, c.verdict, c.early)
-		}
-	}
-	// Traffic and background that change together do not pass for harm: the treatment gets its requests at a bad time.
-	calm, storm := Window{Proportion{90, 900}, Proportion{10, 100}}, Window{Proportion{50, 100}, Proportion{450, 900}}
-	r := must(Guardrail{Margin: .01, Alpha: .05, Of: 1}.Judge(append(slices.Repeat([]Window{calm}, 50), slices.Repeat([]Window{storm}, 50)...)))(t)
-	if r.Harm.Value != 0 || r.Treatment.share() < 3*r.Control.share() {
-		t.Errorf("harm %v of shares %v and %v, want 0 within each window", r.Harm.Value, r.Control.share(), r.Treatment.share())
-	}
-}
-
 func TestQuantiles(t *testing.T) {
 	t.Parallel()
 	h := Histogram{[]float64{.1, .2, .5}, []int64{50, 30, 15, 5}}

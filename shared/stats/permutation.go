@@ -1,12 +1,8 @@
 package stats
 
 import (
-	"cmp"
-	"fmt"
 	"math"
 	"slices"
-
-	"gonum.org/v1/gonum/stat/combin"
 )
 
 // Unit is a randomised unit as a permutation test sees it.
@@ -14,10 +10,10 @@ type Unit struct {
 	Stratum   int     // within which labels were drawn: the ramp's step at its entry
 	Treatment bool    // its label
 	Sum       float64 // what its members did, in the unit of the metric
-	Size      float64 // its members, 1 to a billion; 1 where the unit is a single one
+	Size      float64 // its members who have a value, 1 to a billion; 1 if the unit is a single one
 }
 
-// Permutation is the outcome of a permutation test.
+// Permutation is the outcome of a permutation test of the difference.
 type Permutation struct {
 	Difference   float64  // sum/size of the treatment minus that of the control
 	P            float64  // two-sided, of "no unit's value depends on its label"
@@ -26,106 +22,85 @@ type Permutation struct {
 	Exact        bool     // they are all there are; else they were drawn
 }
 
-const (
-	// PermutationExact is the number of arrangements up to which all are compared: 10 units against 10 are 184,756.
-	PermutationExact = 200_000
-	// PermutationDraws is how many are drawn where there are more. A P of .05 is then within .002 of the exact one with
-	// probability 95 %: it is twice a share of .025, whose standard error is .0005.
-	PermutationDraws = 100_000
-)
-
-// Permute tests the labels of few units by what else they might have been: labels are exchanged within strata, as they
-// were drawn, and the difference d of the arms' ratios sum/size is compared with that of every other arrangement (all
-// of them up to PermutationExact, else PermutationDraws from seed; the same units and seed give the same answer, in any
-// order). P = 2 min(share with a difference >= d, share <= d), at most 1; of drawn arrangements the real one is one.
+// Permute tests the labels of few single units by what else they might have been: labels are exchanged within strata,
+// as they were drawn, and the difference d of the arms' ratios sum/size is compared with that of every other
+// arrangement (all of them up to PermutationExact, else PermutationDraws from seed, fewer from 500 treated units on; the
+// same units and seed give the same answer, in any order). P = 2 min(share with a difference >= d, share <= d), at most
+// 1; of drawn arrangements the real one is one.
+//
 // The interval inverts the test: the effects delta that are not refused at alpha when delta is taken from each treated
 // member. For an arrangement with difference a, and b of it due to the labels alone, a - b delta >= d - delta from
-// delta = (d - a)/(1 - b) on, so the bounds are order statistics of these. A side is infinite where too few
-// arrangements exist to refuse anything. It assumes no more than that labels were drawn at random within strata.
+// delta = (d - a)/(1 - b) on, so the bounds are order statistics of these. A side is infinite if too few arrangements
+// exist to refuse anything. It assumes no more than that labels were drawn at random within strata.
+// Units that differ in size, such as communities, are judged by PermuteLift.
 // Source: Fisher, "The Design of Experiments", 1935; Ernst, "Permutation Methods", Statistical Science 19, 2004;
 // Phipson, Smyth, "Permutation P-values Should Never Be Zero", 2010.
-// Errors: ErrTooFew where an arm has no unit; ErrNoVariance where units do not differ.
+// Errors: ErrTooFew if an arm has no unit; ErrNoVariance if units do not differ.
 func Permute(units []Unit, alpha float64, seed uint64) (Permutation, error) {
 	if err := checkAlpha(alpha); err != nil {
 		return Permutation{}, err
 	}
-	strata, total, err := stratify(units)
+	labelled, err := label(units, func(u Unit) float64 { return u.Size })
 	if err != nil {
 		return Permutation{}, err
 	}
-	test := inversion{total: total, tolerance: tolerance(units, total)}
-	var real sums
-	for _, s := range strata {
-		for _, u := range s.units[:s.treated] {
-			real = real.plus(u)
-		}
+	test := newInversion(units, labelled)
+	labelled.arrange(draws(labelled.treated), seed, test.add)
+	if err := test.check(len(units)); err != nil {
+		return Permutation{}, err
 	}
-	test.difference, _ = test.compare(real)
-	exact := arrangements(strata) <= PermutationExact
-	if exact {
-		test.enumerate(strata, sums{})
-	} else {
-		test.draw(strata, real, seed)
-	}
-	if test.ties == test.n && test.same < test.n {
-		return Permutation{}, fmt.Errorf("%d units whose values do not differ within strata: %w", len(units), ErrNoVariance)
-	}
-	return Permutation{Difference: test.difference, P: test.p(), Interval: test.interval(alpha), Arrangements: test.n, Exact: exact}, nil
+	return Permutation{
+		Difference: test.difference, P: test.p(), Interval: test.interval(alpha), Arrangements: test.n, Exact: labelled.exact(),
+	}, nil
 }
 
-// sums are what an arm, or a unit, adds to both ratios.
-type sums struct{ sum, size, treated float64 } // treated: the members whose real label is treatment
-
-func (s sums) plus(t sums) sums { return sums{s.sum + t.sum, s.size + t.size, s.treated + t.treated} }
-
-// maxSum keeps products and differences of sums within a float64.
-const maxSum = 1e100
-
-// stratum holds its treated units first.
-type stratum struct {
-	units   []sums
-	treated int
+// inversion compares arrangements with the real one, for every added effect at once.
+type inversion struct {
+	tally
+	total      sums
+	difference float64 // of the real arrangement
+	tolerance  float64 // a billionth of the mean absolute value of a member
+	thresholds []float64
 }
 
-func stratify(units []Unit) (strata []stratum, total sums, err error) {
-	units = slices.Clone(units)
-	slices.SortFunc(units, func(a, b Unit) int {
-		return cmp.Or(cmp.Compare(a.Stratum, b.Stratum), -cmp.Compare(label(a), label(b)), cmp.Compare(a.Sum, b.Sum), cmp.Compare(a.Size, b.Size))
-	})
-	treated := 0
-	for i, u := range units {
-		if !(math.Abs(u.Sum) <= maxSum && u.Size >= 1 && u.Size <= 1e9) {
-			return nil, sums{}, fmt.Errorf("unit %+v: expected a size of 1 to 1e9 and a sum of at most %g", u, maxSum)
-		}
-		if i == 0 || units[i-1].Stratum != u.Stratum {
-			strata = append(strata, stratum{})
-		}
-		s := &strata[len(strata)-1]
-		added := sums{u.Sum, u.Size, label(u) * u.Size}
-		if u.Treatment {
-			s.treated++
-			treated++
-		}
-		s.units, total = append(s.units, added), total.plus(added)
+func newInversion(units []Unit, l labelled) *inversion {
+	var absolute float64
+	for _, u := range units {
+		absolute += math.Abs(u.Sum)
 	}
-	if treated == 0 || treated == len(units) {
-		return nil, sums{}, fmt.Errorf("%d units of which %d are treated, expected some in each arm: %w", len(units), treated, ErrTooFew)
-	}
-	return strata, total, nil
+	v := &inversion{total: l.total, tolerance: 1e-9 * absolute / l.total.size}
+	v.difference, _ = v.compare(l.real)
+	return v
 }
 
-func label(u Unit) float64 {
-	if u.Treatment {
-		return 1
-	}
-	return 0
+// compare returns the difference of the arms if part of all units is the treatment, and how much of it is the labels'
+// own: the share of really treated members in one arm minus that in the other.
+func (v *inversion) compare(part sums) (difference, labels float64) {
+	rest := v.total.minus(part)
+	return part.sum/part.size - rest.sum/rest.size, part.treated/part.size - rest.treated/rest.size
 }
 
-// arrangements is the number of ways to label the strata; past e^100 it no longer matters.
-func arrangements(strata []stratum) float64 {
-	logN := 0.0
-	for _, s := range strata {
-		logN += combin.LogGeneralizedBinomial(float64(len(s.units)), float64(s.treated))
+func (v *inversion) add(part sums) {
+	difference, labels := v.compare(part)
+	excess := difference - v.difference
+	v.count(excess, v.tolerance)
+	if 1-labels < 1e-12 {
+		v.same++
+		return
 	}
-	return math.Round(math.Exp(min(logN, 100)))
+	if math.Abs(excess) <= v.tolerance {
+		excess = 0 // to the last bit, or a bound that is no effect would pass for one
+	}
+	v.thresholds = append(v.thresholds, -excess/(1-labels))
+}
+
+// interval has as its lower bound the smallest effect that more than alpha/2 of the arrangements support, which is
+// where p comes to exceed alpha; and likewise from above.
+func (v *inversion) interval(alpha float64) Interval {
+	needed := v.needed(alpha) - v.same
+	if needed < 1 {
+		return Interval{math.Inf(-1), math.Inf(1)}
+	}
+	slices.Sort(v.thresholds)
+	return Interval{v.thresholds[needed-1], v.thresholds[len(v.thresholds)-needed]}
 }

@@ -42,6 +42,53 @@ func TestReference(t *testing.T) {
 			interval := must(Sequence{5000, .05}.Interval(e))(t)
 			return []figure{{".50386", e.Value}, {".40098", interval.Lower}, {".60675", interval.Upper}}
 		}(),
+		"GrowthBook, absolute difference": func() []figure { // its frequentist test-suite, test_two_sided_ttest_absolute
+			e := must(Difference(
+				must(Moments{3407, 1396.87, 52377.9767}.Mean())(t),
+				must(Moments{3461, 2422.7, 134698.29}.Mean())(t)))(t)
+			interval := must(e.Interval(.05))(t)
+			return []figure{{".29", e.Value}, {".12478", e.SE}, {".04538", interval.Lower}, {".53462", interval.Upper}, {".02016", must(e.Test())(t).P}}
+		}(),
+		"GrowthBook, sequence of the lift of means": func() []figure { // test_sequential_test_runs, tuned for 1000 units
+			e := must(Lift(
+				must(Moments{3000, 1396.87, 52377.9767}.Mean())(t),
+				must(Moments{3461, 2422.7, 134698.29}.Mean())(t)))(t)
+			interval := must(Sequence{1000, .05}.Interval(e))(t)
+			return []figure{{".50336", e.Value}, {".33341", e.SE}, {"-.55844", interval.Lower}, {"1.56516", interval.Upper}}
+		}(),
+		// GrowthBook divides the adjusted difference by the control's mean as it is (test_sequential_test_runs_ra). Here the
+		// lift is of the adjusted levels, for the levels shown beside it are those: LogRatio differs from .50338 by definition.
+		"GrowthBook, CUPED": func() []figure {
+			pre, post := [2]Moments{{3000, 16.87, 527.9767}, {3461, 22.7, 1348.29}}, [2]Moments{{3000, 1396.87, 52377.9767}, {3461, 2422.7, 134698.29}}
+			var arms [2]History
+			for i := range arms {
+				arms[i].With = Pairs{N: pre[i].N, SumY: post[i].Sum, SumYY: post[i].SumSq, SumX: pre[i].Sum, SumXX: pre[i].SumSq, SumXY: 1}
+			}
+			adjusted := must(CUPED(arms[0], arms[1]))(t)
+			d := must(Difference(adjusted.Control, adjusted.Treatment))(t)
+			return []figure{{".50338", d.Value / (1396.87 / 3000)}}
+		}(),
+		"R, t.test of sleep, group 2 minus group 1": func() []figure {
+			var group [2]Moments
+			for i, values := range [2][]float64{{.7, -1.6, -.2, -1.2, -.1, 3.4, 3.7, .8, 0, 2}, {1.9, .8, 1.1, .1, -.1, 4.4, 5.5, 1.6, 4.6, 3.4}} {
+				for _, v := range values {
+					group[i].Add(v)
+				}
+			}
+			e := must(Difference(must(group[0].Mean())(t), must(group[1].Mean())(t)))(t)
+			test := must(e.Test())(t)
+			return []figure{{"1.8608", test.Statistic}, {"17.776", test.DF}, {".07939", test.P}}
+		}(),
+		"R, fisher.test of 6 2 and 1 4": {{".1025641", must(FisherExact(Proportion{6, 8}, Proportion{1, 5}))(t).P}},
+		"Newcombe 1998, table II, 9/10 minus 3/10": func() []figure {
+			interval := must(Newcombe(Proportion{3, 10}, Proportion{9, 10}, .05))(t)
+			return []figure{{".1705", interval.Lower}, {".8090", interval.Upper}}
+		}(),
+		// Ernst's days of recovery: 92 or less in four is the sum of 3 of 35 arrangements. P is twice that lower tail.
+		"Ernst 2004, recovery": func() []figure {
+			p := must(Permute(singles([]float64{23, 33, 40}, []float64{19, 22, 25, 26}), .05, 0))(t)
+			return []figure{{"35", float64(p.Arrangements)}, {"-9", p.Difference}, {"0.17142857142857143", p.P}} // 6/35
+		}(),
 		"normal mixture": func() []figure {
 			m := NormalMixture{Planned: 100, Alpha: .05}
 			return []figure{{"12.60056", must(m.Rho())(t)}, {"30.35209", must(m.Bound(100))(t)}}
@@ -116,14 +163,18 @@ func chiSquare(t *testing.T, statistic, p string, observed ...int64) []figure {
 	return []figure{{statistic, test.Statistic}, {p, test.P}}
 }
 
-func sequentialSampleRatio(t *testing.T) []figure {
-	s := must(newSampleRatio([]float64{.4, .4, .2}, []float64{1, 1, 1}))(t)
-	for _, row := range [][]int64{{20, 17, 9}, {18, 21, 8}, {4, 6, 4}, {18, 19, 11}} {
+// sequentialSampleRatio is the example of the authors' package ssrm, whose prior is 1 for each arm.
+func sequentialSampleRatio(t *testing.T) (figures []figure) {
+	s := must(newSampleRatio([]float64{.4, .4, .2}, 1))(t)
+	s.priors[0].arms = []float64{1, 1, 1}
+	want := []string{"-7.0282014", "-11.9478477", "-15.4714020", "-19.96484521"} // after each row
+	for i, row := range [][]int64{{20, 17, 9}, {18, 21, 8}, {4, 6, 4}, {18, 19, 11}} {
 		if err := s.Add(row...); err != nil {
 			t.Fatal(err)
 		}
+		figures = append(figures, figure{want[i], s.priors[0].logM1})
 	}
-	return []figure{{"-19.96484521", s.logM1}, {"-15.78103123", s.logM0}}
+	return append(figures, figure{"-15.78103123", s.logM0})
 }
 
 // singles are units of one member in one stratum.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
@@ -36,52 +37,66 @@ func ChiSquare(observed []int64, weights []float64) (Test, error) {
 }
 
 const (
-	// SampleRatioConcentration is how many units the prior of a SampleRatio weighs: large, so that it is quick to see
-	// a ratio that is off by a few per cent, which is what a broken assignment looks like.
-	SampleRatioConcentration = 1000
 	// SampleRatioAlarm is the p-value at which a sample ratio is a fault of the experiment.
 	SampleRatioAlarm = 0.001
 
-	maxConcentration = 1e9 // past it lgamma has too few digits left
+	// looseWeight is how many units the looser prior of a SampleRatio weighs, and plannedShare how many of the planned
+	// units the tighter one does.
+	looseWeight, plannedShare = 2, 1. / 20
+
+	maxWeight = 1e9 // of a prior; past it lgamma has too few digits left
 )
 
 // SampleRatio is the sequential test of a sample ratio: it may be asked after every batch of units, and P falls to
 // alpha at any time with probability at most alpha while units are shared out as they should be. With x the counts of
-// a batch of n units, a the prior of the arms, A their sum, and p0 the intended shares:
+// a batch of n units, a the Dirichlet prior of the arms, A their sum, and p0 the intended shares:
 //
 //	log m1 += lgamma(n+1) + lgamma(A) - lgamma(A+n) + sum(lgamma(a_i+x_i) - lgamma(a_i) - lgamma(x_i+1)); a_i += x_i
 //	log m0 += lgamma(n+1) + sum(x_i ln p0_i - lgamma(x_i+1))
-//	P       = min(1, the smallest m0/m1 so far)
+//	E       = the mean of m1/m0 over two priors around p0
+//	P       = min(1, 1/the largest E so far)
 //
-// How units are cut into batches changes when P is updated, not m0/m1. Units are independent: count what is randomised.
+// A prior that weighs A = 2 units sees an arm that is missing within 15 units. One that weighs a twentieth of the planned
+// units sees a ratio that is off by a few per cent. A mean of E-values is an E-value, at the price of a factor of 2.
+// How units are cut into batches changes when P is updated, not E. Units are independent: count what is randomised.
 // Source: Lindon, Malek, "Anytime-Valid Inference for Multinomial Count Data", NeurIPS 2022 (arXiv 2011.03567).
 type SampleRatio struct {
-	shares, prior []float64
-	logM1, logM0  float64
-	smallest      float64 // log m0/m1 so far, 0 at the start
+	shares   []float64
+	priors   []dirichlet
+	logM0    float64
+	smallest float64 // log 1/E so far, 0 at the start
 }
 
-// NewSampleRatio starts a test of shares that are as the weights (only their proportions matter), with a Dirichlet
-// prior around them that weighs concentration units (SampleRatioConcentration).
-func NewSampleRatio(weights []float64, concentration float64) (*SampleRatio, error) {
+// dirichlet is a prior, and what the counts so far made of it.
+type dirichlet struct {
+	arms  []float64
+	logM1 float64
+}
+
+// NewSampleRatio starts a test of shares that are as the weights (only their proportions matter). Planned is how many
+// units the experiment is to have, of all arms, frozen at the start; 0 if nothing is planned.
+func NewSampleRatio(weights []float64, planned int64) (*SampleRatio, error) {
+	if planned < 0 {
+		return nil, fmt.Errorf("%d units planned: expected 0 or more", planned)
+	}
+	return newSampleRatio(weights, looseWeight, max(looseWeight, float64(planned)*plannedShare))
+}
+
+// newSampleRatio has a prior of each total weight.
+func newSampleRatio(weights []float64, totals ...float64) (*SampleRatio, error) {
 	shares, err := normalise(weights)
 	if err != nil {
 		return nil, err
 	}
-	prior := make([]float64, len(shares))
-	for i, share := range shares {
-		prior[i] = concentration * share
-	}
-	return newSampleRatio(shares, prior)
-}
-
-func newSampleRatio(shares, prior []float64) (*SampleRatio, error) {
-	for _, a := range prior {
-		if !(a > 0 && a <= maxConcentration) {
-			return nil, fmt.Errorf("prior %v: expected more than 0 and at most %g units per arm", prior, float64(maxConcentration))
+	s := &SampleRatio{shares: shares}
+	for _, total := range totals {
+		prior := dirichlet{arms: make([]float64, len(shares))}
+		for i, share := range shares {
+			prior.arms[i] = min(total, maxWeight) * share
 		}
+		s.priors = append(s.priors, prior)
 	}
-	return &SampleRatio{shares: shares, prior: prior}, nil
+	return s, nil
 }
 
 // Add counts a batch of units, one figure per arm; an empty batch changes nothing.
@@ -90,20 +105,28 @@ func (s *SampleRatio) Add(counts ...int64) error {
 	if err != nil {
 		return err
 	}
-	before := 0.0
-	for _, a := range s.prior {
-		before += a
-	}
-	s.logM1 += logGamma(n+1) + logGamma(before) - logGamma(before+n)
 	s.logM0 += logGamma(n + 1)
 	for i, c := range counts {
 		x := float64(c)
-		s.logM1 += logGamma(s.prior[i]+x) - logGamma(s.prior[i]) - logGamma(x+1)
 		s.logM0 += x*math.Log(s.shares[i]) - logGamma(x+1)
-		s.prior[i] += x
 	}
-	s.smallest = min(s.smallest, s.logM0-s.logM1)
+	logE := make([]float64, len(s.priors))
+	for i := range s.priors {
+		s.priors[i].add(n, counts)
+		logE[i] = s.priors[i].logM1 - s.logM0
+	}
+	s.smallest = min(s.smallest, math.Log(float64(len(logE)))-floats.LogSumExp(logE))
 	return nil
+}
+
+func (d *dirichlet) add(n float64, counts []int64) {
+	before := floats.Sum(d.arms)
+	d.logM1 += logGamma(n+1) + logGamma(before) - logGamma(before+n)
+	for i, c := range counts {
+		x := float64(c)
+		d.logM1 += logGamma(d.arms[i]+x) - logGamma(d.arms[i]) - logGamma(x+1)
+		d.arms[i] += x
+	}
 }
 
 // P is the always-valid p-value after the batches so far; 1 before the first.

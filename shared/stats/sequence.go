@@ -16,7 +16,11 @@ import (
 //	half-width = sigma sqrt(2 (N rho^2 + 1)/(N^2 rho^2) ln(sqrt(N rho^2 + 1)/alpha))
 //
 // It assumes units that count once, with a final value, and as many of them as a normal approximation needs (100 per
-// arm here; simulated in the tests).
+// arm here, and Spread.Sequence; simulated in the tests).
+//
+// Callers store the smallest P of the looks so far as they look, and report that. Nothing is recomputed later: past
+// looks cannot be repeated once windows have closed since, and another grid of looks would give another figure.
+// The interval is the current look's.
 // Source: Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas, "Time-uniform central limit theory and asymptotic confidence
 // sequences", arXiv 2103.06476, theorem 2.2; its appendix has the one-sided one.
 type Sequence struct {
@@ -25,11 +29,15 @@ type Sequence struct {
 }
 
 // Interval is the two-sided confidence sequence at this look. Errors: ErrNoVariance where SE is 0.
-func (s Sequence) Interval(e Estimate) (Interval, error) {
-	if err := s.check(e); err != nil {
+func (s Sequence) Interval(e Estimate) (Interval, error) { return s.IntervalAt(e, s.Alpha) }
+
+// IntervalAt is Interval at another alpha, tuned by the Alpha that P is tuned by: it excludes 0 exactly where P is at
+// most alpha. Errors: those of Interval.
+func (s Sequence) IntervalAt(e Estimate, alpha float64) (Interval, error) {
+	if err := errors.Join(s.check(e), checkAlpha(alpha)); err != nil {
 		return Interval{}, err
 	}
-	half := e.SE * s.multiple(e.N)
+	half := e.SE * s.multipleAt(e.N, alpha)
 	return Interval{e.Value - half, e.Value + half}, nil
 }
 
@@ -53,7 +61,7 @@ func (s Sequence) Upper(e Estimate) (float64, error) {
 
 // P is the always-valid p-value of "the figure is 0" at this look: min(1, sqrt(N rho^2 + 1) exp(-rho^2 S/(2 (N rho^2 +
 // 1)))), S = Value^2 N/SE^2, at most Alpha exactly where Interval excludes 0. The smallest over the looks so far is
-// valid too, and is what a report shows. Alpha only tunes rho. Errors: ErrNoVariance where SE is 0.
+// valid too: callers store it, and a report shows it. Alpha only tunes rho. Errors: ErrNoVariance where SE is 0.
 func (s Sequence) P(e Estimate) (float64, error) {
 	if err := s.check(e); err != nil {
 		return 0, err
@@ -77,9 +85,11 @@ func (s Sequence) rho2() float64 {
 }
 
 // multiple is half-width/SE: sigma/SE is sqrt(N), which cancels.
-func (s Sequence) multiple(n int64) float64 {
+func (s Sequence) multiple(n int64) float64 { return s.multipleAt(n, s.Alpha) }
+
+func (s Sequence) multipleAt(n int64, alpha float64) float64 {
 	k := float64(n) * s.rho2()
-	return math.Sqrt(2 * (k + 1) / k * (math.Log1p(k)/2 - math.Log(s.Alpha)))
+	return math.Sqrt(2 * (k + 1) / k * (math.Log1p(k)/2 - math.Log(alpha)))
 }
 
 func (s Sequence) oneSided(n int64) float64 {

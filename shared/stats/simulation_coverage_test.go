@@ -2,82 +2,8 @@ package stats
 
 import (
 	"math"
-	"math/rand/v2"
 	"testing"
-
-	"gonum.org/v1/gonum/stat/distuv"
 )
-
-// bursts are windows of about requests per arm each, whose bad share wanders by a factor exp(sd x), x an
-// autoregression with coefficient .5: a bad window is likely to follow another.
-func bursts(random *rand.Rand, windows int, requests, sd float64, shares [2]float64) []Window {
-	var x [2]float64
-	made := make([]Window, windows)
-	for i := range made {
-		var arms [2]Proportion
-		for arm := range arms {
-			x[arm] = .5*x[arm] + math.Sqrt(1-.5*.5)*random.NormFloat64()
-			share := min(1, shares[arm]*math.Exp(sd*x[arm]-sd*sd/2))
-			n := int64(distuv.Poisson{Lambda: requests, Src: random}.Rand())
-			arms[arm] = Proportion{binomial(random, int(n), share), n}
-		}
-		made[i] = Window{arms[0], arms[1]}
-	}
-	return made
-}
-
-// TestGuardrailRates: looked at after every batch of windows, a harm equal to the margin is passed in at most 5 % of runs, and
-// no harm is rolled back in at most 5 %, also where no error is seen at all.
-func TestGuardrailRates(t *testing.T) {
-	t.Parallel()
-	const margin, windows = .005, 150
-	guardrail := Guardrail{Margin: margin, Alpha: .05, Of: 1}
-	for seed, c := range []struct {
-		name               string
-		requests, sd, base float64
-	}{
-		{"independent requests", 100, 0, .01},
-		{"bursts", 100, .5, .01},
-		{"bursts and much traffic", 1000, .5, .01},
-		{"base rate of .1 %", 100, .5, .001},
-		{"base rate of 0", 100, .5, 0},
-		{"little traffic", 10, .5, .001},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			random := seeded(uint64(100 + seed))
-			decide := func(harm float64) Verdict {
-				made := bursts(random, windows, c.requests, c.sd, [2]float64{c.base, c.base + harm})
-				for look := GuardrailWindows; look <= windows; look += batchWindows {
-					if r := must(guardrail.Judge(made[:look]))(t); r.Verdict != Inconclusive {
-						return r.Verdict
-					}
-				}
-				return Inconclusive
-			}
-			var passed, rolledBack rate
-			for range 150 {
-				passed.count(decide(margin) == Pass)
-				rolledBack.count(decide(0) == Breach)
-			}
-			passed.atMost(t, "harm equal to the margin is passed", .05)
-			rolledBack.atMost(t, "no harm is rolled back", .05)
-		})
-	}
-}
-
-// TestGuardrailDecides: the rates above are not those of a guardrail that never speaks.
-func TestGuardrailDecides(t *testing.T) {
-	t.Parallel()
-	random, guardrail := seeded(7), Guardrail{Margin: .005, Alpha: .05, Of: 2}
-	var passed, rolledBack rate
-	for range 200 {
-		passed.count(must(guardrail.Judge(bursts(random, GuardrailPlanned, 300, .3, [2]float64{.005, .005})))(t).Verdict == Pass)
-		rolledBack.count(must(guardrail.Judge(bursts(random, GuardrailPlanned, 300, .3, [2]float64{.005, .02})))(t).Verdict == Breach)
-	}
-	passed.atLeast(t, "no harm is passed", .95)
-	rolledBack.atLeast(t, "three times the margin is rolled back", .95)
-}
 
 // TestPermutationCoverage: labels drawn within two strata of different level; every treated member gains 1.
 func TestPermutationCoverage(t *testing.T) {

@@ -3,6 +3,7 @@ package stats
 import (
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 
 	"gonum.org/v1/gonum/stat/distuv"
@@ -129,7 +130,7 @@ func TestClusters(t *testing.T) {
 			community[k%2].Add(users*mean, users)
 		}
 		naive := must(Difference(must(user[0].Mean())(t), must(user[1].Mean())(t)))(t)
-		clustered := must(ClusterDifference(must(community[0].Ratio())(t), must(community[1].Ratio())(t)))(t)
+		clustered := clusterDifference(t, must(community[0].Ratio())(t), must(community[1].Ratio())(t))
 		if clustered.DF != communities-2 {
 			t.Fatalf("%v degrees of freedom, want %d", clustered.DF, communities-2)
 		}
@@ -143,28 +144,69 @@ func TestClusters(t *testing.T) {
 	byCommunity.about(t, "communities as units", .05)
 }
 
-// TestSampleRatioSequential looks after every batch of units, up to 20 000 of them.
-func TestSampleRatioSequential(t *testing.T) {
+// TestSampleRatioOfOnePrior looks after every batch of units, up to 20 000 of them, with one prior that weighs 1000.
+func TestSampleRatioOfOnePrior(t *testing.T) {
 	t.Parallel()
-	const units = 20_000
-	alarms := func(random *rand.Rand, runs, batch int, treatment float64) (r rate) {
-		for range runs {
-			s := must(NewSampleRatio([]float64{1, 1}, SampleRatioConcentration))(t)
-			for range units / batch {
-				b := binomial(random, batch, treatment)
-				if err := s.Add(int64(batch)-b, b); err != nil {
+	start := func() *SampleRatio { return must(newSampleRatio([]float64{1, 1}, 1000))(t) }
+	// The design saw 0 false alarms in 2000 runs. That is what few looks give in most sets of 2000, not a rate of 0: what
+	// the method promises at any number of looks is at most .1 %, and many looks come near it.
+	sampleRatioAlarms(t, seeded(4), start, 2000, 20_000, 1000, .50).atMost(t, "false alarms, a look every 1000 units", SampleRatioAlarm)
+	sampleRatioAlarms(t, seeded(5), start, 500, 20_000, 100, .50).atMost(t, "false alarms, a look every 100 units", SampleRatioAlarm)
+	sampleRatioAlarms(t, seeded(6), start, 500, 20_000, 100, .52).about(t, "52:48 seen", .95)
+}
+
+// sampleRatioAlarms looks after every batch.
+func sampleRatioAlarms(t *testing.T, random *rand.Rand, start func() *SampleRatio, runs, units, batch int, treatment float64) (r rate) {
+	for range runs {
+		s := start()
+		for range units / batch {
+			b := binomial(random, batch, treatment)
+			if err := s.Add(int64(batch)-b, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.count(s.P() <= SampleRatioAlarm)
+	}
+	return r
+}
+
+// TestSampleRatioAtAnyPlan: whatever is planned, an arm that is missing is seen within 15 units, 70:30 within 200, and
+// there are no more false alarms than promised (6 of 2000 are three standard errors over .1 %).
+func TestSampleRatioAtAnyPlan(t *testing.T) {
+	t.Parallel()
+	for seed, planned := range []int64{0, 200, 2000, 20_000, 1_000_000} {
+		start := func() *SampleRatio { return must(NewSampleRatio([]float64{1, 1}, planned))(t) }
+		for _, units := range []int64{15, 60} {
+			s := start()
+			for range units {
+				if err := s.Add(1, 0); err != nil {
 					t.Fatal(err)
 				}
 			}
-			r.count(s.P() <= SampleRatioAlarm)
+			if s.P() > SampleRatioAlarm {
+				t.Errorf("planned %d: %d units to 0 have p %v", planned, units, s.P())
+			}
 		}
-		return r
+		name := strconv.FormatInt(planned, 10)
+		seen := sampleRatioAlarms(t, seeded(uint64(40+seed)), start, 2000, 200, 10, .7)
+		seen.atLeast(t, "70:30 of 200 units seen, planned "+name, .92)
+		seen.atMost(t, "70:30 of 200 units seen, planned "+name, .96)
+		sampleRatioAlarms(t, seeded(uint64(50+seed)), start, 2000, 4000, 100, .5).atMost(t, "false alarms, planned "+name, SampleRatioAlarm)
 	}
-	// The design saw 0 false alarms in 2000 runs. That is what few looks give in most sets of 2000, not a rate of 0: what
-	// the method promises at any number of looks is at most .1 %, and many looks come near it.
-	alarms(seeded(4), 2000, 1000, .50).atMost(t, "false alarms, a look every 1000 units", SampleRatioAlarm)
-	alarms(seeded(5), 500, 100, .50).atMost(t, "false alarms, a look every 100 units", SampleRatioAlarm)
-	alarms(seeded(6), 500, 100, .52).about(t, "52:48 seen", .95)
+}
+
+// TestSampleRatioTurnsRedAt15To0 pins the unit that turns it red: 14 to 0 is not yet.
+func TestSampleRatioTurnsRedAt15To0(t *testing.T) {
+	t.Parallel()
+	s := must(NewSampleRatio([]float64{1, 1}, 1_000_000))(t)
+	for n := 1; n <= 15; n++ {
+		if err := s.Add(1, 0); err != nil {
+			t.Fatal(err)
+		}
+		if red := s.P() <= SampleRatioAlarm; red != (n == 15) {
+			t.Errorf("%d to 0: p %v", n, s.P())
+		}
+	}
 }
 
 // TestSampleRatioUnits: where communities are randomised, a chi-square over users alarms for nothing, the more the

@@ -3,9 +3,9 @@
 // control.
 //
 // Rows are aggregated in SQL, so the functions take sufficient statistics (Moments, Pairs, Proportion). An arm's
-// statistics become an Estimate of its level; two Estimates become an Estimate of the effect (Difference,
-// ClusterDifference, Lift, LogRatio); and an effect is judged once, by Estimate.Test and Estimate.Interval, or at any
-// look, by a Sequence.
+// statistics become an Estimate of its level; two Estimates become an Estimate of the effect (Difference, Lift,
+// LogRatio); and an effect is judged once, by Estimate.Test and Estimate.Interval, or at any look, by a Sequence. Few units, and communities, are judged one by one: Permute and PermuteLift take the units, the
+// jackknife takes clusters.
 //
 // No function returns NaN: what cannot be computed is an error that names the figure and what was expected of it.
 package stats

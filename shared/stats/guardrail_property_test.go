@@ -1,0 +1,157 @@
+package stats
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// randomTraffic is two Services in so many windows.
+func randomTraffic(random *rand.Rand, windows int) []Traffic {
+	traffic := []Traffic{{Service: "read"}, {Service: "tweet"}}
+	for i := range traffic {
+		for arm := range 2 {
+			traffic[i].Buckets[arm] = make([]Proportion, 8)
+		}
+		for range windows {
+			var w [2]Proportion
+			for arm := range w {
+				for b := range traffic[i].Buckets[arm] {
+					n := random.Int64N(10 * int64(b+1))
+					p := Proportion{binomial(random, int(n), .02*float64(1+b)), n}
+					w[arm], traffic[i].Buckets[arm][b] = plus(w[arm], p), plus(traffic[i].Buckets[arm][b], p)
+				}
+			}
+			traffic[i].Windows = append(traffic[i].Windows, Window{w[0], w[1]})
+		}
+	}
+	return traffic
+}
+
+// TestHarmKeepsToItsData: what the order of Services and of buckets, a Service without requests, and windows without
+// requests at the end must not change.
+func TestHarmKeepsToItsData(t *testing.T) {
+	t.Parallel()
+	random := seeded(40)
+	for _, windows := range []int{7, 25, 40, 111, 400} {
+		traffic := randomTraffic(random, windows)
+		want := must(harmTest.Judge(traffic))(t)
+		same := func(what string, got HarmResult) {
+			slices.SortFunc(got.Services, func(a, b ServiceHarm) int { return strings.Compare(a.Service, b.Service) })
+			got.LeftOut = nil
+			if diff := cmp.Diff(want, got, near); diff != "" {
+				t.Errorf("%d windows, %s: %s", windows, what, diff)
+			}
+		}
+		same("other order", must(harmTest.Judge([]Traffic{traffic[1], traffic[0]}))(t))
+		same("a Service without requests", must(harmTest.Judge(append(traffic, Traffic{Service: "idle", Windows: make([]Window, windows)})))(t))
+		for i := range traffic {
+			for arm := range traffic[i].Buckets {
+				slices.Reverse(traffic[i].Buckets[arm])
+			}
+		}
+		same("other buckets", must(harmTest.Judge(traffic))(t))
+		for i := range traffic {
+			traffic[i].Windows = append(traffic[i].Windows, make([]Window, 5)...)
+		}
+		if got := must(harmTest.Judge(traffic))(t); got.Harm.Value != want.Harm.Value || got.Harm.N != want.Harm.N || got.Rates != want.Rates {
+			t.Errorf("%d windows: harm %+v, and %+v with windows of no requests", windows, want.Harm, got.Harm)
+		}
+	}
+}
+
+// TestHarmScales: a few times the requests have the same rates, and bounds no wider; arms changed for each other, the
+// opposite harm.
+func TestHarmScales(t *testing.T) {
+	t.Parallel()
+	random := seeded(41)
+	for range 20 {
+		traffic := randomTraffic(random, 31+random.IntN(100))[:1]
+		small := must(harmTest.Judge(traffic))(t)
+		mirrored := Traffic{Service: "read", Buckets: [2][]Proportion{traffic[0].Buckets[1], traffic[0].Buckets[0]}}
+		large := Traffic{Service: "read"}
+		times := func(p Proportion) Proportion { return Proportion{100 * p.Successes, 100 * p.N} }
+		for _, w := range traffic[0].Windows {
+			mirrored.Windows = append(mirrored.Windows, Window{w.Treatment, w.Control})
+			large.Windows = append(large.Windows, Window{times(w.Control), times(w.Treatment)})
+		}
+		for arm, buckets := range traffic[0].Buckets {
+			for _, p := range buckets {
+				large.Buckets[arm] = append(large.Buckets[arm], times(p))
+			}
+		}
+		if r := must(harmTest.Judge([]Traffic{mirrored}))(t); math.Abs(r.Harm.Value+small.Harm.Value) > 1e-12 {
+			t.Errorf("harm %v, and %v of exchanged arms", small.Harm.Value, r.Harm.Value)
+		}
+		r := must(harmTest.Judge([]Traffic{large}))(t)
+		wider := r.Bounds.Lower < small.Bounds.Lower-1e-12 || r.Bounds.Upper > small.Bounds.Upper+1e-12
+		if wider || math.Abs(r.Harm.Value-small.Harm.Value) > 1e-12 {
+			t.Errorf("%+v, and %+v of a few times the requests", small, r)
+		}
+	}
+}
+
+func TestBatchesAreEqual(t *testing.T) {
+	t.Parallel()
+	for windows, want := range map[int][]int{30: {10}, 100: {10, 20, 30}, 303: {10, 20, 30, 45, 67, 100}} {
+		if diff := cmp.Diff(want, batchSizes(windows, 3)); diff != "" {
+			t.Errorf("%d windows: %s", windows, diff)
+		}
+	}
+	m := newMix([]part{must(newPart(&Traffic{Service: "tweet"}, evenly("", 39, Proportion{1, 10}, Proportion{1, 10}).Windows))(t)}, .01)
+	if _, df := m.batches(10); math.Abs(df-2) > 1e-12 {
+		t.Errorf("%v degrees of freedom of 39 windows in 3 batches, want 2", df)
+	}
+}
+
+// FuzzHarm: any traffic has a verdict or an error, and no figure of it is NaN.
+func FuzzHarm(f *testing.F) {
+	f.Add([]byte{}, .005, .05, 1, uint16(0), uint8(0))
+	f.Add([]byte{1, 9, 1, 9, 0, 9, 2, 9}, .005, .05, 1, uint16(40), uint8(2))
+	f.Add([]byte{0, 255, 255, 255, 7, 0, 0, 0, 3, 1}, 1e-300, 1e-9, 100, uint16(400), uint8(32))
+	f.Add([]byte{255, 255, 0, 0, 255, 255}, .999, .9, 15, uint16(200), uint8(1))
+	f.Fuzz(func(t *testing.T, data []byte, margin, alpha float64, tests int, windows uint16, buckets uint8) {
+		next := 0
+		draw := func() Proportion {
+			if len(data) < 2 {
+				return Proportion{}
+			}
+			next = (next + 2) % len(data)
+			n := int64(data[next])
+			return Proportion{int64(data[(next+1)%len(data)]) % (n + 1), n}
+		}
+		traffic := []Traffic{{Service: "a"}, {Service: "b"}}
+		for i := range traffic {
+			for range windows % 1000 {
+				traffic[i].Windows = append(traffic[i].Windows, Window{draw(), draw()})
+			}
+			for arm := range 2 {
+				for range buckets % 40 {
+					traffic[i].Buckets[arm] = append(traffic[i].Buckets[arm], draw())
+					if buckets%2 == 1 {
+						traffic[i].Baseline[arm] = append(traffic[i].Baseline[arm], draw())
+					}
+				}
+			}
+		}
+		r, err := HarmTest{margin, alpha, tests}.Judge(traffic)
+		noNaN(t, "Judge", r, err)
+		noNaN(t, "Judge", r.Rates[0]+r.Rates[1], err)
+	})
+}
+
+// BenchmarkHarm is 30 days of two Services, and the cost of one look.
+func BenchmarkHarm(b *testing.B) {
+	traffic := []Traffic{
+		evenly("read", 30*8640, Proportion{1, 100}, Proportion{1, 100}),
+		evenly("tweet", 30*8640, Proportion{1, 10}, Proportion{1, 10}),
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		must(harmTest.Judge(traffic))(b)
+	}
+}

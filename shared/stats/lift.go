@@ -1,0 +1,238 @@
+package stats
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// LiftPermutation is the outcome of a permutation test of units that differ in size, such as communities.
+type LiftPermutation struct {
+	// Control and Treatment are the arms' sum/size, standardised to one mix of strata: each stratum weighs nA nB/(nA + nB),
+	// n the members of its arms. With one stratum they are the plain ratios.
+	Control, Treatment float64
+	Lift               float64  // Treatment/Control - 1: .1 is 10 % more. Infinite if Control is 0
+	Difference         float64  // Treatment - Control
+	P                  float64  // two-sided, of "no unit's value depends on its label"
+	Smallest           float64  // the smallest P that so many arrangements allow: over alpha there is no verdict
+	Interval           Interval // 1 - alpha, of the lift. A side that the data does not bound is -1 or infinite
+	Arrangements       int      // of labels that were compared, the real one included
+	Exact              bool     // they are all there are; else they were drawn
+}
+
+// PermuteLift tests the labels of randomised communities by what else they might have been. Labels are exchanged within
+// strata, as they were drawn. The statistic is the difference d of the arms' ratios sum/size after each stratum's own
+// ratio is taken from its units, and P = 2 min(share of the arrangements with a difference >= d, share <= d), at most 1.
+// All arrangements are compared up to PermutationExact, else the real one and PermutationDraws from seed, fewer from 500
+// treated units on. The same units and seed give the same answer, in any order.
+//
+// Strata are the ramp's steps, whose levels differ with the days they fall on, and of a few large communities more may
+// be treated in one step than in another: the plain ratios differ by that too. Without it, x1.3 is found in 60 % instead
+// of 33 % of experiments with 60 lognormal communities, and 90 % instead of 66 % with 190 (ICC .05, levels 1 : 1.5 : 2.5).
+//
+// P is exact for the sharp null "no unit is affected", however unlike the units are. If some gain and others lose, to a
+// total of 0, that null is false and P may be small more often than it says (2 to 13 % at alpha .05 in simulations).
+//
+// Interval has the lifts lambda - 1 that the same test does not refuse, each with the same arrangements: treated sums are
+// divided by lambda, and lambda is kept if p > alpha. With mu = 1/lambda the excess of an arrangement's difference over
+// the real one is u mu + v, so each arrangement changes sides once, at mu = -v/u: sorting these gives p at every lambda
+// at once. The statistic is 0 at the estimate, which is Mantel and Haenszel's ratio of rates. The interval runs from the
+// least to the greatest lift that is kept, and holds the estimate. It assumes that the treatment multiplies what each
+// unit does. It holds 0 if P > alpha, so decide by the interval.
+// If the control did nothing at all, Lift is infinite, and Lower too if P <= alpha.
+// Source: Fisher, "The Design of Experiments", 1935; Ernst, "Permutation Methods", Statistical Science 19, 2004;
+// Phipson, Smyth, "Permutation P-values Should Never Be Zero", 2010; the inversion: Garthwaite, "Confidence intervals
+// from randomization tests", Biometrics 52, 1996; the estimate: Greenland, Robins, "Estimation of a common effect
+// parameter from sparse follow-up data", Biometrics 41, 1985.
+// Errors: ErrTooFew if no stratum has units of both arms; ErrNoVariance if units do not differ, or nobody in such a
+// stratum did anything.
+func PermuteLift(units []Unit, alpha float64, seed uint64) (LiftPermutation, error) {
+	labelled, err := labelSums(units, alpha)
+	if err != nil {
+		return LiftPermutation{}, err
+	}
+	return labelled.permuteLift(alpha, seed, draws(labelled.treated))
+}
+
+// PermuteLiftDraws is PermuteLift with another number of draws, for simulations that repeat it: with 999 draws it is as
+// valid, and finds a little less.
+func PermuteLiftDraws(units []Unit, alpha float64, seed uint64, draws int) (LiftPermutation, error) {
+	labelled, err := labelSums(units, alpha)
+	if err != nil {
+		return LiftPermutation{}, err
+	}
+	if draws < 1 {
+		return LiftPermutation{}, fmt.Errorf("%d draws: expected 1 or more", draws)
+	}
+	return labelled.permuteLift(alpha, seed, draws)
+}
+
+func labelSums(units []Unit, alpha float64) (labelled, error) {
+	if err := checkAlpha(alpha); err != nil {
+		return labelled{}, err
+	}
+	for _, u := range units {
+		if u.Sum < 0 {
+			return labelled{}, fmt.Errorf("unit %+v: expected a sum of 0 or more, which a lift can multiply", u)
+		}
+	}
+	return label(units, func(u Unit) float64 { return u.Sum })
+}
+
+func (l labelled) permuteLift(alpha float64, seed uint64, draws int) (LiftPermutation, error) {
+	control, treatment, err := l.standardised()
+	if err != nil {
+		return LiftPermutation{}, err
+	}
+	l.centre()
+	test := newLiftInversion(l, control, treatment)
+	l.arrange(draws, seed, test.add)
+	if err := test.check(l.n); err != nil {
+		return LiftPermutation{}, err
+	}
+	return LiftPermutation{
+		Control: control, Treatment: treatment, Lift: treatment/control - 1, Difference: treatment - control,
+		P: test.p(), Smallest: min(1, 2/float64(test.n)), Interval: test.interval(alpha), Arrangements: test.n, Exact: l.exact(),
+	}, nil
+}
+
+// standardised returns the arms' ratios at one mix of strata.
+func (l labelled) standardised() (control, treatment float64, err error) {
+	var weights float64
+	for _, s := range l.strata {
+		var a, b sums
+		for i, u := range s.units {
+			if i < s.treated {
+				b = b.plus(u)
+			} else {
+				a = a.plus(u)
+			}
+		}
+		if a.size == 0 || b.size == 0 {
+			continue
+		}
+		size := a.size + b.size
+		control, treatment, weights = control+a.sum*(b.size/size), treatment+b.sum*(a.size/size), weights+a.size*(b.size/size)
+	}
+	switch {
+	case weights == 0:
+		return 0, 0, fmt.Errorf("%d units and no stratum with both arms: %w", l.n, ErrTooFew)
+	case control == 0 && treatment == 0:
+		return 0, 0, fmt.Errorf("%d units whose sums are 0: %w", l.n, ErrNoVariance)
+	}
+	return control / weights, treatment / weights, nil
+}
+
+// centre takes from each unit what a unit of its size does at the mean of its stratum: the part of the really treated
+// units apart from that of the others, so that both may be divided by lambda or not.
+func (l *labelled) centre() {
+	l.total, l.real = sums{}, sums{}
+	for _, s := range l.strata {
+		var all sums
+		for _, u := range s.units {
+			all = all.plus(u)
+		}
+		for i := range s.units {
+			u := &s.units[i]
+			u.sum, u.treated = u.sum-all.sum*(u.size/all.size), u.treated-all.treated*(u.size/all.size)
+			l.total = l.total.plus(*u)
+			if i < s.treated {
+				l.real = l.real.plus(*u)
+			}
+		}
+	}
+}
+
+// liftInversion compares arrangements with the real one, for every lift at once. An arrangement's difference is
+// slope mu + at0.
+type liftInversion struct {
+	tally
+	total              sums
+	slope, at0         float64 // of the real arrangement
+	control, treatment float64
+	tolerance          float64 // a billionth of the mean of a member
+
+	above, below int // arrangements whose difference is over, under the real one as mu nears 0
+	turns        []turn
+}
+
+// turn is where an arrangement's difference crosses the real one.
+type turn struct {
+	mu      float64
+	falling bool // over the real one before, under it after
+}
+
+func newLiftInversion(l labelled, control, treatment float64) *liftInversion {
+	v := &liftInversion{total: l.total, control: control, treatment: treatment, tolerance: 1e-9 * (control + treatment)}
+	v.slope, v.at0 = v.compare(l.real)
+	return v
+}
+
+func (v *liftInversion) compare(part sums) (slope, at0 float64) {
+	rest := v.total.minus(part)
+	return part.treated/part.size - rest.treated/rest.size, (part.sum-part.treated)/part.size - (rest.sum-rest.treated)/rest.size
+}
+
+func (v *liftInversion) add(part sums) {
+	slope, at0 := v.compare(part)
+	slope, at0 = slope-v.slope, at0-v.at0
+	v.count(slope+at0, v.tolerance)
+	near0, later := v.sign(at0), v.sign(slope) // near mu = 0, and far from it
+	if near0 == 0 {
+		near0 = later
+	}
+	switch near0 {
+	case 0:
+		v.same++
+		return
+	case 1:
+		v.above++
+	case -1:
+		v.below++
+	}
+	if later == -near0 {
+		mu := -at0 / slope
+		if v.sign(slope+at0) == 0 {
+			mu = 1 // to the last bit, or a bound that is no effect would pass for one
+		}
+		v.turns = append(v.turns, turn{mu, near0 > 0})
+	}
+}
+
+func (v *liftInversion) sign(x float64) int {
+	if math.Abs(x) <= v.tolerance {
+		return 0
+	}
+	return cmp.Compare(x, 0)
+}
+
+// interval walks mu from 0 to infinity, from turn to turn.
+func (v *liftInversion) interval(alpha float64) Interval {
+	needed := v.needed(alpha) - v.same
+	estimate := v.control / v.treatment
+	kept := Interval{estimate, estimate} // of mu
+	keep := func(above, below int, from, to float64) {
+		if min(above, below) >= needed {
+			kept = Interval{min(kept.Lower, from), max(kept.Upper, to)}
+		}
+	}
+	slices.SortFunc(v.turns, func(a, b turn) int { return cmp.Compare(a.mu, b.mu) })
+	above, below, from := v.above, v.below, 0.0
+	for i := 0; i < len(v.turns); {
+		at := v.turns[i].mu
+		keep(above, below, from, at)
+		falling, rising := 0, 0
+		for ; i < len(v.turns) && v.turns[i].mu <= at*(1+1e-9); i++ {
+			if v.turns[i].falling {
+				falling++
+			} else {
+				rising++
+			}
+		}
+		keep(above+rising, below+falling, at, at) // at the turn itself they tie
+		above, below, from = above+rising-falling, below+falling-rising, at
+	}
+	keep(above, below, from, math.Inf(1))
+	return Interval{1/kept.Upper - 1, 1/kept.Lower - 1}
+}
