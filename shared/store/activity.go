@@ -14,7 +14,8 @@ func (db *DB) Seen(ctx context.Context, userID int64) error {
 	}
 	if _, err := db.exec(ctx, `
 		insert into activity (user_id, day)
-		values ($1, $2)
+		select $1, $2
+		where not exists (select from users where id = $1 and deleted_at is not null)
 		on conflict do nothing`,
 		today.user, today.day); err != nil {
 		if violated(err) == "activity_user_id_fkey" {

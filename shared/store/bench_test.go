@@ -1,9 +1,14 @@
 package store_test
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"strconv"
 	"testing"
+	"time"
 
+	"warble/shared/experiment"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
 )
@@ -55,4 +60,100 @@ func BenchmarkExpose(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkWindows reads a million windows: 30 days of two Services.
+func BenchmarkWindows(b *testing.B) {
+	d := pgtest.New(b)
+	if err := pgtest.Exec(b.Context(), d.URL(pgtest.Owner), `
+		insert into windows (experiment, step, service, arm, start, requests, errors, slow)
+		select 'likes', n / 86400, service, arm, $1::timestamptz + interval '10 s' * n, 100, 1, '{2}'
+		from generate_series(0, 30 * 8640 - 1) n, unnest(array['like', 'timeline']) service, unnest(array['control', 'treatment']) arm`, entry); err != nil {
+		b.Fatal(err)
+	}
+	if err := pgtest.Exec(b.Context(), d.URL(pgtest.Owner), `vacuum analyze windows`); err != nil {
+		b.Fatal(err)
+	}
+	db := d.Open(b, pgtest.Ops)
+	span := store.Span{Experiment: "likes", Begin: entry, End: entry.Add(31 * 24 * time.Hour)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := db.Snapshot(b.Context(), func(ctx context.Context, s *store.Snapshot) error {
+			strata, err := s.Windows(ctx, ratio(b, "error_share"), span, 0)
+			if n := len(strata); n != 6 {
+				b.Errorf("%d strata", n)
+			}
+			return err
+		}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkRecordOutcomes is what an edge posts every 10 s of four experiments on two Services each, where it is the tenth to.
+func BenchmarkRecordOutcomes(b *testing.B) {
+	d := pgtest.New(b)
+	db := d.Open(b, pgtest.Ops)
+	n := 0
+	for b.Loop() {
+		counts := make([]experiment.Outcomes, 0, 16)
+		for i := range 16 {
+			one := counted(experiment.Arms[i%2], n/10, 2)
+			one.Experiment, one.Service = fmt.Sprint("e", i/4), fmt.Sprint("service-", i/2%2)
+			for bucket := range one.Requests {
+				one.Requests[bucket] = 40
+			}
+			counts = append(counts, one)
+		}
+		if err := db.RecordOutcomes(b.Context(), fmt.Sprint("edge-", n%10), counts); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+}
+
+// BenchmarkHomeTimeline is a page of 20 of a community of 100 000 tweets, as functions read it and as they would without a
+// horizon, and where each statement is planned for each time. The three take turns; the figures are medians of
+// ratios of what each reads within 0.2 s.
+func BenchmarkHomeTimeline(b *testing.B) {
+	d := pgtest.New(b)
+	if err := pgtest.Exec(b.Context(), d.URL(pgtest.Owner), `insert into users (id, username, name) values (1, 'ada', 'Ada')`); err != nil {
+		b.Fatal(err)
+	}
+	if err := pgtest.Exec(b.Context(), d.URL(pgtest.Owner), `insert into tweets (author_id, community, text) select 1, 'gophers', 'hello' from generate_series(1, 100000)`); err != nil {
+		b.Fatal(err)
+	}
+	if err := pgtest.Exec(b.Context(), d.URL(pgtest.Owner), `vacuum analyze`); err != nil {
+		b.Fatal(err)
+	}
+	db := d.Open(b, pgtest.API)
+	planning, err := store.Open(d.URL(pgtest.API)+"&plan_cache_mode=auto", 4)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer planning.Close()
+	var horizon, planned []float64
+	for b.Loop() {
+		var reads [3]float64
+		for turn := range reads {
+			i := (turn + len(horizon)) % len(reads)
+			db := []*store.DB{db, db, planning}[i]
+			for began := time.Now(); time.Since(began) < 200*time.Millisecond; reads[i]++ {
+				page := store.Page{Limit: 21, Reader: 1}
+				if i != 1 {
+					if page.Horizon, err = db.Horizon(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if list, err := db.CommunityTweets(b.Context(), "gophers", page); err != nil || len(list) != 21 {
+					b.Fatal(len(list), err)
+				}
+			}
+		}
+		horizon, planned = append(horizon, reads[0]/reads[1]), append(planned, reads[0]/reads[2])
+	}
+	slices.Sort(horizon)
+	slices.Sort(planned)
+	b.ReportMetric(horizon[len(horizon)/2], "horizon/none")
+	b.ReportMetric(planned[len(planned)/2], "kept/planned")
 }

@@ -20,11 +20,19 @@ func (db *DB) StartExperiment(ctx context.Context, s experiment.Start) error {
 	if err != nil {
 		return err
 	}
+	metrics, err := json.Marshal(append([]experiment.Metric{}, s.Metrics...)) // [] of none
+	if err != nil {
+		return err
+	}
+	series := make([]int64, 0, len(s.Metrics))
+	for i := range s.Metrics {
+		series = append(series, seriesOf(&s.Metrics[i]))
+	}
 	var kept bool
 	err = db.one(ctx, `
 		with kept as (
-			insert into experiments as e (name, spec, salt, planned_units, started_at, uid, namespace)
-			values ($1, $2, $3, $4, $5, $6, $7)
+			insert into experiments as e (name, spec, salt, planned_units, started_at, uid, namespace, metrics, series)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 			on conflict (name) do update
 			set uid = excluded.uid, namespace = excluded.namespace
 			where e.salt = excluded.salt and (e.uid in ('', excluded.uid) or e.namespace <> excluded.namespace)
@@ -32,7 +40,7 @@ func (db *DB) StartExperiment(ctx context.Context, s experiment.Start) error {
 			returning true
 		)
 		select exists (select from kept)`,
-		[]any{s.Name, string(spec), s.Salt, s.PlannedUnits, s.At, s.UID, s.Namespace}, &kept)
+		[]any{s.Name, string(spec), s.Salt, s.PlannedUnits, s.At, s.UID, s.Namespace, string(metrics), series}, &kept)
 	switch {
 	case err != nil:
 		return fmt.Errorf("start of experiment %s: %w", s.Name, err)
@@ -76,17 +84,17 @@ func (db *DB) LiveExperiments(ctx context.Context, namespace string) ([]experime
 }
 
 // Suspension says what the tripwires of the edges have found against the treatment of an experiment: it fails, and what is
-// untouched does not; "" where none has found that.
-func (db *DB) Suspension(ctx context.Context, name string, _ time.Time) (why string, err error) {
+// untouched does not; "" where none has found that since then.
+func (db *DB) Suspension(ctx context.Context, name string, since time.Time) (why string, err error) {
 	found, err := rows(ctx, db, func(row pgx.CollectableRow) (s experiment.Suspension, err error) {
 		err = row.Scan(&s.Users, &s.Answers, &s.Errors, &s.Untouched, &s.UntouchedErrors)
 		return s, err
 	}, `
 		select users, answers, errors, untouched, untouched_errors
 		from suspensions
-		where experiment = $1 and verdict = 'treatment'
+		where experiment = $1 and start >= $2 and verdict = 'treatment'
 		order by start
-		limit 1`, name)
+		limit 1`, name, since)
 	if err != nil || len(found) == 0 {
 		return "", err
 	}
@@ -132,7 +140,7 @@ func (db *DB) ArchiveExperiment(ctx context.Context, name string, at time.Time) 
 		name, at); err != nil {
 		return err
 	}
-	for _, table := range []string{"exposures", "outcomes", "latencies", "suspensions"} {
+	for _, table := range []string{"exposures", "guest_exposures", "windows", "buckets", "baselines", "windows_taken", "outcomes", "latencies", "suspensions"} {
 		deleted := int64(sweepBatch)
 		for deleted == sweepBatch && ctx.Err() == nil {
 			var err error

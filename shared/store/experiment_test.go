@@ -64,7 +64,11 @@ func TestArchivingSweepsWhatIsOfSingleUsersAndWindows(t *testing.T) {
 			t.Fatal(err)
 		}
 		exec(t, d, `insert into exposures (experiment, user_id, unit, assigned, served, revision, generation) select $1, id, 'x', 'control', 'control', 'r', 1 from users`, name)
-		exec(t, d, `insert into outcomes select $1, 'control', now() + make_interval(secs => n), 'pod', 1, 0 from generate_series(1, 2500) n`, name)
+		exec(t, d, `insert into windows select $1, 0, 'like', 'control', now() + make_interval(secs => n), 1, 0, 1, '{}' from generate_series(1, 2500) n`, name)
+		exec(t, d, `insert into buckets select $1, 0, 'like', 'control', n, 1, 0, '{}' from generate_series(0, 31) n`, name)
+		exec(t, d, `insert into baselines select $1, 0, 'like', 'control', n, 1, 0, '{}' from generate_series(0, 31) n`, name)
+		exec(t, d, `insert into windows_taken select $1, now(), 'pod'`, name)
+		exec(t, d, `insert into outcomes select $1, 'control', now(), 'pod', 1, 0`, name)
 		exec(t, d, `insert into latencies select $1, 'control', now(), 'like', 'pod', '{1}'`, name)
 	}
 	for range 2 {
@@ -73,12 +77,13 @@ func TestArchivingSweepsWhatIsOfSingleUsersAndWindows(t *testing.T) {
 		}
 		at = at.Add(time.Hour)
 	}
-	const left = `select concat_ws(' ', (select count(*) from exposures where experiment = $1), (select count(*) from outcomes where experiment = $1),
+	const left = `select concat_ws(' ', (select count(*) from exposures where experiment = $1), (select count(*) from windows where experiment = $1),
+		(select count(*) from buckets where experiment = $1), (select count(*) from baselines where experiment = $1), (select count(*) from windows_taken where experiment = $1), (select count(*) from outcomes where experiment = $1),
 		(select count(*) from latencies where experiment = $1), (select archived_at at time zone 'UTC' from experiments where name = $1))`
-	if got := query[string](t, d, left, "likes"); got != "0 0 0 2026-11-24 12:00:00" {
+	if got := query[string](t, d, left, "likes"); got != "0 0 0 0 0 0 0 2026-11-24 12:00:00" {
 		t.Errorf("of the archived one %s", got)
 	}
-	if got := query[string](t, d, left, "other"); got != "1 2500 1" {
+	if got := query[string](t, d, left, "other"); got != "1 2500 32 32 1 1 1" {
 		t.Errorf("of another %s", got)
 	}
 }

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"slices"
+	"strconv"
 	"unique"
 
 	"warble/shared/experiment"
@@ -44,6 +46,83 @@ func (db *DB) Expose(ctx context.Context, e Exposure) error {
 	return nil
 }
 
+// RecordExposures keeps what an edge has seen of guests, each at its time; one that comes again changes nothing. As of Expose, the first
+// row of a unit stays as it is, but for crossed_at. Users whom there are no more are left out.
+func (db *DB) RecordExposures(ctx context.Context, exposures []Exposure) error {
+	for len(exposures) > 0 {
+		var now, later []Exposure // of a unit, one
+		seen := make(map[[2]string]bool)
+		for _, e := range exposures {
+			key := [2]string{e.Experiment, strconv.FormatInt(e.UserID, 10)}
+			if e.UserID == 0 {
+				key[1] = "unit " + e.Unit
+			}
+			if seen[key] {
+				later = append(later, e)
+			} else {
+				now = append(now, e)
+			}
+			seen[key] = true
+		}
+		text, err := json.Marshal(now)
+		if err != nil {
+			return err
+		}
+		const crossed = `
+			set crossed_at = excluded.first_at
+			where e.crossed_at is null
+				and (excluded.assigned <> e.assigned
+					or excluded.served not in ('none', coalesce(nullif(e.served, 'none'), e.assigned)))`
+		if _, err := db.exec(ctx, `
+			with sent as (
+				select *
+				from jsonb_to_recordset($1) as s (experiment text, "userId" bigint, unit text, assigned text, served text, revision text,
+					generation bigint, at timestamptz)
+			),
+			own as (
+				insert into exposures as e (experiment, user_id, unit, assigned, served, revision, generation, first_at)
+				select experiment, "userId", unit, assigned, served, revision, generation, at
+				from sent
+				where "userId" is not null and exists (select from users where id = "userId")
+				order by experiment, "userId"
+				on conflict (experiment, user_id) do update`+crossed+`
+			)
+			insert into guest_exposures as e (experiment, unit, assigned, served, revision, generation, first_at)
+			select experiment, unit, assigned, served, revision, generation, at
+			from sent
+			where "userId" is null
+			order by experiment, unit
+			on conflict (experiment, unit) do update`+crossed, string(text)); err != nil {
+			return err
+		}
+		exposures = later
+	}
+	return nil
+}
+
+// edgePods begins the name under which an edge counts the latencies of guests, whose pods are not its own.
+const edgePods = "edge/"
+
+// guestLatencies are the latencies of guests in what an edge has counted, of all steps of a window together.
+func guestLatencies(counts []experiment.Outcomes) (windows []experiment.Latencies) {
+	for _, o := range counts {
+		if o.Latency == nil {
+			continue
+		}
+		at := slices.IndexFunc(windows, func(w experiment.Latencies) bool {
+			return w.Experiment == o.Experiment && w.Arm == o.Arm && w.Service == o.Service && w.Start.Equal(o.Start)
+		})
+		if at < 0 {
+			at = len(windows)
+			windows = append(windows, experiment.Latencies{Experiment: o.Experiment, Arm: o.Arm, Service: o.Service, Start: o.Start, Buckets: make([]int64, len(o.Latency))})
+		}
+		for i, n := range o.Latency {
+			windows[at].Buckets[i] += n
+		}
+	}
+	return windows
+}
+
 // userArm is what Expose remembers of an Exposure. Handles, for the strings are parts of a request's header, which would
 // be kept with them.
 type userArm struct {
@@ -51,21 +130,86 @@ type userArm struct {
 	experiment, assigned, served unique.Handle[string]
 }
 
-// RecordOutcomes keeps what one edge counted. A window that comes again, whole or as far as it had been counted, is the
-// same row: counts only grow, and the greater one stays, whichever comes last. pod names the process that counted, for
-// all processes that ever will.
-func (db *DB) RecordOutcomes(ctx context.Context, pod string, windows []experiment.Outcomes) error {
+// RecordOutcomes adds what one edge counted in one window to what is kept, once, a baseline by bucket alone: the whole of an experiment's window is in one
+// call, and if it comes again nothing changes. pod names the process that counted, for all processes that ever will. It is one
+// transaction, after one for the latencies of guests; rows are written in the order of their keys, so that two edges never wait for
+// each other.
+func (db *DB) RecordOutcomes(ctx context.Context, pod string, counts []experiment.Outcomes) error {
+	if err := db.RecordLatencies(ctx, edgePods+pod, guestLatencies(counts)); err != nil {
+		return err
+	}
 	return db.record(ctx, `
-		insert into outcomes as o (experiment, arm, start, pod, requests, errors)
-		select experiment, arm, start, $1, max(requests), max(errors)
-		from jsonb_to_recordset($2) as w (experiment text, arm text, start timestamptz, requests bigint, errors bigint)
-		group by experiment, arm, start
-		on conflict (experiment, start, arm, pod) do update
-		set requests = greatest(o.requests, excluded.requests), errors = greatest(o.errors, excluded.errors)`,
-		pod, windows, len(windows))
+		with sent as (
+			select *
+			from jsonb_to_recordset($2) as s (experiment text, step smallint, before boolean, service text, arm text, start timestamptz,
+				requests bigint[], errors bigint[], slow bigint[])
+		),
+		taken as (
+			insert into windows_taken (experiment, start, pod)
+			select distinct experiment, start, $1
+			from sent
+			order by experiment, start
+			on conflict do nothing
+			returning experiment, start
+		),
+		fresh as (
+			select
+				s.*,
+				coalesce(array_length(s.slow, 1), 0) as bounds
+			from sent s
+			join taken t on t.experiment = s.experiment and t.start = s.start
+		),
+		whole as (
+			insert into windows as w (experiment, step, service, arm, start, requests, errors, active, slow)
+			select experiment, step, service, arm, start,
+				(select sum(n) from unnest(requests) n),
+				(select sum(n) from unnest(errors) n),
+				(select coalesce(bit_or(1::bigint << (nth - 1)::integer), 0) from unnest(requests) with ordinality as r (n, nth) where n > 0),
+				array(
+					select (select sum(n) from unnest(slow[bound:bound]) n)
+					from generate_series(1, bounds) bound
+					order by bound)
+			from fresh
+			where before is null
+			order by experiment, step, service, arm
+			on conflict (experiment, step, service, arm, start) do update
+			set requests = w.requests + excluded.requests, errors = w.errors + excluded.errors, active = w.active | excluded.active, slow = `+addSlow("w")+`
+		),
+		spread as (
+			select before, experiment, step, service, arm, nth - 1 as bucket, requests[nth] as requests, errors[nth] as errors,
+				array(
+					select slow[bound][nth]
+					from generate_series(1, bounds) bound
+					order by bound) as slow
+			from fresh, generate_series(1, array_length(requests, 1)) nth
+			where requests[nth] > 0
+		),
+		baseline as (`+addBuckets("baselines", "before")+`)
+		`+addBuckets("buckets", "before is null"),
+		pod, counts, len(counts))
 }
 
-// RecordSuspensions keeps what the tripwire of one edge has seen, as RecordOutcomes does.
+// addBuckets adds those of the counts by bucket for which a condition holds to a table.
+func addBuckets(table, of string) string {
+	return `
+		insert into ` + table + ` as b (experiment, step, service, arm, bucket, requests, errors, slow)
+		select experiment, step, service, arm, bucket, requests, errors, slow
+		from spread
+		where ` + of + `
+		order by experiment, step, service, arm, bucket
+		on conflict (experiment, step, service, arm, bucket) do update
+		set requests = b.requests + excluded.requests, errors = b.errors + excluded.errors, slow = ` + addSlow("b")
+}
+
+// addSlow adds the counts of slow requests of a row that comes to those of the row that is there, bound by bound.
+func addSlow(row string) string {
+	return `array(
+		select coalesce(there, 0) + coalesce(comes, 0)
+		from unnest(` + row + `.slow, excluded.slow) with ordinality as n (there, comes, bound)
+		order by bound)`
+}
+
+// RecordSuspensions keeps what the tripwire of one edge has seen. What comes again is the same row, with the greater counts.
 func (db *DB) RecordSuspensions(ctx context.Context, pod string, suspensions []experiment.Suspension) error {
 	return db.record(ctx, `
 		insert into suspensions as s (experiment, pod, start, users, answers, errors, untouched, untouched_errors, verdict)
@@ -79,8 +223,8 @@ func (db *DB) RecordSuspensions(ctx context.Context, pod string, suspensions []e
 		pod, suspensions, len(suspensions))
 }
 
-// RecordLatencies keeps what one process of a function counted, as RecordOutcomes does. Arrays compare by their first
-// difference, and no bucket ever shrinks, so that of two counts of one window the greater array is the later one.
+// RecordLatencies keeps what one process of a function counted. A window that comes again, whole or as far as it had been
+// counted, is the same row: the greater counts stay, whichever come last. Arrays compare by their first difference, and no bucket ever shrinks, so that of two counts of one window the greater array is the later one.
 func (db *DB) RecordLatencies(ctx context.Context, pod string, windows []experiment.Latencies) error {
 	return db.record(ctx, `
 		insert into latencies as l (experiment, arm, start, service, pod, buckets)

@@ -1,8 +1,13 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,7 +70,7 @@ func TestAnExposureThatWasWrittenCostsNoStatement(t *testing.T) {
 	if err := db.Expose(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
-	exec(t, d, `drop table exposures`)
+	exec(t, d, `drop table exposures cascade`)
 	if err := db.Expose(t.Context(), e); err != nil {
 		t.Error(err)
 	}
@@ -144,18 +149,10 @@ func TestTheGreaterCountOfAWindowStays(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	edge, like := d.Open(t, pgtest.Ops), d.Open(t, pgtest.API)
+	like := d.Open(t, pgtest.API)
 	for _, n := range []int64{1, 2, 2, 1} {
-		outcomes := []experiment.Outcomes{
-			{Experiment: "likes", Arm: experiment.Control, Start: at, Requests: 10 * n, Errors: n},
-			{Experiment: "likes", Arm: experiment.Control, Start: at, Requests: 10 * n, Errors: n},
-			{Experiment: "likes", Arm: experiment.Treatment, Start: at, Requests: 5},
-			{Experiment: "likes", Arm: experiment.Treatment, Start: at.Add(experiment.Window), Requests: 6},
-		}
-		if err := edge.RecordOutcomes(t.Context(), "edge-1", outcomes); err != nil {
-			t.Fatal(err)
-		}
 		latencies := []experiment.Latencies{
+			{Experiment: "likes", Arm: experiment.Control, Service: "like", Start: at, Buckets: []int64{0, n, 2 * n}},
 			{Experiment: "likes", Arm: experiment.Control, Service: "like", Start: at, Buckets: []int64{0, n, 2 * n}},
 			{Experiment: "likes", Arm: experiment.Control, Service: "tweet", Start: at, Buckets: []int64{7, 0, 0}},
 		}
@@ -163,24 +160,223 @@ func TestTheGreaterCountOfAWindowStays(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := edge.RecordOutcomes(t.Context(), "edge-2", []experiment.Outcomes{{Experiment: "likes", Arm: experiment.Control, Start: at, Requests: 3}}); err != nil {
+	want := []string{"like {0,2,4}", "tweet {7,0,0}"}
+	got := column(t, d, `select service || ' ' || buckets::text from latencies where pod = 'like-1' and start = $1 order by service`, at)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+var noonAt = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// counted is what an edge has counted in a window of like in an arm of likes, by one bound: so many requests in bucket 3, half
+// of them errors, and in bucket 31, all of them slow.
+func counted(arm experiment.Arm, window int, requests int64) experiment.Outcomes {
+	list := func(third, last int64) []int64 {
+		counts := make([]int64, experiment.Buckets)
+		counts[3], counts[31] = third, last
+		return counts
+	}
+	return experiment.Outcomes{
+		Experiment: "likes", Step: 1, Service: "like", Arm: arm, Start: noonAt.Add(time.Duration(window) * experiment.Window),
+		Requests: list(requests, requests), Errors: list(requests/2, 0), Slow: [][]int64{list(0, requests)},
+	}
+}
+
+const (
+	windowRows = `
+		select format('%s %s %s %s: %s, %s, %s', step, service, arm, to_char(start at time zone 'UTC', 'SS'), requests, errors, slow)
+		from windows
+		order by step, service, arm, start`
+	bucketRows = `
+		select format('%s %s %s %s: %s, %s, %s', step, service, arm, bucket, requests, errors, slow)
+		from buckets
+		order by step, service, arm, bucket`
+)
+
+// Two edges count the same arms: their windows add up, and one that comes again, as when its answer was lost, adds nothing.
+func TestAWindowOfAnEdgeCountsOnce(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.Ops)
+	record := func(pod string, counts ...experiment.Outcomes) {
+		t.Helper()
+		if err := db.RecordOutcomes(t.Context(), pod, counts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tweets := counted(experiment.Control, 0, 7)
+	tweets.Service, tweets.Step, tweets.Slow = "tweet", 0, nil
+	for range 2 {
+		record("edge-1", counted(experiment.Control, 0, 10), counted(experiment.Treatment, 0, 4), tweets)
+		record("edge-2", counted(experiment.Control, 0, 2))
+		record("edge-1", counted(experiment.Treatment, 1, 6))
+	}
+	record("edge-1")
+	want := []string{"0 tweet control 00: 14, 3, {}", "1 like control 00: 24, 6, {12}", "1 like treatment 00: 8, 2, {4}", "1 like treatment 10: 12, 3, {6}"}
+	if diff := cmp.Diff(want, column(t, d, windowRows)); diff != "" {
+		t.Error(diff)
+	}
+	want = []string{
+		"0 tweet control 3: 7, 3, {}", "0 tweet control 31: 7, 0, {}", "1 like control 3: 12, 6, {0}", "1 like control 31: 12, 0, {12}",
+		"1 like treatment 3: 10, 5, {0}", "1 like treatment 31: 10, 0, {10}",
+	}
+	if diff := cmp.Diff(want, column(t, d, bucketRows)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A baseline is counted by bucket, apart from what its arms are asked later, and comes again without being counted again.
+func TestABaselineIsKeptApart(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.Ops)
+	before, later := counted(experiment.Treatment, 0, 10), counted(experiment.Treatment, 0, 4)
+	before.Before = true
+	for range 2 {
+		if err := db.RecordOutcomes(t.Context(), "edge-1", []experiment.Outcomes{before, later}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.RecordOutcomes(t.Context(), "edge-2", []experiment.Outcomes{before}); err != nil {
 		t.Fatal(err)
 	}
-	if err := edge.RecordOutcomes(t.Context(), "edge-1", nil); err != nil {
-		t.Error(err)
+	for rows, want := range map[string][]string{
+		windowRows: {"1 like treatment 00: 8, 2, {4}"},
+		bucketRows: {"1 like treatment 3: 4, 2, {0}", "1 like treatment 31: 4, 0, {4}"},
+		strings.Replace(bucketRows, "buckets", "baselines", 1): {"1 like treatment 3: 20, 10, {0}", "1 like treatment 31: 20, 0, {20}"},
+	} {
+		if diff := cmp.Diff(want, column(t, d, rows)); diff != "" {
+			t.Errorf("%s: %s", rows, diff)
+		}
 	}
-	want := []string{"control 0 edge-1: 20, 2", "control 0 edge-2: 3, 0", "treatment 0 edge-1: 5, 0", "treatment 10 edge-1: 6, 0"}
-	got := column(t, d, `
-		select format('%s %s %s: %s, %s', arm, extract(epoch from start - $1)::int, pod, requests, errors)
-		from outcomes
-		order by arm, start, pod`, at)
-	if diff := cmp.Diff(want, got); diff != "" {
+}
+
+// Edges post at the same moment, of the same rows, in whatever order they list them: all is stored, and no two wait for each
+// other.
+func TestEdgesWriteTheSameRowsAtOnce(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	const edges, posts = 4, 40
+	var all sync.WaitGroup
+	for edge := range edges {
+		db := d.Open(t, pgtest.Ops)
+		all.Go(func() {
+			for n := range posts {
+				counts := make([]experiment.Outcomes, 0, 8)
+				for i := range 8 {
+					one := counted(experiment.Arms[i%2], n%3, 2)
+					one.Service = []string{"like", "tweet", "timeline", "users"}[i/2]
+					counts = append(counts, one)
+				}
+				if edge%2 == 0 {
+					slices.Reverse(counts)
+				}
+				if err := db.RecordOutcomes(t.Context(), fmt.Sprint("edge-", edge, "-", n), counts); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	want := []string{fmt.Sprint(edges*posts*8*4, " ", edges*posts*8)}
+	for _, table := range []string{"windows", "buckets"} {
+		if diff := cmp.Diff(want, column(t, d, `select concat_ws(' ', sum(requests), sum(errors)) from `+table)); diff != "" {
+			t.Errorf("%s: %s", table, diff)
+		}
+	}
+}
+
+// What the release before has counted is kept, of all Services together, at the step of its time.
+func TestOldOutcomesBecomeWindows(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	exec(t, d, `insert into experiments (name, spec, salt, planned_units, started_at) values ('likes', '{}', 's', 0, $1)`, noonAt)
+	for i, after := range []time.Duration{0, 15 * time.Second} {
+		exec(t, d, `insert into experiment_transitions (experiment, id, phase, step, percent, at, actor, reason) values ('likes', $1, 'Running', $2, 10, $3, 'steer', '')`,
+			fmt.Sprint(i), i, noonAt.Add(after))
+	}
+	exec(t, d, `insert into outcomes (experiment, arm, start, pod, requests, errors)
+		select 'likes', arm, $1::timestamptz + interval '10 s' * n, pod, 5 + n, n
+		from unnest(array['control', 'treatment']) arm, unnest(array['a', 'b']) pod, generate_series(1, 2) n`, noonAt)
+	migration, err := os.ReadFile("migrations/014_count_by_service_and_bucket.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, copying, _ := strings.Cut(string(migration), "\ninsert into windows")
+	exec(t, d, "insert into windows"+copying)
+	want := []string{"0  control 10: 12, 2, {}", "0  treatment 10: 12, 2, {}", "1  control 20: 14, 4, {}", "1  treatment 20: 14, 4, {}"}
+	if diff := cmp.Diff(want, column(t, d, windowRows)); diff != "" {
 		t.Error(diff)
 	}
-	want = []string{"like {0,2,4}", "tweet {7,0,0}"}
-	got = column(t, d, `select service || ' ' || buckets::text from latencies where pod = 'like-1' and start = $1 order by service`, at)
-	if diff := cmp.Diff(want, got); diff != "" {
+}
+
+// What the edges send of guests is there once, whatever comes again, in whatever order.
+func TestExposuresToGuests(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.Ops)
+	ada := user(t, d, "ada", "")
+	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	first := func(unit, assigned, served string, after time.Duration) store.Exposure {
+		return store.Exposure{Experiment: "checkout", Unit: unit, Assigned: assigned, Served: served, Revision: "shop-" + served, Generation: 2, At: at.Add(after)}
+	}
+	own := first(fmt.Sprint(ada), "control", "control", 0)
+	own.UserID = ada
+	gone := own
+	gone.UserID = ada + 1
+	sent := []store.Exposure{
+		first("a", "control", "control", 0), first("b", "treatment", "none", time.Second), own, gone,
+		first("a", "control", "none", 2*time.Second),        // no crossing
+		first("b", "treatment", "treatment", 3*time.Second), // nor this
+		first("c", "control", "control", 0), first("c", "treatment", "treatment", 4*time.Second),
+	}
+	const rows = `select format('%s %s %s %s %s %s %s', unit, subject, assigned, served, to_char(first_at at time zone 'UTC', 'SS'), to_char(crossed_at at time zone 'UTC', 'SS'), user_id >= 1::bigint << 62) from exposed order by unit`
+	want := []string{
+		fmt.Sprintf("%d %d control control 00  f", ada, ada), "a a control control 00  t", "b b treatment none 01  t", "c c control control 00 04 t",
+	}
+	for range 2 {
+		if err := db.RecordExposures(t.Context(), sent); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, column(t, d, rows)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// An edge counts the latencies of guests: of a window all steps together, once, and as those of no pod.
+func TestLatenciesOfGuests(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	db := d.Open(t, pgtest.Ops)
+	zero := func() []int64 { return make([]int64, experiment.Buckets) }
+	counts := make([]experiment.Outcomes, 3)
+	for step := range counts {
+		requests := zero()
+		requests[0] = 5
+		counts[step] = experiment.Outcomes{Experiment: "checkout", Step: step, Service: "shop", Arm: experiment.Control, Start: noonAt, Requests: requests, Errors: zero(), Slow: [][]int64{}}
+		if step < 2 {
+			counts[step].Latency = []int64{1, 0, 4}
+		}
+	}
+	for range 2 {
+		if err := db.RecordOutcomes(t.Context(), "edge-1", counts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"control shop edge/edge-1 {2,0,8}"}, column(t, d, `select concat_ws(' ', arm, service, pod, buckets::text) from latencies`)); diff != "" {
 		t.Error(diff)
+	}
+	if err := db.Snapshot(t.Context(), func(ctx context.Context, s *store.Snapshot) error {
+		n, err := s.PodWindows(ctx, "checkout", noonAt.Add(time.Hour))
+		if n != (experiment.Counts{}) {
+			t.Errorf("%+v windows of pods", n)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -191,11 +387,19 @@ func TestWhoMayDoWhatWithAnExperiment(t *testing.T) {
 	want := []string{
 		"warble_api exposures: insert, select, update of crossed_at",
 		"warble_api latencies: insert, select, update",
+		"warble_ops baselines: delete, insert, select, update",
+		"warble_ops buckets: delete, insert, select, update",
+		"warble_ops event_metrics: delete, insert, select, update",
 		"warble_ops experiment_transitions: insert, select, update",
 		"warble_ops experiments: insert, select, update",
-		"warble_ops exposures: delete, select",
-		"warble_ops latencies: delete, select",
+		"warble_ops exposed: select",
+		"warble_ops exposures: delete, insert, select, update of crossed_at",
+		"warble_ops guest_exposures: delete, insert, select, update of crossed_at",
+		"warble_ops latencies: delete, insert, select, update",
+		"warble_ops metric_events: delete, insert, select",
 		"warble_ops outcomes: delete, insert, select, update",
+		"warble_ops windows: delete, insert, select, update",
+		"warble_ops windows_taken: delete, insert, select",
 	}
 	got := column(t, d, `
 		with granted as (
@@ -209,7 +413,7 @@ func TestWhoMayDoWhatWithAnExperiment(t *testing.T) {
 		)
 		select format('%s %s: %s', role, relname, string_agg(privilege, ', ' order by privilege))
 		from granted
-		where relname in ('experiments', 'experiment_transitions', 'exposures', 'outcomes', 'latencies')
+		where relname in ('experiments', 'experiment_transitions', 'exposures', 'guest_exposures', 'exposed', 'outcomes', 'latencies', 'windows', 'buckets', 'baselines', 'windows_taken', 'event_metrics', 'metric_events')
 		group by role, relname
 		order by 1`)
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -16,10 +16,11 @@ func (db *DB) CreateFeedback(ctx context.Context, f NewFeedback, k Key, b Body) 
 	answer, err := db.write(ctx, `
 		with new as materialized (
 			select next_id() as id
+			where `+mayWrite+`
 		),`+claim+`,
 		feedback as (
 			insert into feedback (id, user_id, score, text)
-			select new.id, $1, $8, $9
+			select new.id, $1, $9, $10
 			from new
 			where `+claimed+`
 		)

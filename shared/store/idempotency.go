@@ -13,6 +13,7 @@ import (
 // Key is an Idempotency-Key and its scope. One with an empty Key asks for nothing to be remembered.
 type Key struct {
 	UserID      int64
+	Session     int64  // see Author; it is no part of the scope
 	Route       string // method and pattern, as "POST /2/tweets"
 	Key         string
 	Fingerprint []byte // of what was asked; the same key with another fingerprint is refused
@@ -43,7 +44,7 @@ type Answer struct {
 // claim is the part of a writing statement that takes the key: it yields a row where the key is new or no longer counts,
 // and none where another request has it or there is no key. PostgreSQL makes it wait for a statement that is just
 // inserting the same key. The statement has the id in a CTE called new, and these arguments:
-// $1 user, $2 route, $3 key, $4 fingerprint, $5 status, $6 before, $7 after.
+// $1 user, $2 route, $3 key, $4 fingerprint, $5 status, $6 before, $7 after, $8 session. new, or source, asks mayWrite.
 const claim = claimInsert + `$6 || new.id || $7
 		from new` + claimUpdate
 
@@ -66,11 +67,14 @@ const (
 	)`
 )
 
+// mayWrite, in the where of a statement's first CTE, ends a statement with claim unless its author may write.
+const mayWrite = `check_author($1, $8)`
+
 // claimed is true in a statement with claim where the write may go on.
 const claimed = `($3 = '' or exists (select from claim))`
 
 func (k Key) args(b Body, more ...any) []any {
-	return append([]any{k.UserID, k.Route, k.Key, k.Fingerprint, b.Status, b.Before, b.After}, more...)
+	return append([]any{k.UserID, k.Route, k.Key, k.Fingerprint, b.Status, b.Before, b.After, k.Session}, more...)
 }
 
 // write runs a statement with claim, which selects the answer's body and claimed: no row where what it writes about is not

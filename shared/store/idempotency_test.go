@@ -152,13 +152,13 @@ func TestAReplayDoesNotDependOnWhatHappenedSince(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := db.UndoRetweet(t.Context(), bob, source); err != nil {
+	if err := db.UndoRetweet(t.Context(), store.Author{ID: bob}, source); err != nil {
 		t.Fatal(err)
 	}
 	if again, err := retweet(); err != nil || !again.Replayed || !bytes.Equal(again.Body, first.Body) {
 		t.Errorf("after undoing: %+v %v", again, err)
 	}
-	if err := db.DeleteTweet(t.Context(), source, ada); err != nil {
+	if err := db.DeleteTweet(t.Context(), source, store.Author{ID: ada}); err != nil {
 		t.Fatal(err)
 	}
 	if again, err := retweet(); err != nil || !again.Replayed || !bytes.Equal(again.Body, first.Body) {

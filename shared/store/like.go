@@ -22,7 +22,7 @@ const likeSQL = `
 		select s.id, s.author_id
 		from tweets t
 		join tweets s on s.id = coalesce(t.retweet_of, t.id)
-		where t.id = $8 and t.deleted_at is null and s.deleted_at is null
+		where ` + mayWrite + ` and t.id = $9 and ` + visible + `
 	),` + claimWhole + `,
 	liked as (
 		insert into likes (user_id, tweet_id)
@@ -43,7 +43,7 @@ const likeSQL = `
 		insert into outbox (user_id, type, data, traceparent)
 		select $1, 'dev.warble.tweet.liked.v1',
 			jsonb_build_object('id', l.id::text, 'user_id', $1::text, 'tweet_id', s.id::text, 'author_id', s.author_id::text, 'created_at', l.created_at),
-			nullif($9::text, '')
+			nullif($10::text, '')
 		from liked l, source s
 	)
 	select $6::text || $7::text, ` + claimed + `
@@ -65,12 +65,13 @@ func (db *DB) Like(ctx context.Context, l NewLike, k Key, b Body) (Answer, error
 
 // UndoLike takes a user's like of a tweet back; of a retweet's source, where tweetID is a retweet's, as Like does. Where
 // there is none, nothing changes.
-func (db *DB) UndoLike(ctx context.Context, userID, tweetID int64) error {
+func (db *DB) UndoLike(ctx context.Context, user Author, tweetID int64) error {
 	_, err := db.exec(ctx, `
 		with gone as (
 			update likes
 			set deleted_at = now()
-			where user_id = $1
+			where check_author($1, $4)
+				and user_id = $1
 				and tweet_id = coalesce((select retweet_of from tweets where id = $2), $2)
 				and deleted_at is null
 			returning id, tweet_id
@@ -85,26 +86,27 @@ func (db *DB) UndoLike(ctx context.Context, userID, tweetID int64) error {
 			jsonb_build_object('id', id::text, 'user_id', $1::text, 'tweet_id', tweet_id::text, 'deleted_at', now()),
 			nullif($3::text, '')
 		from gone`,
-		userID, tweetID, telemetry.Traceparent(ctx))
+		user.ID, tweetID, telemetry.Traceparent(ctx), user.Session)
 	return err
 }
 
-// LikingUsers lists who likes a tweet, latest first, by their likes. Of page it uses Limit, Before and After.
+// LikingUsers lists who likes a tweet, latest first, by their likes. Of page, ExcludeRetweets does not count.
 func (db *DB) LikingUsers(ctx context.Context, tweetID int64, page Page) ([]Listed[User], error) {
 	return newestFirst(page, func(order string) ([]Listed[User], error) {
 		return rows(ctx, db, scanListedUser, `
 			select `+userColumns+`, l.id
 			from likes l
 			join users u on u.id = l.user_id
-			where l.tweet_id = $1 and l.deleted_at is null and l.id > $2 and l.id < $3
+			where l.tweet_id = $1 and l.deleted_at is null and u.deleted_at is null and l.id > $2 and l.id < $3
+				and (l.id <= $4 or l.user_id = $5)
 			order by l.id `+order+`
-			limit $4`,
-			tweetID, page.After, page.before(), page.Limit)
+			limit $6`,
+			tweetID, page.After, page.before(), page.horizon(), page.Reader, page.Limit)
 	})
 }
 
-// LikedTweets lists what a user likes, latest first, by the likes. Tweets that were deleted since are left out. Of page it
-// uses Limit, Before and After.
+// LikedTweets lists what a user likes, latest first, by the likes. Tweets that were deleted since are left out. Of page,
+// ExcludeRetweets does not count.
 func (db *DB) LikedTweets(ctx context.Context, userID int64, page Page) ([]Listed[Tweet], error) {
 	return newestFirst(page, func(order string) ([]Listed[Tweet], error) {
 		return rows(ctx, db, scanListedTweet, `
@@ -112,9 +114,10 @@ func (db *DB) LikedTweets(ctx context.Context, userID int64, page Page) ([]Liste
 			from likes l
 			join tweets t on t.id = l.tweet_id`+tweetJoins+`
 			where l.user_id = $1 and l.deleted_at is null and `+visible+` and l.id > $2 and l.id < $3
+				and (l.id <= $4 or l.user_id = $5)
 			order by l.id `+order+`
-			limit $4`,
-			userID, page.After, page.before(), page.Limit)
+			limit $6`,
+			userID, page.After, page.before(), page.horizon(), page.Reader, page.Limit)
 	})
 }
 

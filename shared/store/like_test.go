@@ -88,7 +88,7 @@ func TestALikeTakenBack(t *testing.T) {
 			t.Errorf("counted %d before", n)
 		}
 		for range 2 {
-			if err := db.UndoLike(t.Context(), bob, by); err != nil {
+			if err := db.UndoLike(t.Context(), store.Author{ID: bob}, by); err != nil {
 				t.Error(err)
 			}
 		}
@@ -133,8 +133,9 @@ func TestListsOfLikesArePaged(t *testing.T) {
 	db := d.Open(t, pgtest.API)
 	ada := user(t, d, "ada", "")
 	source := post(t, db, ada, "0")
-	for _, name := range []string{"bob", "cyd", "dan"} {
-		like(t, db, user(t, d, name, ""), source)
+	likers := []int64{user(t, d, "bob", ""), user(t, d, "cyd", ""), user(t, d, "dan", "")}
+	for _, liker := range likers {
+		like(t, db, liker, source)
 	}
 	newest := []int64{post(t, db, ada, "3"), post(t, db, ada, "2"), post(t, db, ada, "1")} // the latest liked is the first posted
 	slices.Reverse(newest)
@@ -143,7 +144,7 @@ func TestListsOfLikesArePaged(t *testing.T) {
 	}
 	gone := post(t, db, ada, "gone")
 	like(t, db, ada, gone)
-	if err := db.DeleteTweet(t.Context(), gone, ada); err != nil {
+	if err := db.DeleteTweet(t.Context(), gone, store.Author{ID: ada}); err != nil {
 		t.Fatal(err)
 	}
 	names := func(page store.Page) (names []string, own []int64) {
@@ -169,11 +170,12 @@ func TestListsOfLikesArePaged(t *testing.T) {
 		return texts, own
 	}
 	for name, list := range map[string]struct {
-		read func(store.Page) ([]string, []int64)
-		want []string
+		read  func(store.Page) ([]string, []int64)
+		want  []string
+		liker int64 // the newest one
 	}{
-		"liking users": {names, []string{"dan", "cyd", "bob"}},
-		"liked tweets": {texts, []string{"1", "2", "3"}},
+		"liking users": {names, []string{"dan", "cyd", "bob"}, likers[2]},
+		"liked tweets": {texts, []string{"1", "2", "3"}, ada},
 	} {
 		_, own := list.read(store.Page{Limit: 10}) // ids of the likes
 		for _, tt := range []struct {
@@ -185,6 +187,9 @@ func TestListsOfLikesArePaged(t *testing.T) {
 			{store.Page{Limit: 2, Before: own[1]}, list.want[2:]},
 			{store.Page{Limit: 1, After: own[2], Oldest: true}, list.want[1:2]},
 			{store.Page{Limit: 2, After: own[2], Oldest: true}, list.want[:2]},
+			{store.Page{Limit: 10, Horizon: own[1]}, list.want[1:]},
+			{store.Page{Limit: 10, Horizon: own[1], Reader: list.liker}, list.want},
+			{store.Page{Limit: 10, Horizon: own[1], Reader: source}, list.want[1:]},
 		} {
 			if got, _ := list.read(tt.page); !slices.Equal(got, tt.want) {
 				t.Errorf("%s, %+v: %v, want %v", name, tt.page, got, tt.want)

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/sha256"
-	"strings"
 	"time"
 
 	"warble/shared/problem"
@@ -44,12 +43,12 @@ type LoginAttempt struct {
 	PasswordHash string // empty where nobody has it
 
 	account []byte
-	network string
+	from    Client
 }
 
 // account is what failures are counted under.
 func account(email string) []byte {
-	hash := sha256.Sum256([]byte(strings.ToLower(email)))
+	hash := sha256.Sum256([]byte(Fold(email)))
 	return hash[:]
 }
 
@@ -60,8 +59,8 @@ func slowed(seconds float64) error {
 
 // BeginLogin finds the account of an email address, which may be nobody's. Errors: problem.TooMany with the time to
 // wait after too many failures.
-func (db *DB) BeginLogin(ctx context.Context, email, network string) (LoginAttempt, error) {
-	l := LoginAttempt{account: account(email), network: network}
+func (db *DB) BeginLogin(ctx context.Context, email string, from Client) (LoginAttempt, error) {
+	l := LoginAttempt{account: account(email), from: from}
 	var wait float64
 	err := db.one(ctx, `
 		select
@@ -73,9 +72,8 @@ func (db *DB) BeginLogin(ctx context.Context, email, network string) (LoginAttem
 			coalesce(u.community, ''),
 			coalesce(u.created_at, now())
 		from (values (1)) as always
-		left join credentials c on lower(c.email) = $3
-		left join users u on u.id = c.user_id`,
-		[]any{l.account, network, strings.ToLower(email)},
+		left join (credentials c join users u on u.id = c.user_id and u.deleted_at is null) on lower(c.email) = $3`,
+		[]any{l.account, from.Network, Fold(email)},
 		&wait, &l.PasswordHash, &l.User.ID, &l.User.Username, &l.User.Name, &l.User.Community, &l.User.CreatedAt)
 	if err == nil && wait > 0 {
 		err = slowed(wait)
@@ -101,23 +99,24 @@ func (db *DB) FailLogin(ctx context.Context, l LoginAttempt) error {
 		)
 		select exists (select from counted where network = $2)
 		from `+unhurried,
-		[]any{l.account, l.network}, &counted)
+		[]any{l.account, l.from.Network}, &counted)
 	if err != nil || counted {
 		return err
 	}
 	var wait float64
-	if err := db.one(ctx, slowedFor, []any{l.account, l.network}, &wait); err != nil {
+	if err := db.one(ctx, slowedFor, []any{l.account, l.from.Network}, &wait); err != nil {
 		return err
 	}
 	return slowed(wait)
 }
 
 // FinishLogin begins a session after a right password, forgets the failures from this network, and knows the network
-// from now on. rehashed replaces the password's hash unless it is empty. Errors: problem.TooMany where others failed
-// meanwhile and this attempt should have waited.
-func (db *DB) FinishLogin(ctx context.Context, l LoginAttempt, refreshHash []byte, rehashed string) error {
+// from now on. rehashed replaces the password's hash unless it is empty. It returns the session's number. Errors: problem.TooMany
+// where others failed meanwhile and this attempt should have waited, problem.Unavailable where the password was changed
+// meanwhile: a change ends all sessions, and another try says whether this password is still right.
+func (db *DB) FinishLogin(ctx context.Context, l LoginAttempt, refreshHash []byte, rehashed string) (session int64, err error) {
 	var wait float64
-	err := db.one(ctx, `
+	err = db.one(ctx, `
 		with slowed (seconds) as materialized (`+slowedFor+`
 		),
 		admitted as (
@@ -141,15 +140,26 @@ func (db *DB) FinishLogin(ctx context.Context, l LoginAttempt, refreshHash []byt
 			where user_id = $3 and password_hash = $5 and $6 <> '' and exists (select from admitted)
 		),
 		session as (
-			insert into refresh_tokens (token_hash, family, user_id, expires_at)
-			select $4, next_id(), $3, now() + `+refreshLife+`
+			insert into sessions (id, user_id, network, user_agent)
+			select next_id(), $3, $2, $7
 			from admitted
+			where exists (select from credentials where user_id = $3 and password_hash = $5)
+			returning id, user_id
+		),
+		refresh as (
+			insert into refresh_tokens (token_hash, family, user_id, expires_at)
+			select $4, id, user_id, now() + `+refreshLife+`
+			from session
 		)
-		select seconds
+		select seconds, coalesce((select id from session), 0)
 		from slowed, `+unhurried,
-		[]any{l.account, l.network, l.User.ID, refreshHash, l.PasswordHash, rehashed}, &wait)
-	if err == nil && wait > 0 {
+		[]any{l.account, l.from.Network, l.User.ID, refreshHash, l.PasswordHash, rehashed, l.from.UserAgent}, &wait, &session)
+	switch {
+	case err != nil:
+	case wait > 0:
 		err = slowed(wait)
+	case session == 0:
+		err = problem.Unavailable.Detail("the password was changed meanwhile")
 	}
-	return err
+	return session, err
 }

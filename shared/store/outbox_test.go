@@ -253,7 +253,7 @@ func TestADeletionKeepsItsTrace(t *testing.T) {
 	tel.Start()
 	defer tel.Close()
 	handler := tel.Trace(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if err := errors.Join(db.DeleteTweet(r.Context(), tweet, ada), db.UndoRetweet(r.Context(), ada, source)); err != nil {
+		if err := errors.Join(db.DeleteTweet(r.Context(), tweet, store.Author{ID: ada}), db.UndoRetweet(r.Context(), store.Author{ID: ada}, source)); err != nil {
 			t.Error(err)
 		}
 	}), func(*http.Request) string { return "/" })

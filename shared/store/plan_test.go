@@ -1,7 +1,11 @@
 package store_test
 
 import (
+	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"warble/shared/experiment"
+	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
 )
@@ -47,7 +52,8 @@ func readsOf(t *testing.T, d pgtest.Database, login string) reads {
 }
 
 // small are tables that stay small, which are read whole, and rightly.
-var small = map[string]bool{"communities": true, "schema_version": true, "relays": true, "outbox_leases": true, "dead_letters": true}
+var small = map[string]bool{"communities": true, "schema_version": true, "relays": true, "outbox_leases": true, "dead_letters": true,
+	"experiments": true, "experiment_transitions": true}
 
 // crowd fills the database: 10 000 users in 4 communities, 100 000 tweets of which every tenth is a retweet and every
 // fiftieth deleted, as many likes, most of a few, and as many events, keys, sessions and failures as they leave behind.
@@ -110,18 +116,47 @@ const crowd = `
 	select 'e' || e, id, id::text, 'control', 'control', 'like-00001', 1
 	from users, generate_series(1, 5) e;
 
-	insert into outcomes (experiment, arm, start, pod, requests, errors)
-	select 'e1', arm, now() - n * interval '10 s', 'edge', 100, 1
-	from unnest(array['control', 'treatment']) arm, generate_series(1, 20000) n;
+	insert into experiments (name, spec, salt, planned_units, started_at)
+	select 'e' || n, '{"metrics": {"guardrails": [{"name": "slow_share", "over": "250ms", "margin": "1pp"}]}}', 's', 0, now()
+	from generate_series(1, 10) n;
+
+	insert into windows (experiment, step, service, arm, start, requests, errors, slow)
+	select name, 0, service, arm, '2026-11-01Z'::timestamptz + n * interval '10 s', 100, 1, '{2}'
+	from experiments, unnest(array['like', 'tweet']) service, unnest(array['control', 'treatment']) arm, generate_series(1, 3000) n;
+
+	insert into buckets (experiment, step, service, arm, bucket, requests, errors, slow)
+	select name, step, service, arm, bucket, 100, 1, '{2}'
+	from experiments, generate_series(0, 4) step, unnest(array['like', 'tweet']) service, unnest(array['control', 'treatment']) arm, generate_series(0, 31) bucket;
+
+	insert into windows_taken (experiment, start, pod, taken_at)
+	select 'e' || e, now() - n * interval '10 s', 'edge', now() - n * interval '10 s'
+	from generate_series(1, 10) e, generate_series(1, 1000) n;
 
 	insert into latencies (experiment, arm, start, service, pod, buckets)
-	select experiment, arm, start, 'like', 'like', array[1, 2, 3]
-	from outcomes;
+	select experiment, arm, start, service, 'like', array[1, 2, 3]
+	from windows;
 
 	insert into refresh_tokens (token_hash, family, user_id, expires_at)
 	select sha256(convert_to(n::text, 'UTF8')), n, u.id, now() + interval '1 minute' * n
 	from generate_series(1, 20000) n
 	join users u on u.id = (1 + n % 10000)::bigint << 22;
+
+	insert into feedback (user_id, score, text)
+	select id, 4, 'fine'
+	from users;
+
+	insert into retired_usernames (hash)
+	select username_hash('gone' || n)
+	from generate_series(1, 2000) n;
+
+	insert into deletions (user_id, finished_at)
+	select id, now()
+	from users
+	where id < 2000::bigint << 22;
+
+	insert into sessions (id, user_id)
+	select family, user_id
+	from refresh_tokens;
 
 	insert into login_failures (account, network, failures)
 	select sha256(convert_to(username, 'UTF8')), '192.0.2.0/24', 1
@@ -129,7 +164,21 @@ const crowd = `
 
 	insert into known_networks (account, network)
 	select account, network
-	from login_failures`
+	from login_failures;
+
+	insert into mail_requests (kind, address, user_id, created_at)
+	select kind, address_hash(username || '@example.org'), id, now() - interval '1 s' * (row_number() over ())
+	from users, unnest(array['verify', 'reset']) kind;
+
+	insert into mail_tokens (token_hash, request)
+	select sha256(convert_to(user_id::text || kind, 'UTF8')), id
+	from mail_requests`
+
+// mailToken is what the crowd's mail is known by.
+func mailToken(user int, kind string) []byte {
+	hash := sha256.Sum256([]byte(strconv.FormatInt(int64(user)<<22, 10) + kind))
+	return hash[:]
+}
 
 // No query of the API may read a table from end to end, nor more of an index than a small multiple of what it answers:
 // 100 000 tweets must cost what 100 do. EXPLAIN would show what is planned for a statement copied into a test; this shows
@@ -163,6 +212,10 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 		return store.Key{Route: "POST /2/tweets", Key: fmt.Sprint("key", times), Fingerprint: []byte("f")}
 	}
 	list := func(_ any, err error) error { return err }
+	read := func(p store.Page) store.Page { // as functions do
+		p.Limit, p.Horizon, p.Reader = page, 1<<60, user
+		return p
+	}
 	tests := []struct {
 		name  string
 		login string
@@ -170,30 +223,32 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 		call  func(db *store.DB) error
 	}{
 		{"user's tweets", pgtest.API, 4 * page, func(db *store.DB) error {
-			return list(db.UserTweets(t.Context(), user, store.Page{Limit: page}))
+			return list(db.UserTweets(t.Context(), user, read(store.Page{})))
 		}},
 		{"user's tweets, a page back", pgtest.API, 4 * page, func(db *store.DB) error {
-			return list(db.UserTweets(t.Context(), user, store.Page{Limit: page, After: 30000 << 22, Oldest: true}))
+			return list(db.UserTweets(t.Context(), user, read(store.Page{After: 30000 << 22, Oldest: true})))
 		}},
 		{"home timeline", pgtest.API, 5 * page, func(db *store.DB) error {
-			return list(db.CommunityTweets(t.Context(), "gophers", store.Page{Limit: page}))
+			return list(db.CommunityTweets(t.Context(), "gophers", read(store.Page{})))
 		}},
 		{"home timeline, deep", pgtest.API, 5 * page, func(db *store.DB) error {
-			return list(db.CommunityTweets(t.Context(), "gophers", store.Page{Limit: page, Before: 60000 << 22, ExcludeRetweets: true}))
+			return list(db.CommunityTweets(t.Context(), "gophers", read(store.Page{Before: 60000 << 22, ExcludeRetweets: true})))
 		}},
 		{"lookup", pgtest.API, 4 * page, func(db *store.DB) error { return list(db.Tweets(t.Context(), tweets)) }},
 		{"retweeted by", pgtest.API, 4 * page, func(db *store.DB) error {
-			return list(db.RetweetedBy(t.Context(), source, store.Page{Limit: page}))
+			return list(db.RetweetedBy(t.Context(), source, read(store.Page{})))
 		}},
+		{"retweets", pgtest.API, 5 * page, func(db *store.DB) error { return list(db.Retweets(t.Context(), source, read(store.Page{}))) }},
+		{"horizon", pgtest.API, 0, func(db *store.DB) error { return list(db.Horizon(t.Context())) }},
 		{"source", pgtest.API, most, func(db *store.DB) error { return list(db.Source(t.Context(), source)) }},
 		{"liking users", pgtest.API, 4 * page, func(db *store.DB) error {
-			return list(db.LikingUsers(t.Context(), source, store.Page{Limit: page}))
+			return list(db.LikingUsers(t.Context(), source, read(store.Page{})))
 		}},
 		{"liked tweets", pgtest.API, 5 * page, func(db *store.DB) error {
-			return list(db.LikedTweets(t.Context(), user, store.Page{Limit: page}))
+			return list(db.LikedTweets(t.Context(), user, read(store.Page{})))
 		}},
 		{"liked tweets, a page back", pgtest.API, 5 * page, func(db *store.DB) error {
-			return list(db.LikedTweets(t.Context(), user, store.Page{Limit: page, After: 1, Oldest: true}))
+			return list(db.LikedTweets(t.Context(), user, read(store.Page{After: 1, Oldest: true})))
 		}},
 		{"users", pgtest.API, 2 * page, func(db *store.DB) error { return list(db.Users(t.Context(), users)) }},
 		{"users by username", pgtest.API, 2 * page, func(db *store.DB) error { return list(db.UsersByUsername(t.Context(), names)) }},
@@ -213,9 +268,20 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 		}},
 		{"a window's outcomes, and once more", pgtest.Ops, 2 * most, func(db *store.DB) error {
 			times++
-			w := []experiment.Outcomes{{Experiment: "e1", Arm: experiment.Control, Start: time.Unix(int64(times/2)*10, 0), Requests: 1}}
-			return db.RecordOutcomes(t.Context(), "pod", w)
+			return db.RecordOutcomes(t.Context(), "pod", []experiment.Outcomes{counted(experiment.Control, times/2, 1)})
 		}},
+		{"an experiment's windows", pgtest.Ops, 4 * 3000, func(db *store.DB) error {
+			return db.Snapshot(t.Context(), func(ctx context.Context, s *store.Snapshot) error {
+				span := store.Span{Experiment: "e3", Begin: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), End: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}
+				return list(s.Windows(ctx, ratio(t, experiment.ErrorShare), span, 0))
+			})
+		}},
+		{"an experiment's buckets", pgtest.Ops, 5*4*32 + most, func(db *store.DB) error {
+			return db.Snapshot(t.Context(), func(ctx context.Context, s *store.Snapshot) error {
+				return list(s.Buckets(ctx, ratio(t, experiment.SlowShare), "e3", 250*time.Millisecond))
+			})
+		}},
+		{"sweep of windows", pgtest.Ops, most, func(db *store.DB) error { return db.SweepWindows(t.Context()) }},
 		{"tweet with a key", pgtest.API, most, func(db *store.DB) error {
 			return list(db.CreateTweet(t.Context(), store.NewTweet{AuthorID: user, Community: "gophers", Text: "x"}, key(), posted))
 		}},
@@ -230,7 +296,7 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 		{"retweet again", pgtest.API, 2 * most, func(db *store.DB) error {
 			return list(db.Retweet(t.Context(), store.NewRetweet{UserID: 5000 << 22, TweetID: source}, key(), posted))
 		}},
-		{"undo a retweet", pgtest.API, 2 * most, func(db *store.DB) error { return db.UndoRetweet(t.Context(), 5000<<22, source) }},
+		{"undo a retweet", pgtest.API, 2 * most, func(db *store.DB) error { return db.UndoRetweet(t.Context(), store.Author{ID: 5000 << 22}, source) }},
 		{"like", pgtest.API, 2 * most, func(db *store.DB) error {
 			times++
 			return list(db.Like(t.Context(), store.NewLike{UserID: int64(times) << 22, TweetID: source + 1<<22}, key(), liked))
@@ -238,14 +304,14 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 		{"like again", pgtest.API, 2 * most, func(db *store.DB) error {
 			return list(db.Like(t.Context(), store.NewLike{UserID: 5000 << 22, TweetID: source}, key(), liked))
 		}},
-		{"take a like back", pgtest.API, 2 * most, func(db *store.DB) error { return db.UndoLike(t.Context(), 5000<<22, source) }},
+		{"take a like back", pgtest.API, 2 * most, func(db *store.DB) error { return db.UndoLike(t.Context(), store.Author{ID: 5000 << 22}, source) }},
 		{"feedback", pgtest.API, most, func(db *store.DB) error {
 			return list(db.CreateFeedback(t.Context(), store.NewFeedback{UserID: user, Score: 5}, key(), posted))
 		}},
 		{"delete", pgtest.API, 2 * most, func(db *store.DB) error {
 			times++
 			id := int64(50000+10*times+3) << 22
-			return db.DeleteTweet(t.Context(), id, query[int64](t, d, `select author_id from tweets where id = $1`, id))
+			return db.DeleteTweet(t.Context(), id, store.Author{ID: query[int64](t, d, `select author_id from tweets where id = $1`, id)})
 		}},
 		{"sweep of keys", pgtest.API, most, func(db *store.DB) error { return db.SweepKeys(t.Context()) }},
 		{"sweep of accounts", pgtest.Auth, most, func(db *store.DB) error { return db.SweepAccounts(t.Context()) }},
@@ -273,19 +339,19 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 		{"register", pgtest.Auth, most, func(db *store.DB) error {
 			times++
 			name := fmt.Sprint("new", times)
-			return list(db.CreateAccount(t.Context(), store.NewAccount{Email: name + "@example.org", Username: name, Name: "x", Community: "sres", RefreshHash: []byte(name), Network: "192.0.2.0/24"}))
+			return list(db.CreateAccount(t.Context(), store.NewAccount{Email: name + "@example.org", Username: name, Name: "x", Community: "sres", RefreshHash: []byte(name), From: store.Client{Network: "192.0.2.0/24"}}))
 		}},
 		{"login", pgtest.Auth, 2 * most, func(db *store.DB) error {
 			times++
-			l, err := db.BeginLogin(t.Context(), "u77@example.org", "198.51.100.0/24")
+			l, err := db.BeginLogin(t.Context(), "u77@example.org", store.Client{Network: "198.51.100.0/24"})
 			if err != nil {
 				return err
 			}
-			return db.FinishLogin(t.Context(), l, fmt.Append(nil, "session", times), "")
+			return list(db.FinishLogin(t.Context(), l, fmt.Append(nil, "session", times), ""))
 		}},
 		{"failed login", pgtest.Auth, most, func(db *store.DB) error {
 			times++
-			l, err := db.BeginLogin(t.Context(), fmt.Sprintf("u%d@example.org", times), "198.51.100.0/24")
+			l, err := db.BeginLogin(t.Context(), fmt.Sprintf("u%d@example.org", times), store.Client{Network: "198.51.100.0/24"})
 			if err != nil {
 				return err
 			}
@@ -293,7 +359,77 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 		}},
 		{"refresh", pgtest.Auth, 2 * most, func(db *store.DB) error {
 			times++
-			return list(db.RotateRefresh(t.Context(), query[[]byte](t, d, `select token_hash from refresh_tokens where family = $1`, 5000+times), fmt.Append(nil, "next", times)))
+			return list(db.RotateRefresh(t.Context(), store.Client{}, query[[]byte](t, d, `select token_hash from refresh_tokens where family = $1`, 5000+times), fmt.Append(nil, "next", times)))
+		}},
+		{"refresh once more", pgtest.Auth, 3 * most, func(db *store.DB) error {
+			used, next := query[[]byte](t, d, `select token_hash from refresh_tokens where family = $1 and token_hash <> 'next of 4000'`, 4000), []byte("next of 4000")
+			if err := list(db.RotateRefresh(t.Context(), store.Client{}, used, next)); err != nil {
+				return err
+			}
+			return list(db.RotateRefresh(t.Context(), store.Client{}, used, []byte("of another key"), next))
+		}},
+		{"sessions", pgtest.Auth, most, func(db *store.DB) error { return list(db.Sessions(t.Context(), user)) }},
+		{"end a session", pgtest.Auth, 2 * most, func(db *store.DB) error {
+			times++
+			id := int64(7000 + times)
+			return db.EndSessionByID(t.Context(), store.Author{ID: query[int64](t, d, `select user_id from sessions where id = $1`, id)}, id)
+		}},
+		{"end other sessions", pgtest.Auth, 2 * most, func(db *store.DB) error {
+			times++
+			return db.EndOtherSessions(t.Context(), store.Author{ID: int64(8000+times) << 22})
+		}},
+		{"change a password", pgtest.Auth, 2 * most, func(db *store.DB) error {
+			times++
+			l, err := db.BeginLogin(t.Context(), fmt.Sprintf("u%d@example.org", 8500+times), store.Client{Network: "198.51.100.0/24"})
+			if err != nil {
+				return err
+			}
+			return db.ChangePassword(t.Context(), store.Author{ID: l.User.ID}, l, "changed")
+		}},
+		{"own tweets", pgtest.Auth, store.ExportPage, func(db *store.DB) error { return list(db.OwnTweets(t.Context(), user, 0)) }},
+		{"own likes", pgtest.Auth, store.ExportPage, func(db *store.DB) error { return list(db.OwnLikes(t.Context(), 7<<22, 0)) }},
+		{"own feedback", pgtest.Auth, store.ExportPage, func(db *store.DB) error { return list(db.OwnFeedback(t.Context(), user, 0)) }},
+		{"own days", pgtest.Auth, store.ExportPage, func(db *store.DB) error { return list(db.OwnDays(t.Context(), user, time.Time{})) }},
+		{"delete an account", pgtest.Auth, 4 * most, func(db *store.DB) error {
+			times++
+			c, err := db.Credentials(t.Context(), int64(9000+times)<<22)
+			if err != nil {
+				return err
+			}
+			return db.DeleteAccount(t.Context(), store.Author{ID: int64(9000+times) << 22}, c.Email)
+		}},
+		{"finish a deletion", pgtest.Ops, page, func(db *store.DB) error {
+			exec(t, d, `update deletions set requested_at = now() - interval '2 minutes' where user_id = (select min(user_id) from deletions where finished_at is null)`)
+			return db.FinishDeletions(t.Context())
+		}},
+		{"ask for a mail", pgtest.Auth, most, func(db *store.DB) error { return db.RequestReset(t.Context(), "u77@example.org") }},
+		{"send a mail", pgtest.Mail, most, func(db *store.DB) error {
+			times++
+			request := query[int64](t, d, `select id from mail_requests where user_id = $1 and kind = 'reset' and finished_at is null`, int64(9500+times)<<22)
+			if _, send, err := db.BeginMail(t.Context(), request, fmt.Append(nil, "mail", times)); err != nil || !send {
+				return fmt.Errorf("request %d: send %t, %w", request, send, err)
+			}
+			return errors.Join(db.ReleaseMail(t.Context(), request), db.FinishMail(t.Context(), request, true))
+		}},
+		{"verify an email", pgtest.Auth, most, func(db *store.DB) error {
+			times++
+			return db.VerifyEmail(t.Context(), mailToken(9600+times, "verify"))
+		}},
+		{"reset a password", pgtest.Auth, 3 * most, func(db *store.DB) error {
+			times++
+			hash := mailToken(9700+times, "reset")
+			if _, _, err := db.Resetter(t.Context(), hash); err != nil {
+				return err
+			}
+			return db.ResetPassword(t.Context(), hash, "reset")
+		}},
+		{"whether an email is verified", pgtest.API, most, func(db *store.DB) error {
+			times++
+			db.PostsFromEnv(onlyVerified)
+			if err := db.MayPost(t.Context(), int64(9800+times)<<22); !errors.Is(err, problem.Forbidden) {
+				return fmt.Errorf("%w: want a 403", err)
+			}
+			return nil
 		}},
 		{"logout", pgtest.Auth, most, func(db *store.DB) error {
 			times++

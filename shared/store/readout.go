@@ -64,14 +64,15 @@ type Started struct {
 	PlannedUnits int64 // N*, both arms together; 0 where it ends by time alone
 	At           time.Time
 	Transitions  []experiment.Transition // by time
+	Metrics      []experiment.Metric     // of people's own, that it uses, as they were then
 }
 
 // Experiment returns an experiment; problem.NotFound where none of that name was started.
 func (s *Snapshot) Experiment(ctx context.Context, name string) (Started, error) {
 	e := Started{Name: name}
-	var spec []byte
-	err := s.one(ctx, []any{&spec, &e.Salt, &e.PlannedUnits, &e.At}, `
-		select spec, salt, planned_units, started_at
+	var spec, metrics []byte
+	err := s.one(ctx, []any{&spec, &metrics, &e.Salt, &e.PlannedUnits, &e.At}, `
+		select spec, metrics, salt, planned_units, started_at
 		from experiments
 		where name = $1`, name)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -81,6 +82,9 @@ func (s *Snapshot) Experiment(ctx context.Context, name string) (Started, error)
 	}
 	if err := json.Unmarshal(spec, &e.Spec); err != nil {
 		return e, fmt.Errorf("spec of experiment %s: %w", name, err)
+	}
+	if err := json.Unmarshal(metrics, &e.Metrics); err != nil {
+		return e, fmt.Errorf("metrics of experiment %s: %w", name, err)
 	}
 	e.Transitions, err = collect(ctx, s, func(row pgx.CollectableRow) (t experiment.Transition, err error) {
 		var figures []byte
@@ -118,6 +122,7 @@ type Looks struct {
 	Start time.Time
 	Every time.Duration
 	End   time.Time
+	Cut   time.Time // tells what is of a look before it from what is after it; zero for no cut
 }
 
 // Exposed are the users of an arm whose first exposure was in a look.
@@ -141,37 +146,47 @@ func (s *Snapshot) Exposures(ctx context.Context, name string, looks Looks) ([]E
 			count(*) filter (where served <> assigned)
 		from (
 			select assigned, served, crossed_at, `+nth(`first_at - @start`)+` as look
-			from exposures
+			from exposed
 			where experiment = @experiment and first_at < @end
 		offset 0) e
 		group by assigned, look
 		order by assigned, look`, pgx.NamedArgs{"experiment": name, "start": looks.Start, "every": looks.Every, "end": looks.End})
 }
 
-// Candidate is a user whom an experiment might take, and as what unit and in which arm it exposed them; both are empty
-// where it has not.
+// Candidate is a user whom an experiment might take, and as what unit and in which arm it exposed them, and when; these are
+// empty where it has not.
 type Candidate struct {
 	UserID    int64
 	Community string // empty for none
 	Unit      string
 	Arm       experiment.Arm
+	First     time.Time
+}
+
+// Registered is when the user was made.
+func (c *Candidate) Registered() time.Time {
+	return epoch.Add(time.Duration(c.UserID>>22) * time.Millisecond)
 }
 
 // Candidates calls each with every user there was at end who is of these communities, or of any where there are none, and
 // with whoever else was exposed by then. They are not kept.
 func (s *Snapshot) Candidates(ctx context.Context, name string, communities []string, end time.Time, each func(Candidate)) error {
 	var (
-		c   Candidate
-		arm string
+		c     Candidate
+		arm   string
+		first int64
 	)
-	return failure(s.each(ctx, []any{&c.UserID, &c.Community, &c.Unit, &arm}, func() error {
-		c.Arm = experiment.Arm(arm)
+	return failure(s.each(ctx, []any{&c.UserID, &c.Community, &c.Unit, &arm, &first}, func() error {
+		c.Arm, c.First = experiment.Arm(arm), time.Time{}
+		if arm != "" {
+			c.First = time.UnixMilli(first)
+		}
 		each(c)
 		return nil
 	}, `
-		select u.id, coalesce(u.community, ''), coalesce(e.unit, ''), coalesce(e.assigned, '')
+		select u.id, coalesce(u.community, ''), coalesce(e.unit, ''), coalesce(e.assigned, ''), coalesce(date_part('epoch', e.first_at) * 1000, 0)::bigint
 		from users u
-		left join exposures e on e.user_id = u.id and e.experiment = $1 and e.first_at < $2
+		left join exposed e on e.user_id = u.id and e.experiment = $1 and e.first_at < $2
 		where e.user_id is not null
 			or u.id < id_at($2) and (cardinality($3::text[]) = 0 or u.community = any($3))`,
 		name, end, noNull(communities)))
@@ -182,7 +197,7 @@ func (s *Snapshot) Candidates(ctx context.Context, name string, communities []st
 func (s *Snapshot) LargestCommunities(ctx context.Context, name string, end time.Time, most int) ([]string, error) {
 	return collect(ctx, s, pgx.RowTo[string], `
 		select u.community
-		from exposures e
+		from exposed e
 		join users u on u.id = e.user_id
 		where e.experiment = $1 and e.first_at < $2 and u.community is not null
 		group by u.community
@@ -190,12 +205,13 @@ func (s *Snapshot) LargestCommunities(ctx context.Context, name string, end time
 		limit $3`, name, end, most)
 }
 
-// PodWindows counts per arm the windows of 10 s in which each pod of it served, until end: how much of the cluster it has had.
+// PodWindows counts per arm the windows of 10 s in which each pod of it served, until end: how much of the cluster it has had. The pods
+// of guests are not known: an edge counts for both arms.
 func (s *Snapshot) PodWindows(ctx context.Context, name string, end time.Time) (n experiment.Counts, err error) {
 	return n, failure(s.one(ctx, []any{&n.Control, &n.Treatment}, `
 		select count(*) filter (where arm = 'control'), count(*) filter (where arm = 'treatment')
 		from latencies
-		where experiment = $1 and start < $2`, name, end))
+		where experiment = $1 and start < $2 and pod not like '`+edgePods+`%'`, name, end))
 }
 
 // ExposedUnit is a community some of whose users were exposed.
@@ -210,7 +226,7 @@ type ExposedUnit struct {
 func (s *Snapshot) ExposedUnits(ctx context.Context, name string, end time.Time) ([]ExposedUnit, error) {
 	return collect(ctx, s, pgx.RowToStructByPos[ExposedUnit], `
 		select unit, assigned, min(first_at), count(*)
-		from exposures
+		from exposed
 		where experiment = $1 and first_at < $2
 		group by unit, assigned
 		order by unit, assigned`, name, end)
@@ -221,13 +237,20 @@ type Requested struct {
 	Arm      experiment.Arm
 	Requests int64
 	Recent   int64 // since a given time
+	// Active and RecentActive are how many of the buckets of units they came from: as many units or more.
+	Active, RecentActive int64
 }
 
 // Requests returns what the edge counted per arm until end, and since recent.
 func (s *Snapshot) Requests(ctx context.Context, name string, recent, end time.Time) ([]Requested, error) {
 	return collect(ctx, s, pgx.RowToStructByPos[Requested], `
-		select arm, sum(requests)::bigint, coalesce(sum(requests) filter (where start >= $2), 0)::bigint
-		from outcomes
+		select
+			arm,
+			sum(requests),
+			coalesce(sum(requests) filter (where start >= $2), 0),
+			bit_count(bit_or(active)::bit(32)),
+			coalesce(bit_count((bit_or(active) filter (where start >= $2))::bit(32)), 0)
+		from windows
 		where experiment = $1 and start < $3
 		group by arm
 		order by arm`, name, recent, end)
@@ -255,6 +278,62 @@ func (s *Snapshot) Quotes(ctx context.Context, members Members, most int) ([]Quo
 		) q
 		where newest <= @most
 		order by arm, newest`, args)
+}
+
+// Scores are how many times the users of each arm have given each score: [0] is how often 1.
+type Scores struct {
+	Control   [5]int64 `json:"control"`
+	Treatment [5]int64 `json:"treatment"`
+}
+
+// Scores counts the feedback of users who had entered before.
+func (s *Snapshot) Scores(ctx context.Context, members Members) (all Scores, err error) {
+	from, args := members.sql()
+	counted, err := collect(ctx, s, pgx.RowToStructByPos[struct {
+		Arm   experiment.Arm
+		Score int
+		Times int64
+	}], `
+		select m.arm, f.score, count(*)
+		from (`+from+`) m
+		join feedback f on f.user_id = m.user_id and f.id >= m.entry_id
+		where f.id < id_at(@end)
+		group by m.arm, f.score`, args)
+	for _, c := range counted {
+		arm := &all.Control
+		if c.Arm == experiment.Treatment {
+			arm = &all.Treatment
+		}
+		arm[c.Score-1] = c.Times
+	}
+	return all, err
+}
+
+// Entered counts the users who have met each experiment, by the arm that they are in.
+func (db *DB) Entered(ctx context.Context) (map[string]experiment.Counts, error) {
+	rows, err := db.pool.Query(ctx, `
+		select experiment, assigned, count(*)
+		from exposures
+		group by experiment, assigned`)
+	if err != nil {
+		return nil, err
+	}
+	counted, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct {
+		Experiment string
+		Arm        experiment.Arm
+		Users      int64
+	}])
+	all := make(map[string]experiment.Counts)
+	for _, c := range counted {
+		n := all[c.Experiment]
+		if c.Arm == experiment.Treatment {
+			n.Treatment = c.Users
+		} else {
+			n.Control = c.Users
+		}
+		all[c.Experiment] = n
+	}
+	return all, err
 }
 
 // nth is in which of equal spans of time, counted from 0, a moment is that comes so long after the first's begin.

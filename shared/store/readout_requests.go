@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -22,31 +23,144 @@ type Span struct {
 	Begin, End time.Time
 }
 
-// Ratio reads a metric of kind ratio: the windows in which either arm was asked, in their order. over is a bound of
-// experiment.LatencyBounds, or 0.
-func (s *Snapshot) Ratio(ctx context.Context, metric Metric, span Span, over time.Duration) (windows []Window, err error) {
-	args := pgx.NamedArgs{"experiment": span.Experiment, "begin": span.Begin, "end": span.End, "over_bucket": nil}
-	if over > 0 {
-		bound := slices.Index(experiment.LatencyBounds, float64(over)/float64(time.Millisecond))
-		if bound < 0 {
-			return nil, fmt.Errorf("over %s: expected one of the bounds of latency, in ms: %v", over, experiment.LatencyBounds)
-		}
-		args["over_bucket"] = bound + 2 // arrays begin at 1, and the bound's own bucket is not above it
+// Stratum is one Service at one step. What was counted before Services were told apart is of the Service "".
+type Stratum struct {
+	Step    int
+	Service string
+}
+
+// Windows are those of one stratum, one after the other, from the first to the last in which either arm was asked; those in
+// between in which neither was are zero.
+type Windows struct {
+	Stratum
+	Start   time.Time // of the first
+	Windows []Window
+}
+
+// Windows reads a metric of kind ratio in a span of time, by step and Service, in the order of both. over is the bound of a
+// guardrail of the experiment, or 0.
+func (s *Snapshot) Windows(ctx context.Context, metric Metric, span Span, over time.Duration) ([]Windows, error) {
+	bound, err := s.bound(ctx, span.Experiment, over)
+	if err != nil {
+		return nil, err
 	}
-	var w Window
-	err = s.each(ctx, []any{&w.Requests.Control, &w.Requests.Treatment, &w.Bad.Control, &w.Bad.Treatment}, func() error {
-		windows = append(windows, w)
+	origin := span.Begin.Truncate(experiment.Window)
+	found := make(map[Stratum][]Window) // from origin on
+	var (
+		at            Stratum
+		treated       bool
+		start         time.Time
+		requests, bad int64
+	)
+	err = s.each(ctx, []any{&at.Step, &at.Service, &treated, &start, &requests, &bad}, func() error {
+		windows := found[at]
+		nth := int(start.Sub(origin) / experiment.Window)
+		if nth >= len(windows) { // most come in their order
+			windows = append(windows, make([]Window, nth+1-len(windows))...)
+			found[at] = windows
+		}
+		if treated {
+			windows[nth].Requests.Treatment, windows[nth].Bad.Treatment = requests, bad
+		} else {
+			windows[nth].Requests.Control, windows[nth].Bad.Control = requests, bad
+		}
 		return nil
 	}, `
-		select
-			coalesce(sum(requests::bigint) filter (where arm = 'control'), 0)::bigint,
-			coalesce(sum(requests::bigint) filter (where arm = 'treatment'), 0)::bigint,
-			coalesce(sum(bad::bigint) filter (where arm = 'control'), 0)::bigint,
-			coalesce(sum(bad::bigint) filter (where arm = 'treatment'), 0)::bigint
-		from (`+metric.sql+`) w
-		group by start
-		order by start`, args)
-	return windows, failure(err)
+		select c.step, c.service, c.arm = 'treatment', c.start, m.requests, m.bad
+		from windows c
+		cross join lateral (`+metric.sql+`) m
+		where c.experiment = @experiment and c.start >= @begin and c.start < @end and m.requests > 0`,
+		pgx.NamedArgs{"experiment": span.Experiment, "begin": span.Begin, "end": span.End, "bound": bound})
+	if err != nil {
+		return nil, failure(err)
+	}
+	list := make([]Windows, 0, len(found))
+	for _, at := range sortedStrata(found) {
+		windows := found[at]
+		first := slices.IndexFunc(windows, func(w Window) bool { return w != Window{} })
+		list = append(list, Windows{at, origin.Add(time.Duration(first) * experiment.Window), windows[first:]})
+	}
+	return list, nil
+}
+
+// Tally is how many requests there were, and how many of them went bad.
+type Tally struct{ Requests, Bad int64 }
+
+// Buckets are what each bucket of units asked of one stratum, all windows together.
+type Buckets struct {
+	Stratum
+	Arms [2][experiment.Buckets]Tally // the control's, and the treatment's
+}
+
+// Add adds those of another stratum.
+func (b *Buckets) Add(other Buckets) {
+	for arm, tallies := range other.Arms {
+		for bucket, t := range tallies {
+			b.Arms[arm][bucket].Requests += t.Requests
+			b.Arms[arm][bucket].Bad += t.Bad
+		}
+	}
+}
+
+// Buckets reads a metric of kind ratio of an experiment, by step and Service, in the order of both: all that has been counted
+// until now, for buckets are of no time. over is the bound of a guardrail of the experiment, or 0.
+func (s *Snapshot) Buckets(ctx context.Context, metric Metric, name string, over time.Duration) ([]Buckets, error) {
+	return s.buckets(ctx, "buckets", metric, name, over)
+}
+
+// Baseline reads what was counted before the first step, as Buckets does: the step is the one that opened the unit's slot later.
+func (s *Snapshot) Baseline(ctx context.Context, metric Metric, name string, over time.Duration) ([]Buckets, error) {
+	return s.buckets(ctx, "baselines", metric, name, over)
+}
+
+func (s *Snapshot) buckets(ctx context.Context, table string, metric Metric, name string, over time.Duration) (list []Buckets, err error) {
+	bound, err := s.bound(ctx, name, over)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		at     Stratum
+		arm    int
+		bucket int
+		tally  Tally
+	)
+	err = s.each(ctx, []any{&at.Step, &at.Service, &arm, &bucket, &tally.Requests, &tally.Bad}, func() error {
+		if last := len(list) - 1; last < 0 || list[last].Stratum != at {
+			list = append(list, Buckets{Stratum: at})
+		}
+		list[len(list)-1].Arms[arm][bucket] = tally
+		return nil
+	}, `
+		select c.step, c.service, (c.arm = 'treatment')::integer, c.bucket, m.requests, m.bad
+		from `+table+` c
+		cross join lateral (`+metric.sql+`) m
+		where c.experiment = @experiment
+		order by c.step, c.service collate "C"`,
+		pgx.NamedArgs{"experiment": name, "bound": bound})
+	return list, failure(err)
+}
+
+// bound is the place of a guardrail's bound among those of its experiment, from 1 on, as rows have them; 0 for none.
+func (s *Snapshot) bound(ctx context.Context, name string, over time.Duration) (int, error) {
+	if over == 0 {
+		return 0, nil
+	}
+	started, err := s.Experiment(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	bounds := started.Spec.Metrics.Bounds()
+	at := slices.Index(bounds, experiment.Duration(over))
+	if at < 0 {
+		return 0, fmt.Errorf("over %s: expected one of the bounds of experiment %s: %v", over, name, bounds)
+	}
+	return at + 1, nil
+}
+
+func sortedStrata[V any](found map[Stratum]V) []Stratum {
+	return slices.SortedFunc(maps.Keys(found), func(a, b Stratum) int {
+		return cmp.Or(cmp.Compare(a.Step, b.Step), cmp.Compare(a.Service, b.Service))
+	})
 }
 
 // Histogram is an arm's over a span of time.

@@ -56,7 +56,7 @@ func TestMetrics(t *testing.T) {
 			select id_at($1), id, (select min(id) from tweets), now() from users where username = 'new'`, entry.Add(event.at))
 	}
 	exec(t, d, `insert into activity (user_id, day)
-		select id, $1::date + n from users, unnest(array[-15, -14, -1, 0, 3, 7, 8]) n where username = 'old'`, entry)
+		select id, $1::date + n from users, unnest(array[-15, -14, -13, -1, 0, 1, 6, 7, 8]) n where username = 'old'`, entry)
 	exec(t, d, `insert into feedback (id, user_id, score, text)
 		select id_at($1::timestamptz + interval '1 hour' * n), id, n, case when n = 4 then 'good' else '' end
 		from users, unnest(array[2, 4]) n where username = 'old'`, entry)
@@ -67,7 +67,7 @@ func TestMetrics(t *testing.T) {
 		"tweets_per_user":   {true: {2, 2, 3, 2}, false: {1, 1, 0, 0}},
 		"retweets_per_user": {true: {2, 2, 1, 0}, false: {1, 1, 0, 0}},
 		"likes_per_user":    {true: {2, 2, 0, 0}, false: {1, 1, 4, 0}},
-		"active_days":       {true: {2, 2, 3, 2}, false: {1, 1, 0, 0}},
+		"active_days":       {true: {2, 2, 2, 2}, false: {1, 1, 0, 0}},
 		"returning_share":   {true: {2, 2, 1, 1}, false: {1, 1, 0, 0}},
 		"feedback_score":    {false: {3, 1, 3, 0}},
 	}
@@ -114,8 +114,17 @@ func TestMetrics(t *testing.T) {
 		if err != nil || len(quotes) != 1 || quotes[0].Text != "good" {
 			t.Errorf("%+v, %v", quotes, err)
 		}
+		// What was said before the entry counts for no arm.
+		scores, err := s.Scores(ctx, members)
+		if want := (store.Scores{Treatment: [5]int64{1: 1, 3: 1}}); err != nil || scores != want && scores != (store.Scores{Control: want.Treatment}) {
+			t.Errorf("%+v, %v: want a 2 and a 4 of one user", scores, err)
+		}
 		return nil
 	})
+	all, err := d.Open(t, pgtest.Ops).Entered(t.Context())
+	if n := all["likes"]; err != nil || len(all) != 1 || n.Control+n.Treatment != 3 {
+		t.Errorf("%+v, %v: want 3 users of likes", all, err)
+	}
 }
 
 // Communities are their members at the entry, those who never came included.
@@ -133,7 +142,7 @@ func TestMetricsOfCommunities(t *testing.T) {
 	}
 	snapshot(t, d, func(ctx context.Context, s *store.Snapshot) error {
 		sums, err := s.UnitSums(ctx, metric, members)
-		if diff := cmp.Diff([]store.UnitSums{{Unit: "gophers", Arm: experiment.Treatment, Members: 2, N: 2, Sum: 6, SumSq: 18, PriorN: 1}}, sums); diff != "" || err != nil {
+		if diff := cmp.Diff([]store.UnitSums{{Unit: "gophers", Arm: experiment.Treatment, Members: 2, N: 2, Sum: 6, SumSq: 18}}, sums); diff != "" || err != nil {
 			t.Errorf("%s, %v", diff, err)
 		}
 		sizes, err := s.UnitMembers(ctx, members)
@@ -148,8 +157,97 @@ func TestMetricsOfCommunities(t *testing.T) {
 	})
 }
 
-// Slow is what took longer than the bound, and not what took as long.
-func TestMetricsOfRequests(t *testing.T) {
+// ratio is a metric of requests.
+func ratio(t testing.TB, name string) store.Metric {
+	t.Helper()
+	metric, err := store.MetricNamed(name, store.Ratio)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return metric
+}
+
+// One experiment, of two steps, two Services and two bounds, and what an edge has counted of it: another one's rows, and those
+// of another time, are of no concern. Windows in which nobody asked are there, as zeros.
+func TestRequestsByStepAndService(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	exec(t, d, `insert into experiments (name, spec, salt, planned_units, started_at)
+		select name, '{"metrics": {"guardrails": [{"name": "slow_share", "over": "500ms", "margin": "1pp"}, {"name": "slow_share", "over": "250ms", "margin": "1pp"}]}}', 's', 0, $1
+		from unnest(array['likes', 'other']) name`, entry)
+	exec(t, d, `insert into windows (experiment, step, service, arm, start, requests, errors, slow)
+		select experiment, step, service, arm, $1::timestamptz + interval '10 s' * nth, requests, errors, slow::integer[]
+		from (values
+			('likes', 0, 'like',  'control',   -1, 9, 9, '{9,9}'),
+			('likes', 0, 'like',  'treatment',  1, 5, 1, '{3,2}'),
+			('likes', 0, 'like',  'control',    1, 4, 0, '{0,0}'),
+			('likes', 0, 'like',  'control',    4, 6, 2, '{1,0}'),
+			('likes', 0, 'tweet', 'control',    2, 1, 0, '{1,1}'),
+			('likes', 0, '',      'control',    0, 2, 1, '{}'),
+			('likes', 1, 'like',  'treatment',  5, 7, 0, '{7,7}'),
+			('likes', 1, 'like',  'control',    6, 9, 9, '{9,9}'),
+			('other', 0, 'like',  'control',    1, 9, 9, '{9,9}')) v (experiment, step, service, arm, nth, requests, errors, slow)`, entry)
+	exec(t, d, `insert into buckets (experiment, step, service, arm, bucket, requests, errors, slow)
+		select experiment, step, service, arm, bucket, 10 + bucket, 1, array[3, bucket]
+		from (values ('likes', 1, 'like', 'control', 0), ('likes', 1, 'like', 'treatment', 31), ('likes', 0, 'tweet', 'control', 7), ('other', 0, 'like', 'control', 0))
+			v (experiment, step, service, arm, bucket)`)
+	window := func(control, treatment, badControl, badTreatment int64) store.Window {
+		return store.Window{Requests: experiment.Counts{Control: control, Treatment: treatment}, Bad: experiment.Counts{Control: badControl, Treatment: badTreatment}}
+	}
+	at := func(step int, service string, nth int, windows ...store.Window) store.Windows {
+		return store.Windows{Stratum: store.Stratum{Step: step, Service: service}, Start: entry.Add(time.Duration(nth) * experiment.Window), Windows: windows}
+	}
+	span := store.Span{Experiment: "likes", Begin: entry, End: entry.Add(time.Minute)}
+	snapshot(t, d, func(ctx context.Context, s *store.Snapshot) error {
+		for _, tt := range []struct {
+			metric string
+			over   time.Duration
+			want   []store.Windows
+		}{
+			{"error_share", 0, []store.Windows{
+				at(0, "", 0, window(2, 0, 1, 0)),
+				at(0, "like", 1, window(4, 5, 0, 1), store.Window{}, store.Window{}, window(6, 0, 2, 0)),
+				at(0, "tweet", 2, window(1, 0, 0, 0)),
+				at(1, "like", 5, window(0, 7, 0, 0)),
+			}},
+			{"slow_share", 250 * time.Millisecond, []store.Windows{
+				at(0, "like", 1, window(4, 5, 0, 3), store.Window{}, store.Window{}, window(6, 0, 1, 0)),
+				at(0, "tweet", 2, window(1, 0, 1, 0)),
+				at(1, "like", 5, window(0, 7, 0, 7)),
+			}},
+			{"slow_share", 500 * time.Millisecond, []store.Windows{
+				at(0, "like", 1, window(4, 5, 0, 2), store.Window{}, store.Window{}, window(6, 0, 0, 0)),
+				at(0, "tweet", 2, window(1, 0, 1, 0)),
+				at(1, "like", 5, window(0, 7, 0, 7)),
+			}},
+		} {
+			got, err := s.Windows(ctx, ratio(t, tt.metric), span, tt.over)
+			if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {
+				t.Errorf("%s over %s: %s, %v", tt.metric, tt.over, diff, err)
+			}
+		}
+		buckets, err := s.Buckets(ctx, ratio(t, "slow_share"), "likes", 500*time.Millisecond)
+		tweet, like := store.Buckets{Stratum: store.Stratum{Service: "tweet"}}, store.Buckets{Stratum: store.Stratum{Step: 1, Service: "like"}}
+		tweet.Arms[0][7], like.Arms[0][0], like.Arms[1][31] = store.Tally{Requests: 17, Bad: 7}, store.Tally{Requests: 10}, store.Tally{Requests: 41, Bad: 31}
+		if diff := cmp.Diff([]store.Buckets{tweet, like}, buckets); diff != "" || err != nil {
+			t.Errorf("%s, %v", diff, err)
+		}
+		requests, err := s.Requests(ctx, "likes", entry.Add(40*time.Second), entry.Add(time.Minute))
+		if diff := cmp.Diff([]store.Requested{{Arm: experiment.Control, Requests: 22, Recent: 6}, {Arm: experiment.Treatment, Requests: 12, Recent: 7}}, requests); diff != "" || err != nil {
+			t.Errorf("%s, %v", diff, err)
+		}
+		if _, err := s.Windows(ctx, ratio(t, "slow_share"), span, 300*time.Millisecond); err == nil || !strings.Contains(err.Error(), "over 300ms: expected one of the bounds of experiment likes: [250ms 500ms]") {
+			t.Errorf("a bound that is none: %v", err)
+		}
+		if windows, err := s.Windows(ctx, ratio(t, "error_share"), store.Span{Experiment: "nobody", Begin: entry, End: entry.Add(time.Minute)}, 0); err != nil || len(windows) != 0 {
+			t.Errorf("no rows: %v, %v", windows, err)
+		}
+		return nil
+	})
+}
+
+// Histograms of processes add up, and one that is not whole is named.
+func TestHistograms(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	buckets := make([]int64, len(experiment.LatencyBounds)+1)
@@ -158,43 +256,20 @@ func TestMetricsOfRequests(t *testing.T) {
 	}
 	for _, pod := range []string{"a", "b"} {
 		exec(t, d, `insert into latencies (experiment, arm, start, service, pod, buckets) values ('likes', 'control', $1, 'like', $2, $3)`, entry, pod, buckets)
-		exec(t, d, `insert into outcomes (experiment, arm, start, pod, requests, errors) values ('likes', 'control', $1, $2, 10, 2), ('likes', 'treatment', $1, $2, 5, 0)`, entry, pod)
 	}
 	exec(t, d, `insert into latencies (experiment, arm, start, service, pod, buckets) values ('short', 'control', $1, 'like', 'a', '{1}')`, entry)
 	span := store.Span{Experiment: "likes", Begin: entry, End: entry.Add(time.Minute)}
-	named := func(name string) store.Metric {
-		metric, err := store.MetricNamed(name, store.Ratio, store.Quantiles)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return metric
-	}
-	above := 0
-	for _, bound := range experiment.LatencyBounds {
-		if bound > 250 {
-			above++
-		}
+	metric, err := store.MetricNamed("latency", store.Quantiles)
+	if err != nil {
+		t.Fatal(err)
 	}
 	snapshot(t, d, func(ctx context.Context, s *store.Snapshot) error {
-		slow, err := s.Ratio(ctx, named("slow_share"), span, 250*time.Millisecond)
-		want := []store.Window{{Requests: experiment.Counts{Control: int64(2 * len(buckets))}, Bad: experiment.Counts{Control: int64(2 * (above + 1))}}}
-		if diff := cmp.Diff(want, slow); diff != "" || err != nil {
-			t.Errorf("%s, %v", diff, err)
-		}
-		errs, err := s.Ratio(ctx, named("error_share"), span, 0)
-		want = []store.Window{{Requests: experiment.Counts{Control: 20, Treatment: 10}, Bad: experiment.Counts{Control: 4}}}
-		if diff := cmp.Diff(want, errs); diff != "" || err != nil {
-			t.Errorf("%s, %v", diff, err)
-		}
-		if _, err := s.Ratio(ctx, named("slow_share"), span, 260*time.Millisecond); err == nil || !strings.Contains(err.Error(), "over 260ms: expected one of the bounds") {
-			t.Errorf("a bound that is none: %v", err)
-		}
-		histograms, err := s.Histograms(ctx, named("latency"), span, time.Minute)
+		histograms, err := s.Histograms(ctx, metric, span, time.Minute)
 		if err != nil || len(histograms) != 1 || histograms[0].Requests[3] != 2 {
 			t.Errorf("%+v, %v", histograms, err)
 		}
 		span.Experiment = "short"
-		if _, err := s.Histograms(ctx, named("latency"), span, time.Minute); err == nil || !strings.Contains(err.Error(), "expected 36 buckets in each") {
+		if _, err := s.Histograms(ctx, metric, span, time.Minute); err == nil || !strings.Contains(err.Error(), "expected 36 buckets in each") {
 			t.Errorf("a row with one bucket: %v", err)
 		}
 		return nil
@@ -245,9 +320,9 @@ func TestWhoIsOfWhichCommunity(t *testing.T) {
 		}
 		sums, err := s.UserSums(ctx, metric, members, store.Looks{Start: entry, Every: 30 * 24 * time.Hour, End: end}, []string{"gophers", "sres"})
 		want := []store.Sums{
-			{Arm: experiment.Control, Known: true, Users: 1, N: 1, SumY: 1, SumYY: 1},
-			{Arm: experiment.Control, Known: true, Community: "gophers", Users: 2, N: 2, SumY: 1, SumYY: 1},
-			{Arm: experiment.Treatment, Known: true, Community: "sres", Users: 1, N: 1, SumY: 1, SumYY: 1},
+			{Arm: experiment.Control, Known: true, Users: 1, N: 1, NonZero: 1, SumY: 1, SumYY: 1},
+			{Arm: experiment.Control, Known: true, Community: "gophers", Users: 2, N: 2, NonZero: 1, SumY: 1, SumYY: 1},
+			{Arm: experiment.Treatment, Known: true, Community: "sres", Users: 1, N: 1, NonZero: 1, SumY: 1, SumYY: 1},
 		}
 		if diff := cmp.Diff(want, sums); diff != "" || err != nil {
 			t.Errorf("%s, %v", diff, err)

@@ -31,7 +31,7 @@ const retweetSQL = `
 		from tweets t
 		join tweets s on s.id = coalesce(t.retweet_of, t.id)
 		left join tweets mine on mine.author_id = $1 and mine.retweet_of = s.id and mine.deleted_at is null
-		where t.id = $8 and t.deleted_at is null and s.deleted_at is null
+		where ` + mayWrite + ` and t.id = $9 and ` + visible + `
 	),
 	new as materialized (
 		select coalesce(mine, next_id()) as id
@@ -39,7 +39,7 @@ const retweetSQL = `
 	),` + claim + `,
 	retweet as (
 		insert into tweets (id, author_id, community, text, retweet_of)
-		select new.id, $1, nullif($9::text, ''), '', source.id
+		select new.id, $1, nullif($10::text, ''), '', source.id
 		from new, source
 		where source.mine is null and ` + claimed + `
 		returning id, retweet_of, created_at
@@ -55,7 +55,7 @@ const retweetSQL = `
 		insert into outbox (user_id, type, data, traceparent)
 		select $1, 'dev.warble.tweet.retweeted.v1',
 			jsonb_build_object('id', r.id::text, 'user_id', $1::text, 'tweet_id', s.id::text, 'author_id', s.author_id::text, 'created_at', r.created_at),
-			nullif($10::text, '')
+			nullif($11::text, '')
 		from retweet r, source s
 	)
 	select $6::text || new.id || $7::text, ` + claimed + `
@@ -81,12 +81,13 @@ func (db *DB) Retweet(ctx context.Context, r NewRetweet, k Key, b Body) (Answer,
 
 // UndoRetweet takes a user's retweet of a tweet back; of a retweet's source, where tweetID is a retweet's, as Retweet
 // does. Where there is none, nothing changes.
-func (db *DB) UndoRetweet(ctx context.Context, userID, tweetID int64) error {
+func (db *DB) UndoRetweet(ctx context.Context, user Author, tweetID int64) error {
 	_, err := db.exec(ctx, `
 		with gone as (
 			update tweets
 			set deleted_at = now()
-			where author_id = $1
+			where check_author($1, $4)
+				and author_id = $1
 				and retweet_of = coalesce((select retweet_of from tweets where id = $2), $2)
 				and deleted_at is null
 			returning id, retweet_of
@@ -96,22 +97,28 @@ func (db *DB) UndoRetweet(ctx context.Context, userID, tweetID int64) error {
 			jsonb_build_object('id', id::text, 'author_id', $1::text, 'deleted_at', now()),
 			nullif($3::text, '')
 		from gone`,
-		userID, tweetID, telemetry.Traceparent(ctx))
+		user.ID, tweetID, telemetry.Traceparent(ctx), user.Session)
 	return err
 }
 
-// RetweetedBy lists who retweeted a tweet, latest first, by their retweets. Of page it uses Limit, Before and After.
+// RetweetedBy lists who retweeted a tweet, latest first, by their retweets. Of page, ExcludeRetweets does not count.
 func (db *DB) RetweetedBy(ctx context.Context, tweetID int64, page Page) ([]Listed[User], error) {
 	return newestFirst(page, func(order string) ([]Listed[User], error) {
 		return rows(ctx, db, scanListedUser, `
 			select `+userColumns+`, t.id
 			from tweets t
 			join users u on u.id = t.author_id
-			where t.retweet_of = $1 and t.deleted_at is null and t.id > $2 and t.id < $3
+			where t.retweet_of = $1 and t.deleted_at is null and u.deleted_at is null and t.id > $2 and t.id < $3
+				and (t.id <= $4 or t.author_id = $5)
 			order by t.id `+order+`
-			limit $4`,
-			tweetID, page.After, page.before(), page.Limit)
+			limit $6`,
+			tweetID, page.After, page.before(), page.horizon(), page.Reader, page.Limit)
 	})
+}
+
+// Retweets lists the retweets of a tweet.
+func (db *DB) Retweets(ctx context.Context, tweetID int64, page Page) ([]Tweet, error) {
+	return db.timeline(ctx, "t.retweet_of = $1", tweetID, page)
 }
 
 // epoch is where the milliseconds of ids begin (migration 002).

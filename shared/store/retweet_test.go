@@ -67,9 +67,9 @@ func TestARetweetTakenBack(t *testing.T) {
 	ada, bob := user(t, d, "ada", ""), user(t, d, "bob", "")
 	source := post(t, db, ada, "hello")
 	for name, undo := range map[string]func(retweet int64) error{
-		"undo by its source": func(int64) error { return db.UndoRetweet(t.Context(), bob, source) },
-		"undo by its own id": func(retweet int64) error { return db.UndoRetweet(t.Context(), bob, retweet) },
-		"delete it":          func(retweet int64) error { return db.DeleteTweet(t.Context(), retweet, bob) },
+		"undo by its source": func(int64) error { return db.UndoRetweet(t.Context(), store.Author{ID: bob}, source) },
+		"undo by its own id": func(retweet int64) error { return db.UndoRetweet(t.Context(), store.Author{ID: bob}, retweet) },
+		"delete it":          func(retweet int64) error { return db.DeleteTweet(t.Context(), retweet, store.Author{ID: bob}) },
 	} {
 		answer, err := db.Retweet(t.Context(), store.NewRetweet{UserID: bob, TweetID: source}, store.Key{}, posted)
 		if err != nil {
@@ -81,7 +81,7 @@ func TestARetweetTakenBack(t *testing.T) {
 		if err := undo(idOf(t, answer)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := db.UndoRetweet(t.Context(), bob, source); err != nil {
+		if err := db.UndoRetweet(t.Context(), store.Author{ID: bob}, source); err != nil {
 			t.Errorf("%s, and again: %v", name, err)
 		}
 		if n := retweets(t, db, source); n != 0 {
@@ -132,7 +132,7 @@ func TestConcurrentRetweetsAndLikesByManyUsersAreAllCounted(t *testing.T) {
 	exec(t, d, `insert into users (id, username, name) select i, 'u' || i, 'U' from generate_series(1, 50) i`)
 	for _, c := range []struct {
 		do    func(userID int64) (store.Answer, error)
-		undo  func(ctx context.Context, userID, tweetID int64) error
+		undo  func(ctx context.Context, user store.Author, tweetID int64) error
 		count func(*testing.T, *store.DB, int64) int
 	}{
 		{func(id int64) (store.Answer, error) {
@@ -149,7 +149,7 @@ func TestConcurrentRetweetsAndLikesByManyUsersAreAllCounted(t *testing.T) {
 					t.Error(err)
 				}
 				if id%2 == 0 {
-					if err := c.undo(t.Context(), id+1, source); err != nil {
+					if err := c.undo(t.Context(), store.Author{ID: id + 1}, source); err != nil {
 						t.Error(err)
 					}
 				}
@@ -162,39 +162,58 @@ func TestConcurrentRetweetsAndLikesByManyUsersAreAllCounted(t *testing.T) {
 	}
 }
 
-func TestRetweetedByIsPaged(t *testing.T) {
+func TestListsOfRetweetsArePaged(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)
 	source := post(t, db, user(t, d, "ada", ""), "hello")
-	var own []int64 // ids of the retweets
+	var own, users []int64 // of the retweets
 	for _, name := range []string{"bob", "cyd", "dan"} {
-		a, err := db.Retweet(t.Context(), store.NewRetweet{UserID: user(t, d, name, ""), TweetID: source}, store.Key{}, posted)
+		u := user(t, d, name, "")
+		a, err := db.Retweet(t.Context(), store.NewRetweet{UserID: u, TweetID: source}, store.Key{}, posted)
 		if err != nil {
 			t.Fatal(err)
 		}
-		own = append(own, idOf(t, a))
+		own, users = append(own, idOf(t, a)), append(users, u)
 	}
 	for _, tt := range []struct {
 		page store.Page
-		want []string
+		want []int64
 	}{
-		{store.Page{Limit: 10}, []string{"dan", "cyd", "bob"}},
-		{store.Page{Limit: 2}, []string{"dan", "cyd"}},
-		{store.Page{Limit: 2, Before: own[1]}, []string{"bob"}},
-		{store.Page{Limit: 1, After: own[0], Oldest: true}, []string{"cyd"}},
-		{store.Page{Limit: 2, After: own[0], Oldest: true}, []string{"dan", "cyd"}},
+		{store.Page{Limit: 10}, []int64{2, 1, 0}},
+		{store.Page{Limit: 2}, []int64{2, 1}},
+		{store.Page{Limit: 2, Before: own[1]}, []int64{0}},
+		{store.Page{Limit: 1, After: own[0], Oldest: true}, []int64{1}},
+		{store.Page{Limit: 2, After: own[0], Oldest: true}, []int64{2, 1}},
+		{store.Page{Limit: 10, Horizon: own[0]}, []int64{0}},
+		{store.Page{Limit: 10, Horizon: own[0], Reader: users[2]}, []int64{2, 0}},
 	} {
-		list, err := db.RetweetedBy(t.Context(), source, tt.page)
+		by, err := db.RetweetedBy(t.Context(), source, tt.page)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var names []string
-		for _, r := range list {
-			names = append(names, r.Item.Username)
+		tweets, err := db.Retweets(t.Context(), source, tt.page)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if !slices.Equal(names, tt.want) {
-			t.Errorf("%+v: %v, want %v", tt.page, names, tt.want)
+		var gotUsers, gotTweets, wantUsers, wantTweets []int64
+		for _, r := range by {
+			gotUsers = append(gotUsers, r.Item.ID)
 		}
+		for _, r := range tweets {
+			gotTweets = append(gotTweets, r.ID)
+		}
+		for _, i := range tt.want {
+			wantUsers, wantTweets = append(wantUsers, users[i]), append(wantTweets, own[i])
+		}
+		if !slices.Equal(gotUsers, wantUsers) || !slices.Equal(gotTweets, wantTweets) {
+			t.Errorf("%+v: %v %v, want %v %v", tt.page, gotUsers, gotTweets, wantUsers, wantTweets)
+		}
+	}
+	if err := db.DeleteTweet(t.Context(), own[1], store.Author{ID: users[1]}); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := db.Retweets(t.Context(), source, store.Page{Limit: 10}); err != nil || len(list) != 2 || list[0].Text != "RT @ada: hello" {
+		t.Errorf("after one was deleted: %+v %v", list, err)
 	}
 }

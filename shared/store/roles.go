@@ -8,7 +8,7 @@ import (
 // DatabaseLogin is a database login that a deployment makes. It has the rights of its group and none of its own.
 type DatabaseLogin struct {
 	Name     string
-	Group    string // warble_auth, warble_api or warble_ops
+	Group    string // warble_auth, warble_api, warble_mail or warble_ops
 	Password string // empty for a server that trusts its socket
 }
 
@@ -22,18 +22,20 @@ const (
 
 // CreateLogin makes a login or brings the one of that name up to date. It takes a superuser's or a role manager's rights.
 func CreateLogin(ctx context.Context, conn *Conn, l DatabaseLogin) error {
-	timeout := statementTimeout
+	// A function sends few statements, and often; those with any($1) PostgreSQL would plan for each request, which takes longer
+	// than to run them. What the readout sends is worth a plan.
+	timeout, plans := statementTimeout, "force_generic_plan"
 	switch l.Group {
-	case "warble_auth", "warble_api":
+	case "warble_auth", "warble_api", "warble_mail":
 	case "warble_ops":
-		timeout = opsTimeout
+		timeout, plans = opsTimeout, "auto"
 	default:
-		return fmt.Errorf("group %q: expected warble_auth, warble_api or warble_ops", l.Group)
+		return fmt.Errorf("group %q: expected warble_auth, warble_api, warble_mail or warble_ops", l.Group)
 	}
 	// Utility statements take no parameters, and format's %L and %I quote as PostgreSQL itself does.
 	_, err := conn.Exec(ctx, `select set_config('warble.login', $1, false), set_config('warble.group', $2, false), set_config('warble.password', $3, false),
-		set_config('warble.statement_timeout', $4, false), set_config('warble.lock_timeout', $5, false)`,
-		l.Name, l.Group, l.Password, timeout, lockTimeout)
+		set_config('warble.statement_timeout', $4, false), set_config('warble.lock_timeout', $5, false), set_config('warble.plans', $6, false)`,
+		l.Name, l.Group, l.Password, timeout, lockTimeout, plans)
 	if err != nil {
 		return fmt.Errorf("login %s: %w", l.Name, err)
 	}
@@ -53,8 +55,12 @@ func CreateLogin(ctx context.Context, conn *Conn, l DatabaseLogin) error {
 				execute format('alter role %I password %L', login, current_setting('warble.password'));
 			end if;
 			execute format('grant %I to %I', current_setting('warble.group'), login);
+			-- pg_stat_activity shows what a session does only to members of its role, and only they may end it: the owner of a
+			-- database is no superuser.
+			execute format('grant %I to current_user', login);
 			execute format('alter role %I set statement_timeout = %L', login, current_setting('warble.statement_timeout'));
 			execute format('alter role %I set lock_timeout = %L', login, current_setting('warble.lock_timeout'));
+			execute format('alter role %I set plan_cache_mode = %L', login, current_setting('warble.plans'));
 			-- The default of 4 is a spinning disk's, and has a page of a hundred users read by going through all of them.
 			execute format('alter role %I set random_page_cost = 1.1', login);
 		end

@@ -37,6 +37,9 @@ type DB struct {
 	timeout time.Duration // of a call
 	active  written[userDay]
 	exposed written[userArm]
+	horizon horizon
+	tweets  *batches
+	posts   posting
 }
 
 // FromEnv reads DATABASE_URL, a PostgreSQL URL or DSN, and DATABASE_MAX_CONNS (4). It connects when first used, so it
@@ -87,7 +90,12 @@ func open(url string, maxConns int, tracing bool) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
-	return &DB{pool: pool, timeout: CallTimeout}, nil
+	db := &DB{pool: pool, timeout: CallTimeout, tweets: &batches{pool: pool, most: maxConns}}
+	db.tweets.ended.L = &db.tweets.mu
+	if tracing {
+		db.tweets.spans = withinTraces{config.ConnConfig.Tracer}
+	}
+	return db, nil
 }
 
 // Limit bounds each call by another time than CallTimeout, for tests of what calls do: on a busy machine the real one ends
@@ -114,6 +122,7 @@ func (w withinTraces) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, data pg
 // Close waits for running calls and closes the connections.
 func (db *DB) Close() {
 	if db != nil {
+		db.tweets.close()
 		db.pool.Close()
 	}
 }
@@ -150,11 +159,15 @@ func (db *DB) meter(t *telemetry.Telemetry) {
 // bound gives a call its time: CallTimeout, or what the edge's deadline leaves. A client that hangs up does not end it:
 // pgx would have to close the connection in the middle of a statement, and the next caller would pay for a new one.
 func (db *DB) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	until := time.Now().Add(db.timeout)
-	if deadline, ok := ctx.Deadline(); ok && deadline.Before(until) {
-		until = deadline
+	return context.WithDeadline(context.WithoutCancel(ctx), deadline(ctx, db.timeout))
+}
+
+func deadline(ctx context.Context, timeout time.Duration) time.Time {
+	until := time.Now().Add(timeout)
+	if end, ok := ctx.Deadline(); ok && end.Before(until) {
+		until = end
 	}
-	return context.WithDeadline(context.WithoutCancel(ctx), until)
+	return until
 }
 
 // one runs a statement that returns at most one row; problem.NotFound where it returns none.
@@ -197,6 +210,16 @@ const (
 	lockNotAvailable           = "55P03" // lock_timeout
 )
 
+// What check_author raises (migration 016).
+const (
+	authorGone   = "WA001"
+	sessionEnded = "WA002"
+)
+
+// Author is who writes, and by which session: the sid of the token, 0 where it has none. A write of one whose account was
+// deleted or whose session was ended is a problem.Unauthenticated.
+type Author struct{ ID, Session int64 }
+
 // code is the error code of PostgreSQL's answer in err, "" where there is none.
 func code(err error) string {
 	if pgError, ok := errors.AsType[*pgconn.PgError](err); ok {
@@ -220,6 +243,10 @@ func failure(err error) error {
 		return problem.Unavailable.Because(err)
 	case unknownPreparedStatement, duplicatePreparedStatement:
 		return fmt.Errorf("DATABASE_URL: its pooler does not follow prepared statements: append default_query_exec_mode=cache_describe: %w", err)
+	case authorGone:
+		return noAccount()
+	case sessionEnded:
+		return problem.Unauthenticated.Detail("the session of this token was ended: log in again")
 	default:
 		switch code[:2] {
 		case "08", "28", "3D", "53", "57": // connection, login, database, resources, operator's intervention and statement_timeout

@@ -44,6 +44,9 @@ func TestTimelinesArePagedByID(t *testing.T) {
 		{"32", store.Page{Limit: 2, After: ids[1], Oldest: true}},
 		{"3", store.Page{Limit: 9, After: ids[2], Before: ids[4]}},
 		{"", store.Page{Limit: 2, Before: ids[0]}},
+		{"10", store.Page{Limit: 9, Horizon: ids[1]}},
+		{"10", store.Page{Limit: 9, Horizon: ids[1], Reader: bob}},
+		{"21", store.Page{Limit: 9, Horizon: ids[1], Reader: ada, After: ids[0], Before: ids[3]}},
 	} {
 		if got := texts(db.UserTweets(t.Context(), ada, tt.page)); got != tt.want {
 			t.Errorf("user, %+v: %s, want %s", tt.page, got, tt.want)

@@ -34,10 +34,11 @@ type NewTweet struct {
 const CreateTweetSQL = `
 	with new as materialized (
 		select next_id() as id
+		where ` + mayWrite + `
 	),` + claim + `,
 	tweet as (
 		insert into tweets (id, author_id, community, text)
-		select new.id, $1, nullif($8::text, ''), $9
+		select new.id, $1, nullif($9::text, ''), $10
 		from new
 		where ` + claimed + `
 		returning id, created_at
@@ -45,19 +46,28 @@ const CreateTweetSQL = `
 	event as (
 		insert into outbox (user_id, type, data, traceparent)
 		select $1, 'dev.warble.tweet.posted.v1',
-			jsonb_build_object('id', id::text, 'author_id', $1::text, 'community', nullif($8::text, ''), 'text', $9::text, 'created_at', created_at),
-			nullif($10::text, '')
+			jsonb_build_object('id', id::text, 'author_id', $1::text, 'community', nullif($9::text, ''), 'text', $10::text, 'created_at', created_at),
+			nullif($11::text, '')
 		from tweet
 	)
 	select $6::text || id || $7::text, ` + claimed + `
 	from new`
 
-// CreateTweet writes the tweet, its event and the key's answer in one statement. Errors: problem.Invalid where the key
+// CreateTweet writes the tweet, its event and the key's answer in one statement. Tweets without a key that have to wait for a
+// connection share a commit with others that do. Errors: problem.Invalid where the key
 // was used for something else, problem.Conflict where the first request with it is still running, and
 // problem.Unauthenticated where there is no such author.
 func (db *DB) CreateTweet(ctx context.Context, t NewTweet, k Key, b Body) (Answer, error) {
 	k.UserID = t.AuthorID
-	answer, err := db.write(ctx, CreateTweetSQL, k, b, t.Community, t.Text, t.Traceparent)
+	var (
+		answer Answer
+		err    error
+	)
+	if k.Key != "" {
+		answer, err = db.write(ctx, CreateTweetSQL, k, b, t.Community, t.Text, t.Traceparent)
+	} else if answer.Body, err = db.tweets.write(ctx, db.timeout, k.args(b, t.Community, t.Text, t.Traceparent)); err == nil {
+		answer.Status = b.Status
+	}
 	if violated(err) == "tweets_author_id_fkey" {
 		err = noAccount()
 	}
@@ -67,15 +77,16 @@ func (db *DB) CreateTweet(ctx context.Context, t NewTweet, k Key, b Body) (Answe
 // noTweet is the problem of a write about a tweet that is not there.
 func noTweet() error { return problem.NotFound.Detail("there is no such tweet") }
 
-// DeleteTweet leaves a tombstone in a tweet's place. Errors: problem.NotFound where there is none, problem.Forbidden
-// where it is another's.
-func (db *DB) DeleteTweet(ctx context.Context, id, authorID int64) error {
+// DeleteTweet leaves a tombstone in a tweet's place. Errors: problem.NotFound where there is none, or only the retweet of one
+// that was deleted; problem.Forbidden where it is another's.
+func (db *DB) DeleteTweet(ctx context.Context, id int64, author Author) error {
 	var own bool
 	err := db.one(ctx, `
 		with gone as (
 			update tweets
 			set text = '', deleted_at = now()
-			where id = $1 and author_id = $2 and deleted_at is null
+			where id = $1 and author_id = $2 and deleted_at is null and check_author($2, $4)
+				and not exists (select from tweets s where s.id = tweets.retweet_of and s.deleted_at is not null)
 			returning id, retweet_of
 		),`+uncount+`,
 		event as (
@@ -85,10 +96,11 @@ func (db *DB) DeleteTweet(ctx context.Context, id, authorID int64) error {
 				nullif($3::text, '')
 			from gone
 		)
-		select author_id = $2
-		from tweets
-		where id = $1 and deleted_at is null`,
-		[]any{id, authorID, telemetry.Traceparent(ctx)}, &own)
+		select t.author_id = $2
+		from tweets t
+		left join tweets s on s.id = t.retweet_of
+		where t.id = $1 and `+visible,
+		[]any{id, author.ID, telemetry.Traceparent(ctx), author.Session}, &own)
 	if err != nil {
 		return err
 	}
@@ -112,8 +124,11 @@ const (
 		left join tweets s on s.id = t.retweet_of
 		left join users su on su.id = s.author_id
 		left join tweet_counts c on c.tweet_id = coalesce(t.retweet_of, t.id)`
-	// visible: not deleted, and not the retweet of one that is.
-	visible = `t.deleted_at is null and s.deleted_at is null`
+	// visible: not deleted, and not the retweet of one that is. What a deleted account left is hidden before it is deleted,
+	// for which the few accounts that are not finished are looked up once a statement.
+	visible = `t.deleted_at is null and s.deleted_at is null
+		and t.author_id <> all (array(` + leaving + `)) and coalesce(s.author_id, 0) <> all (array(` + leaving + `))`
+	leaving = `select user_id from deletions where finished_at is null`
 )
 
 func scanTweet(row pgx.CollectableRow) (Tweet, error) {
@@ -137,11 +152,13 @@ func (db *DB) Source(ctx context.Context, id int64) (source int64, err error) {
 	return source, err
 }
 
+// TweetsSQL is exported for the same reason as CreateTweetSQL.
+const TweetsSQL = `
+	select` + tweetColumns + `
+	from tweets t` + tweetJoins + `
+	where t.id = any($1) and ` + visible
+
 // Tweets returns those of ids that are there, in no order.
 func (db *DB) Tweets(ctx context.Context, ids []int64) ([]Tweet, error) {
-	return rows(ctx, db, scanTweet, `
-		select`+tweetColumns+`
-		from tweets t`+tweetJoins+`
-		where t.id = any($1) and `+visible,
-		ids)
+	return rows(ctx, db, scanTweet, TweetsSQL, ids)
 }

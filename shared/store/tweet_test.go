@@ -78,13 +78,13 @@ func TestADeletedTweetLeavesATombstone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := db.DeleteTweet(t.Context(), id, bob); !errors.Is(err, problem.Forbidden) {
+	if err := db.DeleteTweet(t.Context(), id, store.Author{ID: bob}); !errors.Is(err, problem.Forbidden) {
 		t.Errorf("another's: %v", err)
 	}
-	if err := db.DeleteTweet(t.Context(), id, ada); err != nil {
+	if err := db.DeleteTweet(t.Context(), id, store.Author{ID: ada}); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.DeleteTweet(t.Context(), id, ada); !errors.Is(err, problem.NotFound) {
+	if err := db.DeleteTweet(t.Context(), id, store.Author{ID: ada}); !errors.Is(err, problem.NotFound) {
 		t.Errorf("again: %v", err)
 	}
 	if kept := query[string](t, d, `select author_id || '[' || text || ']' from tweets where id = $1 and deleted_at is not null`, id); kept != strconv.FormatInt(ada, 10)+"[]" {
@@ -107,8 +107,13 @@ func TestADeletedTweetLeavesATombstone(t *testing.T) {
 	if _, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, TweetID: id}, store.Key{}, posted); !errors.Is(err, problem.NotFound) {
 		t.Errorf("retweeting it: %v", err)
 	}
-	if err := db.DeleteTweet(t.Context(), idOf(t, retweet), bob); err != nil {
-		t.Errorf("deleting the retweet that nobody sees: %v", err)
+	for _, u := range []int64{ada, bob} {
+		if err := db.DeleteTweet(t.Context(), idOf(t, retweet), store.Author{ID: u}); !errors.Is(err, problem.NotFound) {
+			t.Errorf("deleting the retweet that nobody sees: %v", err)
+		}
+	}
+	if n := query[int](t, d, `select count(*) from outbox where type = 'dev.warble.tweet.deleted.v1'`); n != 1 {
+		t.Errorf("%d events of deletions", n)
 	}
 }
 

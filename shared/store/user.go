@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,7 +36,7 @@ func scanListedUser(row pgx.CollectableRow) (Listed[User], error) {
 
 // Users returns those of ids that are there, in no order.
 func (db *DB) Users(ctx context.Context, ids []int64) ([]User, error) {
-	return rows(ctx, db, scanUser, `select `+userColumns+` from users u where u.id = any($1)`, ids)
+	return rows(ctx, db, scanUser, `select `+userColumns+` from users u where u.id = any($1) and u.deleted_at is null`, ids)
 }
 
 // HasUser returns problem.NotFound where there is no such user.
@@ -47,7 +48,22 @@ func (db *DB) HasUser(ctx context.Context, id int64) error {
 	return err
 }
 
-// UsersByUsername returns those of names that are there, in no order. Case does not count; names are lower-cased ASCII.
+// UsersByUsername returns those of names that are there, in no order. Names are compared as Fold has it.
 func (db *DB) UsersByUsername(ctx context.Context, names []string) ([]User, error) {
-	return rows(ctx, db, scanUser, `select `+userColumns+` from users u where lower(u.username) = any($1)`, names)
+	folded := make([]string, len(names))
+	for i, name := range names {
+		folded[i] = Fold(name)
+	}
+	return rows(ctx, db, scanUser, `select `+userColumns+` from users u where lower(u.username) = any($1) and u.deleted_at is null`, folded)
+}
+
+// Fold is what of an email address or a username is compared: with A to Z in lower case, and all else as it is. A KELVIN
+// SIGN, which Unicode folds to k, is another address than k.
+func Fold(text string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r - 'A' + 'a'
+		}
+		return r
+	}, text)
 }

@@ -1,11 +1,13 @@
--- days, UTC, on which a user makes an authenticated request; the days on which the window begins and ends count
+-- whole days, UTC, of the window on which a user makes an authenticated request
+-- label: Active days
 -- kind: mean
 -- unit: days
 -- direction: up
+-- counts: whole days
 select
-    count(*) filter (where a.day >= m.entry_day) as value,
-    count(*) - count(*) filter (where a.day >= m.entry_day) as prior
+    count(*) filter (where a.day >= m.first_day) as value,
+    count(*) filter (where a.day <= m.past_last_day) as prior
 from activity a
 where a.user_id = m.user_id
-    and a.day >= m.past_day
-    and a.day <= m.until_day
+    and a.day >= m.past_first_day
+    and a.day <= m.last_day

@@ -1,4 +1,5 @@
 -- the mean score of a user's feedback; users who give none are missing
+-- label: Feedback score
 -- kind: score
 -- unit: points, 1 to 5
 -- direction: up

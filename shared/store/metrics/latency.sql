@@ -1,4 +1,5 @@
 -- how long requests take a function, measured inside of it
+-- label: Latency
 -- kind: quantiles
 -- unit: ms
 -- direction: down

@@ -1,4 +1,5 @@
 -- likes a user gives; those taken back count
+-- label: Likes per person
 -- kind: mean
 -- unit: likes
 -- direction: up

@@ -1,11 +1,13 @@
--- users who are active on two days of the window or more
+-- users who are active on two whole days, UTC, of the window or more
+-- label: People who come back
 -- kind: share
 -- unit: users
 -- direction: up
+-- counts: whole days
 select
-    (count(*) filter (where a.day >= m.entry_day) >= 2)::integer as value,
-    (count(*) - count(*) filter (where a.day >= m.entry_day) >= 2)::integer as prior
+    (count(*) filter (where a.day >= m.first_day) >= 2)::integer as value,
+    (count(*) filter (where a.day <= m.past_last_day) >= 2)::integer as prior
 from activity a
 where a.user_id = m.user_id
-    and a.day >= m.past_day
-    and a.day <= m.until_day
+    and a.day >= m.past_first_day
+    and a.day <= m.last_day

@@ -1,4 +1,5 @@
 -- retweets a user makes; those taken back count
+-- label: Retweets per person
 -- kind: mean
 -- unit: retweets
 -- direction: up

@@ -1,19 +1,9 @@
--- requests that took a function longer than the bound that the experiment states, measured inside of it
+-- requests that took longer than the bound that the experiment states, from when the edge sent them on to the headers of the answer
+-- label: Slow requests
 -- kind: ratio
 -- unit: requests
 -- direction: down
 select
-    l.start,
-    l.arm,
-    counted.requests,
-    counted.bad
-from latencies l
-cross join lateral (
-    select
-        sum(n) as requests,
-        coalesce(sum(n) filter (where bucket >= @over_bucket), 0) as bad
-    from unnest(l.buckets) with ordinality as b (n, bucket)
-) counted
-where l.experiment = @experiment
-    and l.start >= @begin
-    and l.start < @end
+    c.requests,
+    c.slow[@bound] as bad
+where cardinality(c.slow) >= @bound

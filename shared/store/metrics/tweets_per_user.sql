@@ -1,4 +1,5 @@
 -- tweets a user posts; deleted ones count, retweets do not
+-- label: Tweets per person
 -- kind: mean
 -- unit: tweets
 -- direction: up

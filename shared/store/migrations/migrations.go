@@ -3,9 +3,13 @@
 package migrations
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"fmt"
+	"io/fs"
+	"regexp"
+	"strconv"
 
 	"github.com/jackc/tern/v2/migrate"
 
@@ -14,6 +18,48 @@ import (
 
 //go:embed *.sql
 var files embed.FS
+
+// Files are the migrations that Apply applies.
+func Files() fs.FS { return files }
+
+// Contraction is a migration after which the code of early releases no longer runs.
+type Contraction struct {
+	File string
+	// Serves is the oldest code that still runs: the number of the newest migration that it knows, its store.SchemaVersion.
+	Serves int
+}
+
+// serves is the comment by which a migration says that it contracts, as in "-- serves: 14".
+var serves = regexp.MustCompile(`(?m)^-- serves:(.*)$`)
+
+// Contractions returns those of the migrations in files that contract and have a greater number than after, in their order.
+// It is an error if one names no migration, or one after itself.
+func Contractions(files fs.FS, after int) (found []Contraction, err error) {
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names { // 014_drop_the_old_column.sql
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		said := serves.FindSubmatch(text)
+		var number, oldest int
+		if _, err := fmt.Sscanf(name, "%d_", &number); err != nil {
+			return nil, fmt.Errorf("migration %s: expected a name that begins with a number, as 014_", name)
+		}
+		if said == nil || number <= after {
+			continue
+		}
+		oldest, err = strconv.Atoi(string(bytes.TrimSpace(said[1])))
+		if err != nil || oldest < 1 || oldest > number {
+			return nil, fmt.Errorf("migration %s: %q: expected the oldest migration whose code still runs, 1 to %d", name, said[0], number)
+		}
+		found = append(found, Contraction{name, oldest})
+	}
+	return found, nil
+}
 
 // Apply applies the migrations that conn's database lacks, each in a transaction of its own, under a lock: of two
 // that run at once, one waits. It returns the version before and after. conn must not go through a pooler.

@@ -198,10 +198,16 @@ func (s *Server) wait(ctx context.Context) error {
 }
 
 // Stop ends the server as "fast" does: open transactions are rolled back, connections cut. What is committed stays.
-func (s *Server) Stop() error {
+func (s *Server) Stop() error { return s.end(syscall.SIGINT) }
+
+// Crash ends the server as "immediate" does: it writes nothing more, and the next start on the folder recovers what is
+// committed.
+func (s *Server) Crash() error { return s.end(syscall.SIGQUIT) }
+
+func (s *Server) end(signal syscall.Signal) error {
 	var err error
 	if s.cmd != nil {
-		if err = s.cmd.Process.Signal(syscall.SIGINT); err == nil {
+		if err = s.cmd.Process.Signal(signal); err == nil {
 			<-s.exited
 		}
 		s.cmd = nil

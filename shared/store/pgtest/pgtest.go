@@ -27,6 +27,7 @@ const (
 	Auth  = "warble_auth_login"
 	API   = "warble_api_login"
 	Ops   = "warble_ops_login"
+	Mail  = "warble_mail_login"
 	Owner = "postgres"
 )
 
@@ -87,7 +88,7 @@ func New(t testing.TB) Database {
 	return Database{name, shared.server}
 }
 
-// URL connects a login (Auth, API, Ops, Owner) to the database.
+// URL connects a login (Auth, API, Ops, Mail, Owner) to the database.
 func (d Database) URL(login string) string { return d.server.URL(login, d.name) }
 
 // patience is what calls may take in tests: long enough for a machine that is busy with other tests.
@@ -184,7 +185,7 @@ func start() (err error) {
 	if _, _, err := migrations.Apply(ctx, conn); err != nil {
 		return err
 	}
-	for _, login := range []store.DatabaseLogin{{Name: Auth, Group: "warble_auth"}, {Name: API, Group: "warble_api"}, {Name: Ops, Group: "warble_ops"}} {
+	for _, login := range []store.DatabaseLogin{{Name: Auth, Group: "warble_auth"}, {Name: API, Group: "warble_api"}, {Name: Ops, Group: "warble_ops"}, {Name: Mail, Group: "warble_mail"}} {
 		if err := store.CreateLogin(ctx, conn, login); err != nil {
 			return err
 		}

@@ -1,0 +1,130 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"warble/shared/problem"
+	"warble/shared/telemetry"
+)
+
+// DeleteAccount hides an account from that moment on: nobody can log in to it, its sessions end, and neither the user nor
+// what they wrote is found. What is left goes with FinishDeletions. email is the account's. Errors:
+// problem.Unauthenticated where the author may not write, or is gone already.
+func (db *DB) DeleteAccount(ctx context.Context, author Author, email string) error {
+	var id int64
+	err := db.one(ctx, `
+		with gone as (
+			update users
+			set deleted_at = now()
+			where id = $1 and check_author($1, $2)
+			returning id, username, deleted_at
+		),
+		deletion as (
+			insert into deletions (user_id)
+			select id
+			from gone
+		),
+		retired as (
+			insert into retired_usernames (hash)
+			select username_hash(username)
+			from gone
+		),
+		credential as (
+			delete from credentials
+			where user_id = (select id from gone)
+		),
+		failures as (
+			delete from login_failures
+			where account = $3 and exists (select from gone)
+		),
+		networks as (
+			delete from known_networks
+			where account = $3 and exists (select from gone)
+		),
+		mails as (
+			delete from mail_requests
+			where (address = $3 or user_id = $1) and exists (select from gone)
+		),
+		ended as (
+			update sessions
+			set revoked_at = now()
+			where user_id = (select id from gone) and revoked_at is null
+		),
+		event as (
+			insert into outbox (user_id, type, data, traceparent)
+			select id, 'dev.warble.user.deleted.v1', jsonb_build_object('id', id::text, 'deleted_at', deleted_at), nullif($4::text, '')
+			from gone
+		)
+		select id
+		from gone`,
+		[]any{author.ID, author.Session, account(email), telemetry.Traceparent(ctx)}, &id)
+	if errors.Is(err, problem.NotFound) {
+		err = noAccount()
+	}
+	return err
+}
+
+// DeleteAgain hides the accounts that a restored database has back, as DeleteAccount did, and reports how many it found. It
+// publishes nothing, because subscribers know. It takes the owner's rights.
+func DeleteAgain(ctx context.Context, conn *Conn, ids []int64) (deleted int64, err error) {
+	err = conn.QueryRow(ctx, `
+		with gone as (
+			update users
+			set deleted_at = now()
+			where id = any($1) and deleted_at is null
+			returning id, username
+		),
+		deletion as (
+			insert into deletions (user_id)
+			select id
+			from gone
+		),
+		retired as (
+			insert into retired_usernames (hash)
+			select username_hash(username)
+			from gone
+		),
+		credential as (
+			delete from credentials
+			where user_id in (select id from gone)
+		),
+		ended as (
+			update sessions
+			set revoked_at = now()
+			where user_id in (select id from gone) and revoked_at is null
+		)
+		select count(*)
+		from gone`, ids).Scan(&deleted)
+	return deleted, err
+}
+
+// deletionBatch bounds how many rows of each kind one call of finish_deletion changes.
+const deletionBatch = 1000
+
+// FinishDeletions removes what deleted accounts have left, of those deleted at least a minute ago: a write that began before
+// is committed by then. See finish_deletion in migration 018 for what goes and what stays. It may be interrupted, and run
+// beside itself.
+func (db *DB) FinishDeletions(ctx context.Context) error {
+	for ctx.Err() == nil {
+		var more bool
+		err := db.one(ctx, `
+			select finish_deletion(user_id, $1)
+			from (
+				select user_id
+				from deletions
+				where finished_at is null and requested_at < now() - interval '1 minute'
+				order by requested_at
+				limit 1
+				for update skip locked
+			) due`,
+			[]any{deletionBatch}, &more)
+		if errors.Is(err, problem.NotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,30 @@
+set local role warble_owner;
+
+-- The first request of an assigned unit that is no user of Warble's, a visitor or another issuer's user, to a guest: as exposures,
+-- but that the edge has seen it. first_at is when.
+create table guest_exposures (
+    experiment text not null,
+    unit       text not null,
+    assigned   text not null check (assigned in ('control', 'treatment')),
+    served     text not null check (served in ('control', 'treatment', 'none')),
+    revision   text not null, -- empty where the edge does not know it
+    generation bigint not null,
+    first_at   timestamptz not null,
+    crossed_at timestamptz,
+    primary key (experiment, unit)
+);
+
+-- All exposures, as the readout reads them. subject is by what events name whoever was exposed. A unit that is no user of Warble's has
+-- an id that is made of its name: it is above all ids of users until 2060, so that nothing takes it for one who was there in the past.
+create view exposed as
+select experiment, user_id, unit, user_id::text as subject, assigned, served, revision, generation, first_at, crossed_at
+from exposures
+union all
+select experiment, (1::bigint << 62) | (hashtextextended(unit, 0) & ((1::bigint << 62) - 1)), unit, unit, assigned, served, revision, generation, first_at, crossed_at
+from guest_exposures;
+
+-- steer, which the edges send them to, and the readout
+grant select, insert, delete, update (crossed_at) on guest_exposures to warble_ops;
+grant insert, update (crossed_at) on exposures to warble_ops;
+grant select on exposed to warble_ops;
+grant insert, update on latencies to warble_ops;
