@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"warble/shared/env"
 	"warble/shared/function"
@@ -65,6 +67,27 @@ func Keys(t testing.TB, folder string) (*token.Issuer, *token.Verifier) {
 		t.Fatal(err)
 	}
 	return issuer, tokens
+}
+
+// Another opens the API's database as another process would.
+func (a *API) Another() *store.DB {
+	a.t.Helper()
+	return a.database.Open(a.t, pgtest.API)
+}
+
+// Settle waits until lists show everybody what was written: see store.DB.Horizon.
+func (a *API) Settle() {
+	a.t.Helper()
+	last := a.Column(`select last::text from last_id()`)[0]
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		horizon, err := a.DB.Horizon(a.t.Context())
+		if err != nil || time.Now().After(deadline) {
+			a.t.Fatalf("the horizon is %d, want %s: %v", horizon, last, err)
+		}
+		if reached, _ := strconv.ParseInt(last, 10, 64); horizon >= reached {
+			return
+		}
+	}
 }
 
 func (a *API) file(name string) string { return filepath.Join(a.keys, name) }

@@ -41,12 +41,12 @@ type Local struct {
 //
 // It is for TestMain, which can share one among a package's tests; the caller stops it.
 func StartLocal(ctx context.Context, settings ...string) (*Local, error) {
-	return start(ctx, &Local{settings: settings})
+	return StartExperiment(ctx, "none", settings...)
 }
 
 // StartExperiment is StartLocal with the experiment of a file, which is about to start when it returns.
 func StartExperiment(ctx context.Context, file string, settings ...string) (*Local, error) {
-	return start(ctx, &Local{settings: settings, args: []string{"-experiment", file}})
+	return start(ctx, &Local{settings: settings, args: []string{"-experiment", file, "-board", "none"}})
 }
 
 func start(ctx context.Context, l *Local) (_ *Local, err error) {
@@ -109,14 +109,14 @@ func (l *Local) build(ctx context.Context, root string) (program string, err err
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil { // until it is closed
 		return "", err
 	}
-	command := exec.CommandContext(ctx, "go", "build", "-o", shared+"/", "./functions/...", "./cmd/local")
+	command := exec.CommandContext(ctx, "go", "build", "-o", shared+"/", "./functions/...", "./cmd/kn-experiment", "./cmd/local")
 	command.Dir, command.Env = root, Environment()
 	if text, err := command.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build ./functions/... ./cmd/local: %w\n%s", err, text)
+		return "", fmt.Errorf("go build ./functions/... ./cmd/kn-experiment ./cmd/local: %w\n%s", err, text)
 	}
-	functions, err := filepath.Glob(filepath.Join(root, "functions", "*", "main.go"))
-	for _, function := range functions {
-		name := filepath.Base(filepath.Dir(function))
+	programs, err := filepath.Glob(filepath.Join(root, "functions", "*", "main.go"))
+	for _, program := range append(programs, filepath.Join(root, "cmd", "kn-experiment", "main.go")) {
+		name := filepath.Base(filepath.Dir(program))
 		// Across file systems there are no links: then the local run builds its own.
 		if err := os.Link(filepath.Join(shared, name), filepath.Join(bin, name)); err != nil && !errors.Is(err, syscall.EXDEV) && !errors.Is(err, os.ErrExist) {
 			return "", err
@@ -212,6 +212,12 @@ func (l *Local) Targets() string { return filepath.Join(l.folder, "metrics.json"
 // DatabaseURL is that by which a run with an experiment lets the experiment be read.
 func (l *Local) DatabaseURL() (string, error) {
 	text, err := os.ReadFile(filepath.Join(l.folder, "database-url"))
+	return strings.TrimSpace(string(text)), err
+}
+
+// SteerURL is where steer listens.
+func (l *Local) SteerURL() (string, error) {
+	text, err := os.ReadFile(filepath.Join(l.folder, "steer-url"))
 	return strings.TrimSpace(string(text)), err
 }
 

@@ -28,12 +28,13 @@ func Authenticated(
 				Fail(w, r, problem.Unauthenticated)
 				return
 			}
+			x := Current(r.Context())
+			x.presented = true
 			claims, err := tokens.Verify(bearer)
 			if err != nil {
 				Fail(w, r, err)
 				return
 			}
-			x := Current(r.Context())
 			x.Caller = claims
 			if seen != nil {
 				if err := seen(r.Context(), claims.UserID); err != nil {
@@ -52,6 +53,17 @@ func Authenticated(
 			next.ServeHTTP(w, r)
 		})
 	}
+}
+
+// Allowed lets an Authenticated request through whose user may do what next does. The error of may is the answer.
+func Allowed(may func(ctx context.Context, userID int64) error, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := may(r.Context(), Caller(r.Context()).UserID); err != nil {
+			Fail(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // FromEdge lets a request through that the edge has signed, and answers 403 otherwise: for what no client and no other pod

@@ -1,11 +1,15 @@
 package function_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -269,5 +273,35 @@ func TestTheUnspecifiedRouteIsNeverLabelledByItsPath(t *testing.T) {
 	lines := log.lines(t)
 	if len(lines) != 2 || lines[0]["http.route"] != "/notes/{id}" || lines[1]["http.route"] != "unmatched" {
 		t.Errorf("%v", lines)
+	}
+}
+
+// TestABodyThatDoesNotComeIs408, in a problem's words, once the time for it is over.
+func TestABodyThatDoesNotComeIs408(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(function.NewTest(new(syncBuffer)).Handler(function.Routes{"POST /notes/{id}": function.JSON(echo)}))
+	server.Config.ReadTimeout = 300 * time.Millisecond
+	server.Start()
+	t.Cleanup(server.Close)
+	for name, body := range map[string]string{"length": "Content-Length: 10\r\n\r\n{", "chunks": "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"} {
+		connection, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer connection.Close()
+		if err := connection.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(connection, "POST /notes/1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+body); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(connection), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		if err != nil || answer.StatusCode != http.StatusRequestTimeout || !answer.Close || !strings.Contains(string(text), problem.TimedOut.Type()) {
+			t.Errorf("%s: %s, closes %t: %s %v", name, answer.Status, answer.Close, text, err)
+		}
 	}
 }

@@ -2,24 +2,59 @@ package function_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"math/big"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"warble/shared/function"
 	"warble/shared/problem"
 )
 
-// FuzzDecode: whatever a body holds, it decodes or it is the client's mistake.
+// FuzzDecode: whatever a body holds, it decodes or it is the client's mistake. What decodes says what the standard library
+// reads in it, except for numbers with a point or an exponent, and is in UTF-8.
 func FuzzDecode(f *testing.F) {
-	for _, seed := range []string{`{}`, `{"text":"a","count":1}`, `{"text":7}`, `{"x":1}`, `null`, `[`, `{"count":1e999}`, "\xff", `{"text":"\ud800"}`, `{} {}`, strings.Repeat(`{"a":`, 10001)} {
+	for _, seed := range []string{
+		`{}`, `{"text":"a","count":1}`, `{"text":7}`, `{"x":1}`, `null`, `[`, `{"count":1e999}`, "{\"text\":\"\xff\"}", `{"text":"\ud800"}`, `{} {}`,
+		`{"TEXT":"a"}`, `{"text":"a","text":"b"}`, `{"count":5.0}`, `{"count":-50e-1}`, `{"count":9223372036854775807}`, `{"text":null}`,
+		strings.Repeat(`{"a":`, 10001),
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var n note
-		if err := function.Decode(body, &n); err != nil && !errors.Is(err, problem.Malformed) && !errors.Is(err, problem.Invalid) {
-			t.Errorf("%q: %v", body, err)
+		err := function.Decode(body, &n)
+		if err != nil {
+			if !errors.Is(err, problem.Malformed) && !errors.Is(err, problem.Invalid) {
+				t.Errorf("%q: %v", body, err)
+			}
+			return
+		}
+		if !utf8.Valid(body) || !utf8.ValidString(n.Text) {
+			t.Errorf("%q is not in UTF-8, and is read as %q", body, n.Text)
+		}
+		var members struct {
+			Text  string
+			Count json.Number
+		}
+		if err := json.Unmarshal(body, &members); err != nil {
+			t.Fatalf("%q is no JSON: %v", body, err)
+		}
+		if members.Text != n.Text {
+			t.Errorf("%q is read as %q, expected %q", body, n.Text, members.Text)
+		}
+		if members.Count == "" {
+			return
+		}
+		if at := strings.IndexAny(members.Count.String(), "eE"); at >= 0 && len(members.Count)-at > 5 {
+			return // big.Rat would take long
+		}
+		want, ok := new(big.Rat).SetString(members.Count.String())
+		if !ok || want.Cmp(new(big.Rat).SetInt64(int64(n.Count))) != 0 {
+			t.Errorf("%q is read as %d", body, n.Count)
 		}
 	})
 }

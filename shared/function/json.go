@@ -6,8 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -46,18 +44,21 @@ func Header(name, value string) Option {
 	return func(e *endpoint) { e.headers = append(e.headers, [2]string{name, value}) }
 }
 
+// WithBody has a DELETE carry a body, as POST, PUT and PATCH do.
+func WithBody() Option { return func(e *endpoint) { e.body = true } }
+
 type endpoint struct {
 	status  int
+	body    bool
 	tagged  bool
 	headers [][2]string
 }
 
 // JSON makes a handler of h.
 //
-// Q is a struct. Of a POST, PUT or PATCH the body is decoded into it: 415 unless it is application/json, 413 over 64
-// KiB, 400 where it is not one JSON object, 422 naming the member where one is unknown or of the wrong type. Then, where
-// *Q has it, FromRequest runs. A is encoded as JSON, but None is a 204 and Answer is written as it is. An error of
-// either becomes the answer that shared/problem's table gives it.
+// Q is a struct. Of a POST, PUT or PATCH the body is decoded into it: 415 unless it is application/json in UTF-8, 413
+// over 64 KiB, and otherwise the errors of Decode. Then, where *Q has it, FromRequest runs. A is encoded as JSON, but None
+// is a 204 and Answer is written as it is. An error of either becomes the answer that shared/problem's table gives it.
 func JSON[Q, A any](h func(context.Context, Q) (A, error), options ...Option) http.Handler {
 	e := endpoint{status: http.StatusOK}
 	for _, option := range options {
@@ -68,7 +69,7 @@ func JSON[Q, A any](h func(context.Context, Q) (A, error), options ...Option) ht
 			w.Header().Set(header[0], header[1])
 		}
 		var q Q
-		if err := decode(r, &q); err != nil {
+		if err := decode(r, &q, e.body); err != nil {
 			Fail(w, r, err)
 			return
 		}
@@ -92,8 +93,8 @@ func JSON[Q, A any](h func(context.Context, Q) (A, error), options ...Option) ht
 }
 
 // decode fills q from the body, the path and the query.
-func decode(r *http.Request, q any) error {
-	if r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
+func decode(r *http.Request, q any, body bool) error {
+	if body || r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
 		body, err := jsonBody(r)
 		if err != nil {
 			return err
@@ -113,63 +114,20 @@ func decode(r *http.Request, q any) error {
 
 // jsonBody returns the bytes of a body that calls itself JSON.
 func jsonBody(r *http.Request) ([]byte, error) {
-	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return nil, problem.WrongType.Detail("the body must not be compressed, and its Content-Encoding is %q", encoding)
 	}
 	kind := r.Header.Get("Content-Type")
 	if kind != "application/json" {
-		if media, _, err := mime.ParseMediaType(kind); err != nil || media != "application/json" {
+		media, parameters, err := mime.ParseMediaType(kind)
+		if err != nil || media != "application/json" {
 			return nil, problem.WrongType.Detail("the body must be application/json, and its Content-Type is %q", kind)
+		}
+		if charset, given := parameters["charset"]; given && !strings.EqualFold(charset, "utf-8") {
+			return nil, problem.WrongType.Detail("the body must be in UTF-8, and its charset is %q", charset)
 		}
 	}
 	return ReadBody(r)
-}
-
-// Decode reads one JSON object strictly into q, a pointer to a struct. Its errors are problems.
-func Decode(body []byte, q any) error {
-	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
-		return problem.Malformed.Detail("the body must be one JSON object")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(q); err != nil {
-		return decodeProblem(err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return problem.Malformed.Detail("the body must be one JSON object, and more follows it")
-	}
-	return nil
-}
-
-// decodeProblem words what encoding/json found. It has no type for an unknown member, only this text, which a test pins.
-func decodeProblem(err error) error {
-	if p, ok := errors.AsType[*problem.Problem](err); ok {
-		return p
-	}
-	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return problem.Invalid.Field(wrong.Field, "%s must be %s, not %s", wrong.Field, wording(wrong.Type.Kind().String()), wrong.Value)
-	}
-	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		name, _ := strconv.Unquote(quoted)
-		return problem.Invalid.Field(name, "%s is not a member of this request", name)
-	}
-	return problem.Malformed.Detail("the body is not valid JSON").Because(err)
-}
-
-// wording says in JSON's terms what Go kind was expected.
-func wording(kind string) string {
-	switch kind {
-	case "string":
-		return "a string"
-	case "bool":
-		return "true or false"
-	case "slice", "array":
-		return "an array"
-	case "struct", "map":
-		return "an object"
-	default:
-		return "a number"
-	}
 }
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
@@ -185,13 +143,8 @@ func (e *endpoint) encode(w http.ResponseWriter, r *http.Request, a any) {
 		Fail(w, r, err)
 		return
 	}
-	if e.tagged && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-		tag := entityTag(buffer.Bytes())
-		w.Header().Set("ETag", tag)
-		if matches(r.Header.Get("If-None-Match"), tag) {
-			w.WriteHeader(http.StatusNotModified)
-			return
-		}
+	if e.tagged && (r.Method == http.MethodGet || r.Method == http.MethodHead) && NotModified(w, r, buffer.Bytes()) {
+		return
 	}
 	write(w, e.status, buffer.Bytes())
 }
@@ -206,18 +159,31 @@ func write(w http.ResponseWriter, status int, body []byte) {
 
 var jsonType = []string{"application/json"}
 
+// NotModified sets the ETag of a body. If the request's If-None-Match has it, NotModified answers 304 and returns true.
+func NotModified(w http.ResponseWriter, r *http.Request, body []byte) bool {
+	tag := entityTag(body)
+	w.Header().Set("ETag", tag)
+	if !HasTag(r, tag) {
+		return false
+	}
+	w.WriteHeader(http.StatusNotModified)
+	return true
+}
+
 // entityTag is a strong validator: equal bytes, equal tag.
 func entityTag(body []byte) string {
 	sum := sha256.Sum256(body)
 	return `"` + hex.EncodeToString(sum[:12]) + `"`
 }
 
-// matches compares weakly, as If-None-Match asks (RFC 9110, section 13.1.2).
-func matches(header, tag string) bool {
-	for candidate := range strings.SplitSeq(header, ",") {
-		candidate = strings.TrimSpace(candidate)
-		if candidate == "*" || strings.TrimPrefix(candidate, "W/") == tag {
-			return true
+// HasTag reports that If-None-Match holds tag, weakly compared, or is * (RFC 9110, section 13.1.2).
+func HasTag(r *http.Request, tag string) bool {
+	for _, line := range r.Header["If-None-Match"] {
+		for candidate := range strings.SplitSeq(line, ",") {
+			candidate = strings.TrimSpace(candidate)
+			if candidate == "*" || strings.TrimPrefix(candidate, "W/") == tag {
+				return true
+			}
 		}
 	}
 	return false

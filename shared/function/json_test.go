@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -16,9 +17,20 @@ import (
 )
 
 type note struct {
-	Text  string `json:"text"`
-	Count int    `json:"count"`
-	ID    int64  `json:"-"`
+	Text  string    `json:"text"`
+	Count int       `json:"count"`
+	Since time.Time `json:"since,omitzero"`
+	After lapse     `json:"after,omitzero"`
+	ID    int64     `json:"-"`
+}
+
+// lapse is a type that reads itself.
+type lapse time.Duration
+
+func (l *lapse) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	*l = lapse(d)
+	return err
 }
 
 func (n *note) FromRequest(r *http.Request) (err error) {
@@ -72,9 +84,32 @@ func TestJSONRefuses(t *testing.T) {
 		{"null", "/notes/1", "application/json", `null`, 400, "one JSON object"},
 		{"array", "/notes/1", "application/json", `[]`, 400, "one JSON object"},
 		{"cut", "/notes/1", "application/json", `{"text":`, 400, "not valid JSON"},
-		{"two", "/notes/1", "application/json", `{} {}`, 400, "more follows"},
+		{"two", "/notes/1", "application/json", `{} {}`, 400, "not valid JSON"},
 		{"unknown member", "/notes/1", "application/json", `{"txet":"a"}`, 422, `"field":"txet"`},
 		{"wrong type", "/notes/1", "application/json", `{"text":7}`, 422, "text must be a string, not number"},
+		{"object for a number", "/notes/1", "application/json", `{"count":{}}`, 422, "count must be a whole number, not an object"},
+		{"no time", "/notes/1", "application/json", `{"since":"yesterday"}`, 422, "since must be an RFC 3339 time"},
+		{"number for a time", "/notes/1", "application/json", `{"since":7}`, 422, "since must be an RFC 3339 time"},
+		{"what a type refuses that reads itself", "/notes/1", "application/json", `{"after":"soon"}`, 422, "after is not valid"},
+		{"fraction", "/notes/1", "application/json", `{"count":4.5}`, 422, "count must be a whole number, not 4.5"},
+		{"fraction that no float64 tells", "/notes/1", "application/json", `{"count":4.99999999999999999999}`, 422, "a whole number"},
+		{"fraction by its exponent", "/notes/1", "application/json", `{"count":5e-1}`, 422, "a whole number"},
+		{"number too large", "/notes/1", "application/json", `{"count":1e400000000}`, 422, "at most 64 bits"},
+		{"number of 65 bits", "/notes/1", "application/json", `{"count":-9223372036854775809}`, 422, "at most 64 bits"},
+		{"member in another case", "/notes/1", "application/json", `{"TEXT":"a"}`, 422, `"field":"TEXT"`},
+		{"the same in two cases", "/notes/1", "application/json", `{"text":"a","Text":"b"}`, 422, `"field":"Text"`},
+		{"member twice", "/notes/1", "application/json", `{"text":"a","text":"b"}`, 400, "the member text twice"},
+		{"member twice by an escape", "/notes/1", "application/json", `{"text":"a","te\u0078t":"b"}`, 400, "the member text twice"},
+		{"member of null twice", "/notes/1", "application/json", `{"count":null,"count":3}`, 400, "the member count twice"},
+		{"Latin-1", "/notes/1", "application/json", "{\"text\":\"caf\xe9\"}", 400, "not valid JSON in UTF-8"},
+		{"no UTF-8 at all", "/notes/1", "application/json", "{\"text\":\"\xff\"}", 400, "not valid JSON in UTF-8"},
+		{"surrogate in UTF-8", "/notes/1", "application/json", "{\"text\":\"\xed\xa0\x80\"}", 400, "not valid JSON in UTF-8"},
+		{"lone surrogate", "/notes/1", "application/json", `{"text":"\ud800"}`, 400, "not valid JSON in UTF-8"},
+		{"surrogates in the wrong order", "/notes/1", "application/json", `{"text":"\udc00\ud800"}`, 400, "not valid JSON in UTF-8"},
+		{"lone surrogate in a name", "/notes/1", "application/json", `{"\udead":1}`, 400, "not valid JSON in UTF-8"},
+		{"byte order mark", "/notes/1", "application/json", "\ufeff{}", 400, "one JSON object"},
+		{"another charset", "/notes/1", "application/json; charset=iso-8859-1", `{}`, 415, `its charset is \"iso-8859-1\"`},
+		{"no charset", "/notes/1", `application/json; charset=""`, `{}`, 415, `its charset is \"\"`},
 		{"too large", "/notes/1", "application/json", `{"text":"` + strings.Repeat("a", 64<<10) + `"}`, 413, "64 KiB"},
 		{"id", "/notes/abc", "application/json", `{}`, 400, `"field":"id"`},
 		{"id of 20 digits", "/notes/10000000000000000000", "application/json", `{}`, 400, `"field":"id"`},
@@ -111,6 +146,38 @@ func TestJSONRefuses(t *testing.T) {
 				t.Errorf("Content-Type %q", got)
 			}
 		})
+	}
+}
+
+func TestJSONReads(t *testing.T) {
+	t.Parallel()
+	url, _ := serve(t, function.Routes{"POST /notes/{id}": function.JSON(echo)})
+	for _, kind := range []string{"application/json", "Application/JSON", "application/json;charset=UTF-8", `application/json; charset="utf-8"`} {
+		if answer, body := send(t, http.MethodPost, url+"/notes/1", `{}`, "Content-Type", kind); answer.StatusCode != 200 {
+			t.Errorf("%s: %d %s", kind, answer.StatusCode, body)
+		}
+	}
+	for encoding, want := range map[string]int{"identity": 200, "Identity": 200, "IDENTITY": 200, "gzip": 415} {
+		answer, body := send(t, http.MethodPost, url+"/notes/1", `{}`, "Content-Type", "application/json", "Content-Encoding", encoding)
+		if answer.StatusCode != want {
+			t.Errorf("Content-Encoding: %s: %d %s, want %d", encoding, answer.StatusCode, body, want)
+		}
+	}
+	for body, want := range map[string]string{
+		`{"count":5.0}`:                     `{"text":"","count":5}`,
+		`{"count":5e0}`:                     `{"text":"","count":5}`,
+		`{"count":-0.05E+2}`:                `{"text":"","count":-5}`,
+		`{"count":500e-2}`:                  `{"text":"","count":5}`,
+		`{"count":0e999999999}`:             `{"text":"","count":0}`,
+		`{"count":9007199254740993.0}`:      `{"text":"","count":9007199254740993}`,
+		`{"count":9.223372036854775807e18}`: `{"text":"","count":9223372036854775807}`,
+		`{"text":null,"count":null}`:        `{"text":"","count":0}`,
+		`{"text":"\ud83d\ude00"}`:           `{"text":"😀","count":0}`,
+		`{"text":"😀"}`:                      `{"text":"😀","count":0}`,
+	} {
+		if answer, got := send(t, http.MethodPost, url+"/notes/1", body, "Content-Type", "application/json"); answer.StatusCode != 200 || got != want+"\n" {
+			t.Errorf("%s: %d %s, want %s", body, answer.StatusCode, got, want)
+		}
 	}
 }
 
@@ -151,6 +218,9 @@ func TestJSONAnswers(t *testing.T) {
 		if answer, body := send(t, http.MethodGet, url+"/notes/1", "", "If-None-Match", header); answer.StatusCode != 304 || body != "" {
 			t.Errorf("If-None-Match %s: %d %q", header, answer.StatusCode, body)
 		}
+	}
+	if answer, body := send(t, http.MethodGet, url+"/notes/1", "", "If-None-Match", `"other"`, "If-None-Match", `"third", `+tag); answer.StatusCode != 304 || body != "" {
+		t.Errorf("If-None-Match over two lines: %d %q", answer.StatusCode, body)
 	}
 	if answer, _ := send(t, http.MethodGet, url+"/notes/1", "", "If-None-Match", `"other"`); answer.StatusCode != 200 {
 		t.Errorf("another tag: %d", answer.StatusCode)

@@ -8,6 +8,7 @@ import (
 	stdlog "log"
 	"net/http"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -28,6 +29,7 @@ const maxBody = 64 << 10
 // access line's source and, through the context, what handlers ask about.
 type Exchange struct {
 	RequestID string
+	UserAgent string       // the header's, as text can be stored: valid UTF-8, maxAgent bytes at most
 	Route     string       // the pattern that matched, for logs and metrics; "unmatched" until one has
 	Client    netip.Addr   // who calls, as the edge asserted it, else the peer
 	Caller    token.Claims // zero where the route asks for no token
@@ -38,9 +40,11 @@ type Exchange struct {
 
 	http.ResponseWriter
 	function    *Function
-	signed      bool // by the edge
+	body        io.ReadCloser // the request's, without the limit on its size
+	signed      bool          // by the edge
 	status      int
 	bytes       int64
+	presented   bool   // a bearer token, to a route that asks for one
 	key         string // Idempotency-Key
 	fingerprint []byte
 }
@@ -123,7 +127,7 @@ func (f *Function) whole(handler http.Handler, needs []Dependency) http.Handler 
 // exchange runs handler for one request and writes its access line.
 func (f *Function) exchange(w http.ResponseWriter, r *http.Request, handler http.Handler) {
 	start := time.Now()
-	x := &Exchange{ResponseWriter: w, function: f, RequestID: requestID(r), Route: unmatched, Client: peer(r)}
+	x := &Exchange{ResponseWriter: w, function: f, RequestID: requestID(r), UserAgent: userAgent(r), Route: unmatched, Client: peer(r)}
 	ofArm := false
 	ctx := context.WithValue(r.Context(), contextKey{}, x)
 	if asserted, ok := verify(r, f.edgeKey, start); ok {
@@ -144,6 +148,7 @@ func (f *Function) exchange(w http.ResponseWriter, r *http.Request, handler http
 	}
 	r = r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
+		x.body = r.Body
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	}
 	defer func() {
@@ -193,6 +198,9 @@ func (x *Exchange) access(r *http.Request, took time.Duration) telemetry.Access 
 	if a.Status == 0 {
 		a.Status = http.StatusOK
 	}
+	if revision := x.Header()["X-Revision"]; len(revision) > 0 {
+		a.Revision = revision[0]
+	}
 	if x.Caller.UserID != 0 {
 		a.UserID = strconv.FormatInt(x.Caller.UserID, 10)
 	}
@@ -205,6 +213,9 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problem.From(err)
 	if p.Status >= 500 {
 		x.Err = err
+	}
+	if p.Kind == problem.Unauthenticated && x.presented { // RFC 6750, section 3.1: no code where no token was sent
+		w.Header().Set("WWW-Authenticate", `Bearer realm="warble", error="invalid_token"`)
 	}
 	problem.Write(w, p, x.RequestID)
 }
@@ -254,6 +265,9 @@ func ReadBody(r *http.Request) ([]byte, error) {
 func unreadable(err error) error {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return problem.TooLarge.Because(err)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return problem.TimedOut.Because(err)
 	}
 	return problem.Malformed.Detail("the body ended before it was complete").Because(err)
 }

@@ -3,6 +3,7 @@ package function
 import (
 	"crypto/rand"
 	"net/http"
+	"strings"
 )
 
 // requestID takes the client's X-Request-Id where it is sane (^[A-Za-z0-9._-]{1,64}$) and makes one otherwise.
@@ -25,4 +26,12 @@ func saneID(id string) bool {
 		}
 	}
 	return true
+}
+
+// maxAgent is how much of a User-Agent is kept, in bytes: browsers' have less than 200.
+const maxAgent = 256
+
+func userAgent(r *http.Request) string {
+	agent := r.UserAgent()
+	return strings.ToValidUTF8(agent[:min(len(agent), maxAgent)], "")
 }

@@ -27,7 +27,7 @@ const (
 	readTimeout       = 15 * time.Second
 	writeTimeout      = 60 * time.Second
 	idleTimeout       = 120 * time.Second
-	maxHeaderBytes    = 32 << 10
+	maxHeaderBytes    = 64 << 10 // the edge refuses half of it, in a problem's words: net/http's are its own
 
 	// drainLimit is how long SIGTERM waits for running requests: under Knative's and Kubernetes' 30 s.
 	drainLimit = 25 * time.Second

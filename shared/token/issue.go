@@ -3,7 +3,9 @@ package token
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"strconv"
 	"time"
@@ -24,6 +26,7 @@ type Issuer struct {
 type signingKey struct {
 	private ed25519.PrivateKey
 	id      string
+	refresh []byte // makes the successors of refresh tokens, and nothing else
 }
 
 // IssuerFromEnv reads TOKEN_PRIVATE_KEY_FILE (a PEM file with an Ed25519 key as PKCS#8, read again when it changes),
@@ -42,6 +45,7 @@ func IssuerFromEnv(e *env.Reader) *Issuer {
 // Subject is whom a token speaks of.
 type Subject struct {
 	UserID    int64
+	Session   int64 // 0 for none
 	Username  string
 	Community string // "" where the user is in none
 }
@@ -52,6 +56,10 @@ func (i *Issuer) Issue(s Subject) (token string, expires time.Time, err error) {
 	key := i.key.get(now)
 	issued := now.Unix()
 	expires = time.Unix(issued, 0).Add(i.ttl).UTC()
+	session := ""
+	if s.Session != 0 {
+		session = strconv.FormatInt(s.Session, 10)
+	}
 	jot := jwt.NewWithClaims(jwt.SigningMethodEdDSA, &payload{
 		Issuer:    i.issuer,
 		Audience:  i.audience,
@@ -61,6 +69,7 @@ func (i *Issuer) Issue(s Subject) (token string, expires time.Time, err error) {
 		ID:        rand.Text(),
 		Username:  s.Username,
 		Community: s.Community,
+		Session:   session,
 	})
 	jot.Header["typ"] = headerType
 	jot.Header["kid"] = key.id
@@ -82,5 +91,9 @@ func parseSigningKey(text []byte) (*signingKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &signingKey{private, thumbprint(public(private))}, nil
+	refresh, err := hkdf.Key(sha256.New, private.Seed(), nil, "warble refresh token successor", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of refresh tokens: %w", err)
+	}
+	return &signingKey{private, thumbprint(public(private)), refresh}, nil
 }

@@ -22,6 +22,7 @@ import (
 // Claims are what a verified access token says.
 type Claims struct {
 	UserID    int64
+	Session   int64 // sid; 0 in a token of the release before
 	Username  string
 	Community string // "" where the user is in none
 	ID        string // jti
@@ -55,6 +56,7 @@ type payload struct {
 	ID        string `json:"jti"`
 	Username  string `json:"username"`
 	Community string `json:"community"`
+	Session   string `json:"sid,omitempty"`
 }
 
 // The methods below make it jwt.Claims, by which the parser checks iss, aud, exp and iat.
@@ -74,6 +76,9 @@ func (p *payload) Validate() error {
 	if id, err := strconv.ParseInt(p.Subject, 10, 64); err != nil || id <= 0 {
 		return errors.New("sub is not a user's id")
 	}
+	if id, err := strconv.ParseInt(p.Session, 10, 64); p.Session != "" && (err != nil || id <= 0) {
+		return errors.New("sid is not a session's id")
+	}
 	return nil
 }
 
@@ -87,8 +92,10 @@ func numericDate(seconds int64) *jwt.NumericDate {
 // claims is for a payload that has passed Validate.
 func (p *payload) claims() Claims {
 	id, _ := strconv.ParseInt(p.Subject, 10, 64)
+	session, _ := strconv.ParseInt(p.Session, 10, 64)
 	return Claims{
 		UserID:    id,
+		Session:   session,
 		Username:  p.Username,
 		Community: p.Community,
 		ID:        p.ID,

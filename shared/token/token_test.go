@@ -80,12 +80,13 @@ func reader(variables map[string]string) *env.Reader {
 func TestIssueAndVerify(t *testing.T) {
 	t.Parallel()
 	k := newKeys(t)
-	text, expires, err := k.issuer.Issue(Subject{UserID: 42, Username: "ada", Community: "gophers"})
+	text, expires, err := k.issuer.Issue(Subject{UserID: 42, Session: 43, Username: "ada", Community: "gophers"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Claims{
 		UserID:    42,
+		Session:   43,
 		Username:  "ada",
 		Community: "gophers",
 		IssuedAt:  start,
@@ -220,6 +221,7 @@ func TestVerifyRefuses(t *testing.T) {
 		"expired":                  k.forge(t, header, with(claims, "exp", start.Add(-leeway).Unix())),
 		"no iat":                   k.forge(t, header, with(claims, "iat", nil)),
 		"issued in the future":     k.forge(t, header, with(claims, "iat", start.Add(leeway+time.Second).Unix())),
+		"sid of letters":           k.forge(t, header, with(claims, "sid", "x")),
 		"no jti":                   k.forge(t, header, with(claims, "jti", nil)),
 		"no username":              k.forge(t, header, with(claims, "username", nil)),
 		"sub not an id":            k.forge(t, header, with(claims, "sub", "root")),

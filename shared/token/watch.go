@@ -19,7 +19,9 @@ type watched[T any] struct {
 	file  string
 	parse func([]byte) (*T, error)
 	value atomic.Pointer[T]
-	due   atomic.Int64 // when to look next, in Unix nanoseconds
+	// before is what the file said before it last changed; nil where this process has seen no change.
+	before atomic.Pointer[T]
+	due    atomic.Int64 // when to look next, in Unix nanoseconds
 
 	mu   sync.Mutex
 	seen os.FileInfo // of the content in value
@@ -65,6 +67,9 @@ func (w *watched[T]) look() error {
 	value, err := w.parse(text)
 	if err != nil {
 		return fmt.Errorf("key file %s: %w", w.file, err)
+	}
+	if w.seen != nil {
+		w.before.Store(w.value.Load())
 	}
 	w.value.Store(value)
 	w.seen = info

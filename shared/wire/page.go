@@ -1,11 +1,14 @@
 package wire
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"math"
 	"slices"
 
+	"warble/shared/feature"
+	"warble/shared/function"
 	"warble/shared/store"
 )
 
@@ -22,6 +25,22 @@ type Page struct {
 	token           token // zero for the first page
 	after, before   int64 // ids above and below; what since_id, start_time, until_id and end_time come to
 	excludeRetweets bool
+	horizon         int64 // store.DB.Horizon, 0 for none
+	reader          int64 // whose rows above it are listed as well
+}
+
+// ListPage is Page for a list of db that the caller reads. Going on from its newest_id or previous_token meets every row once:
+// neither passes the horizon, above which only the caller's own rows are listed.
+func (q *Query) ListPage(ctx context.Context, db *store.DB, size int) (Page, error) {
+	p, err := q.Page(size)
+	if err != nil {
+		return p, err
+	}
+	p.reader = function.Caller(ctx).UserID
+	if p.horizon, err = db.Horizon(ctx); p.token.settled {
+		p.horizon = max(p.horizon, p.token.id-1) // another process may know of more than this one
+	}
+	return p, err
 }
 
 // Page reads max_results, pagination_token, since_id, until_id, start_time (inclusive), end_time (exclusive) and exclude.
@@ -57,7 +76,9 @@ func (q *Query) Page(size int) (p Page, err error) {
 
 // Rows is what to ask the store for: one row more than the page has, which tells whether there are more.
 func (p Page) Rows() store.Page {
-	rows := store.Page{Limit: p.size + 1, Before: p.before, After: p.after, ExcludeRetweets: p.excludeRetweets}
+	rows := store.Page{
+		Limit: p.size + 1, Before: p.before, After: p.after, ExcludeRetweets: p.excludeRetweets, Horizon: p.horizon, Reader: p.reader,
+	}
 	switch {
 	case p.token.newer:
 		rows.After, rows.Oldest = max(rows.After, p.token.id), true
@@ -80,14 +101,19 @@ type Meta struct {
 // Cut makes the page of the rows that the store found. id is the one that the list is ordered by.
 func Cut[T any](p Page, rows []T, id func(T) int64) ([]T, Meta) {
 	more := len(rows) > p.size
+	switch {
+	case more && p.token.newer:
+		rows = rows[1:]
+		for len(rows) > 0 && !p.settled(id(rows[0])) {
+			rows = rows[1:] // the page after this one begins at the horizon, and has them
+		}
+		more = len(rows) > 0
+	case more:
+		rows = rows[:p.size]
+	}
 	older, newer := more, p.token.id != 0 // a token comes from a page on its other side
 	if p.token.newer {
 		older, newer = true, more
-	}
-	if more && p.token.newer {
-		rows = rows[1:]
-	} else if more {
-		rows = rows[:p.size]
 	}
 	meta := Meta{ResultCount: len(rows)}
 	next, previous := min(p.token.id+1, math.MaxInt64-1), max(p.token.id-1, 1) // an empty page's token excluded one row
@@ -95,13 +121,29 @@ func Cut[T any](p Page, rows []T, id func(T) int64) ([]T, Meta) {
 		next, previous = id(rows[len(rows)-1]), id(rows[0])
 	}
 	if older {
-		meta.NextToken = token{id: next}.String()
+		meta.NextToken = token{id: next, settled: p.settled(next - 1)}.String()
 	}
 	if newer {
+		if !p.settled(previous) {
+			previous = p.horizon
+		}
 		meta.PreviousToken = token{id: previous, newer: true}.String()
 	}
 	return rows, meta
 }
+
+// newest is the newest of rows that no row can come to precede. Where there is none, it is the horizon, or what the page was
+// to be newer than.
+func (p Page) newest(rows []store.Tweet) int64 {
+	for _, t := range rows {
+		if p.settled(t.ID) {
+			return t.ID
+		}
+	}
+	return max(p.horizon, p.after)
+}
+
+func (p Page) settled(id int64) bool { return p.horizon == 0 || id <= p.horizon }
 
 // Users is one page of users.
 func Users(p Page, rows []store.Listed[store.User]) List[User] {
@@ -113,20 +155,37 @@ func Users(p Page, rows []store.Listed[store.User]) List[User] {
 	return list
 }
 
+// Tweets is one page of tweets, with what q asks to include. features are the caller's.
+func Tweets(ctx context.Context, db *store.DB, q Query, p Page, rows []store.Tweet, features feature.Set) (List[Tweet], error) {
+	rows, meta := Cut(p, rows, func(t store.Tweet) int64 { return t.ID })
+	if len(rows) > 0 {
+		meta.NewestID, meta.OldestID = ID(p.newest(rows)), ID(rows[len(rows)-1].ID)
+	}
+	list := List[Tweet]{Data: make([]Tweet, len(rows)), Meta: meta}
+	for i, t := range rows {
+		list.Data[i] = NewTweet(t, features)
+	}
+	var err error
+	list.Includes, err = q.Expansions.Include(ctx, db, features, rows...)
+	return list, err
+}
+
 // token is a position in a list: what is older than id, or what is newer. It says nothing that the list does not, so it
 // is not signed, and it serves with other filters and sizes than those it came with.
 type token struct {
-	id    int64
-	newer bool
+	id      int64
+	newer   bool
+	settled bool // every row older than id is there; what is newer begins at the horizon at the latest in any case
 }
 
 const tokenLength = 9 // a byte for the direction, eight for the id
 
+// directions are the first byte of a token.
+var directions = []token{{settled: true}, {newer: true}, {}}
+
 func (t token) String() string {
-	raw := make([]byte, 1, tokenLength)
-	if t.newer {
-		raw[0] = 1
-	}
+	direction := slices.Index(directions, token{newer: t.newer, settled: t.settled && !t.newer})
+	raw := append(make([]byte, 0, tokenLength), byte(direction)) //nolint:gosec // one of three
 	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(raw, uint64(t.id)))
 }
 
@@ -135,14 +194,16 @@ func parseToken(text string) (token, error) {
 		return token{}, nil
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(raw) != tokenLength || raw[0] > 1 {
+	if err != nil || len(raw) != tokenLength || int(raw[0]) >= len(directions) {
 		return token{}, malformedToken(text)
 	}
 	id := binary.BigEndian.Uint64(raw[1:])
 	if id < 1 || id >= math.MaxInt64 {
 		return token{}, malformedToken(text)
 	}
-	return token{id: int64(id), newer: raw[0] == 1}, nil
+	t := directions[raw[0]]
+	t.id = int64(id)
+	return t, nil
 }
 
 func malformedToken(text string) error {

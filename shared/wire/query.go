@@ -3,9 +3,11 @@ package wire
 import (
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"warble/shared/function"
@@ -151,12 +153,19 @@ func (q *Query) time(parameter string, fallback int64) (int64, error) {
 		return fallback, nil
 	}
 	// A plus sign that the client left unescaped has arrived as a space.
-	at, err := time.Parse(time.RFC3339, strings.ToUpper(strings.ReplaceAll(text, " ", "+")))
-	if err != nil {
+	written := strings.ToUpper(strings.ReplaceAll(text, " ", "+"))
+	at, err := time.Parse(time.RFC3339, written)
+	if err != nil || !rfc3339().MatchString(written) {
 		return 0, malformed(parameter, text, "an RFC 3339 time, as in 2026-01-31T12:00:00Z")
 	}
 	return store.FirstID(at), nil
 }
+
+// rfc3339 refuses what time.Parse takes as well: T1:00:00Z, fractions behind a comma, offsets of 24 hours (go.dev/issue/54580).
+// It is compiled at the first use, which most processes never come to.
+var rfc3339 = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
+})
 
 func (q *Query) size(fallback int) (int, error) {
 	text := q.values.Get("max_results")

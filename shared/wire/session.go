@@ -1,9 +1,11 @@
 package wire
 
 import (
-	"time"
+	"context"
 
+	"warble/shared/function"
 	"warble/shared/store"
+	tokens "warble/shared/token"
 )
 
 // Session is what register, login and refresh answer: who is logged in, and what proves it.
@@ -14,7 +16,16 @@ type Session struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// NewSession is a session in the API's shape.
-func NewSession(u store.User, access string, expires time.Time, refresh string) Session {
-	return Session{Data: NewUser(u), Token: access, ExpiresAt: Time(expires), RefreshToken: refresh}
+// Client is where the request comes from.
+func Client(ctx context.Context) store.Client {
+	return store.Client{Network: function.Network(ctx), UserAgent: function.Current(ctx).UserAgent}
+}
+
+// NewSession signs an access token for a session, and returns both tokens in the API's shape.
+func NewSession(issuer *tokens.Issuer, o store.Opened, refresh string) (Session, error) {
+	access, expires, err := issuer.Issue(tokens.Subject{UserID: o.User.ID, Session: o.Session, Username: o.User.Username, Community: o.User.Community})
+	if err != nil {
+		return Session{}, err
+	}
+	return Session{Data: NewUser(o.User), Token: access, ExpiresAt: Time(expires), RefreshToken: refresh}, nil
 }

@@ -1,0 +1,64 @@
+package function_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"warble/shared/function"
+)
+
+// slow is a body that takes its time.
+type slow struct {
+	parts int
+	pause time.Duration
+}
+
+func (s *slow) Read(p []byte) (int, error) {
+	if s.parts == 0 {
+		return 0, io.EOF
+	}
+	time.Sleep(s.pause)
+	s.parts--
+	return copy(p, strings.Repeat("x", 20<<10)), nil
+}
+
+// TestStreamLiftsTheLimits of size and of time, for the one request.
+func TestStreamLiftsTheLimits(t *testing.T) {
+	t.Parallel()
+	const limit = 500 * time.Millisecond
+	f := function.NewTest(io.Discard)
+	server := httptest.NewUnstartedServer(f.WholeHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/streamed" {
+			function.Current(r.Context()).Stream(r)
+		}
+		n, err := io.Copy(io.Discard, r.Body)
+		time.Sleep(limit)
+		fmt.Fprint(w, n, " ", err, " ", r.Context().Err())
+	})))
+	server.Config.ReadTimeout, server.Config.WriteTimeout = limit, limit
+	server.Start()
+	t.Cleanup(server.Close)
+	for range 2 { // on one connection
+		answer, err := http.Post(server.URL+"/streamed", "", &slow{4, limit / 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if want := fmt.Sprint(4*20<<10, " <nil> <nil>"); string(text) != want || err != nil {
+			t.Errorf("a body of 80 KiB in 1 s, and an answer after another half: %q, %v, want %q", text, err, want)
+		}
+	}
+	if answer, err := http.Post(server.URL, "", &slow{4, limit / 2}); err == nil {
+		text, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err == nil && strings.HasSuffix(string(text), "<nil> <nil>") {
+			t.Errorf("without Stream: %q", text)
+		}
+	}
+}
