@@ -1,4 +1,4 @@
-// Package shared_test holds the rules of who may import whom, as the README's map promises them.
+// Package shared_test holds the rules of who may import whom, as the map in CONTRIBUTING.md promises them.
 package shared_test
 
 import (
@@ -6,11 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // pkg is what go list says of a package of this module.
@@ -45,6 +50,71 @@ func TestTheRulesCanFail(t *testing.T) {
 		found := complaints([]pkg{broken})
 		if !slices.ContainsFunc(found, func(c string) bool { return strings.Contains(c, want) }) {
 			t.Errorf("no complaint with %q in %q", want, found)
+		}
+	}
+}
+
+// TestTheMapNamesEveryFolderOfShared, and none that is not there.
+func TestTheMapNamesEveryFolderOfShared(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, chapter, _ := strings.Cut(string(text), "\n## The map\n")
+	chapter, _, _ = strings.Cut(chapter, "\n## ")
+	var mapped, there []string
+	for line := range strings.Lines(chapter) {
+		folders, _, _ := strings.Cut(strings.TrimPrefix(line, "|"), "|")
+		if !strings.Contains(folders, "`shared/") {
+			continue
+		}
+		for name := range strings.SplitSeq(folders, ",") { // `shared/readout`, `report`
+			mapped = append(mapped, strings.TrimPrefix(strings.Trim(name, " `"), "shared/"))
+		}
+	}
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			there = append(there, entry.Name())
+		}
+	}
+	slices.Sort(mapped)
+	if diff := cmp.Diff(there, mapped); diff != "" {
+		t.Errorf("folders of shared/ (-) and the map of them in CONTRIBUTING.md (+):\n%s", diff)
+	}
+}
+
+// TestLinksLeadSomewhere: what the pages link to inside of the repository is there.
+func TestLinksLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	var pages []string
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/decisions/*.md", "../docs/runbooks/*.md", "../terraform/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, found...)
+	}
+	link := regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range link.FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(found[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), found[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", page, found[1])
+			}
+		}
+		if page == "../README.md" && strings.Count(string(text), "\n") >= 120 {
+			t.Errorf("%s has %d lines: expected fewer than 120", page, strings.Count(string(text), "\n"))
 		}
 	}
 }
@@ -122,5 +192,35 @@ func list(t *testing.T) (packages []pkg) {
 			t.Fatal(err)
 		}
 		packages = append(packages, p)
+	}
+}
+
+// TestEverySweepIsSomebodysWork: a sweep that no function calls leaves a table to grow.
+func TestEverySweepIsSomebodysWork(t *testing.T) {
+	t.Parallel()
+	sweeps, err := os.ReadFile("store/sweep.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mains, err := filepath.Glob("../functions/*/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, file := range mains {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	names := regexp.MustCompile(`\) (Sweep\w+)\(`).FindAllStringSubmatch(string(sweeps), -1)
+	if len(names) == 0 {
+		t.Fatal("store/sweep.go has no sweeps: it proves nothing")
+	}
+	for _, name := range names {
+		if !strings.Contains(all.String(), "db."+name[1]+")") {
+			t.Errorf("no function calls %s", name[1])
+		}
 	}
 }

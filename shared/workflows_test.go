@@ -20,13 +20,21 @@ type workflow struct {
 	Permissions map[string]string
 	Concurrency any
 	Jobs        map[string]struct {
+		Uses           string
 		Permissions    map[string]string
 		TimeoutMinutes int `yaml:"timeout-minutes"`
-		Steps          []struct {
-			Uses, Run string
-			With      map[string]any
-		}
+		Needs          string
+		Environment    string
+		Steps          []step
 	}
+	On struct {
+		Schedule []struct{ Cron string }
+	}
+}
+
+type step struct {
+	Uses, Run string
+	With      map[string]any
 }
 
 // TestWorkflows holds what keeps the workflows from doing more than they say: each action is the commit that somebody has looked
@@ -40,6 +48,135 @@ func TestWorkflows(t *testing.T) {
 	for _, complaint := range workflowComplaints(os.DirFS(".."), string(makefile)) {
 		t.Error(complaint)
 	}
+}
+
+// promised are the steps that keep what is deployed what was looked at, in their order, by workflow and job.
+var promised = []struct {
+	workflow, job string
+	steps         []string
+}{
+	{"check", "terraform", []string{"make schemas", "make test-infra"}},
+	{"security", "dependencies", []string{"actions/dependency-review-action"}},
+	{"security", "workflows", []string{"zizmorcore/zizmor-action"}},
+	{"security", "code", []string{"github/codeql-action/init", "github/codeql-action/analyze"}},
+	{"security", "scorecard", []string{"ossf/scorecard-action", "github/codeql-action/upload-sarif"}},
+	{"drift", "drift", []string{"azure/login", "make locked", "make stack ARGS=\"plan -detailed-exitcode"}},
+	{"infrastructure", "plan", []string{"azure/login", "make locked", "make stack ARGS=\"plan"}},
+	{"stack", "plan", []string{"azure/login", "make locked", "make stack ARGS=\"plan -refresh=false -lock=false -input=false -out=apply.tfplan\"", "actions/upload-artifact"}},
+	{"stack", "apply", []string{"azure/login", "actions/download-artifact", "make locked", "make stack ARGS=\"apply -input=false apply.tfplan\""}},
+	{"release", "build", []string{"make release", "make sign", "actions/attest-build-provenance", "actions/upload-artifact"}},
+	{"release", "candidate", []string{"actions/download-artifact", "make verify", "make deploy ARGS=\"-from release.yaml candidate\""}},
+	{"release", "publish", []string{"make publish"}},
+	{"release", "promote", []string{"make deploy ARGS=\"promote\""}},
+}
+
+// order is what has to have been done, and by whom it was approved, before a job.
+var order = []struct{ workflow, job, needs, environment string }{
+	{"stack", "plan", "", "review"},
+	{"stack", "apply", "plan", "infrastructure"},
+	{"infrastructure", "database", "cluster", ""},
+	{"infrastructure", "application", "database", ""},
+	{"infrastructure", "observability", "application", ""},
+	{"release", "candidate", "build", "production"},
+	{"release", "publish", "candidate", ""},
+	{"release", "promote", "publish", "production"},
+	{"drift", "drift", "", "review"},
+}
+
+// TestWorkflowsKeepTheirPromises: what is looked at is what is applied, what was signed is what is deployed, and what was tried is
+// what is published; and each scanner runs.
+func TestWorkflowsKeepTheirPromises(t *testing.T) {
+	t.Parallel()
+	for _, complaint := range promiseComplaints(os.DirFS("..")) {
+		t.Error(complaint)
+	}
+}
+
+func TestPromisesCanBeBroken(t *testing.T) {
+	t.Parallel()
+	for _, one := range []struct{ file, old, new, want string }{
+		{"security", "zizmorcore/zizmor-action", "zizmorcore/other-action", "security: job workflows: expected zizmorcore/zizmor-action"},
+		{"stack", "-out=apply.tfplan", "-out=other.tfplan", "stack: job plan: expected make stack"},
+		{"stack", "apply -input=false apply.tfplan", "apply -input=false -auto-approve", "stack: job apply: expected make stack"},
+		{"stack", "environment: infrastructure", "environment: review", "stack: job apply: runs in \"review\", expected infrastructure"},
+		{"release", "      - run: make verify\n", "", "release: job candidate: expected make verify"},
+		{"release", "needs: candidate", "needs: build", "release: job publish: needs \"build\", expected candidate"},
+		{"release", "cache: false", "cache: true", "release: job build: takes a cache"},
+		{"drift", `cron: "41 4 * * 1"`, `cron: "41 4 1 * *"`, "drift: expected to run weekly"},
+		{"infrastructure", "      - run: make locked\n", "", "infrastructure: job plan: expected make locked"},
+	} {
+		tree := make(fstest.MapFS)
+		for _, name := range []string{"check", "security", "drift", "infrastructure", "stack", "release"} {
+			text, err := os.ReadFile("../.github/workflows/" + name + ".yml")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name == one.file {
+				changed := strings.Replace(string(text), one.old, one.new, 1)
+				if changed == string(text) {
+					t.Fatalf("%s has no %q", name, one.old)
+				}
+				text = []byte(changed)
+			}
+			tree[".github/workflows/"+name+".yml"] = &fstest.MapFile{Data: text}
+		}
+		if found := promiseComplaints(tree); !slices.ContainsFunc(found, func(c string) bool { return strings.Contains(c, one.want) }) {
+			t.Errorf("%s with %q in the place of %q: no complaint with %q in %q", one.file, one.new, one.old, one.want, found)
+		}
+	}
+}
+
+func promiseComplaints(tree fs.FS) (found []string) {
+	complain := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	all := make(map[string]workflow)
+	read := func(name string) workflow {
+		if w, ok := all[name]; ok {
+			return w
+		}
+		var w workflow
+		text, err := fs.ReadFile(tree, ".github/workflows/"+name+".yml")
+		if err == nil {
+			err = yaml.Unmarshal(text, &w)
+		}
+		if err != nil {
+			complain("%s: %v", name, err)
+		}
+		all[name] = w
+		return w
+	}
+	for _, p := range promised {
+		steps := read(p.workflow).Jobs[p.job].Steps
+		for _, want := range p.steps {
+			at := slices.IndexFunc(steps, func(s step) bool { return strings.HasPrefix(s.Run, want) || strings.HasPrefix(s.Uses, want+"@") })
+			if at < 0 {
+				complain("%s: job %s: expected %s, after what comes before it", p.workflow, p.job, want)
+				continue
+			}
+			steps = steps[at+1:]
+		}
+	}
+	for _, o := range order {
+		job := read(o.workflow).Jobs[o.job]
+		if job.Needs != o.needs {
+			complain("%s: job %s: needs %q, expected %s", o.workflow, o.job, job.Needs, o.needs)
+		}
+		if job.Environment != o.environment {
+			complain("%s: job %s: runs in %q, expected %s", o.workflow, o.job, job.Environment, o.environment)
+		}
+	}
+	for name, job := range read("release").Jobs {
+		for _, s := range job.Steps {
+			if strings.HasPrefix(s.Uses, "actions/setup-go@") && s.With["cache"] != false {
+				complain("release: job %s: takes a cache, into which another workflow may have put something", name)
+			}
+		}
+	}
+	for _, name := range []string{"drift", "security"} {
+		if schedule := read(name).On.Schedule; len(schedule) != 1 || !strings.HasSuffix(schedule[0].Cron, " * * 1") {
+			complain("%s: expected to run weekly, on a Monday", name)
+		}
+	}
+	return found
 }
 
 func TestWorkflowRulesCanFail(t *testing.T) {
@@ -140,7 +277,7 @@ func workflowComplaints(tree fs.FS, makefile string) (found []string) {
 			if job.Permissions == nil {
 				complain("%s: job %s says nothing of its rights", name, id)
 			}
-			if job.TimeoutMinutes == 0 {
+			if job.TimeoutMinutes == 0 && !strings.HasPrefix(job.Uses, "./") { // whose jobs have theirs
 				complain("%s: job %s has no timeout-minutes", name, id)
 			}
 			for _, step := range job.Steps {

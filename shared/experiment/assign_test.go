@@ -2,9 +2,13 @@ package experiment_test
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"warble/shared/experiment"
 	"warble/shared/stats"
@@ -43,6 +47,34 @@ func TestTheArmsHaveTheirShares(t *testing.T) {
 		if percent == 50 && counts[""] != 0 {
 			t.Errorf("at 50%%, %d users are in neither arm", counts[""])
 		}
+	}
+}
+
+// TestABaselineForeseesTheArm that a unit has from the step on that opens its slot, and nobody has one while it is counted.
+func TestABaselineForeseesTheArm(t *testing.T) {
+	t.Parallel()
+	steps := []int{1000, 2500, 5000}
+	r := rules("likes", 0)
+	r.Audience, r.Baseline = []string{"gophers"}, steps
+	for id := int64(1); id <= 10_000; id++ {
+		if arm, _ := r.Assign(id, "gophers"); arm != "" {
+			t.Fatalf("user %d is in %s already", id, arm)
+		}
+		arm, unit, step := r.Foresee(id, "gophers")
+		for i, open := range steps {
+			then := *r
+			then.Open = experiment.Open{Control: open, Treatment: open}
+			want, _ := then.Assign(id, "gophers")
+			if got := map[bool]experiment.Arm{i >= step: arm}[true]; got != want || unit != strconv.FormatInt(id, 10) {
+				t.Fatalf("user %d, unit %q, of step %d: %q at step %d, want %q", id, unit, step, got, i, want)
+			}
+		}
+	}
+	if arm, unit, _ := r.Foresee(1, "sres"); arm != "" || unit != "" {
+		t.Errorf("%s is foreseen for somebody who is not of the audience", arm)
+	}
+	if arm, _, _ := rules("likes", 5000).Foresee(1, ""); arm != "" {
+		t.Errorf("%s is foreseen without a baseline", arm)
 	}
 }
 
@@ -151,6 +183,47 @@ func TestWhomAnExperimentTakes(t *testing.T) {
 		if got := string(arm) + " " + unit; got != tt.want {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
 		}
+	}
+}
+
+// TestBucketsDivideTheArmsEvenly: each has its share of the units of both arms, and a unit's bucket is its slot modulo 32.
+func TestBucketsDivideTheArmsEvenly(t *testing.T) {
+	t.Parallel()
+	r := rules("likes", 1000)
+	counts := make(map[experiment.Arm][]int)
+	for id := int64(1); id <= many; id++ {
+		arm, unit := r.Assign(id, "")
+		if arm == "" {
+			continue
+		}
+		if counts[arm] == nil {
+			counts[arm] = make([]int, experiment.Buckets)
+		}
+		bucket := r.Bucket(unit)
+		if want := experiment.Slot(r.Salt, unit) % 32; bucket != want {
+			t.Fatalf("user %d is in bucket %d, want %d", id, bucket, want)
+		}
+		counts[arm][bucket]++
+	}
+	for _, arm := range experiment.Arms {
+		for bucket, n := range counts[arm] {
+			slots := 31.25 // of the 1000 of an arm
+			if share := float64(n) / many * experiment.Slots; math.Abs(share-slots) > 6 {
+				t.Errorf("%s, bucket %d: %.1f slots' units, want about %.0f", arm, bucket, share, slots)
+			}
+		}
+	}
+}
+
+// TestBoundsAreTheGuardrails': each once, and in order, whatever theirs is.
+func TestBoundsAreTheGuardrails(t *testing.T) {
+	t.Parallel()
+	const ms = experiment.Duration(time.Millisecond)
+	metrics := experiment.Metrics{Guardrails: []experiment.Guardrail{
+		{Name: experiment.SlowShare, Over: 500 * ms}, {Name: experiment.ErrorShare}, {Name: experiment.SlowShare, Over: 250 * ms}, {Name: experiment.SlowShare, Over: 500 * ms},
+	}}
+	if diff := cmp.Diff([]experiment.Duration{250 * ms, 500 * ms}, metrics.Bounds()); diff != "" {
+		t.Error(diff)
 	}
 }
 

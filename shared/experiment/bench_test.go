@@ -20,3 +20,11 @@ func BenchmarkAssign(b *testing.B) {
 		r.Assign(1<<62, "gophers")
 	}
 }
+
+func BenchmarkBucket(b *testing.B) {
+	r := rules("likes", 5000)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Bucket("gophers")
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Default fills in what was left out, as the resource's schema does.
@@ -15,8 +16,8 @@ func (s *Spec) Default() {
 	fill(&s.Assignment, "slots")
 	fill(&s.Promote, "manual")
 	fill(&s.PromoteBy, "steer")
-	fill(&s.WarmingDeadline, Duration(10*time.Minute))
-	fill(&s.Ramp.Hold.Time, Duration(day))
+	fill(&s.WarmingDeadline, new(Duration(10*time.Minute)))
+	fill(&s.Ramp.Hold.Time, new(Duration(day)))
 	fill(&s.Ramp.Approve, "automatic")
 	fill(&s.Alpha, .05)
 	fill(&s.Power, .8)
@@ -112,12 +113,18 @@ func (s *Spec) Check() error {
 		m.expect(s.Metrics.Primary != Primary{}, "metrics.primary", "missing: expected the metric that decides")
 		m.expect(s.Metrics.Window > 0, "metrics.window", "%s: expected how long after its entry a unit's value is frozen, as 7d", s.Metrics.Window)
 	}
+	combined := len(s.Services) * len(s.Ramp.Steps)
+	m.expect(s.Metrics.Baseline == nil || combined <= mostCounted, "metrics.baseline", "%d services and %d steps, %d multiplied: expected %d at most with a baseline",
+		len(s.Services), len(s.Ramp.Steps), combined, mostCounted)
 	m.expect(s.Alpha >= 1e-6 && s.Alpha <= .5, "alpha", "%v: expected 0.000001 to 0.5", s.Alpha)
 	m.expect(s.Power >= .5 && s.Power <= .999, "power", "%v: expected 0.5 to 0.999", s.Power)
-	m.expect(s.WarmingDeadline > 0, "warmingDeadline", "%s: expected more than no time", s.WarmingDeadline)
+	m.lasts("warmingDeadline", s.WarmingDeadline)
 	s.Wishes.check(&m, s.Services, len(s.Ramp.Steps))
 	return errors.Join(m...)
 }
+
+// mostCounted bounds services times steps of a baseline: an edge sends what it has counted of all of them in one request.
+const mostCounted = 40
 
 // mistakes are collected, each with the path of its field.
 type mistakes []error
@@ -130,6 +137,11 @@ func (m *mistakes) expect(ok bool, field, format string, args ...any) {
 
 func (m *mistakes) oneOf(field, got string, expected ...string) {
 	m.expect(slices.Contains(expected, got), field, "%q: expected %s", got, strings.Join(expected, " or "))
+}
+
+// lasts expects some time. Only a pointer tells 0s, which is a mistake, from what was left out and has a default.
+func (m *mistakes) lasts(field string, d *Duration) {
+	m.expect(d != nil && *d > 0, field, "%s: expected more than no time, as 1m", d)
 }
 
 func (s *Spec) checkArms(m *mistakes) {
@@ -156,9 +168,18 @@ func checkImages(m *mistakes, field string, images map[string]Image, services []
 
 func (s *Spec) checkAssignment(m *mistakes) {
 	m.oneOf("unit", string(s.Unit), string(Community), string(User), string(Request))
+	s.Identity.check(m, s.Unit)
+	m.expect(s.Identity.Kind != ByVisitor || len(s.Audience.Communities) == 0, "audience.communities", "expected none with identity visitor, who is of no community")
 	m.oneOf("assignment", s.Assignment, "slots", "list")
 	m.oneOf("promote", s.Promote, "manual", "automatic")
 	m.oneOf("promoteBy", s.PromoteBy, "steer", "git")
+	for _, words := range []struct {
+		field, text string
+		most        int
+	}{{"title", s.Title, 120}, {"hypothesis", s.Hypothesis, 1000}, {"owner", s.Owner, 120}} {
+		n := utf8.RuneCountInString(words.text)
+		m.expect(n <= words.most, words.field, "%d characters: expected %d at most", n, words.most)
+	}
 	m.expect(len(s.Salt) <= 64 && consists(s.Salt, letters+digits+"._/-"), "salt", "%q: expected at most 64 letters, digits and . _ / -", s.Salt)
 	for i, name := range s.Exposure {
 		m.expect(slices.Contains(s.Services, name), fmt.Sprintf("exposure[%d]", i), "%q: expected one of services", name)
@@ -192,7 +213,7 @@ func (s *Spec) checkRamp(m *mistakes) {
 		m.expect(i == 0 || step > steps[i-1], field, "%d after %d: expected percents that rise", step, steps[max(0, i-1)])
 	}
 	m.expect(s.Assignment != "list" || len(steps) <= 1, "ramp.steps", "%v: expected one step where assignment is list, which is open or is not", steps)
-	m.expect(s.Ramp.Hold.Time >= 0, "ramp.hold.time", "%s: expected no less than no time", s.Ramp.Hold.Time)
+	m.lasts("ramp.hold.time", s.Ramp.Hold.Time)
 	m.expect(s.Ramp.Hold.Units >= 0, "ramp.hold.units", "%d: expected 0 or more", s.Ramp.Hold.Units)
 	m.oneOf("ramp.approve", s.Ramp.Approve, "automatic", "manual")
 }
@@ -204,6 +225,17 @@ func (g *Metrics) check(m *mistakes) {
 	}
 	for i, name := range g.Secondary {
 		m.expect(name != "", fmt.Sprintf("metrics.secondary[%d]", i), "missing: expected a metric")
+	}
+	for i, n := range g.NoWorse {
+		field := fmt.Sprintf("metrics.noWorse[%d]", i)
+		m.expect(n.Name != "", field+".name", "missing: expected a metric")
+		m.expect(n.Margin > 0, field+".margin", "%s: expected more than 0%%", n.Margin)
+		m.expect(!slices.ContainsFunc(g.NoWorse[:i], func(o NoWorse) bool { return o.Name == n.Name }), field+".name", "%s: expected each once", n.Name)
+	}
+	m.expect(g.Primary.Cap >= 0, "metrics.primary.cap", "%v: expected 0 or more", g.Primary.Cap)
+	if g.Baseline != nil {
+		m.lasts("metrics.baseline", g.Baseline)
+		m.expect(len(g.Guardrails) > 0, "metrics.baseline", "expected guardrails with it, which alone need one")
 	}
 	seen := make(map[string]bool)
 	for i, guardrail := range g.Guardrails {
@@ -234,5 +266,7 @@ func (s *Spec) checkRequest(m *mistakes) {
 	none(s.Metrics.Primary == Primary{}, "metrics.primary")
 	none(s.Metrics.Window == 0, "metrics.window")
 	none(len(s.Metrics.Secondary) == 0, "metrics.secondary")
+	none(len(s.Metrics.NoWorse) == 0, "metrics.noWorse")
+	none(s.Metrics.Baseline == nil, "metrics.baseline")
 	m.expect(len(s.Metrics.Guardrails) > 0, "metrics.guardrails", "expected one at least with unit request, which nothing else judges")
 }

@@ -20,7 +20,7 @@ const (
 	Draft     Phase = "Draft"
 	Warming   Phase = "Warming"   // the arms are made, and nobody is assigned yet
 	Running   Phase = "Running"   // units are assigned, as many as the step says
-	Paused    Phase = "Paused"    // Running, without further steps: everyone keeps their arm
+	Paused    Phase = "Paused"    // Running, without further steps or a promotion: everyone keeps their arm
 	Promoting Phase = "Promoting" // the treatment becomes what everyone has
 	Concluded Phase = "Concluded"
 	Archived  Phase = "Archived" // Concluded, and the rows of single users are gone
@@ -80,7 +80,8 @@ type Wishes struct {
 	// +optional
 	// +kubebuilder:validation:Format=date-time
 	StartAt string `json:"startAt,omitempty"`
-	// Paused keeps everything as it is: no step, no promotion, and everyone keeps their arm.
+	// Paused keeps everything as it is while true: no step and no promotion begins, not even one that is wished, and everyone keeps
+	// their arm. Guardrails still roll back, and a promotion that has begun goes on. False by default.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
 	// Step is the least step of the ramp to be at, whatever its hold says; steps count from 0.
@@ -105,10 +106,11 @@ type Wishes struct {
 	// Archive sweeps the rows of single users, once the experiment has ended.
 	// +optional
 	Archive bool `json:"archive,omitempty"`
-	// By and Why are for the record.
+	// By is who has wished, for the record; empty by default.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	By string `json:"by,omitempty"`
+	// Why is the reason, for the record; empty by default.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Why string `json:"why,omitempty"`
@@ -180,6 +182,9 @@ func (r *Rules) Conflict(other *Rules) error {
 	if r.Layer.Name == "" || r.Layer.Name != other.Layer.Name || r.Unit == Request || other.Unit == Request {
 		return errors.Join(all...)
 	}
+	if ours, theirs := r.Identity.whose(), other.Identity.whose(); ours != theirs {
+		all = append(all, fmt.Errorf("layer: the units of %s are %s, and in the experiment %s %s: expected one kind of unit, or another layer", r.Layer.Name, ours, other.Name, theirs))
+	}
 	if r.Unit != other.Unit {
 		all = append(all, fmt.Errorf("layer: %s has %s, and %s of the experiment %s: expected one kind of unit", r.Layer.Name, r.Unit, other.Unit, other.Name))
 	}
@@ -195,9 +200,16 @@ func (r *Rules) Check() error {
 	var m mistakes
 	m.expect(isLabel(r.Name, maxName), "name", "%q: expected at most %d small letters, digits and -", r.Name, maxName)
 	m.oneOf("unit", string(r.Unit), string(Community), string(User), string(Request))
+	r.Identity.check(&m, r.Unit)
 	m.expect(r.Layer.From >= 0 && r.Layer.From < r.Layer.To && r.Layer.To <= Slots, "layer.slots", "%d to %d: expected a range within 0 to %d", r.Layer.From, r.Layer.To, Slots)
 	m.expect(r.Open.Control >= 0 && r.Open.Treatment >= 0 && r.Open.Control+r.Open.Treatment <= Slots, "open",
 		"%d slots of control and %d of treatment: expected %d together at most", r.Open.Control, r.Open.Treatment, Slots)
+	for i, open := range r.Baseline {
+		m.expect(open > 0 && open <= Slots/2 && (i == 0 || open > r.Baseline[i-1]), "baseline", "%v: expected slots of an arm that rise, to %d at most", r.Baseline, Slots/2)
+	}
 	m.expect(r.Salt != "" || r.List != nil || r.Unit == Request, "salt", "missing: expected one, for slots are found by it")
+	for i, bound := range r.Bounds {
+		m.expect(bound > 0 && (i == 0 || bound > r.Bounds[i-1]), "bounds", "%v: expected durations that rise", r.Bounds)
+	}
 	return errors.Join(m...)
 }

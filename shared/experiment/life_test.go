@@ -85,6 +85,7 @@ func TestWhichExperimentsCannotBothBeLive(t *testing.T) {
 
 func TestWhatIsWrongWithRules(t *testing.T) {
 	t.Parallel()
+	const ms = experiment.Duration(time.Millisecond)
 	for want, change := range map[string]func(*experiment.Rules){
 		"":                         func(*experiment.Rules) {},
 		`name: "Likes"`:            func(r *experiment.Rules) { r.Name = "Likes" },
@@ -94,6 +95,9 @@ func TestWhatIsWrongWithRules(t *testing.T) {
 		"open: 5001 slots":         func(r *experiment.Rules) { r.Open.Control = 5001 },
 		"open: -1 slots":           func(r *experiment.Rules) { r.Open.Control = -1 },
 		"salt: missing: expected ": func(r *experiment.Rules) { r.Salt = "" },
+		"baseline: [5000 1000]: ":  func(r *experiment.Rules) { r.Baseline = []int{5000, 1000} },
+		"baseline: [1000 5001]: ":  func(r *experiment.Rules) { r.Baseline = []int{1000, 5001} },
+		"bounds: [500ms 250ms]: ":  func(r *experiment.Rules) { r.Bounds = []experiment.Duration{500 * ms, 250 * ms} },
 	} {
 		r := rules("likes", 5000)
 		change(r)

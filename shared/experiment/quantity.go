@@ -8,11 +8,13 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration that is written as in Go, or in days: 250ms, 24h, 7d.
+// Duration is a time.Duration that is written as in Go, or in at most 9999 days: 250ms, 24h, 7d. No time, as 0s, is refused
+// wherever a file has one. What the rule accepts can be read: one object that cannot would hide all others of its list.
 //
 // +kubebuilder:validation:Type=string
 // +kubebuilder:validation:MaxLength=32
 // +kubebuilder:validation:Pattern=`^([0-9]+d|([0-9]+(\.[0-9]+)?(us|ms|s|m|h))+)$`
+// +kubebuilder:validation:XValidation:rule="self.endsWith('d') ? self.matches('^0*[1-9][0-9]{0,3}d$') : duration(self) > duration('0s')",message="expected more than no time, and less than 10000d"
 type Duration time.Duration
 
 // Percent is a relative amount that is written in percent: 5% is 0.05.
@@ -51,7 +53,7 @@ func (d *Duration) UnmarshalJSON(text []byte) error {
 	var written string
 	if err := json.Unmarshal(text, &written); err == nil {
 		if days, found := strings.CutSuffix(written, "d"); found {
-			if n, err := strconv.ParseInt(days, 10, 16); err == nil {
+			if n, err := strconv.ParseInt(days, 10, 16); err == nil && n < 10_000 {
 				*d = Duration(time.Duration(n) * day)
 				return nil
 			}

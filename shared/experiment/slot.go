@@ -16,16 +16,16 @@ const Slots = 10_000
 //	Slot("engagement", "gophers")   8368
 //
 // It does not allocate where salt and unit have fewer than 128 bytes together.
-func Slot(salt, unit string) int { return slot("", salt, unit) }
+func Slot(salt, unit string) int { return slotOf("", salt, unit) }
 
 // LayerSlot returns the slot that a unit has in a layer, by which the layer's experiments share the units out. Its salt is
 // "layer/" and the layer's name, which keeps it independent of an experiment whose salt is that name.
-func LayerSlot(layer, unit string) int { return slot(layerPrefix, layer, unit) }
+func LayerSlot(layer, unit string) int { return slotOf(layerPrefix, layer, unit) }
 
 const layerPrefix = "layer/"
 
-// slot takes the salt in two parts, and the unit as it is at hand, so that a request makes no string of its own.
-func slot[U string | []byte](prefix, salt string, unit U) int {
+// slotOf takes the salt in two parts, and the unit as it is at hand, so that a request makes no string of its own.
+func slotOf[U string | []byte](prefix, salt string, unit U) int {
 	text := make([]byte, 0, 128)
 	text = append(text, prefix...)
 	text = append(text, salt...)

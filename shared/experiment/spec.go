@@ -1,5 +1,10 @@
 package experiment
 
+import (
+	"slices"
+	"time"
+)
+
 // Spec is what an experiment is to be: the spec of the resource Experiment, and in PostgreSQL the column spec of the
 // table experiments. Fields that are left out have the defaults of Default. Nothing but Wishes may change once it has
 // started. What the markers and Check refuse is the same; a test holds them together.
@@ -20,8 +25,26 @@ package experiment
 // +kubebuilder:validation:XValidation:rule="(self.unit == 'request') != has(self.metrics.primary)",message="metrics.primary: expected a metric, and none with unit request, which guardrails alone judge"
 // +kubebuilder:validation:XValidation:rule="(self.unit == 'request') != has(self.metrics.window)",message="metrics.window: expected a duration, and none with unit request"
 // +kubebuilder:validation:XValidation:rule="self.unit != 'request' || !has(self.metrics.secondary)",message="metrics.secondary: expected none with unit request"
+// +kubebuilder:validation:XValidation:rule="self.unit != 'request' || !has(self.metrics.noWorse)",message="metrics.noWorse: expected none with unit request"
+// +kubebuilder:validation:XValidation:rule="self.unit != 'request' || !has(self.metrics.baseline)",message="metrics.baseline: expected none with unit request, for no request comes again"
+// +kubebuilder:validation:XValidation:rule="!has(self.metrics.baseline) || self.services.size() * self.ramp.steps.size() <= 40",message="metrics.baseline: expected none with so many services and steps, which are 40 multiplied at most with one"
+// +kubebuilder:validation:XValidation:rule="!has(self.identity) || self.identity.kind == 'token' || self.unit == 'user'",message="unit: expected user with identity issuer or visitor, for Warble knows the communities of its own users alone"
+// +kubebuilder:validation:XValidation:rule="!has(self.identity) || self.identity.kind != 'visitor' || !has(self.audience) || !has(self.audience.communities)",message="audience.communities: expected none with identity visitor, who is of no community"
 // +kubebuilder:validation:XValidation:rule="self.unit != 'request' || has(self.metrics.guardrails)",message="metrics.guardrails: expected one at least with unit request, which nothing else judges"
 type Spec struct {
+	// Title is the question for people, as "Do people post more when they can like?". Reports have the experiment's name instead of a
+	// title that is missing.
+	// +optional
+	// +kubebuilder:validation:MaxLength=120
+	Title string `json:"title,omitempty"`
+	// Hypothesis is what you expect, and why.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1000
+	Hypothesis string `json:"hypothesis,omitempty"`
+	// Owner is whom to ask: a person, a team or an address.
+	// +optional
+	// +kubebuilder:validation:MaxLength=120
+	Owner string `json:"owner,omitempty"`
 	// Services are the Knative Services that get two arms.
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -30,9 +53,12 @@ type Spec struct {
 	// +kubebuilder:validation:items:Pattern=`^[a-z]([-a-z0-9]*[a-z0-9])?$`
 	Services  []string `json:"services"`
 	Treatment Treated  `json:"treatment"`
-	// Unit is what is randomised.
+	// Unit is what is randomised: community, user or request.
 	Unit Unit `json:"unit"`
-	// Assignment is slots, or list, where List says who is in which arm.
+	// Identity is how the edge knows who calls a guest, a Service that is not Warble's; by Warble's access token where it is left out.
+	// +optional
+	Identity Identity `json:"identity,omitzero"`
+	// Assignment is slots, the default, or list, where List says who is in which arm.
 	// +optional
 	// +kubebuilder:validation:Enum=slots;list
 	// +kubebuilder:default=slots
@@ -45,21 +71,21 @@ type Spec struct {
 	// +kubebuilder:default={}
 	Layer LayerShare `json:"layer,omitzero"`
 	Ramp  Ramp       `json:"ramp"`
-	// Promote is manual, or automatic: a win becomes what everyone has.
+	// Promote is manual, the default, or automatic: a win becomes what everyone has.
 	// +optional
 	// +kubebuilder:validation:Enum=manual;automatic
 	// +kubebuilder:default=manual
 	Promote string `json:"promote,omitempty"`
-	// PromoteBy is who gives the Services the treatment: steer, or git. With git steer writes no Service, and waits until the
+	// PromoteBy is who gives the Services the treatment: steer, the default, or git. With git steer writes no Service, and waits until the
 	// manifests have brought it.
 	// +optional
 	// +kubebuilder:validation:Enum=steer;git
 	// +kubebuilder:default=steer
 	PromoteBy string `json:"promoteBy,omitempty"`
-	// WarmingDeadline is how long the arms may take to answer, before the experiment is rolled back.
+	// WarmingDeadline is how long the arms may take to answer, before the experiment is rolled back; 10m by default.
 	// +optional
 	// +kubebuilder:default="10m"
-	WarmingDeadline Duration `json:"warmingDeadline,omitempty"`
+	WarmingDeadline *Duration `json:"warmingDeadline,omitempty"`
 	// Exposure are those of Services at which an assigned user counts as exposed; all where it is empty.
 	// +optional
 	// +listType=atomic
@@ -67,19 +93,19 @@ type Spec struct {
 	// +kubebuilder:validation:MaxItems=20
 	// +kubebuilder:validation:items:MaxLength=63
 	Exposure []string `json:"exposure,omitempty"`
-	// Salt is drawn at the start where it is empty.
+	// Salt is the text that is hashed with each unit to find its slot. It is drawn at the start where it is empty, as by default.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[-._/A-Za-z0-9]*$`
 	Salt    string  `json:"salt,omitempty"`
 	Metrics Metrics `json:"metrics"`
-	// Alpha is the chance of a verdict where there is no effect.
+	// Alpha is the chance of a verdict where there is no effect: a share, 0.05 by default.
 	// +optional
 	// +kubebuilder:default=0.05
 	// +kubebuilder:validation:Minimum=0.000001
 	// +kubebuilder:validation:Maximum=0.5
 	Alpha float64 `json:"alpha,omitempty"`
-	// Power is the chance to see an effect of the least size that is worth having.
+	// Power is the chance to see an effect of the least size that is worth having: a share, 0.8 by default.
 	// +optional
 	// +kubebuilder:default=0.8
 	// +kubebuilder:validation:Minimum=0.5
@@ -95,12 +121,15 @@ type Spec struct {
 // +kubebuilder:validation:XValidation:rule="has(self.env) || has(self.image)",message="expected env or image, or the arms are the same"
 // +kubebuilder:validation:XValidation:rule="!has(self.env) || self.env.all(name, !name.startsWith('WARBLE_') && !name.startsWith('K_') && name != 'PORT')",message="env: expected other names than PORT, K_ and WARBLE_, by which a revision is told what it is"
 type Treated struct {
+	// Env are environment variables, by name, with the values that the treatment has: others than the Service's, or further ones.
+	// None by default.
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=20
 	// +kubebuilder:validation:XValidation:rule="self.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_]*$'))",message="expected names of environment variables"
 	Env map[string]Value `json:"env,omitempty"`
-	// Image is by service.
+	// Image is the treatment's container image, by Service: of the repository of what runs. A Service that is missing here keeps
+	// its own.
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=20
@@ -122,6 +151,7 @@ type Image string
 //
 // +kubebuilder:object:generate=true
 type Audience struct {
+	// Communities are the slugs of those whose members take part; everyone does where it is empty, as by default.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=1000
@@ -135,6 +165,7 @@ type Audience struct {
 //
 // +kubebuilder:object:generate=true
 type LayerShare struct {
+	// Name is the layer's. Empty, as by default, is a layer of the experiment's own.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Name string `json:"name,omitempty"`
@@ -153,6 +184,8 @@ type LayerShare struct {
 //
 // +kubebuilder:object:generate=true
 type Ramp struct {
+	// Steps are how many of all slots each arm has, one step after the other, in percent: whole numbers that rise, to 50 at most,
+	// because both arms have as many. Where requests are the unit, both arms together get twice as many of them.
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=20
@@ -163,7 +196,7 @@ type Ramp struct {
 	// +optional
 	// +kubebuilder:default={}
 	Hold Hold `json:"hold,omitzero"`
-	// Approve is automatic, or manual: a person has to approve each step after the first.
+	// Approve is automatic, the default, or manual: a person has to approve each step after the first.
 	// +optional
 	// +kubebuilder:validation:Enum=automatic;manual
 	// +kubebuilder:default=automatic
@@ -174,25 +207,37 @@ type Ramp struct {
 //
 // +kubebuilder:object:generate=true
 type Hold struct {
+	// Time is how long a step lasts at least; 24h by default.
 	// +optional
 	// +kubebuilder:default="24h"
-	Time Duration `json:"time,omitempty"`
+	Time *Duration `json:"time,omitempty"`
+	// Units are how many units have to have entered each arm before the next step; 0, the default, waits for none.
 	// +optional
 	// +kubebuilder:default=0
 	// +kubebuilder:validation:Minimum=0
 	Units int `json:"units,omitempty"`
 }
 
+// Least is the time that a step lasts at least; 0 where the defaults have not been filled in.
+func (h Hold) Least() time.Duration {
+	if h.Time == nil {
+		return 0
+	}
+	return time.Duration(*h.Time)
+}
+
 // Metrics is what the experiment is judged by.
 //
 // +kubebuilder:object:generate=true
-// +kubebuilder:validation:XValidation:rule="!has(self.window) || self.window.matches('[1-9]')",message="window: expected more than no time"
+// +kubebuilder:validation:XValidation:rule="!has(self.baseline) || has(self.guardrails)",message="baseline: expected guardrails with it, which alone need one"
 type Metrics struct {
-	// Window is how long after its entry a unit's value is frozen.
+	// Window is how long after its entry a unit's value is frozen, as 7d. It has no default: communities and users need one, and
+	// requests have none.
 	// +optional
 	Window Duration `json:"window,omitempty"`
 	// +optional
 	Primary Primary `json:"primary,omitzero"`
+	// Secondary are the names of metrics that the report shows as well, and that decide nothing; none by default.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -200,12 +245,45 @@ type Metrics struct {
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=64
 	Secondary []string `json:"secondary,omitempty"`
+	// NoWorse are metrics that the report shows as well, with whether they are shown to be no worse by more than a margin; none by
+	// default. They decide nothing.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=20
+	NoWorse []NoWorse `json:"noWorse,omitempty"`
+	// Guardrails are shares that the treatment may not worsen by their margin, or it is rolled back; none by default.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=2
 	Guardrails []Guardrail `json:"guardrails,omitempty"`
+	// Baseline is how long the guardrails' shares are counted before the first step, as 1h: while nobody is treated, and of those who
+	// will be in an arm at the last step. What the arms differ by then is no harm, and is taken off. None by default.
+	// +optional
+	Baseline *Duration `json:"baseline,omitempty"`
+}
+
+// Before is how long the baseline is counted; 0 where there is none.
+func (g *Metrics) Before() time.Duration {
+	if g.Baseline == nil {
+		return 0
+	}
+	return time.Duration(*g.Baseline)
+}
+
+// Bounds returns what is slow: each distinct Over of the guardrails, the lowest first. The edge counts by them, and rows keep
+// the counts in this order; a started experiment's do not change.
+func (g *Metrics) Bounds() (bounds []Duration) {
+	for _, guardrail := range g.Guardrails {
+		if guardrail.Over > 0 {
+			bounds = append(bounds, guardrail.Over)
+		}
+	}
+	slices.Sort(bounds)
+	return slices.Compact(bounds)
 }
 
 // Primary is the metric that decides, and the least relative effect on it that is worth having.
@@ -213,10 +291,31 @@ type Metrics struct {
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="self.minimumEffect.matches('[1-9]')",message="minimumEffect: expected more than 0%"
 type Primary struct {
+	// Name is the metric's: tweets_per_user, for example.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
-	Name          string  `json:"name"`
+	Name string `json:"name"`
+	// MinimumEffect is the smallest change of the metric that is worth having, in percent of the control's value, as 5%. The plan
+	// finds how many units it takes to see that.
 	MinimumEffect Percent `json:"minimumEffect"`
+	// Cap is the largest value of a user that counts: what is above it counts as it (winsorised), so that a few very active users do
+	// not drown all others. It is fixed before the start; none by default.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Cap float64 `json:"cap,omitempty"`
+}
+
+// NoWorse is a metric that the treatment may not worsen by more than Margin (non-inferiority).
+//
+// +kubebuilder:object:generate=true
+// +kubebuilder:validation:XValidation:rule="self.margin.matches('[1-9]')",message="margin: expected more than 0%"
+type NoWorse struct {
+	// Name is the metric's: retweets_per_user, for example.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Name string `json:"name"`
+	// Margin is how much worse than the control's the treatment's value may be, in percent of the control's, as 2%.
+	Margin Percent `json:"margin"`
 }
 
 // Guardrail is a share that the treatment may worsen by less than Margin.
@@ -226,10 +325,13 @@ type Primary struct {
 // +kubebuilder:validation:XValidation:rule="(self.name == 'slow_share') == has(self.over)",message="over: expected a duration with slow_share, and none with error_share"
 // +kubebuilder:validation:XValidation:rule="!has(self.over) || !self.over.endsWith('d') && ['1ms', '1.5ms', '2ms', '3ms', '4ms', '5ms', '7.5ms', '10ms', '15ms', '20ms', '25ms', '30ms', '40ms', '50ms', '75ms', '100ms', '150ms', '200ms', '250ms', '300ms', '400ms', '500ms', '750ms', '1000ms', '1500ms', '2000ms', '2500ms', '3000ms', '4000ms', '5000ms', '7500ms', '10000ms', '15000ms', '20000ms', '30000ms'].exists(bound, duration(bound) == duration(self.over))",message="over: expected an upper end of the buckets that latencies are counted in, as 250ms"
 type Guardrail struct {
+	// Name is error_share, the share of answers that are errors, or slow_share, the share that took longer than Over.
 	// +kubebuilder:validation:Enum=error_share;slow_share
 	Name string `json:"name"`
-	// Over is what is slow: one of LatencyBounds.
+	// Over is how long an answer takes at most that is not slow, as 250ms: one of the bounds by which latencies are counted.
+	// slow_share needs it, and error_share has none.
 	// +optional
-	Over   Duration `json:"over,omitempty"`
-	Margin Points   `json:"margin"`
+	Over Duration `json:"over,omitempty"`
+	// Margin is how much larger than the control's the treatment's share may be, in percentage points, as 0.5pp.
+	Margin Points `json:"margin"`
 }

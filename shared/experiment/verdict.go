@@ -18,6 +18,8 @@ type Verdict struct {
 	// arms and none: those of the audience that the layer's slots hold.
 	Entered   Counts
 	Reachable int64
+	// Metric is the primary one for people: its name, label and unit; empty where requests are split.
+	Metric string
 	// Lift and Sentence are for people: +4.1% (1.0% to 7.3%), and the verdict with what it rests on.
 	Lift     string
 	Sentence string
@@ -64,6 +66,7 @@ type Start struct {
 	Namespace    string // the UID of its namespace: another means another cluster, or one that was built anew
 	PlannedUnits int64  // N*, of both arms together, frozen here; 0 where it ends by time alone
 	At           time.Time
+	Metrics      []Metric // of people's own that the spec names, frozen here
 }
 
 // Transition is one step of an experiment's life, recorded once by its id.

@@ -106,6 +106,21 @@ func (c *Cluster) Experiment(ctx context.Context, name string) (*rollout.Experim
 	return &e, nil
 }
 
+// Metrics is of a rollout.Cluster.
+func (c *Cluster) Metrics(ctx context.Context) ([]rollout.Metric, error) {
+	var list rollout.MetricList
+	err := c.experiments.Get().Namespace(c.namespace).Resource(rollout.MetricResource).Do(ctx).Into(&list)
+	if apierrors.IsNotFound(err) { // the resource itself: it is younger than Experiment
+		return nil, nil
+	}
+	return list.Items, failure(err)
+}
+
+// CreateMetric makes one; ErrConflict where there is one of that name.
+func (c *Cluster) CreateMetric(ctx context.Context, m *rollout.Metric) error {
+	return failure(c.experiments.Post().Namespace(c.namespace).Resource(rollout.MetricResource).Body(m).Do(ctx).Into(m))
+}
+
 // UpdateStatus is of a rollout.Cluster.
 func (c *Cluster) UpdateStatus(ctx context.Context, e *rollout.Experiment) error {
 	return failure(c.experiments.Put().Namespace(c.namespace).Resource(rollout.Resource).Name(e.Name).SubResource("status").Body(e).Do(ctx).Error())

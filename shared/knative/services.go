@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"knative.dev/serving/pkg/apis/autoscaling"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"warble/shared/manifest"
@@ -58,12 +59,14 @@ func serviceOf(s *servingv1.Service) *rollout.Service {
 		Latest:  observed && latest(s.Spec.Traffic, "") && latest(s.Status.Traffic, s.Status.LatestReadyRevisionName),
 		Wished:  container.Image, Env: make(map[string]string),
 		Experiments: s.Annotations[manifest.ExperimentsAnnotation], Manager: managerOf(&s.ObjectMeta),
+		Guest:  s.Labels[manifest.Guest] == "true" || s.Annotations[manifest.Guest] == "true",
 		Object: s,
 	}
 	if seconds := s.Spec.Template.Spec.TimeoutSeconds; seconds != nil {
 		of.Timeout = time.Duration(*seconds) * time.Second
 	}
-	of.MostPods, _ = strconv.Atoi(s.Spec.Template.Annotations["autoscaling.knative.dev/max-scale"]) // none is 0
+	_, most, _ := autoscaling.MaxScaleAnnotation.Get(s.Spec.Template.Annotations)
+	of.MostPods, _ = strconv.Atoi(most) // none is 0, which Knative takes for no limit, too
 	for _, variable := range container.Env {
 		if variable.ValueFrom != nil {
 			of.Elsewhere = append(of.Elsewhere, variable.Name)

@@ -83,8 +83,8 @@ type Variable struct {
 	Name      string `json:"name"`
 	Value     string `json:"value"`
 	ValueFrom *struct {
-		SecretKeyRef    *KeyRef `json:"secretKeyRef"`
-		ConfigMapKeyRef *KeyRef `json:"configMapKeyRef"`
+		SecretKeyRef    *OptionalKeyRef `json:"secretKeyRef"`
+		ConfigMapKeyRef *KeyRef         `json:"configMapKeyRef"`
 	} `json:"valueFrom"`
 }
 
@@ -92,6 +92,13 @@ type Variable struct {
 type KeyRef struct {
 	Name string `json:"name"`
 	Key  string `json:"key"`
+}
+
+// OptionalKeyRef is a KeyRef whose variable is not set where there is no such key, if it is optional.
+type OptionalKeyRef struct {
+	KeyRef
+
+	Optional bool `json:"optional"`
 }
 
 // Probe is an HTTP probe.
@@ -122,6 +129,14 @@ const (
 	RoutesAnnotation = "warble.dev/routes"
 	// NoRoutes is the annotation of a function that the edge sends nothing to.
 	NoRoutes = "none"
+
+	// Guest is the label or annotation of a Service that is not Warble's, with the value "true": the edge passes its requests
+	// and answers on as they are.
+	Guest = "warble.dev/guest"
+	// HostsAnnotation lists the public hosts of a guest, without ports, between spaces: all paths of such a host are the guest's.
+	HostsAnnotation = "warble.dev/hosts"
+	// RateLimitAnnotation is how many requests one caller may send to a guest in a window, as 100/1m; without it there is no limit.
+	RateLimitAnnotation = "warble.dev/rate-limit"
 
 	// ServiceLabel is on a function's pods and on those of its arms, which have no label of Knative's Service: network policies
 	// and scrapers select by it.

@@ -29,10 +29,12 @@ var (
 	NotFound        = &Kind{http.StatusNotFound, "not-found", "Not found", "Nothing is here."}
 	NotOpen         = &Kind{http.StatusNotFound, "feature-not-open", "Feature not open", "This feature is not open to you."}
 	WrongMethod     = &Kind{http.StatusMethodNotAllowed, "method-not-allowed", "Method not allowed", "The path does not take this method."}
+	TimedOut        = &Kind{http.StatusRequestTimeout, "request-timeout", "Request timeout", "The request body did not come in time."}
 	Conflict        = &Kind{http.StatusConflict, "conflict", "Conflict", "The request conflicts with what is there."}
 	TooLarge        = &Kind{http.StatusRequestEntityTooLarge, "too-large", "Request too large", "The request body is larger than 64 KiB."}
 	WrongType       = &Kind{http.StatusUnsupportedMediaType, "unsupported-media-type", "Unsupported media type", "The body must be application/json."}
 	Invalid         = &Kind{http.StatusUnprocessableEntity, "invalid", "Invalid request", "The request is well-formed but not valid."}
+	HeaderTooLarge  = &Kind{http.StatusRequestHeaderFieldsTooLarge, "header-too-large", "Header too large", "The request's header is larger than 32 KiB."}
 	TooMany         = &Kind{http.StatusTooManyRequests, "too-many-requests", "Too many requests", "The limit is reached; try again later."}
 	Internal        = &Kind{http.StatusInternalServerError, "internal", "Internal error", "Something went wrong on our side."}
 	Unavailable     = &Kind{http.StatusServiceUnavailable, "unavailable", "Unavailable", "The service cannot answer right now; try again."}

@@ -33,7 +33,7 @@ func Write(w http.ResponseWriter, p *Problem, instance string) {
 	if p.Allow != "" {
 		header.Set("Allow", p.Allow)
 	}
-	if p.Kind == Unauthenticated {
+	if p.Kind == Unauthenticated && header.Get("WWW-Authenticate") == "" {
 		header.Set("WWW-Authenticate", `Bearer realm="warble"`)
 	}
 	items := p.Errors

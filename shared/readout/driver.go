@@ -22,7 +22,7 @@ func (d Driver) Judge(ctx context.Context, name string, now time.Time) (experime
 
 // Plan returns N*, of both arms together, as Planned.Units has it. That a design is hopeless is no error here: whether it is
 // started all the same is for people to say.
-func (d Driver) Plan(ctx context.Context, spec experiment.Spec) (units int64, err error) {
-	p, err := Plan(ctx, d.DB, spec, time.Now())
+func (d Driver) Plan(ctx context.Context, spec experiment.Spec, own []experiment.Metric) (units int64, err error) {
+	p, err := Plan(ctx, d.DB, spec, own, time.Now())
 	return p.Units, err
 }

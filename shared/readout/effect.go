@@ -5,23 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
+	"slices"
 
 	"warble/shared/experiment"
 	"warble/shared/stats"
 	"warble/shared/store"
 )
 
-const (
-	permutationFrom, clusterFrom, sequenceFrom = 4, 25, 100 // completed units of the smaller arm
-
-	// unplanned is for how many units, of both arms, a sequence is tightest where nothing says how many are needed: those
-	// with which it first speaks. With a hundred times as many it is a sixth wider than one that was planned for them.
-	unplanned = 2 * sequenceFrom
-
-	// mostSingles bounds what a permutation test reads of an arm that is far larger than the other.
-	mostSingles = 10_000
-)
+// unplanned is for how many units, of both arms, a sequence is tightest where nothing says how many are needed: those with which
+// it first speaks. With a hundred times as many it is a sixth wider than one that was planned for them.
+const unplanned = 2 * sequenceFrom
 
 // effects returns what is to be done for each metric, the primary one first.
 func (r *reading) effects() (parts []func() error) {
@@ -29,137 +22,122 @@ func (r *reading) effects() (parts []func() error) {
 		return nil
 	}
 	names := append([]string{r.Spec.Metrics.Primary.Name}, r.Spec.Metrics.Secondary...)
+	for _, n := range r.Spec.Metrics.NoWorse {
+		names = append(names, n.Name)
+	}
 	effects := make([]Effect, len(names))
+	r.intervals = make([]func(*Effect, float64) error, len(names))
 	r.report.Primary, r.report.Secondary = &effects[0], effects[1:]
 	for i, name := range names {
 		parts = append(parts, func() (err error) {
-			effects[i], err = r.effect(name)
+			if effects[i], r.intervals[i], err = r.effect(name, i == 0); err == nil && i > len(r.Spec.Metrics.Secondary) {
+				effects[i].noWorse(r.Spec.Metrics.NoWorse[i-1-len(r.Spec.Metrics.Secondary)])
+			}
 			return err
 		})
 	}
 	return parts
 }
 
-// adjust makes the secondary metrics' p say that there are several.
+// adjust makes p and interval of the secondary metrics say that there are several, and both the same. A metric that is to be no
+// worse by a margin asks another question, which its own interval answers.
 func (r *reading) adjust() error {
-	p := make([]float64, len(r.report.Secondary))
-	for i, e := range r.report.Secondary {
+	secondary := r.report.Secondary[:min(len(r.report.Secondary), len(r.Spec.Metrics.Secondary))]
+	p := make([]float64, len(secondary))
+	for i, e := range secondary {
 		if p[i] = 1; e.P != nil { // without one it is a question that was asked all the same
 			p[i] = *e.P
 		}
 	}
 	adjusted, err := stats.Holm(p)
-	for i := range r.report.Secondary {
-		if e := &r.report.Secondary[i]; e.P != nil {
+	if err != nil {
+		return err
+	}
+	alphas, err := stats.HolmAlphas(p, r.alpha)
+	if err != nil {
+		return err
+	}
+	var parts []func() error
+	for i := range secondary {
+		if e := &secondary[i]; e.P != nil {
 			e.Holm = &adjusted[i]
+			if interval := r.intervals[i+1]; interval != nil && alphas[i] < r.alpha {
+				parts = append(parts, func() error {
+					if err := interval(e, alphas[i]); err != nil {
+						return fmt.Errorf("metric %s: %w", e.Metric, err)
+					}
+					return nil
+				})
+			}
 		}
 	}
-	return err
-}
-
-// method chooses by completed units. What is judged once is judged of the units that had completed at the planned end,
-// however late it is asked.
-func (r *reading) method() error {
-	m := &r.report.Method
-	if r.Spec.Unit == experiment.Request {
-		*m = Method{Name: Guards, Speaks: true, Ended: !r.ended.IsZero() && !r.ended.After(r.end)}
-		return nil
-	}
-	now, err := r.completed(r.end)
-	if err != nil {
+	if err := atOnce(parts...); err != nil {
 		return err
 	}
-	nth, err := r.plannedAt(now)
-	if err != nil {
-		return err
+	if r.report.Primary != nil {
+		r.report.Primary.explain(r.alpha)
 	}
-	ended := r.ended
-	if !nth.IsZero() && (ended.IsZero() || nth.Before(ended)) {
-		ended = nth
-	}
-	m.Name, m.Ended = methodOf(now.Min()), !ended.IsZero() && !ended.After(r.end)
-	r.judged, r.report.Units.Completed = r.end, now
-	if m.Ended {
-		then, err := r.completed(ended)
-		if err != nil {
-			return err
-		}
-		if m.Name = methodOf(then.Min()); m.Name != Sequence {
-			r.judged, r.report.Units.Completed = ended, then
-		}
-	}
-	m.Speaks = m.Name == Sequence || m.Ended && m.Name != None
-	if !m.Ended && !m.Speaks {
-		at := r.expected.UTC()
-		m.SpeaksAt = &at
+	for i := range r.report.Secondary {
+		r.report.Secondary[i].explain(r.alpha)
 	}
 	return nil
 }
 
-func methodOf(completed int64) string {
+// explain says why p is small and the interval holds 0, where a sequence was surer once than it is now.
+func (e *Effect) explain(alpha float64) {
+	p := e.P
+	if e.Holm != nil {
+		p = e.Holm
+	}
+	if e.Note == "" && e.Method == Sequence && p != nil && *p <= alpha && !e.excludesZero() {
+		e.Note = "p is the smallest of all looks so far; the interval is of this look, and holds 0 again"
+	}
+}
+
+// noWorse says whether the metric is shown to be no worse by more than a margin, in percent of the control's level.
+func (e *Effect) noWorse(wanted experiment.NoWorse) {
+	margin := float64(wanted.Margin)
+	e.NoWorse = &NoWorse{Margin: margin, State: experiment.GuardInconclusive}
+	decides, limit := e.decides(), e.worth(margin)
+	lower, upper := decides.Lower, decides.Upper
+	if e.Down {
+		lower, upper = negative(upper), negative(lower)
+	}
 	switch {
-	case completed < permutationFrom:
-		return None
-	case completed < clusterFrom:
-		return Permutation
-	case completed < sequenceFrom:
-		return Cluster
-	}
-	return Sequence
-}
-
-// completed counts the units whose windows are over at a time.
-func (r *reading) completed(at time.Time) (n experiment.Counts, err error) {
-	if r.Spec.Unit == experiment.User {
-		return r.rows.Completed(r.ctx, r.members(at))
-	}
-	for _, o := range r.openings {
-		if !o.Entry.Add(r.window).After(at) {
-			add(&n, o.Arm, 1)
-		}
-	}
-	return n, nil
-}
-
-// plannedAt is when the N*-th window was over: the zero time where not so many are, or none are planned.
-func (r *reading) plannedAt(now experiment.Counts) (time.Time, error) {
-	switch n := r.PlannedUnits; {
-	case n == 0 || now.Control+now.Treatment < n:
-		return time.Time{}, nil
-	case r.Spec.Unit == experiment.User:
-		return r.rows.CompletedAt(r.ctx, r.members(r.end), n)
-	default:
-		return r.openings[n-1].Entry.Add(r.window), nil // they are in the order of their entry
+	case !e.Speaks || limit == nil:
+	case lower != nil && *lower > -*limit:
+		e.NoWorse.State = experiment.GuardPass
+	case upper != nil && *upper < -*limit:
+		e.NoWorse.State = experiment.GuardBreach
 	}
 }
 
-// effect judges one metric.
-func (r *reading) effect(name string) (Effect, error) {
-	metric, err := store.MetricNamed(name, store.Mean, store.Share, store.Score)
+// effect judges one metric. interval writes the effect's interval once more, at another alpha; nil where it has none.
+func (r *reading) effect(name string, primary bool) (e Effect, interval func(*Effect, float64) error, err error) {
+	metric, err := store.OfUsers(name, r.Metrics)
 	if err != nil {
-		return Effect{}, err
+		return Effect{}, nil, err
 	}
-	e := Effect{Metric: name, About: metric.About, Kind: metric.Kind, Unit: metric.Unit, Down: metric.Down, Series: []Point{}}
-	looks, err := r.values(metric, r.judged, name == r.Spec.Metrics.Primary.Name)
-	if err != nil {
-		return e, fmt.Errorf("metric %s: %w", name, err)
+	if primary {
+		metric = metric.Capped(r.Spec.Metrics.Primary.Cap)
 	}
-	var all values
-	sequence := stats.Sequence{Planned: cmp.Or(r.PlannedUnits, unplanned), Alpha: r.alpha}
-	for _, l := range looks {
-		all.add(l)
-		if p, err := all.point(sequence); err == nil {
-			e.Series = append(e.Series, p)
-		} else if !unsaid(err) {
-			return e, fmt.Errorf("metric %s: %w", name, err)
+	e = Effect{Metric: name, Label: metric.Label, About: metric.About, Kind: metric.Kind, Unit: metric.Unit, Down: metric.Down, Method: None, By: ByDifference, Series: []Point{}}
+	if r.Spec.Unit == experiment.Community {
+		e.By = ByLift
+	}
+	if err := metric.Check(r.window); err != nil {
+		e.Note = err.Error()
+		return e, nil, nil
+	}
+	if metric.Events != "" {
+		late, err := r.rows.LateEvents(r.ctx, metric, r.members(r.settled), r.end)
+		if err != nil {
+			return e, nil, fmt.Errorf("metric %s: events that came late: %w", name, err)
 		}
+		e.Late = &Late{late, experiment.Duration(metric.Lag)}
 	}
-	e.Control, e.Treatment = all.level(0), all.level(1)
-	if m := r.report.Method; m.Name == Permutation && m.Speaks {
-		err = r.permute(&e, metric)
-	} else {
-		err = e.judge(&all, m, sequence, looks)
-	}
+	j := judgement{reading: r, metric: metric, primary: primary, sequence: stats.Sequence{Planned: cmp.Or(r.PlannedUnits, unplanned), Alpha: r.alpha}}
+	err = j.judge(&e)
 	switch {
 	case errors.Is(err, stats.ErrNoVariance):
 		e.Note, err = "no unit differs from another", nil
@@ -167,82 +145,285 @@ func (r *reading) effect(name string) (Effect, error) {
 		e.Note, err = "too few units with a value", nil
 	}
 	if err != nil {
-		return e, fmt.Errorf("metric %s: %w", name, err)
+		return e, nil, fmt.Errorf("metric %s: %w", name, err)
 	}
-	return e, nil
+	return e, j.interval, nil
+}
+
+// excludesZero tells whether the interval of the quantity that decides does.
+func (e *Effect) excludesZero() bool {
+	i := e.decides()
+	return i.Lower != nil && *i.Lower > 0 || i.Upper != nil && *i.Upper < 0
+}
+
+// judgement is how one metric is judged.
+type judgement struct {
+	*reading
+	metric   store.Metric
+	primary  bool
+	sequence stats.Sequence
+
+	apart []string     // communities that are told apart, of the primary metric
+	sums  []store.Sums // of users, where they are the unit
+
+	// interval writes the interval of an effect that is judged, at an alpha.
+	interval func(e *Effect, alpha float64) error
+	looks    []values
+	all      values
 }
 
 // judge compares the arms, as far as the method speaks.
-func (e *Effect) judge(all *values, m Method, sequence stats.Sequence, looks []values) error {
-	adjusted, err := all.compare()
-	if err != nil {
+func (j *judgement) judge(e *Effect) (err error) {
+	if err := j.values(); err != nil {
 		return err
 	}
-	if adjusted.Theta != 0 {
-		e.CUPED = &CUPED{adjusted.Theta, adjusted.Reduction}
+	ended := j.report.Method.Ended
+	at := j.settled
+	if ended {
+		at = j.once
 	}
-	d, err := stats.Difference(adjusted.Control, adjusted.Treatment)
+	completed := until(j.looks, at)
+	if e.Method = completed.methodOfUsers(ended); j.Spec.Unit == experiment.Community {
+		e.Method = j.methodOfCommunities(&completed, ended)
+	}
+	if e.Method == Sequence {
+		j.looks = whole(j.looks)
+	} else if at.Before(j.settled) {
+		j.looks = slices.DeleteFunc(j.looks, func(v values) bool { return v.at.After(at) })
+		if j.primary {
+			if j.report.Units.Completed, err = j.completed(at); err != nil {
+				return err
+			}
+		}
+	}
+	j.split(e.Method == Sequence)
+	j.all = until(j.looks, j.settled)
+	e.Control, e.Treatment = j.all.level(0), j.all.level(1)
+	if err := j.series(e); err != nil {
+		return err
+	}
+	switch {
+	case e.Method == Sequence && j.Spec.Unit == experiment.Community:
+		return j.communitiesBySequence(e)
+	case e.Method == Sequence:
+		return j.usersBySequence(e)
+	case e.Method == Permutation && ended && j.Spec.Unit == experiment.Community:
+		return j.communitiesOnce(e)
+	case e.Method == Permutation && ended:
+		return j.usersOnce(e)
+	}
+	d, _, err := j.all.compare()
+	if err == nil {
+		e.Difference = &d.Value
+	}
+	return err
+}
+
+// series is the effect as it stood at each look.
+func (j *judgement) series(e *Effect) error {
+	var all values
+	for _, l := range j.looks {
+		all.add(l)
+		d, _, err := all.compare()
+		if unsaid(err) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		p := Point{At: all.at.UTC(), Units: d.N, Difference: d.Value}
+		if e.By == ByLift {
+			p.Lift, err = j.lift(e, &all)
+		} else if e.Method == Sequence && all.speaks() {
+			var i stats.Interval
+			if i, err = j.sequence.Interval(d); err == nil {
+				p.Interval = known(i)
+			}
+		}
+		if err != nil && !unsaid(err) {
+			return err
+		}
+		e.Series = append(e.Series, p)
+	}
+	return nil
+}
+
+// lift is that of communities at a look, with an interval where a sequence speaks.
+func (j *judgement) lift(e *Effect, all *values) (*Lift, error) {
+	ratio, err := stats.JackknifeLogRatio(all.groups[0], all.groups[1])
+	if err != nil {
+		return nil, err
+	}
+	unbounded := stats.Interval{Lower: math.Inf(-1), Upper: math.Inf(1)}
+	if e.Method != Sequence || all.effective() < fewestEffective {
+		return liftOf(math.Expm1(ratio.Value), unbounded), nil
+	}
+	i, err := j.sequence.Interval(ratio)
+	if err != nil {
+		return nil, err
+	}
+	return liftOf(math.Expm1(ratio.Value), i.Expm1()), nil
+}
+
+// speaks tells whether a sequence of users may say something.
+func (v *values) speaks() bool {
+	return v.units() >= sequenceFrom && min(v.nonZero[0], v.nonZero[1]) >= stats.NormalNonZero
+}
+
+// compare estimates the difference, of users with what their past foretold taken out.
+func (v *values) compare() (d stats.Estimate, adjusted stats.Adjusted, err error) {
+	if v.clusters {
+		d, err = stats.JackknifeDifference(v.groups[0], v.groups[1])
+		return d, adjusted, err
+	}
+	if adjusted, err = stats.CUPED(v.history[0], v.history[1]); err != nil {
+		return d, adjusted, err
+	}
+	d, err = stats.Difference(adjusted.Control, adjusted.Treatment)
+	return d, adjusted, err
+}
+
+// usersBySequence judges at this look, and may be asked at any.
+func (j *judgement) usersBySequence(e *Effect) error {
+	d, adjusted, err := j.all.compare()
 	if err != nil {
 		return err
 	}
 	e.Difference = &d.Value
-	if !m.Speaks {
+	if e.Speaks = j.all.speaks(); !e.Speaks {
 		return nil
 	}
-	interval, p := sequence.Interval, func(d stats.Estimate) (float64, error) { return smallestP(sequence, looks) }
-	if m.Name == Cluster {
-		if d, err = stats.ClusterDifference(adjusted.Control, adjusted.Treatment); err != nil {
+	p, err := j.smallestP((*values).speaks, func(v *values) (stats.Estimate, error) {
+		d, _, err := v.compare()
+		return d, err
+	})
+	if err != nil {
+		return err
+	}
+	return j.difference(e, d, adjusted, p, j.sequence.IntervalAt)
+}
+
+// difference fills in a judgement by the absolute difference. The lift stands beside it where it says the same.
+func (j *judgement) difference(e *Effect, d stats.Estimate, adjusted stats.Adjusted, p float64, interval func(d stats.Estimate, alpha float64) (stats.Interval, error)) error {
+	if _, err := interval(d, j.alpha); err != nil { // then p says nothing either
+		return err
+	}
+	e.Difference, e.P = &d.Value, &p
+	if adjusted.Theta != 0 { // the levels, too, are what is left then
+		e.CUPED = &CUPED{adjusted.Theta, adjusted.Reduction}
+		e.Control.Mean, e.Treatment.Mean = &adjusted.Control.Value, &adjusted.Treatment.Value
+	}
+	if err := j.detectable(e, d.SE/adjusted.Control.Value); err != nil {
+		return err
+	}
+	j.interval = func(e *Effect, alpha float64) error {
+		e.Lift, e.Note = nil, ""
+		i, err := interval(d, alpha)
+		if err != nil {
 			return err
 		}
-		interval = func(d stats.Estimate) (stats.Interval, error) { return d.Interval(sequence.Alpha) }
-		p = func(d stats.Estimate) (float64, error) {
-			test, err := d.Test()
-			return test.P, err
+		e.Interval = known(i)
+		ratio, err := stats.LogRatio(adjusted.Control, adjusted.Treatment)
+		if errors.Is(err, stats.ErrUnstable) {
+			e.Note = "no relative figure: the control's mean is too near zero"
+			return nil
+		} else if err != nil {
+			return err
 		}
-	}
-	i, err := interval(d)
-	if err != nil {
-		return err
-	}
-	e.Interval = known(i)
-	value, err := p(d)
-	if err != nil {
-		return err
-	}
-	e.P = &value
-	ratio, err := stats.LogRatio(adjusted.Control, adjusted.Treatment)
-	if errors.Is(err, stats.ErrUnstable) {
-		e.Note = "no relative figure: the control's mean is too near zero"
+		ratio.DF = d.DF
+		if i, err = interval(ratio, alpha); err != nil {
+			return err
+		}
+		lift := liftOf(math.Expm1(ratio.Value), i.Expm1())
+		least := float64(j.Spec.Metrics.Primary.MinimumEffect)
+		if decide(lift.Lower, lift.Upper, &least, e.Down) != e.decision(least) {
+			e.Note = "no relative figure: it is not known well enough to say what the difference says"
+			return nil
+		}
+		e.Lift = lift
 		return nil
-	} else if err != nil {
+	}
+	return j.interval(e, j.alpha)
+}
+
+func liftOf(value float64, i stats.Interval) *Lift {
+	return &Lift{finite(value), finite(i.Lower), finite(i.Upper)}
+}
+
+// communitiesBySequence judges the lift at this look, and may be asked at any.
+func (j *judgement) communitiesBySequence(e *Effect) error {
+	d, _, err := j.all.compare()
+	if err != nil {
 		return err
 	}
-	ratio.DF = d.DF
-	if i, err = interval(ratio); err != nil {
+	e.Difference = &d.Value
+	speaks := func(v *values) bool { return v.effective() >= fewestEffective }
+	if e.Speaks = speaks(&j.all); !e.Speaks {
+		return nil
+	}
+	ratio := func(v *values) (stats.Estimate, error) {
+		return stats.JackknifeLogRatio(v.groups[0], v.groups[1])
+	}
+	now, err := ratio(&j.all)
+	if err != nil {
 		return err
 	}
-	i = i.Expm1()
-	e.Lift = &Lift{math.Expm1(ratio.Value), i.Lower, i.Upper}
+	if _, err := j.sequence.Interval(now); err != nil {
+		return err
+	}
+	p, err := j.smallestP(speaks, ratio)
+	if err != nil {
+		return err
+	}
+	e.P = &p
+	j.interval = func(e *Effect, alpha float64) error {
+		i, err := j.sequence.IntervalAt(now, alpha)
+		e.Lift = liftOf(math.Expm1(now.Value), i.Expm1())
+		return err
+	}
+	if err := j.interval(e, j.alpha); err != nil {
+		return err
+	}
+	return j.detectable(e, now.SE)
+}
+
+// detectable says what effect can be found, by how well the relative one is known now.
+func (j *judgement) detectable(e *Effect, se float64) error {
+	n := j.all.units()
+	if !(se > 0 && se < math.Inf(1)) || n < 1 {
+		return nil
+	}
+	design := stats.Design{Alpha: j.alpha, Power: cmp.Or(j.Spec.Power, .8), Sequence: e.Method == Sequence}
+	cv := se * math.Sqrt(float64(n)/2) // as if each unit of an arm varied so much
+	now, err := design.DetectableEffect(cv, n)
+	if err != nil {
+		return err
+	}
+	e.Detectable = &now
+	if planned := j.PlannedUnits / 2; planned > n {
+		end, err := design.DetectableEffect(cv, planned)
+		if err != nil {
+			return err
+		}
+		e.DetectableAtEnd = &end
+	}
 	return nil
 }
 
-// smallestP is the always-valid p of the looks so far.
-func smallestP(sequence stats.Sequence, looks []values) (float64, error) {
+// smallestP is the always-valid p of the looks so far. They are on a grid that is fixed at the start, and what was frozen by
+// each does not change: so it is the same whenever it is asked, and never rises.
+func (j *judgement) smallestP(speaks func(*values) bool, estimate func(*values) (stats.Estimate, error)) (float64, error) {
 	smallest := 1.0
 	var all values
-	for _, l := range looks {
+	for _, l := range j.looks {
 		all.add(l)
-		if all.units() < sequenceFrom {
+		if !speaks(&all) {
 			continue
 		}
-		adjusted, err := all.compare()
+		d, err := estimate(&all)
 		if err == nil {
-			var d stats.Estimate
-			if d, err = stats.Difference(adjusted.Control, adjusted.Treatment); err == nil {
-				var p float64
-				if p, err = sequence.P(d); err == nil {
-					smallest = min(smallest, p)
-				}
+			var p float64
+			if p, err = j.sequence.P(d); err == nil {
+				smallest = min(smallest, p)
 			}
 		}
 		if err != nil && !unsaid(err) {
@@ -252,37 +433,110 @@ func smallestP(sequence stats.Sequence, looks []values) (float64, error) {
 	return smallest, nil
 }
 
-// permute tests the labels of few units. The past is left out: it would take a model of them.
-func (r *reading) permute(e *Effect, metric store.Metric) error {
-	var units []stats.Unit
-	if r.Spec.Unit == experiment.User {
-		singles, err := r.rows.UserValues(r.ctx, metric, r.members(r.judged), mostSingles)
-		if err != nil {
-			return err
-		}
-		for _, v := range singles {
-			units = append(units, stats.Unit{Stratum: r.stepOf(v.Unit), Treatment: v.Arm == experiment.Treatment, Sum: v.Value, Size: 1})
-		}
-	} else {
-		sums, err := r.rows.UnitSums(r.ctx, metric, r.members(r.judged))
-		if err != nil {
-			return err
-		}
-		steps := make(map[string]int)
-		for _, o := range r.openings {
-			steps[o.Unit] = o.step
-		}
-		for _, u := range sums {
-			if u.N > 0 {
-				units = append(units, stats.Unit{Stratum: steps[u.Unit], Treatment: u.Arm == experiment.Treatment, Sum: u.Sum, Size: float64(u.N)})
-			}
-		}
+// usersOnce judges few users, at the planned end: by Welch's t where their values are near enough to normal, else by their labels.
+func (j *judgement) usersOnce(e *Effect) error {
+	singles, err := j.rows.UserValues(j.ctx, j.metric, j.members(j.once), mostSingles)
+	if err != nil {
+		return err
 	}
-	test, err := stats.Permute(units, r.alpha, uint64(experiment.Slot(r.Salt, "permutation"))) //nolint:gosec // never negative
+	var units []stats.Unit
+	var shapes [2]stats.Shape
+	for _, v := range singles {
+		units = append(units, stats.Unit{Stratum: j.stepOf(v.Unit), Treatment: v.Arm == experiment.Treatment, Sum: v.Value, Size: 1})
+		shapes[index(v.Arm)].Add(v.Value)
+	}
+	near, err := nearNormal(shapes)
+	if err != nil && !unsaid(err) {
+		return err
+	}
+	e.Speaks = true
+	if near && j.all.units() < sequenceFrom {
+		e.Method = Welch
+		d, adjusted, err := j.all.compare()
+		if err != nil {
+			return err
+		}
+		test, err := d.Test()
+		if err != nil {
+			return err
+		}
+		return j.difference(e, d, adjusted, test.P, stats.Estimate.Interval)
+	}
+	test, err := stats.Permute(units, j.alpha, j.seed())
 	if err != nil {
 		return err
 	}
 	e.Difference, e.P, e.Interval = &test.Difference, &test.P, known(test.Interval)
+	j.interval = func(e *Effect, alpha float64) error {
+		test, err := stats.Permute(units, alpha, j.seed())
+		e.Interval = known(test.Interval)
+		return err
+	}
+	return nil
+}
+
+// nearNormal tells whether the means of both arms are near enough to normal for Welch's t.
+func nearNormal(arms [2]stats.Shape) (bool, error) {
+	for _, shape := range arms {
+		spread, err := shape.Spread()
+		if err != nil || !spread.Welch() {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// seed is that of the arrangements that are drawn: the same experiment draws the same.
+func (j *judgement) seed() uint64 { return uint64(experiment.Slot(j.Salt, "permutation")) } //nolint:gosec // never negative
+
+// mostOfAnArm is the part of an arm's members that one community may be: more, and it is the arm.
+const mostOfAnArm = .5
+
+// communitiesOnce tests the labels of communities, at the planned end. Members without a value are left out.
+func (j *judgement) communitiesOnce(e *Effect) error {
+	sums, err := j.rows.UnitSums(j.ctx, j.metric, j.members(j.once))
+	if err != nil {
+		return err
+	}
+	steps := make(map[string]int)
+	for _, o := range j.openings {
+		steps[o.Unit] = o.step
+	}
+	var units []stats.Unit
+	var names []string
+	for _, u := range sums {
+		if u.N > 0 {
+			units = append(units, stats.Unit{Stratum: steps[u.Unit], Treatment: u.Arm == experiment.Treatment, Sum: u.Sum, Size: float64(u.N)})
+			names = append(names, u.Unit)
+		}
+	}
+	if of := oversized(units, names, mostOfAnArm); of != "" {
+		e.Note = of + ": there is nothing to compare it with"
+		return nil
+	}
+	permute := stats.PermuteLift
+	if j.draws > 0 {
+		permute = func(units []stats.Unit, alpha float64, seed uint64) (stats.LiftPermutation, error) {
+			return stats.PermuteLiftDraws(units, alpha, seed, j.draws)
+		}
+	}
+	test, err := permute(units, j.alpha, j.seed())
+	if err != nil {
+		return err
+	}
+	e.Speaks = true
+	if test.Smallest > j.alpha {
+		e.Note = fmt.Sprintf("no verdict is possible: so few communities have only %d arrangements, and the smallest p is %.3f", test.Arrangements, test.Smallest)
+	} else if of := oversized(units, names, evenShare(float64(j.all.units()))); of != "" {
+		e.Note = of
+	}
+	e.Control.Mean, e.Treatment.Mean, e.Difference = &test.Control, &test.Treatment, &test.Difference // with steps made alike
+	e.P, e.Lift = &test.P, liftOf(test.Lift, test.Interval)
+	j.interval = func(e *Effect, alpha float64) error {
+		test, err := permute(units, alpha, j.seed())
+		e.Lift = liftOf(test.Lift, test.Interval)
+		return err
+	}
 	return nil
 }
 
@@ -291,11 +545,5 @@ func (r *reading) stepOf(unit string) int {
 	if r.observational() {
 		return 0
 	}
-	slot := experiment.Slot(r.Salt, unit)
-	for i, s := range r.steps {
-		if open := s.Percent * experiment.Slots / 100; slot < open || slot >= experiment.Slots-open {
-			return i
-		}
-	}
-	return len(r.steps)
+	return experiment.Step(experiment.Slot(r.Salt, unit), r.opens())
 }

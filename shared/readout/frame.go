@@ -15,13 +15,16 @@ type frame struct {
 	at       time.Time // of the report
 	begin    time.Time // of the first step, zero before it
 	end      time.Time // up to which rows count
+	settled  time.Time // windows that are over by then count: end, less the lag of the events that may still come
+	lag      time.Duration
 	steps    []Step
 	phase    experiment.Phase
 	rules    experiment.Rules // with as many slots as were ever open
 	window   time.Duration
 	alpha    float64
-	ended    time.Time // the planned end, by time; zero while the last step is not reached
-	expected time.Time // the planned end, if every step takes its hold and no longer
+	ended    time.Time     // the planned end, by time; zero while the last step is not reached
+	expected time.Time     // the planned end, if every step takes its hold and no longer
+	every    time.Duration // between two looks, fixed at the start
 }
 
 func newFrame(s store.Started, now time.Time) frame {
@@ -41,12 +44,17 @@ func newFrame(s store.Started, now time.Time) frame {
 			most = t.Percent
 		}
 	}
+	for i := range s.Metrics {
+		f.lag = max(f.lag, s.Metrics[i].Lag())
+	}
+	f.settled = f.end.Add(-f.lag)
 	f.rules = f.rulesAt(most)
 	if len(f.steps) == 0 {
 		return f
 	}
 	f.begin = f.steps[0].At
-	hold := time.Duration(s.Spec.Ramp.Hold.Time)
+	hold := s.Spec.Ramp.Hold.Least()
+	f.every = between(time.Duration(len(s.Spec.Ramp.Steps))*hold + f.window)
 	last := f.steps[len(f.steps)-1]
 	f.expected = last.At.Add(hold + f.window)
 	left := 0
@@ -66,7 +74,7 @@ func newFrame(s store.Started, now time.Time) frame {
 func (f *frame) rulesAt(percent int) experiment.Rules {
 	open := percent * experiment.Slots / 100
 	r := experiment.Rules{
-		Name: f.Name, Unit: f.Spec.Unit, Audience: f.Spec.Audience.Communities, Salt: f.Salt,
+		Name: f.Name, Unit: f.Spec.Unit, Identity: f.Spec.Identity, Audience: f.Spec.Audience.Communities, Salt: f.Salt,
 		Open:  experiment.Open{Control: open, Treatment: open},
 		Layer: experiment.Layer{Name: f.Spec.Layer.Name, To: experiment.Slots},
 	}
@@ -81,19 +89,25 @@ func (f *frame) rulesAt(percent int) experiment.Rules {
 
 func (f *frame) observational() bool { return f.Spec.Assignment == "list" && f.Spec.List != nil }
 
-// looks are at most so many spans of a length that people count in.
-const maxLooks = 60
+// foreign tells whether the units are no users of Warble's: what is known of them is their exposures and events.
+func (f *frame) foreign() bool { return f.Spec.Identity.Foreign() }
 
-func (f *frame) looks() store.Looks {
-	every := 10 * time.Second
-	for _, longer := range []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour, 24 * time.Hour, 7 * 24 * time.Hour, 28 * 24 * time.Hour} {
-		if f.end.Sub(f.begin) <= maxLooks*every {
-			break
+// plannedLooks is about how many there are until the planned end.
+const plannedLooks = 60
+
+// between is the time between two looks, a span that people count in. It goes by what was planned, and not by how long an
+// experiment has run: a grid of looks that grew coarser would lose a look at which something was seen.
+func between(planned time.Duration) time.Duration {
+	spans := []time.Duration{10 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour, day, 7 * day, 28 * day}
+	for _, every := range spans {
+		if planned <= plannedLooks*every {
+			return every
 		}
-		every = longer
 	}
-	return store.Looks{Start: f.begin, Every: every, End: f.end}
+	return spans[len(spans)-1]
 }
+
+func (f *frame) looks() store.Looks { return store.Looks{Start: f.begin, Every: f.every, End: f.end} }
 
 // opening is a community of an arm, and the step at which it entered.
 type opening struct {
@@ -117,6 +131,14 @@ func (f *frame) openings(communities []string) (found []opening) {
 	return found
 }
 
+// opens are how many slots each arm has had, step by step.
+func (f *frame) opens() (slots []int) {
+	for _, s := range f.steps {
+		slots = append(slots, s.Percent*experiment.Slots/100)
+	}
+	return slots
+}
+
 // reachable counts the communities that any step could take.
 func (f *frame) reachable(communities []string) (n int64) {
 	rules := f.rulesAt(50)
@@ -133,4 +155,11 @@ func minTime(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -3,6 +3,8 @@ package readout
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"warble/shared/experiment"
@@ -15,73 +17,209 @@ func (r *reading) span() store.Span {
 	return store.Span{Experiment: r.Name, Begin: r.begin, End: r.end.Add(-experiment.Window)} // whole windows only
 }
 
+// recentTraffic is how long ago the last requests of a step may be for it to be passed: traffic that has ended shows nothing more.
+const recentTraffic = 10 * time.Minute
+
+// guardrails judges each one at each step, by the step's own requests.
 func (r *reading) guardrails() error {
 	for _, g := range r.Spec.Metrics.Guardrails {
 		metric, err := store.MetricNamed(g.Name, store.Ratio)
 		if err != nil {
 			return fmt.Errorf("guardrail: %w", err)
 		}
-		requests, err := r.rows.Ratio(r.ctx, metric, r.span(), time.Duration(g.Over))
+		windows, err := r.rows.Windows(r.ctx, metric, r.span(), time.Duration(g.Over))
 		if err != nil {
 			return fmt.Errorf("guardrail %s: %w", g.Name, err)
 		}
-		result, err := stats.Guardrail{Margin: float64(g.Margin), Alpha: r.alpha, Of: len(r.Spec.Metrics.Guardrails)}.Judge(windows(requests))
+		buckets, err := r.rows.Buckets(r.ctx, metric, r.Name, time.Duration(g.Over))
 		if err != nil {
 			return fmt.Errorf("guardrail %s: %w", g.Name, err)
 		}
-		judged := Guardrail{
-			Name: g.Name, About: metric.About, Margin: float64(g.Margin), Early: result.Early, Harm: result.Harm.Value, Windows: result.Harm.N,
-			Control: Requests{result.Control.N, result.Control.Successes}, Treated: Requests{result.Treatment.N, result.Treatment.Successes},
-			State: map[stats.Verdict]experiment.Guard{stats.Pass: experiment.GuardPass, stats.Breach: experiment.GuardBreach, stats.Inconclusive: experiment.GuardInconclusive}[result.Verdict],
+		var baseline []store.Buckets
+		if r.Spec.Metrics.Before() > 0 {
+			if baseline, err = r.rows.Baseline(r.ctx, metric, r.Name, time.Duration(g.Over)); err != nil {
+				return fmt.Errorf("guardrail %s: %w", g.Name, err)
+			}
 		}
+		judged := Guardrail{Name: g.Name, Label: metric.Label, About: metric.About, Margin: float64(g.Margin), Steps: []GuardrailStep{}}
+		judged.GuardrailStep = GuardrailStep{State: experiment.GuardInconclusive, Early: true, Services: []ServiceHarm{}, LeftOut: []LeftOut{}}
 		if g.Over > 0 {
 			judged.Over = g.Over.String()
 		}
-		if result.Bounds != (stats.Interval{}) {
-			judged.Bounds = known(result.Bounds)
+		test := stats.HarmTest{Margin: float64(g.Margin), Alpha: r.alpha, Of: len(r.Spec.Metrics.Guardrails) * len(r.Spec.Ramp.Steps)}
+		for i := range r.steps {
+			step, err := r.guardrailAt(i, test, windows, buckets, baseline)
+			if err != nil {
+				return fmt.Errorf("guardrail %s: %w", g.Name, err)
+			}
+			step.Sentence = judged.sentence(&step, r.Spec.Metrics.Before() > 0)
+			judged.Steps = append(judged.Steps, step)
 		}
-		judged.Sentence = judged.sentence()
+		judged.together()
 		r.report.Guardrails = append(r.report.Guardrails, judged)
 	}
 	return nil
 }
 
-// windows are for the statistics what they are for the store.
-func windows(counted []store.Window) []stats.Window {
-	list := make([]stats.Window, len(counted))
-	for i, w := range counted {
-		list[i] = stats.Window{
-			Control:   stats.Proportion{Successes: w.Bad.Control, N: w.Requests.Control},
-			Treatment: stats.Proportion{Successes: w.Bad.Treatment, N: w.Requests.Treatment},
-		}
+// together is a breach of any step, else what the present step says: a step is passed by its own traffic alone.
+func (g *Guardrail) together() {
+	if len(g.Steps) == 0 {
+		return
 	}
-	return list
+	decisive := g.Steps[len(g.Steps)-1]
+	if i := slices.IndexFunc(g.Steps, func(s GuardrailStep) bool { return s.State == experiment.GuardBreach }); i >= 0 {
+		decisive = g.Steps[i]
+	}
+	g.GuardrailStep = decisive
 }
 
-func (g Guardrail) sentence() string {
-	name := g.Name
-	if g.Over != "" {
-		name += " over " + g.Over
+// guardrailAt judges one step. Steps are numbered as in the ramp.
+func (r *reading) guardrailAt(i int, test stats.HarmTest, windows []store.Windows, buckets, baseline []store.Buckets) (GuardrailStep, error) {
+	number := slices.Index(r.Spec.Ramp.Steps, r.steps[i].Percent)
+	step := GuardrailStep{Step: i, State: experiment.GuardInconclusive, Services: []ServiceHarm{}, LeftOut: []LeftOut{}}
+	traffic, last := trafficOf(number, windows, buckets, baseline)
+	if len(traffic) == 0 {
+		step.Early = true
+		return step, nil
 	}
-	rates := fmt.Sprintf("%s in the treatment, %s in the control", rate(g.Treated), rate(g.Control))
+	result, err := test.Judge(traffic)
+	if err != nil {
+		return step, err
+	}
+	step.Early, step.Harm, step.Windows, step.Bounds = result.Early, result.Harm.Value, result.Harm.N, known(result.Bounds)
+	step.Control = Requests{result.Control.N, result.Control.Successes, result.Rates[0]}
+	step.Treated = Requests{result.Treatment.N, result.Treatment.Successes, result.Rates[1]}
+	if result.Based {
+		step.Baseline = &result.Baseline
+	}
+	step.Recent, step.State = finite(result.Recent.Lower), guards[result.Verdict]
+	for _, s := range result.Services {
+		step.Services = append(step.Services, ServiceHarm{s.Service, guards[s.Verdict], s.Harm.Value, known(s.Bounds)})
+	}
+	for _, s := range result.LeftOut {
+		step.LeftOut = append(step.LeftOut, LeftOut{s.Service, s.Share})
+	}
+	if step.Harmed = result.Harmed; len(result.Services) == 1 { // it is the whole
+		step.Harmed = nil
+	}
+	ends := r.end
+	if i+1 < len(r.steps) {
+		ends = r.steps[i+1].At
+	}
+	if step.Stale = ends.Sub(last) > recentTraffic; step.Stale && step.State == experiment.GuardPass {
+		step.State = experiment.GuardInconclusive
+	}
+	return step, nil
+}
+
+// guards are the states, by what the statistics say.
+var guards = map[stats.Verdict]experiment.Guard{stats.Pass: experiment.GuardPass, stats.Breach: experiment.GuardBreach, stats.Inconclusive: experiment.GuardInconclusive}
+
+// trafficOf is what both arms of each Service were asked in a step, each from the step's first window to its last, and when the
+// last window in which both were asked began. Their baseline is of the units whose slots this step or one before it has opened.
+func trafficOf(step int, windows []store.Windows, buckets, baseline []store.Buckets) (traffic []stats.Traffic, last time.Time) {
+	var first, end time.Time
+	for _, w := range windows {
+		if w.Step != step {
+			continue
+		}
+		if first.IsZero() || w.Start.Before(first) {
+			first = w.Start
+		}
+		end = later(end, w.Start.Add(time.Duration(len(w.Windows))*experiment.Window))
+	}
+	for _, w := range windows {
+		if w.Step != step {
+			continue
+		}
+		t := stats.Traffic{Service: w.Service, Windows: make([]stats.Window, end.Sub(first)/experiment.Window)}
+		from := int(w.Start.Sub(first) / experiment.Window)
+		for i, counted := range w.Windows {
+			t.Windows[from+i] = stats.Window{
+				Control:   stats.Proportion{Successes: counted.Bad.Control, N: counted.Requests.Control},
+				Treatment: stats.Proportion{Successes: counted.Bad.Treatment, N: counted.Requests.Treatment},
+			}
+			if counted.Requests.Min() > 0 {
+				last = later(last, w.Start.Add(time.Duration(i+1)*experiment.Window))
+			}
+		}
+		if at := slices.IndexFunc(buckets, func(b store.Buckets) bool { return b.Stratum == w.Stratum }); at >= 0 {
+			t.Buckets = proportions(buckets[at].Arms)
+		}
+		var before store.Buckets
+		for _, b := range baseline {
+			if b.Service == w.Service && b.Step <= step {
+				before.Add(b)
+				t.Baseline = proportions(before.Arms)
+			}
+		}
+		traffic = append(traffic, t)
+	}
+	return traffic, last
+}
+
+func proportions(arms [2][experiment.Buckets]store.Tally) (all [2][]stats.Proportion) {
+	for arm, buckets := range arms {
+		for _, b := range buckets {
+			all[arm] = append(all[arm], stats.Proportion{Successes: b.Bad, N: b.Requests})
+		}
+	}
+	return all
+}
+
+// sentence says what a guardrail has found at a step. based tells whether it was to have a baseline.
+func (g *Guardrail) sentence(s *GuardrailStep, based bool) string {
+	name := g.Title()
+	rates := fmt.Sprintf("%s in the treatment, %s in the control", rate(s.Treated), rate(s.Control))
+	limit := figures.Points(g.Margin)
+	text := ""
 	switch {
-	case g.Early && g.Windows == 0:
+	case s.Windows == 0:
 		return fmt.Sprintf("%s: no requests of both arms yet", name)
-	case g.Early || g.Bounds.Upper == nil || g.Bounds.Lower == nil:
-		return fmt.Sprintf("%s: %s; it speaks from %d windows of 10 s and %d requests per arm on", name, rates, stats.GuardrailWindows, stats.GuardrailRequests)
-	case g.State == experiment.GuardBreach:
-		return fmt.Sprintf("%s is worse by %s at least, more than the %s that are borne: %s", name, figures.Points(*g.Bounds.Lower), figures.Points(g.Margin), rates)
-	case g.State == experiment.GuardPass:
-		return fmt.Sprintf("%s is worse by less than %s, of the %s that are borne: %s", name, figures.Points(max(0, *g.Bounds.Upper)), figures.Points(g.Margin), rates)
+	case s.State == experiment.GuardBreach && len(s.Harmed) > 0:
+		text = fmt.Sprintf("%s of %s: worse by more than the limit of %s; %s of all Services", name, strings.Join(s.Harmed, " and "), limit, rates)
+	case s.State == experiment.GuardBreach && (s.Bounds.Lower == nil || *s.Bounds.Lower <= g.Margin):
+		text = fmt.Sprintf("%s: of late at least %s worse; the limit is %s; %s", name, figures.Points(*s.Recent), limit, rates)
+	case s.State == experiment.GuardBreach:
+		text = fmt.Sprintf("%s: at least %s worse; the limit is %s; %s", name, figures.Points(*s.Bounds.Lower), limit, rates)
+	case s.Early:
+		text = fmt.Sprintf("%s: %s; it can pass once each arm has %d windows of 10 s and %d requests", name, rates, stats.GuardrailWindows, stats.GuardrailRequests)
+	case s.Bounds.Upper == nil || s.Bounds.Lower == nil:
+		text = fmt.Sprintf("%s: %s; too few people made these requests to tell", name, rates)
+	case s.State == experiment.GuardPass:
+		text = fmt.Sprintf("%s: at most %s worse; the limit is %s; %s", name, figures.Points(max(0, *s.Bounds.Upper)), limit, rates)
+	case s.Stale && *s.Bounds.Upper < g.Margin:
+		text = fmt.Sprintf("%s: no requests of both arms for %s, and only new requests can pass a step; %s until then", name, recentTraffic, rates)
+	default:
+		text = fmt.Sprintf("%s: between %s and %s worse, which does not yet tell whether the limit of %s holds; %s", name, figures.Points(*s.Bounds.Lower), figures.Points(*s.Bounds.Upper), limit, rates)
 	}
-	return fmt.Sprintf("%s: between %s and %s worse, which is not yet told from the %s that are borne: %s", name, figures.Points(*g.Bounds.Lower), figures.Points(*g.Bounds.Upper), figures.Points(g.Margin), rates)
+	switch {
+	case s.Baseline != nil && *s.Baseline != 0:
+		text += fmt.Sprintf("; the arms differed by %s before anybody was treated, which is subtracted", figures.Points(*s.Baseline))
+	case s.Baseline == nil && based:
+		text += "; nothing is subtracted, because the baseline has too few requests"
+	}
+	for _, left := range s.LeftOut {
+		if left.Share > 0 {
+			text += fmt.Sprintf("; %s, with %s of the control's requests, is left out because it had too few", left.Service, figures.Percent(left.Share))
+		}
+	}
+	return text
+}
+
+// Title is what people call the guardrail, with its time where it has one. Sentences begin with it and a colon.
+func (g *Guardrail) Title() string {
+	if g.Over != "" {
+		return g.Label + " (over " + g.Over + ")"
+	}
+	return g.Label
 }
 
 func rate(r Requests) string {
 	if r.Requests == 0 {
 		return "none"
 	}
-	return figures.Percent(float64(r.Bad) / float64(r.Requests))
+	return figures.Percent(r.Rate)
 }
 
 // guard is what the guardrails say together, and why.

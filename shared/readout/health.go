@@ -1,8 +1,12 @@
 package readout
 
 import (
+	"cmp"
 	"fmt"
-	"math"
+	"hash/fnv"
+	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"warble/shared/experiment"
@@ -14,9 +18,9 @@ import (
 const (
 	// mostCrossed is the share of users that may have been seen in both arms, or been served by what they were not assigned.
 	mostCrossed = .01
-	// fewRequests are too few to miss any of, and so are those of fewUsers: one person's are all in one arm.
-	fewRequests = 50
-	fewUsers    = 10
+	// fewActive are the buckets of units that must have come to one arm for none to be missed in the other: by chance that happens
+	// once in 65 thousand times, and it is looked at for weeks.
+	fewActive = 16
 	// silence is how long an arm may be without requests while the other has some, and how long both may after the start.
 	silence = 30 * time.Minute
 )
@@ -25,8 +29,12 @@ const (
 func (r *reading) health() error {
 	checks := []func([]store.Exposed) (Check, error){r.traffic}
 	if r.Spec.Unit != experiment.Request {
-		checks = append(checks, r.sampleRatio, r.rehash, r.neverExposed, misled, crossed) // what rehash has counted, neverExposed compares
-		if !r.observational() {
+		checks = append(checks, r.sampleRatio, r.rehash)
+		if !r.foreign() { // else nobody knows who has never come
+			checks = append(checks, r.neverExposed) // compares what rehash has counted
+		}
+		checks = append(checks, misled, crossed)
+		if !r.observational() && !r.foreign() { // of a guest's pods nobody hears
 			checks = append(checks, r.autoscaling)
 		}
 	}
@@ -40,35 +48,31 @@ func (r *reading) health() error {
 	return nil
 }
 
-// traffic wants requests in both arms: in all, and of late while the experiment runs.
+// traffic wants requests in both arms: in all, and of late while the experiment runs. An arm without any is a fault where units
+// enough have come to the other, for one person's requests are all in one arm.
 func (r *reading) traffic([]store.Exposed) (Check, error) {
 	c := Check{Name: "traffic", State: OK}
 	requests, err := r.rows.Requests(r.ctx, r.Name, r.end.Add(-silence), r.end)
 	if err != nil {
 		return c, err
 	}
-	var all, recent experiment.Counts
+	var all, recent, active, recently experiment.Counts
 	for _, a := range requests {
 		add(&all, a.Arm, a.Requests)
 		add(&recent, a.Arm, a.Recent)
+		add(&active, a.Arm, a.Active)
+		add(&recently, a.Arm, a.RecentActive)
 	}
 	users := r.report.Units.Users
 	c.Detail = fmt.Sprintf("%s requests to control, %s to treatment", figures.Whole(all.Control), figures.Whole(all.Treatment))
-	enough := int64(fewRequests)
-	switch {
-	case r.Spec.Unit == experiment.Request: // at 1 percent, 50 requests may well be all in the control
-		enough = max(enough, 1000/int64(r.Spec.Ramp.Steps[0]))
-	case users.Control+users.Treatment < fewUsers:
-		enough = math.MaxInt64
-	}
-	starved := func(counts experiment.Counts) bool {
-		return counts.Min() == 0 && counts.Control+counts.Treatment >= enough
+	starved := func(counts, active experiment.Counts) bool {
+		return counts.Min() == 0 && max(active.Control, active.Treatment) >= fewActive
 	}
 	switch {
-	case starved(all) || r.phase == experiment.Running && starved(recent):
+	case starved(all, active) || r.phase == experiment.Running && starved(recent, recently):
 		c.State = Red
 		c.Detail += fmt.Sprintf(", %s and %s of them in the last %s: an arm is not reached", figures.Whole(recent.Control), figures.Whole(recent.Treatment), silence)
-	case starved(users) && r.Spec.Unit == experiment.User:
+	case starved(users, users) && r.Spec.Unit == experiment.User:
 		c.State, c.Detail = Red, fmt.Sprintf("%s users exposed to control, %s to treatment: an arm is not reached", figures.Whole(users.Control), figures.Whole(users.Treatment))
 	case all == experiment.Counts{} && r.end.Sub(r.begin) > silence:
 		c.State, c.Detail = Red, "no request has reached either arm since the start"
@@ -78,33 +82,22 @@ func (r *reading) traffic([]store.Exposed) (Check, error) {
 	return c, nil
 }
 
-// sampleRatio counts what is randomised, by when it was first exposed.
+// sampleRatio counts what is randomised, in the order of its first exposures.
 func (r *reading) sampleRatio(exposed []store.Exposed) (Check, error) {
 	c := Check{Name: "sample ratio", State: Unknown, Detail: "nothing was randomised"}
 	if r.observational() {
 		return c, nil
 	}
-	looks := r.looks()
-	counts := make([]experiment.Counts, len(r.report.Exposures))
-	if r.Spec.Unit == experiment.Community {
-		units, err := r.rows.ExposedUnits(r.ctx, r.Name, r.end)
-		if err != nil {
-			return c, err
-		}
-		for _, u := range units {
-			add(&counts[inside(int(u.First.Sub(looks.Start)/looks.Every), len(counts))], u.Arm, 1)
-		}
-	} else {
-		for _, e := range exposed {
-			add(&counts[inside(e.Look, len(counts))], e.Arm, e.Users)
-		}
+	batches, err := r.batches(exposed)
+	if err != nil {
+		return c, err
 	}
-	test, err := stats.NewSampleRatio([]float64{1, 1}, stats.SampleRatioConcentration)
+	test, err := stats.NewSampleRatio([]float64{1, 1}, r.PlannedUnits)
 	if err != nil {
 		return c, err
 	}
 	var all experiment.Counts
-	for _, n := range counts {
+	for _, n := range batches {
 		if err := test.Add(n.Control, n.Treatment); err != nil {
 			return c, err
 		}
@@ -117,12 +110,15 @@ func (r *reading) sampleRatio(exposed []store.Exposed) (Check, error) {
 	c.State = OK
 	c.Detail = fmt.Sprintf("%s exposed in control, %s in treatment, %s expected in each: p %s at any look",
 		figures.Count(all.Control, string(r.Spec.Unit)), figures.Whole(all.Treatment), figures.Decimal(float64(all.Control+all.Treatment)/2), figures.P(test.P()))
-	if r.phase.Over() {
+	if r.foreign() {
+		c.Detail += "; an edge that dies takes its last 10 s of exposures with it, of both arms alike"
+	}
+	if r.report.Method.Ended || r.phase.Over() { // one look more, before anything is decided
 		final, err := stats.ChiSquare([]int64{all.Control, all.Treatment}, []float64{1, 1})
 		if err != nil {
 			return c, err
 		}
-		c.Detail += fmt.Sprintf(", chi-square %s (p %s) in the end", figures.Decimal(final.Statistic), figures.P(final.P))
+		c.Detail += fmt.Sprintf(", chi-square %s (p %s) at the end", figures.Decimal(final.Statistic), figures.P(final.P))
 		if final.P <= stats.SampleRatioAlarm {
 			c.State = Red
 		}
@@ -133,17 +129,48 @@ func (r *reading) sampleRatio(exposed []store.Exposed) (Check, error) {
 	return c, nil
 }
 
-func inside(look, looks int) int { return max(0, min(look, looks-1)) }
+// batches are the randomised units by arm, in the order of the looks in which they were first exposed.
+func (r *reading) batches(exposed []store.Exposed) (batches []experiment.Counts, err error) {
+	looks := r.looks()
+	found := make(map[int]*experiment.Counts)
+	count := func(look int, arm experiment.Arm, n int64) {
+		if found[look] == nil {
+			found[look] = new(experiment.Counts)
+		}
+		add(found[look], arm, n)
+	}
+	if r.Spec.Unit == experiment.Community {
+		units, err := r.rows.ExposedUnits(r.ctx, r.Name, r.end)
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range units {
+			count(int(u.First.Sub(looks.Start)/looks.Every), u.Arm, 1)
+		}
+	} else {
+		for _, e := range exposed {
+			count(e.Look, e.Arm, e.Users)
+		}
+	}
+	for _, look := range slices.Sorted(maps.Keys(found)) {
+		batches = append(batches, *found[look])
+	}
+	return batches, nil
+}
 
 // rehash assigns every stored unit again, and where users are the unit whoever might be one, for how many are assigned.
 func (r *reading) rehash([]store.Exposed) (Check, error) {
 	c := Check{Name: "assignment", State: OK}
 	var units, wrong int64
-	if r.Spec.Unit == experiment.User {
+	if r.Spec.Unit == experiment.User && !r.foreign() {
+		opens, opened := r.opens(), make([]time.Time, 0, len(r.steps))
+		for _, s := range r.steps {
+			opened = append(opened, s.At)
+		}
 		if err := r.rows.Candidates(r.ctx, r.Name, r.Spec.Audience.Communities, r.end, func(u store.Candidate) {
-			should, of := r.rules.Assign(u.UserID, u.Community)
+			should, of, slot := r.rules.Place(u.UserID, u.Community)
 			if should != "" {
-				add(&r.assigned, should, 1)
+				r.arrive(should, of, opened[experiment.Step(slot, opens)], u.Registered(), u.First)
 			}
 			if u.Arm == "" {
 				return
@@ -151,8 +178,6 @@ func (r *reading) rehash([]store.Exposed) (Check, error) {
 			units++
 			if should != u.Arm || of != u.Unit {
 				wrong++
-			} else {
-				add(&r.came, should, 1)
 			}
 		}); err != nil {
 			return c, err
@@ -164,6 +189,12 @@ func (r *reading) rehash([]store.Exposed) (Check, error) {
 		}
 		for _, u := range exposed {
 			units++
+			if r.foreign() {
+				if should := r.placeForeign(u.Unit); should != u.Arm {
+					wrong++
+				}
+				continue
+			}
 			if should, of := r.rules.Assign(0, u.Unit); should != u.Arm || of != u.Unit {
 				wrong++
 			}
@@ -182,46 +213,99 @@ func (r *reading) rehash([]store.Exposed) (Check, error) {
 	return c, nil
 }
 
-// neverAlarm is the p-value at which being exposed depends on the arm.
-const neverAlarm = .001
+// placeForeign is the arm of a unit that is no user of Warble's. Whether it was of the audience, only the edge has seen.
+func (r *reading) placeForeign(unit string) experiment.Arm {
+	rules := r.rules
+	rules.Audience = nil
+	arm, _ := rules.PlaceForeign(unit, "")
+	return arm
+}
 
-// neverExposed compares how many assigned units nobody of was exposed: a feature that keeps people from coming leaves the
-// control with other people than the treatment. Users come every day, and each look at them is a test of its own; so it
-// warns until the planned end, and is red only there.
+// comes is how long after its assignment a unit is looked at, once: whether anybody of it has been exposed by then.
+const comes = time.Hour
+
+// arrival is a unit of an arm, an hour after it was assigned. Units are compared within a cohort, those for whom a step opened, or
+// who registered on one day: people who have just registered come, and others may have left for good, so that pairs across would
+// differ by what they are. Within it they are in the order of a hash, which depends on nothing.
+type arrival struct {
+	cohort int64 // the day of the assignment, Unix; a step is before those who register on its day
+	order  uint64
+	failed bool // nobody of it had been exposed
+}
+
+// arrive counts a unit once its hour is over. It was assigned when a step opened, or when it registered after that.
+func (r *reading) arrive(arm experiment.Arm, unit string, opened, registered, first time.Time) {
+	assigned, cohort := opened, 2*opened.Unix()
+	if registered.After(opened) {
+		assigned, cohort = registered, 2*registered.Truncate(day).Unix()+1
+	}
+	if due := assigned.Add(comes); !due.After(r.end) {
+		hash := fnv.New64a()
+		_, _ = io.WriteString(hash, unit) // a hash takes anything
+		r.arrivals[index(arm)] = append(r.arrivals[index(arm)], arrival{cohort, hash.Sum64(), first.IsZero() || first.After(due)})
+	}
+}
+
+// pairs calls each with the failures of one unit of either arm, cohort by cohort; what an arm has more of is left out.
+func (r *reading) pairs(each func(control, treatment bool)) {
+	a, b := r.arrivals[0], r.arrivals[1]
+	for len(a) > 0 && len(b) > 0 {
+		switch x, y := a[0], b[0]; {
+		case x.cohort < y.cohort:
+			a = a[1:]
+		case x.cohort > y.cohort:
+			b = b[1:]
+		default:
+			each(x.failed, y.failed)
+			a, b = a[1:], b[1:]
+		}
+	}
+}
+
+// neverExposed compares how many of the assigned units have not come: a feature that keeps people from coming leaves the
+// control with other people than the treatment. Each unit counts once, and they are compared in pairs, so that every look is
+// one of the same test.
 func (r *reading) neverExposed([]store.Exposed) (Check, error) {
-	c := Check{Name: "never exposed", State: Unknown}
-	assigned, seen := r.assigned, r.came
+	c := Check{Name: "never exposed", State: Unknown, Detail: "an arm has no units yet"}
 	if r.Spec.Unit == experiment.Community {
 		exposed, err := r.rows.ExposedUnits(r.ctx, r.Name, r.end)
 		if err != nil {
 			return c, err
 		}
-		came := make(map[string]bool)
+		first := make(map[string]time.Time)
 		for _, u := range exposed {
-			came[u.Unit] = true
+			first[u.Unit] = u.First
 		}
 		for _, o := range r.openings {
-			add(&assigned, o.Arm, 1)
-			if came[o.Unit] {
-				add(&seen, o.Arm, 1)
+			r.arrive(o.Arm, o.Unit, o.Entry, time.Time{}, first[o.Unit])
+		}
+	}
+	var failed [2]int64
+	for arm := range r.arrivals {
+		slices.SortFunc(r.arrivals[arm], func(a, b arrival) int {
+			return cmp.Or(cmp.Compare(a.cohort, b.cohort), cmp.Compare(a.order, b.order))
+		})
+		for _, unit := range r.arrivals[arm] {
+			if unit.failed {
+				failed[arm]++
 			}
 		}
 	}
-	never := experiment.Counts{Control: max(0, assigned.Control-seen.Control), Treatment: max(0, assigned.Treatment-seen.Treatment)}
-	test, err := stats.FisherExact(stats.Proportion{Successes: never.Control, N: assigned.Control}, stats.Proportion{Successes: never.Treatment, N: assigned.Treatment})
-	if unsaid(err) {
-		c.Detail = "an arm has no units yet"
+	if min(len(r.arrivals[0]), len(r.arrivals[1])) == 0 {
 		return c, nil
-	} else if err != nil {
+	}
+	test, err := stats.NewEqualShares(1, 1)
+	if err != nil {
 		return c, err
 	}
+	r.pairs(func(control, treatment bool) {
+		test.Add(false, control)
+		test.Add(true, treatment)
+	})
 	c.State = OK
-	c.Detail = fmt.Sprintf("%s of %s in control, %s of %s in treatment: p %s", figures.Whole(never.Control), figures.Count(assigned.Control, string(r.Spec.Unit)), figures.Whole(never.Treatment), figures.Whole(assigned.Treatment), figures.P(test.P))
-	switch {
-	case test.P >= neverAlarm:
-	case r.Spec.Unit == experiment.User && (r.ended.IsZero() || r.ended.After(r.end)):
-		c.State = Warning
-	default:
+	c.Detail = fmt.Sprintf("%s of %s in control, %s of %s in treatment had not come an hour after their assignment: p %s at any look",
+		figures.Whole(failed[0]), figures.Count(int64(len(r.arrivals[0])), string(r.Spec.Unit)), figures.Whole(failed[1]), figures.Whole(int64(len(r.arrivals[1]))), figures.P(test.P()))
+	if test.P() <= stats.EqualSharesAlarm {
 		c.State = Red
 	}
 	return c, nil

@@ -11,13 +11,18 @@ import (
 
 	"warble/shared/experiment"
 	"warble/shared/figures"
+	"warble/shared/problem"
 	"warble/shared/stats"
 	"warble/shared/store"
 )
 
 // Planned is what an experiment can be expected to show, from what its users have done before.
 type Planned struct {
-	Metric string          `json:"metric"`
+	Metric string `json:"metric"`
+	Label  string `json:"label"` // of the metric, for people; empty where nothing of units is measured, as ValueUnit
+	// ValueUnit is what a value of the metric counts.
+	ValueUnit string `json:"valueUnit"`
+
 	Unit   experiment.Unit `json:"unit"`
 	Effect float64         `json:"minimumEffect"` // relative, that is to be found
 	Design stats.Design    `json:"design"`
@@ -28,10 +33,11 @@ type Planned struct {
 	CV    float64 `json:"cv"`
 	Users int64   `json:"users"`
 
-	Needed     int64    `json:"needed"`     // units per arm; 0 where it is not known
+	Needed     int64    `json:"needed"`     // units per arm, of the same kind as those there are; 0 where it is not known
 	Steps      []Growth `json:"steps"`      // of the ramp
 	Completed  int64    `json:"completed"`  // units per arm that will have by the planned end
-	Detectable float64  `json:"detectable"` // relative effect that these find; 0 where it is not known
+	Detectable float64  `json:"detectable"` // relative effect that these find with the design's power; 0 where it is not known
+	Simulated  int      `json:"simulated"`  // experiments that Detectable is found by; 0 where a formula tells it
 	// Days from the start until Needed units have completed, at the present rate and the last step; 0 where they never do.
 	Days float64 `json:"days"`
 	// Units is N*, of both arms, to be frozen at the start; 0 where Needed units are not known, or will not come. Then the
@@ -67,10 +73,11 @@ func (p *Planned) Err() error {
 }
 
 // Plan looks at the past of those whom an experiment would take, for how many units it needs, when they will have come,
-// and what effect can be found by the planned end.
-func Plan(ctx context.Context, db *store.DB, spec experiment.Spec, now time.Time) (p Planned, err error) {
+// and what effect can be found by the planned end. own are the metrics of people's own; a name in the spec that is neither one
+// of them nor Warble's is an error, which lists those there are.
+func Plan(ctx context.Context, db *store.DB, spec experiment.Spec, own []experiment.Metric, now time.Time) (p Planned, err error) {
 	err = db.Snapshot(ctx, func(ctx context.Context, s *store.Snapshot) error {
-		p, err = plan(ctx, s, spec, now)
+		p, err = plan(ctx, s, spec, own, now)
 		return err
 	})
 	return p, err
@@ -80,12 +87,13 @@ func Plan(ctx context.Context, db *store.DB, spec experiment.Spec, now time.Time
 type past struct {
 	members  int64
 	mean, cv float64
+	nonZero  float64                    // share of the users with a value other than 0
 	reach    func(days float64) float64 // units that are seen within a time, at all slots
 	design   stats.Design
-	perUnit  float64 // members of a unit
+	units    []stats.Unit // those there are: communities, or some of the users where few will come
 }
 
-func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, now time.Time) (Planned, error) {
+func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, own []experiment.Metric, now time.Time) (Planned, error) {
 	p := Planned{
 		Metric: spec.Metrics.Primary.Name, Unit: spec.Unit, Effect: float64(spec.Metrics.Primary.MinimumEffect), Hopeless: []string{}, Steps: []Growth{},
 		Design: stats.Design{Alpha: cmp.Or(spec.Alpha, .05), Power: cmp.Or(spec.Power, .8)},
@@ -94,30 +102,62 @@ func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, now time
 		p.Method, p.Units = Guards, stats.GuardrailPlanned
 		return p, nil
 	}
-	metric, err := store.MetricNamed(p.Metric, store.Mean, store.Share, store.Score)
+	for _, name := range spec.Metrics.Names() {
+		if _, err := store.OfUsers(name, own); err != nil {
+			return p, err
+		}
+	}
+	metric, err := store.OfUsers(p.Metric, own)
 	if err != nil {
 		return p, err
 	}
-	f := newFrame(store.Started{Spec: spec}, now)
+	p.Label, p.ValueUnit = metric.Label, metric.Unit
+	metric = metric.Capped(spec.Metrics.Primary.Cap)
+	f := newFrame(store.Started{Spec: spec, Metrics: spec.Metrics.Named(own)}, now)
 	if f.observational() {
 		spec.Ramp.Steps = []int{50} // a list is open or is not: all of it, whatever the percent
 	}
-	before, err := f.users(ctx, s, metric)
-	if spec.Unit == experiment.Community {
-		before, err = f.communities(ctx, s, metric)
+	if err := metric.Check(f.window); err != nil {
+		p.Hopeless = append(p.Hopeless, "primary metric: "+err.Error())
+		return p, nil
 	}
+	if f.foreign() && metric.Events == "" {
+		return p, problem.Invalid.Field("metrics.primary.name", "%s is what users of Warble do: expected a metric of events, for the units are known by identity %s", p.Metric, spec.Identity.Kind)
+	}
+	if f.foreign() {
+		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary: nothing is known of people by identity %s before the experiment, so that no number of units can be told", spec.Identity.Kind))
+		return p, nil
+	}
+	read := f.users
+	if spec.Unit == experiment.Community {
+		read = f.communities
+	}
+	before, err := read(ctx, s, metric)
 	if err != nil {
 		return p, fmt.Errorf("past of %s: %w", p.Metric, err)
 	}
 	p.Mean, p.CV, p.Users = before.mean, before.cv, before.members
 	p.Design.ClusterSize, p.Design.ClusterSizeCV, p.Design.ICC = before.design.ClusterSize, before.design.ClusterSizeCV, before.design.ICC
 	p.ramp(spec, before)
+	if spec.Unit == experiment.User && p.Completed < sequenceFrom { // they are judged by their labels, and simulated one by one
+		members := f.active()
+		singles, err := s.UserValues(ctx, metric, members, mostSimulated)
+		if err != nil {
+			return p, err
+		}
+		for _, v := range singles {
+			before.units = append(before.units, stats.Unit{Sum: v.Value, Size: 1})
+		}
+	}
 	return p, p.size(metric, spec, before)
 }
 
+// mostSimulated are the users of the past that simulated experiments draw theirs from.
+const mostSimulated = 5000
+
 // ramp follows the steps, each of which opens slots to whoever comes from then on.
 func (p *Planned) ramp(spec experiment.Spec, before past) {
-	hold := time.Duration(spec.Ramp.Hold.Time).Hours() / 24
+	hold := spec.Ramp.Hold.Least().Hours() / 24
 	entered := func(at float64) (units float64) {
 		last := 0
 		for i, percent := range spec.Ramp.Steps {
@@ -140,43 +180,139 @@ func (p *Planned) ramp(spec experiment.Spec, before past) {
 
 // size is the number of units that are needed, and the time that takes.
 func (p *Planned) size(metric store.Metric, spec experiment.Spec, before past) error {
-	share := float64(slices.Max(append([]int{0}, spec.Ramp.Steps...))) / 100
-	p.Method = methodOf(p.Completed)
+	p.Method = p.methodOf(before)
 	if before.cv == 0 {
-		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary: nobody's %s of the last %s says how much it varies, so that no number of units can be told", p.Metric, spec.Metrics.Window))
+		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary metric: nobody has a value of \"%s\" from the last %s, so nothing says how much it varies and how many units are needed", p.Label, spec.Metrics.Window))
 		return nil
 	}
-	p.Design.Sequence = p.Method == Sequence
+	if p.Design.Sequence = p.Method == Sequence; p.Design.Sequence && spec.Unit == experiment.User {
+		if err := p.byFormula(metric, before); err != nil {
+			return err
+		}
+	} else if err := p.bySimulation(spec, before); err != nil {
+		return err
+	}
+	window := time.Duration(spec.Metrics.Window).Hours() / 24
+	share := float64(slices.Max(append([]int{0}, spec.Ramp.Steps...))) / 100
+	const longest = 3650
+	for d := 0.0; d <= longest && p.Days == 0 && p.Needed > 0; d += .25 {
+		if share*before.reach(d) >= float64(p.Needed) {
+			p.Days = d + window
+		}
+	}
+	switch {
+	case p.Needed > 0 && p.Needed <= p.Completed && p.Design.Sequence:
+		p.Units = 2 * p.Needed
+	case p.Detectable > 0 && p.Detectable <= p.Effect:
+		p.Units = 2 * p.Completed // what is judged once has all there are
+	default:
+		p.hopeless()
+	}
+	return nil
+}
+
+// hopeless says that too few units will have completed.
+func (p *Planned) hopeless() {
+	found := "nothing"
+	if p.Detectable > 0 {
+		found = figures.Change(p.Detectable)
+	}
+	takes := "takes more than there are"
+	if p.Needed > 0 {
+		takes = "takes " + figures.Count(p.Needed, string(p.Unit)) + " per arm"
+	}
+	p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary metric: %s on \"%s\" %s, and %s will have completed by the planned end: that finds %s with power %g",
+		figures.Change(p.Effect), p.Label, takes, figures.Whole(p.Completed), found, p.Design.Power))
+}
+
+// methodOf is by what the units that will have completed are judged.
+func (p *Planned) methodOf(before past) string {
+	switch {
+	case p.Completed < permutationFrom:
+		return None
+	case p.Unit == experiment.Community:
+		sizes := make([]float64, len(before.units))
+		for i, u := range before.units {
+			sizes[i] = u.Size
+		}
+		share, _ := largest(sizes)
+		half := float64(len(sizes)) / 2 // an arm's
+		if stats.EffectiveNumber(sizes)/2 < fewestEffective || 2*share > evenShare(half) {
+			return Permutation
+		}
+		return Sequence
+	case p.Completed < sequenceFrom || float64(p.Completed)*before.nonZero < stats.NormalNonZero:
+		return Permutation
+	}
+	return Sequence
+}
+
+// byFormula is of a sequence of users.
+func (p *Planned) byFormula(metric store.Metric, before past) (err error) {
 	needed, err := p.Design.Means(p.CV, p.Effect)
+	needed = int64(math.Ceil(float64(needed) * growth(p.Effect)))
 	if metric.Kind == store.Share && p.Mean*(1+p.Effect) < 1 {
 		needed, err = p.Design.Proportions(p.Mean, p.Mean*(1+p.Effect))
 	}
 	if err != nil {
 		return fmt.Errorf("primary: minimumEffect: %w", err)
 	}
-	p.Needed = int64(math.Ceil(float64(needed) / before.perUnit))
-	if members := int64(float64(p.Completed) * before.perUnit); members > 0 {
-		if p.Detectable, err = p.Design.DetectableEffect(p.CV, members); err != nil {
-			return err
-		}
+	if before.nonZero > 0 { // it speaks when so many of each arm have done something
+		needed = max(needed, sequenceFrom, int64(math.Ceil(stats.NormalNonZero/before.nonZero)))
 	}
-	window := time.Duration(spec.Metrics.Window).Hours() / 24
-	const longest = 3650
-	for d := 0.0; d <= longest && p.Days == 0; d += .25 {
-		if share*before.reach(d) >= float64(p.Needed) {
-			p.Days = d + window
-		}
+	p.Needed = needed
+	if p.Completed > 0 {
+		p.Detectable, err = detectable(p.Design, p.CV, p.Completed)
 	}
-	if p.Needed <= p.Completed {
-		p.Units = 2 * p.Needed
-	} else {
-		found := "nothing"
-		if p.Detectable > 0 {
-			found = figures.Change(p.Detectable)
-		}
-		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary: %s on %s takes %s per arm, and %s will have completed by the planned end: that finds %s with power %g",
-			figures.Change(p.Effect), p.Metric, figures.Count(p.Needed, string(p.Unit)), figures.Whole(p.Completed), found, p.Design.Power))
+	return err
+}
+
+// growth is how many times more units it takes to find an effect that multiplies what each treated unit does, as simulatedPower has
+// it: the treatment's variance grows with its square, and the formula has that of the control in both arms.
+func growth(effect float64) float64 { return (1 + (1+effect)*(1+effect)) / 2 }
+
+// detectable is the effect that so many units per arm find, which solves effect^2 = d^2 growth(effect), d the formula's; 0 where they
+// find none.
+func detectable(design stats.Design, cv float64, n int64) (float64, error) {
+	d, err := design.DetectableEffect(cv, n)
+	if err != nil || d*d >= 2 {
+		return 0, err
 	}
+	return (d*d + d*math.Sqrt(4-d*d)) / (2 - d*d), nil
+}
+
+// bySimulation is of units that are judged by their labels, or of communities, which no formula knows well enough: so many
+// experiments with the units that there are.
+func (p *Planned) bySimulation(spec experiment.Spec, before past) error {
+	sim := simulatedPower{method: p.Method, alpha: p.Design.Alpha, power: p.Design.Power, units: before.units}
+	last := 0
+	for i, step := range p.Steps {
+		n := step.Units
+		if i > 0 {
+			n -= p.Steps[i-1].Units
+		}
+		sim.perStep = append(sim.perStep, int(n))
+		last += int(n)
+	}
+	if p.Method == None || last == 0 {
+		return nil
+	}
+	smallest := stats.SmallestP(sim.strata())
+	if smallest > p.Design.Alpha {
+		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary: no verdict is possible: %s per arm over %s have so few arrangements that the smallest p is %.3f",
+			figures.Count(p.Completed, string(p.Unit)), figures.Count(int64(len(spec.Ramp.Steps)), "step"), smallest))
+		return nil
+	}
+	found, err := sim.detectable()
+	if err != nil {
+		return err
+	}
+	p.Simulated = simulatedPlans
+	if math.IsInf(found, 1) {
+		return nil
+	}
+	p.Detectable = found
+	p.Needed = max(permutationFrom, int64(math.Ceil(float64(p.Completed)*found*found/(p.Effect*p.Effect)))) // by the square of the effect
 	return nil
 }
 
@@ -196,24 +332,30 @@ func (f *frame) population(ctx context.Context, rows interface {
 	return n * int64(f.rules.Layer.To-f.rules.Layer.From) / experiment.Slots, err
 }
 
+// active are those who were, on some day of the past.
+func (f *frame) active() store.Members {
+	to := f.settled.Add(-f.window).UTC().Truncate(day)
+	return store.Members{Active: &store.Active{From: to.Add(-lookback), To: to, Communities: f.Spec.Audience.Communities}, Window: f.window, End: f.settled}
+}
+
 // users are those who were active: each enters on the first day of the past that they were.
 func (f *frame) users(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
-	to := f.at.Add(-f.window).UTC().Truncate(day)
-	from := to.Add(-lookback)
-	members := store.Members{Active: &store.Active{From: from, To: to, Communities: f.Spec.Audience.Communities}, Window: f.window, End: f.at}
-	sums, err := s.UserSums(ctx, metric, members, store.Looks{Start: from.Add(f.window), Every: day, End: f.at}, nil)
+	members := f.active()
+	sums, err := s.UserSums(ctx, metric, members, store.Looks{Start: members.Active.From.Add(f.window), Every: day, End: f.settled}, nil)
 	if err != nil {
 		return past{}, err
 	}
 	var all stats.Moments
+	var nonZero int64
 	days := int(lookback / day)
 	arrivals := make([]float64, days)
 	for _, a := range sums {
+		nonZero += a.NonZero
 		all = all.Merge(stats.Moments{N: a.N, Sum: a.SumY, SumSq: a.SumYY})
 		arrivals[max(0, min(a.Look, days-1))] += float64(a.Users)
 	}
 	layer := float64(f.rules.Layer.To-f.rules.Layer.From) / experiment.Slots
-	p := past{members: all.N, perUnit: 1, reach: func(d float64) (n float64) {
+	p := past{members: all.N, nonZero: float64(nonZero) / float64(max(1, all.N)), reach: func(d float64) (n float64) {
 		if f.observational() {
 			return 2 * float64(min(len(f.Spec.List.Control), len(f.Spec.List.Treatment)))
 		}
@@ -246,15 +388,15 @@ func (p *past) spread(all stats.Moments) error {
 
 // communities are taken whole, with all their members.
 func (f *frame) communities(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
-	slugs, err := s.Communities(ctx, f.at.Add(-f.window))
+	slugs, err := s.Communities(ctx, f.settled.Add(-f.window))
 	if err != nil {
 		return past{}, err
 	}
 	rules := f.rulesAt(50)
-	members := store.Members{Openings: []store.Opening{}, Window: f.window, End: f.at}
+	members := store.Members{Openings: []store.Opening{}, Window: f.window, End: f.settled}
 	for _, slug := range slugs {
 		if arm, _ := rules.Assign(0, slug); arm != "" {
-			members.Openings = append(members.Openings, store.Opening{Unit: slug, Arm: experiment.Control, Entry: f.at.Add(-f.window - time.Millisecond)})
+			members.Openings = append(members.Openings, store.Opening{Unit: slug, Arm: experiment.Control, Entry: f.settled.Add(-f.window - time.Millisecond)})
 		}
 	}
 	sums, err := s.UnitSums(ctx, metric, members)
@@ -263,17 +405,19 @@ func (f *frame) communities(ctx context.Context, s *store.Snapshot, metric store
 	}
 	var all, sizes stats.Moments
 	var within float64 // sum of squares
+	var units []stats.Unit
 	for _, u := range sums {
 		if u.N == 0 {
 			continue
 		}
+		units = append(units, stats.Unit{Sum: u.Sum, Size: float64(u.N)})
 		n := float64(u.N)
 		all = all.Merge(stats.Moments{N: u.N, Sum: u.Sum, SumSq: u.SumSq})
 		sizes.Add(n)
 		within += u.SumSq - u.Sum*u.Sum/n
 	}
 	k := float64(sizes.N)
-	p := past{members: all.N, perUnit: 1, reach: func(d float64) float64 {
+	p := past{members: all.N, units: units, reach: func(d float64) float64 {
 		if d <= 0 {
 			return 0
 		}
@@ -282,12 +426,12 @@ func (f *frame) communities(ctx context.Context, s *store.Snapshot, metric store
 	if k < 2 {
 		return p, nil
 	}
-	p.perUnit = sizes.Sum / k
+	perUnit := sizes.Sum / k
 	size, err := sizes.Mean()
 	if err != nil {
 		return p, err
 	}
-	p.design = stats.Design{ClusterSize: max(1, p.perUnit), ClusterSizeCV: size.SE * math.Sqrt(k) / p.perUnit, ICC: icc(all, sizes, within)}
+	p.design = stats.Design{ClusterSize: max(1, perUnit), ClusterSizeCV: size.SE * math.Sqrt(k) / perUnit, ICC: icc(all, sizes, within)}
 	return p, p.spread(all)
 }
 

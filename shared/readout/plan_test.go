@@ -15,7 +15,7 @@ import (
 
 func planned(t *testing.T, w readouttest.World) readout.Planned {
 	t.Helper()
-	p, err := readout.Plan(t.Context(), w.Open(t, pgtest.Ops), w.Spec, begin)
+	p, err := readout.Plan(t.Context(), w.Open(t, pgtest.Ops), w.Spec, nil, begin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,21 +46,22 @@ func TestPlan(t *testing.T) {
 	if p.Completed < 690 || p.Completed > 710 || p.Method != readout.Sequence || len(p.Steps) != 1 || p.Steps[0].Units != p.Completed {
 		t.Errorf("%+v", p)
 	}
-	// 2 (1.96 + 0.84)^2 .5^2/.2^2 = 98.1, times the price of a sequence, ((3.04 + 0.84)/(1.96 + 0.84))^2 = 1.92.
-	if p.Needed < 185 || p.Needed > 192 || p.Units != 2*p.Needed || p.Err() != nil {
+	// 2 (1.96 + 0.84)^2 .5^2/.2^2 = 98.1, times the price of a sequence, ((3.04 + 0.84)/(1.96 + 0.84))^2 = 1.92, and as the
+	// treatment varies by 1.2 times as much, (1 + 1.2^2)/2 = 1.22.
+	if p.Needed < 226 || p.Needed > 234 || p.Units != 2*p.Needed || p.Err() != nil {
 		t.Errorf("needs %d, N* %d, %v", p.Needed, p.Units, p.Err())
 	}
-	if p.Days < 8 || p.Days > 9.5 { // 189 of 100 a day, and the window
+	if p.Days < 9 || p.Days > 10 { // 230 of 100 a day, and the window
 		t.Errorf("%v days", p.Days)
 	}
 
 	w.Spec.Metrics.Primary.MinimumEffect = .02
 	p = planned(t, w)
-	if err := p.Err(); p.Units != 0 || err == nil || !strings.Contains(err.Error(), "primary: +2.0% on tweets_per_user takes 18,") || !strings.Contains(err.Error(), "that finds +10.") {
+	if err := p.Err(); p.Units != 0 || err == nil || !strings.Contains(err.Error(), `primary metric: +2.0% on "Tweets per person" takes 19,`) || !strings.Contains(err.Error(), "that finds +10.") {
 		t.Errorf("a hopeless design: %v", err)
 	}
 	w.Spec.Ramp.Steps = []int{0, 1, 50}
-	w.Spec.Ramp.Hold.Time = experiment.Duration(time.Hour)
+	w.Spec.Ramp.Hold.Time = new(experiment.Duration(time.Hour))
 	if p = planned(t, w); !strings.Contains(p.Err().Error(), "ramp: the step of 1% expects 0 users per arm by its end: expected 5 at least") {
 		t.Errorf("a step that brings nobody: %v", p.Err())
 	}
@@ -99,7 +100,7 @@ func TestPlanOfTheUnknown(t *testing.T) {
 	for _, people := range []int{0, 600} { // those who have only registered tell nothing
 		w.People(people)
 		p := planned(t, w)
-		if err := p.Err(); p.Units != 0 || err == nil || !strings.Contains(err.Error(), "nobody's tweets_per_user of the last 7d says how much it varies") {
+		if err := p.Err(); p.Units != 0 || err == nil || !strings.Contains(err.Error(), "nobody has a value of \"Tweets per person\" from the last 7d") {
 			t.Errorf("N* %d with %d people, %v", p.Units, people, err)
 		}
 	}
@@ -107,7 +108,7 @@ func TestPlanOfTheUnknown(t *testing.T) {
 	if p := planned(t, w); p.Units != 100 || p.Err() != nil || p.Method != readout.Guards {
 		t.Errorf("%+v", p)
 	}
-	if units, err := (readout.Driver{DB: w.Open(t, pgtest.Ops)}).Plan(t.Context(), w.Spec); units != 100 || err != nil {
+	if units, err := (readout.Driver{DB: w.Open(t, pgtest.Ops)}).Plan(t.Context(), w.Spec, nil); units != 100 || err != nil {
 		t.Errorf("%d, %v", units, err)
 	}
 }

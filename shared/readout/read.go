@@ -27,15 +27,21 @@ type rows interface {
 	ExposedUnits(ctx context.Context, name string, end time.Time) ([]store.ExposedUnit, error)
 	Requests(ctx context.Context, name string, recent, end time.Time) ([]store.Requested, error)
 	Quotes(ctx context.Context, members store.Members, most int) ([]store.Quote, error)
+	Scores(ctx context.Context, members store.Members) (store.Scores, error)
 
 	Completed(ctx context.Context, members store.Members) (experiment.Counts, error)
 	CompletedAt(ctx context.Context, members store.Members, n int64) (time.Time, error)
 	UserSums(ctx context.Context, metric store.Metric, members store.Members, looks store.Looks, communities []string) ([]store.Sums, error)
+	UserParts(ctx context.Context, metric store.Metric, members store.Members, days, nth int) ([]store.Part, error)
 	UserValues(ctx context.Context, metric store.Metric, members store.Members, most int) ([]store.Value, error)
 	UnitMembers(ctx context.Context, members store.Members) (map[string]int64, error)
 	UnitSums(ctx context.Context, metric store.Metric, members store.Members) ([]store.UnitSums, error)
 
-	Ratio(ctx context.Context, metric store.Metric, span store.Span, over time.Duration) ([]store.Window, error)
+	Windows(ctx context.Context, metric store.Metric, span store.Span, over time.Duration) ([]store.Windows, error)
+	Buckets(ctx context.Context, metric store.Metric, name string, over time.Duration) ([]store.Buckets, error)
+	Baseline(ctx context.Context, metric store.Metric, name string, over time.Duration) ([]store.Buckets, error)
+	LateEvents(ctx context.Context, metric store.Metric, members store.Members, now time.Time) (experiment.Counts, error)
+
 	Histograms(ctx context.Context, metric store.Metric, span store.Span, every time.Duration) ([]store.Histogram, error)
 }
 
@@ -55,11 +61,16 @@ type reading struct {
 	rows     rows
 	openings []opening        // of communities, where they are the unit
 	sizes    map[string]int64 // their members at entry
+	slugs    []string
+	even     sizes // of the communities, at the start
 	exposed  []store.Exposed
-	judged   time.Time // units whose windows are over by then are judged
+	once     time.Time // the planned end, at which some methods judge; zero while it is not known
 	report   *Report
 
-	assigned, came experiment.Counts // users with a slot, where users are the unit, and those of them who were exposed
+	intervals []func(*Effect, float64) error // of the metrics, the primary one first: each writes its interval at another alpha
+
+	arrivals [2][]arrival // of both arms: what rehash has found, neverExposed compares
+	draws    int          // of a permutation test's arrangements; 0 for as many as package stats draws
 }
 
 const quotesPerArm = 10
@@ -72,7 +83,7 @@ func read(ctx context.Context, rows rows, name string, now time.Time) (Report, e
 	}
 	r := newReading(ctx, rows, started, now)
 	if !r.begin.IsZero() {
-		if err := r.count(r.health, r.guardrails, r.latency, r.groups, r.quotes); err != nil {
+		if err := r.count(r.health, r.guardrails, r.latency, r.groups, r.byDay, r.quotes, r.scores); err != nil {
 			return Report{}, fmt.Errorf("readout of %s: %w", name, err)
 		}
 	}
@@ -86,12 +97,13 @@ func (r *reading) count(parts ...func() error) error {
 	if err := r.opened(); err != nil {
 		return err
 	}
-	if err := atOnce(r.entered, r.method); err != nil {
+	if err := atOnce(r.entered, r.horizon); err != nil {
 		return err
 	}
 	if err := atOnce(append(r.effects(), parts...)...); err != nil {
 		return err
 	}
+	r.decisive()
 	return r.adjust()
 }
 
@@ -111,7 +123,7 @@ func newReading(ctx context.Context, rows rows, started store.Started, now time.
 		Experiment: f.Name, At: now, Until: f.end.UTC(), Spec: f.Spec, Salt: f.Salt, Phase: f.phase, StartedAt: f.At.UTC(), Steps: []Step{},
 		Observational: f.observational(),
 		Units:         Units{Kind: f.Spec.Unit, Planned: f.PlannedUnits},
-		History:       []Transition{}, Health: []Check{}, Guardrails: []Guardrail{}, Secondary: []Effect{}, Exposures: []Exposure{}, Groups: []Group{}, Splits: []Split{}, Quotes: []Quote{},
+		History:       []Transition{}, Health: []Check{}, Guardrails: []Guardrail{}, Secondary: []Effect{}, Days: []DayEffect{}, Exposures: []Exposure{}, Groups: []Group{}, Splits: []Split{}, Quotes: []Quote{},
 	}
 	for _, s := range f.steps {
 		report.Steps = append(report.Steps, Step{s.At.UTC(), s.Percent})
@@ -135,7 +147,7 @@ func (r *reading) opened() error {
 	}
 	u := &r.report.Units
 	u.Reachable = r.reachable(communities)
-	r.openings = r.frame.openings(communities)
+	r.slugs, r.openings = communities, r.frame.openings(communities)
 	if r.sizes, err = r.rows.UnitMembers(r.ctx, r.members(r.end)); err != nil {
 		return err
 	}
@@ -154,25 +166,36 @@ func (r *reading) entered() (err error) {
 	r.exposures()
 	if u := &r.report.Units; r.Spec.Unit == experiment.User {
 		u.Entered = u.Users
+		if r.foreign() {
+			u.Reachable = u.Entered.Control + u.Entered.Treatment // as far as is known
+			return nil
+		}
 		u.Reachable, err = r.population(r.ctx, r.rows)
 	}
 	return err
 }
 
+// shownLooks is how many points the curve of exposures has at most.
+const shownLooks = 120
+
 // exposures cumulates the looks, those without any exposure included.
 func (r *reading) exposures() {
 	looks := r.looks()
 	users := &r.report.Units.Users
-	for i := 0; ; i++ {
-		for _, e := range r.exposed {
-			if max(e.Look, 0) == i { // a clock behind the database's may put one before the start
-				add(users, e.Arm, e.Users)
-			}
+	byLook := make(map[int][]store.Exposed)
+	for _, e := range r.exposed {
+		look := max(e.Look, 0) // a clock behind the database's may put one before the start
+		byLook[look] = append(byLook[look], e)
+	}
+	last := int((looks.End.Sub(looks.Start) - 1) / looks.Every)
+	each := last/shownLooks + 1
+	for i := 0; i <= last; i++ {
+		for _, e := range byLook[i] {
+			add(users, e.Arm, e.Users)
 		}
-		at := looks.Start.Add(time.Duration(i+1) * looks.Every)
-		r.report.Exposures = append(r.report.Exposures, Exposure{minTime(at, looks.End).UTC(), users.Control, users.Treatment})
-		if !at.Before(looks.End) {
-			return
+		if (i+1)%each == 0 || i == last {
+			at := looks.Start.Add(time.Duration(i+1) * looks.Every)
+			r.report.Exposures = append(r.report.Exposures, Exposure{minTime(at, looks.End).UTC(), users.Control, users.Treatment})
 		}
 	}
 }
@@ -187,6 +210,14 @@ func (r *reading) quotes() (err error) {
 		q.At = q.At.UTC()
 		r.report.Quotes = append(r.report.Quotes, q)
 	}
+	return err
+}
+
+func (r *reading) scores() (err error) {
+	if r.Spec.Unit == experiment.Request {
+		return nil
+	}
+	r.report.Scores, err = r.rows.Scores(r.ctx, r.members(r.end))
 	return err
 }
 

@@ -2,6 +2,7 @@ package readout_test
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,19 +46,20 @@ func TestVerdicts(t *testing.T) {
 		method   string
 		sentence string
 	}{
-		{"it helps", nil, 1000, nil, 5, 2, 20 * day, "win", readout.Sequence, "The feature helps: tweets_per_user is "},
+		{"it helps", nil, 1000, nil, 5, 2, 20 * day, "win", readout.Sequence, "The feature helps. Tweets per person: "},
 		{"it helps, seen before the planned end", nil, 1000, nil, 5, 2, 8 * day, "win", readout.Sequence, "The feature helps"},
 		{"it harms", nil, 1000, nil, 5, -2, 20 * day, "harm", readout.Sequence, "The feature harms"},
 		{"it is not worth it", func(s *experiment.Spec) { s.Metrics.Primary.MinimumEffect = .1 }, 3000, nil, 5, 0, 20 * day, "not worth it", readout.Sequence, " (10%) that would be worth it"},
 		{"it is not known yet", little, 400, nil, 5, 0, 7*day + 12*time.Hour, "waiting", readout.Sequence, "Not yet decided"},
 		{"nobody has completed", nil, 1000, nil, 5, 2, day, "waiting", readout.None, "Not decisive before 2026-10-15 00:00 UTC: 0 users in the control and 0 in the treatment have completed their 7d"},
-		{"few, before the planned end", nil, 100, nil, 5, 9, 13 * day, "waiting", readout.Cluster, "Not decisive before 2026-10-15 00:00 UTC"},
-		{"few, at the planned end", nil, 100, nil, 5, 9, 14 * day, "win", readout.Cluster, "by a t interval over "},
-		{"few, no effect", little, 100, nil, 5, 0, 14 * day, "inconclusive", readout.Cluster, "It ended with no answer"},
+		{"few, before the planned end", nil, 100, nil, 5, 9, 13 * day, "waiting", readout.Permutation, "Not decisive before 2026-10-15 00:00 UTC"},
+		{"few, at the planned end", nil, 150, nil, 5, 9, 14 * day, "win", readout.Welch, "by Welch's t interval over "},
+		{"few, hardly an effect", little, 190, nil, 5, 1, 14 * day, "inconclusive", readout.Welch, "It ended with no answer"},
+		{"few of whom do anything", nil, 150, nil, -3, 9, 14 * day, "win", readout.Permutation, "by a permutation test over "},
 		{"very few", nil, 20, nil, 5, 9, 14 * day, "win", readout.Permutation, "by a permutation test over "},
-		{"hardly any", nil, 5, nil, 5, 9, 14 * day, "inconclusive", readout.None, "too few units completed"},
-		{"communities", func(s *experiment.Spec) { s.Unit = experiment.Community }, 600, names(20), 5, 9, 14 * day, "win", readout.Permutation, "a difference of +8.98"},
-		{"many communities", func(s *experiment.Spec) { s.Unit = experiment.Community }, 1000, names(80), 5, 9, 14 * day, "win", readout.Cluster, "communities in the control"},
+		{"hardly any", nil, 5, nil, 5, 9, 14 * day, "inconclusive", readout.None, "too few units with a value"},
+		{"communities", func(s *experiment.Spec) { s.Unit = experiment.Community }, 600, names(20), 5, 9, 14 * day, "win", readout.Permutation, ", +112.2% (+109.7% to +114.7%), by a permutation test over "},
+		{"many communities", func(s *experiment.Spec) { s.Unit = experiment.Community }, 1300, names(130), 5, 9, 14 * day, "win", readout.Sequence, "communities in the control"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -87,7 +89,7 @@ func TestAFixedHorizonDoesNotMove(t *testing.T) {
 	w.Tweets(3, 1)
 	w.Traffic(100, 0, 0)
 	then, later := w.Read(begin.Add(14*day)), w.Read(begin.Add(40*day))
-	if then.Method.Name != readout.Cluster || then.Units.Completed.Min() < 25 {
+	if then.Method.Name != readout.Welch || then.Units.Completed.Min() < 25 {
 		t.Fatalf("%s of %+v", then.Method.Name, then.Units)
 	}
 	if diff := cmp.Diff(then.Primary, later.Primary, cmpopts.IgnoreFields(readout.Effect{}, "Series")); diff != "" {
@@ -95,6 +97,24 @@ func TestAFixedHorizonDoesNotMove(t *testing.T) {
 	}
 	if diff := cmp.Diff(then.Units.Completed, later.Units.Completed); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The communities of what is judged once are those of the planned end too, each of them once.
+func TestCommunitiesOfTheFixedHorizon(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, nil)
+	w.People(60, "gophers", "sres")
+	w.Exposed()
+	w.Tweets(3, 1)
+	w.Traffic(100, 0, 0)
+	r := w.Read(begin.Add(40 * day))
+	var users experiment.Counts
+	for _, s := range r.Splits {
+		users.Control, users.Treatment = users.Control+s.Control.Users, users.Treatment+s.Treatment.Users
+	}
+	if r.Method.Name != readout.Permutation || len(r.Splits) != 2 || users != r.Units.Completed || users.Control+users.Treatment != 60 {
+		t.Errorf("%s: %d users in %+v, want all 60 of two communities", r.Method.Name, users.Control+users.Treatment, r.Splits)
 	}
 }
 
@@ -128,9 +148,9 @@ func TestHealthWithholdsTheVerdict(t *testing.T) {
 		"another's unit":        {"assignment", `update exposures set unit = '7' where user_id = (select min(user_id) from exposures)`, "1 of 1,000 users do not belong"},
 		"served by none":        {"served as assigned", `update exposures set served = 'none' where (user_id >> 22) % 50 = 0`, "20 of 1,000 users"},
 		"in both arms":          {"one arm each", `update exposures set crossed_at = first_at where (user_id >> 22) % 50 = 0`, "20 of 1,000 users"},
-		"kept from coming":      {"never exposed", `delete from exposures where assigned = 'treatment' and (user_id >> 22) % 20 = 0`, "users in control, "},
-		"no requests":           {"traffic", `update outcomes set requests = 0, errors = 0 where arm = 'treatment'`, "an arm is not reached"},
-		"no requests at all":    {"traffic", `delete from outcomes`, "no request has reached either arm"},
+		"kept from coming":      {"never exposed", `update exposures set first_at = '2026-10-01 00:01Z'; delete from exposures where assigned = 'treatment' and (user_id >> 22) % 9 = 0`, "0 of 487 users in control, "},
+		"no requests":           {"traffic", `update windows set requests = 0, errors = 0 where arm = 'treatment'`, "an arm is not reached"},
+		"no requests at all":    {"traffic", `delete from windows`, "no request has reached either arm"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -139,7 +159,9 @@ func TestHealthWithholdsTheVerdict(t *testing.T) {
 			w.Exposed()
 			w.Tweets(5, 2)
 			w.Traffic(100, 1, 1)
-			w.Exec(tt.sql)
+			for statement := range strings.SplitSeq(tt.sql, "; ") {
+				w.Exec(statement)
+			}
 			r := w.Read(begin.Add(20 * day))
 			v, err := r.Judged()
 			if err != nil {
@@ -159,11 +181,66 @@ func TestFewAreNotMissedInTheOtherArm(t *testing.T) {
 	w.People(1000)
 	w.Exposed()
 	w.Traffic(100, 1, 1)
-	w.Exec(`delete from outcomes where arm = 'treatment'`)
+	w.Exec(`delete from windows where arm = 'treatment'`)
+	w.Exec(`update windows set active = 1`)
 	w.Exec(`delete from exposures where user_id not in (select user_id from exposures where assigned = 'control' limit 5)`)
 	r := w.Read(begin.Add(20 * day))
 	if c := r.Health[0]; c.Name != "traffic" || c.State != readout.OK || r.Units.Users.Control != 5 {
 		t.Errorf("%+v of %+v", c, r.Units.Users)
+	}
+}
+
+// One of 60 users who makes 60 requests at night is in one arm; so are the units of half of the buckets by a fault.
+func TestANightOfFewUsers(t *testing.T) {
+	t.Parallel()
+	for active, want := range map[int64]readout.State{1: readout.OK, 1<<16 - 1: readout.Red} {
+		w := readouttest.New(t, nil)
+		w.People(60)
+		w.Exposed()
+		w.Traffic(100, 1, 1)
+		night := begin.Add(2 * day)
+		w.Exec(`
+			insert into windows (experiment, step, service, arm, start, requests, errors, active, slow)
+			values ('likes', 0, 'like', 'control', $1, 60, 0, $2, '{}')`, night.Add(-time.Minute), active)
+		if c := w.Read(night).Health[0]; c.Name != "traffic" || c.State != want {
+			t.Errorf("%d: %+v, want %s", active, c, want)
+		}
+	}
+}
+
+// A cap counts what is above it as it, and changes nothing else.
+func TestACapOfThePrimaryMetric(t *testing.T) {
+	t.Parallel()
+	for most, want := range map[float64]float64{0: 15, 5: 5} {
+		w := readouttest.New(t, func(s *experiment.Spec) { s.Metrics.Primary.Cap = most })
+		w.People(400)
+		w.Exposed()
+		w.Exec(`
+			insert into tweets (id, author_id, text)
+			select id_at(first_at) + ((row_number() over ())::bigint % 86400000 << 22) + row_number() over () % 4096, user_id, 'hello'
+			from exposures, generate_series(1, 15) n`)
+		if e := w.Read(begin.Add(20 * day)).Primary; e.Control.Mean == nil || *e.Control.Mean != want || e.Control.Users+e.Treatment.Users != 400 {
+			t.Errorf("cap %v: %+v, want a mean of %v", most, e.Control, want)
+		}
+	}
+}
+
+// A metric that is to be no worse says whether it is shown to be.
+func TestNoWorse(t *testing.T) {
+	t.Parallel()
+	for more, want := range map[int]experiment.Guard{0: experiment.GuardPass, -3: experiment.GuardBreach} {
+		w := readouttest.New(t, func(s *experiment.Spec) {
+			s.Metrics.Primary.Name = "likes_per_user"
+			s.Metrics.NoWorse = []experiment.NoWorse{{Name: "tweets_per_user", Margin: .1}}
+		})
+		w.People(3000)
+		w.Exposed()
+		w.Tweets(8, more)
+		w.Traffic(100, 1, 1)
+		r := w.Read(begin.Add(20 * day))
+		if e := r.Secondary[0]; e.Metric != "tweets_per_user" || e.NoWorse == nil || e.NoWorse.State != want {
+			t.Errorf("%+d: %+v of %+v, want %s", more, e.NoWorse, e.Interval, want)
+		}
 	}
 }
 
@@ -183,7 +260,7 @@ func TestAFewAreBorne(t *testing.T) {
 	}
 }
 
-// Users come every day: a difference in who does is a warning until it may count, and so is a difference of pods always.
+// Pods of one arm that are more than twice as many only warn, for a treatment may need them.
 func TestWhatOnlyWarns(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, nil)
@@ -191,34 +268,19 @@ func TestWhatOnlyWarns(t *testing.T) {
 	w.Exposed()
 	w.Tweets(5, 2)
 	w.Traffic(100, 1, 1)
-	state := func(after time.Duration, name string) readout.State {
+	wants := func(want readout.State) {
 		t.Helper()
-		r := w.Read(begin.Add(after))
-		i := slices.IndexFunc(r.Health, func(c readout.Check) bool { return c.Name == name })
-		if i < 0 || r.Verdict != "win" && r.Health[i].State != readout.Red {
-			t.Fatalf("%s: %+v", r.Verdict, r.Health)
-		}
-		return r.Health[i].State
-	}
-	for _, name := range []string{"never exposed", "autoscaling"} {
-		if got := state(20*day, name); got != readout.OK {
-			t.Errorf("%s: %s", name, got)
+		r := w.Read(begin.Add(20 * day))
+		i := slices.IndexFunc(r.Health, func(c readout.Check) bool { return c.Name == "autoscaling" })
+		if i < 0 || r.Verdict != "win" || r.Health[i].State != want {
+			t.Fatalf("%s, want %s: %+v", r.Verdict, want, r.Health)
 		}
 	}
+	wants(readout.OK)
 	w.Exec(`delete from latencies where arm = 'control' and (service = 'like' or start >= $1)`, begin.Add(800*time.Second))
-	if got := state(20*day, "autoscaling"); got != readout.Warning {
-		t.Errorf("80 windows of pods against 200: %s", got)
-	}
+	wants(readout.Warning) // 80 windows of pods against 200
 	w.Exec(`delete from latencies where start >= $1`, begin.Add(100*time.Second))
-	if got := state(20*day, "autoscaling"); got != readout.Unknown {
-		t.Errorf("30 windows: %s", got)
-	}
-	w.Exec(`delete from exposures where assigned = 'treatment' and (user_id >> 22) % 20 = 0`)
-	for after, want := range map[time.Duration]readout.State{9 * day: readout.Warning, 14 * day: readout.Red} {
-		if got := state(after, "never exposed"); got != want {
-			t.Errorf("after %s: %s, want %s", after, got, want)
-		}
-	}
+	wants(readout.Unknown) // 30 windows
 }
 
 // Where users are the unit, their communities are told apart, and add up to all.
@@ -279,10 +341,10 @@ func TestABreachComesFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Verdict != readout.Breach || v.Guardrails != experiment.GuardBreach || !strings.HasPrefix(v.Reason, "error_share is worse by ") || v.Health == "" {
+	if r.Verdict != readout.Breach || v.Guardrails != experiment.GuardBreach || !strings.HasPrefix(v.Reason, "Failed requests: at least ") || v.Health == "" {
 		t.Errorf("%s: %+v", r.Verdict, v)
 	}
-	if slow := r.Guardrails[0]; slow.State != experiment.GuardPass || slow.Control != (readout.Requests{Requests: 300 * 76, Bad: 300}) {
+	if slow := r.Guardrails[0]; slow.State != experiment.GuardInconclusive || !slow.Stale || *slow.Bounds.Upper > slow.Margin {
 		t.Errorf("%+v", slow)
 	}
 }
@@ -302,8 +364,47 @@ func TestAWinWaitsForTheGuardrails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.Decision != experiment.Win || v.Guardrails != experiment.GuardInconclusive || !strings.Contains(v.Sentence, "not promoted while a guardrail is open: error_share: between ") {
+	if v.Decision != experiment.Win || v.Guardrails != experiment.GuardInconclusive || !strings.Contains(v.Sentence, "not promoted while a guardrail is open: Failed requests: between ") {
 		t.Errorf("%+v", v)
+	}
+}
+
+// What the arms differed by before anybody was treated is no harm: at each step, of the units that it and those before it took.
+func TestABaselineIsTakenOffTheHarm(t *testing.T) {
+	t.Parallel()
+	w := readouttest.New(t, func(s *experiment.Spec) {
+		s.Ramp.Steps = []int{25, 50}
+		s.Metrics.Guardrails = []experiment.Guardrail{{Name: "error_share", Margin: .01}}
+		s.Metrics.Baseline = new(experiment.Duration(time.Hour))
+	})
+	w.People(1000)
+	w.Exposed()
+	w.Traffic(400, 1, 3)
+	w.Exec(`
+		insert into windows (experiment, step, service, arm, start, requests, errors, active, slow)
+		select experiment, 1, service, arm, start + interval '7 days', requests, errors, active, slow from windows`)
+	w.Exec(`
+		insert into buckets (experiment, step, service, arm, bucket, requests, errors, slow)
+		select experiment, 1, service, arm, bucket, requests, errors, slow from buckets`)
+	now := begin.Add(7*day + time.Hour + 10*time.Minute)
+	guard := func() readout.Guardrail { return w.Read(now).Guardrails[0] }
+	if g := guard(); g.State != experiment.GuardBreach || g.Baseline != nil || !strings.Contains(g.Sentence, "the baseline has too few requests") {
+		t.Errorf("nothing was counted before: %s", g.Sentence)
+	}
+	// Those whom the first step took differed by 2 points, and those of the second, three times as many, not at all.
+	w.Exec(`
+		insert into baselines (experiment, step, service, arm, bucket, requests, errors, slow)
+		select 'likes', step, 'like', arm, bucket, 1000 * (1 + 2 * step), case when step = 0 and arm = 'treatment' then 30 else 10 * (1 + 2 * step) end, '{}'
+		from generate_series(0, 1) step, unnest(array['control', 'treatment']) arm, generate_series(0, 31) bucket`)
+	g := guard()
+	for i, want := range []struct{ baseline, harm float64 }{{.02, 0}, {.005, .015}} {
+		s := g.Steps[i]
+		if s.Baseline == nil || math.Abs(*s.Baseline-want.baseline) > 1e-12 || math.Abs(s.Harm-want.harm) > 1e-12 || !strings.Contains(s.Sentence, "before anybody was treated, which is subtracted") {
+			t.Errorf("step %d: %v, harm %v, want %+v: %s", i, s.Baseline, s.Harm, want, s.Sentence)
+		}
+	}
+	if g.Steps[0].State == experiment.GuardBreach || g.Steps[1].State != experiment.GuardBreach {
+		t.Errorf("%s; %s", g.Steps[0].Sentence, g.Steps[1].Sentence)
 	}
 }
 
@@ -350,7 +451,7 @@ func TestHandPickedCommunitiesAreAnObservation(t *testing.T) {
 	w.Tweets(5, 9)
 	w.Traffic(100, 1, 1)
 	r := w.Read(begin.Add(14 * day))
-	if !r.Observational || r.Verdict != "inconclusive" || !strings.HasPrefix(r.Sentence, "This is an observation, no experiment") || !strings.Contains(r.Sentence, "a difference of +9") {
+	if !r.Observational || r.Verdict != "inconclusive" || !strings.HasPrefix(r.Sentence, "This is an observation, no experiment") || !strings.Contains(r.Sentence, "+112.4%") {
 		t.Errorf("%s: %s\n%+v", r.Verdict, r.Sentence, r.Health)
 	}
 	w.Exec(`update exposures set assigned = 'control' where unit = 'b3'`)
@@ -375,5 +476,29 @@ func TestRead(t *testing.T) {
 	w.Exec(`update experiments set spec = jsonb_set(spec, '{metrics,primary,name}', '"joy"')`)
 	if _, err := readout.Read(t.Context(), db, "likes", begin.Add(day)); err == nil || !strings.Contains(err.Error(), `metric "joy": expected one of active_days, feedback_score, likes_per_user, returning_share, retweets_per_user, tweets_per_user`) {
 		t.Errorf("an unknown metric: %v", err)
+	}
+}
+
+// What the status of an Experiment says of the lift is drawn by the board.
+func TestALiftIsReadAsItIsWritten(t *testing.T) {
+	t.Parallel()
+	share := func(v float64) *float64 { return &v }
+	for _, l := range []readout.Lift{
+		{Value: share(.041), Lower: share(.01), Upper: share(.073)},
+		{Value: share(-.2), Lower: share(-.313), Upper: share(-.05)},
+		{Value: share(0), Lower: share(-.02), Upper: share(.02)},
+		{Value: share(1.5), Lower: share(.5)},
+		{Value: share(.5), Upper: share(2.25)},
+		{Value: share(.5)},
+	} {
+		read, ok := readout.ParseLift(l.String())
+		if diff := cmp.Diff(l, read, cmpopts.EquateApprox(0, 1e-12)); !ok || diff != "" {
+			t.Errorf("%s: %v %s", &l, ok, diff)
+		}
+	}
+	for _, text := range []string{"", "–", "no bound (not known)"} {
+		if read, ok := readout.ParseLift(text); ok {
+			t.Errorf("%q is read as %+v", text, read)
+		}
 	}
 }

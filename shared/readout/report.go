@@ -27,6 +27,7 @@ type Report struct {
 
 	Verdict  Verdict `json:"verdict"`
 	Sentence string  `json:"sentence"`
+	Next     Next    `json:"next"`
 	// Observational is set where nothing was randomised.
 	Observational bool `json:"observational"`
 
@@ -36,10 +37,12 @@ type Report struct {
 	Guardrails []Guardrail `json:"guardrails"`
 	Primary    *Effect     `json:"primary"` // nil where requests are split, which have no outcome of their own
 	Secondary  []Effect    `json:"secondary"`
+	Days       []DayEffect `json:"byDay"`   // the primary metric by day since entry, where it has one
 	Latency    *Latency    `json:"latency"` // nil where the functions have counted nothing
 	Exposures  []Exposure  `json:"exposures"`
 	Groups     []Group     `json:"communities"` // where they are the unit
 	Splits     []Split     `json:"byCommunity"` // where users are
+	Scores     Scores      `json:"scores"`      // of all feedback
 	Quotes     []Quote     `json:"feedback"`
 }
 
@@ -78,7 +81,7 @@ type Units struct {
 	Planned   int64             `json:"planned"`   // N*, of both arms; 0 where it ends by time alone
 }
 
-// Method is how the primary and secondary metrics are judged, which the number of completed units decides.
+// Method is how the primary metric is judged, which the units that have a value of it decide.
 type Method struct {
 	Name string `json:"name"`
 	// Speaks tells whether it says anything yet; SpeaksAt is when it does at the earliest, where that is known.
@@ -88,12 +91,12 @@ type Method struct {
 	Ended bool `json:"ended"`
 }
 
-// The methods, by completed units of the smaller arm.
+// The methods, by units with a value, of the smaller arm.
 const (
 	None        = "none"                // under 4
-	Permutation = "permutation test"    // 4 to 24, once, at the planned end
-	Cluster     = "t interval"          // 25 to 99, once, at the planned end
-	Sequence    = "confidence sequence" // 100 or more, at any look
+	Permutation = "permutation test"    // once, at the planned end: of communities, and of users under 100
+	Welch       = "Welch's t interval"  // once, at the planned end: of 50 to 99 users whose values are near enough to normal
+	Sequence    = "confidence sequence" // at any look: of 100 users or more, and of communities of much the same size
 	Guards      = "guardrails alone"    // where requests are split
 )
 
@@ -121,46 +124,93 @@ type Interval struct {
 	Upper *float64 `json:"upper"`
 }
 
-// Guardrail is a share of bad requests, which the treatment may worsen by less than Margin.
+// Guardrail is a share of bad requests, which the treatment may worsen by less than Margin. What it says now is what the present
+// step says, or the step that is breached.
 type Guardrail struct {
-	Name     string           `json:"name"`
-	About    string           `json:"about"`
-	Over     string           `json:"over,omitempty"`
-	Margin   float64          `json:"margin"` // a difference of shares, as all figures here
-	State    experiment.Guard `json:"state"`
-	Early    bool             `json:"early"` // too few windows or requests to say anything
-	Harm     float64          `json:"harm"`  // treatment minus control
-	Bounds   Interval         `json:"bounds"`
-	Windows  int64            `json:"windows"`
-	Control  Requests         `json:"control"`
-	Treated  Requests         `json:"treatment"`
-	Sentence string           `json:"sentence"`
+	Name   string  `json:"name"`
+	Label  string  `json:"label"` // for people
+	About  string  `json:"about"`
+	Over   string  `json:"over,omitempty"`
+	Margin float64 `json:"margin"` // a difference of shares, as all figures here
+
+	GuardrailStep
+
+	Steps []GuardrailStep `json:"steps"`
+}
+
+// GuardrailStep is how a guardrail stands at one step of the ramp, judged by that step's requests alone.
+type GuardrailStep struct {
+	Step   int              `json:"step"` // place in the report's steps, from 0
+	State  experiment.Guard `json:"state"`
+	Early  bool             `json:"early"` // too few windows or requests to pass
+	Stale  bool             `json:"stale"` // no requests of both arms of late, so that it does not pass
+	Harm   float64          `json:"harm"`  // treatment minus control, by Service, in the control's mix of Services, less Baseline
+	Bounds Interval         `json:"bounds"`
+	// Baseline is the same difference before anybody was treated; null where none is taken off.
+	Baseline *float64 `json:"baseline"`
+	Recent   *float64 `json:"recent"` // lower bound of the harm of the last half hour, in a longer step
+	Windows  int64    `json:"windows"`
+	Control  Requests `json:"control"`
+	Treated  Requests `json:"treatment"`
+
+	Services []ServiceHarm `json:"services"` // each judged alone
+	Harmed   []string      `json:"harmed,omitempty"`
+	LeftOut  []LeftOut     `json:"leftOut"`
+	Sentence string        `json:"sentence"`
+}
+
+// ServiceHarm is one Service judged alone.
+type ServiceHarm struct {
+	Service string           `json:"service"`
+	State   experiment.Guard `json:"state"`
+	Harm    float64          `json:"harm"`
+	Bounds  Interval         `json:"bounds"`
+}
+
+// LeftOut is a Service that too few requests were made to.
+type LeftOut struct {
+	Service string  `json:"service"`
+	Share   float64 `json:"share"` // of the control's requests
 }
 
 // Requests are an arm's.
 type Requests struct {
-	Requests int64 `json:"requests"`
-	Bad      int64 `json:"bad"`
+	Requests int64   `json:"requests"`
+	Bad      int64   `json:"bad"`
+	Rate     float64 `json:"rate"` // of the bad ones, in the control's mix of Services
 }
 
 // Effect is the treatment against the control by one metric, in the metric's unit.
 type Effect struct {
 	Metric    string     `json:"metric"`
+	Label     string     `json:"label"` // for people
 	About     string     `json:"about"`
 	Kind      store.Kind `json:"kind"`
 	Unit      string     `json:"unit"`
 	Down      bool       `json:"lessIsBetter"`
 	Control   Level      `json:"control"`
 	Treatment Level      `json:"treatment"`
+	Method    string     `json:"method"`
+	Speaks    bool       `json:"speaks"` // whether the method says anything yet
+	By        Quantity   `json:"by"`     // what the decision, the sentence and the plot go by
 	// Difference and all after it are null while the method says nothing.
 	Difference *float64 `json:"difference"`
-	Interval   Interval `json:"interval"` // 1 - alpha, of the difference
-	P          *float64 `json:"p"`
-	Holm       *float64 `json:"holm"` // P among the secondary metrics
-	Lift       *Lift    `json:"lift"` // null also while the control is too near zero for a ratio
-	CUPED      *CUPED   `json:"cuped"`
-	Note       string   `json:"note,omitempty"` // why something of it is missing
-	Series     []Point  `json:"series"`
+	// Interval is of the difference, at 1 - alpha; null where the lift decides. A secondary metric's, and its lift's, is as much
+	// wider as Holm is larger than P, so that it leaves out 0 exactly where Holm is at most alpha.
+	Interval Interval `json:"interval"`
+	P        *float64 `json:"p"`    // of this metric alone
+	Holm     *float64 `json:"holm"` // P among the secondary metrics; null for the primary one, and where noWorse is asked
+	Lift     *Lift    `json:"lift"` // where the difference decides, null also where it does not say the same
+	CUPED    *CUPED   `json:"cuped"`
+	// Detectable is the relative effect that is found with the design's power by what has completed, and DetectableAtEnd by the
+	// planned end; null where a test of labels judges, or nothing is known yet.
+	Detectable      *float64 `json:"detectable"`
+	DetectableAtEnd *float64 `json:"detectableAtEnd"`
+	NoWorse         *NoWorse `json:"noWorse,omitempty"` // where the spec wants it to be
+	// Late are events that arrived after their windows were frozen, Lag after their end; they are not used. Null of Warble's own metrics.
+	Late   *Late   `json:"late,omitempty"`
+	Note   string  `json:"note,omitempty"` // why something of it is missing
+	Series []Point `json:"series"`
 }
 
 // Figure writes a value of the metric, as people read it: a share in percent.
@@ -193,11 +243,46 @@ type Level struct {
 	Mean    *float64 `json:"mean"`    // per user
 }
 
-// Lift is the relative difference: .1 is 10 % more.
+// Late is how many events of each arm came too late to count.
+type Late struct {
+	experiment.Counts
+
+	Lag experiment.Duration `json:"lag"`
+}
+
+// NoWorse is whether a metric is shown to be no worse by more than a margin.
+type NoWorse struct {
+	Margin float64          `json:"margin"` // of the control's level: .02 is 2 %
+	State  experiment.Guard `json:"state"`  // pass: it is no worse; breach: it is worse
+}
+
+// Quantity is what of an effect is judged.
+type Quantity string
+
+// The quantities: of users the absolute difference is judged, of communities the lift.
+const (
+	ByDifference Quantity = "difference"
+	ByLift       Quantity = "lift"
+)
+
+// Lift is the relative difference: .1 is 10 % more. A side that the data does not bound is null, and so is the value where the
+// control has nothing.
 type Lift struct {
-	Value float64 `json:"value"`
-	Lower float64 `json:"lower"`
-	Upper float64 `json:"upper"`
+	Value *float64 `json:"value"`
+	Lower *float64 `json:"lower"`
+	Upper *float64 `json:"upper"`
+}
+
+// DayEffect is the primary metric in a part of the windows, counted from the units' entries: an effect that wears off, or grows,
+// is seen here and in no mean over the window. It describes, and decides nothing.
+type DayEffect struct {
+	Day        int      `json:"day"`   // after the entry, from 0
+	Days       int      `json:"days"`  // that the part has
+	Users      int64    `json:"users"` // that were read, of both arms
+	Control    float64  `json:"control"`
+	Treatment  float64  `json:"treatment"`
+	Difference float64  `json:"difference"`
+	Interval   Interval `json:"interval"` // 1 - alpha of this part alone, of users as units
 }
 
 // CUPED is what the units' past has explained.
@@ -212,6 +297,7 @@ type Point struct {
 	Units      int64     `json:"units"`
 	Difference float64   `json:"difference"`
 	Interval   Interval  `json:"interval"`
+	Lift       *Lift     `json:"lift"` // where the lift decides
 }
 
 // Latency compares how long requests took the functions, in milliseconds.
@@ -257,6 +343,9 @@ type Split struct {
 	Treatment  Level    `json:"treatment"`
 	Difference *float64 `json:"difference"` // null where an arm has nobody
 }
+
+// Scores are how often each score was given, by arm.
+type Scores = store.Scores
 
 // Quote is a text of someone's feedback.
 type Quote = store.Quote

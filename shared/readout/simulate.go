@@ -30,6 +30,11 @@ func (r *Rate) count(happened bool) {
 // Value is the share of the runs.
 func (r Rate) Value() float64 { return float64(r.Happened) / float64(max(1, r.Runs)) }
 
+// Error is the binomial standard error of the share.
+func (r Rate) Error() float64 {
+	return math.Sqrt(r.Value() * (1 - r.Value()) / float64(max(1, r.Runs)))
+}
+
 // Allowance is three binomial standard errors of a share in so many runs.
 func (r Rate) Allowance(share float64) float64 {
 	return 3 * math.Sqrt(share*(1-share)/float64(max(1, r.Runs)))
@@ -45,8 +50,10 @@ type Simulated struct {
 	// users as units, which knows neither of looks nor of communities, did. Where there is no effect these are false positives.
 	Wrong Rate `json:"wrong"`
 	Naive Rate `json:"naive"`
-	// Covered is how often the last interval that was told held the truth.
+	// Covered is how often the last interval that was told held the truth, and Told how often there was one: a rule that says
+	// nothing is never wrong.
 	Covered Rate `json:"covered"`
+	Told    Rate `json:"told"`
 	// Won, Lost and Red are how often an experiment ever won, was rolled back, and was found to be unsound.
 	Won  Rate `json:"won"`
 	Lost Rate `json:"lost"`
@@ -108,14 +115,17 @@ func (w World) Check(runs int) error {
 		return fmt.Errorf("%d runs: expected 1 or more", runs)
 	case len(w.Steps) == 0:
 		return fmt.Errorf("world %s: no steps: expected 1 or more", w.Name)
-	case w.Unit == experiment.Request && w.Windows < stats.GuardrailWindows:
-		return fmt.Errorf("world %s: %d windows: expected %d or more", w.Name, w.Windows, stats.GuardrailWindows)
+	case w.Unit == experiment.Request && (w.Windows < stats.GuardrailWindows || w.Traffic == nil):
+		return fmt.Errorf("world %s: %d windows: expected %d or more, and traffic", w.Name, w.Windows, stats.GuardrailWindows)
 	case w.Unit == experiment.Request:
 		return nil
 	case w.Units < 1 || w.Members < 1 || w.Mean <= 0 || w.Looks < 1 && w.Every < 1:
 		return fmt.Errorf("world %s: expected units, members, a mean and looks of more than 0", w.Name)
 	case w.Hold <= 0 || w.Window <= 0 || w.MinimumEffect <= 0 || w.Alpha <= 0 || w.Alpha >= 1 || w.Effect <= -1:
 		return fmt.Errorf("world %s: expected a hold, a window, a least effect and an alpha of more than 0, an alpha of less than 1 and an effect of more than -100%%", w.Name)
+	case w.Communities == nil && w.Users == nil && w.CV*w.CV < w.leastCV():
+		return fmt.Errorf("world %s: coefficient of variation %g: expected %.3g or more, for counts whose mean is %g vary as much by themselves",
+			w.Name, w.CV, math.Sqrt(w.leastCV()), w.Mean)
 	}
 	return nil
 }
@@ -140,9 +150,8 @@ func (w World) run(ctx context.Context, seed uint64) (r run, err error) {
 		truth := 0.0
 		if e := report.Primary; e != nil {
 			truth = w.Effect * w.Mean
-			if e.Interval != (Interval{}) {
-				i := stats.Interval{Lower: unbounded(e.Interval.Lower, -1), Upper: unbounded(e.Interval.Upper, 1)}
-				r.told, r.covers = true, i.Contains(truth)
+			if e.Speaks && e.decides() != (Interval{}) {
+				r.told, r.covers = true, e.holds(w)
 				r.wrong = r.wrong || !r.covers
 			}
 			r.naive = r.naive || s.naive(at, truth)
@@ -165,6 +174,16 @@ func (w World) run(ctx context.Context, seed uint64) (r run, err error) {
 	return r, nil
 }
 
+// holds tells whether the interval of the quantity that decides has the truth in it.
+func (e *Effect) holds(w World) bool {
+	truth := w.Effect
+	if e.By == ByDifference {
+		truth *= w.Mean
+	}
+	i := e.decides()
+	return stats.Interval{Lower: unbounded(i.Lower, -1), Upper: unbounded(i.Upper, 1)}.Contains(truth)
+}
+
 func unbounded(v *float64, sign int) float64 {
 	if v == nil {
 		return math.Inf(sign)
@@ -176,14 +195,16 @@ func unbounded(v *float64, sign int) float64 {
 // every unit again costs the most, would say the same each time, and would tell a broken assignment before the sample
 // ratio could.
 func (w World) look(ctx context.Context, s *simulated, at time.Time, whole bool) (Report, error) {
-	if whole {
-		return read(ctx, s, w.Name, at)
-	}
 	r := newReading(ctx, s, s.started, at)
-	if err := r.count(r.guardrails); err != nil {
+	r.draws = simulatedArrangements
+	parts := []func() error{r.guardrails}
+	if whole {
+		parts = append(parts, r.health)
+	}
+	if err := r.count(parts...); err != nil {
 		return Report{}, err
 	}
-	if w.Unit != experiment.Request {
+	if w.Unit != experiment.Request && !whole {
 		ratio, err := r.sampleRatio(r.exposed)
 		if err != nil {
 			return Report{}, err
@@ -198,7 +219,8 @@ func (w World) look(ctx context.Context, s *simulated, at time.Time, whole bool)
 func (s *simulated) naive(at time.Time, truth float64) bool {
 	var arms [2]stats.Estimate
 	for arm := range arms {
-		p := s.between(arm, time.Time{}, at.Add(-time.Duration(s.Window)))
+		users := s.between(arm, time.Time{}, at.Add(-time.Duration(s.Window)))
+		p := users.all()
 		mean, err := stats.Moments{N: p.N, Sum: p.SumY, SumSq: p.SumYY}.Mean()
 		if err != nil {
 			return false
@@ -221,6 +243,7 @@ func (w World) sum(results []run) Simulated {
 		days = append(days, r.days)
 		s.Wrong.count(r.wrong)
 		s.Naive.count(r.naive)
+		s.Told.count(r.told)
 		if r.told {
 			s.Covered.count(r.covers)
 		}

@@ -12,43 +12,54 @@ import (
 // values are a metric's, of both arms (control first), of the units that completed in a look or in several: sums over
 // users, or one row per community.
 type values struct {
-	at       time.Time // the end of the look
+	look     int
+	ends     time.Time // the look
+	at       time.Time // up to which they are of it: its end, or the planned end where that is in it
 	clusters bool
 	history  [2]stats.History
 	groups   [2][]stats.Cluster
 	users    [2]Level // without their means
+	nonZero  [2]int64 // of users with a value
 }
 
 // mostSplits is how many communities are told apart where users are the unit.
 const mostSplits = 20
 
-// values reads a metric over the units whose windows are over by end, look by look. The primary one is split by community
-// on the way, for reading it once more takes as long.
-func (r *reading) values(metric store.Metric, end time.Time, primary bool) ([]values, error) {
-	if r.Spec.Unit == experiment.Community {
-		return r.groupValues(metric, end)
+// values reads a metric over the units whose windows are over by now, look by look. What is over at the planned end is told from
+// what came later, for some methods judge that alone; so are the largest communities of the primary metric. Reading it once more
+// takes as long.
+func (j *judgement) values() error {
+	if j.Spec.Unit == experiment.Community {
+		return j.groupValues()
 	}
-	var communities []string
-	if primary {
+	if j.primary {
 		var err error
-		if communities, err = r.rows.LargestCommunities(r.ctx, r.Name, end, mostSplits); err != nil {
-			return nil, err
+		if j.apart, err = j.rows.LargestCommunities(j.ctx, j.Name, j.end, mostSplits); err != nil {
+			return err
 		}
 	}
-	looks := r.looks()
-	sums, err := r.rows.UserSums(r.ctx, metric, r.members(end), looks, communities)
-	if err != nil {
-		return nil, err
+	looks := j.reading.looks()
+	if j.report.Method.Ended {
+		looks.Cut = j.once
 	}
-	if len(communities) > 0 {
-		r.split(append(communities, ""), sums)
+	var err error
+	if j.sums, err = j.rows.UserSums(j.ctx, j.metric, j.members(j.settled), looks, j.apart); err != nil {
+		return err
 	}
-	found := make(map[int]*values)
-	for _, s := range sums {
-		v := found[s.Look]
+	type part struct {
+		look int
+		late bool
+	}
+	found := make(map[part]*values)
+	for _, s := range j.sums {
+		v := found[part{s.Look, s.Late}]
 		if v == nil {
-			v = &values{at: minTime(looks.Start.Add(time.Duration(s.Look+1)*looks.Every), end)}
-			found[s.Look] = v
+			ends := minTime(looks.Start.Add(time.Duration(s.Look+1)*looks.Every), j.settled)
+			v = &values{look: s.Look, ends: ends, at: ends}
+			if !looks.Cut.IsZero() && !s.Late {
+				v.at = minTime(ends, looks.Cut)
+			}
+			found[part{s.Look, s.Late}] = v
 		}
 		arm := index(s.Arm)
 		h := &v.history[arm]
@@ -60,17 +71,22 @@ func (r *reading) values(metric store.Metric, end time.Time, primary bool) ([]va
 		v.users[arm].Units += s.N
 		v.users[arm].Users += s.N
 		v.users[arm].Missing += s.Users - s.N
+		v.nonZero[arm] += s.NonZero
 	}
-	return inOrder(found), nil
+	j.looks = inOrder(found)
+	return nil
 }
 
-// split tells communities apart, the largest first and what is in none of them last.
-func (r *reading) split(communities []string, sums []store.Sums) {
-	for _, community := range communities {
+// split tells communities apart, the largest first and what is in none of them last. late counts what came after the planned end.
+func (j *judgement) split(late bool) {
+	if len(j.apart) == 0 {
+		return
+	}
+	for _, community := range append(j.apart, "") {
 		var arms [2]Level
 		var totals [2]float64
-		for _, s := range sums {
-			if s.Community == community {
+		for _, s := range j.sums {
+			if s.Community == community && (late || !s.Late) {
 				arm := index(s.Arm)
 				arms[arm].Units += s.N
 				arms[arm].Users += s.N
@@ -92,18 +108,18 @@ func (r *reading) split(communities []string, sums []store.Sums) {
 		case a == nil && b == nil:
 			continue
 		}
-		r.report.Splits = append(r.report.Splits, split)
+		j.report.Splits = append(j.report.Splits, split)
 	}
 }
 
 // groupValues has a look for each step of the ramp, for its communities complete together.
-func (r *reading) groupValues(metric store.Metric, end time.Time) ([]values, error) {
-	sums, err := r.rows.UnitSums(r.ctx, metric, r.members(end))
+func (j *judgement) groupValues() error {
+	sums, err := j.rows.UnitSums(j.ctx, j.metric, j.members(j.settled))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	entries := make(map[string]opening)
-	for _, o := range r.openings {
+	for _, o := range j.openings {
 		entries[o.Unit] = o
 	}
 	found := make(map[int]*values)
@@ -111,18 +127,20 @@ func (r *reading) groupValues(metric store.Metric, end time.Time) ([]values, err
 		entry := entries[s.Unit]
 		v := found[entry.step]
 		if v == nil {
-			v = &values{at: entry.Entry.Add(r.window), clusters: true}
+			ends := entry.Entry.Add(j.window)
+			v = &values{look: entry.step, ends: ends, at: ends, clusters: true}
 			found[entry.step] = v
 		}
 		arm := index(s.Arm)
-		v.groups[arm] = append(v.groups[arm], stats.Cluster{Sum: s.Sum, Size: float64(s.N), PriorSum: s.PriorSum, PriorSize: float64(s.PriorN)})
+		v.groups[arm] = append(v.groups[arm], stats.Cluster{Sum: s.Sum, Size: float64(s.N)})
 		if s.N > 0 {
 			v.users[arm].Units++
 		}
 		v.users[arm].Users += s.N
 		v.users[arm].Missing += s.Members - s.N
 	}
-	return inOrder(found), nil
+	j.looks = inOrder(found)
+	return nil
 }
 
 // groups lists the communities, with what of the primary metric each has had by now.
@@ -130,11 +148,11 @@ func (r *reading) groups() error {
 	if r.Spec.Unit != experiment.Community {
 		return nil
 	}
-	metric, err := store.MetricNamed(r.Spec.Metrics.Primary.Name, store.Mean, store.Share, store.Score)
+	metric, err := store.OfUsers(r.Spec.Metrics.Primary.Name, r.Metrics)
 	if err != nil {
 		return err
 	}
-	sums, err := r.rows.UnitSums(r.ctx, metric, r.members(r.end))
+	sums, err := r.rows.UnitSums(r.ctx, metric.Capped(r.Spec.Metrics.Primary.Cap), r.members(r.settled))
 	if err != nil {
 		return err
 	}
@@ -150,7 +168,7 @@ func (r *reading) groups() error {
 		valued[u.Unit] = u
 	}
 	for _, o := range r.openings {
-		g := Group{Community: o.Unit, Arm: o.Arm, Entered: o.Entry.UTC(), Completed: !o.Entry.Add(r.window).After(r.end), Members: r.sizes[o.Unit], Exposed: came[o.Unit]}
+		g := Group{Community: o.Unit, Arm: o.Arm, Entered: o.Entry.UTC(), Completed: !o.Entry.Add(r.window).After(r.settled), Members: r.sizes[o.Unit], Exposed: came[o.Unit]}
 		if u := valued[o.Unit]; u.N > 0 {
 			mean := u.Sum / float64(u.N)
 			g.Mean = &mean
@@ -160,7 +178,7 @@ func (r *reading) groups() error {
 	return nil
 }
 
-func inOrder(found map[int]*values) (looks []values) {
+func inOrder[K comparable](found map[K]*values) (looks []values) {
 	for _, v := range found {
 		looks = append(looks, *v)
 	}
@@ -184,42 +202,35 @@ func (v *values) add(w values) {
 		v.users[arm].Units += w.users[arm].Units
 		v.users[arm].Users += w.users[arm].Users
 		v.users[arm].Missing += w.users[arm].Missing
+		v.nonZero[arm] += w.nonZero[arm]
 	}
 }
 
-// compare estimates both arms, with what their past foretold taken out.
-func (v *values) compare() (stats.Adjusted, error) {
-	if v.clusters {
-		return stats.ClusterCUPED(v.groups[0], v.groups[1])
+// whole joins the parts of the look in which the planned end was: a sequence goes by the grid of looks.
+func whole(parts []values) (looks []values) {
+	for _, v := range parts {
+		v.at = v.ends
+		if last := len(looks) - 1; last >= 0 && looks[last].look == v.look {
+			looks[last].add(v)
+		} else {
+			looks = append(looks, v)
+		}
 	}
-	return stats.CUPED(v.history[0], v.history[1])
+	return looks
+}
+
+// until takes in all looks that were over by a time.
+func until(looks []values, at time.Time) (all values) {
+	for _, l := range looks {
+		if !l.at.After(at) {
+			all.add(l)
+		}
+	}
+	return all
 }
 
 // units are those of the smaller arm.
 func (v *values) units() int64 { return min(v.users[0].Units, v.users[1].Units) }
-
-// point is the effect as it stands, with its interval where a confidence sequence says one.
-func (v *values) point(sequence stats.Sequence) (Point, error) {
-	adjusted, err := v.compare()
-	if err != nil {
-		return Point{}, err
-	}
-	d, err := stats.Difference(adjusted.Control, adjusted.Treatment)
-	if err != nil {
-		return Point{}, err
-	}
-	p := Point{At: v.at.UTC(), Units: d.N, Difference: d.Value}
-	if v.units() < sequenceFrom {
-		return p, nil
-	}
-	i, err := sequence.Interval(d)
-	if err == nil {
-		p.Interval = known(i)
-	} else if unsaid(err) {
-		err = nil
-	}
-	return p, err
-}
 
 // level is an arm as it is, with nothing taken out.
 func (v *values) level(arm int) Level {

@@ -3,6 +3,7 @@ package readout
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"warble/shared/experiment"
@@ -15,6 +16,9 @@ func (r *Report) Judged() (experiment.Verdict, error) {
 	v := experiment.Verdict{
 		Health: r.red(), Guardrails: state, Reason: reason, Decision: r.decision(),
 		Entered: r.Units.Entered, Reachable: r.Units.Reachable, Lift: r.lift(), Sentence: r.Sentence,
+	}
+	if e := r.Primary; e != nil {
+		v.Metric = fmt.Sprintf("%s: %s, in %s", e.Metric, e.Label, e.Unit)
 	}
 	var err error
 	v.Figures, err = json.Marshal(struct {
@@ -39,11 +43,46 @@ func (e *Effect) figures() *Effect {
 
 // lift is the primary metric's, for people; empty where none can be told.
 func (r *Report) lift() string {
-	if r.Primary == nil || r.Primary.Lift == nil {
+	if r.Primary == nil || r.Primary.Lift == nil || r.Primary.Lift.Value == nil {
 		return ""
 	}
-	l := r.Primary.Lift
-	return fmt.Sprintf("%s (%s to %s)", figures.Change(l.Value), figures.Change(l.Lower), figures.Change(l.Upper))
+	return r.Primary.Lift.String()
+}
+
+// String is the lift with its interval, as +4.1% (+1.0% to +7.3%).
+func (l *Lift) String() string {
+	value := "no bound"
+	if l.Value != nil {
+		value = figures.Change(*l.Value)
+	}
+	return fmt.Sprintf("%s (%s)", value, figures.Range(l.Lower, l.Upper, figures.Change))
+}
+
+// ParseLift reads what String has written, to the digits that it has; false where it is none of it.
+func ParseLift(text string) (l Lift, ok bool) {
+	value, interval, found := strings.Cut(strings.TrimSuffix(text, ")"), " (")
+	if !found {
+		return Lift{}, false
+	}
+	figure := func(text string) *float64 {
+		percent, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
+		if err != nil {
+			return nil
+		}
+		share := percent / 100
+		return &share
+	}
+	l.Value = figure(value)
+	lower, upper, both := strings.Cut(interval, " to ")
+	switch {
+	case both:
+		l.Lower, l.Upper = figure(lower), figure(upper)
+	case strings.HasSuffix(interval, " or more"):
+		l.Lower = figure(strings.TrimSuffix(interval, " or more"))
+	default:
+		l.Upper = figure(strings.TrimSuffix(interval, " or less"))
+	}
+	return l, l.Value != nil
 }
 
 // red is why the verdict is withheld, empty where it is not.
@@ -61,11 +100,47 @@ func (r *Report) red() string {
 // undecided before. What nobody randomised decides nothing.
 func (r *Report) decision() experiment.Decision {
 	e := r.Primary
-	if e == nil || !r.Method.Speaks || e.Interval == (Interval{}) || r.Observational {
+	if e == nil || !e.Speaks || r.Observational {
 		return r.open()
 	}
-	lower, upper := e.Interval.Lower, e.Interval.Upper
-	if e.Down { // what is less is better
+	if d := e.decision(float64(r.Spec.Metrics.Primary.MinimumEffect)); d != experiment.Undecided {
+		return d
+	}
+	return r.open()
+}
+
+// decision is what the interval of the quantity that decides says.
+func (e *Effect) decision(minimum float64) experiment.Decision {
+	i := e.decides()
+	return decide(i.Lower, i.Upper, e.worth(minimum), e.Down)
+}
+
+// decides is the interval of the quantity that does; without sides where nothing is said.
+func (e *Effect) decides() Interval {
+	switch {
+	case e.By != ByLift:
+		return e.Interval
+	case e.Lift == nil:
+		return Interval{}
+	}
+	return Interval{e.Lift.Lower, e.Lift.Upper}
+}
+
+// worth is a share of the control's level in the quantity that decides; nil where the control has no level.
+func (e *Effect) worth(minimum float64) *float64 {
+	switch {
+	case e.By == ByLift:
+		return &minimum
+	case e.Control.Mean == nil:
+		return nil
+	}
+	worth := minimum * *e.Control.Mean
+	return &worth
+}
+
+// decide goes by an interval, and by the least that is worth having.
+func decide(lower, upper, worth *float64, down bool) experiment.Decision {
+	if down { // what is less is better
 		lower, upper = negative(upper), negative(lower)
 	}
 	switch {
@@ -73,15 +148,10 @@ func (r *Report) decision() experiment.Decision {
 		return experiment.Harm
 	case lower != nil && *lower > 0:
 		return experiment.Win
-	case upper != nil && e.Control.Mean != nil && *upper < r.worth():
+	case upper != nil && worth != nil && *upper < *worth:
 		return experiment.NotWorthIt
 	}
-	return r.open()
-}
-
-// worth is the least difference that is worth having.
-func (r *Report) worth() float64 {
-	return float64(r.Spec.Metrics.Primary.MinimumEffect) * *r.Primary.Control.Mean
+	return experiment.Undecided
 }
 
 func (r *Report) open() experiment.Decision {
@@ -129,57 +199,62 @@ func (r *reading) conclude() {
 	if report.Observational {
 		report.Sentence = "This is an observation, no experiment: the arms were chosen by hand, so that a difference may be theirs and not the feature's. " + report.Sentence
 	}
+	report.Next = report.next(decision, guard)
 }
 
 func (r *Report) waits() string {
 	units := fmt.Sprintf("%s in the control and %s in the treatment have completed their %s", figures.Count(r.Units.Completed.Control, string(r.Units.Kind)), figures.Whole(r.Units.Completed.Treatment), r.Spec.Metrics.Window)
-	if r.Method.Speaks {
-		return fmt.Sprintf("Not yet decided: %s. So far %s.", units, r.measured())
+	switch m := r.Method; {
+	case m.Speaks:
+		return fmt.Sprintf("Not yet decided: %s. %s so far.", units, r.measured())
+	case m.SpeaksAt != nil:
+		return fmt.Sprintf("Not decisive before %s: %s.", m.SpeaksAt.Format("2006-01-02 15:04 MST"), units)
 	}
-	return fmt.Sprintf("Not decisive before %s: %s.", r.Method.SpeaksAt.Format("2006-01-02 15:04 MST"), units)
+	return fmt.Sprintf("Not decisive before the last step has been held: %s.", units)
 }
 
 func (r *Report) decided(d experiment.Decision) string {
 	e := r.Primary
-	by := fmt.Sprintf("by %s over %s in the control and %s in the treatment", "a "+r.Method.Name, figures.Count(r.Units.Completed.Control, string(r.Units.Kind)), figures.Whole(r.Units.Completed.Treatment))
+	by := fmt.Sprintf("by %s over %s in the control and %s in the treatment", map[string]string{Permutation: "a " + Permutation, Sequence: "a " + Sequence, Welch: Welch}[e.Method], figures.Count(e.Control.Units, string(r.Units.Kind)), figures.Whole(e.Treatment.Units))
 	switch d {
 	case experiment.Harm:
-		return fmt.Sprintf("The feature harms: %s, %s.", r.measured(), by)
+		return fmt.Sprintf("The feature harms. %s, %s.", r.measured(), by)
 	case experiment.Win:
-		return fmt.Sprintf("The feature helps: %s, %s.", r.measured(), by)
+		return fmt.Sprintf("The feature helps. %s, %s.", r.measured(), by)
 	case experiment.NotWorthIt:
-		// What decides is the difference. The relative interval is another, and wider: it may reach beyond what would be worth it.
-		worth := r.worth()
-		return fmt.Sprintf("The feature is not worth having: %s, %s, which is short of the %s (%s) that would be worth it, %s.", e.levels(), e.apart(), e.Figure(&worth), r.Spec.Metrics.Primary.MinimumEffect, by)
+		least := r.Spec.Metrics.Primary.MinimumEffect
+		worth := least.String()
+		if e.By == ByDifference {
+			amount := e.worth(float64(least))
+			worth = fmt.Sprintf("%s (%s)", e.Figure(amount), least)
+		}
+		return fmt.Sprintf("The feature is not worth having. %s, which is short of the %s that would be worth it, %s.", r.measured(), worth, by)
 	}
-	if r.Observational {
+	switch {
+	case r.Observational:
 		return fmt.Sprintf("%s.", r.measured())
+	case e.decides() == Interval{}:
+		why := e.Note
+		if why == "" {
+			why = "too few units completed"
+		}
+		return fmt.Sprintf("It ended with no answer: %s; %s in the control and %s in the treatment completed.", why, figures.Count(r.Units.Completed.Control, string(r.Units.Kind)), figures.Whole(r.Units.Completed.Treatment))
 	}
-	if e.Interval == (Interval{}) {
-		return fmt.Sprintf("It ended with no answer: too few units completed, %s in the control and %s in the treatment, or none differs.", figures.Count(r.Units.Completed.Control, string(r.Units.Kind)), figures.Whole(r.Units.Completed.Treatment))
-	}
-	return fmt.Sprintf("It ended with no answer: %s, %s.", r.measured(), by)
+	return fmt.Sprintf("It ended with no answer. %s, %s.", r.measured(), by)
 }
 
-// measured is the primary metric in words.
+// measured is the primary metric in words: the quantity that decides, and beside the difference the lift where it says the same.
 func (r *Report) measured() string {
 	e := r.Primary
 	if e.Control.Mean == nil || e.Treatment.Mean == nil || e.Difference == nil {
-		return e.Metric + " has no values in both arms"
+		return e.Label + ": no values in both arms"
 	}
-	switch {
-	case e.Lift != nil:
-		return e.levels() + ", " + r.lift()
-	case e.Interval != (Interval{}):
-		return e.levels() + ", " + e.apart()
+	text := fmt.Sprintf("%s: %s in the treatment and %s in the control", e.Label, e.Figure(e.Treatment.Mean), e.Figure(e.Control.Mean))
+	if e.By == ByDifference && e.Interval != (Interval{}) {
+		text += fmt.Sprintf(", a difference of %s (%s)", e.Signed(*e.Difference), e.Range(e.Interval))
 	}
-	return e.levels()
-}
-
-func (e *Effect) levels() string {
-	return fmt.Sprintf("%s is %s in the treatment and %s in the control", e.Metric, e.Figure(e.Treatment.Mean), e.Figure(e.Control.Mean))
-}
-
-func (e *Effect) apart() string {
-	return fmt.Sprintf("a difference of %s (%s)", e.Signed(*e.Difference), e.Range(e.Interval))
+	if e.Lift != nil {
+		text += ", " + e.Lift.String()
+	}
+	return text
 }

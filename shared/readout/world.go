@@ -3,7 +3,6 @@ package readout
 import (
 	"cmp"
 	"context"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"sort"
@@ -14,6 +13,8 @@ import (
 
 	"warble/shared/experiment"
 	"warble/shared/stats"
+	"warble/shared/stats/statsworld"
+	"warble/shared/stats/unitworld"
 	"warble/shared/store"
 )
 
@@ -33,21 +34,27 @@ type World struct {
 	Known   bool            `json:"known"`   // users have a past, for CUPED
 	Tilt    float64         `json:"tilt"`    // share of the units that are assigned to the treatment, .5 but where assignment is broken
 
+	// Communities, Users and Traffic are drawn in place of what Mean, CV and ICC say, where they are set.
+	Communities *unitworld.Communities `json:"-"`
+	Users       *unitworld.Users       `json:"-"`
+	Traffic     *statsworld.World      `json:"-"`
+
 	Hold          experiment.Duration `json:"hold"`          // of each step
 	Window        experiment.Duration `json:"window"`        // after which a unit's value is frozen
 	MinimumEffect float64             `json:"minimumEffect"` // relative, that is worth having
 	Alpha         float64             `json:"alpha"`
 
+	Secondary []string `json:"-"` // metrics that are read as well, each with the primary one's values
+
 	Margin  float64 `json:"margin"`  // of a guardrail on errors; 0 for none
-	Errors  float64 `json:"errors"`  // share of the requests that fail in the control
-	Harm    float64 `json:"harm"`    // what the treatment adds to it
-	Bursts  bool    `json:"bursts"`  // errors come in bursts of windows
 	Windows int     `json:"windows"` // of 10 s
-	Rate    int     `json:"rate"`    // requests per arm and window
 }
 
 // even is the Tilt of an assignment that works.
 const even = .5
+
+// simulatedArrangements are those of a permutation test here: as valid as a readout's, which has a hundred times as many.
+const simulatedArrangements = 999
 
 // Plain is a world to start from: so many users, everyone at once and judged for a week, 5 posts each, and no effect.
 func Plain(users int) World {
@@ -66,8 +73,9 @@ type simulated struct {
 	started store.Started
 	units   []simulatedUnit // by entry
 	slugs   []string
-	sums    [2][]stats.Pairs // of the users, cumulated in the order of units
-	windows []store.Window   // one after the other from the start
+	sums    [2][]tally // of the users of each arm, cumulated in the order of units
+	traffic *statsworld.Step
+	served  int // windows
 }
 
 // simulatedUnit is a user or a community.
@@ -76,49 +84,96 @@ type simulatedUnit struct {
 	id    int64
 	arm   experiment.Arm
 	entry time.Time
-	sums  stats.Pairs // of its users: posts, and those of the past
+	tally
 }
+
+// tally is what users did: with a past, and without.
+type tally struct {
+	past, none stats.Pairs
+	nonZero    int64
+}
+
+func (t *tally) add(value, prior float64, known bool) {
+	if known {
+		t.past.Add(value, prior)
+	} else {
+		t.none.Add(value, 0)
+	}
+	if value != 0 {
+		t.nonZero++
+	}
+}
+
+func (t tally) plus(u tally) tally {
+	return tally{t.past.Merge(u.past), t.none.Merge(u.none), t.nonZero + u.nonZero}
+}
+
+func (t tally) minus(u tally) tally {
+	less := func(a, b stats.Pairs) stats.Pairs {
+		return stats.Pairs{N: a.N - b.N, SumY: a.SumY - b.SumY, SumYY: a.SumYY - b.SumYY, SumX: a.SumX - b.SumX, SumXX: a.SumXX - b.SumXX, SumXY: a.SumXY - b.SumXY}
+	}
+	return tally{less(t.past, u.past), less(t.none, u.none), t.nonZero - u.nonZero}
+}
+
+func (t *tally) all() stats.Pairs { return t.past.Merge(t.none) }
 
 // simulate draws an experiment. The same seed draws the same one.
 func (w World) simulate(seed uint64) *simulated {
 	random := rand.New(rand.NewPCG(seed, 0))
 	spec := experiment.Spec{
 		Services: []string{"tweet"}, Unit: w.Unit, Alpha: w.Alpha, Power: .8,
-		Ramp:    experiment.Ramp{Steps: w.Steps, Hold: experiment.Hold{Time: w.Hold}},
-		Metrics: experiment.Metrics{Window: w.Window, Primary: experiment.Primary{Name: posting, MinimumEffect: experiment.Percent(w.MinimumEffect)}},
+		Ramp:    experiment.Ramp{Steps: w.Steps, Hold: experiment.Hold{Time: new(w.Hold)}},
+		Metrics: experiment.Metrics{Window: w.Window, Primary: experiment.Primary{Name: posting, MinimumEffect: experiment.Percent(w.MinimumEffect)}, Secondary: w.Secondary},
 	}
 	if w.Margin > 0 {
-		spec.Metrics.Guardrails = []experiment.Guardrail{{Name: "error_share", Margin: experiment.Points(w.Margin)}}
+		spec.Metrics.Guardrails = []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: experiment.Points(w.Margin)}}
 	}
 	s := &simulated{World: w, started: store.Started{Name: w.Name, Spec: spec, Salt: strconv.FormatUint(seed, 36), PlannedUnits: int64(max(1, w.Units)), At: simulatedStart}}
 	for i, percent := range w.Steps {
 		s.started.Transitions = append(s.started.Transitions, experiment.Transition{ID: strconv.Itoa(i), Phase: "Running", Step: i, Percent: percent, At: simulatedStart.Add(time.Duration(i) * time.Duration(w.Hold))})
 	}
-	s.populate(random)
-	s.serve(random)
+	switch {
+	case w.Communities != nil:
+		s.drawCommunities(random)
+	case w.Users != nil:
+		s.drawUsers(random)
+	default:
+		s.populate(random)
+	}
+	s.index()
+	if w.Traffic != nil {
+		s.traffic = w.Traffic.Start(random)
+	}
 	return s
+}
+
+// slots names units one after the other, and finds when the hash of each lets it in, and into which arm.
+func (s *simulated) slots() func() (u simulatedUnit, step int) {
+	f := newFrame(s.started, s.end())
+	id := int64(0)
+	return func() (u simulatedUnit, step int) {
+		for {
+			id++
+			u = simulatedUnit{name: strconv.FormatInt(id, 10), id: id}
+			if s.Unit == experiment.Community {
+				u.name = "community-" + u.name
+			}
+			for i, at := range f.steps {
+				rules := f.rulesAt(at.Percent)
+				if u.arm, _ = rules.Assign(id, u.name); u.arm != "" {
+					u.entry = at.At
+					return u, i
+				}
+			}
+		}
+	}
 }
 
 // populate draws units until as many as there are to be have a slot.
 func (s *simulated) populate(random *rand.Rand) {
-	f := newFrame(s.started, s.end())
-	post := s.posts(random)
-	s.units = make([]simulatedUnit, 0, s.Units)
-	for id := int64(1); len(s.units) < s.Units && s.Unit != experiment.Request; id++ {
-		u := simulatedUnit{name: strconv.FormatInt(id, 10), id: id}
-		if s.Unit == experiment.Community {
-			u.name = "community-" + u.name
-		}
-		for _, step := range f.steps {
-			rules := f.rulesAt(step.Percent)
-			if u.arm, _ = rules.Assign(id, u.name); u.arm != "" {
-				u.entry = step.At
-				break
-			}
-		}
-		if u.arm == "" {
-			continue
-		}
+	post, next := s.posts(random), s.slots()
+	for len(s.units) < s.Units && s.Unit != experiment.Request {
+		u, _ := next()
 		if s.Unit == experiment.User { // who comes within the hold of the step
 			u.entry = u.entry.Add(time.Duration(random.Float64() * float64(s.Hold)).Truncate(time.Millisecond))
 		}
@@ -128,22 +183,71 @@ func (s *simulated) populate(random *rand.Rand) {
 				u.arm = experiment.Treatment
 			}
 		}
-		u.sums = post(u.arm)
+		u.tally = post(u.arm)
 		s.units = append(s.units, u)
 	}
+}
+
+// drawCommunities gives each community that was drawn a name of its step and arm.
+func (s *simulated) drawCommunities(random *rand.Rand) {
+	type place struct {
+		step int
+		arm  experiment.Arm
+	}
+	waiting := make(map[place][]unitworld.Unit)
+	for _, u := range s.World.Communities.Draw(random) {
+		at := place{u.Stratum, bothArms[label(u.Treatment)]}
+		waiting[at] = append(waiting[at], u)
+	}
+	next := s.slots()
+	for len(s.units) < s.World.Communities.Units {
+		u, step := next()
+		at := place{step, u.arm}
+		if len(waiting[at]) == 0 {
+			continue
+		}
+		drawn := waiting[at][0]
+		waiting[at] = waiting[at][1:]
+		u.none = stats.Pairs{N: int64(drawn.Size), SumY: drawn.Sum}
+		s.units = append(s.units, u)
+	}
+}
+
+// drawUsers gives each user that was drawn a name of its arm. They come one after the other within the hold.
+func (s *simulated) drawUsers(random *rand.Rand) {
+	drawn := s.World.Users.Draw(random)
+	names := [2][]simulatedUnit{}
+	next := s.slots()
+	for i, u := range drawn {
+		arm := label(u.Treatment)
+		for len(names[arm]) == 0 {
+			name, _ := next()
+			names[index(name.arm)] = append(names[index(name.arm)], name)
+		}
+		unit := names[arm][0]
+		names[arm] = names[arm][1:]
+		unit.entry = unit.entry.Add(time.Duration(float64(s.Hold) * float64(i) / float64(len(drawn))).Truncate(time.Millisecond))
+		unit.add(u.Value, u.Prior, u.Known)
+		s.units = append(s.units, unit)
+	}
+}
+
+func label(treatment bool) int {
+	if treatment {
+		return 1
+	}
+	return 0
+}
+
+// index puts units in the order of their entry, and adds them up.
+func (s *simulated) index() {
 	slices.SortFunc(s.units, func(a, b simulatedUnit) int { return cmp.Or(a.entry.Compare(b.entry), cmp.Compare(a.id, b.id)) })
-	s.slugs, s.sums = make([]string, 0, s.Units), [2][]stats.Pairs{make([]stats.Pairs, 0, s.Units), make([]stats.Pairs, 0, s.Units)}
+	var sums [2]tally
 	for _, u := range s.units {
 		s.slugs = append(s.slugs, u.name)
-		for arm := range s.sums {
-			var sum stats.Pairs
-			if n := len(s.sums[arm]); n > 0 {
-				sum = s.sums[arm][n-1]
-			}
-			if index(u.arm) == arm {
-				sum = sum.Merge(u.sums)
-			}
-			s.sums[arm] = append(s.sums[arm], sum)
+		sums[index(u.arm)] = sums[index(u.arm)].plus(u.tally)
+		for arm := range sums {
+			s.sums[arm] = append(s.sums[arm], sums[arm])
 		}
 	}
 	slices.Sort(s.slugs)
@@ -151,7 +255,7 @@ func (s *simulated) populate(random *rand.Rand) {
 
 // posts draws what a unit's users do: Poisson counts at rates that differ between users and, less, between communities,
 // both by a gamma distribution about 1, so that counts have the world's CV and ICC.
-func (s *simulated) posts(random *rand.Rand) func(experiment.Arm) stats.Pairs {
+func (s *simulated) posts(random *rand.Rand) func(experiment.Arm) tally {
 	variance := s.CV * s.CV
 	between := s.ICC * variance
 	within := max(0, variance-1/s.Mean-between) / (1 + between)
@@ -161,7 +265,7 @@ func (s *simulated) posts(random *rand.Rand) func(experiment.Arm) stats.Pairs {
 		}
 		return distuv.Gamma{Alpha: 1 / variance, Beta: 1 / variance, Src: random}.Rand()
 	}
-	return func(arm experiment.Arm) (sums stats.Pairs) {
+	return func(arm experiment.Arm) (sums tally) {
 		community := about1(between)
 		for range s.Members {
 			rate := s.Mean * community * about1(within)
@@ -172,31 +276,15 @@ func (s *simulated) posts(random *rand.Rand) func(experiment.Arm) stats.Pairs {
 			if arm == experiment.Treatment {
 				rate *= 1 + s.Effect
 			}
-			sums.Add(distuv.Poisson{Lambda: rate, Src: random}.Rand(), before)
+			sums.add(distuv.Poisson{Lambda: rate, Src: random}.Rand(), before, s.Known)
 		}
 		return sums
 	}
 }
 
-// serve draws the windows of both arms. Bursts are a common multiple of the error rate that lasts for a while.
-func (s *simulated) serve(random *rand.Rand) {
-	state := 0.0
-	for range s.Windows {
-		rate := 1.0
-		if s.Bursts {
-			const memory = .8
-			state = memory*state + math.Sqrt(1-memory*memory)*random.NormFloat64()
-			rate = math.Exp(state/2 - .125) // a mean of 1
-		}
-		w := store.Window{Requests: experiment.Counts{Control: int64(s.Rate), Treatment: int64(s.Rate)}}
-		for arm, p := range [2]float64{s.Errors * rate, s.Errors*rate + s.Harm} {
-			if p > 0 {
-				add(&w.Bad, bothArms[arm], int64(distuv.Binomial{N: float64(s.Rate), P: min(1, p), Src: random}.Rand()))
-			}
-		}
-		s.windows = append(s.windows, w)
-	}
-}
+// leastCV is the smallest coefficient of variation that counts of this mean can have: that of a Poisson distribution, beside what
+// communities add.
+func (w World) leastCV() float64 { return 1 / (w.Mean * (1 - w.ICC)) }
 
 // end is the planned end.
 func (s *simulated) end() time.Time {
@@ -205,9 +293,12 @@ func (s *simulated) end() time.Time {
 
 // looks are the times at which somebody looks.
 func (s *simulated) looks() (times []time.Time) {
-	if s.Unit == experiment.Request { // guardrails are asked after every window
-		for i := stats.GuardrailWindows; i <= s.Windows; i++ {
-			times = append(times, simulatedStart.Add(time.Duration(i+1)*experiment.Window))
+	if s.Unit == experiment.Request { // guardrails are asked after every window, later after every minute
+		const often = 30
+		for i := 1; i <= s.World.Windows; i++ {
+			if i <= often || i%6 == 0 {
+				times = append(times, simulatedStart.Add(time.Duration(i+1)*experiment.Window))
+			}
 		}
 		return times
 	}
@@ -229,15 +320,14 @@ func (s *simulated) entered(at time.Time) int {
 }
 
 // between are an arm's users whose units entered after one time and until another.
-func (s *simulated) between(arm int, after, until time.Time) stats.Pairs {
-	upTo := func(at time.Time) (sums stats.Pairs) {
+func (s *simulated) between(arm int, after, until time.Time) tally {
+	upTo := func(at time.Time) (sums tally) {
 		if n := s.entered(at); n > 0 {
 			sums = s.sums[arm][n-1]
 		}
 		return sums
 	}
-	a, b := upTo(after), upTo(until)
-	return stats.Pairs{N: b.N - a.N, SumY: b.SumY - a.SumY, SumYY: b.SumYY - a.SumYY, SumX: b.SumX - a.SumX, SumXX: b.SumXX - a.SumXX, SumXY: b.SumXY - a.SumXY}
+	return upTo(until).minus(upTo(after))
 }
 
 var bothArms = []experiment.Arm{experiment.Control, experiment.Treatment}
@@ -259,7 +349,8 @@ func (s *simulated) Exposures(_ context.Context, _ string, looks store.Looks) (f
 	for i := 0; looks.Start.Add(time.Duration(i) * looks.Every).Before(looks.End); i++ {
 		from, to := looks.Start.Add(time.Duration(i)*looks.Every), minTime(looks.End, looks.Start.Add(time.Duration(i+1)*looks.Every))
 		for arm, name := range bothArms {
-			if n := s.between(arm, from.Add(-1), to.Add(-1)).N; n > 0 {
+			users := s.between(arm, from.Add(-1), to.Add(-1))
+			if n := users.all().N; n > 0 {
 				found = append(found, store.Exposed{Arm: name, Look: i, Users: n})
 			}
 		}
@@ -271,7 +362,7 @@ func (s *simulated) Candidates(_ context.Context, _ string, _ []string, end time
 	for i, u := range s.units {
 		c := store.Candidate{UserID: u.id}
 		if i < s.entered(end.Add(-1)) {
-			c.Unit, c.Arm = u.name, u.arm
+			c.Unit, c.Arm, c.First = u.name, u.arm, u.entry
 		}
 		each(c)
 	}
@@ -288,22 +379,27 @@ func (s *simulated) PodWindows(context.Context, string, time.Time) (experiment.C
 
 func (s *simulated) ExposedUnits(_ context.Context, _ string, end time.Time) (found []store.ExposedUnit, _ error) {
 	for _, u := range s.units[:s.entered(end.Add(-1))] {
-		found = append(found, store.ExposedUnit{Unit: u.name, Arm: u.arm, First: u.entry, Users: u.sums.N})
+		found = append(found, store.ExposedUnit{Unit: u.name, Arm: u.arm, First: u.entry, Users: u.all().N})
 	}
 	return found, nil
 }
 
 func (s *simulated) Requests(context.Context, string, time.Time, time.Time) ([]store.Requested, error) {
-	return []store.Requested{{Arm: experiment.Control, Requests: 1000, Recent: 100}, {Arm: experiment.Treatment, Requests: 1000, Recent: 100}}, nil
+	return []store.Requested{{Arm: experiment.Control, Requests: 1000, Recent: 100, Active: 32, RecentActive: 32}, {Arm: experiment.Treatment, Requests: 1000, Recent: 100, Active: 32, RecentActive: 32}}, nil
 }
 
 func (s *simulated) Quotes(context.Context, store.Members, int) ([]store.Quote, error) {
 	return nil, nil
 }
 
+func (s *simulated) Scores(context.Context, store.Members) (store.Scores, error) {
+	return store.Scores{}, nil
+}
+
 func (s *simulated) Completed(_ context.Context, m store.Members) (n experiment.Counts, _ error) {
 	for arm, name := range bothArms {
-		add(&n, name, s.between(arm, time.Time{}, m.End.Add(-m.Window)).N)
+		users := s.between(arm, time.Time{}, m.End.Add(-m.Window))
+		add(&n, name, users.all().N)
 	}
 	return n, nil
 }
@@ -313,23 +409,36 @@ func (s *simulated) CompletedAt(_ context.Context, m store.Members, n int64) (ti
 }
 
 func (s *simulated) UserSums(_ context.Context, _ store.Metric, m store.Members, looks store.Looks, _ []string) (found []store.Sums, _ error) {
-	latest := m.End.Add(-m.Window)
+	latest, cut := m.End.Add(-m.Window), looks.Cut.Add(-m.Window)
+	if looks.Cut.IsZero() {
+		cut = latest
+	}
 	for i := 0; ; i++ {
-		from, to := looks.Start.Add(time.Duration(i)*looks.Every-m.Window), minTime(latest, looks.Start.Add(time.Duration(i+1)*looks.Every-m.Window-1))
-		if from.After(latest) {
+		from, to := looks.Start.Add(time.Duration(i)*looks.Every-m.Window).Add(-1), minTime(latest, looks.Start.Add(time.Duration(i+1)*looks.Every-m.Window-1))
+		if !from.Before(latest) {
 			return found, nil
 		}
 		for arm, name := range bothArms {
-			if p := s.between(arm, from.Add(-1), to); p.N > 0 {
-				found = append(found, store.Sums{Arm: name, Look: i, Known: s.Known, Users: p.N, N: p.N, SumY: p.SumY, SumYY: p.SumYY, SumX: p.SumX, SumXX: p.SumXX, SumXY: p.SumXY})
+			for late, users := range map[bool]tally{false: s.between(arm, from, minTime(to, cut)), true: s.between(arm, later(from, cut), to)} {
+				nonZero := users.nonZero // of both kinds: the first row has them
+				for known, p := range map[bool]stats.Pairs{true: users.past, false: users.none} {
+					if p.N > 0 {
+						found = append(found, store.Sums{Arm: name, Look: i, Late: late, Known: known, Users: p.N, N: p.N, NonZero: nonZero, SumY: p.SumY, SumYY: p.SumYY, SumX: p.SumX, SumXX: p.SumXX, SumXY: p.SumXY})
+						nonZero = 0
+					}
+				}
 			}
 		}
 	}
 }
 
+func (s *simulated) UserParts(context.Context, store.Metric, store.Members, int, int) ([]store.Part, error) {
+	return nil, nil
+}
+
 func (s *simulated) UserValues(_ context.Context, _ store.Metric, m store.Members, _ int) (found []store.Value, _ error) {
 	for _, u := range s.units[:s.entered(m.End.Add(-m.Window))] {
-		found = append(found, store.Value{Unit: u.name, Arm: u.arm, Value: u.sums.SumY})
+		found = append(found, store.Value{Unit: u.name, Arm: u.arm, Value: u.all().SumY})
 	}
 	slices.SortFunc(found, func(a, b store.Value) int { return cmp.Compare(a.Unit, b.Unit) })
 	return found, nil
@@ -338,26 +447,70 @@ func (s *simulated) UserValues(_ context.Context, _ store.Metric, m store.Member
 func (s *simulated) UnitMembers(context.Context, store.Members) (map[string]int64, error) {
 	counts := make(map[string]int64, len(s.units))
 	for _, u := range s.units {
-		counts[u.name] = u.sums.N
+		counts[u.name] = u.all().N
 	}
 	return counts, nil
 }
 
 func (s *simulated) UnitSums(_ context.Context, _ store.Metric, m store.Members) (found []store.UnitSums, _ error) {
 	for _, u := range s.units[:s.entered(m.End.Add(-m.Window))] {
-		sums := store.UnitSums{Unit: u.name, Arm: u.arm, Members: u.sums.N, N: u.sums.N, Sum: u.sums.SumY, SumSq: u.sums.SumYY}
-		if s.Known {
-			sums.PriorN, sums.PriorSum = u.sums.N, u.sums.SumX
-		}
-		found = append(found, sums)
+		all := u.all()
+		found = append(found, store.UnitSums{Unit: u.name, Arm: u.arm, Members: all.N, N: all.N, Sum: all.SumY, SumSq: all.SumYY})
 	}
 	slices.SortFunc(found, func(a, b store.UnitSums) int { return cmp.Compare(a.Unit, b.Unit) })
 	return found, nil
 }
 
-func (s *simulated) Ratio(_ context.Context, _ store.Metric, span store.Span, _ time.Duration) ([]store.Window, error) {
-	begun := int((span.End.Sub(simulatedStart) + experiment.Window - 1) / experiment.Window)
-	return s.windows[:max(0, min(begun, len(s.windows)))], nil
+// serve draws the windows that were over at a time. Looks only go forward.
+func (s *simulated) serve(end time.Time) []stats.Traffic {
+	if s.traffic == nil {
+		return nil
+	}
+	for s.served < min(s.World.Windows, int(end.Sub(simulatedStart)/experiment.Window)) {
+		s.traffic.Next()
+		s.served++
+	}
+	return s.traffic.Traffic()
+}
+
+// Windows and Buckets are of the one step that has traffic.
+func (s *simulated) Windows(_ context.Context, _ store.Metric, span store.Span, _ time.Duration) (found []store.Windows, _ error) {
+	for _, t := range s.serve(span.End.Add(experiment.Window)) {
+		w := store.Windows{Stratum: store.Stratum{Service: t.Service}, Start: simulatedStart}
+		for _, counted := range t.Windows {
+			w.Windows = append(w.Windows, store.Window{
+				Requests: experiment.Counts{Control: counted.Control.N, Treatment: counted.Treatment.N},
+				Bad:      experiment.Counts{Control: counted.Control.Successes, Treatment: counted.Treatment.Successes},
+			})
+		}
+		found = append(found, w)
+	}
+	return found, nil
+}
+
+func (s *simulated) Buckets(context.Context, store.Metric, string, time.Duration) (found []store.Buckets, _ error) {
+	if s.traffic == nil {
+		return nil, nil
+	}
+	for _, t := range s.traffic.Traffic() {
+		b := store.Buckets{Stratum: store.Stratum{Service: t.Service}}
+		for arm, buckets := range t.Buckets {
+			for i, p := range buckets {
+				b.Arms[arm][i] = store.Tally{Requests: p.N, Bad: p.Successes}
+			}
+		}
+		found = append(found, b)
+	}
+	return found, nil
+}
+
+func (s *simulated) Baseline(context.Context, store.Metric, string, time.Duration) ([]store.Buckets, error) {
+	return nil, nil
+}
+
+// LateEvents has none: a simulated world has no metrics of events.
+func (s *simulated) LateEvents(context.Context, store.Metric, store.Members, time.Time) (experiment.Counts, error) {
+	return experiment.Counts{}, nil
 }
 
 func (s *simulated) Histograms(context.Context, store.Metric, store.Span, time.Duration) ([]store.Histogram, error) {

@@ -5,6 +5,8 @@ import (
 
 	"warble/shared/experiment"
 	"warble/shared/stats"
+	"warble/shared/stats/statsworld"
+	"warble/shared/stats/unitworld"
 )
 
 // Trial is a world, and what must come of experiments in it.
@@ -32,10 +34,21 @@ func (b Bound) Check(s Simulated) (text string, kept bool) {
 		word = "at least"
 		kept = r.Value() >= b.Share-allowance
 	}
-	return fmt.Sprintf("%s in %.2f%%, expected %s %.4g%%", b.What, 100*r.Value(), word, 100*b.Share), kept && r.Runs > 0
+	if r.Runs == 0 {
+		return b.What + ": nothing was said", !b.Least
+	}
+	return fmt.Sprintf("%s in %.2f%% (standard error %.2f), expected %s %.4g%%", b.What, 100*r.Value(), 100*r.Error(), word, 100*b.Share), kept
 }
 
-const alpha, slack = .05, .015 // the promise on errors is alpha and what an asymptotic method may add to it
+const (
+	alpha, slack = .05, .015 // the promise on errors is alpha and what an asymptotic method may add to it
+
+	// permuted is the promise on errors of a permutation test, which is exact: alpha, and what draws and simulations add.
+	permuted = .07
+
+	// guardedRollback and guardedPass are the promises on guardrails: alpha/2 and alpha, and what an asymptotic method may add.
+	guardedRollback, guardedPass = .035, .065
+)
 
 func wrong(s Simulated) Rate    { return s.Wrong }
 func naive(s Simulated) Rate    { return s.Naive }
@@ -46,49 +59,130 @@ func passed(s Simulated) Rate   { return s.Passed }
 func breached(s Simulated) Rate { return s.Breached }
 
 // Trials are the operating characteristics that the readout promises. Those with more looks take longer.
-func Trials() []Trial {
+func Trials() (all []Trial) {
+	for _, trials := range [][]Trial{plainTrials(), userTrials(), communityTrials(), guardrailTrials()} {
+		all = append(all, trials...)
+	}
+	for i := range all {
+		all[i].Seed = uint64(i + 101) //nolint:gosec // never negative
+	}
+	return all
+}
+
+func changed(w World, change func(*World)) World {
+	change(&w)
+	return w
+}
+
+var falsePositives = []Bound{
+	{"false positives", wrong, alpha + slack, false},
+	{"intervals that hold", covered, 1 - alpha - slack, true},
+	{"found to be unsound", red, stats.SampleRatioAlarm, false},
+}
+
+// plainTrials are of counts that are near normal, beside what a test finds that knows nothing of looks.
+func plainTrials() []Trial {
 	users := Plain(4000)
-	of := func(w World, change func(*World)) World {
-		change(&w)
-		return w
-	}
-	guard := users
-	guard.Unit, guard.Units, guard.Margin, guard.Errors, guard.Bursts, guard.Windows, guard.Rate = experiment.Request, 0, .005, .01, true, 200, 200
-	falsePositives := []Bound{
-		{"false positives", wrong, alpha + slack, false},
-		{"intervals that hold", covered, 1 - alpha - slack, true},
-		{"found to be unsound", red, stats.SampleRatioAlarm, false},
-	}
 	return []Trial{
-		{of(users, func(w *World) { w.Name, w.Looks, w.Every = "A/A, 20 looks", 0, 100 }), 1, append(falsePositives[:3:3],
+		{World: changed(users, func(w *World) { w.Name, w.Looks, w.Every = "A/A, 20 looks", 0, 100 }), Bounds: append(falsePositives[:3:3],
 			Bound{"false positives of a test that is looked at again and again", naive, .24, true})},
-		{of(users, func(w *World) { w.Name = "A/A, a look every 10 units"; w.Looks, w.Every = 0, 10 }), 2, append(falsePositives[:3:3],
+		{World: changed(users, func(w *World) { w.Name = "A/A, a look every 10 units"; w.Looks, w.Every = 0, 10 }), Bounds: append(falsePositives[:3:3],
 			Bound{"false positives of a test that is looked at again and again", naive, .35, true})},
-		{of(users, func(w *World) { w.Name = "A/A, a ramp, with a past"; w.Steps, w.Known = []int{5, 25, 50}, true }), 3, falsePositives},
-		{of(users, func(w *World) {
+		{World: changed(users, func(w *World) { w.Name = "A/A, a ramp, with a past"; w.Steps, w.Known = []int{5, 25, 50}, true }), Bounds: falsePositives},
+		{World: changed(users, func(w *World) {
 			w.Name = "A/A, 60 communities of 50"
 			w.Unit, w.Units, w.Members, w.ICC = experiment.Community, 60, 50, .05
-		}), 4, append(falsePositives[:3:3], Bound{"false positives of users as units", naive, .25, true})},
-		{of(users, func(w *World) {
-			w.Name = "A/A, 16 communities of 50"
-			w.Unit, w.Units, w.Members, w.ICC = experiment.Community, 16, 50, .05
-		}), 5, falsePositives},
-		{of(users, func(w *World) {
+		}), Bounds: append(falsePositives[:3:3], Bound{"false positives of users as units", naive, .25, true})},
+		{World: changed(users, func(w *World) {
 			w.Name = "+20%, 400 communities of 5"
 			w.Unit, w.Units, w.Members, w.ICC, w.Mean, w.CV, w.Effect = experiment.Community, 400, 5, .05, 10, .5, .2
-		}), 6, []Bound{{"found", won, .99, true}, {"intervals that hold", covered, 1 - alpha - slack, true}}},
-		{of(users, func(w *World) { w.Name = "+10%, with a past"; w.Known, w.Effect = true, .1 }), 7,
-			[]Bound{{"found", won, .80, true}, {"intervals that hold at every look", wrong, alpha + slack, false}}},
-		{of(users, func(w *World) { w.Name = "52:48"; w.Units, w.Looks, w.Tilt, w.Mean = 20_000, 4, .52, 1 }), 8, []Bound{{"found to be unsound", red, .90, true}}},
-		{of(guard, func(w *World) { w.Name = "errors, harm as large as the margin"; w.Harm = w.Margin }), 9, []Bound{{"passed", passed, alpha, false}}},
-		{of(guard, func(w *World) {
-			w.Name = "errors at 0.1%, harm as large as the margin"
-			w.Errors, w.Harm = .001, w.Margin
-		}), 10, []Bound{{"passed", passed, alpha, false}}},
-		{of(guard, func(w *World) {
-			w.Name = "no errors, harm as large as the margin"
-			w.Errors, w.Harm = 0, w.Margin
-		}), 11, []Bound{{"passed", passed, alpha, false}}},
-		{of(guard, func(w *World) { w.Name = "errors, no harm" }), 12, []Bound{{"rolled back", breached, alpha, false}}},
+		}), Bounds: []Bound{{"found", won, .99, true}, {"intervals that hold", covered, 1 - alpha - slack, true}}},
+		{World: changed(users, func(w *World) { w.Name = "+10%, with a past"; w.Known, w.Effect = true, .1 }),
+			Bounds: []Bound{{"found", won, .80, true}, {"intervals that hold at every look", wrong, alpha + slack, false}}},
+		{World: changed(users, func(w *World) { w.Name = "52:48"; w.Units, w.Looks, w.Tilt, w.Mean = 20_000, 4, .52, 1 }), Bounds: []Bound{{"found to be unsound", red, .90, true}}},
 	}
+}
+
+// userTrials are of values that are far from normal, and that change while the experiment runs.
+func userTrials() (all []Trial) {
+	const users = 4000
+	for _, of := range []unitworld.Users{
+		{Name: "normal", Values: unitworld.Normal},
+		{Name: "lognormal, sigma 2", Values: unitworld.Sigma2},
+		{Name: "Pareto, shape 1.5", Values: unitworld.Pareto15},
+		{Name: "1 of 100 does anything", Values: unitworld.ZeroInflated},
+		{Name: "a level that grows threefold, with a week's cycle", Values: unitworld.Normal, Drifts: true},
+		{Name: "half of them with a past", Values: unitworld.Normal, Past: true},
+	} {
+		of.Users = users
+		w := Plain(users)
+		w.Name, w.Users, w.Mean = "A/A, users: "+of.Name, &of, of.Values.Mean()
+		all = append(all, Trial{World: w, Bounds: falsePositives[:2]})
+	}
+	return all
+}
+
+// communityTrials are of communities that differ in size and in what they do.
+func communityTrials() (all []Trial) {
+	kinds := []unitworld.Communities{
+		{Name: "of equal size"},
+		{Name: "of lognormal sizes", Sizes: unitworld.Lognormal},
+		{Name: "of Pareto sizes", Sizes: unitworld.Pareto},
+		{Name: "of Pareto sizes, where more is done in larger ones", Sizes: unitworld.Pareto, Growth: .3},
+	}
+	world := func(n int, of unitworld.Communities) World {
+		w := Plain(n)
+		w.Unit, w.Steps, w.Looks = experiment.Community, []int{5, 25, 50}, 8 // as unitworld.Shares has them
+		w.Communities, w.Units, w.Effect = &of, n, of.Gain
+		return w
+	}
+	for _, n := range []int{16, 60, 190, 400, 1000} {
+		for _, icc := range []float64{.05, .3} {
+			for _, of := range kinds {
+				of.Units, of.ICC = n, icc
+				w := world(n, of)
+				w.Name = fmt.Sprintf("A/A, %d communities %s, ICC %g", n, of.Name, icc)
+				all = append(all, Trial{World: w, Bounds: []Bound{{"false positives", wrong, permuted, false}}})
+				of.Gain = .5
+				w = world(n, of)
+				w.Name = fmt.Sprintf("+50%%, %d communities %s, ICC %g", n, of.Name, icc)
+				all = append(all, Trial{World: w, Bounds: []Bound{{"intervals of the lift that leave it out", wrong, permuted, false}}})
+			}
+		}
+		of := kinds[1]
+		of.Units, of.ICC, of.Gain, of.Cancels = n, .05, .5, true
+		w := world(n, of)
+		w.Effect = 0
+		w.Name = fmt.Sprintf("gains and losses that cancel, %d communities %s", n, of.Name)
+		all = append(all, Trial{World: w}) // nothing is promised of it
+	}
+	return all
+}
+
+// guardrailTrials are of requests that depend on each other.
+func guardrailTrials() (all []Trial) {
+	const perWindow, margin = 200, .005
+	for _, of := range []struct {
+		name  string
+		world statsworld.World
+	}{
+		{"independent requests", statsworld.Independent(perWindow)},
+		{"8 communities", statsworld.Communities(8, perWindow)},
+		{"30 communities", statsworld.Communities(30, perWindow)},
+		{"500 users", statsworld.Users(perWindow)},
+		{"arms that wander, AR(1) .5", statsworld.Wandering(.5, perWindow)},
+		{"arms that wander, AR(1) .8", statsworld.Wandering(.8, perWindow)},
+		{"arms that wander, AR(1) .95", statsworld.Wandering(.95, perWindow)},
+	} {
+		harmless, harmful := of.world, of.world
+		harmful.Harm = margin
+		w := Plain(0)
+		w.Unit, w.Margin, w.Windows, w.Traffic = experiment.Request, margin, 360, &harmless
+		w.Name = "errors, no harm: " + of.name
+		all = append(all, Trial{World: w, Bounds: []Bound{{"rolled back", breached, guardedRollback, false}}})
+		w.Traffic = &harmful
+		w.Name = "errors, harm as large as the margin: " + of.name
+		all = append(all, Trial{World: w, Bounds: []Bound{{"passed", passed, guardedPass, false}}})
+	}
+	return all
 }

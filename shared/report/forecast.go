@@ -18,20 +18,29 @@ func Plan(w io.Writer, p readout.Planned) error {
 	t := text{bufio.NewWriter(w), false}
 	unit := string(p.Unit)
 	fact := func(name, words string) { t.wrap(fmt.Sprintf("%-13s", name), strings.Repeat(" ", 13), words) }
+	if p.Label != "" {
+		fact("Metric", fmt.Sprintf("%s: %s, in %s", p.Metric, p.Label, p.ValueUnit))
+	}
 	switch {
 	case p.CV > 0:
-		fact("Past", fmt.Sprintf("%s of %s on average, over %s; their coefficient of variation is %s", figures.Decimal(p.Mean), p.Metric, figures.Count(p.Users, "user"), figures.Decimal(p.CV)))
+		fact("Past", fmt.Sprintf("%s: %s on average over %s, with a coefficient of variation of %s", p.Label, figures.Decimal(p.Mean), figures.Count(p.Users, "user"), figures.Decimal(p.CV)))
 		if p.Design.ClusterSize > 0 {
 			fact("", fmt.Sprintf("%s of %s members on average (coefficient of variation %s), intraclass correlation %s", figures.Count(2, unit)[2:], figures.Decimal(p.Design.ClusterSize), figures.Decimal(p.Design.ClusterSizeCV), figures.Decimal(p.Design.ICC)))
 		}
-		fact("Needed", fmt.Sprintf("%s per arm, for %s with power %g at alpha %g", figures.Count(p.Needed, unit), figures.Change(p.Effect), p.Design.Power, p.Design.Alpha))
+		if p.Needed > 0 {
+			fact("Needed", fmt.Sprintf("%s per arm, for %s with power %g at alpha %g", figures.Count(p.Needed, unit), figures.Change(p.Effect), p.Design.Power, p.Design.Alpha))
+		}
 	case p.Method != readout.Guards:
-		fact("Past", "nothing of "+p.Metric+" is known")
+		fact("Past", "nothing is known of "+p.Label)
 	}
 	for _, s := range p.Steps {
 		fact("Step", fmt.Sprintf("%d%% from day %s on: %s per arm by its end", s.Percent, figures.Decimal(s.From), figures.Count(s.Units, unit)))
 	}
-	fact("Method", p.Method)
+	method := p.Method
+	if method == readout.Permutation {
+		method += ", once, at the planned end"
+	}
+	fact("Method", method)
 	if p.Detectable > 0 {
 		fact("Detectable", fmt.Sprintf("%s or more, with the %s per arm that will have completed by the planned end", figures.Change(p.Detectable), figures.Count(p.Completed, unit)))
 	}
@@ -75,6 +84,41 @@ func Trial(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool, er
 		t.wrap(fmt.Sprintf("  %-7s", state), strings.Repeat(" ", 9), words)
 	}
 	return kept, t.Flush()
+}
+
+// TrialHead writes the head of the table that TrialRow writes the rows of.
+func TrialHead(w io.Writer) error {
+	_, err := io.WriteString(w, "| World | Promised | Measured, % (standard error) | An answer, % |\n|---|---|---|---|\n")
+	return err
+}
+
+// TrialRow writes a row of Markdown, with how often there was an answer at all: for a rule that says nothing is never wrong.
+func TrialRow(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool, err error) {
+	kept = true
+	var promised, measured []string
+	for _, b := range trial.Bounds {
+		r := b.Of(s)
+		word := "at most"
+		if b.Least {
+			word = "at least"
+		}
+		promised = append(promised, fmt.Sprintf("%s: %s %.4g", b.What, word, 100*b.Share))
+		text := fmt.Sprintf("%.2f (%.2f)", 100*r.Value(), 100*r.Error())
+		if _, ok := b.Check(s); !ok {
+			kept = false
+			text += " **missed**"
+		}
+		measured = append(measured, text)
+	}
+	if len(trial.Bounds) == 0 {
+		promised, measured = []string{"nothing; intervals that leave 0 out"}, []string{fmt.Sprintf("%.2f (%.2f)", 100*s.Wrong.Value(), 100*s.Wrong.Error())}
+	}
+	answered := s.Told
+	if trial.Margin > 0 {
+		answered = readout.Rate{Happened: s.Passed.Happened + s.Breached.Happened, Runs: s.Runs}
+	}
+	_, err = fmt.Fprintf(w, "| %s | %s | %s | %.1f |\n", trial.Name, strings.Join(promised, "<br>"), strings.Join(measured, "<br>"), 100*answered.Value())
+	return kept, err
 }
 
 // Simulation writes what came of simulated experiments without an effect, and of others with one.

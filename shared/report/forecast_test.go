@@ -17,20 +17,21 @@ func TestPlan(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	if err := report.Plan(&out, readout.Planned{
-		Metric: "tweets_per_user", Unit: experiment.Community, Effect: .05, Design: stats.Design{Alpha: .05, Power: .8, ClusterSize: 70, ClusterSizeCV: .2, ICC: .05}, Method: readout.Permutation,
+		Metric: "tweets_per_user", Label: "Tweets per person", ValueUnit: "tweets", Unit: experiment.Community, Effect: .05, Design: stats.Design{Alpha: .05, Power: .8, ClusterSize: 70, ClusterSizeCV: .2, ICC: .05}, Method: readout.Permutation,
 		Mean: 4, CV: .5, Users: 2800, Needed: 40, Steps: []readout.Growth{{Percent: 10, Units: 4}, {Percent: 50, From: 7, Units: 20}}, Completed: 20, Detectable: .081, Units: 40,
 		Hopeless: []string{"primary: it cannot be found"},
 	}); err != nil {
 		t.Fatal(err)
 	}
-	want := `Past         4.00 of tweets_per_user on average, over 2,800 users; their
-             coefficient of variation is 0.500
+	want := `Metric       tweets_per_user: Tweets per person, in tweets
+Past         Tweets per person: 4.00 on average over 2,800 users, with a
+             coefficient of variation of 0.500
              communities of 70.0 members on average (coefficient of variation
              0.200), intraclass correlation 0.0500
 Needed       40 communities per arm, for +5.0% with power 0.8 at alpha 0.05
 Step         10% from day 0 on: 4 communities per arm by its end
 Step         50% from day 7.00 on: 20 communities per arm by its end
-Method       permutation test
+Method       permutation test, once, at the planned end
 Detectable   +8.1% or more, with the 20 communities per arm that will have
              completed by the planned end
 N*           40 of both arms
@@ -53,8 +54,8 @@ func TestTrial(t *testing.T) {
 	want := `A/A: 100 experiments
   ended: inconclusive 99%, win 1%
   after 14.0 days, the median
-  ok     false positives in 1.00%, expected at most 5%
-  MISSED found in 1.00%, expected at least 90%
+  ok     false positives in 1.00% (standard error 0.99), expected at most 5%
+  MISSED found in 1.00% (standard error 0.99), expected at least 90%
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" || kept || err != nil {
 		t.Error(diff, kept, err)

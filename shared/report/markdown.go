@@ -13,6 +13,9 @@ import (
 func Markdown(w io.Writer, r readout.Report) error {
 	m := markdown{bufio.NewWriter(w)}
 	m.printf("# %s: %s\n\n%s\n\n", r.Experiment, r.Verdict, escaped(r.Sentence))
+	if about := facts(&r); r.Spec.Title != "" {
+		m.table(row{"", ""}, append([]row{{"Question", r.Spec.Title}}, about...))
+	}
 	m.table(row{"", ""}, append([]row{{"Readout of", minute(r.At)}}, summary(&r)...))
 	if len(r.Health) > 0 {
 		var rows []row
@@ -23,8 +26,8 @@ func Markdown(w io.Writer, r readout.Report) error {
 	}
 	if len(r.Guardrails) > 0 {
 		var rows []row
-		for _, g := range r.Guardrails {
-			rows = append(rows, row{g.Name, string(g.State), g.Sentence})
+		for _, g := range guardRows(&r) {
+			rows = append(rows, row{g.name(), string(g.state), g.note})
 		}
 		m.section("Guardrails", row{"Guardrail", "State", ""}, rows)
 	}
@@ -32,7 +35,14 @@ func Markdown(w io.Writer, r readout.Report) error {
 		m.effects(&r, "Primary metric", "p", []readout.Effect{*r.Primary})
 	}
 	if len(r.Secondary) > 0 {
-		m.effects(&r, "Secondary metrics", "Holm p", r.Secondary)
+		m.effects(&r, "Secondary metrics", "p", r.Secondary)
+		if words := adjusted(&r); words != "" {
+			m.printf("%s\n\n", escaped(words))
+		}
+	}
+	if len(r.Days) > 0 {
+		m.section("By day since entry", row{"", "Users", "Control", "Treatment", "Difference", confidence(&r)}, dayRows(&r))
+		m.printf("%s\n\n", escaped(dayNote(&r)))
 	}
 	if r.Latency != nil {
 		m.section("Latency", row{"Quantile", "Control", "Treatment", "Difference, ms", confidence(&r)}, latencyRows(r.Latency))
@@ -44,8 +54,15 @@ func Markdown(w io.Writer, r readout.Report) error {
 		m.section("By community", row{"Community", "Control", "Mean", "Treatment", "Mean", "Difference"}, splitRows(&r))
 		m.printf("%s\n\n", escaped(splitNote(&r)))
 	}
+	if scores := scoreRows(&r); len(scores) > 0 {
+		var rows []row
+		for _, s := range scores {
+			rows = append(rows, s.cells())
+		}
+		m.section("Feedback", row{"Score", "Control", "Treatment"}, rows)
+	}
 	if len(r.Quotes) > 0 {
-		m.printf("## Feedback\n\n")
+		m.printf("## What people say\n\n")
 		for _, q := range r.Quotes {
 			m.printf("- %s, %d of 5: %s\n", q.Arm, q.Score, escaped(plain(q.Text)))
 		}
@@ -56,6 +73,7 @@ func Markdown(w io.Writer, r readout.Report) error {
 		rows = append(rows, row{minute(h.At), string(h.Phase), h.Actor, h.Reason})
 	}
 	m.section("History", row{"At", "Phase", "By", "Why"}, rows)
+	m.printf("## What to do\n\n%s\n", escaped(next(&r)))
 	return m.Flush()
 }
 

@@ -36,10 +36,19 @@ var (
 		"stroke:#000000", "stroke:var(--faint)", "font-family:Liberation Sans;font-variant:Sans", "font-variant:normal", "font-family:Liberation Sans", "font-variant:normal")
 )
 
+// subject is what a figure is about, for those that have a place of their own.
+type subject int
+
+const (
+	ofAnything subject = iota
+	ofEffect
+	ofGuardrails
+)
+
 // figure is a plot with its caption.
 type figure struct {
+	of             subject
 	Title, Caption string
-	Control        bool // it has a line per arm
 	SVG            template.HTML
 }
 
@@ -89,18 +98,67 @@ func svg(p *plot.Plot, title string) (template.HTML, error) {
 	return template.HTML(`<svg role="img" aria-label="` + template.HTMLEscapeString(title) + `" viewBox=` + variables.Replace(body)), nil //nolint:gosec // drawn here; its labels are escaped by the canvas
 }
 
-// effectPlot is the difference of the arms at each look, with its interval.
+// estimate is the quantity that decides, at one time.
+type estimate struct {
+	at           float64
+	value        float64
+	lower, upper *float64
+}
+
+// estimates are those of the looks, and the one that is judged.
+func estimates(r *readout.Report) (looks []estimate, judged *estimate) {
+	e := r.Primary
+	for _, s := range e.Series {
+		switch {
+		case e.By == readout.ByDifference:
+			looks = append(looks, estimate{seconds(s.At), s.Difference, s.Interval.Lower, s.Interval.Upper})
+		case s.Lift != nil && s.Lift.Value != nil:
+			looks = append(looks, estimate{seconds(s.At), 100 * *s.Lift.Value, percent(s.Lift.Lower), percent(s.Lift.Upper)})
+		}
+	}
+	at := seconds(r.Until)
+	if n := len(looks); n > 0 {
+		at = looks[n-1].at
+	}
+	switch l := e.Lift; {
+	case e.By == readout.ByDifference && e.Difference != nil:
+		judged = &estimate{at, *e.Difference, e.Interval.Lower, e.Interval.Upper}
+	case e.By == readout.ByLift && l != nil && l.Value != nil:
+		judged = &estimate{at, 100 * *l.Value, percent(l.Lower), percent(l.Upper)}
+	}
+	return looks, judged
+}
+
+func percent(share *float64) *float64 {
+	if share == nil {
+		return nil
+	}
+	p := 100 * *share
+	return &p
+}
+
+// effectPlot is the quantity that decides at each look, with its interval.
 func effectPlot(r *readout.Report) (*plot.Plot, error) {
 	e := r.Primary
 	p := newPlot()
 	p.X.Tick.Marker = dates{}
 	p.Y.Label.Text = "difference, " + e.Unit
+	least := float64(r.Spec.Metrics.Primary.MinimumEffect)
+	worth := 100 * least
+	if e.By == readout.ByLift {
+		p.Y.Label.Text = "lift, percent"
+	} else if worth = 0; e.Control.Mean != nil {
+		worth = least * *e.Control.Mean
+	}
+	if e.Down {
+		worth = -worth
+	}
+	looks, judged := estimates(r)
 	var middle, upper, lower plotter.XYs
-	for _, s := range e.Series {
-		x := seconds(s.At)
-		middle = append(middle, plotter.XY{X: x, Y: s.Difference})
-		if s.Interval.Lower != nil && s.Interval.Upper != nil {
-			upper, lower = append(upper, plotter.XY{X: x, Y: *s.Interval.Upper}), append(lower, plotter.XY{X: x, Y: *s.Interval.Lower})
+	for _, l := range looks {
+		middle = append(middle, plotter.XY{X: l.at, Y: l.value})
+		if l.lower != nil && l.upper != nil {
+			upper, lower = append(upper, plotter.XY{X: l.at, Y: *l.upper}), append(lower, plotter.XY{X: l.at, Y: *l.lower})
 		}
 	}
 	if len(upper) > 1 {
@@ -116,15 +174,11 @@ func effectPlot(r *readout.Report) (*plot.Plot, error) {
 		p.Add(polygon)
 	}
 	p.X.Min, p.X.Max = seconds(r.StartedAt), seconds(r.Until)
-	if err := across(p, 0, faintColour); err != nil {
+	if err := across(p, 0, "no effect", faintColour); err != nil {
 		return nil, err
 	}
-	if e.Control.Mean != nil {
-		worth := float64(r.Spec.Metrics.Primary.MinimumEffect) * *e.Control.Mean
-		if e.Down {
-			worth = -worth
-		}
-		if err := across(p, worth, limitColour); err != nil {
+	if worth != 0 {
+		if err := across(p, worth, "worth having", limitColour); err != nil {
 			return nil, err
 		}
 	}
@@ -135,8 +189,8 @@ func effectPlot(r *readout.Report) (*plot.Plot, error) {
 		}
 		p.Add(l)
 	}
-	if e.Difference != nil {
-		if err := addLast(p, r); err != nil {
+	if judged != nil {
+		if err := addLast(p, *judged); err != nil {
 			return nil, err
 		}
 	}
@@ -144,26 +198,21 @@ func effectPlot(r *readout.Report) (*plot.Plot, error) {
 }
 
 // addLast marks the effect as it is judged, with its interval.
-func addLast(p *plot.Plot, r *readout.Report) error {
-	e := r.Primary
-	at := seconds(r.Until)
-	if n := len(e.Series); n > 0 {
-		at = seconds(e.Series[n-1].At)
-	}
-	point := plotter.XYs{{X: at, Y: *e.Difference}}
+func addLast(p *plot.Plot, e estimate) error {
+	point := plotter.XYs{{X: e.at, Y: e.value}}
 	dot, err := plotter.NewScatter(point)
 	if err != nil {
 		return err
 	}
 	dot.GlyphStyle = draw.GlyphStyle{Color: treatmentColour, Radius: 3, Shape: draw.CircleGlyph{}}
 	p.Add(dot)
-	if e.Interval.Lower == nil || e.Interval.Upper == nil {
+	if e.lower == nil || e.upper == nil {
 		return nil
 	}
 	bars, err := plotter.NewYErrorBars(struct {
 		plotter.XYs
 		plotter.YErrors
-	}{point, plotter.YErrors{{Low: *e.Difference - *e.Interval.Lower, High: *e.Interval.Upper - *e.Difference}}})
+	}{point, plotter.YErrors{{Low: e.value - *e.lower, High: *e.upper - e.value}}})
 	if err != nil {
 		return err
 	}
@@ -172,13 +221,33 @@ func addLast(p *plot.Plot, r *readout.Report) error {
 	return nil
 }
 
-// across draws a dashed line at a height; the axis must reach from its start to its end already.
-func across(p *plot.Plot, y float64, c color.Color) error {
+// across draws a dashed line at a height, and says what it is: above it, or below one that is under 0. The axis must reach from its
+// start to its end already.
+func across(p *plot.Plot, y float64, what string, c color.Color) error {
 	l, err := line(plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}}, c, true)
-	if err == nil {
-		p.Add(l)
+	if err != nil {
+		return err
 	}
-	return err
+	p.Add(l)
+	above := y > 0
+	return say(p, p.X.Min, y, what, draw.XLeft, above)
+}
+
+// say writes words beside a point of a plot.
+func say(p *plot.Plot, x, y float64, words string, align draw.XAlignment, above bool) error {
+	labels, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: y}}, Labels: []string{words}})
+	if err != nil {
+		return err
+	}
+	style := p.X.Tick.Label
+	style.XAlign, style.YAlign = align, draw.YTop
+	labels.Offset.Y = -2
+	if above {
+		style.YAlign, labels.Offset.Y = draw.YBottom, 2
+	}
+	labels.TextStyle = []draw.TextStyle{style}
+	p.Add(labels)
+	return nil
 }
 
 // guardrailPlot has a line per guardrail: the harm, in multiples of the margin that is borne, with its bounds.
@@ -190,7 +259,7 @@ func guardrailPlot(r *readout.Report) (*plot.Plot, error) {
 	var errs plotter.XErrors
 	for i := range r.Guardrails { // the first on top
 		g := r.Guardrails[len(r.Guardrails)-1-i]
-		name := g.Name
+		name := g.Label
 		if g.Over != "" {
 			name += "\n> " + g.Over
 		}
@@ -224,6 +293,9 @@ func guardrailPlot(r *readout.Report) (*plot.Plot, error) {
 		dots.GlyphStyle = draw.GlyphStyle{Color: treatmentColour, Radius: 3, Shape: draw.CircleGlyph{}}
 		p.Add(bars, dots)
 	}
+	if err := say(p, 1, float64(len(names))-.75, " margin", draw.XLeft, true); err != nil {
+		return nil, err
+	}
 	p.NominalY(names...)
 	p.Y.LineStyle.Width, p.Y.Tick.Label.XAlign = 0, draw.XRight
 	p.X.Min, p.X.Max = min(p.X.Min, -.5), max(p.X.Max, 1.5)
@@ -241,7 +313,10 @@ func exposurePlot(r *readout.Report) (*plot.Plot, error) {
 		control = append(control, plotter.XY{X: seconds(e.At), Y: float64(e.Control)})
 		treatment = append(treatment, plotter.XY{X: seconds(e.At), Y: float64(e.Treatment)})
 	}
-	return p, arms(p, control, treatment)
+	if err := arms(p, control, treatment); err != nil {
+		return nil, err
+	}
+	return p, name(p, control, treatment, 0)
 }
 
 func arms(p *plot.Plot, control, treatment plotter.XYs) error {
@@ -257,6 +332,36 @@ func arms(p *plot.Plot, control, treatment plotter.XYs) error {
 	p.Y.Min = 0
 	p.Y.Max = max(p.Y.Max, 1)
 	return nil
+}
+
+// name writes the arms' names beside their lines, above the one that is higher there and below the other: at a height, to the left of
+// the first line to reach it and to the right of the other; at no height, at the end.
+func name(p *plot.Plot, control, treatment plotter.XYs, height float64) error {
+	at := func(points plotter.XYs) plotter.XY {
+		for _, point := range points {
+			if height > 0 && point.Y >= height {
+				return point
+			}
+		}
+		return points[len(points)-1]
+	}
+	a, b := at(control), at(treatment)
+	upper, lower := draw.XRight, draw.XRight
+	above := a.Y > b.Y
+	if height > 0 {
+		lower, above = draw.XLeft, a.X < b.X
+	}
+	words := func(of plotter.XY, name string, above bool) error {
+		align := lower
+		if above {
+			align = upper
+		}
+		return say(p, of.X, of.Y, " "+name+" ", align, above)
+	}
+	if err := words(a, "control", above); err != nil {
+		return err
+	}
+	return words(b, "treatment", !above)
 }
 
 // slotPlot is how far the ramp was opened.
@@ -300,9 +405,13 @@ func latencyPlot(l *readout.Latency) (*plot.Plot, error) {
 		}
 		return points
 	}
-	err := arms(p, cumulate(l.Control), cumulate(l.Treatment))
+	control, treatment := cumulate(l.Control), cumulate(l.Treatment)
+	if err := arms(p, control, treatment); err != nil {
+		return nil, err
+	}
 	p.Y.Max = 100
-	return p, err
+	const half = 50
+	return p, name(p, control, treatment, half)
 }
 
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
@@ -346,7 +455,7 @@ func (decades) Ticks(low, high float64) (ticks []plot.Tick) {
 
 // plots are those that have something to show.
 func plots(r *readout.Report) (drawn []figure, err error) {
-	add := func(title, caption string, control bool, draw func() (*plot.Plot, error)) {
+	add := func(of subject, title, caption string, draw func() (*plot.Plot, error)) {
 		if err != nil {
 			return
 		}
@@ -354,24 +463,28 @@ func plots(r *readout.Report) (drawn []figure, err error) {
 		if p, err = draw(); err != nil {
 			return
 		}
-		f := figure{Title: title, Caption: caption, Control: control}
+		f := figure{of: of, Title: title, Caption: caption}
 		f.SVG, err = svg(p, title)
 		drawn = append(drawn, f)
 	}
 	if e := r.Primary; e != nil && (len(e.Series) > 0 || e.Difference != nil) {
-		add("Effect on "+e.Metric, "Treatment minus control, with its "+confidence(r)+" interval; dashed: nothing, and what would be worth it.", false, func() (*plot.Plot, error) { return effectPlot(r) })
+		what := "Treatment minus control"
+		if e.By == readout.ByLift {
+			what = "How much more the treatment has, in percent of the control"
+		}
+		add(ofEffect, "Effect on "+e.Label, what+". The band is the "+confidence(r)+" interval.", func() (*plot.Plot, error) { return effectPlot(r) })
 	}
 	if len(r.Guardrails) > 0 {
-		add("Guardrails", "Each harm with its bounds: left of the dashed margin it passes, right of it it is rolled back.", false, func() (*plot.Plot, error) { return guardrailPlot(r) })
+		add(ofGuardrails, "Guardrails", "Each harm with its bounds. An interval wholly left of the margin passes; one wholly right of it is a breach.", func() (*plot.Plot, error) { return guardrailPlot(r) })
 	}
 	if len(r.Steps) > 0 && r.Spec.Unit != experiment.Request {
-		add("Exposures", "Users who have been exposed.", true, func() (*plot.Plot, error) { return exposurePlot(r) })
+		add(ofAnything, "Exposures", "Users who have met the experiment.", func() (*plot.Plot, error) { return exposurePlot(r) })
 	}
 	if len(r.Steps) > 0 {
-		add("Slots", "How far the ramp was opened.", false, func() (*plot.Plot, error) { return slotPlot(r) })
+		add(ofAnything, "Ramp", "The share of all slots that each arm has.", func() (*plot.Plot, error) { return slotPlot(r) })
 	}
 	if r.Latency != nil {
-		add("Latency", "The share of requests that took a function at most so long.", true, func() (*plot.Plot, error) { return latencyPlot(r.Latency) })
+		add(ofAnything, "Latency", "The share of requests that took at most so long.", func() (*plot.Plot, error) { return latencyPlot(r.Latency) })
 	}
 	return drawn, err
 }

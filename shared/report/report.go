@@ -3,10 +3,12 @@
 package report
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 	"unicode"
@@ -42,6 +44,9 @@ func summary(r *readout.Report) (rows []row) {
 		rows = append(rows, row{"Users", fmt.Sprintf("%s exposed to the control, %s to the treatment", figures.Whole(u.Users.Control), figures.Whole(u.Users.Treatment))})
 	}
 	rows = append(rows, row{"Method", method(r)})
+	if found := detectable(r); found != "" {
+		rows = append(rows, row{"Can find", found})
+	}
 	var steps []string
 	for _, s := range r.Steps {
 		steps = append(steps, fmt.Sprintf("%d%% from %s", s.Percent, minute(s.At)))
@@ -53,9 +58,25 @@ func summary(r *readout.Report) (rows []row) {
 	return append(rows, row{"Assigned by", assignedBy(r)})
 }
 
+// detectable is what effect can be found, now and at the planned end.
+func detectable(r *readout.Report) string {
+	if r.Primary == nil || r.Primary.Detectable == nil {
+		return ""
+	}
+	text := figures.Change(*r.Primary.Detectable) + " or more now"
+	if end := r.Primary.DetectableAtEnd; end != nil {
+		text += ", " + figures.Change(*end) + " or more at the planned end"
+	}
+	power := r.Spec.Power
+	if power == 0 {
+		power = .8
+	}
+	return text + fmt.Sprintf(", with power %g", power)
+}
+
 func planned(units int64) string {
 	if units == 0 {
-		return "it ends by time alone"
+		return "no number is planned, so that it ends by time"
 	}
 	return figures.Whole(units) + " planned"
 }
@@ -86,13 +107,9 @@ func method(r *readout.Report) string {
 }
 
 // confidence names the interval.
-func confidence(r *readout.Report) string {
-	alpha := r.Spec.Alpha
-	if alpha == 0 {
-		alpha = .05
-	}
-	return figures.Percent(1 - alpha)
-}
+func confidence(r *readout.Report) string { return figures.Percent(1 - alphaOf(r)) }
+
+func alphaOf(r *readout.Report) float64 { return cmp.Or(r.Spec.Alpha, .05) }
 
 // effectRow is a metric in both arms.
 func effectRow(e *readout.Effect) row {
@@ -103,18 +120,38 @@ func effectRow(e *readout.Effect) row {
 	if e.Holm != nil {
 		p = figures.P(*e.Holm)
 	}
-	return row{e.Metric, e.Figure(e.Control.Mean), e.Figure(e.Treatment.Mean), difference(e), interval(e), p}
+	return row{e.Label, e.Figure(e.Control.Mean), e.Figure(e.Treatment.Mean), difference(e), interval(e), p}
+}
+
+// adjusted says that p and interval of the secondary metrics know that there are several; empty where there are not.
+func adjusted(r *readout.Report) string {
+	n := 0
+	for i := range r.Secondary {
+		if r.Secondary[i].Holm != nil {
+			n++
+		}
+	}
+	if n < 2 {
+		return ""
+	}
+	return "p and interval of the secondary metrics are both adjusted for how many there are (Holm), so that one of them does not look sure by chance: an interval leaves out 0 exactly where p is at most " + figures.Percent(alphaOf(r)) + "."
 }
 
 func difference(e *readout.Effect) string {
-	if e.Difference == nil {
+	switch {
+	case e.By == readout.ByLift && e.Lift != nil && e.Lift.Value != nil:
+		return figures.Change(*e.Lift.Value)
+	case e.Difference == nil:
 		return "–"
 	}
 	return e.Signed(*e.Difference)
 }
 
 func interval(e *readout.Effect) string {
-	if e.Interval == (readout.Interval{}) {
+	switch {
+	case e.By == readout.ByLift && e.Lift != nil:
+		return figures.Range(e.Lift.Lower, e.Lift.Upper, figures.Change)
+	case e.Interval == (readout.Interval{}):
 		return "–"
 	}
 	return e.Range(e.Interval)
@@ -122,11 +159,25 @@ func interval(e *readout.Effect) string {
 
 // effectNotes are what a row cannot say.
 func effectNotes(e *readout.Effect) (notes []string) {
-	if l := e.Lift; l != nil {
-		notes = append(notes, fmt.Sprintf("%s (%s to %s)", figures.Change(l.Value), figures.Change(l.Lower), figures.Change(l.Upper)))
+	if e.Late != nil { // a metric of one's own, which no page of ours describes
+		notes = append(notes, fmt.Sprintf("%s, in %s: %s", e.Label, e.Unit, e.About))
+	}
+	if e.By == readout.ByDifference && e.Lift != nil {
+		notes = append(notes, e.Lift.String())
+	}
+	if e.By == readout.ByLift && e.Difference != nil {
+		notes = append(notes, "a difference of "+e.Signed(*e.Difference))
 	}
 	if missing := e.Control.Missing + e.Treatment.Missing; missing > 0 {
 		notes = append(notes, fmt.Sprintf("%s without a value: %s in control, %s in treatment", figures.Count(missing, "user"), figures.Whole(e.Control.Missing), figures.Whole(e.Treatment.Missing)))
+	}
+	if l := e.Late; l != nil && l.Control+l.Treatment > 0 {
+		notes = append(notes, fmt.Sprintf("%s not used, for they came more than %s after their window: %s in control, %s in treatment",
+			figures.Count(l.Control+l.Treatment, "event"), l.Lag, figures.Whole(l.Control), figures.Whole(l.Treatment)))
+	}
+	if n := e.NoWorse; n != nil {
+		said := map[experiment.Guard]string{experiment.GuardPass: "at most %s worse, which is the limit", experiment.GuardBreach: "worse by more than the limit of %s", experiment.GuardInconclusive: "not known yet whether it is worse by less than the limit of %s"}
+		notes = append(notes, fmt.Sprintf(said[n.State], figures.Percent(n.Margin)))
 	}
 	if e.CUPED != nil {
 		notes = append(notes, fmt.Sprintf("the past, which explains %s of the variance, is taken out of the difference", figures.Percent(e.CUPED.Reduction)))
@@ -157,6 +208,75 @@ func latencyRows(l *readout.Latency) (rows []row) {
 	return rows
 }
 
+// guardRow is a guardrail as it stands now, or at one step of the ramp.
+type guardRow struct {
+	*readout.Guardrail
+
+	step           string // as 50%; empty where the ramp has had no more than one
+	state          experiment.Guard
+	sentence, note string // note is the sentence without the title
+}
+
+// name is the guardrail's, with the step.
+func (g guardRow) name() string {
+	if g.step == "" {
+		return g.Title()
+	}
+	return g.Title() + " at " + g.step
+}
+
+// guardRows are the guardrails as they stand, and where the ramp has come to several steps each at each of them.
+func guardRows(r *readout.Report) (rows []guardRow) {
+	for i := range r.Guardrails {
+		g := &r.Guardrails[i]
+		add := func(step string, s *readout.GuardrailStep) {
+			rows = append(rows, guardRow{g, step, s.State, s.Sentence, strings.TrimPrefix(s.Sentence, g.Title()+": ")})
+		}
+		if len(g.Steps) < 2 {
+			add("", &g.GuardrailStep)
+			continue
+		}
+		for j := range g.Steps {
+			add(fmt.Sprintf("%d%%", r.Steps[g.Steps[j].Step].Percent), &g.Steps[j])
+		}
+	}
+	return rows
+}
+
+// dayRows are the primary metric by day since entry.
+func dayRows(r *readout.Report) (rows []row) {
+	for _, d := range r.Days {
+		name := fmt.Sprintf("day %d", d.Day+1)
+		if d.Days > 1 {
+			name = fmt.Sprintf("days %d to %d", d.Day+1, d.Day+d.Days)
+		}
+		rows = append(rows, row{name, figures.Whole(d.Users), r.Primary.Figure(&d.Control), r.Primary.Figure(&d.Treatment), r.Primary.Signed(d.Difference), r.Primary.Range(d.Interval)})
+	}
+	return rows
+}
+
+// dayNote keeps readers from taking a day for a verdict.
+func dayNote(r *readout.Report) string {
+	return r.Primary.Label + " by day since entry. An effect that wears off is seen here, and in no mean over the whole window. It describes, and decides nothing."
+}
+
+// next is what to do, in words.
+func next(r *readout.Report) string {
+	n := r.Next
+	if n.Do == "" {
+		return "Nothing is known yet."
+	}
+	text := strings.ToUpper(string(n.Do[:1])) + string(n.Do[1:])
+	if n.Until != nil {
+		text += " until " + minute(*n.Until)
+	}
+	text += ": " + n.Why + "."
+	if n.Command != "" {
+		text += " " + n.Command
+	}
+	return text
+}
+
 // splitRows are communities whose users are in both arms.
 func splitRows(r *readout.Report) (rows []row) {
 	for _, s := range r.Splits {
@@ -174,7 +294,43 @@ func splitRows(r *readout.Report) (rows []row) {
 
 // splitNote keeps readers from choosing the community that suits them.
 func splitNote(r *readout.Report) string {
-	return r.Primary.Metric + " of completed users, of the largest communities. It describes: among many communities some differ by chance, and none of them decides anything."
+	return r.Primary.Label + " of completed users, of the largest communities. It describes: among many communities some differ by chance, and none of them decides anything."
+}
+
+// scoreRow is how often a score was given, and which part of the arm's feedback that is.
+type scoreRow struct {
+	Score              int
+	Control, Treatment int64
+	Shares             [2]float64
+}
+
+// scoreRows are the feedback by score, the best first; none where nobody has given any.
+func scoreRows(r *readout.Report) (rows []scoreRow) {
+	var totals [2]int64
+	for i := range r.Scores.Control {
+		totals[0] += r.Scores.Control[i]
+		totals[1] += r.Scores.Treatment[i]
+	}
+	if totals == [2]int64{} {
+		return nil
+	}
+	for i := range r.Scores.Control {
+		at := len(r.Scores.Control) - 1 - i
+		s := scoreRow{Score: at + 1, Control: r.Scores.Control[at], Treatment: r.Scores.Treatment[at]}
+		for arm, n := range []int64{s.Control, s.Treatment} {
+			s.Shares[arm] = float64(n) / float64(max(1, totals[arm]))
+		}
+		rows = append(rows, s)
+	}
+	return rows
+}
+
+// cells are the row in words.
+func (s scoreRow) cells() row {
+	cell := func(n int64, share float64) string {
+		return fmt.Sprintf("%s (%s)", figures.Whole(n), figures.Percent(math.Round(100*share)/100))
+	}
+	return row{fmt.Sprintf("%d of 5", s.Score), cell(s.Control, s.Shares[0]), cell(s.Treatment, s.Shares[1])}
 }
 
 func groupRows(r *readout.Report) (rows []row) {

@@ -29,6 +29,7 @@ const hostile = "I <b>like</b> it \x1b[31m<script>alert(1)</script> | `a` \u202e
 func worlds(t *testing.T) map[string]readout.Report {
 	t.Helper()
 	full := func(s *experiment.Spec) {
+		s.Title, s.Hypothesis, s.Owner = "Do people post more when they can like? <b>", "Who gets answers comes back.", "the timeline team"
 		s.Ramp.Steps = []int{10, 50}
 		s.Metrics.Secondary = []string{"retweets_per_user", "active_days", "returning_share", "feedback_score"}
 		s.Metrics.Guardrails = []experiment.Guardrail{{Name: "error_share", Margin: .005}, {Name: "slow_share", Over: experiment.Duration(250 * time.Millisecond), Margin: .01}}
@@ -53,7 +54,13 @@ func worlds(t *testing.T) map[string]readout.Report {
 		s.Metrics.Guardrails = []experiment.Guardrail{{Name: "error_share", Margin: .02}}
 	})
 	requests.Traffic(300, 1, 1)
+	own := users.Read(begin.Add(20 * day)) // as if its metrics were people's own
+	revenue := *own.Primary
+	revenue.Metric, revenue.Label, revenue.About, revenue.Unit = "revenue", "Revenue <b>", "the sum of | of a user's shop.order.v1 events", "EUR"
+	revenue.Late = &readout.Late{Counts: experiment.Counts{Control: 3, Treatment: 1}, Lag: experiment.Duration(15 * time.Minute)}
+	own.Primary = &revenue
 	return map[string]readout.Report{
+		"own metrics":     own,
 		"users":           users.Read(begin.Add(20 * day)),
 		"users, early":    users.Read(begin.Add(day)),
 		"users, before":   users.Read(begin.Add(-day)),
@@ -98,6 +105,22 @@ func TestFormats(t *testing.T) {
 			}
 			if err := schema.Validate(document); err != nil {
 				t.Error(err)
+			}
+			for _, words := range []string{r.Spec.Title, r.Spec.Hypothesis, r.Spec.Owner} {
+				if page := write(t, report.HTML, r); !bytes.Contains(page, []byte(html.EscapeString(words))) {
+					t.Errorf("the page does not have %q", words)
+				}
+			}
+			if p := r.Primary; p != nil && p.Late != nil {
+				said := strings.Join(strings.Fields(text), " ")
+				for _, words := range []string{"Revenue <b>, in EUR: the sum of", "4 events not used, for they came more than 15m after their window: 3 in control, 1 in treatment"} {
+					if !strings.Contains(said, words) {
+						t.Errorf("the text does not have %q: %s", words, said)
+					}
+				}
+			}
+			if !strings.Contains(text, r.Spec.Title) {
+				t.Errorf("the text does not have %q", r.Spec.Title)
 			}
 			markdown := string(write(t, report.Markdown, r))
 			if strings.Contains(markdown, "<script>") || !strings.HasPrefix(markdown, "# likes: ") {

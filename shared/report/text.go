@@ -21,6 +21,10 @@ func Text(w io.Writer, r readout.Report, coloured bool) error {
 	t := text{out, coloured}
 	head := r.Experiment + ": " + string(r.Verdict)
 	t.printf("%s%*s\n\n", t.paint(head, shade(r.Verdict)), max(1, width-uniseg.StringWidth(head)), minute(r.At))
+	if r.Spec.Title != "" {
+		t.wrap("", "", plain(r.Spec.Title))
+		t.printf("\n")
+	}
 	t.wrap("", "", r.Sentence)
 	t.printf("\n")
 	for _, s := range summary(&r) {
@@ -34,22 +38,34 @@ func Text(w io.Writer, r readout.Report, coloured bool) error {
 	}
 	if len(r.Guardrails) > 0 {
 		t.title("Guardrails")
-		for _, g := range r.Guardrails {
+		for _, g := range guardRows(&r) {
 			word, tint := "open", yellow
-			switch g.State {
+			switch g.state {
 			case experiment.GuardPass:
 				word, tint = "pass", green
 			case experiment.GuardBreach:
 				word, tint = "breach", red
 			}
-			t.item(word, tint, g.Sentence)
+			sentence := g.sentence
+			if g.step != "" {
+				sentence = "at " + g.step + ": " + sentence
+			}
+			t.item(word, tint, sentence)
 		}
 	}
 	if r.Primary != nil {
 		t.effects(&r, "Primary metric", "p", []readout.Effect{*r.Primary})
 	}
 	if len(r.Secondary) > 0 {
-		t.effects(&r, "Secondary metrics", "Holm p", r.Secondary)
+		t.effects(&r, "Secondary metrics", "p", r.Secondary)
+		if words := adjusted(&r); words != "" {
+			t.wrap("  ", "  ", words)
+		}
+	}
+	if len(r.Days) > 0 {
+		t.title("By day since entry")
+		t.table([]int{16, 10, 11, 12, 13, 18}, row{"", "users", "control", "treatment", "difference", confidence(&r)}, dayRows(&r))
+		t.wrap("  ", "  ", dayNote(&r))
 	}
 	if r.Latency != nil {
 		t.title("Latency")
@@ -64,12 +80,22 @@ func Text(w io.Writer, r readout.Report, coloured bool) error {
 		t.table([]int{26, 9, 10, 11, 10, 12}, row{"", "control", "mean", "treatment", "mean", "difference"}, splitRows(&r))
 		t.wrap("  ", "  ", splitNote(&r))
 	}
-	if len(r.Quotes) > 0 {
+	if scores := scoreRows(&r); len(scores) > 0 {
 		t.title("Feedback")
+		var rows []row
+		for _, s := range scores {
+			rows = append(rows, s.cells())
+		}
+		t.table([]int{14, 16, 16}, row{"score", "control", "treatment"}, rows)
+	}
+	if len(r.Quotes) > 0 {
+		t.title("What people say")
 		for _, q := range r.Quotes {
 			t.wrap(fmt.Sprintf("  %-10s%d  ", q.Arm, q.Score), strings.Repeat(" ", 15), plain(q.Text))
 		}
 	}
+	t.title("What to do")
+	t.wrap("  ", "  ", next(&r))
 	return out.Flush()
 }
 
@@ -137,7 +163,7 @@ func (t text) effects(r *readout.Report, title, p string, effects []readout.Effe
 	t.table([]int{19, 9, 11, 12, 20, 9}, row{"", "control", "treatment", "difference", confidence(r), p}, rows)
 	for i := range effects {
 		for _, note := range effectNotes(&effects[i]) {
-			t.wrap("  "+effects[i].Metric+": ", "    ", note)
+			t.wrap("  "+effects[i].Label+": ", "    ", note)
 		}
 	}
 }

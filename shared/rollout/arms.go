@@ -9,11 +9,13 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"warble/shared/experiment"
 )
 
 // arms makes what is missing of the arms: of each Service both, then the way to them, and ends when every host has answered
-// with its revision. reach is where they are then; until then m is the move, or what it waits for.
+// with its revision; those of guests, whose answers name none, when the way to them is ready. reach is where they are then; until then m is the move, or what it waits for.
 func (v *View) arms() (reach []ServiceReach, m Move) {
 	e := v.Experiment
 	for _, step := range []func(Base) Move{v.makeArms, v.putRoute} {
@@ -43,17 +45,23 @@ func (v *View) arms() (reach []ServiceReach, m Move) {
 	for _, base := range e.Status.Bases {
 		at := v.Arms[base.Name].Route.Reach
 		reach = append(reach, ServiceReach{base.Name, at})
+		if v.guest(base.Name) {
+			continue
+		}
 		for _, arm := range experiment.Arms {
 			hosts = append(hosts, at.Of(arm).Host)
 		}
 	}
-	if slices.Equal(reach, e.Status.Assign.Services) { // they have answered before
+	if e.armedAt(reach) { // they have answered before
 		return reach, nil
 	}
-	if v.Answers == nil {
+	if v.Answers == nil && len(hosts) > 0 {
 		return nil, Ask{hosts}
 	}
 	for _, at := range reach {
+		if v.guest(at.Name) {
+			continue
+		}
 		for _, arm := range experiment.Arms {
 			side := at.Of(arm)
 			switch a := v.Answers[side.Host]; {
@@ -65,6 +73,37 @@ func (v *View) arms() (reach []ServiceReach, m Move) {
 		}
 	}
 	return reach, nil
+}
+
+// guest tells whether a Service is one.
+func (v *View) guest(service string) bool {
+	s := v.Services[service]
+	return s != nil && s.Guest
+}
+
+// armed tells whether the arms have answered, and nobody has taken one away since.
+func (e *Experiment) armed() bool { return !e.Status.Assign.ArmedAt.IsZero() }
+
+// armedAt tells whether the edges have these arms, which have answered.
+func (e *Experiment) armedAt(reach []ServiceReach) bool {
+	return e.armed() && slices.Equal(reach, e.Status.Assign.Services)
+}
+
+// disarm closes the slots where somebody has taken away an arm, or the way to it; nil where all are there, or that is known.
+// They are made again, but whoever was sent there meanwhile would meet an error, and the edges would hold the treatment to be
+// what fails.
+func (v *View) disarm() Move {
+	e := v.Experiment
+	gone := func(base Base) bool {
+		there := v.Arms[base.Name]
+		return there == nil || there.Control == nil || there.Treatment == nil || there.Route == nil
+	}
+	if e.Status.Phase == experiment.Warming || !e.armed() || !slices.ContainsFunc(e.Status.Bases, gone) {
+		return nil
+	}
+	s := v.status()
+	s.Assign.ArmedAt = metav1.MicroTime{}
+	return Write{Status: s}
 }
 
 // makeArms makes both arms of a Service, and waits for them.
@@ -129,11 +168,16 @@ func (e *Experiment) routed() int {
 	return 50
 }
 
-// warm makes the arms, and ends when every one answers. All the time nobody is assigned.
+// warm makes the arms, and ends when every one answers and the baseline has been counted. All the time nobody is assigned. Arms
+// that have answered once, before the baseline is over, have the deadline again after it.
 func (v *View) warm() Move {
 	e := v.Experiment
 	reach, m := v.arms()
-	deadline := e.Status.StartedAt.Add(time.Duration(e.Spec.WarmingDeadline))
+	counted := e.Status.StartedAt.Add(e.Spec.Metrics.Before())
+	deadline := e.Status.StartedAt.Add(time.Duration(*e.Spec.WarmingDeadline))
+	if len(e.Status.Assign.Services) > 0 {
+		deadline = counted.Add(time.Duration(*e.Spec.WarmingDeadline))
+	}
 	if r, resting := m.(Rest); resting && !v.Now.Before(deadline) {
 		return v.conclude(experiment.WasRolledBack, why{v.Actor, fmt.Sprintf("its arms were not there after %s: it waited for %s", e.Spec.WarmingDeadline, r.Waits), nil})
 	}
@@ -141,7 +185,16 @@ func (v *View) warm() Move {
 		return m
 	}
 	s := v.status()
-	s.Assign.Services = reach
+	if v.Now.Before(counted) {
+		if !slices.Equal(reach, s.Assign.Services) {
+			s.Assign.Services = reach
+			return Write{Status: s}
+		}
+		r := waits("the baseline, which is counted until %s", counted.UTC().Format("2006-01-02 15:04:05"))
+		r.Until = counted
+		return r
+	}
+	s.Assign.arm(reach, v.Now)
 	return v.enter(s, e.Status.Step, v.wished("every arm answers"))
 }
 

@@ -67,7 +67,7 @@ func (v *View) condition(s *Status, rest Rest) {
 			meta.RemoveStatusCondition(&s.Conditions, kind)
 		}
 	}
-	onItsWay := phase == experiment.Warming || phase == experiment.Promoting || phase.Runs() && s.Rebasing
+	onItsWay := phase == experiment.Warming || phase == experiment.Promoting || phase.Runs() && (s.Rebasing || s.Assign.ArmedAt.IsZero())
 	only(conditionReconciling, onItsWay && rest.Reason == "", string(phase), rest.Waits)
 	if rest.Reason == reasonDecision {
 		only(conditionStalled, false, "", "")

@@ -36,7 +36,13 @@ type definition struct {
 
 func define(t *testing.T) definition {
 	t.Helper()
-	text, err := os.ReadFile("../../knative/210-experiment-crd.yaml")
+	return defineBy(t, "../../knative/210-experiment-crd.yaml")
+}
+
+// defineBy is of the definition in a file.
+func defineBy(t *testing.T, file string) definition {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,6 +161,10 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 		{whole, "unit: community", "unit: community\n  list: {control: [a], treatment: [b]}", "list"},
 		{whole, "unit: community", "unit: community\n  promote: perhaps", "promote"},
 		{whole, "unit: community", "unit: community\n  salt: with space", "salt"},
+		{whole, "unit: community", "unit: community\n  title: " + strings.Repeat("ü", 120), ""},
+		{whole, "unit: community", "unit: community\n  title: " + strings.Repeat("x", 121), "title"},
+		{whole, "unit: community", "unit: community\n  hypothesis: " + strings.Repeat("x", 1001), "hypothesis"},
+		{whole, "unit: community", "unit: community\n  owner: " + strings.Repeat("x", 121), "owner"},
 		{whole, "[0, 5000]", "[5000, 5000]", "layer.slots"},
 		{whole, "[0, 5000]", "[0, 10001]", "layer.slots"},
 		{whole, "[0, 5000]", "[0]", "layer.slots"},
@@ -164,8 +174,16 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 		{whole, "[10, 25, 50]", "[10, 50, 25]", "ramp.steps[2]"},
 		{whole, "[10, 25, 50]", "[10, 10, 50]", "ramp.steps[1]"},
 		{whole, "units: 30", "units: -1", "ramp.hold.units"},
+		{whole, "units: 30", "units: 99999999999999999999", "units"},
+		{whole, "units: 30", "units: 1e30", "units"},
 		{whole, "time: 24h", "time: -24h", "ramp.hold.time"},
+		{whole, "time: 24h", "time: 0s", "ramp.hold.time"},
 		{whole, "time: 24h", "time: soon", "duration"},
+		{whole, "time: 24h", "time: 9999d", ""},
+		{whole, "time: 24h", "time: 10000d", "duration"},
+		{whole, "time: 24h", "time: 9999999h", "duration"},
+		{whole, "time: 24h", "time: 2000000h2000000h", "duration"},
+		{whole, "time: 24h", "time: 0.0000000001s", "ramp.hold.time"},
 		{whole, "approve: automatic", "approve: never", "ramp.approve"},
 		{whole, "[timeline, tweet]\n", "[timeline, users]\n", "exposure[1]"},
 		{whole, "window: 7d", "window: 0s", "metrics.window"},
@@ -184,6 +202,12 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 		{whole, "name: error_share", "name: error_share, over: 250ms", "guardrails[0].over"},
 		{whole, "unit: community", "unit: community\n  alpha: 0.7", "alpha"},
 		{whole, "unit: community", "unit: community\n  power: 0.1", "power"},
+		{whole, "window: 7d", "window: 7d\n    baseline: 1h", ""},
+		{whole, "window: 7d", "window: 7d\n    baseline: 0s", "metrics.baseline"},
+		{whole, "window: 7d", "window: 7d\n    baseline: soon", "duration"},
+		{whole, "    guardrails: [{name: error_share, margin: 0.5pp}, {name: slow_share, over: 250ms, margin: 1pp}]\n", "    baseline: 1h\n", "metrics.baseline"},
+		{whole + "    baseline: 1h\n", "[10, 25, 50]", "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]", ""},
+		{whole + "    baseline: 1h\n", "[10, 25, 50]", "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]", "metrics.baseline: 3 services and 14 steps, 42 multiplied: expected 40"},
 		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, " + strings.Repeat("t", 47) + "]", ""},
 		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, " + strings.Repeat("t", 48) + "]", "services[3]"},
 		{whole, "{FEATURES: likes}", "{WARBLE_ARM: both}", "treatment.env"},
@@ -194,6 +218,7 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 		{whole, "unit: community", "unit: community\n  promoteBy: somebody", "promoteBy"},
 		{whole, "unit: community", "unit: community\n  promoteBy: git", ""},
 		{whole, "unit: community", "unit: community\n  warmingDeadline: soon", "duration"},
+		{whole, "unit: community", "unit: community\n  warmingDeadline: 0m", "warmingDeadline"},
 		{whole, "unit: community", "unit: community\n  start: true\n  startAt: 2026-12-01T09:00:00Z", ""},
 		{whole, "unit: community", "unit: community\n  startAt: 2026-12-01T09:00:00+01:00", ""},
 		{whole, "unit: community", "unit: community\n  startAt: tomorrow", "startAt"},
@@ -209,6 +234,23 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 		{whole, "unit: community", "unit: community\n  rebase: {number: 1, image: {like: registry.test/like}}", ""},
 		{whole, "unit: community", "unit: community\n  rebase: {number: 1, image: {users: registry.test/users}}", "rebase.image"},
 		{whole, "unit: community", "unit: community\n  rebase: {number: 1, image: {like: ''}}", "rebase.image.like"},
+		{whole, "unit: community", "unit: user\n  identity: {kind: visitor}", ""},
+		{whole, "unit: community", "unit: community\n  identity: {kind: token}", ""},
+		{whole, "unit: community", "unit: user\n  identity: {kind: visitor, cookie: __Host-shop}", ""},
+		{whole, "unit: community", "unit: user\n  identity: {kind: visitor, cookie: shop=1}", "identity.cookie"},
+		{whole, "unit: community", "unit: user\n  identity: {kind: visitor, cookie: " + strings.Repeat("c", 65) + "}", "identity.cookie"},
+		{whole, "unit: community", "unit: user\n  identity: {kind: token, cookie: shop}", "identity.cookie"},
+		{whole, "unit: community", "unit: user\n  identity: {cookie: shop}", "identity.kind"},
+		{whole, "unit: community", "unit: user\n  identity: {kind: passport}", "identity.kind"},
+		{whole, "unit: community", "unit: community\n  identity: {kind: visitor}", "unit"},
+		{whole, "unit: community", "unit: user\n  audience: {communities: [gophers]}\n  identity: {kind: visitor}", "audience.communities"},
+		{whole, "unit: community", "unit: user\n  audience: {communities: [gophers]}\n  identity: {kind: issuer, issuer: {url: 'https://issuer.test/a', audience: shop, userClaim: uid, communityClaim: team}}", ""},
+		{whole, "unit: community", "unit: user\n  identity: {kind: issuer}", "identity.issuer"},
+		{whole, "unit: community", "unit: user\n  identity: {kind: visitor, issuer: {url: 'https://issuer.test', audience: shop}}", "identity.issuer"},
+		{whole, "unit: community", "unit: user\n  identity: {kind: issuer, issuer: {url: issuer.test, audience: shop}}", "identity.issuer.url"},
+		{whole, "unit: community", "unit: user\n  identity: {kind: issuer, issuer: {url: 'https://issuer.test?a=b', audience: shop}}", "identity.issuer.url"},
+		{whole, "unit: community", "unit: user\n  identity: {kind: issuer, issuer: {url: 'https://issuer.test', audience: ''}}", "identity.issuer.audience"},
+		{whole, "unit: community", "unit: user\n  identity: {kind: issuer, issuer: {url: 'https://issuer.test', audience: shop, userClaim: " + strings.Repeat("c", 65) + "}}", "identity.issuer.userClaim"},
 		{whole, "unit: community", "unit: request", "exposure"},
 		{canary, "{guardrails: [{name: error_share, margin: 0.5pp}]}", "{}", "metrics.guardrails"},
 		{canary, "steps: [20]", "steps: [20], hold: {units: 1}", "ramp.hold.units"},
@@ -216,6 +258,7 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 		{canary, "unit: request", "unit: request\n  audience: {communities: [gophers]}", "audience.communities"},
 		{canary, "unit: request", "unit: request\n  exposure: [validate]", "exposure"},
 		{canary, "metrics: {", "metrics: {window: 7d, ", "metrics.window"},
+		{canary, "metrics: {", "metrics: {baseline: 1h, ", "metrics.baseline"},
 		{canary, "metrics: {", "metrics: {primary: {name: tweets_per_user, minimumEffect: 5%}, ", "metrics.primary"},
 	} {
 		text := strings.Replace(c.base, c.old, c.new, 1)
@@ -314,6 +357,7 @@ func TestTheDefinitionAndTheToolRefuseTheSameChanges(t *testing.T) {
 	for _, c := range [][2]string{
 		{"[like, timeline, tweet]", "[like, timeline, tweet, users]"}, {"FEATURES: likes", "FEATURES: hearts"}, {"community\n", "user\n"},
 		{"[0, 5000]", "[0, 6000]"}, {"units: 30", "units: 3"}, {"  exposure: [timeline, tweet]\n", ""}, {"  unit", "  salt: pinched\n  unit"},
+		{"  unit", "  title: likes\n  unit"}, {"  unit", "  hypothesis: more\n  unit"}, {"  unit", "  owner: ada\n  unit"},
 		{"5%", "1%"}, {"  unit", "  alpha: 0.1\n  unit"}, {"  unit", "  power: 0.9\n  unit"}, {"  unit", "  promote: automatic\n  unit"},
 		{"  unit", "  promoteBy: git\n  unit"}, {"  unit", "  warmingDeadline: 5m\n  unit"}, {"  unit", "  audience: {communities: [gophers]}\n  unit"},
 	} {
@@ -348,6 +392,33 @@ func TestTheDefinitionAndTheToolRefuseTheSameChanges(t *testing.T) {
 			}
 		}
 	}
+}
+
+// kubectl explain, and the generated page, have nothing else to say of a field.
+func TestEveryFieldOfTheDefinitionIsDescribed(t *testing.T) {
+	t.Parallel()
+	d := define(t)
+	for _, path := range undescribed("", d.structural) {
+		if path != ".metadata" { // Kubernetes describes it
+			t.Errorf("%s has no description: expected what it is, its unit and its default, in a comment of its Go field", path)
+		}
+	}
+	if got := undescribed("", &schema.Structural{Properties: map[string]schema.Structural{"a": {}}}); len(got) != 1 {
+		t.Errorf("a field without any is not found: %v", got)
+	}
+}
+
+func undescribed(path string, s *schema.Structural) (found []string) {
+	for name, field := range s.Properties {
+		if field.Description == "" {
+			found = append(found, path+"."+name)
+		}
+		found = append(found, undescribed(path+"."+name, &field)...)
+	}
+	if s.Items != nil {
+		found = append(found, undescribed(path+"[]", s.Items)...)
+	}
+	return found
 }
 
 // A file in Git has a flat spec: what people wish stands beside what it is.

@@ -82,6 +82,9 @@ func (d *Driver) Turn(ctx context.Context) (moving bool, err error) {
 	if err := d.bury(ctx, namespace, experiments); err != nil {
 		d.say("experiments that are gone are not recorded yet: %v", err)
 	}
+	if err := d.Learn(ctx); err != nil {
+		d.say("metrics are as they were: %v", err)
+	}
 	d.order(experiments)
 	var (
 		mu     sync.Mutex
@@ -110,6 +113,15 @@ func (d *Driver) Turn(ctx context.Context) (moving bool, err error) {
 	}
 	all.Wait()
 	return moving, errors.Join(failed...)
+}
+
+// Learn reads the metrics of people's own from the cluster, and keeps them in the database, by which events are taken.
+func (d *Driver) Learn(ctx context.Context) error {
+	own, err := Own(ctx, d.Cluster, d.say)
+	if err != nil {
+		return err
+	}
+	return d.Store.KeepMetrics(ctx, own)
 }
 
 // order puts ends first, then those that were looked at longest ago.
@@ -205,7 +217,7 @@ func (d *Driver) move(ctx context.Context, namespace Namespace, e *Experiment) (
 		case Plan:
 			v.Planned = &Planned{Err: errNoReadout}
 			if d.Readout != nil {
-				v.Planned.Units, v.Planned.Err = d.Readout.Plan(ctx, e.Spec)
+				v.Planned.Units, v.Planned.Err = d.Readout.Plan(ctx, e.Spec, v.Own)
 			}
 		case Judge:
 			v.Judged = &Judged{Err: errNoReadout}
@@ -214,6 +226,16 @@ func (d *Driver) move(ctx context.Context, namespace Namespace, e *Experiment) (
 			}
 		case Ask:
 			v.Answers = d.ask(ctx, m.Hosts)
+		case Begin:
+			if err := d.Store.StartExperiment(ctx, m.Start); err != nil {
+				return nil, fmt.Errorf("not started: %w", err)
+			}
+			if v.Past, err = d.Store.StartedBefore(ctx, e.Name); err != nil {
+				return nil, fmt.Errorf("the database: %w", err)
+			}
+			if v.Past == nil || v.Past.UID != string(e.UID) {
+				return nil, ErrConflict // somebody has taken it away, or over, since
+			}
 		case Rest:
 			return &m, d.rest(ctx, v, m)
 		default:
@@ -266,13 +288,14 @@ func (d *Driver) read(ctx context.Context, namespace Namespace, e *Experiment) (
 		return nil, err
 	}
 	if phase == experiment.Draft {
-		return v, nil
+		v.Own, err = Own(ctx, d.Cluster, d.say)
+		return v, err
 	}
 	if v.Arms, err = d.Cluster.Arms(ctx, e); err != nil {
 		return nil, err
 	}
 	if phase.Live() && phase != experiment.Warming {
-		if v.Tripped, err = d.Store.Suspension(ctx, e.Name, v.Now); err != nil {
+		if v.Tripped, err = d.Store.Suspension(ctx, e.Name, e.Status.Assign.ArmedAt.Time); err != nil {
 			d.say("%s: whether the edges have suspended it is not known: %v", e.Name, err)
 		}
 	}
@@ -296,6 +319,9 @@ func (d *Driver) services(ctx context.Context, v *View) error {
 	v.Services, v.Connections, v.Pools = make(map[string]*Service), d.Connections, make(map[string]int)
 	for _, s := range all {
 		v.Pools[s.Name] = s.MostPods * s.Pool
+		if s.MostPods == 0 && s.Pool > 0 {
+			v.Unlimited = append(v.Unlimited, s.Name)
+		}
 		if slices.Contains(v.Experiment.Spec.Services, s.Name) {
 			v.Services[s.Name] = s
 		}
@@ -351,11 +377,6 @@ func (d *Driver) make(ctx context.Context, v *View, m Move) error {
 	switch m := m.(type) {
 	case Write:
 		return d.write(ctx, v, m)
-	case Begin:
-		if err := d.Store.StartExperiment(ctx, m.Start); err != nil {
-			return fmt.Errorf("not started: %w", err)
-		}
-		return d.write(ctx, v, m.Write)
 	case Make:
 		d.say("%s: makes the %s of %s", e.Name, m.Arm.Arm, m.Arm.Service)
 		return c.MakeArm(ctx, e, m.Arm)

@@ -61,6 +61,21 @@ var scenes = []scene{{
 	conclusion: experiment.WasPromoted, given: 1,
 	ids: "warming running-0 running-1 running-2 promoting promoting-0-5000 promoting-0-2500 promoting-0-0",
 }, {
+	name: "a baseline before the first step", changes: []string{"window: 7d", "window: 7d\n    baseline: 1h"},
+	live: func(w *world) {
+		w.until("likes", func(e *rollout.Experiment) bool { return strings.HasPrefix(e.Status.Message, "the baseline, ") })
+		w.pass(50 * time.Minute)
+		w.turn()
+		w.until("likes", func(e *rollout.Experiment) bool {
+			return e.Status.Phase == experiment.Warming && len(e.Rules().Baseline) == 3 && e.Rules().Open == experiment.Open{}
+		})
+		w.pass(10 * time.Minute)
+		w.until("likes", func(e *rollout.Experiment) bool { return atStep(0)(e) && e.Rules().Baseline == nil })
+		w.end("likes", experiment.RolledBack)
+		w.until("likes", swept)
+	},
+	conclusion: experiment.WasRolledBack, ids: "warming running-0",
+}, {
 	name: "a win at 10 % takes the remaining steps", changes: automatic,
 	live: func(w *world) {
 		w.until("likes", atStep(0))
@@ -134,6 +149,50 @@ var scenes = []scene{{
 		}
 	},
 	conclusion: experiment.WasStopped, ids: "warming running-0",
+}, {
+	name: "deleted while it promotes",
+	live: func(w *world) {
+		w.until("likes", atStep(0))
+		w.end("likes", experiment.Promoted)
+		w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Given) == 3 })
+		w.remove("likes")
+		for range 3 {
+			w.turn()
+		}
+	},
+	conclusion: experiment.WasStopped, given: 1, ids: "warming running-0 promoting promoting-1000-5000 promoting-0-10000",
+}, {
+	name: "a tripwire",
+	live: func(w *world) {
+		w.until("likes", atStep(0))
+		w.trip("likes", "it fails")
+		w.until("likes", swept)
+	},
+	conclusion: experiment.WasRolledBack, ids: "warming running-0",
+}, {
+	name: "a Service that is deleted and made again",
+	live: func(w *world) {
+		w.until("likes", atStep(0))
+		w.serve("tweet")
+		w.until("likes", swept)
+	},
+	conclusion: experiment.WasStopped, ids: "warming running-0",
+}, {
+	name: "adopted by a rebuilt cluster, and promoted there",
+	live: func(w *world) {
+		w.until("likes", atStep(0))
+		w.wish("likes", func(s *experiment.Wishes) { s.Step = 1 })
+		w.until("likes", atStep(1))
+		w.rebuild()
+		w.turn()
+		w.draft(whole, experiment.Wishes{Start: true, By: "ada"})
+		w.until("likes", atStep(1))
+		w.end("likes", experiment.Promoted)
+		w.until("likes", swept)
+	},
+	conclusion: experiment.WasPromoted, given: 1,
+	ids: "warming running-0 running-1 warming-namespace-1-rebuilt running-1-namespace-1-rebuilt promoting-namespace-1-rebuilt promoting-0-10000-namespace-1-rebuilt " +
+		"promoting-0-5000-namespace-1-rebuilt promoting-0-2500-namespace-1-rebuilt promoting-0-0-namespace-1-rebuilt",
 }}
 
 // left is what there is in the end, but for when.
@@ -148,6 +207,7 @@ func (w *world) left() any {
 	}
 	if e := w.experiments["likes"]; e != nil {
 		s := e.Status
+		s.Assign.ArmedAt = metav1.MicroTime{}
 		left = append(left, s.Phase, s.Conclusion, s.Because, s.Assign, s.Swept, s.Planned == w.started["likes"].PlannedUnits, s.Bases, s.Unrecorded)
 	}
 	return append(left, len(w.arms), w.archived)
@@ -195,8 +255,32 @@ func TestLives(t *testing.T) {
 					}
 				}
 			}
+			// And one of two: the other may be at the same move.
+			for at := 1; at <= w.writes; at += 3 {
+				killed := begin(t, s.changes...)
+				killed.drivers, killed.dieAt, killed.through = 2, at, at%2 == 0
+				s.live(killed)
+				if diff := cmp.Diff(w.left(), killed.left()); diff != "" {
+					t.Errorf("one of two killed at write %d of %d: %s", at, w.writes, diff)
+				}
+			}
 			t.Logf("killed at each of %d writes, twice", w.writes)
 		})
+	}
+}
+
+// Two that begin it at the same moment have planned different numbers: the status says the one that was kept.
+func TestTheStatusSaysWhatWasBegun(t *testing.T) {
+	t.Parallel()
+	w := begin(t)
+	e := w.experiments["likes"]
+	e.Spec.Salt = "mine"
+	w.meanwhile = func() {
+		w.started["likes"] = experiment.Start{Name: "likes", Spec: e.Spec, Salt: "mine", UID: string(e.UID), Namespace: w.namespace.UID, PlannedUnits: 77}
+	}
+	w.until("likes", in(experiment.Warming))
+	if got := w.experiments["likes"].Status.Planned; got != 77 {
+		t.Errorf("planned %d units: expected 77, as the other has begun it", got)
 	}
 }
 
@@ -263,18 +347,18 @@ func TestWhatTheReadoutSaysIsDone(t *testing.T) {
 		changes []string
 		verdict experiment.Verdict
 	}{
-		"Running 1: step 2/3 25% until 2026-11-25 12:01":          {nil, experiment.Verdict{Guardrails: pass}},
-		"Running 0: the guardrails: 12 of 30 windows":             {nil, experiment.Verdict{Guardrails: experiment.GuardInconclusive, Reason: "12 of 30 windows"}},
-		"Running 0: 1001 units in each arm, and has 1000 and 10":  {[]string{"units: 30", "units: 1001", "[10, 25, 50]", "[20, 25, 50]"}, experiment.Verdict{Guardrails: pass}},
-		"Running 0 Unhealthy: holds, its health is red: skewed":   {nil, experiment.Verdict{Guardrails: pass, Health: "skewed", Decision: experiment.Win}},
-		"Running 0 DecisionNeeded: holds, inconclusive: no one k": {nil, experiment.Verdict{Guardrails: pass, Decision: experiment.Inconclusive, Sentence: "no one knows"}},
-		"Running 0 DecisionNeeded: promotion: it is better: kn e": {nil, win},
-		"Running 0 DecisionNeeded: approval of step 2: kn experi": {[]string{"approve: automatic", "approve: manual"}, experiment.Verdict{Guardrails: pass}},
-		"Concluded 0: rolled back: it is worse":                   {nil, experiment.Verdict{Guardrails: pass, Decision: experiment.Harm, Sentence: "it is worse"}},
-		"Concluded 0: rolled back: too little":                    {nil, experiment.Verdict{Guardrails: pass, Decision: experiment.NotWorthIt, Sentence: "too little"}},
-		"Concluded 0: rolled back: error_share is 5pp higher":     {nil, breach},
-		"Running 0: the guardrails: not yet":                      {automatic, experiment.Verdict{Guardrails: experiment.GuardInconclusive, Reason: "not yet", Decision: experiment.Win}},
-		"Promoting 0: stage 20% of the promotion, until 12:0":     {automatic, win},
+		"Running 1: step 2/3 25% until 2026-11-25 12:01":           {nil, experiment.Verdict{Guardrails: pass}},
+		"Running 0: the guardrails: 12 of 30 windows":              {nil, experiment.Verdict{Guardrails: experiment.GuardInconclusive, Reason: "12 of 30 windows"}},
+		"Running 0: 1001 units in each arm; there are 1000 and 10": {[]string{"units: 30", "units: 1001", "[10, 25, 50]", "[20, 25, 50]"}, experiment.Verdict{Guardrails: pass}},
+		"Running 0 Unhealthy: holds, its health is red: skewed":    {nil, experiment.Verdict{Guardrails: pass, Health: "skewed", Decision: experiment.Win}},
+		"Running 0 DecisionNeeded: holds, inconclusive: no one k":  {nil, experiment.Verdict{Guardrails: pass, Decision: experiment.Inconclusive, Sentence: "no one knows"}},
+		"Running 0 DecisionNeeded: promotion: it is better: kn e":  {nil, win},
+		"Running 0 DecisionNeeded: approval of step 2: kn experi":  {[]string{"approve: automatic", "approve: manual"}, experiment.Verdict{Guardrails: pass}},
+		"Concluded 0: rolled back: it is worse":                    {nil, experiment.Verdict{Guardrails: pass, Decision: experiment.Harm, Sentence: "it is worse"}},
+		"Concluded 0: rolled back: too little":                     {nil, experiment.Verdict{Guardrails: pass, Decision: experiment.NotWorthIt, Sentence: "too little"}},
+		"Concluded 0: rolled back: error_share is 5pp higher":      {nil, breach},
+		"Running 0: the guardrails: not yet":                       {automatic, experiment.Verdict{Guardrails: experiment.GuardInconclusive, Reason: "not yet", Decision: experiment.Win}},
+		"Promoting 0: stage 20% of the promotion, until 12:0":      {automatic, win},
 	} {
 		w := begin(t, c.changes...)
 		w.until("likes", atStep(0))
@@ -362,7 +446,7 @@ func TestATripwireRollsBackInOneTurn(t *testing.T) {
 	t.Parallel()
 	w := begin(t)
 	w.until("likes", atStep(0))
-	w.tripped["likes"] = "the treatment fails: 9 of 10"
+	w.trip("likes", "the treatment fails: 9 of 10")
 	w.turn()
 	if s := w.experiments["likes"].Status; s.Because != "rolled back: the treatment fails: 9 of 10" {
 		t.Errorf("%s: %s", s.Phase, s.Because)
@@ -470,6 +554,27 @@ func TestArmsThatSomebodyTookAwayComeBack(t *testing.T) {
 	w.takeAway("likes/tweet")
 	w.until("likes", back)
 
+	// What the edges saw meanwhile is not the treatment's fault, what they see after it is.
+	w = begin(t)
+	w.until("likes", atStep(0))
+	w.takeAway("likes/tweet")
+	w.trip("likes", "the treatment fails")
+	w.away = true // it was said to a database that is not there
+	w.turn()
+	if open := w.experiments["likes"].Rules().Open; open != (experiment.Open{}) {
+		t.Errorf("without its arms it assigns %v", open)
+	}
+	w.away = false
+	w.until("likes", func(e *rollout.Experiment) bool {
+		return back(e) && e.Rules().Open == experiment.Open{Control: 1000, Treatment: 1000}
+	})
+	w.pass(time.Second)
+	w.trip("likes", "it fails")
+	w.turn()
+	if s := w.experiments["likes"].Status; s.Because != "rolled back: it fails" {
+		t.Errorf("%s: %s", s.Phase, s.Because)
+	}
+
 	// The readout is followed though they cannot be made.
 	for name, spoil := range map[string]func(*world){
 		"NameTaken": func(w *world) { w.taken["likes-tweet-control"] = true },
@@ -491,6 +596,60 @@ func TestArmsThatSomebodyTookAwayComeBack(t *testing.T) {
 	}
 }
 
+// Nobody can tell what the database missed, but it is told once it is back.
+func TestADeletionIsRecordedOnceTheDatabaseIsBack(t *testing.T) {
+	t.Parallel()
+	w := begin(t)
+	w.until("likes", atStep(0))
+	w.away = true
+	w.remove("likes")
+	w.turn()
+	if got := w.phase("likes"); got != experiment.Running {
+		t.Errorf("a database that is away has %s", got)
+	}
+	w.away = false
+	w.turn()
+	if last := w.transitions["likes"][2]; last.ID != "deleted" || last.Conclusion != experiment.WasStopped {
+		t.Errorf("%+v", last)
+	}
+}
+
+// What takes the name of a Service is another: it gets no treatment, and the arms are no copies of it.
+func TestAServiceThatIsMadeAgainEndsItInEveryPhase(t *testing.T) {
+	t.Parallel()
+	for name, live := range map[string]func(*world){
+		"Warming": func(w *world) { w.until("likes", in(experiment.Warming)) },
+		"Paused": func(w *world) {
+			w.until("likes", atStep(0))
+			w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
+			w.until("likes", in(experiment.Paused))
+		},
+		"rebasing": func(w *world) {
+			w.until("likes", atStep(0))
+			w.wish("likes", func(s *experiment.Wishes) { s.Rebase = &experiment.Rebase{Number: 1} })
+			w.until("likes", func(e *rollout.Experiment) bool { return e.Status.Rebasing })
+		},
+		"Promoting": func(w *world) {
+			w.until("likes", atStep(0))
+			w.end("likes", experiment.Promoted)
+			w.until("likes", in(experiment.Promoting))
+		},
+		"Promoting, after it had the treatment": func(w *world) {
+			w.until("likes", atStep(0))
+			w.end("likes", experiment.Promoted)
+			w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Given) == 3 })
+		},
+	} {
+		w := begin(t)
+		live(w)
+		w.serve("tweet")
+		w.until("likes", swept)
+		if got := w.experiments["likes"].Status.Because; !strings.HasPrefix(got, "stopped: its Service tweet was replaced by another of that name") || w.services["tweet"].given != 0 {
+			t.Errorf("%s: %s, and the other was written %d times", name, got, w.services["tweet"].given)
+		}
+	}
+}
+
 // A name is of one experiment: its rows are that one's for good.
 func TestANameIsUsedOnce(t *testing.T) {
 	t.Parallel()
@@ -502,6 +661,12 @@ func TestANameIsUsedOnce(t *testing.T) {
 	e := w.until("likes", stalledFor("NameUsed"))
 	if last := w.transitions["likes"][2]; e.Status.Phase != experiment.Concluded || last.Reason != "it was deleted" || len(w.arms) > 0 {
 		t.Errorf("%s %+v, %v", e.Status.Phase, last, w.arms)
+	}
+
+	w.rebuild() // what is over is not adopted
+	w.draft(whole, experiment.Wishes{Start: true})
+	if e := w.until("likes", stalledFor("NameUsed")); e.Status.Phase != experiment.Concluded || len(w.arms) > 0 || len(w.transitions["likes"]) != 3 {
+		t.Errorf("in a rebuilt cluster: %s, %v", e.Status.Phase, w.arms)
 	}
 }
 
@@ -567,6 +732,9 @@ func TestANamespaceThatGoesIsLeftAlone(t *testing.T) {
 	if w.writes != writes {
 		t.Errorf("%d writes in a namespace that is being deleted", w.writes-writes)
 	}
+	if got := w.phase("likes"); got != experiment.Running { // it may come back in another cluster
+		t.Errorf("the database has %s", got)
+	}
 }
 
 // rival wants tweet as well.
@@ -616,6 +784,38 @@ its arms may open 72 connections to the database at max-scale, and what runs 60:
 	if diff := cmp.Diff(want, e.Status.Message); diff != "" || e.Status.Phase != "" || w.started["likes"].Salt != "" {
 		t.Error(diff, e.Status.Phase)
 	}
+}
+
+// Warble's functions know their own users: an experiment of visitors is for guests.
+func TestAnExperimentOfVisitorsIsForGuests(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, services...)
+	visitors := strings.NewReplacer("unit: community", "unit: user\n  identity: {kind: visitor}", "[like, timeline, tweet]", "[tweet]", "  exposure: [timeline, tweet]\n", "").Replace(whole)
+	w.draft(visitors, experiment.Wishes{Start: true})
+	w.turn()
+	e := w.until("likes", stalledFor("Refused"))
+	if want := "refused: tweet: it has no label warble.dev/guest, and the identity visitor is of guests alone: expected that label, or identity token"; e.Status.Message != want {
+		t.Errorf("%s, want %s", e.Status.Message, want)
+	}
+	w.services["tweet"].Guest = true
+	w.until("likes", atStep(0)) // and a guest, when asked, does not say which revision it is
+}
+
+// The cluster's default is nothing that steer may read: a Service without a limit has to get one before a start.
+func TestAStartIsRefusedWhereNothingLimitsTheConnections(t *testing.T) {
+	t.Parallel()
+	w := begin(t)
+	w.connections = 1000
+	w.serve("users") // not in the experiment
+	w.services["users"].MostPods = 0
+	w.serve("validate")
+	w.services["validate"].MostPods, w.services["validate"].Pool = 0, 0 // no database
+	w.pass(time.Minute)
+	if e := w.until("likes", stalledFor("Refused")); !strings.HasPrefix(e.Status.Message, "refused: nothing limits the pods of users, nor") {
+		t.Error(e.Status.Message)
+	}
+	w.services["users"].MostPods = 3
+	w.until("likes", atStep(0))
 }
 
 func TestItStartsAtItsTime(t *testing.T) {
@@ -708,7 +908,7 @@ func TestArmsThatNeverAnswerDelayNobodyBeyondOneTurn(t *testing.T) { //nolint:pa
 	}
 	w.pass(time.Minute)
 	w.end("zeta", experiment.Stopped)
-	w.tripped["likes"] = "it fails"
+	w.trip("likes", "it fails")
 	began, stopped := time.Now(), time.Duration(0)
 	done := make(chan struct{})
 	go func() {

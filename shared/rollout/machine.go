@@ -32,13 +32,15 @@ type View struct {
 	Others   []Experiment        // all but this one
 	Services map[string]*Service // of the spec; one that is not there is left out
 	Arms     map[string]*Arms
-	Past     *experiment.Past // what the database has of that name
-	Tripped  string           // why the edges have suspended it for good
+	Past     *experiment.Past    // what the database has of that name
+	Tripped  string              // why the edges have suspended it for good, since its arms are there
+	Own      []experiment.Metric // of people's own, that there are: read of a draft that starts
 
 	// Connections is how many the database has for functions, 0 where nobody has said so, and Pools how many the pods of each
-	// Service of the namespace may open, at max-scale.
+	// Service of the namespace may open, at max-scale. Unlimited are the Services that have a database and no max-scale.
 	Connections int
 	Pools       map[string]int
+	Unlimited   []string
 
 	// What a move has asked for, and its driver has read since.
 	Planned *Planned
@@ -72,11 +74,8 @@ type (
 	Judge struct{}
 	Ask   struct{ Hosts []string }
 
-	// Begin keeps in the database what is started, and then writes the status.
-	Begin struct {
-		Start experiment.Start
-		Write Write
-	}
+	// Begin keeps in the database what is started; what it has kept is read again before the status is written.
+	Begin struct{ Start experiment.Start }
 	// Write writes the status.
 	Write struct {
 		Status Status
@@ -173,7 +172,10 @@ func (v *View) ended() Move {
 	case experiment.RolledBack:
 		return v.conclude(experiment.WasRolledBack, v.wished("a person has rolled it back"))
 	}
-	if v.Tripped != "" {
+	if m := v.disarm(); m != nil {
+		return m
+	}
+	if v.Tripped != "" && e.armed() {
 		return v.conclude(experiment.WasRolledBack, why{actor: v.Actor, text: v.Tripped})
 	}
 	for i := range v.Others {

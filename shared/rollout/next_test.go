@@ -30,7 +30,7 @@ func running(t *testing.T) *rollout.View {
 	e.Status = rollout.Status{
 		Phase: experiment.Running, StartedAt: metav1.NewTime(now.Add(-time.Hour)), StepAt: metav1.NewTime(now.Add(-time.Hour)),
 		Bases:  []rollout.Base{{Name: "tweet", UID: "tweet-1", Revision: "tweet-00001", Image: "registry.test/tweet@sha256:1"}},
-		Assign: rollout.Assign{Salt: "salt", Open: experiment.Open{Control: 1000, Treatment: 1000}, Services: []rollout.ServiceReach{{Name: "tweet", Reach: reach}}},
+		Assign: rollout.Assign{Salt: "salt", Open: experiment.Open{Control: 1000, Treatment: 1000}, Services: []rollout.ServiceReach{{Name: "tweet", Reach: reach}}, ArmedAt: metav1.NewMicroTime(now.Add(-time.Hour))},
 	}
 	return &rollout.View{
 		Now: now, Actor: "steer", Namespace: rollout.Namespace{UID: "namespace-1"}, Experiment: &e,
@@ -60,7 +60,7 @@ func said(m rollout.Move) string {
 	case rollout.Write:
 		return write(m)
 	case rollout.Begin:
-		return fmt.Sprintf("begins %s (%d), ", m.Start.Salt, m.Start.PlannedUnits) + write(m.Write)
+		return fmt.Sprintf("begins %s (%d)", m.Start.Salt, m.Start.PlannedUnits)
 	case rollout.Archive:
 		return "sweeps, " + write(m.Write)
 	case rollout.Make:
@@ -120,20 +120,32 @@ func TestNext(t *testing.T) {
 	wish := func(change func(*experiment.Wishes)) func(*view) {
 		return func(v *view) { change(&v.Experiment.Spec.Wishes) }
 	}
+	paused := func(v *view) { v.Experiment.Status.Phase, v.Experiment.Spec.Paused = experiment.Paused, true }
+	baseline := func(v *view) { v.Experiment.Spec.Metrics.Baseline = new(experiment.Duration(time.Hour)) }
+	answer := func(v *view) {
+		v.Answers = map[string]rollout.Answer{"control.test": {Revision: "rival-tweet-control-00001"}, "treatment.test": {Revision: "rival-tweet-treatment-00001"}}
+	}
+	answered := func(v *view) {
+		v.Experiment.Status.Assign.Services = []rollout.ServiceReach{{Name: "tweet", Reach: v.Arms["tweet"].Route.Reach}}
+	}
+	disarmed := func(v *view) { v.Experiment.Status.Assign.ArmedAt = metav1.MicroTime{} }
 	for _, c := range []struct {
 		name    string
 		changes []func(*view)
 		want    string
 	}{
 		{"a draft asks for the plan", []func(*view){draft}, "rollout.Plan{}"},
-		{"a draft begins", []func(*view){draft, func(v *view) { v.Planned = &rollout.Planned{Units: 9}; v.Experiment.Spec.Salt = "mine" }}, "begins mine (9), writes Warming {0 0} warming"},
+		{"a draft begins", []func(*view){draft, func(v *view) { v.Planned = &rollout.Planned{Units: 9}; v.Experiment.Spec.Salt = "mine" }}, "begins mine (9)"},
 		{"a plan that fails is not a refusal: the database may be away", []func(*view){draft, func(v *view) { v.Planned = &rollout.Planned{Err: errors.New("no data")} }}, "rests PlanFailed: not started: no data"},
 		{"a draft that nobody starts", []func(*view){draft, wish(func(s *experiment.Wishes) { s.Start = false })}, "rests : its start: kn experiment start rival"},
 		{"a draft that is stopped", []func(*view){draft, end(experiment.Stopped)}, "rests : nothing: its end was wished before its start, so that it never starts"},
 		{"too many connections", []func(*view){draft, func(v *view) { v.Connections = 35 }}, "rests Refused: refused: its arms may open 24 connections to the database at max-scale, and what runs 12: expected 35 together at most (DATABASE_CONNECTIONS of steer), so lower max-scale"},
+		{"connections without a limit", []func(*view){draft, func(v *view) { v.Connections, v.Unlimited = 1000, []string{"tweet", "users"} }}, "rests Refused: refused: nothing limits the pods of tweet, users, nor how many of the database's 1000 connections they open (DATABASE_CONNECTIONS of steer): expected autoscaling.knative.dev/max-scale in the template"},
+		{"connections that nobody counts", []func(*view){draft, func(v *view) { v.Unlimited = []string{"tweet"} }}, "rollout.Plan{}"},
 		{"as many connections as there are", []func(*view){draft, func(v *view) { v.Connections = 36 }}, "rollout.Plan{}"},
-		{"the database has the start, the status has not", []func(*view){draft, past("rival-1", "namespace-1", experiment.Draft, 0), end(experiment.Stopped)}, "begins old (7), writes Warming {0 0} warming"},
-		{"of another cluster", []func(*view){draft, past("rival-0", "namespace-0", experiment.Running, 1)}, "begins old (7), writes Warming {0 0} warming-namespace-1"},
+		{"the database has the start, the status has not", []func(*view){draft, past("rival-1", "namespace-1", experiment.Draft, 0), end(experiment.Stopped)}, "writes Warming {0 0} warming"},
+		{"of another cluster", []func(*view){draft, past("rival-0", "namespace-0", experiment.Running, 1)}, "begins old (7)"},
+		{"of another cluster, and somebody was killed", []func(*view){draft, past("rival-1", "namespace-1", experiment.Running, 1)}, "writes Warming {0 0} warming-namespace-1"},
 		{"of another cluster, and over", []func(*view){draft, past("rival-0", "namespace-0", experiment.Concluded, 1)}, "writes Concluded {0 0}"},
 		{"of this cluster", []func(*view){draft, past("rival-0", "namespace-1", experiment.Running, 1)}, "writes Concluded {0 0}"},
 
@@ -156,6 +168,12 @@ func TestNext(t *testing.T) {
 			v.Arms, v.Blocked = nil, errors.New("no quota")
 			v.Now = v.Now.Add(10 * time.Minute)
 		}}, "writes Concluded {0 0} concluded"},
+		{"a baseline is counted once the arms have answered", []func(*view){warming, baseline, answer}, "writes Warming {0 0}"},
+		{"as long as it says", []func(*view){warming, baseline, answer, answered}, "rests : the baseline, which is counted until 2026-11-24 13:00:00"},
+		{"arms that do not answer until the deadline, whatever the baseline", []func(*view){warming, baseline, func(v *view) { v.Arms["tweet"].Treatment.Ready, v.Now = false, v.Now.Add(10*time.Minute) }}, "writes Concluded {0 0} concluded"},
+		{"arms that have answered before", []func(*view){warming, baseline, answered, func(v *view) { v.Arms["tweet"].Treatment.Ready, v.Now = false, v.Now.Add(69*time.Minute) }}, "rests : the treatment of tweet to be ready"},
+		{"arms that are not there after the baseline", []func(*view){warming, baseline, answered, func(v *view) { v.Arms["tweet"].Treatment.Ready, v.Now = false, v.Now.Add(70*time.Minute) }}, "writes Concluded {0 0} concluded"},
+		{"the first step comes after the baseline", []func(*view){warming, baseline, answer, answered, func(v *view) { v.Now = v.Now.Add(time.Hour) }}, "writes Running {1000 1000} running-0"},
 		{"another has started before", []func(*view){warming, other(experiment.Warming, -time.Second)}, "writes Concluded {0 0} concluded"},
 		{"another has started after", []func(*view){warming, other(experiment.Warming, time.Second)}, "rollout.Ask{[control.test treatment.test]}"},
 		{"another has started after, and runs", []func(*view){warming, other(experiment.Running, time.Second)}, "writes Concluded {0 0} concluded"},
@@ -172,7 +190,15 @@ func TestNext(t *testing.T) {
 		{"a step that was made", []func(*view){wish(func(s *experiment.Wishes) { s.Step = 1 }), func(v *view) { v.Experiment.Status.Step = 2 }}, "rests : step 3/3 50% until 2026-11-25 11:00:00"},
 		{"it asks for the readout", []func(*view){func(v *view) { v.Judged = nil }}, "rollout.Judge{}"},
 		{"no readout", []func(*view){func(v *view) { v.Judged = &rollout.Judged{Err: errors.New("away")} }}, "rests : a readout, and holds: away"},
-		{"an arm is gone", []func(*view){func(v *view) { v.Arms["tweet"].Control = nil }}, "makes control of tweet-00001/0: registry.test/tweet@sha256:1, FEATURES="},
+		{"an arm is gone", []func(*view){func(v *view) { v.Arms["tweet"].Control = nil }}, "writes Running {1000 1000}"},
+		{"an arm is gone, and the edges have seen it", []func(*view){func(v *view) { v.Arms["tweet"].Treatment, v.Tripped = nil, "it fails" }}, "writes Running {1000 1000}"},
+		{"an arm is gone, which is known", []func(*view){disarmed, func(v *view) { v.Arms["tweet"].Control, v.Tripped = nil, "it fails" }}, "makes control of tweet-00001/0: registry.test/tweet@sha256:1, FEATURES="},
+		{"an arm is back, and has to answer", []func(*view){disarmed}, "rollout.Ask{[control.test treatment.test]}"},
+		{"an arm of a guest is back, whose answers say nothing", []func(*view){disarmed, func(v *view) { v.Services["tweet"].Guest = true }}, "writes Running {1000 1000}"},
+		{"the way to a guest's arms is not ready", []func(*view){disarmed, func(v *view) {
+			v.Services["tweet"].Guest, v.Arms["tweet"].Route.InForce = true, false
+		}}, "rests : the way to the arms of tweet"},
+		{"the way to the arms is gone in a promotion", []func(*view){promoting(1000, 2000), func(v *view) { v.Arms["tweet"].Route = nil }}, "writes Promoting {1000 2000}"},
 		{"a breach though an arm is not there", []func(*view){func(v *view) {
 			v.Arms["tweet"].Control.Ready = false
 			v.Judged.Verdict.Guardrails = experiment.GuardBreach
@@ -188,6 +214,10 @@ func TestNext(t *testing.T) {
 			v.Arms["tweet"].Control.Of, v.Arms["tweet"].Treatment.Of, v.Arms["tweet"].Treatment.Ready = "tweet-00001/1", "tweet-00001/1", false
 		}}, "rests : the treatment of tweet to be ready"},
 		{"a promotion", []func(*view){end(experiment.Promoted)}, "writes Promoting {1000 2000} promoting"},
+		{"a promotion in a pause", []func(*view){end(experiment.Promoted), paused}, "rests : a person to resume it, before the promotion that is wished"},
+		{"a promotion in a pause, anyway", []func(*view){end(experiment.Promoted), paused, wish(func(s *experiment.Wishes) { s.Anyway = true })}, "rests : a person to resume it, before the promotion that is wished"},
+		{"a promotion and the end of a pause", []func(*view){end(experiment.Promoted), paused, wish(func(s *experiment.Wishes) { s.Paused = false })}, "writes Running {1000 1000} resumed-3"},
+		{"a pause that comes after the promotion has begun", []func(*view){promoting(1000, 2000), wish(func(s *experiment.Wishes) { s.Paused = true })}, "writes Promoting {1000 5000} promoting-1000-5000"},
 
 		{"a stage of a promotion", []func(*view){promoting(1000, 2000)}, "writes Promoting {1000 5000} promoting-1000-5000"},
 		{"a stage, though an arm is not ready", []func(*view){promoting(1000, 2000), func(v *view) { v.Arms["tweet"].Treatment.Ready = false }}, "writes Promoting {1000 5000} promoting-1000-5000"},

@@ -12,7 +12,7 @@ import (
 	"warble/shared/experiment"
 )
 
-// wishedPromotion is of a promotion that a person wants. What speaks against it has to be said away.
+// wishedPromotion is of a promotion that a person wants. What speaks against it has to be said away, and a pause to be over.
 func (v *View) wishedPromotion(verdict experiment.Verdict) Move {
 	e := v.Experiment
 	if !e.Spec.Anyway {
@@ -22,6 +22,9 @@ func (v *View) wishedPromotion(verdict experiment.Verdict) Move {
 		case verdict.Health != "":
 			return stalled(reasonPromotion, "no promotion, for its health is red: %s; `kn experiment promote %s --anyway` promotes it, `rollback` ends it", verdict.Health, e.Name)
 		}
+	}
+	if e.Status.Phase == experiment.Paused {
+		return waits("a person to resume it, before the promotion that is wished")
 	}
 	return v.promotion(v.wished("a person has promoted it"))
 }
@@ -99,9 +102,9 @@ func (v *View) promote() Move {
 	e := v.Experiment
 	switch reach, m := v.arms(); m := m.(type) { // what it waits for keeps nobody: the untouched Service serves meanwhile
 	case nil:
-		if !slices.Equal(reach, e.Status.Assign.Services) {
+		if !e.armedAt(reach) {
 			s := v.status()
-			s.Assign.Services = reach
+			s.Assign.arm(reach, v.Now)
 			return Write{Status: s}
 		}
 	case Rest:

@@ -6,6 +6,9 @@
 package rollout
 
 import (
+	"cmp"
+	"time"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -13,7 +16,7 @@ import (
 	"warble/shared/experiment"
 )
 
-// GroupVersion is that of the resource Experiment.
+// GroupVersion is that of the resources Experiment and Metric.
 var GroupVersion = schema.GroupVersion{Group: "warble.dev", Version: "v1alpha1"}
 
 const (
@@ -36,7 +39,7 @@ const (
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 30 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name: expected at most 30 small letters, digits and -, for it is a part of host names"
 // +kubebuilder:validation:XValidation:rule="self.spec.services.all(s, self.metadata.name.size() + s.size() <= 52)",message="services: expected 52 characters at most with metadata.name, for they are a part of host names"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase == 'Draft' || (self.spec.services == oldSelf.spec.services && self.spec.treatment == oldSelf.spec.treatment && self.spec.unit == oldSelf.spec.unit && self.spec.assignment == oldSelf.spec.assignment && has(self.spec.list) == has(oldSelf.spec.list) && (!has(self.spec.list) || self.spec.list == oldSelf.spec.list) && has(self.spec.audience) == has(oldSelf.spec.audience) && (!has(self.spec.audience) || self.spec.audience == oldSelf.spec.audience) && self.spec.layer == oldSelf.spec.layer && self.spec.ramp == oldSelf.spec.ramp && self.spec.promote == oldSelf.spec.promote && self.spec.promoteBy == oldSelf.spec.promoteBy && self.spec.warmingDeadline == oldSelf.spec.warmingDeadline && has(self.spec.exposure) == has(oldSelf.spec.exposure) && (!has(self.spec.exposure) || self.spec.exposure == oldSelf.spec.exposure) && has(self.spec.salt) == has(oldSelf.spec.salt) && (!has(self.spec.salt) || self.spec.salt == oldSelf.spec.salt) && self.spec.metrics == oldSelf.spec.metrics && self.spec.alpha == oldSelf.spec.alpha && self.spec.power == oldSelf.spec.power)",message="spec: expected no change but of wishes, once it has started"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase == 'Draft' || (has(self.spec.title) == has(oldSelf.spec.title) && (!has(self.spec.title) || self.spec.title == oldSelf.spec.title) && has(self.spec.hypothesis) == has(oldSelf.spec.hypothesis) && (!has(self.spec.hypothesis) || self.spec.hypothesis == oldSelf.spec.hypothesis) && has(self.spec.owner) == has(oldSelf.spec.owner) && (!has(self.spec.owner) || self.spec.owner == oldSelf.spec.owner) && self.spec.services == oldSelf.spec.services && self.spec.treatment == oldSelf.spec.treatment && self.spec.unit == oldSelf.spec.unit && self.spec.assignment == oldSelf.spec.assignment && has(self.spec.list) == has(oldSelf.spec.list) && (!has(self.spec.list) || self.spec.list == oldSelf.spec.list) && has(self.spec.audience) == has(oldSelf.spec.audience) && (!has(self.spec.audience) || self.spec.audience == oldSelf.spec.audience) && self.spec.layer == oldSelf.spec.layer && self.spec.ramp == oldSelf.spec.ramp && self.spec.promote == oldSelf.spec.promote && self.spec.promoteBy == oldSelf.spec.promoteBy && self.spec.warmingDeadline == oldSelf.spec.warmingDeadline && has(self.spec.exposure) == has(oldSelf.spec.exposure) && (!has(self.spec.exposure) || self.spec.exposure == oldSelf.spec.exposure) && has(self.spec.salt) == has(oldSelf.spec.salt) && (!has(self.spec.salt) || self.spec.salt == oldSelf.spec.salt) && self.spec.metrics == oldSelf.spec.metrics && self.spec.alpha == oldSelf.spec.alpha && self.spec.power == oldSelf.spec.power)",message="spec: expected no change but of wishes, once it has started"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.spec.end) || (has(self.spec.end) && self.spec.end == oldSelf.spec.end) || (oldSelf.spec.end == 'Promoted' && has(self.spec.end) && self.spec.end in ['Stopped', 'RolledBack'] && !(has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase in ['Concluded', 'Archived']))",message="spec.end: expected no other, for an end is not taken back"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.spec.archive) || !oldSelf.spec.archive || (has(self.spec.archive) && self.spec.archive)",message="spec.archive: expected no other, for what is swept does not come back"
 type Experiment struct {
@@ -63,8 +66,10 @@ type ExperimentList struct {
 //
 // +kubebuilder:object:generate=true
 type Status struct {
+	// Phase is how far its life has come: Draft, as where it is missing, Warming, Running, Paused, Promoting, Concluded or Archived.
 	// +optional
 	Phase experiment.Phase `json:"phase,omitempty"`
+	// Conclusion is how it ended: promoted, rolled back or stopped. Missing until then.
 	// +optional
 	Conclusion experiment.Conclusion `json:"conclusion,omitempty"`
 	// Because is why it ended so.
@@ -91,12 +96,13 @@ type Status struct {
 	// +optional
 	Planned int64 `json:"planned,omitempty"`
 
-	// StartedAt is when it came to Warming, StepAt when the present step, or stage of a promotion, began, ClosedAt when the
-	// last slot was closed.
+	// StartedAt is when it came to Warming.
 	// +optional
 	StartedAt metav1.Time `json:"startedAt,omitzero"`
+	// StepAt is when the present step, or stage of a promotion, began.
 	// +optional
 	StepAt metav1.Time `json:"stepAt,omitzero"`
+	// ClosedAt is when the last slot was closed.
 	// +optional
 	ClosedAt metav1.Time `json:"closedAt,omitzero"`
 
@@ -105,9 +111,10 @@ type Status struct {
 	// +listType=map
 	// +listMapKey=name
 	Bases []Base `json:"bases,omitempty"`
-	// Rebases is how often both arms have been made anew, and Rebasing tells that it is under way.
+	// Rebases is how often both arms have been made anew.
 	// +optional
 	Rebases int `json:"rebases,omitempty"`
+	// Rebasing tells that they are being made anew.
 	// +optional
 	Rebasing bool `json:"rebasing,omitempty"`
 	// Given are the Services that had the treatment when steer looked, during the promotion, and when that was, in Unix seconds.
@@ -124,6 +131,7 @@ type Status struct {
 	// +listType=atomic
 	Unrecorded []Record `json:"unrecorded,omitempty"`
 
+	// Conditions are Ready, Reconciling and Stalled, as kstatus reads them, and Healthy, GuardrailsPassing, BaseDrifted and Concluded.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -137,20 +145,31 @@ type Status struct {
 //
 // +kubebuilder:object:generate=true
 type Assign struct {
-	Salt string          `json:"salt"`
+	// Salt is the text that is hashed with each unit to find its slot.
+	Salt string `json:"salt"`
+	// Step is the place in spec.ramp.steps, from 0, that is in force.
 	Step int             `json:"step"`
 	Open experiment.Open `json:"open"`
-	// Services is left out until the arms answer: the API server refuses a null list.
+	// Services are where the arms of each Service are reached. It is left out until they answer: the API server refuses a null list.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	Services []ServiceReach `json:"services,omitempty"`
+	// ArmedAt is since when every arm has answered. Missing while there are none, as when somebody has taken some away: nobody is assigned then.
+	// +optional
+	ArmedAt metav1.MicroTime `json:"armedAt,omitzero"`
+}
+
+// arm notes where the arms are that have all answered by now.
+func (a *Assign) arm(reach []ServiceReach, now time.Time) {
+	a.Services, a.ArmedAt = reach, metav1.NewMicroTime(now)
 }
 
 // ServiceReach is where a Service's arms are reached.
 //
 // +kubebuilder:object:generate=true
 type ServiceReach struct {
+	// Name is the Service's.
 	Name string `json:"name"`
 
 	experiment.Reach `json:",inline"`
@@ -160,8 +179,10 @@ type ServiceReach struct {
 //
 // +kubebuilder:object:generate=true
 type Base struct {
+	// Name is the Service's.
 	Name string `json:"name"`
-	UID  string `json:"uid"`
+	// UID is the Service's: another one of that name ends the experiment.
+	UID string `json:"uid"`
 	// Revision is the one that the arms are copies of.
 	Revision string `json:"revision"`
 	// Image is that revision's, by digest.
@@ -175,27 +196,34 @@ type Base struct {
 //
 // +kubebuilder:object:generate=true
 type Record struct {
-	ID      string           `json:"id"`
-	Phase   experiment.Phase `json:"phase"`
-	Step    int              `json:"step"`
-	Percent int              `json:"percent"`
-	At      metav1.MicroTime `json:"at"`
-	Actor   string           `json:"actor"`
-	Reason  string           `json:"reason"`
-	// Figures are JSON.
+	// ID names the transition among those of the experiment, so that it is recorded once.
+	ID string `json:"id"`
+	// Phase is what it came to.
+	Phase experiment.Phase `json:"phase"`
+	// Step is the place in spec.ramp.steps, from 0.
+	Step int `json:"step"`
+	// Percent is how many of all slots the treatment has from then on.
+	Percent int `json:"percent"`
+	// At is when.
+	At metav1.MicroTime `json:"at"`
+	// Actor is who: a person, or steer.
+	Actor string `json:"actor"`
+	// Reason is why, for people.
+	Reason string `json:"reason"`
+	// Figures are what the reason rests on, in JSON; empty for nothing.
 	// +optional
 	Figures string `json:"figures,omitempty"`
 }
 
-// Rules returns what the edge assigns by. A wish to stop or to roll back closes every slot at once, and so does a deletion,
-// before the controller has seen it.
+// Rules returns what the edge assigns by, and what it counts a baseline by while the experiment warms. A wish to stop or to roll back closes every slot at once, and so does a deletion,
+// before the controller has seen it; and so do arms that are not there, for as long as they are not.
 func (e *Experiment) Rules() experiment.Rules {
 	s := e.Spec
 	r := experiment.Rules{
-		Name: e.Name, Generation: e.Generation, Services: s.Services, Exposure: s.Exposure, Unit: s.Unit,
+		Name: e.Name, Generation: e.Generation, Services: s.Services, Exposure: s.Exposure, Unit: s.Unit, Identity: s.Identity,
 		Audience: s.Audience.Communities, Salt: e.Status.Assign.Salt, Step: e.Status.Assign.Step, Open: e.Status.Assign.Open,
-		Layer: experiment.Layer{Name: s.Layer.Name, From: 0, To: experiment.Slots},
-		Reach: make(map[string]experiment.Reach),
+		Layer:   experiment.Layer{Name: s.Layer.Name, From: 0, To: experiment.Slots},
+		ArmedAt: e.Status.Assign.ArmedAt.Time, Reach: make(map[string]experiment.Reach), Bounds: s.Metrics.Bounds(), Phase: cmp.Or(e.Status.Phase, experiment.Draft),
 	}
 	if len(s.Layer.Slots) == 2 {
 		r.Layer.From, r.Layer.To = s.Layer.Slots[0], s.Layer.Slots[1]
@@ -209,10 +237,20 @@ func (e *Experiment) Rules() experiment.Rules {
 	for _, at := range e.Status.Assign.Services {
 		r.Reach[at.Name] = at.Reach
 	}
-	if s.End.Closes() || e.deleted() {
+	if s.End.Closes() || e.deleted() || r.ArmedAt.IsZero() {
 		r.Open = experiment.Open{}
 	}
+	if s.Metrics.Before() > 0 && r.Phase == experiment.Warming && !s.End.Closes() && !e.deleted() {
+		for _, percent := range s.Ramp.Steps {
+			r.Baseline = append(r.Baseline, percent*experiment.Slots/100)
+		}
+	}
 	return r
+}
+
+// CountsBaseline tells whether the arms have answered, and only the baseline keeps the first step from beginning.
+func (e *Experiment) CountsBaseline() bool {
+	return e.Status.Phase == experiment.Warming && e.Spec.Metrics.Before() > 0 && len(e.Status.Assign.Services) > 0
 }
 
 // deleted tells whether somebody has deleted it, and it is still there: its arms go before it.
@@ -227,9 +265,9 @@ func (e *Experiment) base(service string) *Base {
 	return nil
 }
 
-// AddToScheme makes the resource known to a client.
+// AddToScheme makes the resources known to a client.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &Experiment{}, &ExperimentList{})
+	s.AddKnownTypes(GroupVersion, &Experiment{}, &ExperimentList{}, &Metric{}, &MetricList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

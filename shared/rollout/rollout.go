@@ -15,6 +15,8 @@ type Cluster interface {
 	Experiments(ctx context.Context) ([]Experiment, error)
 	// Experiment returns ErrNotFound where there is none of that name.
 	Experiment(ctx context.Context, name string) (*Experiment, error)
+	// Metrics are those of people's own. A cluster that does not have their resource has none.
+	Metrics(ctx context.Context) ([]Metric, error)
 	// UpdateStatus writes e.Status, and nothing else of e.
 	UpdateStatus(ctx context.Context, e *Experiment) error
 
@@ -67,12 +69,15 @@ type Service struct {
 	Env       map[string]string // of the template, those with a value
 	Elsewhere []string          // variables of the template whose values are a secret's or a config map's
 	Timeout   time.Duration     // of one request
-	MostPods  int               // its max-scale; 0 where it has none
+	MostPods  int               // its max-scale; 0 where it has none, and nothing limits it
 	Pool      int               // how many connections to the database one pod may open; 0 where it has no database
 
 	// Experiments is what the Service says of itself: "" takes part in any, "request" cannot tell who was exposed nor how long a
 	// request took, "none" has no callers that the edge could send to an arm.
 	Experiments string
+	// Guest is a Service that is not Warble's: its answers name no revision, and the edge records who was exposed and how long a
+	// request took.
+	Guest bool
 	// Manager is what applies the Service again and again, as Flux; empty where nothing does.
 	Manager string
 
@@ -147,16 +152,19 @@ type Store interface {
 	LiveExperiments(ctx context.Context, namespace string) ([]experiment.Past, error)
 	// Transition keeps a step of its life, and sends it as an event, once by its id.
 	Transition(ctx context.Context, name string, t experiment.Transition) error
-	// Suspension returns why the edges have suspended the experiment for good; "" where they have not.
-	Suspension(ctx context.Context, name string, now time.Time) (why string, err error)
+	// Suspension returns why the edges have suspended the experiment for good; "" where they have not, or before since.
+	Suspension(ctx context.Context, name string, since time.Time) (why string, err error)
+	// KeepMetrics makes these the metrics by which events are taken.
+	KeepMetrics(ctx context.Context, own []experiment.Metric) error
 	// ArchiveExperiment sweeps the rows of single users and windows.
 	ArchiveExperiment(ctx context.Context, name string, at time.Time) error
 }
 
 // Readout judges experiments by what is stored of them.
 type Readout interface {
-	// Plan returns N*, the units of both arms together after which a verdict is due.
-	Plan(ctx context.Context, s experiment.Spec) (units int64, err error)
+	// Plan returns N*, the units of both arms together after which a verdict is due. own are the metrics of people's own: a spec that
+	// names one that is neither of them nor Warble's is an error.
+	Plan(ctx context.Context, s experiment.Spec, own []experiment.Metric) (units int64, err error)
 	// Judge reads a started experiment. Where it cannot, the experiment holds.
 	Judge(ctx context.Context, name string, now time.Time) (experiment.Verdict, error)
 }

@@ -3,7 +3,6 @@ package rollout
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -74,16 +73,20 @@ func (v *View) keep() (waiting Rest, m Move) {
 	switch r := m.(type) {
 	case nil:
 	case Rest:
+		if v.Blocked != nil { // trying again at once would not help
+			r.Until = v.Now.Add(stage)
+		}
 		return r, nil
 	default:
 		return Rest{}, m
 	}
 	switch s := v.status(); {
 	case e.Status.Rebasing:
-		s.Rebasing, s.Assign.Services = false, reach
+		s.Rebasing = false
+		s.Assign.arm(reach, v.Now)
 		return Rest{}, v.transition(s, fmt.Sprintf("rebased-%d", s.Rebases), v.wished("a break: both arms are made of the Services as they are now"))
-	case !slices.Equal(reach, e.Status.Assign.Services): // somebody took them away, and they are back
-		s.Assign.Services = reach
+	case !e.armedAt(reach): // somebody took them away, and they are back
+		s.Assign.arm(reach, v.Now)
 		return Rest{}, Write{Status: s}
 	}
 	return Rest{}, nil
@@ -146,11 +149,11 @@ func (v *View) won(verdict experiment.Verdict) Move {
 // holds says what the present step waits for; nothing where it is over. Units are capped at what the step can have.
 func (e *Experiment) holds(verdict experiment.Verdict, now time.Time) string {
 	hold, step := e.Spec.Ramp.Hold, e.Spec.Ramp.Steps[e.Status.Step]
-	if until := e.Status.StepAt.Add(time.Duration(hold.Time)); now.Before(until) {
+	if until := e.Status.StepAt.Add(hold.Least()); now.Before(until) {
 		return fmt.Sprintf("step %s until %s", e.progress(), until.UTC().Format("2006-01-02 15:04:05"))
 	}
 	if units := min(int64(hold.Units), verdict.Reachable*int64(step)/100); verdict.Entered.Min() < units {
-		return fmt.Sprintf("%d units in each arm, and has %d and %d", units, verdict.Entered.Control, verdict.Entered.Treatment)
+		return fmt.Sprintf("%d units in each arm; there are %d and %d", units, verdict.Entered.Control, verdict.Entered.Treatment)
 	}
 	if verdict.Guardrails != experiment.GuardPass {
 		return guarded(verdict)

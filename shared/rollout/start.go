@@ -19,7 +19,7 @@ import (
 func (v *View) draft() Move {
 	e := v.Experiment
 	past := v.Past
-	begun := past != nil && past.UID == string(e.UID) // the database has the start, and the status has not: somebody was killed
+	begun := past != nil && past.UID == string(e.UID) // the database has the start, and the status has not
 	adopted := past != nil && !begun && past.Namespace != v.Namespace.UID && (past.Phase == experiment.Promoting || !past.Phase.Over())
 	if past != nil && !begun && !adopted {
 		s := v.status()
@@ -43,29 +43,42 @@ func (v *View) draft() Move {
 	if err != nil {
 		return stalled(reasonRefused, "refused: %s", err)
 	}
-	salt, planned, step := cmp.Or(e.Spec.Salt, e.unique("salt")), int64(0), 0
 	switch {
-	case begun, adopted:
-		salt, planned, step = past.Salt, past.PlannedUnits, past.Step
+	case begun:
+		return v.start(bases)
+	case adopted:
+		return v.begin(past.Salt, past.PlannedUnits)
 	case v.Planned == nil:
 		return Plan{}
 	case v.Planned.Err != nil:
 		return stalled(reasonPlan, "not started: %s", v.Planned.Err)
-	default:
-		planned = v.Planned.Units
 	}
+	return v.begin(cmp.Or(e.Spec.Salt, e.unique("salt")), v.Planned.Units)
+}
+
+func (v *View) begin(salt string, planned int64) Move {
+	e := v.Experiment
 	start := experiment.Start{
 		Name: e.Name, Spec: e.Spec, Salt: salt, UID: string(e.UID), Namespace: v.Namespace.UID, PlannedUnits: planned, At: v.Now,
+		Metrics: e.Spec.Metrics.Named(v.Own),
 	}
 	start.Spec.Wishes = experiment.Wishes{}
+	return Begin{start}
+}
+
+// start is of what the database has the start of. The status says what that says and not what this driver has planned, for
+// another may have begun it at the same moment.
+func (v *View) start(bases []Base) Move {
+	e, past := v.Experiment, v.Past
 	s := Status{
-		Phase: experiment.Warming, Step: min(step, len(e.Spec.Ramp.Steps)-1), Planned: planned, StartedAt: metav1.NewTime(v.Now), Bases: bases,
-		Assign: Assign{Salt: salt}, Unrecorded: e.Status.Unrecorded, Conditions: e.Status.Conditions, Adopted: adopted,
+		Phase: experiment.Warming, Step: min(past.Step, len(e.Spec.Ramp.Steps)-1), Planned: past.PlannedUnits, StartedAt: metav1.NewTime(v.Now),
+		Bases: bases, Assign: Assign{Salt: past.Salt}, Unrecorded: e.Status.Unrecorded, Conditions: e.Status.Conditions,
+		Adopted: past.Phase != experiment.Draft, // its transitions are of another cluster
 	}
-	if adopted {
-		return Begin{start, v.transition(s, "warming", why{v.Actor, "its cluster was built anew", nil})}
+	if s.Adopted {
+		return v.transition(s, "warming", why{v.Actor, "its cluster was built anew", nil})
 	}
-	return Begin{start, v.transition(s, "warming", v.wished("a person has started it"))}
+	return v.transition(s, "warming", v.wished("a person has started it"))
 }
 
 // Admit says of which revision of each Service the arms would be made; its error has everything that is against it, a line
@@ -87,13 +100,6 @@ func (v *View) Admit() ([]Base, error) {
 		}
 	}
 	var bases []Base
-	open, more := 0, 0 // connections
-	for name, pool := range v.Pools {
-		open += pool
-		if taken[name] { // by both arms of another experiment
-			open += 2 * pool
-		}
-	}
 	for _, name := range e.Spec.Services {
 		s := v.Services[name]
 		if s == nil {
@@ -103,13 +109,36 @@ func (v *View) Admit() ([]Base, error) {
 		image := string(e.Spec.Treatment.Image[name])
 		bases = append(bases, Base{Name: name, UID: s.UID, Revision: s.Ready, Image: s.Image, Treatment: image})
 		mistakes = append(mistakes, e.fits(s, image))
-		more += 2 * v.Pools[name]
 	}
-	if v.Connections > 0 && open+more > v.Connections {
-		mistakes = append(mistakes, fmt.Errorf("its arms may open %d connections to the database at max-scale, and what runs %d: expected %d together at most (DATABASE_CONNECTIONS of steer), so lower max-scale",
-			more, open, v.Connections))
+	if v.Connections > 0 {
+		mistakes = append(mistakes, v.connect(taken))
 	}
 	return bases, errors.Join(mistakes...)
+}
+
+// connect says by how much the database is short of connections, if the pods of everything were as many as may be. taken
+// are the Services that have arms by another experiment. What the cluster makes of a Service without max-scale, steer may
+// not read.
+func (v *View) connect(taken map[string]bool) error {
+	if len(v.Unlimited) > 0 {
+		return fmt.Errorf("nothing limits the pods of %s, nor how many of the database's %d connections they open (DATABASE_CONNECTIONS of steer): expected autoscaling.knative.dev/max-scale in the template",
+			strings.Join(v.Unlimited, ", "), v.Connections)
+	}
+	open, more := 0, 0
+	for name, pool := range v.Pools {
+		open += pool
+		if taken[name] { // by both arms of another experiment
+			open += 2 * pool
+		}
+	}
+	for _, name := range v.Experiment.Spec.Services {
+		more += 2 * v.Pools[name]
+	}
+	if open+more <= v.Connections {
+		return nil
+	}
+	return fmt.Errorf("its arms may open %d connections to the database at max-scale, and what runs %d: expected %d together at most (DATABASE_CONNECTIONS of steer), so lower max-scale",
+		more, open, v.Connections)
 }
 
 // fits says what is against giving a Service arms; image is the treatment's, if it has another.
@@ -130,6 +159,7 @@ func (e *Experiment) fits(s *Service, image string) error {
 	expect(image == "" || repository(image) == repository(s.Image), "the treatment's image is of %s: expected the repository of what runs, %s", repository(image), repository(s.Image))
 	expect(s.Settled && s.Ready != "" && s.Created == s.Ready, "it is not ready: expected its newest revision, and the way to it")
 	expect(s.Latest, "its newest revision has not all of its traffic: expected that, for the arms are copies of it")
+	expect(s.Guest || !e.Spec.Identity.Foreign(), "it has no label %s, and the identity %s is of guests alone: expected that label, or identity token", manifest.Guest, e.Spec.Identity.Kind)
 	switch s.Experiments {
 	case manifest.NoExperiments:
 		expect(false, "%s is %s, for no caller reaches it through the edge: expected another Service", manifest.ExperimentsAnnotation, manifest.NoExperiments)

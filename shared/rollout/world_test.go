@@ -24,6 +24,8 @@ import (
 
 // world is a cluster, a database and a readout in memory, with a clock that a test moves. check holds after every write.
 type world struct {
+	metrics []rollout.Metric // of people's own
+
 	t  *testing.T
 	mu sync.Mutex
 
@@ -42,10 +44,11 @@ type world struct {
 	started     map[string]experiment.Start
 	transitions map[string][]experiment.Transition
 	archived    map[string]bool
-	tripped     map[string]string
+	tripped     map[string]suspension
 	away        bool // the database
 	verdict     map[string]experiment.Verdict
 	plans       int
+	meanwhile   func() // what happens while the first plan is made
 
 	connections int // of the database
 	drivers     int // that turn at once
@@ -85,7 +88,7 @@ func newWorld(t *testing.T, names ...string) *world {
 		experiments: make(map[string]*rollout.Experiment), services: make(map[string]*service), arms: make(map[string]*arms),
 		ready: make(map[string]time.Time), taken: make(map[string]bool), broken: make(map[string]string), deaf: make(map[string]bool),
 		started: make(map[string]experiment.Start), transitions: make(map[string][]experiment.Transition), archived: make(map[string]bool),
-		tripped: make(map[string]string), verdict: make(map[string]experiment.Verdict), assigned: make(map[string]experiment.Arm), open: make(map[string]experiment.Open),
+		tripped: make(map[string]suspension), verdict: make(map[string]experiment.Verdict), assigned: make(map[string]experiment.Arm), open: make(map[string]experiment.Open),
 	}
 	for _, name := range names {
 		w.serve(name)
@@ -173,6 +176,29 @@ func (w *world) remove(name string) {
 	delete(w.open, name)
 	maps.DeleteFunc(w.arms, func(_ string, a *arms) bool { return a.owner == uid })
 }
+
+// rebuild is another cluster on the same database: other UIDs, Services of the same names, and no experiment.
+func (w *world) rebuild() {
+	clear(w.experiments)
+	clear(w.arms)
+	clear(w.open)
+	w.namespace.UID += "-rebuilt"
+	for name, s := range w.services {
+		uid := s.UID
+		w.serve(name)
+		w.services[name].UID = uid + "-rebuilt"
+	}
+	w.pass(time.Minute)
+}
+
+// suspension is what the edges have found against a treatment, and when.
+type suspension struct {
+	at  time.Time
+	why string
+}
+
+// trip is what the edges say of a treatment that fails.
+func (w *world) trip(name, why string) { w.tripped[name] = suspension{w.now, why} }
 
 // takeAway is what somebody does by hand to the arms of a Service.
 func (w *world) takeAway(key string) {
@@ -464,6 +490,11 @@ func (h *hand) Answers(ctx context.Context, at string) (revision string, err err
 		for name := range h.deaf {
 			deaf = deaf || strings.Contains(at, "-"+name+"-")
 		}
+		for name, s := range h.services {
+			if s.Guest && strings.Contains(at, "-"+name) {
+				return errors.New("it answers and names no revision")
+			}
+		}
 		if revision = h.answer(at); revision == "" {
 			return errors.New("no such host")
 		}
@@ -589,8 +620,13 @@ func (h *hand) Transition(_ context.Context, name string, t experiment.Transitio
 	})
 }
 
-func (h *hand) Suspension(_ context.Context, name string, _ time.Time) (why string, err error) {
-	err = h.reach(h.read, func() error { why = h.tripped[name]; return nil })
+func (h *hand) Suspension(_ context.Context, name string, since time.Time) (why string, err error) {
+	err = h.reach(h.read, func() error {
+		if seen := h.tripped[name]; !seen.at.Before(since) {
+			why = seen.why
+		}
+		return nil
+	})
 	return why, err
 }
 
@@ -599,8 +635,27 @@ func (h *hand) ArchiveExperiment(_ context.Context, name string, _ time.Time) er
 }
 
 // Plan says something else each time, as it would with other data.
-func (h *hand) Plan(context.Context, experiment.Spec) (units int64, err error) {
-	err = h.reach(h.read, func() error { h.plans++; units = int64(5000 + h.plans); return nil })
+// Metrics are those of people's own.
+func (h *hand) Metrics(context.Context) (all []rollout.Metric, err error) {
+	return all, h.read(func() error {
+		all = slices.Clone(h.metrics)
+		return nil
+	})
+}
+
+// KeepMetrics is no write of an experiment: the machine does not depend on it.
+func (h *hand) KeepMetrics(context.Context, []experiment.Metric) error {
+	return h.read(func() error { return nil })
+}
+
+func (h *hand) Plan(context.Context, experiment.Spec, []experiment.Metric) (units int64, err error) {
+	err = h.reach(h.read, func() error {
+		if h.plans++; h.plans == 1 && h.meanwhile != nil {
+			h.meanwhile()
+		}
+		units = int64(5000 + h.plans)
+		return nil
+	})
 	return units, err
 }
 
@@ -662,7 +717,7 @@ func (w *world) checkReach(e *rollout.Experiment) {
 
 // checkUnits: nobody changes arm or loses it before the promotion, and slots only grow until then.
 func (w *world) checkUnits(e *rollout.Experiment) {
-	if !e.Status.Phase.Live() || e.Spec.End.Closes() || e.Status.Assign.Salt == "" {
+	if !e.Status.Phase.Live() || e.Spec.End.Closes() || e.Status.Assign.ArmedAt.IsZero() {
 		return
 	}
 	rules := e.Rules()
@@ -696,7 +751,7 @@ func (w *world) checkConditions(e *rollout.Experiment) {
 		return
 	}
 	is := func(kind string) bool { return meta.IsStatusConditionTrue(e.Status.Conditions, kind) }
-	moving := e.Status.Phase == experiment.Warming || e.Status.Phase == experiment.Promoting || e.Status.Rebasing
+	moving := e.Status.Phase == experiment.Warming || e.Status.Phase == experiment.Promoting || e.Status.Rebasing || e.Status.Assign.ArmedAt.IsZero()
 	if is("Reconciling") && (!moving || is("Stalled")) {
 		w.t.Errorf("%s is %s and Reconciling: %+v", e.Name, e.Status.Phase, e.Status.Conditions)
 	}

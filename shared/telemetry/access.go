@@ -23,14 +23,19 @@ type Access struct {
 	Err       error      // the cause of a 5xx, or of an answer that was cut off
 
 	Experiment, Variant string // empty where the user is in no experiment
+	Revision            string // that has answered, where another than the process's own may have; empty where that is not known
 }
 
 // Access writes the request's one line, at error from status 500 and where the answer was cut off, else at info, and
 // observes its duration. The line's names are Datadog's standard attributes: duration is in nanoseconds, and "status" is
 // left alone, which Datadog takes for the line's severity.
 func (t *Telemetry) Access(ctx context.Context, a Access) {
+	var trace, span string
+	if t.tracing {
+		trace, span = ids(ctx)
+	}
 	if !t.uncounted {
-		t.requests.observe(a)
+		t.requests.observe(a, trace)
 	}
 	if t.counted != nil {
 		t.counted(a)
@@ -40,10 +45,8 @@ func (t *Telemetry) Access(ctx context.Context, a Access) {
 		event = t.Log.Error().AnErr(errorField, a.Err)
 	}
 	event = event.Str("http.request_id", a.RequestID)
-	if t.tracing {
-		if trace, span := ids(ctx); trace != "" {
-			event = event.Str("dd.trace_id", trace).Str("dd.span_id", span)
-		}
+	if trace != "" {
+		event = event.Str("dd.trace_id", trace).Str("dd.span_id", span)
 	}
 	event = event.Str("http.method", a.Method).Str("http.route", a.Route).Int("http.status_code", a.Status).
 		Int64("duration", a.Duration.Nanoseconds()).Int64("network.bytes_written", a.Bytes)
@@ -52,6 +55,9 @@ func (t *Telemetry) Access(ctx context.Context, a Access) {
 	}
 	if a.Experiment != "" {
 		event = event.Str("experiment", a.Experiment).Str("variant", a.Variant)
+	}
+	if a.Revision != "" && a.Revision != t.requests.revision {
+		event = event.Str("answered_by", a.Revision)
 	}
 	event.Send()
 }
@@ -97,7 +103,9 @@ func newRequests(registry *prometheus.Registry, revision string) *requests {
 	return &requests{HistogramVec: vec, revision: revision, observers: make(map[series]prometheus.Observer)}
 }
 
-func (r *requests) observe(a Access) {
+// observe counts a request. trace is the id of its trace, if that is kept: the bucket then names it as its exemplar, so that a
+// slow bucket leads to a slow request.
+func (r *requests) observe(a Access, trace string) {
 	key := series{a.Route, knownMethod(a.Method), a.Status}
 	r.mu.RLock()
 	observer, ok := r.observers[key]
@@ -107,6 +115,10 @@ func (r *requests) observe(a Access) {
 		r.mu.Lock()
 		r.observers[key] = observer // the same one, if another request was first
 		r.mu.Unlock()
+	}
+	if exemplar, ok := observer.(prometheus.ExemplarObserver); ok && trace != "" {
+		exemplar.ObserveWithExemplar(a.Duration.Seconds(), prometheus.Labels{"trace_id": trace})
+		return
 	}
 	observer.Observe(a.Duration.Seconds())
 }

@@ -35,12 +35,13 @@ func TestTheAccessLineHasTheseFieldsAndNoOthers(t *testing.T) {
 	t.Parallel()
 	whole := telemetry.Access{
 		RequestID: "id-1", Method: "POST", Route: "/2/tweets/{id}", Status: 201, Duration: 1234567 * time.Nanosecond, Bytes: 56, UserID: "7",
-		Client: netip.MustParseAddr("203.0.113.7"),
+		Client: netip.MustParseAddr("203.0.113.7"), Revision: "tweet-00007",
 	}
-	failed, cut, stranger := whole, whole, whole
+	failed, cut, stranger, passedOn := whole, whole, whole, whole
 	failed.Status, failed.Err = 503, errors.New("the database has not answered")
 	cut.Err = errors.New("the answer broke off")
 	stranger.UserID, stranger.Status = "", 404
+	passedOn.Revision = "like-00003"
 	with := func(changes map[string]any) map[string]any {
 		want := map[string]any{
 			"level": "info", "service": "tweet", "revision": "tweet-00007", "http.request_id": "id-1", "http.method": "POST", "http.route": "/2/tweets/{id}",
@@ -58,6 +59,7 @@ func TestTheAccessLineHasTheseFieldsAndNoOthers(t *testing.T) {
 		{"a success", whole, with(nil)},
 		{"without a token", stranger, with(map[string]any{"http.status_code": 404.0, "usr.id": nil})},
 		{"a 5xx says why", failed, with(map[string]any{"level": "error", "http.status_code": 503.0, "error.message": "the database has not answered"})},
+		{"an answer of another revision", passedOn, with(map[string]any{"answered_by": "like-00003"})},
 		{"so does an answer that was cut off", cut, with(map[string]any{"level": "error", "error.message": "the answer broke off"})},
 	}
 	for _, tt := range tests {

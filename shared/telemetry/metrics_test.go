@@ -194,6 +194,23 @@ func TestAnArmIsMeasured(t *testing.T) {
 	}
 }
 
+// TestInfoIsReadWhenItIsScraped, and bounded as counters are.
+func TestInfoIsReadWhenItIsScraped(t *testing.T) {
+	t.Parallel()
+	m := telemetry.New("edge", "edge-00001", io.Discard)
+	var all [][]string
+	m.Info("experiments_info", "Experiments.", []string{"experiment", "phase"}, func() [][]string { return all })
+	if _, none := scrape(t, m, "experiments_info"); len(none) > 0 {
+		t.Errorf("%v", none)
+	}
+	for i := range 1001 {
+		all = append(all, []string{strconv.Itoa(i), "Running"})
+	}
+	if _, told := scrape(t, m, "experiments_info"); len(told) != 1000 || told[`experiments_info{experiment="7",phase="Running"}`] != "1" {
+		t.Errorf("%d are told", len(told))
+	}
+}
+
 // TestCountingAllocatesNothing for what is known already: it happens for every request.
 func TestCountingAllocatesNothing(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
 	m := telemetry.New("tweet", "tweet-00001", io.Discard)

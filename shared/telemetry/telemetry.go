@@ -106,3 +106,28 @@ func (t *Telemetry) Gauge(name, help string, read func() float64) {
 func (t *Telemetry) CounterFunc(name, help string, read func() float64) {
 	t.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
 }
+
+// Info registers a gauge of 1 for each set of label values that read returns when it is scraped, each at most once. At most
+// 1000 of them are told.
+func (t *Telemetry) Info(name, help string, labels []string, read func() [][]string) {
+	t.registry.MustRegister(info{prometheus.NewDesc(name, help, labels, nil), read})
+}
+
+// info implements prometheus.Collector.
+type info struct {
+	desc *prometheus.Desc
+	read func() [][]string
+}
+
+func (i info) Describe(to chan<- *prometheus.Desc) { to <- i.desc }
+
+func (i info) Collect(to chan<- prometheus.Metric) {
+	all := i.read()
+	for _, values := range all[:min(len(all), maxSeries)] {
+		metric, err := prometheus.NewConstMetric(i.desc, prometheus.GaugeValue, 1, values...)
+		if err != nil {
+			metric = prometheus.NewInvalidMetric(i.desc, err)
+		}
+		to <- metric
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -57,8 +58,11 @@ func TestATracerThatIsOffIsNothing(t *testing.T) { //nolint:paralleltest // it c
 	m.Close()
 }
 
+// exemplar is a bucket that names the trace of one of its requests, as OpenMetrics has it.
+var exemplar = regexp.MustCompile(`(?m)^http_server_request_duration_seconds_bucket\{[^}]*le="0.025"\} 1 # \{trace_id="[0-9a-f]{32}"\} 0\.02 `)
+
 // TestWhatIsNotKeptHasNoSpan: the decision that came with a request holds, another is made at the rate that is set and goes
-// on in the header, and the spans of what is kept are all there are.
+// on in the header, and the spans of what is kept are all there are. A bucket names a trace only if it is kept.
 func TestWhatIsNotKeptHasNoSpan(t *testing.T) { //nolint:paralleltest // the tracer is one for the process
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }))
 	defer agent.Close()
@@ -85,6 +89,7 @@ func TestWhatIsNotKeptHasNoSpan(t *testing.T) { //nolint:paralleltest // the tra
 		var header http.Header
 		handler := m.Trace(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			traced, header = telemetry.Traced(r.Context()), r.Header
+			m.Access(r.Context(), telemetry.Access{Method: r.Method, Route: "/x", Status: http.StatusOK, Duration: 20 * time.Millisecond})
 		}), func(*http.Request) string { return "/x" })
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x", nil)
 		if tt.header != "" {
@@ -92,6 +97,13 @@ func TestWhatIsNotKeptHasNoSpan(t *testing.T) { //nolint:paralleltest // the tra
 		}
 		handler.ServeHTTP(httptest.NewRecorder(), request)
 		m.Close()
+		scrape := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+		scrape.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+		told := httptest.NewRecorder()
+		m.Metrics().ServeHTTP(told, scrape)
+		if exemplar.MatchString(told.Body.String()) != tt.kept {
+			t.Errorf("%s: kept is %t, and what is scraped is\n%s", tt.name, tt.kept, told.Body)
+		}
 		if err := e.Err(); err != nil || traced != tt.kept {
 			t.Errorf("%s: in a trace: %t, want %t; %v", tt.name, traced, tt.kept, err)
 		}

@@ -42,7 +42,7 @@ func New(t testing.TB, change func(*experiment.Spec)) World {
 	t.Helper()
 	w := World{t: t, Database: pgtest.New(t), Spec: experiment.Spec{
 		Services: []string{"like"}, Unit: experiment.User,
-		Ramp:    experiment.Ramp{Steps: []int{50}, Hold: experiment.Hold{Time: experiment.Duration(7 * Day)}},
+		Ramp:    experiment.Ramp{Steps: []int{50}, Hold: experiment.Hold{Time: new(experiment.Duration(7 * Day))}},
 		Metrics: experiment.Metrics{Window: experiment.Duration(7 * Day), Primary: experiment.Primary{Name: "tweets_per_user", MinimumEffect: .05}},
 		Alpha:   .05, Power: .8,
 	}}
@@ -56,7 +56,7 @@ func New(t testing.TB, change func(*experiment.Spec)) World {
 	w.Exec(SlotOf)
 	w.Exec(`insert into experiments (name, spec, salt, planned_units, started_at) values ('likes', $1, 'pepper', 2000, $2)`, spec, Begin)
 	for i, percent := range w.Spec.Ramp.Steps {
-		w.Transition(fmt.Sprint("step", i), "Running", i, percent, Begin.Add(time.Duration(i)*time.Duration(w.Spec.Ramp.Hold.Time)))
+		w.Transition(fmt.Sprint("step", i), "Running", i, percent, Begin.Add(time.Duration(i)*w.Spec.Ramp.Hold.Least()))
 	}
 	return w
 }
@@ -111,13 +111,21 @@ func (w World) Tweets(base, more int) {
 		from exposures, generate_series(1, $1 + (user_id >> 22) % 7 + case assigned when 'treatment' then $2 else 0 end) n`, base, more)
 }
 
-// Traffic has each arm answer 100 requests in so many windows, of which so many fail; and as many of 250 ms and more.
+// Traffic has like answer 100 requests of each arm in so many windows, of which so many fail, and one is slow by every bound of
+// the experiment. Each bucket of units has as many as the others. The functions have measured 76 in each window.
 func (w World) Traffic(windows, control, treatment int) {
 	w.t.Helper()
+	bounds := len(w.Spec.Metrics.Bounds())
 	w.Exec(`
-		insert into outcomes (experiment, arm, start, pod, requests, errors)
-		select 'likes', arm, $1::timestamptz + interval '10 seconds' * n, 'edge-1', 100, case arm when 'control' then $3::bigint else $4::bigint end
-		from generate_series(0, $2 - 1) n, unnest(array['control', 'treatment']) arm`, Begin, windows, control, treatment)
+		insert into windows (experiment, step, service, arm, start, requests, errors, active, slow)
+		select 'likes', 0, 'like', arm, $1::timestamptz + interval '10 seconds' * n, 100, case arm when 'control' then $3::integer else $4::integer end,
+			4294967295, array_fill(1, array[$5::integer])
+		from generate_series(0, $2 - 1) n, unnest(array['control', 'treatment']) arm`, Begin, windows, control, treatment, bounds)
+	w.Exec(`
+		insert into buckets (experiment, step, service, arm, bucket, requests, errors, slow)
+		select 'likes', 0, 'like', arm, bucket, (100 * $1 + 31 - bucket) / 32, (case arm when 'control' then $2::bigint else $3::bigint end * $1 + 31 - bucket) / 32,
+			array_fill((($1::bigint + 31 - bucket) / 32), array[$4::integer])
+		from generate_series(0, 31) bucket, unnest(array['control', 'treatment']) arm`, windows, control, treatment, bounds)
 	fast := make([]int64, len(experiment.LatencyBounds)+1)
 	for i := range 15 {
 		fast[i] = 5

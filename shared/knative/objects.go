@@ -1,0 +1,151 @@
+package knative
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"warble/shared/rollout"
+)
+
+// Objects reads and changes objects of any kind, for a command that applies manifests. A resource is named by its API version and
+// its plural, as in "serving.knative.dev/v1/services". What is read is decoded into the caller's struct, as by encoding/json.
+// Errors: rollout.ErrNotFound, rollout.ErrConflict, ErrUnreachable, and what else the API server says.
+type Objects struct {
+	core      *rest.RESTClient
+	namespace string // empty for objects that are in none
+	manager   string // the field manager of all that is written
+	known     map[string]*metav1.APIResourceList
+}
+
+// ErrUnreachable is returned if the API server does not answer.
+var ErrUnreachable = errors.New("cannot reach the API server")
+
+// NewObjects drops the warnings of the API server. A request takes 30 s at most.
+func NewObjects(config *rest.Config, namespace, manager string) (*Objects, error) {
+	config = rest.CopyConfig(config)
+	config.QPS, config.Timeout, config.WarningHandler = -1, 30*time.Second, rest.NoWarnings{}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, err
+	}
+	core, err := Client(config, client, corev1.SchemeGroupVersion, corev1.AddToScheme)
+	return &Objects{core, namespace, manager, make(map[string]*metav1.APIResourceList)}, err
+}
+
+// In returns the same for another namespace; for the objects that are in none, if it is empty.
+func (o *Objects) In(namespace string) *Objects {
+	return &Objects{o.core, namespace, o.manager, o.known}
+}
+
+// Get reads one object.
+func (o *Objects) Get(ctx context.Context, value any, resource, name string) error {
+	return answer(o.at(o.core.Get(), resource).Name(name).Do(ctx), value)
+}
+
+// List reads those whose labels match; all of them without a selector.
+func (o *Objects) List(ctx context.Context, value any, resource, selector string) error {
+	return answer(o.at(o.core.Get(), resource).Param("labelSelector", selector).Do(ctx), value)
+}
+
+// Patch merges patch, encoded as JSON, into an object. ErrConflict if patch names a resourceVersion that is no longer the latest.
+func (o *Objects) Patch(ctx context.Context, resource, name string, patch any) error {
+	text, err := json.Marshal(patch)
+	if err != nil {
+		return err
+	}
+	return answer(o.at(o.core.Patch(types.MergePatchType), resource).Name(name).Param("fieldManager", o.manager).Body(text).Do(ctx), nil)
+}
+
+// Delete deletes an object, and leaves what depends on it to the garbage collector.
+func (o *Objects) Delete(ctx context.Context, resource, name string) error {
+	request := o.at(o.core.Delete(), resource).Name(name).Param("propagationPolicy", string(metav1.DeletePropagationBackground))
+	return answer(request.Do(ctx), nil)
+}
+
+// Apply makes or changes an object, in YAML or JSON, by server-side apply. ErrConflict says which fields have another manager; if
+// force, they get this one. If dry, the API server only checks all of it.
+func (o *Objects) Apply(ctx context.Context, apiVersion, kind, name string, object []byte, force, dry bool) error {
+	resource, err := o.discover(ctx, apiVersion, kind)
+	if err != nil {
+		return err
+	}
+	if !resource.Namespaced {
+		o = o.In("")
+	}
+	request := o.at(o.core.Patch(types.ApplyYAMLPatchType), apiVersion+"/"+resource.Name).Name(name).
+		Param("fieldManager", o.manager).Param("fieldValidation", "Strict").Param("force", strconv.FormatBool(force))
+	if dry {
+		request.Param("dryRun", metav1.DryRunAll)
+	}
+	return answer(request.Body(object).Do(ctx), nil)
+}
+
+// discover asks the API server once for the kinds of an API version.
+func (o *Objects) discover(ctx context.Context, apiVersion, kind string) (*metav1.APIResource, error) {
+	list := o.known[apiVersion]
+	if list == nil {
+		list = new(metav1.APIResourceList)
+		if err := answer(o.core.Get().AbsPath(root(apiVersion), apiVersion).Do(ctx), list); err != nil && !errors.Is(err, rollout.ErrNotFound) {
+			return nil, err
+		}
+		o.known[apiVersion] = list
+	}
+	for i, r := range list.APIResources {
+		if r.Kind == kind && !strings.Contains(r.Name, "/") { // services/status has the kind, too
+			return &list.APIResources[i], nil
+		}
+	}
+	return nil, fmt.Errorf("%w: the cluster knows no %s of %s: install what brings it", rollout.ErrNotFound, kind, apiVersion)
+}
+
+// Log returns the last lines of what a container of a pod has written; of the container before its last restart, if previous.
+func (o *Objects) Log(ctx context.Context, pod, container string, lines int, previous bool) (string, error) {
+	result := o.at(o.core.Get(), "v1/pods").Name(pod).SubResource("log").
+		Param("container", container).Param("tailLines", strconv.Itoa(lines)).Param("previous", strconv.FormatBool(previous)).Do(ctx)
+	if err := answer(result, nil); err != nil {
+		return "", err
+	}
+	text, err := result.Raw()
+	return string(text), err
+}
+
+func (o *Objects) at(request *rest.Request, resource string) *rest.Request {
+	apiVersion, plural := path.Split(resource)
+	apiVersion = path.Clean(apiVersion)
+	return request.AbsPath(root(apiVersion), apiVersion).NamespaceIfScoped(o.namespace, o.namespace != "").Resource(plural)
+}
+
+func root(apiVersion string) string {
+	if strings.Contains(apiVersion, "/") {
+		return "/apis"
+	}
+	return "/api" // of the core, which has no group
+}
+
+// answer decodes what the API server has answered, if value is not nil.
+func answer(result rest.Result, value any) error {
+	err := result.Error()
+	if _, answered := errors.AsType[*apierrors.StatusError](err); err != nil && !answered {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	if err != nil || value == nil {
+		return failure(err)
+	}
+	text, err := result.Raw()
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, value)
+}

@@ -1,0 +1,61 @@
+package readout
+
+import (
+	"fmt"
+
+	"warble/shared/experiment"
+	"warble/shared/stats"
+	"warble/shared/store"
+)
+
+const (
+	// mostParts are the parts into which a window is cut at most.
+	mostParts = 14
+	// daysOf is about how many users are read for that: it describes, and the readout has other things to do.
+	daysOf = 40_000
+)
+
+// byDay reads the primary metric by day since entry, of the units that have completed.
+func (r *reading) byDay() error {
+	days := int(r.window / day)
+	if r.Spec.Unit == experiment.Request || days < 2 {
+		return nil
+	}
+	metric, err := store.OfUsers(r.Spec.Metrics.Primary.Name, r.Metrics)
+	if err != nil || metric.Kind != store.Mean || metric.Days {
+		return err
+	}
+	metric = metric.Capped(r.Spec.Metrics.Primary.Cap)
+	users := r.report.Units.Users.Control + r.report.Units.Users.Treatment // where communities are the unit, about as many
+	each := (days + mostParts - 1) / mostParts
+	parts, err := r.rows.UserParts(r.ctx, metric, r.members(r.settled), each, int(users/daysOf)+1)
+	if err != nil {
+		return fmt.Errorf("metric %s by day: %w", metric.Name, err)
+	}
+	found := make(map[int]*[2]stats.Moments)
+	for _, p := range parts {
+		if found[p.Day] == nil {
+			found[p.Day] = new([2]stats.Moments)
+		}
+		found[p.Day][index(p.Arm)] = stats.Moments{N: p.Users, Sum: p.Sum, SumSq: p.SumSq}
+	}
+	for at := 0; at < days; at += each {
+		arms := found[at]
+		if arms == nil {
+			continue
+		}
+		control, errA := arms[0].Mean()
+		treatment, errB := arms[1].Mean()
+		if unsaid(errA) || unsaid(errB) {
+			continue
+		}
+		e := DayEffect{Day: at, Days: each, Users: control.N + treatment.N, Control: control.Value, Treatment: treatment.Value, Difference: treatment.Value - control.Value}
+		if d, err := stats.Difference(control, treatment); err == nil {
+			if i, err := d.Interval(r.alpha); err == nil {
+				e.Interval = known(i)
+			}
+		}
+		r.report.Days = append(r.report.Days, e)
+	}
+	return nil
+}

@@ -1,0 +1,68 @@
+package readout
+
+import (
+	"time"
+
+	"warble/shared/experiment"
+)
+
+// Next is what to do now.
+type Next struct {
+	Do      Action     `json:"do"`
+	Why     string     `json:"why"`
+	Until   *time.Time `json:"until"`   // where to wait until a time that is known
+	Command string     `json:"command"` // empty where nothing is to be typed
+}
+
+// Action is what to do, in a word or two.
+type Action string
+
+// The actions.
+const (
+	Start    Action = "start"
+	Wait     Action = "wait"
+	Fix      Action = "fix"
+	Promote  Action = "promote"
+	RollBack Action = "roll back"
+	Decide   Action = "decide"
+	Archive  Action = "archive"
+	Nothing  Action = "nothing"
+)
+
+// next is what to do of a report, by what decided its verdict.
+func (r *Report) next(decision experiment.Decision, guard experiment.Guard) Next {
+	verb := func(verb string) string { return "kn experiment " + verb + " " + r.Experiment }
+	switch r.Phase {
+	case "", experiment.Draft:
+		return Next{Do: Start, Why: "it has not been started", Command: verb("start")}
+	case experiment.Warming:
+		return Next{Do: Wait, Why: "its arms are starting"}
+	case experiment.Promoting:
+		return Next{Do: Wait, Why: "it is being promoted"}
+	case experiment.Concluded:
+		return Next{Do: Archive, Why: "it has ended; its rows can be exported and swept", Command: verb("archive")}
+	case experiment.Archived:
+		return Next{Do: Nothing, Why: "it has ended, and its rows are swept"}
+	}
+	switch {
+	case r.Verdict == Breach:
+		return Next{Do: RollBack, Why: "a guardrail is breached; steer rolls it back by itself", Command: verb("rollback")}
+	case r.Verdict == Withheld:
+		return Next{Do: Fix, Why: "what is red under Health is to be mended, or the experiment stopped: no figure of it can be trusted", Command: verb("stop")}
+	case r.Observational:
+		return Next{Do: Decide, Why: "nobody was randomised: the figures describe, and decide nothing", Command: verb("stop")}
+	case r.Verdict == Safe:
+		return Next{Do: Promote, Why: "every guardrail passes", Command: verb("promote")}
+	case decision == experiment.Harm || decision == experiment.NotWorthIt:
+		return Next{Do: RollBack, Why: "steer rolls it back by itself", Command: verb("rollback")}
+	case decision == experiment.Win && guard != experiment.GuardPass:
+		return Next{Do: Wait, Why: "it helps, and a guardrail is not decided yet"}
+	case decision == experiment.Win && r.Spec.Promote == "automatic":
+		return Next{Do: Wait, Why: "it helps, and steer promotes it by itself", Command: verb("promote")}
+	case decision == experiment.Win:
+		return Next{Do: Promote, Why: "it helps, and every guardrail passes", Command: verb("promote")}
+	case decision == experiment.Inconclusive:
+		return Next{Do: Decide, Why: "it has ended without an answer: stop it, or promote it for other reasons", Command: verb("stop")}
+	}
+	return Next{Do: Wait, Why: "nothing is decided yet", Until: r.Method.SpeaksAt}
+}

@@ -1,0 +1,104 @@
+package readout_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"warble/shared/readout"
+	"warble/shared/stats"
+)
+
+// TestAPlanKeepsItsPower: of experiments with the effect that a plan says is found with a power of .8, .75 to .9 are won, by what
+// judges them in a report, within three standard errors. Values are exponential, so that they vary as much as their mean, and the
+// effect multiplies them.
+func TestAPlanKeepsItsPower(t *testing.T) {
+	t.Parallel()
+	const alpha, power, runs = .05, .8, 400
+	for _, perArm := range []int{8, 40, 150, 1000, 5000} {
+		t.Run(fmt.Sprint(perArm, " units in each arm"), func(t *testing.T) {
+			t.Parallel()
+			won := permuted(t, perArm, alpha)
+			found := func() (float64, error) {
+				return readout.Found(exponential(rand.New(rand.NewPCG(1, 2)), 5000), perArm, alpha, power)
+			}
+			if perArm >= 100 { // from there on users are judged at any look
+				won = looked(t, perArm, alpha)
+				found = func() (float64, error) {
+					return readout.Detectable(stats.Design{Alpha: alpha, Power: power, Sequence: true}, 1, int64(perArm))
+				}
+			}
+			effect, err := found()
+			if err != nil {
+				t.Fatal(err)
+			}
+			wins := 0
+			for run := range runs {
+				if won(rand.New(rand.NewPCG(uint64(run), 3)), effect) {
+					wins++
+				}
+			}
+			room := 3 * math.Sqrt(power*(1-power)/runs)
+			if rate := float64(wins) / runs; rate < .75-room || rate > .9+room {
+				t.Errorf("an effect of %+.1f %% is won in %d of %d, want .75 to .9 of them", 100*effect, wins, runs)
+			}
+		})
+	}
+}
+
+func exponential(random *rand.Rand, n int) (units []stats.Unit) {
+	for range n {
+		units = append(units, stats.Unit{Sum: random.ExpFloat64(), Size: 1})
+	}
+	return units
+}
+
+// treated are units of both arms, those of the treatment with the effect.
+func treated(random *rand.Rand, perArm int, effect float64) []stats.Unit {
+	units := exponential(random, 2*perArm)
+	for i := range units[:perArm] {
+		units[i].Treatment, units[i].Sum = true, (1+effect)*units[i].Sum
+	}
+	return units
+}
+
+// permuted judges few units by their labels.
+func permuted(t *testing.T, perArm int, alpha float64) func(*rand.Rand, float64) bool {
+	return func(random *rand.Rand, effect float64) bool {
+		test, err := stats.PermuteLiftDraws(treated(random, perArm, effect), alpha, 1, 999)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return test.Interval.Lower > 0
+	}
+}
+
+// looked judges users by a confidence sequence, at ten looks until the planned end.
+func looked(t *testing.T, perArm int, alpha float64) func(*rand.Rand, float64) bool {
+	sequence := stats.Sequence{Planned: int64(2 * perArm), Alpha: alpha}
+	return func(random *rand.Rand, effect float64) bool {
+		var arms [2]stats.Moments
+		for n := range perArm {
+			arms[0].Add(random.ExpFloat64())
+			arms[1].Add((1 + effect) * random.ExpFloat64())
+			if (n+1)%(perArm/10) > 0 || n < 100 {
+				continue
+			}
+			control, errA := arms[0].Mean()
+			treatment, errB := arms[1].Mean()
+			difference, err := stats.Difference(control, treatment)
+			if errA != nil || errB != nil || err != nil {
+				t.Fatal(errA, errB, err)
+			}
+			interval, err := sequence.Interval(difference)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if interval.Lower > 0 {
+				return true
+			}
+		}
+		return false
+	}
+}

@@ -1,0 +1,185 @@
+package rollout_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"testing"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+
+	"warble/shared/experiment"
+	"warble/shared/rollout"
+)
+
+// Healths of Argo CD. Another, Suspended, is for no phase: Argo CD would wait for it to end before it applies what comes after.
+const (
+	healthy     = "Healthy"
+	progressing = "Progressing"
+	degraded    = "Degraded"
+)
+
+// What Argo CD shows of an experiment is what has to be done about it: nothing, wait, or act.
+func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
+	t.Parallel()
+	script, err := os.ReadFile("../../knative/argocd/health.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := func(w *world) { w.until("likes", atStep(0)) }
+	promoting := func(w *world) {
+		running(w)
+		w.end("likes", experiment.Promoted)
+		w.until("likes", in(experiment.Promoting))
+	}
+	concluded := func(end experiment.End) func(*world) {
+		return func(w *world) {
+			running(w)
+			w.end("likes", end)
+			w.until("likes", swept)
+		}
+	}
+	for name, c := range map[string]struct {
+		start bool
+		live  func(*world)
+		want  string
+		says  string
+	}{
+		"no status at all": {false, func(*world) {}, progressing, "steer has not looked at it yet"},
+		"a draft":          {false, func(w *world) { w.turn() }, healthy, "its start: kn experiment start likes"},
+		"a draft that starts at a time": {false, func(w *world) {
+			w.wish("likes", func(s *experiment.Wishes) { s.StartAt = "2026-12-01T09:00:00Z" })
+			w.turn()
+		}, healthy, "its start at 2026-12-01 09:00:00"},
+		"a start that is refused": {true, func(w *world) {
+			w.services["like"].Latest = false
+			w.turn()
+		}, degraded, "refused: like: its newest revision has not all of its traffic: expected that, for the arms are copies of it"},
+		"Warming": {true, func(w *world) { w.until("likes", in(experiment.Warming)) }, progressing, "the control of like to be ready; the control of timeline to be ready; the control of tweet to be ready"},
+		"Running": {true, running, healthy, "step 1/3 10% until 2026-11-25 12:01:10"},
+		"a win that waits for a person": {true, func(w *world) {
+			running(w)
+			w.verdict["likes"] = win
+			w.turn()
+		}, healthy, "promotion: it is better: kn experiment promote likes"},
+		"a red health check": {true, func(w *world) {
+			running(w)
+			w.verdict["likes"] = experiment.Verdict{Guardrails: experiment.GuardPass, Health: "skewed"}
+			w.turn()
+		}, degraded, "holds, its health is red: skewed"},
+		"a wish that steer has not seen": {true, func(w *world) {
+			running(w)
+			w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
+		}, progressing, "steer has not looked at it yet"},
+		"Paused": {true, func(w *world) {
+			running(w)
+			w.wish("likes", func(s *experiment.Wishes) { s.Paused, s.Why = true, "the weekend" })
+			w.until("likes", in(experiment.Paused))
+		}, healthy, "a person to resume it: the weekend"},
+		"rebasing": {true, func(w *world) {
+			running(w)
+			w.wish("likes", func(s *experiment.Wishes) { s.Rebase = &experiment.Rebase{Number: 1} })
+			w.until("likes", func(e *rollout.Experiment) bool { return e.Status.Rebasing })
+		}, progressing, "the control of like to be ready; the control of timeline to be ready; the control of tweet to be ready"},
+		"a promotion that is refused": {true, func(w *world) {
+			running(w)
+			w.verdict["likes"] = breach
+			w.end("likes", experiment.Promoted)
+			w.turn()
+		}, degraded, "no promotion, for a guardrail is breached: error_share is 5pp higher; `kn experiment promote likes --anyway` promotes it, `rollback` ends it"},
+		"Promoting": {true, promoting, progressing, "stage 20% of the promotion, until 12:02:10"},
+		"a promotion that is reverted": {true, func(w *world) {
+			promoting(w)
+			w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Given) == 3 })
+			w.deploy("tweet", func(s *rollout.Service) { s.Env["FEATURES"] = "" })
+			w.until("likes", stalledFor("Reverted"))
+		}, degraded, "somebody has taken the treatment from tweet again: it is not written once more, and the arms stay; `kn experiment stop likes` ends it"},
+		"promoted":    {true, concluded(experiment.Promoted), healthy, "promoted: the treatment is what everyone has"},
+		"rolled back": {true, concluded(experiment.RolledBack), healthy, "rolled back: a person has rolled it back"},
+		"stopped":     {true, concluded(experiment.Stopped), healthy, "stopped: a person has stopped it"},
+		"Archived": {true, func(w *world) {
+			concluded(experiment.Stopped)(w)
+			w.wish("likes", func(s *experiment.Wishes) { s.Archive = true })
+			w.until("likes", in(experiment.Archived))
+		}, healthy, "stopped: a person has stopped it"},
+		"a name that was used": {true, func(w *world) {
+			running(w)
+			w.remove("likes")
+			w.draft(whole, experiment.Wishes{Start: true})
+			w.until("likes", stalledFor("NameUsed"))
+		}, degraded, "an experiment likes has been started before: expected another name, for its rows are that one's"},
+		"a phase of a later release": {true, func(w *world) {
+			running(w)
+			w.experiments["likes"].Status.Phase = "Floating"
+			w.turn()
+		}, degraded, `status.phase is "Floating": expected one that this version knows`},
+	} {
+		w := newWorld(t, services...)
+		w.draft(whole, experiment.Wishes{Start: c.start})
+		c.live(w)
+		if status, message := health(t, string(script), w.experiments["likes"]); status != c.want || message != c.says {
+			t.Errorf("%s: %s %q, want %s %q", name, status, message, c.want, c.says)
+		}
+	}
+}
+
+// health runs a script as Argo CD does: with the libraries base, package and table alone, for a second at most, and the object as the
+// global obj.
+func health(t *testing.T, script string, object any) (status, message string) {
+	t.Helper()
+	text, err := json.Marshal(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var members map[string]any
+	if err := utiljson.Unmarshal(text, &members); err != nil { // whole numbers are int64, as there
+		t.Fatal(err)
+	}
+	l := lua.NewState(lua.Options{SkipOpenLibs: true})
+	defer l.Close()
+	for name, library := range map[string]lua.LGFunction{lua.LoadLibName: lua.OpenPackage, lua.BaseLibName: lua.OpenBase, lua.TabLibName: lua.OpenTable} {
+		if err := l.CallByParam(lua.P{Fn: l.NewFunction(library), Protect: true}, lua.LString(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a second there; here the machine may be busy
+	defer cancel()
+	l.SetContext(ctx)
+	l.SetGlobal("obj", toLua(l, members))
+	if err := l.DoString(script); err != nil {
+		t.Fatal(err)
+	}
+	result, ok := l.Get(-1).(*lua.LTable)
+	if !ok {
+		t.Fatalf("the script returns %s: expected a table", l.Get(-1).Type())
+	}
+	return result.RawGetString("status").String(), result.RawGetString("message").String()
+}
+
+func toLua(l *lua.LState, value any) lua.LValue {
+	switch value := value.(type) {
+	case bool:
+		return lua.LBool(value)
+	case string:
+		return lua.LString(value)
+	case int64:
+		return lua.LNumber(value)
+	case float64:
+		return lua.LNumber(value)
+	case []any:
+		list := l.NewTable()
+		for _, element := range value {
+			list.Append(toLua(l, element))
+		}
+		return list
+	case map[string]any:
+		table := l.NewTable()
+		for name, member := range value {
+			table.RawSetString(name, toLua(l, member))
+		}
+		return table
+	}
+	return lua.LNil
+}
