@@ -18,7 +18,8 @@ import (
 func TestEveryAnswer(t *testing.T) {
 	t.Parallel()
 	database := pgtest.New(t)
-	local, err := apitest.StartLocal(t.Context(), "DATABASE_URL="+database.URL(pgtest.Owner), "FEATURES=likes")
+	office := apitest.OpenPostOffice(t)
+	local, err := apitest.StartLocal(t.Context(), "DATABASE_URL="+database.URL(pgtest.Owner), "FEATURES=likes", "SMTP_URL="+office.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,12 +30,16 @@ func TestEveryAnswer(t *testing.T) {
 	})
 	a := &api{contract: load(t), t: t, url: local.URL}
 	ada := a.accounts()
+	a.mails(office)
 	ada.tweets(a)
 	ada.reads(a)
 	ada.refusals(a)
 	ada.waits(a, database)
 	ada.limits(a.at(local.Edge(t, "RATE_LIMIT_READ=1/15m", "RATE_LIMIT_WRITE=1/15m", "RATE_LIMIT_AUTH=1/15m")))
 	ada.outage(a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, nowhere))))
+	a.unverified(func(name string) *api {
+		return a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, local.Function(t, name, "DATABASE_URL="+database.URL(pgtest.API), "REQUIRE_VERIFIED_EMAIL=true", "FEATURES=likes"))))
+	})
 	without := local.Function(t, "like", "DATABASE_URL="+database.URL(pgtest.API), "FEATURES=")
 	ada.closed(a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, without))))
 	ada.assigned(a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, without, likes))))
@@ -42,6 +47,11 @@ func TestEveryAnswer(t *testing.T) {
 	unready.call(503, "", "GET /healthz", "")
 	unready.call(503, "", "GET /readyz", "")
 	ada.undoes(a)
+	for _, private := range []string{"carol@example.org", "ada@example.org", "a-voice-in-the-reeds", "analytical-engine-1843", ada.ada, ada.bob} {
+		if strings.Contains(local.Log(), private) {
+			t.Errorf("%q is in the log: expected no address, password or token there", private)
+		}
+	}
 	if missing := a.unseen(); len(missing) > 0 {
 		t.Errorf("described in functions/openapi.yaml, and answered to no request:\n%s", strings.Join(missing, "\n"))
 	}
@@ -58,10 +68,12 @@ func (a *api) accounts() *cast {
 	ada := decode[wire.Session](a, a.call(201, "", "POST /auth/register", a.operation("POST /auth/register").example()))
 	bob := decode[wire.Session](a, a.call(201, "", "POST /auth/register", `{"name":"Bob","email":"bob@example.org","password":"a-voice-in-the-reeds"}`))
 	a.call(409, "", "POST /auth/register", a.operation("POST /auth/register").example())
+	c := a.accountOf(ada)
 	renewal := `{"refresh_token":"` + ada.RefreshToken + `"}`
 	a.call(200, "", "POST /auth/login", a.operation("POST /auth/login").example())
 	a.call(200, "", "POST /auth/refresh", renewal)
-	a.call(401, "", "POST /auth/refresh", renewal)
+	a.call(200, "", "POST /auth/refresh", renewal) // as after a lost answer
+	a.call(401, "", "POST /auth/refresh", `{"refresh_token":"none"}`)
 	a.call(204, "", "POST /auth/logout", a.operation("POST /auth/logout").example())
 	a.call(200, ada.Token, "POST /auth/validate", "")
 	for range 5 {
@@ -70,9 +82,61 @@ func (a *api) accounts() *cast {
 	a.call(429, "", "POST /auth/login", `{"email":"nobody@example.org","password":"wrong"}`)
 	return &cast{
 		ada: ada.Token, bob: bob.Token,
-		real:      map[string]string{"userId": ada.Data.ID, "username": ada.Data.Username, "usernames": "ada,nobody"},
-		missing:   map[string]string{"userId": "1", "username": "nobody", "tweetId": "1"},
-		malformed: map[string]string{"userId": "~", "username": "~", "tweetId": "~", "sourceTweetId": "~", "likedTweetId": "~"},
+		real:      map[string]string{"assetFile": "app.js", "sessionId": c, "userId": ada.Data.ID, "username": ada.Data.Username, "usernames": "ada,nobody"},
+		missing:   map[string]string{"assetFile": "nothing.js", "sessionId": "1", "userId": "1", "username": "nobody", "tweetId": "1"},
+		malformed: map[string]string{"sessionId": "~", "userId": "~", "username": "~", "tweetId": "~", "sourceTweetId": "~", "likedTweetId": "~"},
+	}
+}
+
+// accountOf has ada look after her account, and carol delete hers. It returns the id of ada's session.
+func (a *api) accountOf(ada wire.Session) string {
+	type sessions struct {
+		Data []struct {
+			ID      string
+			Current bool
+		}
+	}
+	login := a.operation("POST /auth/login").example()
+	a.call(200, "", "POST /auth/login", login)
+	own := ""
+	for _, s := range decode[sessions](a, a.call(200, ada.Token, "GET /auth/sessions", "")).Data {
+		if s.Current {
+			own = s.ID
+			continue
+		}
+		a.call(204, ada.Token, "DELETE /auth/sessions/"+s.ID, "")
+	}
+	a.call(204, ada.Token, "DELETE /auth/sessions", "")
+	a.call(204, ada.Token, "PUT /auth/password", a.operation("PUT /auth/password").example())
+	a.call(204, ada.Token, "PUT /auth/password", `{"current":"an-otter-that-sings","new":"analytical-engine-1843"}`)
+	carol := decode[wire.Session](a, a.call(201, "", "POST /auth/register", `{"name":"Carol","email":"carol@example.org","password":"a-voice-in-the-reeds"}`))
+	a.call(202, carol.Token, "DELETE /auth/account", `{"password":"a-voice-in-the-reeds"}`)
+	return own
+}
+
+// mails has bob verify his address and dave reset his password, with the tokens that they are sent.
+func (a *api) mails(office *apitest.PostOffice) {
+	_, _, token := office.Await(a.t, "bob@example.org", "verify").Link()
+	a.call(204, "", "POST /auth/verify-email", `{"token":"`+token+`"}`)
+	a.call(201, "", "POST /auth/register", `{"name":"Dave","email":"dave@example.org","password":"a-voice-in-the-reeds"}`)
+	a.call(202, "", "POST /auth/password-reset", `{"email":"dave@example.org"}`)
+	_, _, token = office.Await(a.t, "dave@example.org", "reset").Link()
+	a.call(204, "", "POST /auth/password-reset/confirm", `{"token":"`+token+`","new":"an-otter-that-sings"}`)
+	a.call(401, "", "POST /auth/login", `{"email":"dave@example.org","password":"a-voice-in-the-reeds"}`)
+	a.call(200, "", "POST /auth/login", `{"email":"dave@example.org","password":"an-otter-that-sings"}`)
+}
+
+// unverified has somebody who has verified nothing post where that is not allowed, and bob, who has.
+func (a *api) unverified(with func(function string) *api) {
+	erin := decode[wire.Session](a, a.call(201, "", "POST /auth/register", `{"name":"Erin","email":"erin@example.org","password":"a-voice-in-the-reeds"}`))
+	bob := decode[wire.Session](a, a.call(200, "", "POST /auth/login", `{"email":"bob@example.org","password":"a-voice-in-the-reeds"}`))
+	for name, request := range map[string][2]string{"tweet": {"POST /2/tweets", `{"text":"hello"}`}, "feedback": {"POST /feedback", `{"score":5}`}} {
+		only := with(name)
+		only.call(403, erin.Token, request[0], request[1])
+		only.call(201, bob.Token, request[0], request[1])
+	}
+	for name, rest := range map[string]string{"like": "likes", "retweet": "retweets"} {
+		with(name).call(403, erin.Token, "POST /2/users/"+erin.Data.ID+"/"+rest, `{"tweet_id":"1"}`)
 	}
 }
 
@@ -105,6 +169,12 @@ func (c *cast) reads(a *api) {
 		if o.documents(304) {
 			a.call(304, c.ada, request, "", "If-None-Match", first.Get("ETag"))
 		}
+		if o.name == "GET /{$}" {
+			page := a.call(200, "", request, "", "Accept", "text/html")
+			if !strings.HasPrefix(string(page.body), "<!DOCTYPE html>") {
+				a.t.Errorf("a browser gets %.80s", page.body)
+			}
+		}
 		if o.takes("expansions") {
 			a.call(200, c.ada, with(request, "expansions=author_id,referenced_tweets.id&tweet.fields=created_at"), "")
 		}
@@ -125,7 +195,7 @@ func (c *cast) refusals(a *api) {
 		if o.protected() {
 			a.call(401, "", request, o.example())
 		}
-		if o.documents(403) {
+		if o.documents(403) && !o.onlyUnverified() {
 			a.call(403, c.bob, request, o.example())
 		}
 		switch {
@@ -140,7 +210,7 @@ func (c *cast) refusals(a *api) {
 			a.call(415, c.ada, request, o.example(), "Content-Type", "text/plain")
 			a.call(422, c.ada, request, `{"colour":"red"}`)
 		}
-		if strings.Contains(o.path, "{") {
+		if strings.Contains(o.path, "{") && o.documents(400) {
 			a.call(400, c.ada, o.request(c.malformed), o.example())
 		}
 		if o.takes("user.fields") {
@@ -152,11 +222,16 @@ func (c *cast) refusals(a *api) {
 		if allow := a.allowed(item); answer.StatusCode != 405 || answer.Header.Get("Allow") != allow {
 			a.t.Errorf("PATCH %s: %d %s with Allow %q, want 405 with %q", path, answer.StatusCode, body, answer.Header.Get("Allow"), allow)
 		}
-		if path == "/healthz" || path == "/readyz" {
-			continue // they have no headers but this
-		}
-		if err := a.conforms(a.doc.Components.Responses["MethodNotAllowed"].Value, answer, body); err != nil {
-			a.t.Errorf("PATCH %s: %v", path, err)
+		for _, o := range a.operations {
+			if o.item != item {
+				continue
+			}
+			if response := o.Responses.Status(405); response == nil {
+				a.t.Errorf("%s describes no 405", o.name)
+			} else if err := a.conforms(response.Value, answer, body); err != nil {
+				a.t.Errorf("PATCH %s: %v", path, err)
+			}
+			a.produced[o.name+" 405"] = true
 		}
 	}
 	_, answer, body := a.send(c.ada, "GET /2/nothing", "")

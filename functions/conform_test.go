@@ -50,8 +50,12 @@ func load(t *testing.T) *contract {
 	c := &contract{doc: doc, mux: http.NewServeMux(), produced: make(map[string]bool), headers: make(map[string]bool)}
 	for path, item := range doc.Paths.Map() {
 		for method, o := range item.Operations() {
-			c.operations = append(c.operations, operation{o, method + " " + path, method, path, slices.Concat(item.Parameters, o.Parameters), item})
-			c.mux.Handle(method+" "+path, http.NotFoundHandler()) // OpenAPI's templates are ServeMux's patterns
+			name := method + " " + path // OpenAPI's templates are ServeMux's patterns, but for the root, which is every path there
+			if path == "/" {
+				name += "{$}"
+			}
+			c.operations = append(c.operations, operation{o, name, method, path, slices.Concat(item.Parameters, o.Parameters), item})
+			c.mux.Handle(name, http.NotFoundHandler())
 		}
 	}
 	slices.SortFunc(c.operations, func(a, b operation) int { return cmp.Compare(a.name, b.name) })
@@ -75,6 +79,11 @@ func (o operation) documents(status int) bool { return o.Responses.Status(status
 
 // onlyClosed reports that a 404 says nothing but that the operation is a feature which is not open.
 func (o operation) onlyClosed() bool { return o.missing() == "#/components/responses/NotOpen" }
+
+// onlyUnverified reports that a 403 says nothing but that an email address is to be verified first, which is a setting.
+func (o operation) onlyUnverified() bool {
+	return o.documents(http.StatusForbidden) && o.Responses.Status(http.StatusForbidden).Ref == "#/components/responses/Unverified"
+}
 
 // closable reports that a 404 may say so.
 func (o operation) closable() bool {

@@ -222,6 +222,19 @@ func forgotten(all []part, described map[string]string) (found []string) {
 	return found
 }
 
+// TestNoHeaderIsFilledIn: Swagger UI sends an example along with every Execute. One Idempotency-Key for two texts is a 422.
+func TestNoHeaderIsFilledIn(t *testing.T) {
+	t.Parallel()
+	for _, o := range load(t).operations {
+		for _, p := range o.parameters {
+			v := p.Value
+			if v.In == openapi3.ParameterInHeader && (v.Example != nil || v.Examples != nil || v.Schema.Value.Default != nil || v.Schema.Value.Examples != nil) {
+				t.Errorf("%s: the header %s has an example, or a default", o.name, v.Name)
+			}
+		}
+	}
+}
+
 // validate loads a document and checks it: against OpenAPI 3.1, and its examples against its schemas.
 func validate(t *testing.T, text []byte) error {
 	t.Helper()

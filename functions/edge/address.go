@@ -42,15 +42,31 @@ func clientAddress(r *http.Request, trusted []netip.Prefix) netip.Addr {
 		} else {
 			hops, hop = "", hops
 		}
-		address, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
+		address, ok := parseHop(strings.TrimSpace(hop))
+		if !ok {
 			return client // the last one that a trusted hop vouches for
 		}
-		if client = address.Unmap().WithZone(""); !within(client, trusted) {
+		if client = address; !within(client, trusted) {
 			return client
 		}
 	}
 	return client
+}
+
+// parseHop reads one entry of X-Forwarded-For: an address, which some proxies put in brackets, and some with the port.
+func parseHop(hop string) (netip.Addr, bool) {
+	address, err := netip.ParseAddr(hop)
+	if inner, bracketed := strings.CutPrefix(hop, "["); err != nil && bracketed && strings.HasSuffix(inner, "]") {
+		address, err = netip.ParseAddr(strings.TrimSuffix(inner, "]"))
+		if address.Is4() {
+			return netip.Addr{}, false
+		}
+	} else if err != nil {
+		var withPort netip.AddrPort
+		withPort, err = netip.ParseAddrPort(hop)
+		address = withPort.Addr()
+	}
+	return address.Unmap().WithZone(""), err == nil
 }
 
 func within(address netip.Addr, prefixes []netip.Prefix) bool {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"warble/shared/function"
+	"warble/shared/manifest"
 )
 
 func TestTrustedProxies(t *testing.T) {
@@ -57,6 +58,16 @@ func TestClientAddressIsTheRightMostHopThatIsNotTrusted(t *testing.T) {
 		{"an empty entry", "10.0.0.1:1234", []string{"198.51.100.1, "}, "10.0.0.1"},
 		{"an empty header", "10.0.0.1:1234", []string{""}, "10.0.0.1"},
 		{"a leading zero, which some read as octal", "10.0.0.1:1234", []string{"198.051.100.1"}, "10.0.0.1"},
+		{"a port", "10.0.0.1:1234", []string{"203.0.113.7:51234"}, "203.0.113.7"},
+		{"a port behind a trusted hop with a port", "10.0.0.1:1234", []string{"192.0.2.66, 203.0.113.7:51234,10.0.0.2:80"}, "203.0.113.7"},
+		{"brackets", "10.0.0.1:1234", []string{"[2001:db8::1]"}, "2001:db8::1"},
+		{"brackets and a port", "10.0.0.1:1234", []string{"[2001:db8::1]:443"}, "2001:db8::1"},
+		{"IPv4 in IPv6 with a port", "10.0.0.1:1234", []string{"[::ffff:198.51.100.1]:443"}, "198.51.100.1"},
+		{"a zone in brackets", "10.0.0.1:1234", []string{"[fe80::7%eth0]:443, [fe80::2%eth0]"}, "fe80::7"},
+		{"IPv4 in brackets", "10.0.0.1:1234", []string{"[198.51.100.1]"}, "10.0.0.1"},
+		{"no port behind the colon", "10.0.0.1:1234", []string{"198.51.100.1:"}, "10.0.0.1"},
+		{"a port that is none", "10.0.0.1:1234", []string{"198.51.100.1:99999"}, "10.0.0.1"},
+		{"half a bracket", "10.0.0.1:1234", []string{"[2001:db8::1"}, "10.0.0.1"},
 		{"IPv6", "[2001:db8::1]:1234", nil, "2001:db8::1"},
 		{"IPv6 behind a trusted hop", "[2001:db8:ffff::1]:1234", []string{"2001:db8::7"}, "2001:db8::7"},
 		{"IPv4 in IPv6 is IPv4", "[::ffff:10.0.0.1]:1234", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
@@ -73,6 +84,34 @@ func TestClientAddressIsTheRightMostHopThatIsNotTrusted(t *testing.T) {
 		}
 		if got := clientAddress(r, trusted).String(); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestTheManifestTellsClientsApart: queue-proxy is the edge's peer in Knative, before it the activator, before that an ingress.
+func TestTheManifestTellsClientsApart(t *testing.T) {
+	t.Parallel()
+	service, err := manifest.Read("../../knative/500-edge.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := map[string]string{}
+	for _, v := range service.Container().Env {
+		set[v.Name] = v.Value
+	}
+	e := variables(set)
+	trusted := configFromEnv(e).trusted
+	if err := e.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, behind := range []string{"", ", 10.88.0.5", ", 10.244.0.3, 10.244.1.9"} {
+		for _, client := range []string{"203.0.113.7", "198.51.100.9", "2001:db8::1"} {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+			r.RemoteAddr = "127.0.0.1:1234"
+			r.Header.Set("X-Forwarded-For", "192.0.2.66, "+client+behind)
+			if got := clientAddress(r, trusted).String(); got != client {
+				t.Errorf("%s%s: %s", client, behind, got)
+			}
 		}
 	}
 }
@@ -94,7 +133,7 @@ func TestFunctionsLearnTheClientFromTheEdge(t *testing.T) {
 }
 
 func FuzzForwarded(f *testing.F) {
-	for _, seed := range []string{"198.51.100.1", "192.0.2.66, 10.0.0.2", ",,", "::ffff:1.2.3.4", "fe80::1%eth0", "\x00", "1.2.3.4:80, [::1]:80"} {
+	for _, seed := range []string{"198.51.100.1", "192.0.2.66, 10.0.0.2", ",,", "::ffff:1.2.3.4", "fe80::1%eth0", "\x00", "1.2.3.4:80, [::1]:80", "[2001:db8::1], [fe80::1%a]:1"} {
 		f.Add("10.0.0.1:1234", seed, "10.0.0.2")
 	}
 	f.Add("203.0.113.9:1234", "10.0.0.1", "")
@@ -113,6 +152,35 @@ func FuzzForwarded(f *testing.F) {
 			t.Errorf("%s is not in the form that limits and signatures have", got)
 		case !within(from.Addr().Unmap().WithZone(""), trusted) && got != from.Addr().Unmap().WithZone(""):
 			t.Errorf("%s talked %s into being %s", peer, first+","+second, got)
+		}
+	})
+}
+
+// FuzzHop: what is read as an address is in the form that limits and signatures have, and is read again in every way that
+// proxies write it.
+func FuzzHop(f *testing.F) {
+	for _, seed := range []string{
+		"198.51.100.1", "203.0.113.7:51234", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:443", "::ffff:1.2.3.4", "[::ffff:1.2.3.4]:1", "fe80::1%eth0",
+		"[fe80::1%a]b]", "1.2.3.4:", "[1.2.3.4]", "unknown", "_hidden", "", "[]", "[", ":80",
+	} {
+		f.Add(seed, uint16(443))
+	}
+	f.Fuzz(func(t *testing.T, hop string, port uint16) {
+		address, ok := parseHop(hop)
+		if !ok {
+			return
+		}
+		if !address.IsValid() || address.Zone() != "" || address.Is4In6() {
+			t.Fatalf("%q is read as %s", hop, address)
+		}
+		written := []string{address.String(), netip.AddrPortFrom(address, port).String()}
+		if address.Is6() {
+			written = append(written, "["+address.String()+"]")
+		}
+		for _, text := range written {
+			if again, ok := parseHop(text); !ok || again != address {
+				t.Errorf("%q is read as %s, and %q as %s", hop, address, text, again)
+			}
 		}
 	})
 }

@@ -2,12 +2,20 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"warble/shared/experiment"
+	"warble/shared/function"
 	"warble/shared/problem"
 )
 
@@ -67,5 +75,91 @@ func TestABodyThatEndsEarlyReachesNoFunction(t *testing.T) {
 	answer.Body.Close()
 	if answer.StatusCode != http.StatusBadRequest || strings.Contains(functionLog.String(), "short") {
 		t.Errorf("%s, and the function's log: %s", answer.Status, functionLog)
+	}
+}
+
+// TestAnAnswerAfter100ContinueHasAllItsHeaders: those that any other answer has.
+func TestAnAnswerAfter100ContinueHasAllItsHeaders(t *testing.T) {
+	t.Parallel()
+	url, _ := behind(t, function.Routes{"POST /auth/x": function.JSON(func(context.Context, struct{}) (map[string]string, error) {
+		return map[string]string{}, nil
+	})})
+	rules := openTo("likes", experiment.User, "x")
+	host := strings.TrimPrefix(url, "http://")
+	rules.Reach["x"] = experiment.Reach{Host: "nobody.example", Control: sideAt(host, "control"), Treatment: sideAt(host, "treatment")}
+	edge := start(t, config{origins: []string{"https://app.example.org"}})
+	edge.try(t, []experiment.Rules{rules}, entry{Name: "x", URL: url, Routes: []string{"/auth/"}})
+	patient := &http.Transport{ExpectContinueTimeout: time.Minute} // it sends the body when it is asked for
+	defer patient.CloseIdleConnections()
+	names := func(expect string) []string {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, edge.url+"/auth/x", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Origin", "https://app.example.org")
+		r.Header.Set("Authorization", edge.bearer(t, 1))
+		if expect != "" {
+			r.Header.Set("Expect", expect)
+		}
+		answer, err := patient.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		if text, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != http.StatusOK {
+			t.Errorf("%s %s %v", answer.Status, text, err)
+		}
+		return slices.Sorted(maps.Keys(answer.Header))
+	}
+	want := names("")
+	for _, name := range []string{"Cache-Control", "X-Rate-Limit-Remaining", "Ratelimit", "Access-Control-Allow-Origin", headerExperiment, headerVariant} {
+		if !slices.Contains(want, name) {
+			t.Errorf("the answer has no %s: %v", name, want)
+		}
+	}
+	for _, expect := range []string{"100-continue", "100-Continue"} {
+		if diff := cmp.Diff(want, names(expect)); diff != "" {
+			t.Errorf("Expect: %s: %s", expect, diff)
+		}
+	}
+}
+
+// TestAHeaderOfMoreThan32KiBIsAProblem, up to the 64 KiB at which net/http answers by itself.
+func TestAHeaderOfMoreThan32KiBIsAProblem(t *testing.T) {
+	t.Parallel()
+	edge, _ := mirrored(t, config{})
+	if a := send(t, http.MethodGet, edge.url+"/m/x", "", "X-Long", strings.Repeat("a", 30<<10)); a.StatusCode != http.StatusOK {
+		t.Errorf("30 KiB: %s %s", a.Status, a.body)
+	}
+	a := send(t, http.MethodGet, edge.url+"/m/x", "", "X-Long", strings.Repeat("a", 33<<10))
+	wantProblem(t, a, problem.HeaderTooLarge)
+	if a.Header.Get("X-Rate-Limit-Limit") == "" {
+		t.Errorf("no limits: %v", a.Header)
+	}
+	wantProblem(t, send(t, http.MethodGet, edge.url+"/m/"+strings.Repeat("a", 33<<10), ""), problem.HeaderTooLarge)
+}
+
+// TestAConnectionWithALengthAndChunksIsClosed, so that what was smuggled behind them is no request.
+func TestAConnectionWithALengthAndChunksIsClosed(t *testing.T) {
+	t.Parallel()
+	edge, functionLog := mirrored(t, config{})
+	connection := dial(t, edge.url)
+	const request = "POST /m/x HTTP/1.1\r\nHost: edge\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" +
+		"GET /m/x HTTP/1.1\r\nHost: edge\r\nX-Request-Id: smuggled\r\n\r\n"
+	if _, err := io.WriteString(connection, request); err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(connection)
+	answer, err := http.ReadResponse(reader, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil || answer.StatusCode != http.StatusOK || !answer.Close {
+		t.Errorf("%s, closes %t, %v", answer.Status, answer.Close, err)
+	}
+	if rest, _ := io.ReadAll(reader); len(rest) > 0 || strings.Contains(functionLog.String(), "smuggled") {
+		t.Errorf("a second answer: %q", rest)
 	}
 }

@@ -56,6 +56,7 @@ type Edge struct {
 	own         *http.ServeMux
 	limiter     *limiter
 	proxy       *httputil.ReverseProxy
+	guests      *guests
 	outcomes    *outcomes
 	experiments *telemetry.ExperimentMetrics
 }
@@ -67,7 +68,9 @@ func New(c config, r *routes, tokens *token.Verifier, key []byte, t *telemetry.T
 		outcomes: newOutcomes(c.steerURL, c.pod, key, t), experiments: t.ExperimentMetrics(),
 	}
 	r.wires.say = e.outcomes.suspend
+	r.issuers.log = t.Log
 	e.limiter.divide(max(1, c.replicas))
+	e.guests = newGuests(e, key, r, t)
 	e.proxy = &httputil.ReverseProxy{
 		Rewrite:        e.rewrite,
 		Transport:      t.Transport(shelter{newUpstream(r)}),
@@ -81,15 +84,16 @@ func New(c config, r *routes, tokens *token.Verifier, key []byte, t *telemetry.T
 
 // passage is what ServeHTTP found out and rewrite needs.
 type passage struct {
-	name       string   // the function's
-	url        *url.URL // where it is, or the arm
-	tag        string   // the candidate's; empty for what serves everybody
-	armed      bool     // url is an arm's
-	side       *side    // of the caller; nil where they are in no arm, or requests are the unit
-	taken      bool     // the experiment has taken the request, though it may be suspended
-	untouched  *url.URL // of the function, for an arm that fails
-	fell       error    // why the arm has not answered, and the untouched function has
-	assignment string   // what the function is told; empty where the caller is in no experiment
+	name       string        // the function's
+	url        *url.URL      // where it is, or the arm
+	tag        string        // the candidate's; empty for what serves everybody
+	armed      bool          // url is an arm's
+	side       *side         // of the caller; nil where they are in no arm, or requests are the unit
+	taken      bool          // the experiment has taken the request, though it may be suspended
+	untouched  *url.URL      // of the function, for an arm that fails
+	fell       error         // why the arm has not answered, and the untouched function has
+	waited     time.Duration // for the headers of the answer, from when the request was sent on
+	assignment string        // what the function is told; empty where the caller is in no experiment
 	client     netip.Addr
 	id         string
 	until      time.Time
@@ -100,6 +104,16 @@ type passageKey struct{}
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := function.Current(r.Context())
 	x.Client = clientAddress(r, e.trusted)
+	if len(r.TransferEncoding) > 0 && r.ProtoMajor == 1 {
+		// RFC 9112, section 6.1, for one that had a Content-Length as well, which net/http does not tell: the next request on
+		// this connection may be one that somebody smuggled in.
+		w.Header().Set("Connection", "close")
+	}
+	if to, route := e.guest(r); to != nil {
+		x.Route = route
+		e.guests.serve(w, r, x, to)
+		return
+	}
 	if private(r.URL.Path) {
 		w.Header().Set("Cache-Control", "no-store")
 	}
@@ -113,6 +127,10 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if wait := e.limiter.take(w.Header(), classOf(r), x.Caller.UserID, x.Client); wait > 0 {
 		function.Fail(w, r, problem.TooMany.Detail("the limit of calls is reached: try again in %d s", problem.Seconds(wait)).After(wait))
+		return
+	}
+	if headerSize(r) > maxHeader {
+		function.Fail(w, r, problem.HeaderTooLarge)
 		return
 	}
 	if !function.CleanPath(r.URL.Path) { // ServeMux would redirect
@@ -143,13 +161,33 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := &passage{name: to.name, url: to.url, untouched: to.url, client: x.Client, id: x.RequestID, until: begun.Add(e.upstreamTimeout)}
 	if tag := e.routes.tag(r); to.tags[tag].url != nil {
 		p.url, p.tag = to.tags[tag].url, tag // whoever tries a candidate out is in no experiment
-	} else if to.trial != nil {
-		e.assign(p, to.trial, x)
-		defer func() { e.answered(p, to.trial, x, time.Since(begun)) }() // also where the answer breaks off, which panics
+	} else if t := to.trial; t != nil && len(t.Baseline) > 0 {
+		defer func() { e.foreseen(p, t, x) }()
+	} else if t != nil {
+		e.assign(p, t, x)
+		defer func() { e.answered(p, t, x, time.Since(begun)) }() // also where the answer breaks off, which panics
 	}
 	ctx, cancel := context.WithDeadline(r.Context(), p.until)
 	defer cancel()
 	e.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, passageKey{}, p)))
+}
+
+// guest returns the guest that a request is for; nil where it is for a function, or for the edge itself, whose own paths no route of a
+// guest takes.
+func (e *Edge) guest(r *http.Request) (to *target, route string) {
+	if to, route = e.routes.guest(r); to == nil || route[0] != '/' {
+		return to, route
+	}
+	if _, own := e.own.Handler(r); own != "" {
+		return nil, ""
+	}
+	return to, route
+}
+
+// divide shares all limits among so many replicas.
+func (e *Edge) divide(replicas int) {
+	e.limiter.divide(replicas)
+	e.guests.divide(replicas)
 }
 
 // assign sends the request of an assigned user to its arm, and says so in the answer. While the experiment is suspended the
@@ -171,15 +209,31 @@ func (e *Edge) assign(p *passage, t *trial, x *function.Exchange) {
 	}
 }
 
-// answered counts an answer for the arm that it is of, or that has failed to give it. Errors are those that users see: answers
-// of 5xx, timeouts among them, and those that break off, never what the client brought on itself or did not wait for.
-func (e *Edge) answered(p *passage, t *trial, x *function.Exchange, took time.Duration) {
-	status, now := x.Status(), time.Now()
+// foreseen counts an answer of the untouched Service for the baseline, by the arm that its caller will have.
+func (e *Edge) foreseen(p *passage, t *trial, x *function.Exchange) {
+	status, failed := outcomeOf(x)
 	if status == statusClientClosed {
 		return
 	}
-	status = cmp.Or(status, http.StatusInternalServerError) // there is none where something panicked
-	failed := status >= 500 || x.Err != nil
+	if arm, unit, step := t.Foresee(x.Caller.UserID, x.Caller.Community); arm != "" {
+		e.outcomes.foresee(t, step, outcome{arm: arm, unit: unit, failed: failed, waited: p.waited})
+	}
+}
+
+// outcomeOf is the status of an answer, and whether it is an error: one that users see, an answer of 5xx, timeouts among them, or
+// one that broke off, never what the client brought on itself or did not wait for.
+func outcomeOf(x *function.Exchange) (status int, failed bool) {
+	status = cmp.Or(x.Status(), http.StatusInternalServerError) // there is none where something panicked
+	return status, status >= 500 || x.Err != nil
+}
+
+// answered counts an answer for the arm that it is of, or that has failed to give it.
+func (e *Edge) answered(p *passage, t *trial, x *function.Exchange, took time.Duration) {
+	now := time.Now()
+	status, failed := outcomeOf(x)
+	if status == statusClientClosed {
+		return
+	}
 	if !p.armed && p.fell == nil {
 		t.tripwire.untouched(p.taken, failed, now)
 		return
@@ -194,15 +248,33 @@ func (e *Edge) answered(p *passage, t *trial, x *function.Exchange, took time.Du
 	if p.fell != nil {
 		failed = true
 	}
-	e.outcomes.count(t.Name, arm, failed)
+	if !t.Phase.Over() { // a promotion moves users between the arms: what they meet then compares nothing
+		e.outcomes.count(t, outcome{arm: arm, unit: cmp.Or(x.Assignment.Unit, p.id), failed: failed, waited: p.waited})
+	}
 	e.experiments.Answered(t.Name, string(arm), status, took)
-	t.tripwire.answered(arm, who{x.Caller.UserID, x.Client}, failed, now)
+	t.tripwire.answered(arm, who{x.Caller.UserID, x.Client, ""}, failed, now)
 }
 
 // Pattern names the route of a request, for its trace.
 func (e *Edge) Pattern(r *http.Request) string {
+	if to, route := e.guest(r); to != nil {
+		return route
+	}
 	_, pattern := e.routes.match(r)
 	return pattern
+}
+
+// maxHeader is the largest header of a request, in bytes as HTTP/1.1 has them.
+const maxHeader = 32 << 10
+
+func headerSize(r *http.Request) int {
+	size := len(r.Method) + len(r.RequestURI) + len(r.Host)
+	for name, values := range r.Header {
+		for _, value := range values {
+			size += len(name) + len(": ") + len(value) + len("\r\n")
+		}
+	}
+	return size
 }
 
 func noEndpoint(r *http.Request) error {
@@ -233,6 +305,7 @@ func (e *Edge) rewrite(pr *httputil.ProxyRequest) {
 	function.StripAssertions(header)
 	header.Del("Knative-Serving-Tag") // Knative would take it for a choice of revision
 	header.Del("Accept-Encoding")     // functions answer uncompressed, and X's clients break on zstd
+	header.Del("Expect")              // the body is here; at a function's 100, ReverseProxy clears the headers of its own answer
 	header.Set("X-Forwarded-For", p.client.String())
 	header.Set("X-Request-Id", p.id)
 	header.Set(function.HeaderClient, p.client.String())

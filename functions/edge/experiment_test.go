@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -89,6 +92,9 @@ func TestAUserIsSentToTheirArm(t *testing.T) {
 		if variant, _ := line["variant"].(string); variant != string(arm) || (line["experiment"] == "likes") != (arm != "") {
 			t.Errorf("%s is in %q: log line %v", community, arm, line)
 		}
+		if line["answered_by"] != wantRevision {
+			t.Errorf("%s is answered by %q: log line %v", community, wantRevision, line)
+		}
 	}
 	if len(seen) != 3 {
 		t.Fatalf("the communities are in no other arms than %v", seen)
@@ -129,12 +135,14 @@ func TestWhatAClientSaysOfItsArmHasNoEffect(t *testing.T) {
 
 // outcomes are what the edge has counted and not sent.
 func (g *rig) outcomes() map[string][2]int64 {
+	return sumsOf(slices.Values(g.counted()))
+}
+
+func (g *rig) counted() (all []experiment.Outcomes) {
 	g.edge.outcomes.mu.Lock()
 	defer g.edge.outcomes.mu.Unlock()
-	all := make(map[string][2]int64)
 	for _, w := range g.edge.outcomes.counts {
-		sum := all[w.Experiment+" "+string(w.Arm)]
-		all[w.Experiment+" "+string(w.Arm)] = [2]int64{sum[0] + w.Requests, sum[1] + w.Errors}
+		all = append(all, *w)
 	}
 	return all
 }
@@ -219,6 +227,64 @@ func TestWhatIsAnErrorOfAnArm(t *testing.T) {
 	}
 }
 
+// TestABaselineIsCountedOfTheUntouched, by the arm that each caller will have and the step that will bring it. Nobody is treated, and
+// nobody is told anything.
+func TestABaselineIsCountedOfTheUntouched(t *testing.T) {
+	t.Parallel()
+	url := serve(t, raw(func(w http.ResponseWriter, r *http.Request) {
+		if told := r.Header.Get(experiment.Header); told != "" {
+			t.Errorf("a function is told %q", told)
+		}
+		time.Sleep(2 * time.Millisecond)
+		w.Header().Set(headerRevision, "x-00001")
+		if r.URL.Path == "/x/500" {
+			problem.Write(w, problem.Internal.Detail("oh"), "1")
+		}
+	}))
+	edge := start(t, config{steerURL: "http://nobody.example"})
+	rules := openTo("likes", experiment.User, "x")
+	rules.Open, rules.Reach, rules.Phase = experiment.Open{}, nil, experiment.Warming
+	rules.Baseline, rules.Bounds = []int{1000, 3000}, []experiment.Duration{experiment.Duration(time.Millisecond), experiment.Duration(time.Hour)}
+	edge.try(t, []experiment.Rules{rules}, entry{Name: "x", URL: url, Routes: []string{"/x/"}})
+	type key struct {
+		step int
+		arm  experiment.Arm
+	}
+	type sums struct{ requests, errors, slow, never int64 }
+	want := make(map[key]sums)
+	for id := int64(1); id <= 40; id++ {
+		path := []string{"200", "500"}[id%2]
+		a := send(t, http.MethodGet, edge.url+"/x/"+path, "", "Authorization", edge.bearer(t, id))
+		if a.Header[headerExperiment] != nil || a.Header[headerVariant] != nil || a.Header.Get(headerRevision) != "x-00001" {
+			t.Errorf("user %d: %v", id, a.Header)
+		}
+		edge.log.line(t, a.Header.Get("X-Request-Id"))
+		slot := experiment.Slot("likes", fmt.Sprint(id))
+		k := key{0, experiment.Control}
+		if slot >= experiment.Slots-3000 {
+			k.arm = experiment.Treatment
+		}
+		if slot >= 1000 && slot < experiment.Slots-1000 {
+			k.step = 1
+		}
+		if slot < 3000 || slot >= experiment.Slots-3000 {
+			n := want[k]
+			want[k] = sums{n.requests + 1, n.errors + id%2, n.slow + 1, 0}
+		}
+	}
+	got := make(map[key]sums)
+	for _, one := range edge.counted() {
+		if !one.Before || one.Experiment != "likes" || one.Service != "x" {
+			t.Errorf("%+v", one)
+		}
+		n := got[key{one.Step, one.Arm}]
+		got[key{one.Step, one.Arm}] = sums{n.requests + sum(one.Requests), n.errors + sum(one.Errors), n.slow + sum(one.Slow[0]), n.never + sum(one.Slow[1])}
+	}
+	if !maps.Equal(want, got) || len(want) != 4 {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
 // TestACanaryIsCountedByWhoAnswered, of all who call, and nobody is told anything.
 func TestACanaryIsCountedByWhoAnswered(t *testing.T) {
 	t.Parallel()
@@ -241,6 +307,7 @@ func TestACanaryIsCountedByWhoAnswered(t *testing.T) {
 	rules.Reach["x"] = at
 	untouched := serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerRevision, "x-00001") }))
 	edge.try(t, []experiment.Rules{rules}, entry{Name: "x", URL: untouched, Routes: []string{"/x"}})
+	buckets := make(map[experiment.Arm][]int)
 	for i, name := range []string{"x-control", "x-treatment", "x-treatment", "x-00001", ""} {
 		revision <- name
 		a := send(t, http.MethodGet, edge.url+"/x", "", "Authorization", edge.bearer(t, int64(i+1)))
@@ -248,8 +315,66 @@ func TestACanaryIsCountedByWhoAnswered(t *testing.T) {
 			t.Errorf("%q: %v", name, a.Header)
 		}
 		edge.log.line(t, a.Header.Get("X-Request-Id"))
+		if arm := map[string]experiment.Arm{"x-control": experiment.Control, "x-treatment": experiment.Treatment}[name]; arm != "" {
+			buckets[arm] = append(buckets[arm], experiment.Slot("canary", a.Header.Get("X-Request-Id"))%experiment.Buckets)
+		}
 	}
 	if diff := cmp.Diff(map[string][2]int64{"canary control": {1, 0}, "canary treatment": {2, 0}}, edge.outcomes()); diff != "" {
 		t.Error(diff)
+	}
+	for _, one := range edge.counted() {
+		for _, bucket := range buckets[one.Arm] {
+			if one.Requests[bucket] == 0 {
+				t.Errorf("%s: no request is in bucket %d, that of its id: %v", one.Arm, bucket, one.Requests)
+			}
+		}
+	}
+}
+
+// TestAnAnswerCountsAtTheStepOfItsRequest, whatever has come into force since; and during a promotion not at all. It is slow by
+// the bounds that it exceeds.
+func TestAnAnswerCountsAtTheStepOfItsRequest(t *testing.T) {
+	t.Parallel()
+	arrived, stepped := make(chan struct{}), make(chan struct{})
+	url := serve(t, raw(func(_ http.ResponseWriter, r *http.Request) {
+		time.Sleep(2 * time.Millisecond)
+		if r.URL.Path == "/x/step" {
+			close(arrived)
+			<-stepped
+		}
+	}))
+	edge := start(t, config{steerURL: "http://nobody.example"})
+	rules := openTo("likes", experiment.User, "x")
+	rules.Bounds = []experiment.Duration{experiment.Duration(time.Millisecond), experiment.Duration(time.Hour)}
+	rules.Reach["x"] = experiment.Reach{Control: sideAt(url, "control"), Treatment: sideAt(url, "treatment")}
+	where := entry{Name: "x", URL: url, Routes: []string{"/x/"}}
+	edge.try(t, []experiment.Rules{rules}, where)
+	get := func(path string) {
+		a := send(t, http.MethodGet, edge.url+"/x/"+path, "", "Authorization", edge.bearer(t, 1))
+		edge.log.line(t, a.Header.Get("X-Request-Id"))
+	}
+	get("first")
+	under := make(chan struct{})
+	go func() { defer close(under); get("step") }()
+	<-arrived
+	rules.Step = 1
+	edge.try(t, []experiment.Rules{rules}, where)
+	get("next")
+	close(stepped)
+	<-under
+	rules.Phase = experiment.Promoting
+	edge.try(t, []experiment.Rules{rules}, where)
+	get("promoting")
+	type sums struct{ requests, errors, slow, never int64 }
+	got := make(map[int]sums)
+	for _, one := range edge.counted() {
+		if arm := armOf(rules, 1, ""); one.Service != "x" || one.Arm != arm || one.Requests[rules.Bucket("1")] != sum(one.Requests) {
+			t.Errorf("%+v", one)
+		}
+		n := got[one.Step] // a window may end meanwhile
+		got[one.Step] = sums{n.requests + sum(one.Requests), n.errors + sum(one.Errors), n.slow + sum(one.Slow[0]), n.never + sum(one.Slow[1])}
+	}
+	if want := map[int]sums{0: {2, 0, 2, 0}, 1: {1, 0, 1, 0}}; !maps.Equal(want, got) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

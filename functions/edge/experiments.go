@@ -52,9 +52,11 @@ func trimExperiment(object any) (any, error) {
 	trimmed := &rollout.Experiment{ObjectMeta: trimMeta(e.ObjectMeta)}
 	trimmed.Generation, trimmed.DeletionTimestamp = e.Generation, e.DeletionTimestamp
 	trimmed.Spec = experiment.Spec{
-		Services: e.Spec.Services, Exposure: e.Spec.Exposure, Unit: e.Spec.Unit, Audience: e.Spec.Audience, Layer: e.Spec.Layer,
+		Services: e.Spec.Services, Exposure: e.Spec.Exposure, Unit: e.Spec.Unit, Identity: e.Spec.Identity, Audience: e.Spec.Audience, Layer: e.Spec.Layer,
 		Assignment: e.Spec.Assignment, List: e.Spec.List, Wishes: experiment.Wishes{End: e.Spec.End},
+		Ramp:    experiment.Ramp{Steps: e.Spec.Ramp.Steps},
+		Metrics: experiment.Metrics{Guardrails: e.Spec.Metrics.Guardrails, Baseline: e.Spec.Metrics.Baseline},
 	}
-	trimmed.Status.Assign = e.Status.Assign
+	trimmed.Status.Assign, trimmed.Status.Phase = e.Status.Assign, e.Status.Phase
 	return trimmed, nil
 }

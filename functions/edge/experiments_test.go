@@ -66,7 +66,7 @@ func (x experimenter) remove(name string) {
 func running(name string, open int, services ...string) *rollout.Experiment {
 	e := &rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	e.Spec = experiment.Spec{Services: services, Unit: experiment.User, Layer: experiment.LayerShare{Name: "engagement", Slots: []int{0, 10_000}}}
-	e.Status = rollout.Status{Phase: experiment.Running, Assign: rollout.Assign{Salt: name, Open: experiment.Open{Control: open, Treatment: open}}}
+	e.Status = rollout.Status{Phase: experiment.Running, Assign: rollout.Assign{Salt: name, Open: experiment.Open{Control: open, Treatment: open}, ArmedAt: metav1.NowMicro()}}
 	for _, service := range services {
 		side := func(arm experiment.Arm) experiment.Side {
 			return experiment.Side{Host: string(arm) + "-" + name + "-" + service + ".warble.svc.cluster.local", Revision: name + "-" + service + "-" + string(arm) + "-00001"}
@@ -210,6 +210,7 @@ func TestTrimmingKeepsTheRules(t *testing.T) {
 		fill(reflect.ValueOf(&e.Status).Elem())
 		e.Name, e.Generation, e.Spec.Assignment = "likes", 7, assignment
 		e.Spec.Layer.Slots = []int{5, 50}
+		e.Status.Phase = experiment.Warming // while which a baseline is counted
 		e.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
 		for _, end := range []experiment.End{"", experiment.Stopped} {
 			e.Spec.End = end
@@ -226,7 +227,7 @@ func TestTrimmingKeepsTheRules(t *testing.T) {
 			if trimmed, err = trimExperiment(deleted); err != nil || trimmed.(*rollout.Experiment).Rules().Open != (experiment.Open{}) {
 				t.Errorf("%s: it is deleted, and in force are %+v %v", end, trimmed.(*rollout.Experiment).Rules(), err)
 			}
-			if held.ManagedFields != nil || held.Spec.Treatment.Env != nil || held.Spec.Metrics.Guardrails != nil || held.Status.Phase != "" {
+			if held.ManagedFields != nil || held.Spec.Treatment.Env != nil || held.Spec.Metrics.Secondary != nil || held.Status.Bases != nil {
 				t.Errorf("held is %+v", held)
 			}
 		}

@@ -15,6 +15,14 @@ func meter(t *telemetry.Telemetry, r *routes, w *watch) {
 		}
 		return 0
 	})
+	t.Info("warble_experiment_info", "1 for each experiment there is, with its phase.", []string{"experiment", "phase"}, func() (all [][]string) {
+		if table := r.current.Load(); table != nil {
+			for name, phase := range table.phases {
+				all = append(all, []string{name, string(phase)})
+			}
+		}
+		return all
+	})
 	t.Gauge("edge_watch_interrupted_seconds", "How long what Knative has to say has not been heard; 0 while it is, or where nothing is watched.", func() float64 {
 		if w == nil {
 			return 0

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"hash/maphash"
 	"net/http"
 	"net/netip"
@@ -50,16 +51,28 @@ func limitsFromEnv(e *env.Reader) (l limits) {
 	for class, fallback := range [classes]string{"900/15m", "300/15m", "60/1m"} {
 		name := "RATE_LIMIT_" + strings.ToUpper(classNames[class])
 		text := e.String(name, fallback)
-		calls, window, _ := strings.Cut(text, "/")
-		number, err := strconv.Atoi(calls)
-		duration, windowErr := time.ParseDuration(window)
-		if err != nil || windowErr != nil || number < 1 || duration < time.Second || duration%time.Second != 0 {
+		one, err := parseLimit(text)
+		if err != nil || one == (limit{}) {
 			e.Reject(name, text, "calls per window of whole seconds, as "+fallback)
 			continue
 		}
-		l[class] = limit{number, duration}
+		l[class] = one
 	}
 	return l
+}
+
+// parseLimit reads calls per window, as 900/15m; the zero limit, which is none, where text is empty.
+func parseLimit(text string) (limit, error) {
+	if text == "" {
+		return limit{}, nil
+	}
+	calls, window, _ := strings.Cut(text, "/")
+	number, err := strconv.Atoi(calls)
+	duration, windowErr := time.ParseDuration(window)
+	if err != nil || windowErr != nil || number < 1 || duration < time.Second || duration%time.Second != 0 {
+		return limit{}, fmt.Errorf("%q: expected calls per window of whole seconds, as 100/1m", text)
+	}
+	return limit{number, duration}, nil
 }
 
 // caller is who a call is counted for: a user where there is a token, else an address.

@@ -24,12 +24,13 @@ func main() {
 	routes := newRoutes(f.Env, f.Telemetry.Log)
 	edge := New(config, routes, tokens, f.EdgeKey(), f.Telemetry)
 	f.Every(routesInterval, "routes", routes.refresh)
-	w := watchFromEnv(f.Env, routes, edge.limiter.divide)
+	w := watchFromEnv(f.Env, routes, edge.divide)
 	meter(f.Telemetry, routes, w)
 	if w != nil {
 		f.Every(time.Second, "watch", w.run)
 		f.Every(time.Second, "wishes", func(ctx context.Context) error { return w.pass(ctx, edge.outcomes.ask) })
 	}
 	f.Every(outcomesInterval, "outcomes", edge.outcomes.send)
+	f.Every(time.Second, "issuers", routes.issuers.refresh)
 	f.ServeHandler(edge, routes, tokens, edge.outcomes)
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/rs/zerolog"
 
 	"warble/shared/env"
@@ -31,16 +32,24 @@ const (
 	// to move every experiment.
 	outcomesTimeout = 30 * time.Second
 	turnTimeout     = 55 * time.Second
-	// outcomesLife is how long a window is kept that cannot be sent: an arm then has 360 of them.
+	// outcomesLife is how long a window is kept that cannot be sent: an arm of a Service then has 360 of them. Steer remembers for
+	// longer which windows it has.
 	outcomesLife = time.Hour
-	// outcomesBatch keeps a request well below the 64 KiB that a function reads.
-	outcomesBatch = 200
+	// outcomesBytes keeps a request well below the 64 KiB that a function reads. An experiment of 20 Services that changes its
+	// step within a window, with a hundred requests in each bucket, has 40 KiB.
+	outcomesBytes = 48 << 10
+	// rememberedUnits is how many exposures are remembered as noted; one that is forgotten is sent again, and changes nothing.
+	rememberedUnits = 1 << 16
+	// mostOwed bounds the exposures that wait to be stored: an hour's of 18 new units a second, or a minute's of a flood of them.
+	mostOwed = 1 << 16
+	// exposuresAtOnce is how many exposures are in one request.
+	exposuresAtOnce = 100
 	// outcomesLast is how long an edge that ends tries to send the rest.
 	outcomesLast = 5 * time.Second
 )
 
-// outcomes counts the answers of each arm in windows, and sends those that have closed until they are stored. Whoever
-// stores them tells one that comes twice by this process's name and the window.
+// outcomes counts the answers of each arm in windows, and sends those that have closed until they are stored. A window is sent
+// whole, so that whoever stores it can tell one that comes twice by this process's name, the window and the experiment.
 type outcomes struct {
 	url    string // STEER_URL; where it is empty nothing is counted
 	pod    string // a name of this process alone: the next one in its pod counts anew
@@ -49,21 +58,30 @@ type outcomes struct {
 	now    func() time.Time
 	log    zerolog.Logger
 	lost   *telemetry.Counter
+	unmet  *telemetry.Counter
+
+	exposed *lru.Cache[exposedKey, struct{}] // of units that were noted, so that each is once
 
 	mu      sync.Mutex
 	counts  map[window]*experiment.Outcomes
+	met     []experiment.Exposure   // by guests, since they were last taken
 	tripped []experiment.Suspension // as they were last said
 	closed  time.Time               // windows that begin before it have been taken: what comes late counts in a later one
 
 	sending sync.Mutex            // guards what follows
 	pending []experiment.Outcomes // in the order of their starts
+	owed    []experiment.Exposure // that have been taken and not been stored
+	paid    time.Time             // the end of the window after which exposures were last sent
 	failing bool                  // which was said
 	losing  bool                  // and this
 }
 
-// window is one arm's.
+// window is what is counted together.
 type window struct {
 	experiment string
+	step       int
+	before     bool
+	service    string
 	arm        experiment.Arm
 	start      int64 // Unix seconds
 }
@@ -78,38 +96,145 @@ func steerFromEnv(e *env.Reader) (to, pod string) {
 }
 
 func newOutcomes(to, pod string, key []byte, t *telemetry.Telemetry) *outcomes {
+	exposed, err := lru.New[exposedKey, struct{}](rememberedUnits)
+	if err != nil {
+		panic(err) // the size is not negative
+	}
 	return &outcomes{
-		url: to, pod: pod + "." + rand.Text()[:8], key: key, now: time.Now, log: t.Log,
+		exposed: exposed,
+		url:     to, pod: pod + "." + rand.Text()[:8], key: key, now: time.Now, log: t.Log,
 		client: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		lost: t.Counter("warble_experiment_outcomes_lost_total",
-			"Windows of an arm's outcomes that were given up, as nobody stored them."),
+			"Windows of a Service's arm that were given up, as nobody stored them."),
+		unmet: t.Counter("warble_experiment_exposures_lost_total",
+			"Exposures to guests that were given up, as nobody stored them."),
 		counts: make(map[window]*experiment.Outcomes),
 	}
 }
 
-// count counts one answer of an arm.
-func (o *outcomes) count(name string, arm experiment.Arm, failed bool) {
+// outcome is what one answer of an arm counts as.
+type outcome struct {
+	arm    experiment.Arm
+	unit   string // or the request's id, where requests are the unit
+	failed bool
+	waited time.Duration // until its headers came, from when the request was sent on
+	guest  bool          // its latency is counted here, because the guest does not
+}
+
+// count counts one answer. It allocates only for the first one of a window.
+func (o *outcomes) count(t *trial, a outcome) { o.add(t, t.Step, false, a) }
+
+// foresee counts one answer for the baseline; step will open the unit's slot.
+func (o *outcomes) foresee(t *trial, step int, a outcome) { o.add(t, step, true, a) }
+
+func (o *outcomes) add(t *trial, step int, before bool, a outcome) {
 	if o.url == "" {
 		return
 	}
+	bucket := t.Bucket(a.unit)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	start := o.now().Truncate(experiment.Window)
 	if start.Before(o.closed) {
 		start = o.closed // the clock was set back, or this window was sent before its end
 	}
-	key := window{name, arm, start.Unix()}
+	w := o.window(t, window{t.Name, step, before, t.service, a.arm, start.Unix()})
+	w.Requests[bucket]++
+	if a.failed {
+		w.Errors[bucket]++
+	}
+	if a.guest {
+		if w.Latency == nil {
+			w.Latency = make([]int64, len(experiment.LatencyBounds)+1)
+		}
+		at, _ := slices.BinarySearch(experiment.LatencyBounds, float64(a.waited)/float64(time.Millisecond))
+		w.Latency[at]++
+	}
+	for i, bound := range t.Bounds {
+		if a.waited > time.Duration(bound) {
+			w.Slow[i][bucket]++
+		}
+	}
+}
+
+// window returns the counts of a window, all zero where it is new. o.mu is held.
+func (o *outcomes) window(t *trial, key window) *experiment.Outcomes {
 	w := o.counts[key]
 	if w == nil {
-		w = &experiment.Outcomes{Experiment: name, Arm: arm, Start: start.UTC()}
+		const n = experiment.Buckets
+		w = &experiment.Outcomes{
+			Experiment: t.Name, Step: key.step, Before: key.before, Service: t.service, Arm: key.arm, Start: time.Unix(key.start, 0).UTC(),
+			Requests: make([]int64, n), Errors: make([]int64, n), Slow: make([][]int64, len(t.Bounds)),
+		}
+		for i := range w.Slow {
+			w.Slow[i] = make([]int64, n)
+		}
 		o.counts[key] = w
 	}
-	w.Requests++
-	if failed {
-		w.Errors++
+	return w
+}
+
+// exposedKey is what makes an exposure another one.
+type exposedKey struct{ experiment, salt, unit, assigned, served string }
+
+// expose notes an exposure to a guest, once: it leaves with the windows.
+func (o *outcomes) expose(salt string, e experiment.Exposure) {
+	if o.url == "" {
+		return
 	}
+	key := exposedKey{e.Experiment, salt, e.Unit, e.Assigned, e.Served}
+	if known, _ := o.exposed.ContainsOrAdd(key, struct{}{}); known {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.met) >= mostOwed {
+		o.unmet.Inc()
+		return
+	}
+	o.met = append(o.met, e)
+}
+
+// takeExposures returns what was noted since it was last called.
+func (o *outcomes) takeExposures() []experiment.Exposure {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	taken := o.met
+	o.met = nil
+	return taken
+}
+
+// sendExposures sends what is owed, until all is stored or something cannot be sent.
+func (o *outcomes) sendExposures(ctx context.Context) {
+	o.owed = append(o.owed, o.takeExposures()...)
+	if over := len(o.owed) - mostOwed; over > 0 {
+		o.log.Error().Int("exposures", over).Msg("exposures were not stored and are too many: the oldest are lost")
+		o.forget(over)
+	}
+	for len(o.owed) > 0 {
+		n := min(len(o.owed), exposuresAtOnce)
+		refused, err := o.post(ctx, "/outcomes", outcomesTimeout, counted{Pod: o.pod, Windows: []json.RawMessage{}, Suspensions: []experiment.Suspension{}, Exposures: o.owed[:n]})
+		switch {
+		case refused:
+			o.log.Error().Err(err).Int("exposures", n).Msg("exposures are refused: these are lost")
+			o.forget(n)
+		case err != nil:
+			return // send says so, of the windows of the same moment
+		default:
+			o.owed = o.owed[n:]
+		}
+	}
+	o.owed = nil
+}
+
+// forget drops the first of what is owed.
+func (o *outcomes) forget(n int) {
+	for range n {
+		o.unmet.Inc()
+	}
+	o.owed = slices.Clone(o.owed[n:])
 }
 
 // suspend has what a tripwire sees be sent at once: whoever moves experiments rolls back a treatment that fails.
@@ -184,13 +309,18 @@ func (o *outcomes) send(ctx context.Context) error {
 
 func (o *outcomes) sendUntil(ctx context.Context, end time.Time) {
 	o.pending = append(o.pending, o.take(end)...)
+	if end.After(o.paid) || len(o.owed) > 0 {
+		o.paid = end
+		o.sendExposures(ctx)
+	}
 	slices.SortStableFunc(o.pending, func(a, b experiment.Outcomes) int {
-		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.Experiment, b.Experiment), cmp.Compare(a.Arm, b.Arm))
+		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.Experiment, b.Experiment))
 	})
 	tripped := o.takeSuspensions()
 	for len(o.pending) > 0 || len(tripped) > 0 {
-		n := min(len(o.pending), outcomesBatch)
-		refused, err := o.post(ctx, "/outcomes", outcomesTimeout, counted{o.pod, o.pending[:n], tripped})
+		windows := batch(o.pending)
+		n := len(windows)
+		refused, err := o.post(ctx, "/outcomes", outcomesTimeout, counted{Pod: o.pod, Windows: windows, Suspensions: tripped})
 		if err != nil && !refused {
 			o.putBack(tripped)
 		}
@@ -215,6 +345,27 @@ func (o *outcomes) sendUntil(ctx context.Context, end time.Time) {
 		}
 	}
 	o.pending = nil
+}
+
+// batch encodes the first of what is pending, which is in the order of windows and experiments, for one request: all of one
+// window, or as many experiments of it as fit. An experiment's counts of a window are never in two requests, because the
+// second one would be taken for the first sent again.
+func batch(pending []experiment.Outcomes) (windows []json.RawMessage) {
+	size, whole := 0, 0 // of windows: bytes, and how many belong to experiments that are in it with all they have
+	for i, o := range pending {
+		if i > 0 && (o.Experiment != pending[i-1].Experiment || !o.Start.Equal(pending[0].Start)) {
+			whole = i
+		}
+		if !o.Start.Equal(pending[0].Start) {
+			break
+		}
+		text, _ := json.Marshal(o) // numbers, names and a time of this millennium
+		if size += len(text) + 1; size > outcomesBytes && whole > 0 {
+			return windows[:whole]
+		}
+		windows = append(windows, text)
+	}
+	return windows
 }
 
 // expire gives up what is older than outcomesLife, so that what nobody stores does not fill the memory.
@@ -242,8 +393,9 @@ func (o *outcomes) lose(n int) {
 // counted is what is sent of an edge.
 type counted struct {
 	Pod         string                  `json:"pod"`
-	Windows     []experiment.Outcomes   `json:"windows"`
+	Windows     []json.RawMessage       `json:"windows"` // each an experiment.Outcomes
 	Suspensions []experiment.Suspension `json:"suspensions"`
+	Exposures   []experiment.Exposure   `json:"exposures,omitempty"`
 }
 
 // post sends something to whoever moves experiments. What is refused would be refused again.
@@ -288,12 +440,12 @@ func (o *outcomes) Close() {
 	defer cancel()
 	for end := o.now().Truncate(experiment.Window).Add(experiment.Window); ; {
 		o.sendUntil(ctx, end)
-		if len(o.pending) == 0 {
+		if len(o.pending) == 0 && len(o.owed) == 0 {
 			return
 		}
 		select {
 		case <-ctx.Done():
-			o.log.Error().Int("windows", len(o.pending)).Msg("outcomes were not stored before the end: these are lost")
+			o.log.Error().Int("windows", len(o.pending)).Int("exposures", len(o.owed)).Msg("outcomes were not stored before the end: these are lost")
 			return
 		case <-time.After(outcomesInterval / 5):
 		}

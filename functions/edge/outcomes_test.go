@@ -3,7 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,26 +20,34 @@ import (
 	"warble/shared/telemetry"
 )
 
-// sink stores outcomes as steer does: a window that comes again is the same, with the greater counts.
+// sink stores outcomes as steer does: what comes again of one process, window and experiment adds nothing.
 type sink struct {
 	url string
 
 	mu      sync.Mutex
-	stored  map[string]experiment.Outcomes // by pod and window
-	answers []string                       // of the next requests: see ServeHTTP. After them all is well
-	sizes   []int                          // windows per request
+	taken   map[string]bool // by pod, window and experiment
+	stored  []experiment.Outcomes
+	answers []string // of the next requests: see ServeHTTP. After them all is well
+	sizes   []int    // counts per request
+	bytes   []int64  // of each request
 	tripped []experiment.Suspension
+	exposed []experiment.Exposure
 }
 
 func newSink(t testing.TB, answers ...string) *sink {
 	t.Helper()
-	s := &sink{stored: make(map[string]experiment.Outcomes), answers: answers}
+	s := &sink{taken: make(map[string]bool), answers: answers}
 	s.url, _ = behind(t, function.Routes{"POST /outcomes": s})
 	return s
 }
 
 func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var sent counted
+	var sent struct {
+		Pod         string
+		Windows     []experiment.Outcomes
+		Suspensions []experiment.Suspension
+		Exposures   []experiment.Exposure
+	}
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&sent); err != nil || sent.Pod == "" || r.Header.Get("Content-Type") != "application/json" {
@@ -53,15 +64,10 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer, s.answers = s.answers[0], s.answers[1:]
 	}
 	if strings.HasSuffix(answer, "stored") || answer == "" {
-		s.sizes = append(s.sizes, len(sent.Windows))
+		s.sizes, s.bytes = append(s.sizes, len(sent.Windows)), append(s.bytes, r.ContentLength)
 		s.tripped = append(s.tripped, sent.Suspensions...)
-		for _, o := range sent.Windows {
-			key := fmt.Sprint(sent.Pod, o.Experiment, o.Arm, o.Start)
-			if before := s.stored[key]; o.Requests < before.Requests || o.Errors < before.Errors {
-				o = before
-			}
-			s.stored[key] = o
-		}
+		s.exposed = append(s.exposed, sent.Exposures...)
+		s.store(sent.Pod, sent.Windows)
 	}
 	s.mu.Unlock()
 	switch {
@@ -76,6 +82,19 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// store adds what is not there yet. s.mu is held.
+func (s *sink) store(pod string, counts []experiment.Outcomes) {
+	comes := make(map[string]bool)
+	for _, o := range counts {
+		key := fmt.Sprint(pod, o.Experiment, o.Start)
+		comes[key] = true
+		if !s.taken[key] {
+			s.stored = append(s.stored, o)
+		}
+	}
+	maps.Copy(s.taken, comes)
+}
+
 // suspended is what tripwires have seen, as it was stored.
 func (s *sink) suspended() []experiment.Suspension {
 	s.mu.Lock()
@@ -87,12 +106,32 @@ func (s *sink) suspended() []experiment.Suspension {
 func (s *sink) sums() map[string][2]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return sumsOf(slices.Values(s.stored))
+}
+
+func sumsOf(counts iter.Seq[experiment.Outcomes]) map[string][2]int64 {
 	all := make(map[string][2]int64)
-	for _, o := range s.stored {
+	for o := range counts {
 		key := o.Experiment + " " + string(o.Arm)
-		all[key] = [2]int64{all[key][0] + o.Requests, all[key][1] + o.Errors}
+		all[key] = [2]int64{all[key][0] + sum(o.Requests), all[key][1] + sum(o.Errors)}
 	}
 	return all
+}
+
+func sum(counts []int64) (n int64) {
+	for _, one := range counts {
+		n += one
+	}
+	return n
+}
+
+// trialAt is an experiment at a Service, with its rules changed.
+func trialAt(name, service string, change func(*experiment.Rules)) *trial {
+	r := openTo(name, experiment.User, service)
+	if change != nil {
+		change(&r)
+	}
+	return &trial{Rules: &r, service: service}
 }
 
 func newTestOutcomes(t testing.TB, url string) (*outcomes, *clock, *journal) {
@@ -125,12 +164,13 @@ func TestOutcomesAreNeitherLostNorDoubled(t *testing.T) {
 	s := newSink(t, "cut", "500", "hang", "503", "cut, and stored", "429", "408", "hang, and stored", "500, and stored")
 	o, now, _ := newTestOutcomes(t, s.url)
 	o.client.Timeout = 200 * time.Millisecond
+	likes := trialAt("likes", "like", nil)
 	const counters, each = 4, 1000
 	var counting sync.WaitGroup
 	for i := range counters {
 		counting.Go(func() {
 			for n := range each {
-				o.count("likes", []experiment.Arm{experiment.Control, experiment.Treatment}[i%2], n%10 == 0)
+				o.count(likes, outcome{experiment.Arms[i%2], fmt.Sprint(n), n%10 == 0, 0, false})
 				if n%50 == 0 {
 					now.advance(time.Second)
 				}
@@ -163,20 +203,146 @@ func TestOutcomesAreNeitherLostNorDoubled(t *testing.T) {
 	}
 }
 
+// TestTheBucketsAddUpToTheWindow, of each Service, step and arm: every unit has its bucket, errors and slow answers with it.
+func TestTheBucketsAddUpToTheWindow(t *testing.T) {
+	t.Parallel()
+	s := newSink(t)
+	o, now, _ := newTestOutcomes(t, s.url)
+	bounds := func(r *experiment.Rules) {
+		r.Bounds = []experiment.Duration{experiment.Duration(100 * time.Millisecond), experiment.Duration(time.Second)}
+	}
+	next := func(r *experiment.Rules) { bounds(r); r.Step = 1 }
+	type key struct {
+		step    int
+		service string
+		arm     experiment.Arm
+	}
+	want := make(map[key]*experiment.Outcomes)
+	for n := range 1000 {
+		// The step changes within the window: requests that were under way end after others of the next step.
+		likes := trialAt("likes", []string{"like", "tweet"}[n%2], map[bool]func(*experiment.Rules){true: next, false: bounds}[n > 500 && n%3 > 0])
+		a := outcome{experiment.Arms[n/2%2], fmt.Sprint("user-", n%100), n%7 == 0, []time.Duration{time.Millisecond, 100 * time.Millisecond, 101 * time.Millisecond, time.Minute}[n%4], false}
+		o.count(likes, a)
+		k := key{likes.Step, likes.service, a.arm}
+		if want[k] == nil {
+			list := func() []int64 { return make([]int64, 32) }
+			want[k] = &experiment.Outcomes{Experiment: "likes", Step: k.step, Service: k.service, Arm: k.arm, Start: now.now().Truncate(experiment.Window).UTC(),
+				Requests: list(), Errors: list(), Slow: [][]int64{list(), list()}}
+		}
+		bucket := experiment.Slot("likes", a.unit) % 32
+		want[k].Requests[bucket]++
+		if a.failed {
+			want[k].Errors[bucket]++
+		}
+		if n%4 >= 2 {
+			want[k].Slow[0][bucket]++
+		}
+		if n%4 == 3 {
+			want[k].Slow[1][bucket]++
+		}
+	}
+	now.advance(experiment.Window)
+	o.sendNow(t)
+	got := make(map[key]*experiment.Outcomes)
+	for _, one := range s.stored {
+		got[key{one.Step, one.Service, one.Arm}] = &one
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(want) != 8 || len(s.sizes) != 1 {
+		t.Errorf("%d of %d in %d requests: %s", len(got), len(want), len(s.sizes), diff)
+	}
+}
+
+// TestAWindowOfManyExperimentsIsSplitBetweenThem: each request can be read by a function, and has all of an experiment or nothing.
+func TestAWindowOfManyExperimentsIsSplitBetweenThem(t *testing.T) {
+	t.Parallel()
+	s := newSink(t, "", "cut, and stored")
+	o, now, _ := newTestOutcomes(t, s.url)
+	largest := func(r *experiment.Rules) { r.Bounds = []experiment.Duration{1} }
+	const experiments, services, steps, each = 3, 20, 2, 3200
+	for e := range experiments {
+		for n := range services * steps * 2 {
+			likes := trialAt(fmt.Sprintf("%s-%d", strings.Repeat("e", 28), e), fmt.Sprintf("%s-%02d", strings.Repeat("s", 20), n%services), largest)
+			likes.Step = 10 + n/services%steps
+			for unit := range each {
+				o.count(likes, outcome{experiment.Arms[n/services/steps], fmt.Sprint(unit), true, time.Minute, false})
+			}
+		}
+	}
+	now.advance(experiment.Window)
+	o.sendNow(t)
+	o.sendNow(t)
+	if diff := cmp.Diff([]int{80, 80, 80, 80}, s.sizes); diff != "" { // the second is sent again
+		t.Errorf("counts per request: %s", diff)
+	}
+	for _, n := range s.bytes {
+		if n > 60<<10 {
+			t.Errorf("a request of %d bytes", n)
+		}
+	}
+	t.Logf("%v bytes", s.bytes)
+	total := int64(0)
+	for _, sums := range s.sums() {
+		total += sums[0]
+	}
+	if total != experiments*services*steps*2*each {
+		t.Errorf("%d requests are stored", total)
+	}
+}
+
+// TestCountingAllocatesForTheFirstAnswerOfAWindowOnly: it happens for every request.
+func TestCountingAllocatesForTheFirstAnswerOfAWindowOnly(t *testing.T) { //nolint:paralleltest // it counts what all allocate
+	o, _, _ := newTestOutcomes(t, "http://nobody.example")
+	likes := trialAt("likes", "like", func(r *experiment.Rules) { r.Bounds = []experiment.Duration{1} })
+	a := outcome{experiment.Treatment, "gophers", true, time.Second, false}
+	o.count(likes, a)
+	if n := testing.AllocsPerRun(100, func() { o.count(likes, a) }); n != 0 {
+		t.Errorf("%g allocations", n)
+	}
+}
+
+// BenchmarkCount is what counting costs each request of an arm, after its answer.
+func BenchmarkCount(b *testing.B) {
+	o, _, _ := newTestOutcomes(b, "http://nobody.example")
+	likes := trialAt("likes", "like", func(r *experiment.Rules) { r.Bounds = []experiment.Duration{experiment.Duration(time.Second)} })
+	b.ReportAllocs()
+	for b.Loop() {
+		o.count(likes, outcome{experiment.Treatment, "gophers", false, time.Millisecond, false})
+	}
+}
+
+// BenchmarkPost tells how many bytes an edge posts every 10 s of four experiments on two Services each, at 200 requests/s.
+func BenchmarkPost(b *testing.B) {
+	s := newSink(b)
+	o, now, _ := newTestOutcomes(b, s.url)
+	bound := func(r *experiment.Rules) {
+		r.Bounds = []experiment.Duration{experiment.Duration(100 * time.Millisecond)}
+	}
+	for b.Loop() {
+		for n := range 2000 {
+			at := trialAt(fmt.Sprint("experiment-", n%4), []string{"timeline", "tweet"}[n/4%2], bound)
+			o.count(at, outcome{experiment.Arms[n/8%2], fmt.Sprint("user-", n), n%100 == 0, time.Duration(n%50) * 3 * time.Millisecond, false})
+		}
+		now.advance(experiment.Window)
+		o.sendNow(b)
+	}
+	b.ReportMetric(float64(s.bytes[0]), "bytes")
+}
+
 // TestAWindowIsSentOnceItHasClosed, and not before.
 func TestAWindowIsSentOnceItHasClosed(t *testing.T) {
 	t.Parallel()
 	s := newSink(t)
 	o, now, _ := newTestOutcomes(t, s.url)
 	now.at.Store(noon.Truncate(experiment.Window).UnixNano())
-	o.count("likes", experiment.Control, false)
+	likes := trialAt("likes", "like", nil)
+	o.count(likes, outcome{arm: experiment.Control, unit: "1"})
 	now.advance(experiment.Window - time.Millisecond)
 	o.sendNow(t)
 	if got := s.sums(); len(got) != 0 {
 		t.Errorf("sent before its end: %v", got)
 	}
 	now.advance(time.Millisecond)
-	o.count("likes", experiment.Control, true) // the next window's
+	o.count(likes, outcome{arm: experiment.Control, unit: "1", failed: true}) // the next window's
 	o.sendNow(t)
 	o.sendNow(t)
 	if diff := cmp.Diff(map[string][2]int64{"likes control": {1, 0}}, s.sums()); diff != "" || len(s.sizes) != 1 {
@@ -184,14 +350,15 @@ func TestAWindowIsSentOnceItHasClosed(t *testing.T) {
 	}
 }
 
-// TestWhatNobodyStoresIsKeptForAnHour, said once, and sent in requests that a function can read.
+// TestWhatNobodyStoresIsKeptForAnHour, said once, and sent a window at a time.
 func TestWhatNobodyStoresIsKeptForAnHour(t *testing.T) {
 	t.Parallel()
 	s := newSink(t)
 	o, now, log, m := newMeasuredOutcomes(t, "http://"+refusing(t))
+	likes := trialAt("likes", "like", nil)
 	for range 400 { // past an hour, which has 359 whole windows
-		o.count("likes", experiment.Control, false)
-		o.count("likes", experiment.Treatment, false)
+		o.count(likes, outcome{arm: experiment.Control, unit: "1"})
+		o.count(likes, outcome{arm: experiment.Treatment, unit: "2"})
 		now.advance(experiment.Window)
 		o.sendNow(t)
 	}
@@ -206,7 +373,7 @@ func TestWhatNobodyStoresIsKeptForAnHour(t *testing.T) {
 	}
 	o.url = s.url
 	o.sendNow(t)
-	if diff := cmp.Diff([]int{200, 200, 200, 118}, s.sizes); diff != "" || log.count("outcomes are stored again") != 1 {
+	if diff := cmp.Diff(slices.Repeat([]int{2}, 359), s.sizes); diff != "" || log.count("outcomes are stored again") != 1 {
 		t.Errorf("%s; %s", diff, log)
 	}
 }
@@ -215,8 +382,9 @@ func TestRefusedOutcomesAreNotSentAgain(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, "400", "404")
 	o, now, log := newTestOutcomes(t, s.url)
+	likes := trialAt("likes", "like", nil)
 	for range 3 {
-		o.count("likes", experiment.Control, false)
+		o.count(likes, outcome{arm: experiment.Control, unit: "1"})
 		now.advance(experiment.Window)
 		o.sendNow(t)
 	}
@@ -231,7 +399,7 @@ func TestRefusedOutcomesAreNotSentAgain(t *testing.T) {
 func TestWithoutAnURLNothingIsCounted(t *testing.T) {
 	t.Parallel()
 	o, _, log := newTestOutcomes(t, "")
-	o.count("likes", experiment.Control, true)
+	o.count(trialAt("likes", "like", nil), outcome{arm: experiment.Control, unit: "1", failed: true})
 	o.sendNow(t)
 	o.Close()
 	if len(o.counts) != 0 || log.String() != "" {

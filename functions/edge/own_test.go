@@ -29,18 +29,18 @@ func TestTheContractIsServed(t *testing.T) {
 func TestTheDocumentationComesFromTheBinary(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
-	loaded := regexp.MustCompile(`(?:src|href)="([^"]*)"`)
+	loaded := regexp.MustCompile(`<(?:script|link)[^>]* (?:src|href)="([^"]*)"`)
 	outside := regexp.MustCompile(`(?i)(?:https?:)?//[a-z0-9-]+\.[a-z]`)
 	for _, path := range []string{"/docs", "/docs/"} {
 		page := send(t, http.MethodGet, edge.url+path, "")
-		if page.StatusCode != http.StatusOK || !strings.HasPrefix(page.Header.Get("Content-Type"), "text/html") || !strings.Contains(page.body, `"/openapi.yaml"`) {
+		if page.StatusCode != http.StatusOK || !strings.HasPrefix(page.Header.Get("Content-Type"), "text/html") || !strings.HasPrefix(page.Header.Get("Content-Security-Policy"), "default-src 'self'; ") {
 			t.Fatalf("%s: %s %v %.80s", path, page.Status, page.Header, page.body)
 		}
 		if url := outside.FindString(page.body); url != "" {
 			t.Errorf("%s holds the outside URL %s", path, url)
 		}
-		if !strings.Contains(page.body, "validatorUrl: null") {
-			t.Error("the contract would be sent to a validator outside")
+		if strings.Contains(page.body, "<script>") || strings.Contains(page.body, "style=") {
+			t.Errorf("%s has a script or a style that its policy forbids", path)
 		}
 		assets := loaded.FindAllStringSubmatch(page.body, -1)
 		if len(assets) < 4 {
@@ -60,6 +60,16 @@ func TestTheDocumentationComesFromTheBinary(t *testing.T) {
 	}
 }
 
+func TestTheContractGoesToNoValidator(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{})
+	for _, want := range []string{`url: "/openapi.yaml"`, "validatorUrl: null"} {
+		if script := send(t, http.MethodGet, edge.url+"/docs/init.js", ""); !strings.Contains(script.body, want) {
+			t.Errorf("no %q in\n%s", want, script.body)
+		}
+	}
+}
+
 func TestOwnPathsTakeOnlyReads(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
@@ -74,5 +84,44 @@ func TestOwnPathsTakeOnlyReads(t *testing.T) {
 	}
 	for _, path := range []string{"/docs/index.html", "/docs/nothing", "/docs/swagger-ui.css/", "/docs//", "/docs/../docs", "//docs", "/x/../openapi.yaml", "/openapi.yaml/", "/docs%2Fswagger-ui.css"} {
 		wantProblem(t, send(t, http.MethodGet, edge.url+path, ""), problem.NotFound)
+	}
+}
+
+// TestTheDocumentationIsCachedByTheLetter: tags have quotes and are compared as everywhere, and q=0 is no.
+func TestTheDocumentationIsCachedByTheLetter(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{})
+	const file = "/docs/swagger-ui.css"
+	tags := map[string]string{}
+	for accepted, want := range map[string]string{
+		"gzip": "gzip", "GZIP;q=0.5": "gzip", "br, *": "gzip", "br;q=1, gzip; q=0.001": "gzip",
+		"": "", "gzip;q=0": "", "gzip;q=0.000, *": "", "*;q=0": "", "br": "", "xgzip": "", "gzip;q=x": "",
+	} {
+		a := send(t, http.MethodGet, edge.url+file, "", "Accept-Encoding", accepted)
+		if got := a.Header.Get("Content-Encoding"); a.StatusCode != http.StatusOK || got != want {
+			t.Errorf("Accept-Encoding: %s: %s %q, want %q", accepted, a.Status, got, want)
+		}
+		tag := a.Header.Get("ETag")
+		if !regexp.MustCompile(`^"[0-9A-Za-z]+"$`).MatchString(tag) {
+			t.Errorf("ETag: %s", tag)
+		}
+		tags[want] = tag
+	}
+	if tags[""] == tags["gzip"] {
+		t.Errorf("one tag for two forms: %v", tags)
+	}
+	for _, held := range []string{tags["gzip"], "W/" + tags["gzip"], `"other", ` + tags["gzip"], "*"} {
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			a := send(t, method, edge.url+file, "", "Accept-Encoding", "gzip", "If-None-Match", held)
+			if a.StatusCode != http.StatusNotModified || a.body != "" || a.Header.Get("ETag") != tags["gzip"] {
+				t.Errorf("%s with If-None-Match: %s: %s, %d bytes, %v", method, held, a.Status, len(a.body), a.Header)
+			}
+		}
+	}
+	if a := send(t, http.MethodGet, edge.url+file, "", "Accept-Encoding", "gzip", "If-None-Match", strings.Trim(tags["gzip"], `"`)); a.StatusCode != http.StatusOK {
+		t.Errorf("a tag without quotes: %s", a.Status)
+	}
+	if a := send(t, http.MethodHead, edge.url+file, ""); a.StatusCode != http.StatusOK || a.Header.Get("ETag") != tags[""] {
+		t.Errorf("HEAD: %s %v", a.Status, a.Header)
 	}
 }

@@ -53,7 +53,8 @@ type entry struct {
 	Starting bool     `json:"starting"`
 	Routes   []string `json:"routes"`
 
-	Tags map[string]string `json:"tags,omitempty"`
+	Tags  map[string]string `json:"tags,omitempty"`
+	Guest *guestEntry       `json:"guest,omitempty"`
 }
 
 // generous lets a test that is not about limits send what it likes.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +23,7 @@ import (
 	"warble/shared/env"
 	"warble/shared/experiment"
 	"warble/shared/function"
+	"warble/shared/manifest"
 )
 
 // target is a function that requests can be sent to.
@@ -33,6 +35,7 @@ type target struct {
 	tags     map[string]tagged
 	starting bool // nothing listens there yet, and something will
 	routes   []string
+	guest    *guest // nil for a function
 	trial    *trial // the experiment that is in force here; nil where there is none. newTable sets it
 }
 
@@ -53,9 +56,12 @@ type view struct {
 // and a request sees one.
 type table struct {
 	mux     *http.ServeMux
-	targets map[string]*target // by name
-	owners  map[string]string  // route -> name
-	ownTags map[string]string  // as a view's
+	targets map[string]*target          // by name
+	owners  map[string]string           // route -> name
+	ownTags map[string]string           // as a view's
+	hosts   map[string]*target          // of guests, by host
+	guests  bool                        // whether a guest has a route
+	phases  map[string]experiment.Phase // of all experiments there are, by name
 }
 
 // subject is what a refusal is about.
@@ -86,14 +92,20 @@ func refusals(err error) (all []*refusal) {
 // the table before had an owner for it that still claims it, it stays with that one. Experiments that cannot be in force
 // are reported and left out too.
 func newTable(v view, before *table, wires *tripwires) (*table, error) {
-	t := &table{mux: http.NewServeMux(), targets: make(map[string]*target), owners: make(map[string]string), ownTags: v.ownTags}
+	t := &table{mux: http.NewServeMux(), targets: make(map[string]*target), owners: make(map[string]string), ownTags: v.ownTags, hosts: make(map[string]*target), phases: make(map[string]experiment.Phase)}
+	for _, e := range v.experiments {
+		t.phases[e.Name] = e.Phase
+	}
 	for _, to := range v.targets {
 		own := *to // the table before may have the same target, with another trial
 		t.targets[to.name] = &own
 	}
 	trials, mistakes := newTrials(v.experiments, wires)
 	for name, to := range t.targets {
-		to.trial = trials[name]
+		if to.trial = trials[name]; to.trial != nil && to.trial.Identity.Foreign() && to.guest == nil {
+			to.trial = nil
+			mistakes = append(mistakes, &refusal{fmt.Errorf("%s: the identity %s is of guests, and %s is none: expected the label %s", trials[name].Name, trials[name].Identity.Kind, name, manifest.Guest), subject{kindExperiment, trials[name].Name}})
+		}
 	}
 	claim := func(to *target, route string) {
 		if owner, taken := t.owners[route]; taken {
@@ -107,12 +119,29 @@ func newTable(v view, before *table, wires *tripwires) (*table, error) {
 			return
 		}
 		t.owners[route] = to.name
+		t.guests = t.guests || to.guest != nil
+	}
+	receive := func(to *target, host string) {
+		key := "host " + host // no route has a space in it
+		if owner, taken := t.owners[key]; taken && owner != to.name {
+			mistakes = append(mistakes, &refusal{fmt.Errorf("%s claims the host %s, which is %s's and stays so", to.name, host, owner), subject{kindService, to.name}})
+			return
+		}
+		t.owners[key], t.hosts[host] = to.name, to
 	}
 	for _, incumbents := range []bool{true, false} {
 		for _, to := range v.targets {
 			for _, route := range to.routes {
 				if (before != nil && before.owners[route] == to.name) == incumbents {
 					claim(t.targets[to.name], route)
+				}
+			}
+			if to.guest == nil {
+				continue
+			}
+			for _, host := range to.guest.hosts {
+				if (before != nil && before.owners["host "+host] == to.name) == incumbents {
+					receive(t.targets[to.name], host)
 				}
 			}
 		}
@@ -141,6 +170,7 @@ type routes struct {
 	cluster bool   // whether there is a watch, so that the file need not exist
 	log     zerolog.Logger
 	wires   tripwires // of the experiments in force
+	issuers issuers   // that these name
 	current atomic.Pointer[table]
 	notYet  time.Time // until then the file does not count, for the watch is about to see the cluster
 	last    []byte    // the file as it was last read, nil before the first time; only refresh touches it
@@ -246,6 +276,7 @@ func (r *routes) refresh(context.Context) error {
 // replace puts a new table in force, and says what is not in it. r.mu is held.
 func (r *routes) replace(v view) error {
 	t, err := newTable(v, r.current.Load(), &r.wires)
+	r.issuers.keep(v.experiments)
 	r.current.Store(t)
 	return err
 }
@@ -258,6 +289,7 @@ func parseRoutes(text []byte) (v view, err error) {
 			Tags     map[string]string `json:"tags"`
 			Starting bool              `json:"starting"`
 			Routes   []string          `json:"routes"`
+			Guest    *guestEntry       `json:"guest"`
 		} `json:"functions"`
 		Experiments []experiment.Rules `json:"experiments"`
 	}
@@ -273,7 +305,7 @@ func parseRoutes(text []byte) (v view, err error) {
 		}
 	}
 	if err != nil {
-		return view{}, fmt.Errorf("expected {\"functions\": [{name, url, tags, starting, routes}], \"experiments\": []}: %w", err)
+		return view{}, fmt.Errorf("expected {\"functions\": [{name, url, tags, starting, routes, guest}], \"experiments\": []}: %w", err)
 	}
 	for _, f := range file.Functions {
 		u, err := parseAddress(f.URL)
@@ -284,6 +316,12 @@ func parseRoutes(text []byte) (v view, err error) {
 			return view{}, fmt.Errorf("function %q is there twice", f.Name)
 		}
 		to := &target{name: f.Name, url: u, tags: make(map[string]tagged), starting: f.Starting, routes: f.Routes}
+		if f.Guest != nil {
+			to.guest = &guest{hosts: f.Guest.Hosts, timeout: time.Duration(cmp.Or(f.Guest.TimeoutSeconds, defaultGuestSeconds)) * time.Second}
+			if to.guest.limit, err = parseLimit(f.Guest.RateLimit); err != nil {
+				return view{}, fmt.Errorf("function %q: rateLimit: %w", f.Name, err)
+			}
+		}
 		for tag, address := range f.Tags {
 			if u, err = parseAddress(address); err != nil || tag == "" {
 				return view{}, fmt.Errorf("function %q, tag %q at %q: expected a name and a URL as http://host:port", f.Name, tag, address)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"knative.dev/pkg/apis"
@@ -20,16 +21,34 @@ func trimService(object any) (any, error) {
 		return object, nil // a deletion that was missed while away
 	}
 	trimmed := &servingv1.Service{ObjectMeta: trimMeta(s.ObjectMeta)}
-	if annotation, ok := s.Annotations[manifest.RoutesAnnotation]; ok {
-		trimmed.Annotations = map[string]string{manifest.RoutesAnnotation: annotation}
+	trimmed.Annotations = make(map[string]string)
+	for _, name := range []string{manifest.RoutesAnnotation, manifest.HostsAnnotation, manifest.RateLimitAnnotation} {
+		if annotation, ok := s.Annotations[name]; ok {
+			trimmed.Annotations[name] = annotation
+		}
+	}
+	if isGuest(s) {
+		trimmed.Annotations[manifest.Guest] = "true"
+		trimmed.Spec.Template.Spec.TimeoutSeconds = s.Spec.Template.Spec.TimeoutSeconds
 	}
 	trimmed.Status.Address = s.Status.Address
 	for _, t := range s.Status.Traffic {
 		if t.Tag != "" {
 			trimmed.Status.Traffic = append(trimmed.Status.Traffic, servingv1.TrafficTarget{Tag: t.Tag, URL: t.URL, RevisionName: t.RevisionName})
 		}
+		if isGuest(s) && whole(t) {
+			trimmed.Status.Traffic = append(trimmed.Status.Traffic, servingv1.TrafficTarget{RevisionName: t.RevisionName, Percent: t.Percent})
+		}
 	}
 	return trimmed, nil
+}
+
+// whole tells whether all of a Service's traffic goes to one revision.
+func whole(t servingv1.TrafficTarget) bool { return t.Percent != nil && *t.Percent == 100 }
+
+// isGuest reads the label, or the annotation.
+func isGuest(s *servingv1.Service) bool {
+	return s.Labels[manifest.Guest] == "true" || s.Annotations[manifest.Guest] == "true"
 }
 
 // trimRevision keeps what count reads.
@@ -52,11 +71,16 @@ func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 // address, is what it was before.
 func targetOf(s *servingv1.Service, before *target) (*target, error) {
 	annotation, ok := s.Annotations[manifest.RoutesAnnotation]
-	if !ok || strings.TrimSpace(annotation) == manifest.NoRoutes {
+	public := ok && strings.TrimSpace(annotation) != manifest.NoRoutes
+	guest, err := guestOf(s)
+	if err != nil {
+		return before, err
+	}
+	if !public && (guest == nil || len(guest.hosts) == 0) {
 		return nil, nil
 	}
 	routes := manifest.Routes(annotation)
-	if err := checkRoutes(routes); err != nil {
+	if err := checkRoutes(routes); public && err != nil {
 		return before, fmt.Errorf("%s: %w", manifest.RoutesAnnotation, err)
 	}
 	if s.Status.Address == nil || s.Status.Address.URL == nil {
@@ -66,8 +90,14 @@ func targetOf(s *servingv1.Service, before *target) (*target, error) {
 	if err != nil {
 		return before, fmt.Errorf("status.address.url: %w", err)
 	}
-	to := &target{name: s.Name, url: address, routes: routes, tags: make(map[string]tagged)}
+	to := &target{name: s.Name, url: address, routes: routes, guest: guest, tags: make(map[string]tagged)}
 	for _, t := range s.Status.Traffic {
+		if guest != nil && whole(t) {
+			guest.revision = t.RevisionName
+		}
+		if t.Tag == "" {
+			continue
+		}
 		address, err := addressOf(t.URL)
 		if err != nil {
 			return before, fmt.Errorf("status.traffic, tag %s: %w", t.Tag, err)
@@ -77,13 +107,35 @@ func targetOf(s *servingv1.Service, before *target) (*target, error) {
 	return to, nil
 }
 
+// guestOf reads what a Service that is a guest asks for; nil where it is none.
+func guestOf(s *servingv1.Service) (*guest, error) {
+	if !isGuest(s) {
+		return nil, nil //nolint:nilnil // as it says
+	}
+	g := &guest{timeout: defaultGuestSeconds * time.Second}
+	if seconds := s.Spec.Template.Spec.TimeoutSeconds; seconds != nil && *seconds > 0 {
+		g.timeout = time.Duration(*seconds) * time.Second
+	}
+	for _, host := range strings.Fields(s.Annotations[manifest.HostsAnnotation]) {
+		if host = strings.ToLower(host); !isHost(host) {
+			return nil, fmt.Errorf("%s: %q: expected host names without ports, as shop.example.com, between spaces", manifest.HostsAnnotation, host)
+		}
+		g.hosts = append(g.hosts, host)
+	}
+	var err error
+	if g.limit, err = parseLimit(s.Annotations[manifest.RateLimitAnnotation]); err != nil {
+		return nil, fmt.Errorf("%s: %w", manifest.RateLimitAnnotation, err)
+	}
+	return g, nil
+}
+
 // ownTagsOf reads, of the edge's own Service, by which hosts its revisions with a tag are reached: public ones and those of
 // the cluster, whose first label is the same. A request that came by one is led to the same tag of the functions, so
 // that the candidates of a release are tried out together, and to what serves everybody where they have no such tag.
 func ownTagsOf(s *servingv1.Service) map[string]string {
 	tags := make(map[string]string)
 	for _, t := range s.Status.Traffic {
-		if t.URL != nil {
+		if t.Tag != "" && t.URL != nil {
 			label, _, _ := strings.Cut(t.URL.Host, ".")
 			tags[label] = t.Tag
 		}

@@ -21,6 +21,8 @@ var errArmLate = errors.New("no answer within half of the time there is")
 
 func (s shelter) RoundTrip(r *http.Request) (*http.Response, error) {
 	p := r.Context().Value(passageKey{}).(*passage) // ServeHTTP put it there
+	sent := time.Now()
+	defer func() { p.waited = time.Since(sent) }() // its user has waited as long where the untouched Service answers in its place
 	if !p.armed {
 		return s.RoundTripper.RoundTrip(r)
 	}

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"warble/shared/experiment"
@@ -103,3 +107,61 @@ func TestASuspendedExperimentHasNobodyInItsArms(t *testing.T) {
 		}
 	}
 }
+
+// takes answers after some time, or fails after it.
+type takes struct {
+	after time.Duration
+	err   error
+}
+
+// TestAUserWaitsForTheHeaders of an arm's answer, not for its body; and where the arm fails, for the untouched Service's as well.
+func TestAUserWaitsForTheHeaders(t *testing.T) {
+	t.Parallel()
+	cut := errors.New("cut")
+	for name, tt := range map[string]struct {
+		method string
+		takes  []takes
+		want   time.Duration
+	}{
+		"an answer":                        {http.MethodGet, []takes{{time.Second, nil}}, time.Second},
+		"an arm that fails":                {http.MethodGet, []takes{{time.Second, cut}, {2 * time.Second, nil}}, 3 * time.Second},
+		"a failure that is passed on":      {http.MethodPost, []takes{{time.Second, cut}}, time.Second},
+		"an arm that takes half of it all": {http.MethodGet, []takes{{time.Hour, nil}, {time.Second, nil}}, 31 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := &passage{armed: true, side: new(side), untouched: &url.URL{Host: "untouched"}, until: time.Now().Add(time.Minute)}
+				s := shelter{roundTrip(func(r *http.Request) (*http.Response, error) {
+					next := tt.takes[0]
+					tt.takes = tt.takes[1:]
+					select {
+					case <-time.After(next.after):
+					case <-r.Context().Done():
+						return nil, r.Context().Err()
+					}
+					if next.err != nil {
+						return nil, next.err
+					}
+					return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+				})}
+				r, err := http.NewRequestWithContext(context.WithValue(t.Context(), passageKey{}, p), tt.method, "http://arm/x", http.NoBody)
+				if err != nil {
+					t.Fatal(err)
+				}
+				answer, err := s.RoundTrip(r)
+				time.Sleep(time.Minute) // its body
+				if err == nil {
+					_ = answer.Body.Close()
+				}
+				if p.waited != tt.want {
+					t.Errorf("%s, want %s", p.waited, tt.want)
+				}
+			})
+		})
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -11,10 +11,12 @@ import (
 	"warble/shared/token"
 )
 
-// trial is an experiment in force, as the requests to one Service meet it.
+// trial is an experiment in force, as the requests to one Service meet it, or one whose baseline is counted: then it has no more
+// than its rules.
 type trial struct {
 	*experiment.Rules
 
+	service            string
 	exposes            bool // whether a request to this Service exposes its user
 	control, treatment side
 	both               *url.URL // halves the requests between the arms, where these are the unit
@@ -61,6 +63,14 @@ func (t *trial) draws() bool {
 	return t.Unit == experiment.Request && t.both != nil && rand.IntN(experiment.Slots) < t.Open.Control+t.Open.Treatment
 }
 
+// drawn is the arm of a request that draws has taken, for a guest: its answers name no revision by which it would be known.
+func (t *trial) drawn() experiment.Arm {
+	if rand.IntN(t.Open.Control+t.Open.Treatment) < t.Open.Control {
+		return experiment.Control
+	}
+	return experiment.Treatment
+}
+
 // served returns the arm that an answer is of where requests are halved between both: that whose revision it names. One that
 // names none is not a function's, as when a pod crashed, and counts for nobody.
 func (t *trial) served(answer http.Header) experiment.Arm {
@@ -79,7 +89,7 @@ func (s *side) describe(header http.Header) {
 	header[headerExperiment], header[headerVariant] = s.experimentHeader, s.variantHeader
 }
 
-// newTrials returns what is in force of the experiments, by Service. Those without an open slot are not. Of two that cannot
+// newTrials returns what is in force of the experiments, by Service. Those without an open slot are not, but for a baseline. Of two that cannot
 // both be in force, the first is; the other is refused as a whole. Their tripwires are of wires, where those of the same
 // experiment stay the same.
 func newTrials(experiments []experiment.Rules, wires *tripwires) (trials map[string]*trial, refused []error) {
@@ -87,7 +97,7 @@ func newTrials(experiments []experiment.Rules, wires *tripwires) (trials map[str
 	var inForce []*experiment.Rules
 	for i := range experiments {
 		r := &experiments[i]
-		if r.Open == (experiment.Open{}) {
+		if r.Open == (experiment.Open{}) && len(r.Baseline) == 0 {
 			continue
 		}
 		all, err := trialsOf(r)
@@ -119,7 +129,10 @@ func trialsOf(r *experiment.Rules) (map[string]*trial, error) {
 	all := make(map[string]*trial)
 	for _, service := range r.Services {
 		reach, there := r.Reach[service]
-		t := &trial{Rules: r, exposes: slices.Contains(r.Exposure, service)}
+		t := &trial{Rules: r, service: service, exposes: slices.Contains(r.Exposure, service)}
+		if all[service] = t; len(r.Baseline) > 0 {
+			continue
+		}
 		if reach.Host != "" {
 			t.both = &url.URL{Scheme: "http", Host: reach.Host}
 		}
@@ -133,7 +146,6 @@ func trialsOf(r *experiment.Rules) (map[string]*trial, error) {
 				experimentHeader: []string{r.Name}, variantHeader: []string{string(arm)}, baggage: []string{"experiment=" + r.Name + ",arm=" + string(arm)},
 			}
 		}
-		all[service] = t
 	}
 	return all, nil
 }

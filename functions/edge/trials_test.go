@@ -151,6 +151,26 @@ func TestByRequestTheRevisionTellsTheArm(t *testing.T) {
 	}
 }
 
+// TestThePhaseOfEachExperimentIsTold, also of those that are not in force.
+func TestThePhaseOfEachExperimentIsTold(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{})
+	meter(edge.told, edge.routes, nil)
+	likes, drafted := openTo("likes", experiment.User, "like"), openTo("threads", experiment.User, "timeline")
+	likes.Phase, drafted.Phase, drafted.Open = experiment.Running, experiment.Draft, experiment.Open{}
+	edge.try(t, []experiment.Rules{likes, drafted})
+	for _, want := range []string{`warble_experiment_info{experiment="likes",phase="Running"} 1`, `warble_experiment_info{experiment="threads",phase="Draft"} 1`} {
+		if metrics := scrape(t, edge.told); !strings.Contains(metrics, "\n"+want+"\n") {
+			t.Errorf("no metric %s: %s", want, metrics)
+		}
+	}
+	likes.Phase = experiment.Promoting
+	edge.try(t, []experiment.Rules{likes})
+	if metrics := scrape(t, edge.told); strings.Count(metrics, "\nwarble_experiment_info{") != 1 || !strings.Contains(metrics, `phase="Promoting"`) {
+		t.Errorf("want one of likes: %s", metrics)
+	}
+}
+
 // trialOf is one in which a community of the longest name is assigned among a hundred others, which is the slowest way.
 func trialOf(tb testing.TB, unit experiment.Unit) (*trial, *token.Claims) {
 	tb.Helper()

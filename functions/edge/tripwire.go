@@ -40,6 +40,7 @@ const (
 type who struct {
 	user    int64 // 0 for nobody who is known
 	address netip.Addr
+	unit    string // of a guest's experiment, for one who is no user of Warble's
 }
 
 // tripwire is of one experiment: where its treatment fails, both arms are suspended, and the untouched Services answer their
@@ -217,10 +218,13 @@ type tripwires struct {
 	all map[wireKey]*tripwire
 }
 
-// wireKey tells two experiments of one name apart.
-type wireKey struct{ name, salt string }
+// wireKey tells two experiments of one name apart, and arms from those that were there before them.
+type wireKey struct {
+	name, salt string
+	armed      int64 // Unix microseconds
+}
 
-func keyOf(r *experiment.Rules) wireKey { return wireKey{r.Name, r.Salt} }
+func keyOf(r *experiment.Rules) wireKey { return wireKey{r.Name, r.Salt, r.ArmedAt.UnixMicro()} }
 
 func (w *tripwires) of(r *experiment.Rules) *tripwire {
 	w.mu.Lock()

@@ -201,8 +201,13 @@ func TestATripwireStaysWithItsExperiment(t *testing.T) {
 	if table(rules) != first {
 		t.Error("another step is another tripwire")
 	}
+	rules[0].ArmedAt = time.Unix(1, 0)
+	second := table(rules)
+	if second == first || second == nil {
+		t.Error("arms that were made anew have the tripwire of those before them")
+	}
 	rules[0].Salt = "another"
-	if other := table(rules); other == first || other == nil {
+	if other := table(rules); other == second || other == nil {
 		t.Error("another experiment of the name has its tripwire")
 	}
 	if table(nil) != nil || len(wires.all) != 0 {

@@ -512,6 +512,63 @@ func TestTargetOf(t *testing.T) {
 	}
 }
 
+func TestGuestOf(t *testing.T) {
+	t.Parallel()
+	const shop = "shop.example.com"
+	set := func(pairs ...string) func(*servingv1.Service) {
+		return func(s *servingv1.Service) {
+			for i := 0; i < len(pairs); i += 2 {
+				s.Annotations[pairs[i]] = pairs[i+1]
+			}
+		}
+	}
+	tests := map[string]struct {
+		change func(*servingv1.Service)
+		want   *guest
+		routes []string
+		says   string
+	}{
+		"no guest":      {set(manifest.HostsAnnotation, shop), nil, []string{"/shop"}, ""},
+		"a guest":       {set(manifest.Guest, "true"), &guest{timeout: 300 * time.Second}, []string{"/shop"}, ""},
+		"by its label":  {func(s *servingv1.Service) { s.Labels = map[string]string{manifest.Guest: "true"} }, &guest{timeout: 300 * time.Second}, []string{"/shop"}, ""},
+		"by hosts":      {set(manifest.Guest, "true", manifest.HostsAnnotation, "Shop.example.com www.example.com"), &guest{hosts: []string{shop, "www.example.com"}, timeout: 300 * time.Second}, []string{"/shop"}, ""},
+		"by hosts only": {set(manifest.Guest, "true", manifest.HostsAnnotation, shop, manifest.RoutesAnnotation, "none"), &guest{hosts: []string{shop}, timeout: 300 * time.Second}, nil, ""},
+		"with a limit":  {set(manifest.Guest, "true", manifest.RateLimitAnnotation, "100/1m"), &guest{limit: limit{100, time.Minute}, timeout: 300 * time.Second}, []string{"/shop"}, ""},
+		"with a time": {func(s *servingv1.Service) {
+			set(manifest.Guest, "true")(s)
+			s.Spec.Template.Spec.TimeoutSeconds = new(int64(600))
+		}, &guest{timeout: 600 * time.Second}, []string{"/shop"}, ""},
+		"with one revision": {func(s *servingv1.Service) {
+			set(manifest.Guest, "true")(s)
+			s.Status.Traffic[0].RevisionName, s.Status.Traffic[0].Percent = "shop-00007", new(int64(100))
+		}, &guest{timeout: 300 * time.Second, revision: "shop-00007"}, []string{"/shop"}, ""},
+		"a host with a port": {set(manifest.Guest, "true", manifest.HostsAnnotation, shop+":80"), nil, nil, `"shop.example.com:80": expected host names without ports`},
+		"a limit of nothing": {set(manifest.Guest, "true", manifest.RateLimitAnnotation, "many"), nil, nil, `warble.dev/rate-limit: "many": expected calls per window`},
+		"nowhere":            {set(manifest.Guest, "true", manifest.RoutesAnnotation, "none"), nil, nil, ""},
+	}
+	for name, tt := range tests {
+		s := knativeService("shop", "/shop")
+		tt.change(s)
+		trimmed, err := trimService(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := targetOf(trimmed.(*servingv1.Service), nil)
+		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v, want %q", name, err, tt.says)
+		}
+		if to == nil {
+			to = new(target)
+		}
+		if diff := cmp.Diff(tt.want, to.guest, cmp.AllowUnexported(guest{}, limit{})); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if diff := cmp.Diff(tt.routes, to.routes); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
 func TestWhatIsNotReadIsNotHeld(t *testing.T) {
 	t.Parallel()
 	s := knativeService("tweet", "/2/tweets")

@@ -22,7 +22,7 @@ const (
 func New(db *store.DB, tokens *token.Verifier) function.Routes {
 	f := &feedback{db, function.NewOnce()}
 	user := function.Authenticated(tokens, db.Seen, db.Expose)
-	return function.Routes{"POST /feedback": user(function.JSON(f.give))}
+	return function.Routes{"POST /feedback": user(function.Allowed(db.MayPost, function.JSON(f.give)))}
 }
 
 type feedback struct {
@@ -47,7 +47,7 @@ type opinion struct {
 	Text  string `json:"text"`
 }
 
-// check returns the opinion as it is stored. A text of nothing but spaces is none.
+// check returns the opinion as it is stored. An empty text is none.
 func (q opinion) check() (store.NewFeedback, error) {
 	if q.Score == nil {
 		return store.NewFeedback{}, problem.Invalid.Field("score", "score is required")
@@ -55,12 +55,17 @@ func (q opinion) check() (store.NewFeedback, error) {
 	if *q.Score < lowest || *q.Score > highest {
 		return store.NewFeedback{}, problem.Invalid.Field("score", "score must be from %d to %d, and is %d", lowest, highest, *q.Score)
 	}
-	text, err := wire.PlainText("text", strings.TrimSpace(q.Text))
+	given := store.NewFeedback{Score: *q.Score}
+	if q.Text == "" {
+		return given, nil
+	}
+	text, err := wire.Text("text", strings.TrimSpace(q.Text))
 	if err != nil {
 		return store.NewFeedback{}, err
 	}
 	if length := utf8.RuneCountInString(text); length > maxText {
 		return store.NewFeedback{}, problem.Invalid.Field("text", "text must have at most %d characters, and has %d", maxText, length)
 	}
-	return store.NewFeedback{Score: *q.Score, Text: text}, nil
+	given.Text = text
+	return given, nil
 }

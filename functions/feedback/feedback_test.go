@@ -38,7 +38,11 @@ func TestFeedback(t *testing.T) {
 		{`{"score":3,"text":"` + long + `e"}`, http.StatusUnprocessableEntity, "text"},
 		{`{"score":3,"text":"\u0000"}`, http.StatusUnprocessableEntity, "text"},
 		{`{"score":3,"text":"\u202e"}`, http.StatusUnprocessableEntity, "text"},
+		{`{"score":3,"text":" "}`, http.StatusUnprocessableEntity, "text"},
+		{`{"score":3,"text":"\u3164\u200b"}`, http.StatusUnprocessableEntity, "text"},
 		{`{"score":3,"text":7}`, http.StatusUnprocessableEntity, "text"},
+		{`{"score":5.0}`, http.StatusCreated, ""},
+		{`{"score":50e-1,"text":null}`, http.StatusCreated, ""},
 		{`{"score":0}`, http.StatusUnprocessableEntity, "score"},
 		{`{"score":6}`, http.StatusUnprocessableEntity, "score"},
 		{`{"score":4.5}`, http.StatusUnprocessableEntity, "score"},
@@ -46,6 +50,9 @@ func TestFeedback(t *testing.T) {
 		{`{"score":null}`, http.StatusUnprocessableEntity, "score"},
 		{`{"text":"nice"}`, http.StatusUnprocessableEntity, "score"},
 		{`{"score":4,"mood":"good"}`, http.StatusUnprocessableEntity, "mood"},
+		{`{"Score":4}`, http.StatusUnprocessableEntity, "Score"},
+		{`{"score":4,"score":3}`, http.StatusBadRequest, "score"},
+		{"{\"score\":4,\"text\":\"\xe9\"}", http.StatusBadRequest, ""},
 		{`4`, http.StatusBadRequest, ""},
 	} {
 		got := ada.Do("POST", "/feedback", tt.body)

@@ -19,7 +19,7 @@ func New(db *store.DB, tokens *token.Verifier, features feature.Revision) functi
 	authenticated := function.Authenticated(tokens, db.Seen, db.Expose)
 	user := func(handler http.Handler) http.Handler { return authenticated(l.open(handler)) }
 	return function.Routes{
-		"POST /2/users/{id}/likes":              user(function.JSON(l.like)),
+		"POST /2/users/{id}/likes":              user(function.Allowed(db.MayPost, function.JSON(l.like))),
 		"DELETE /2/users/{id}/likes/{tweet_id}": user(function.JSON(l.undo)),
 		"GET /2/tweets/{id}/liking_users":       user(function.JSON(l.likingUsers)),
 		"GET /2/users/{id}/liked_tweets":        user(function.JSON(l.likedTweets)),
@@ -54,12 +54,12 @@ func (l *likes) undo(ctx context.Context, q undoRequest) (wire.Single[liked], er
 	if err := function.Own(ctx, q.user); err != nil {
 		return wire.Single[liked]{}, err
 	}
-	err := l.db.UndoLike(ctx, q.user, q.tweet)
+	err := l.db.UndoLike(ctx, wire.Author(ctx), q.tweet)
 	return wire.Single[liked]{Data: liked{false}}, err
 }
 
 func (l *likes) likingUsers(ctx context.Context, q wire.QueryByID) (wire.List[wire.User], error) {
-	page, err := q.Page(wire.UsersSize)
+	page, err := q.ListPage(ctx, l.db, wire.UsersSize)
 	if err != nil {
 		return wire.List[wire.User]{}, err
 	}
@@ -72,7 +72,7 @@ func (l *likes) likingUsers(ctx context.Context, q wire.QueryByID) (wire.List[wi
 }
 
 func (l *likes) likedTweets(ctx context.Context, q wire.QueryByID) (wire.List[wire.Tweet], error) {
-	page, err := q.Page(wire.TimelineSize)
+	page, err := q.ListPage(ctx, l.db, wire.TimelineSize)
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}

@@ -160,7 +160,7 @@ func TestLikeRefuses(t *testing.T) {
 	api := newAPI(t)
 	ada, bob := api.User("ada", ""), api.User("bob", "")
 	tweet, gone := post(t, api, bob), post(t, api, bob)
-	if err := api.DB.DeleteTweet(t.Context(), gone, bob.ID); err != nil {
+	if err := api.DB.DeleteTweet(t.Context(), gone, store.Author{ID: bob.ID}); err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {
@@ -249,6 +249,7 @@ func TestLists(t *testing.T) {
 		like(t, ada, id)
 		tweets = slices.Insert(tweets, 0, wire.ID(id))
 	}
+	api.Settle()
 	pages(t, ada, liking, users, func(u wire.User) string { return u.ID })
 	pages(t, ada, ada.Path("/liked_tweets"), tweets, func(t wire.Tweet) string { return t.ID })
 
@@ -256,7 +257,7 @@ func TestLists(t *testing.T) {
 	if len(got.Data) != 1 || got.Data[0].PublicMetrics.LikeCount != 1 || len(got.Includes.Users) != 1 || got.Includes.Users[0].Username != "ada" {
 		t.Errorf("%+v", got)
 	}
-	if err := api.DB.DeleteTweet(t.Context(), posted[0], ada.ID); err != nil {
+	if err := api.DB.DeleteTweet(t.Context(), posted[0], store.Author{ID: ada.ID}); err != nil {
 		t.Fatal(err)
 	}
 	pages(t, ada, ada.Path("/liked_tweets"), tweets[1:], func(t wire.Tweet) string { return t.ID })

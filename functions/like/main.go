@@ -12,6 +12,7 @@ import (
 func main() {
 	f := function.New()
 	db := store.FromEnv(f.Env, f.Telemetry)
+	db.PostsFromEnv(f.Env)
 	tokens := token.VerifierFromEnv(f.Env)
 	f.Telemetry.TweetMetrics() // they count each request
 	f.RecordLatencies(db.RecordLatencies)

@@ -52,7 +52,7 @@ func (q *credentials) FromRequest(*http.Request) error {
 // at the account and its failures, one hash, one write.
 func (s *sessions) login(ctx context.Context, q credentials) (wire.Session, error) {
 	s.metrics.Login()
-	attempt, err := s.db.BeginLogin(ctx, q.Email, function.Network(ctx))
+	attempt, err := s.db.BeginLogin(ctx, q.Email, wire.Client(ctx))
 	if err != nil {
 		return wire.Session{}, err
 	}
@@ -73,15 +73,12 @@ func (s *sessions) login(ctx context.Context, q credentials) (wire.Session, erro
 		}
 	}
 	refresh, refreshHash := token.NewRefresh()
-	session, err := s.session(attempt.User, refresh)
+	session, err := s.db.FinishLogin(ctx, attempt, refreshHash, rehashed)
 	if err != nil {
 		return wire.Session{}, err
 	}
-	if err := s.db.FinishLogin(ctx, attempt, refreshHash, rehashed); err != nil {
-		return wire.Session{}, err
-	}
 	s.metrics.LoggedIn(function.Network(ctx))
-	return session, nil
+	return wire.NewSession(s.issuer, store.Opened{Session: session, User: attempt.User}, refresh)
 }
 
 type renewal struct {
@@ -101,12 +98,19 @@ func (s *sessions) refresh(ctx context.Context, q renewal) (wire.Session, error)
 	if err != nil {
 		return wire.Session{}, err
 	}
-	next, nextHash := token.NewRefresh()
-	user, err := s.db.RotateRefresh(ctx, used, nextHash)
+	successors, err := s.issuer.Successors(q.RefreshToken)
 	if err != nil {
 		return wire.Session{}, err
 	}
-	return s.session(user, next)
+	hashes := make([][]byte, len(successors))
+	for n, successor := range successors {
+		hashes[n] = successor.Hash
+	}
+	renewed, err := s.db.RotateRefresh(ctx, wire.Client(ctx), used, hashes...)
+	if err != nil {
+		return wire.Session{}, err
+	}
+	return wire.NewSession(s.issuer, renewed.Opened, successors[renewed.Successor].Token)
 }
 
 // logout ends the session of a refresh token, if it is one: whoever asks wants it gone, and it is.
@@ -116,12 +120,4 @@ func (s *sessions) logout(ctx context.Context, q renewal) (function.None, error)
 		return function.None{}, nil //nolint:nilerr // RFC 7009, section 2.2: an invalid token is no error
 	}
 	return function.None{}, s.db.EndSession(ctx, hash)
-}
-
-func (s *sessions) session(u store.User, refresh string) (wire.Session, error) {
-	access, expires, err := s.issuer.Issue(token.Subject{UserID: u.ID, Username: u.Username, Community: u.Community})
-	if err != nil {
-		return wire.Session{}, err
-	}
-	return wire.NewSession(u, access, expires, refresh), nil
 }

@@ -4,6 +4,7 @@ package main
 import (
 	"warble/shared/function"
 	"warble/shared/password"
+	"warble/shared/password/policy"
 	"warble/shared/store"
 	"warble/shared/token"
 )
@@ -12,9 +13,6 @@ func main() {
 	f := function.New()
 	db := store.FromEnv(f.Env, f.Telemetry)
 	issuer := token.IssuerFromEnv(f.Env)
-	passwords := Passwords{
-		Hasher:    password.FromEnv(f.Env, f.Telemetry),
-		MinLength: f.Env.Int("PASSWORD_MIN_LENGTH", 8, 8, maxPassword),
-	}
-	f.Serve(New(db, issuer, passwords, f.Telemetry.AuthMetrics()), db, issuer)
+	passwords := password.FromEnv(f.Env, f.Telemetry)
+	f.Serve(New(db, issuer, passwords, policy.FromEnv(f.Env), f.Telemetry.AuthMetrics()), db, issuer)
 }

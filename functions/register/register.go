@@ -9,6 +9,7 @@ import (
 
 	"warble/shared/function"
 	"warble/shared/password"
+	"warble/shared/password/policy"
 	"warble/shared/store"
 	"warble/shared/telemetry"
 	"warble/shared/token"
@@ -16,24 +17,18 @@ import (
 )
 
 // New returns the routes of register.
-func New(db *store.DB, issuer *token.Issuer, passwords Passwords, metrics *telemetry.AuthMetrics) function.Routes {
-	r := &registration{db, issuer, passwords, newEstimator(), metrics}
+func New(db *store.DB, issuer *token.Issuer, passwords *password.Hasher, policy *policy.Policy, metrics *telemetry.AuthMetrics) function.Routes {
+	r := &registration{db, issuer, passwords, policy, metrics}
 	return function.Routes{
 		"POST /auth/register": function.JSON(r.register, function.Status(http.StatusCreated), function.Header("Cache-Control", "no-store")),
 	}
 }
 
-// Passwords says how passwords are hashed and what a new one must be.
-type Passwords struct {
-	*password.Hasher
-	MinLength int // in characters, at least 8
-}
-
 type registration struct {
 	db        *store.DB
 	issuer    *token.Issuer
-	passwords Passwords
-	strength  *estimator
+	passwords *password.Hasher
+	policy    *policy.Policy
 	metrics   *telemetry.AuthMetrics
 }
 
@@ -55,42 +50,38 @@ func (r *registration) register(ctx context.Context, q request) (wire.Session, e
 		return wire.Session{}, err
 	}
 	refresh, refreshHash := token.NewRefresh()
-	user, err := r.create(ctx, store.NewAccount{
+	opened, err := r.create(ctx, store.NewAccount{
 		Email:        q.Email,
 		Username:     q.Username,
 		Name:         q.Name,
 		Community:    q.Community,
 		PasswordHash: hash,
 		RefreshHash:  refreshHash,
-		Network:      function.Network(ctx),
+		From:         wire.Client(ctx),
 		Traceparent:  telemetry.Traceparent(ctx),
 	})
 	if err != nil {
 		return wire.Session{}, err
 	}
-	access, expires, err := r.issuer.Issue(token.Subject{UserID: user.ID, Username: user.Username, Community: user.Community})
-	if err != nil {
-		return wire.Session{}, err
-	}
 	r.metrics.Registered(function.Network(ctx))
-	return wire.NewSession(user, access, expires, refresh), nil
+	return wire.NewSession(r.issuer, opened, refresh)
 }
 
 // create stores the account, under a username of our own making where the client left it to us.
-func (r *registration) create(ctx context.Context, a store.NewAccount) (store.User, error) {
+func (r *registration) create(ctx context.Context, a store.NewAccount) (store.Opened, error) {
 	if a.Username != "" {
 		return r.db.CreateAccount(ctx, a)
 	}
 	base := usernameFrom(a.Name)
 	a.Username = base
 	for attempt := 0; ; attempt++ {
-		user, err := r.db.CreateAccount(ctx, a)
+		opened, err := r.db.CreateAccount(ctx, a)
 		if attempt == 5 || !errors.Is(err, store.ErrUsernameTaken) {
-			return user, err
+			return opened, err
 		}
 		suffix, err := rand.Int(rand.Reader, big.NewInt(1_000_000))
 		if err != nil {
-			return store.User{}, err
+			return store.Opened{}, err
 		}
 		a.Username = base[:min(len(base), maxUsername-6)] + suffix.String()
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"warble/shared/clocktest"
 	"warble/shared/function"
 	"warble/shared/password"
+	"warble/shared/password/policy"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
 	"warble/shared/token"
@@ -34,13 +37,13 @@ type world struct {
 	tokens    *token.Verifier
 }
 
-func start(t testing.TB) *world {
+func start(t testing.TB, settings ...string) *world {
 	t.Helper()
 	issuer, tokens := apitest.Keys(t, t.TempDir())
-	f := function.NewTest(t.Output())
+	f := function.NewTest(t.Output(), settings...)
 	w := &world{TB: t, data: pgtest.New(t), tokens: tokens, passwords: password.FromEnv(f.Env, f.Telemetry)}
 	w.db = w.data.Open(t, pgtest.Auth)
-	routes := New(w.db, issuer, Passwords{w.passwords, 8}, f.Telemetry.AuthMetrics())
+	routes := New(w.db, issuer, w.passwords, policy.FromEnv(f.Env), f.Telemetry.AuthMetrics())
 	server := httptest.NewServer(f.Handler(routes, w.db, issuer))
 	t.Cleanup(server.Close)
 	w.url = server.URL
@@ -138,7 +141,7 @@ func TestRegister(t *testing.T) {
 	}
 
 	// The password and the refresh token are those of a login and a refresh.
-	attempt, err := w.db.BeginLogin(t.Context(), "ADA@example.com", "somewhere")
+	attempt, err := w.db.BeginLogin(t.Context(), "ADA@example.com", store.Client{Network: "somewhere"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,8 +153,8 @@ func TestRegister(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, next := token.NewRefresh()
-	if user, err := w.db.RotateRefresh(t.Context(), hash, next); err != nil || user.ID != claims.UserID {
-		t.Errorf("user %+v, error %v", user, err)
+	if renewed, err := w.db.RotateRefresh(t.Context(), store.Client{}, hash, next); err != nil || renewed.User.ID != claims.UserID {
+		t.Errorf("user %+v, error %v", renewed.User, err)
 	}
 	const event = `do $$ begin assert (
 		select count(*) = 1 and bool_and(o.data ->> 'id' = u.id::text)
@@ -159,6 +162,30 @@ func TestRegister(t *testing.T) {
 		where o.type = 'dev.warble.user.registered.v1' and u.username = 'ada'), 'no event'; end $$`
 	if err := pgtest.Exec(t.Context(), w.data.URL(pgtest.Owner), event); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestOneEmailIsOneAccount, however many register it at once.
+func TestOneEmailIsOneAccount(t *testing.T) {
+	t.Parallel()
+	const many = 100
+	w := start(t, "PASSWORD_QUEUE="+strconv.Itoa(many))
+	statuses := make(chan int)
+	for n := range many {
+		email := "ada@example.com"
+		if n%2 == 0 {
+			email = "ADA@example.com"
+		}
+		go func() {
+			statuses <- w.post([]byte(`{"name":"Ada","email":"` + email + `","username":"ada` + strconv.Itoa(n) + `","password":"a quiet otter juggles"}`)).status
+		}()
+	}
+	counts := map[int]int{}
+	for range many {
+		counts[<-statuses]++
+	}
+	if diff := cmp.Diff(map[int]int{http.StatusCreated: 1, http.StatusConflict: many - 1}, counts); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -229,6 +256,13 @@ func TestRefusals(t *testing.T) {
 		"name of 51":            {map[string]any{"name": strings.Repeat("é", 51)}, "name"},
 		"NUL in the name":       {map[string]any{"name": "a\x00b"}, "name"},
 		"bidi override":         {map[string]any{"name": "a\u202eb"}, "name"},
+		"isolate":               {map[string]any{"name": "a\u2067b"}, "name"},
+		"mark of direction":     {map[string]any{"name": "a\u200fb"}, "name"},
+		"tab in the name":       {map[string]any{"name": "a\tb"}, "name"},
+		"zero width space":      {map[string]any{"name": "\u200b"}, "name"},
+		"Hangul filler":         {map[string]any{"name": "\u3164"}, "name"},
+		"blank Braille":         {map[string]any{"name": "\u2800"}, "name"},
+		"variation selector":    {map[string]any{"name": "\ufe0f"}, "name"},
 		"name is a number":      {map[string]any{"name": 7}, "name"},
 		"no @":                  {map[string]any{"email": "ada.example.com"}, "email"},
 		"two @":                 {map[string]any{"email": "a@b@example.com"}, "email"},
@@ -283,7 +317,7 @@ func FuzzBody(f *testing.F) {
 
 // FuzzPassword looks at what is done to a password before it is hashed, which takes most of the time of FuzzBody.
 func FuzzPassword(f *testing.F) {
-	r := &registration{passwords: Passwords{MinLength: 8}, strength: newEstimator()}
+	r := &registration{policy: policy.FromEnv(function.NewTest(io.Discard).Env)}
 	for _, seed := range []string{"password", "p@$$w0rd1!|", "qwertyuiop", "\xff\xfeaaaaaa", strings.Repeat("é", 64), "aaaaaaaa\u0308"} {
 		f.Add(seed, "Ada Lovelace")
 	}

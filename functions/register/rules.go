@@ -4,12 +4,12 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 
 	"warble/shared/password"
+	"warble/shared/password/policy"
 	"warble/shared/problem"
 	"warble/shared/wire"
 )
@@ -18,8 +18,6 @@ const (
 	maxName     = 50  // characters
 	maxEmail    = 254 // bytes: RFC 5321, section 4.5.3.1.3, less the angle brackets
 	maxUsername = 15
-	maxPassword = 128 // characters
-	minOwn      = 3   // characters: a name of two letters is in every other password
 )
 
 // email is what browsers take for an address (HTML, section 4.10.5.1.5), with a dot in the domain. It is compiled at the
@@ -39,12 +37,10 @@ func (r *registration) validate(q *request) error {
 		}
 		wrong.WithField(field, format, args...)
 	}
-	q.Name = norm.NFC.String(strings.TrimSpace(q.Name))
-	if length := utf8.RuneCountInString(q.Name); length < 1 || length > maxName {
-		refuse("name", "name must have 1 to %d characters", maxName)
-	}
-	if strings.ContainsFunc(q.Name, invisible) {
-		refuse("name", "name must not contain control or direction characters")
+	if name, err := wire.Name("name", q.Name); err != nil {
+		refuse("name", "%s", problem.From(err).Detail)
+	} else if q.Name = name; utf8.RuneCountInString(name) > maxName {
+		refuse("name", "name must have at most %d characters", maxName)
 	}
 	if len(q.Email) > maxEmail || !email().MatchString(q.Email) {
 		refuse("email", "email must be an email address")
@@ -56,51 +52,13 @@ func (r *registration) validate(q *request) error {
 		refuse("community", "there is no such community")
 	}
 	q.Password = password.Normalize(q.Password)
-	if length := utf8.RuneCountInString(q.Password); length < r.passwords.MinLength || length > maxPassword {
-		refuse("password", "password must have %d to %d characters", r.passwords.MinLength, maxPassword)
+	if short := r.policy.Length("password", q.Password); short != "" {
+		refuse("password", "%s", short)
 	}
 	if wrong != nil {
 		return wrong
 	}
-	own := ownWords(*q)
-	if contains(q.Password, own) {
-		return problem.Invalid.Field("password", "password must not contain your name, username or email address")
-	}
-	common, err := r.strength.common(q.Password, own...)
-	if err != nil {
-		return err
-	}
-	if common {
-		return problem.Invalid.Field("password", "password is too easy to guess")
-	}
-	return nil
-}
-
-// invisible are the characters that would make one name look like another.
-func invisible(r rune) bool {
-	return unicode.IsControl(r) ||
-		r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069 ||
-		r == 0xFEFF || r == 0xFFFE || r == 0xFFFF
-}
-
-// ownWords are what q says of its user, in lower case: whoever guesses that password starts there.
-func ownWords(q request) []string {
-	local, _, _ := strings.Cut(q.Email, "@")
-	words := append([]string{q.Email, local, q.Username, q.Name}, strings.Fields(q.Name)...)
-	for n, word := range words {
-		words[n] = strings.ToLower(norm.NFKC.String(word))
-	}
-	return words
-}
-
-func contains(password string, own []string) bool {
-	password = strings.ToLower(password)
-	for _, word := range own {
-		if utf8.RuneCountInString(word) >= minOwn && strings.Contains(password, word) {
-			return true
-		}
-	}
-	return false
+	return r.policy.Check("password", q.Password, policy.Person{Name: q.Name, Username: q.Username, Email: q.Email})
 }
 
 // usernameFrom makes a username of a name: its letters without marks and its digits. It does not look at the email

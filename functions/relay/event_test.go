@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blues/jsonata-go"
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"sigs.k8s.io/yaml"
@@ -32,14 +33,16 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 	began := time.Now().Add(-time.Second)
 
 	account := store.NewAccount{Email: "ada@example.org", Username: "ada", Name: "Ada \"🐦\"", Community: "gophers", RefreshHash: []byte("1"), Traceparent: trace}
-	ada, err := auth.CreateAccount(t.Context(), account)
+	opened, err := auth.CreateAccount(t.Context(), account)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bob, err := auth.CreateAccount(t.Context(), store.NewAccount{Email: "bob@example.org", Username: "bob", Name: "Bob", RefreshHash: []byte("2")})
+	ada := opened.User
+	opened, err = auth.CreateAccount(t.Context(), store.NewAccount{Email: "bob@example.org", Username: "bob", Name: "Bob", RefreshHash: []byte("2")})
 	if err != nil {
 		t.Fatal(err)
 	}
+	bob := opened.User
 	post := func(u store.User, text string) int64 {
 		t.Helper()
 		answer, err := api.CreateTweet(t.Context(), store.NewTweet{AuthorID: u.ID, Community: u.Community, Text: text, Traceparent: trace}, store.Key{}, body)
@@ -56,17 +59,25 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 		}
 	}
 	retweet()
-	if err := api.UndoRetweet(t.Context(), bob.ID, tweet); err != nil {
+	if err := api.UndoRetweet(t.Context(), store.Author{ID: bob.ID}, tweet); err != nil {
 		t.Fatal(err)
 	}
 	retweet()
 	if _, err := api.Like(t.Context(), store.NewLike{UserID: bob.ID, TweetID: tweet, Traceparent: trace}, store.Key{}, body); err != nil {
 		t.Fatal(err)
 	}
-	if err := api.UndoLike(t.Context(), bob.ID, tweet); err != nil {
+	if err := api.UndoLike(t.Context(), store.Author{ID: bob.ID}, tweet); err != nil {
 		t.Fatal(err)
 	}
-	if err := api.DeleteTweet(t.Context(), other, bob.ID); err != nil {
+	if err := api.DeleteTweet(t.Context(), other, store.Author{ID: bob.ID}); err != nil {
+		t.Fatal(err)
+	}
+
+	opened, err = auth.CreateAccount(t.Context(), store.NewAccount{Email: "carol@example.org", Username: "carol", Name: "Carol", RefreshHash: []byte("3")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := auth.DeleteAccount(t.Context(), store.Author{ID: opened.User.ID}, "carol@example.org"); err != nil {
 		t.Fatal(err)
 	}
 
@@ -108,8 +119,18 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 		if e.Subject() == strconv.FormatInt(tweet, 10) || e.Subject() == strconv.FormatInt(ada.ID, 10) {
 			user = strconv.FormatInt(ada.ID, 10)
 		}
+		carols := e.Subject() == strconv.FormatInt(opened.User.ID, 10)
+		if carols {
+			user = e.Subject()
+		}
 		if e.Subject() == "likes" {
 			user = "1"
+		}
+		if e.Type() == "dev.warble.mail.requested.v1" { // of nobody's: the request's own number stands for the user's
+			if e.Extensions()["partitionkey"] != e.Subject() {
+				t.Errorf("partitionkey of %s", e)
+			}
+			continue
 		}
 		if e.Extensions()["partitionkey"] != user {
 			t.Errorf("partitionkey of %s", e)
@@ -117,13 +138,13 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 		if e.Subject() == "likes" && (e.Extensions()["phase"] != "Concluded" || e.Extensions()["conclusion"] != "stopped") {
 			t.Errorf("%s: want its phase and conclusion as attributes", e)
 		}
-		if kept, had := e.Extensions()["traceparent"], e.Subject() != "likes" && e.Subject() != strconv.FormatInt(bob.ID, 10) && e.Type() != "dev.warble.tweet.deleted.v1" && e.Type() != "dev.warble.tweet.unliked.v1"; had && kept != trace || !had && kept != nil {
+		if kept, had := e.Extensions()["traceparent"], e.Subject() != "likes" && !carols && e.Subject() != strconv.FormatInt(bob.ID, 10) && e.Type() != "dev.warble.tweet.deleted.v1" && e.Type() != "dev.warble.tweet.unliked.v1"; had && kept != trace || !had && kept != nil {
 			t.Errorf("traceparent %v of %s", kept, e)
 		}
 	}
 	if diff := cmp.Diff(map[string]int{
-		"dev.warble.user.registered.v1": 2, "dev.warble.tweet.posted.v1": 2, "dev.warble.tweet.retweeted.v1": 2, "dev.warble.tweet.deleted.v1": 2,
-		"dev.warble.tweet.liked.v1": 1, "dev.warble.tweet.unliked.v1": 1, "dev.warble.experiment.transitioned.v1": 1,
+		"dev.warble.user.registered.v1": 3, "dev.warble.user.deleted.v1": 1, "dev.warble.tweet.posted.v1": 2, "dev.warble.tweet.retweeted.v1": 2, "dev.warble.tweet.deleted.v1": 2,
+		"dev.warble.tweet.liked.v1": 1, "dev.warble.tweet.unliked.v1": 1, "dev.warble.experiment.transitioned.v1": 1, "dev.warble.mail.requested.v1": 3,
 	}, arrived); diff != "" {
 		t.Error(diff)
 	}
@@ -234,6 +255,78 @@ func TestTheManifestsFitTogether(t *testing.T) {
 	schemaOf(t, trigger.Spec.Filter.Attributes["type"])
 	if service.Routes() != nil || service.Spec.Template.Metadata.Annotations["autoscaling.knative.dev/min-scale"] != "1" {
 		t.Error("nothing would keep the relay there")
+	}
+}
+
+// The example for Slack filters by attributes that the relay puts on the event, and makes of it the body that Slack takes.
+func TestTheExampleForSlackFits(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../knative/examples/slack.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents := strings.Split(string(text), "\n---\n")
+	if len(documents) != 3 {
+		t.Fatalf("%d documents", len(documents))
+	}
+	var trigger struct {
+		Metadata manifest.Metadata
+		Spec     struct {
+			Broker     string
+			Filter     struct{ Attributes map[string]string }
+			Subscriber struct {
+				Ref struct{ APIVersion, Kind, Name string }
+			}
+		}
+	}
+	var transform struct {
+		APIVersion, Kind string
+		Metadata         manifest.Metadata
+		Spec             struct {
+			Jsonata struct{ Expression string }
+			Sink    struct{ URI string }
+			Reply   struct{ Discard bool }
+		}
+	}
+	for i, into := range []any{&trigger, &transform} {
+		if err := yaml.Unmarshal([]byte(documents[i]), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ref := trigger.Spec.Subscriber.Ref; ref.Kind != transform.Kind || ref.APIVersion != transform.APIVersion || ref.Name != transform.Metadata.Name || trigger.Spec.Broker != "events" {
+		t.Errorf("the trigger sends %s of the broker %s: expected the EventTransform", ref, trigger.Spec.Broker)
+	}
+
+	data := `{"id": "likes", "transition": "concluded", "phase": "Concluded", "conclusion": "rolled back", "step": 0, "percent": 0, "at": "2026-11-24T10:00:00Z", "actor": "ada", "reason": "it is worse"}`
+	e, err := cloudEvent(store.Event{ID: 7, UserID: 1, Type: "dev.warble.experiment.transitioned.v1", Data: []byte(data), CreatedAt: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	structured, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var attributes map[string]any // and data: what a JSONata expression of Knative is given
+	if err := json.Unmarshal(structured, &attributes); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range trigger.Spec.Filter.Attributes {
+		if attributes[name] != want {
+			t.Errorf("the trigger wants %s to be %q: the event of an end has %v", name, want, attributes[name])
+		}
+	}
+	expression, err := jsonata.Compile(transform.Spec.Jsonata.Expression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := expression.Eval(attributes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Knative posts all of it, as application/json: with an attribute such as specversion it would be an event instead.
+	want := map[string]any{"text": "The experiment likes was rolled back by ada: it is worse"}
+	if diff := cmp.Diff(want, body); diff != "" {
+		t.Errorf("what Slack gets: %s", diff)
 	}
 }
 

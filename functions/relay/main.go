@@ -16,6 +16,7 @@ func main() {
 	host, _ := os.Hostname() // a part of a name that is unique without it
 	relay := New(db, sink, f.Telemetry, host, f.Env.Duration("RELAY_LEASE", 5*time.Second, time.Second, time.Minute))
 	f.Every(time.Second, "publish the outbox", relay.Run)
+	f.Every(time.Minute, "finish deletions of accounts", db.FinishDeletions)
 	f.Every(15*time.Second, "measure the backlog", relay.Measure)
 	f.Serve(nil, db)
 }

@@ -1,7 +1,8 @@
-// Command retweet is the Knative function that retweets, undoes it, and lists who retweeted a tweet.
+// Command retweet is the Knative function that retweets, undoes it, and lists a tweet's retweets and who made them.
 package main
 
 import (
+	"warble/shared/feature"
 	"warble/shared/function"
 	"warble/shared/store"
 	"warble/shared/token"
@@ -10,7 +11,8 @@ import (
 func main() {
 	f := function.New()
 	db := store.FromEnv(f.Env, f.Telemetry)
+	db.PostsFromEnv(f.Env)
 	tokens := token.VerifierFromEnv(f.Env)
 	f.RecordLatencies(db.RecordLatencies)
-	f.Serve(New(db, tokens, f.Telemetry.TweetMetrics()), db, tokens)
+	f.Serve(New(db, tokens, f.Telemetry.TweetMetrics(), feature.FromEnv(f.Env)), db, tokens)
 }

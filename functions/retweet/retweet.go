@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"warble/shared/feature"
 	"warble/shared/function"
 	"warble/shared/store"
 	"warble/shared/telemetry"
@@ -12,20 +13,22 @@ import (
 )
 
 // New returns the routes of the function.
-func New(db *store.DB, tokens *token.Verifier, metrics *telemetry.TweetMetrics) function.Routes {
-	t := &retweets{db, metrics, function.NewOnce()}
+func New(db *store.DB, tokens *token.Verifier, metrics *telemetry.TweetMetrics, features feature.Revision) function.Routes {
+	t := &retweets{db, metrics, features, function.NewOnce()}
 	user := function.Authenticated(tokens, db.Seen, db.Expose)
 	return function.Routes{
-		"POST /2/users/{id}/retweets":                     user(function.JSON(t.retweet)),
+		"POST /2/users/{id}/retweets":                     user(function.Allowed(db.MayPost, function.JSON(t.retweet))),
 		"DELETE /2/users/{id}/retweets/{source_tweet_id}": user(function.JSON(t.undo)),
 		"GET /2/tweets/{id}/retweeted_by":                 user(function.JSON(t.retweetedBy)),
+		"GET /2/tweets/{id}/retweets":                     user(function.JSON(t.list)),
 	}
 }
 
 type retweets struct {
-	db      *store.DB
-	metrics *telemetry.TweetMetrics
-	once    *function.Once
+	db       *store.DB
+	metrics  *telemetry.TweetMetrics
+	features feature.Revision
+	once     *function.Once
 }
 
 func (t *retweets) retweet(ctx context.Context, q wire.Action) (function.Answer, error) {
@@ -45,12 +48,12 @@ func (t *retweets) undo(ctx context.Context, q undoRequest) (wire.Single[retweet
 	if err := function.Own(ctx, q.user); err != nil {
 		return wire.Single[retweeted]{}, err
 	}
-	err := t.db.UndoRetweet(ctx, q.user, q.tweet)
+	err := t.db.UndoRetweet(ctx, wire.Author(ctx), q.tweet)
 	return wire.Single[retweeted]{Data: retweeted{false}}, err
 }
 
 func (t *retweets) retweetedBy(ctx context.Context, q wire.QueryByID) (wire.List[wire.User], error) {
-	page, err := q.Page(wire.UsersSize)
+	page, err := q.ListPage(ctx, t.db, wire.UsersSize)
 	if err != nil {
 		return wire.List[wire.User]{}, err
 	}
@@ -60,6 +63,22 @@ func (t *retweets) retweetedBy(ctx context.Context, q wire.QueryByID) (wire.List
 	}
 	rows, err := t.db.RetweetedBy(ctx, source, page.Rows())
 	return wire.Users(page, rows), err
+}
+
+func (t *retweets) list(ctx context.Context, q wire.QueryByID) (wire.List[wire.Tweet], error) {
+	page, err := q.ListPage(ctx, t.db, wire.TimelineSize)
+	if err != nil {
+		return wire.List[wire.Tweet]{}, err
+	}
+	source, err := t.db.Source(ctx, q.ID)
+	if err != nil {
+		return wire.List[wire.Tweet]{}, err
+	}
+	rows, err := t.db.Retweets(ctx, source, page.Rows())
+	if err != nil {
+		return wire.List[wire.Tweet]{}, err
+	}
+	return wire.Tweets(ctx, t.db, q.Query, page, rows, t.features.Of(ctx))
 }
 
 type retweeted struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"warble/shared/apitest"
+	"warble/shared/feature"
 	"warble/shared/function"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func newAPI(t testing.TB) *apitest.API {
 	t.Helper()
 	return apitest.New(t, func(db *store.DB, tokens *token.Verifier, tel *telemetry.Telemetry) function.Routes {
-		return New(db, tokens, tel.TweetMetrics())
+		return New(db, tokens, tel.TweetMetrics(), feature.With(feature.Set{Likes: true}))
 	})
 }
 
@@ -154,7 +155,7 @@ func TestRetweetRefuses(t *testing.T) {
 	ada, bob := api.User("ada", ""), api.User("bob", "")
 	tweet := post(t, api, bob)
 	gone := post(t, api, bob)
-	if err := api.DB.DeleteTweet(t.Context(), gone, bob.ID); err != nil {
+	if err := api.DB.DeleteTweet(t.Context(), gone, store.Author{ID: bob.ID}); err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {
@@ -179,6 +180,10 @@ func TestRetweetRefuses(t *testing.T) {
 		{"GET", fmt.Sprintf("/2/tweets/%d/retweeted_by", gone), "", http.StatusNotFound},
 		{"GET", fmt.Sprintf("/2/tweets/%d/retweeted_by?max_results=101", tweet), "", http.StatusBadRequest},
 		{"GET", fmt.Sprintf("/2/tweets/%d/retweeted_by?user.fields=hat", tweet), "", http.StatusBadRequest},
+		{"GET", "/2/tweets/17/retweets", "", http.StatusNotFound},
+		{"GET", fmt.Sprintf("/2/tweets/%d/retweets", gone), "", http.StatusNotFound},
+		{"GET", fmt.Sprintf("/2/tweets/%d/retweets?max_results=101", tweet), "", http.StatusBadRequest},
+		{"GET", fmt.Sprintf("/2/tweets/%d/retweets?pagination_token=x", tweet), "", http.StatusBadRequest},
 	}
 	for _, tt := range tests {
 		if got := ada.Do(tt.method, tt.path, tt.body); got.Status != tt.want {
@@ -187,47 +192,64 @@ func TestRetweetRefuses(t *testing.T) {
 	}
 }
 
-func TestRetweetedBy(t *testing.T) {
+func TestWhoRetweetedIsPaged(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)
 	ada := api.User("ada", "")
 	tweet := post(t, api, ada)
-	path := fmt.Sprintf("/2/tweets/%d/retweeted_by", tweet)
-	if got, want := ada.Do("GET", path, "").Body, `{"data":[],"meta":{"result_count":0}}`+"\n"; got != want {
-		t.Errorf("%s, want %s", got, want)
+	by, retweets := fmt.Sprintf("/2/tweets/%d/retweeted_by", tweet), fmt.Sprintf("/2/tweets/%d/retweets", tweet)
+	for _, path := range []string{by, retweets} {
+		if got, want := ada.Do("GET", path, "").Body, `{"data":[],"meta":{"result_count":0}}`+"\n"; got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
 	}
-	var want []string
-	var last string
+	var names, made []string // the latest first
 	for i := range 7 {
 		u := api.User(fmt.Sprint("user", i), "")
-		last = retweet(t, u, tweet)
-		want = slices.Insert(want, 0, u.Name)
+		names, made = slices.Insert(names, 0, u.Name), slices.Insert(made, 0, retweet(t, u, tweet))
 	}
-	names := func(l wire.List[wire.User]) (names []string) {
-		for _, u := range l.Data {
-			names = append(names, u.Username)
+	api.Settle()
+	user, retweeted := func(u wire.User) string { return u.Username }, func(t wire.Tweet) string { return t.ID }
+	pages(t, ada, by, names, user)
+	pages(t, ada, retweets, made, retweeted)
+	pages(t, ada, "/2/tweets/"+made[3]+"/retweeted_by", names, user) // those of its source
+	pages(t, ada, "/2/tweets/"+made[3]+"/retweets", made, retweeted)
+
+	got := apitest.Get[wire.List[wire.Tweet]](ada, retweets+"?max_results=1&expansions=author_id,referenced_tweets.id")
+	if r := got.Data[0]; r.Text != "RT @ada: hello" || len(r.ReferencedTweets) != 1 || r.ReferencedTweets[0].ID != wire.ID(tweet) || r.PublicMetrics.RetweetCount != 7 {
+		t.Errorf("%+v", r)
+	}
+	if i := got.Includes; got.Meta.NewestID != made[0] || len(i.Users) != 1 || i.Users[0].Username != names[0] || len(i.Tweets) != 1 || i.Tweets[0].ID != wire.ID(tweet) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// pages walks through a list to its oldest and back.
+func pages[T any](t *testing.T, u apitest.User, path string, want []string, name func(T) string) {
+	t.Helper()
+	page := func(token string) (names []string, _ wire.Meta) {
+		l := apitest.Get[wire.List[T]](u, path+"?max_results=3&pagination_token="+token)
+		for _, item := range l.Data {
+			names = append(names, name(item))
 		}
-		return names
+		return names, l.Meta
 	}
-	if got := apitest.Get[wire.List[wire.User]](ada, "/2/tweets/"+last+"/retweeted_by"); !slices.Equal(names(got), want) {
-		t.Errorf("asked of a retweet: %v, want those of its source, %v", names(got), want)
+	got, meta := page("")
+	older := got
+	for meta.NextToken != "" {
+		got, meta = page(meta.NextToken)
+		older = slices.Concat(older, got)
 	}
-	page := apitest.Get[wire.List[wire.User]](ada, path+"?max_results=3")
-	older := names(page)
-	for page.Meta.NextToken != "" {
-		page = apitest.Get[wire.List[wire.User]](ada, path+"?max_results=3&pagination_token="+page.Meta.NextToken)
-		older = append(older, names(page)...)
+	newer := got
+	for meta.PreviousToken != "" {
+		got, meta = page(meta.PreviousToken)
+		newer = slices.Concat(got, newer)
 	}
 	if diff := cmp.Diff(want, older); diff != "" {
-		t.Errorf("to the oldest: %s", diff)
-	}
-	newer := names(page)
-	for page.Meta.PreviousToken != "" {
-		page = apitest.Get[wire.List[wire.User]](ada, path+"?max_results=3&pagination_token="+page.Meta.PreviousToken)
-		newer = append(names(page), newer...)
+		t.Errorf("%s, to the oldest: %s", path, diff)
 	}
 	if diff := cmp.Diff(want, newer); diff != "" {
-		t.Errorf("and back: %s", diff)
+		t.Errorf("%s, and back: %s", path, diff)
 	}
 }
 
@@ -246,7 +268,7 @@ func TestMetricsCountRetweets(t *testing.T) {
 
 func TestNeedsToken(t *testing.T) {
 	t.Parallel()
-	newAPI(t).NeedsToken("POST /2/users/1/retweets", "DELETE /2/users/1/retweets/2", "GET /2/tweets/1/retweeted_by")
+	newAPI(t).NeedsToken("POST /2/users/1/retweets", "DELETE /2/users/1/retweets/2", "GET /2/tweets/1/retweeted_by", "GET /2/tweets/1/retweets")
 }
 
 func FuzzRetweet(f *testing.F) {
@@ -261,8 +283,10 @@ func FuzzRetweet(f *testing.F) {
 		u := ada.In(t) // whose requests fail the test by themselves on a 500
 		u.Do("POST", ada.Path("/retweets"), body, "Content-Type", "application/json")
 		u.Do("DELETE", ada.Path("/retweets/")+url.PathEscape(text), "")
-		if path := fmt.Sprintf("/2/tweets/%d/retweeted_by?%s", tweet, text); isURL(path) {
-			u.Do("GET", path, "")
+		for _, list := range []string{"retweeted_by", "retweets"} {
+			if path := fmt.Sprintf("/2/tweets/%d/%s?%s", tweet, list, text); isURL(path) {
+				u.Do("GET", path, "")
+			}
 		}
 	})
 }

@@ -1,9 +1,11 @@
 // Command steer is the Knative function that moves experiments: each minute, when a PingSource asks it to, and at once when an
-// edge has seen that somebody wants something else. It also stores what the edges have counted of the arms.
+// edge has seen that somebody wants something else. It also stores what the edges have counted of the arms, and the events that
+// are outcomes of experiments.
 package main
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/rs/zerolog"
 	"k8s.io/klog/v2"
@@ -29,5 +31,7 @@ func main() {
 			f.Env.Reject("KUBERNETES_SERVICE_HOST", host, "a service account with automountServiceAccountToken: true in a cluster, or no such variable outside: "+err.Error())
 		}
 	}
+	f.Every(10*time.Minute, "sweep windows", db.SweepWindows)
+	f.Every(10*time.Minute, "sweep events", db.SweepEvents)
 	f.Serve(New(db, cluster, connections, f.Telemetry), db)
 }

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,33 +122,118 @@ func (r rig) exec(sql string, args ...any) {
 	}
 }
 
+// counts are an edge's of like in an arm of likes: so many requests and errors in the first bucket, and by one bound as many slow.
+func counts(arm experiment.Arm, start time.Time, requests, errors int64) experiment.Outcomes {
+	list := func(first int64) []int64 { return append([]int64{first}, make([]int64, experiment.Buckets-1)...) }
+	return experiment.Outcomes{
+		Experiment: "likes", Service: "like", Arm: arm, Start: start, Requests: list(requests), Errors: list(errors), Slow: [][]int64{list(errors)},
+	}
+}
+
 func TestOutcomesAreStoredOnceAndOnlyFromTheEdge(t *testing.T) {
 	t.Parallel()
 	r := serve(t, nil)
 	start := time.Date(2026, 11, 24, 12, 0, 10, 0, time.UTC)
-	count := experiment.Outcomes{Experiment: "likes", Arm: experiment.Treatment, Start: start, Requests: 10, Errors: 1}
+	batch := func() counted {
+		return counted{Pod: "edge-1", Windows: []experiment.Outcomes{counts(experiment.Treatment, start, 10, 1), counts(experiment.Control, start, 8, 0)}}
+	}
 	for range 2 {
-		if status, answer := r.post("/outcomes", function.TestKey, counted{Pod: "edge-1", Windows: []experiment.Outcomes{count}}); status != http.StatusNoContent {
+		if status, answer := r.post("/outcomes", function.TestKey, batch()); status != http.StatusNoContent {
 			t.Fatal(status, answer)
 		}
-		r.exec(`do $$ begin assert (select array_agg(row(experiment, arm, pod, requests, errors)::text) from outcomes) = array['(likes,treatment,edge-1,10,1)']; end $$`)
+		r.exec(`do $$ begin
+			assert (select array_agg(row(experiment, step, service, arm, requests, errors, slow)::text order by arm) from windows)
+				= array['(likes,0,like,control,8,0,{0})', '(likes,0,like,treatment,10,1,{1})'];
+			assert (select sum(requests) from buckets) = 18;
+		end $$`)
 	}
+	before := counts(experiment.Control, start, 5, 0)
+	before.Before = true
+	if status, answer := r.post("/outcomes", function.TestKey, counted{Pod: "edge-2", Windows: []experiment.Outcomes{counts(experiment.Control, start, 1, 0), before}}); status != http.StatusNoContent {
+		t.Fatal(status, answer)
+	}
+	r.exec(`do $$ begin
+		assert (select sum(requests) from buckets) = 19 and (select sum(requests) from baselines) = 5;
+	end $$`)
 	for _, key := range [][]byte{nil, []byte("another key, which no edge has ever had")} {
-		if status, answer := r.post("/outcomes", key, counted{Pod: "edge-1", Windows: []experiment.Outcomes{count}}); status != http.StatusForbidden || !strings.Contains(answer, "only the edge") {
+		if status, answer := r.post("/outcomes", key, batch()); status != http.StatusForbidden || !strings.Contains(answer, "only the edge") {
 			t.Errorf("with the key %q: %d %s", key, status, answer)
 		}
 	}
-	for field, change := range map[string]func(*counted){
-		"pod":                   func(w *counted) { w.Pod = "" },
-		"windows[0].experiment": func(w *counted) { w.Windows[0].Experiment = "" },
-		"windows[0].arm":        func(w *counted) { w.Windows[0].Arm = "both" },
-		"windows[0].start":      func(w *counted) { w.Windows[0].Start = start.Add(time.Second) },
-		"windows[0].errors":     func(w *counted) { w.Windows[0].Errors = 11 },
+	for name, tt := range map[string]struct {
+		field  string
+		change func(*counted)
+	}{
+		"no pod":                     {"pod", func(c *counted) { c.Pod = "" }},
+		"no experiment":              {"windows[0].experiment", func(c *counted) { c.Windows[0].Experiment = "" }},
+		"a step past the last":       {"windows[0].step", func(c *counted) { c.Windows[0].Step = 20 }},
+		"no Service":                 {"windows[1].service", func(c *counted) { c.Windows[1].Service = "" }},
+		"no arm":                     {"windows[0].arm", func(c *counted) { c.Windows[0].Arm = "both" }},
+		"a moment within a window":   {"windows[0].start", func(c *counted) { c.Windows[0].Start = start.Add(time.Second) }},
+		"two windows":                {"windows[1].start", func(c *counted) { c.Windows[1].Start = start.Add(experiment.Window) }},
+		"the same once more":         {"windows[1]", func(c *counted) { c.Windows[1] = c.Windows[0] }},
+		"31 buckets":                 {"windows[0].requests", func(c *counted) { c.Windows[0].Requests = c.Windows[0].Requests[1:] }},
+		"no buckets":                 {"windows[0].requests", func(c *counted) { c.Windows[0].Requests = nil }},
+		"more than an edge can do":   {"windows[0].requests", func(c *counted) { c.Windows[0].Requests[31] = 1_000_001 }},
+		"fewer than none":            {"windows[0].errors", func(c *counted) { c.Windows[0].Requests[3] = -1 }},
+		"more errors than requests":  {"windows[0].errors", func(c *counted) { c.Windows[0].Errors[0] = 11 }},
+		"no errors":                  {"windows[0].errors", func(c *counted) { c.Windows[0].Errors = nil }},
+		"more slow than requests":    {"windows[0].slow[1]", func(c *counted) { c.Windows[0].Slow = append(c.Windows[0].Slow, c.Windows[1].Requests[:31]) }},
+		"33 buckets":                 {"windows[0].slow[0]", func(c *counted) { c.Windows[0].Slow[0] = make([]int64, 33) }},
+		"more bounds than there are": {"windows[0].slow", func(c *counted) { c.Windows[0].Slow = make([][]int64, 21) }},
 	} {
-		w := counted{Pod: "edge-1", Windows: []experiment.Outcomes{count}}
-		change(&w)
-		if status, answer := r.post("/outcomes", function.TestKey, w); status != http.StatusUnprocessableEntity || !strings.Contains(answer, field+" must") {
-			t.Errorf("%s: %d %s", field, status, answer)
+		wrong := batch()
+		tt.change(&wrong)
+		if status, answer := r.post("/outcomes", function.TestKey, wrong); status != http.StatusUnprocessableEntity || !strings.Contains(answer, `"`+tt.field+" must") {
+			t.Errorf("%s: %d %s", name, status, answer)
+		}
+	}
+}
+
+// What the edge has seen of guests is stored once, and nothing that no edge would say.
+func TestWhatTheEdgeSeesOfGuestsIsStoredOnce(t *testing.T) {
+	t.Parallel()
+	r := serve(t, nil)
+	start := time.Date(2026, 11, 24, 12, 0, 10, 0, time.UTC)
+	batch := func() counted {
+		window := counts(experiment.Control, start, 8, 0)
+		window.Latency = make([]int64, len(experiment.LatencyBounds)+1)
+		window.Latency[3] = 8
+		return counted{Pod: "edge-1", Windows: []experiment.Outcomes{window}, Exposures: []experiment.Exposure{
+			{Experiment: "likes", Unit: "a", Assigned: "control", Served: "control", Revision: "shop-1", Generation: 1, At: start},
+			{Experiment: "likes", Unit: "b", Assigned: "treatment", Served: "none", Generation: 1, At: start},
+		}}
+	}
+	for range 2 {
+		if status, answer := r.post("/outcomes", function.TestKey, batch()); status != http.StatusNoContent {
+			t.Fatal(status, answer)
+		}
+		r.exec(`do $$ begin
+			assert (select array_agg(row(experiment, unit, assigned, served, revision, generation)::text order by unit) from guest_exposures)
+				= array['(likes,a,control,control,shop-1,1)', '(likes,b,treatment,none,"",1)'];
+			assert (select array_agg(row(service, pod, buckets[4])::text) from latencies) = array['(like,edge/edge-1,8)'];
+		end $$`)
+	}
+	for name, tt := range map[string]struct {
+		field  string
+		change func(*counted)
+	}{
+		"no experiment":     {"exposures[0].experiment", func(c *counted) { c.Exposures[0].Experiment = "" }},
+		"no unit":           {"exposures[1].unit", func(c *counted) { c.Exposures[1].Unit = "" }},
+		"a unit of lines":   {"exposures[0].unit", func(c *counted) { c.Exposures[0].Unit = "a\nb" }},
+		"a long unit":       {"exposures[0].unit", func(c *counted) { c.Exposures[0].Unit = strings.Repeat("a", 129) }},
+		"nobody":            {"exposures[0].userId", func(c *counted) { c.Exposures[0].UserID = -1 }},
+		"no arm":            {"exposures[0].assigned", func(c *counted) { c.Exposures[0].Assigned = "none" }},
+		"served by both":    {"exposures[0].served", func(c *counted) { c.Exposures[0].Served = "both" }},
+		"a long revision":   {"exposures[0].revision", func(c *counted) { c.Exposures[0].Revision = strings.Repeat("a", 254) }},
+		"at no time":        {"exposures[0].at", func(c *counted) { c.Exposures[0].At = time.Time{} }},
+		"a latency missing": {"windows[0].latency", func(c *counted) { c.Windows[0].Latency = c.Windows[0].Latency[1:] }},
+		"a latency below 0": {"windows[0].latency", func(c *counted) { c.Windows[0].Latency[0] = -1 }},
+	} {
+		wrong := batch()
+		tt.change(&wrong)
+		if status, answer := r.post("/outcomes", function.TestKey, wrong); status != http.StatusUnprocessableEntity || !strings.Contains(answer, `"`+tt.field+" must") {
+			t.Errorf("%s: %d %s", name, status, answer)
 		}
 	}
 }
@@ -200,7 +286,7 @@ func TestABreachedGuardrailIsRolledBack(t *testing.T) {
 	at := experiment.Reach{Control: experiment.Side{Host: "c", Revision: "likes-like-control-00001"}, Treatment: experiment.Side{Host: "t", Revision: "likes-like-treatment-00001"}}
 	c := &cluster{experiment: rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: "likes", UID: "1", Generation: 1}, Spec: spec, Status: rollout.Status{
 		Phase: experiment.Running, StepAt: metav1.NewTime(began),
-		Assign: rollout.Assign{Salt: "s", Open: experiment.Open{Control: 5000, Treatment: 5000}, Services: []rollout.ServiceReach{{Name: "like", Reach: at}}},
+		Assign: rollout.Assign{Salt: "s", Open: experiment.Open{Control: 5000, Treatment: 5000}, Services: []rollout.ServiceReach{{Name: "like", Reach: at}}, ArmedAt: metav1.NewMicroTime(began)},
 		Bases:  []rollout.Base{{Name: "like", UID: "2", Revision: "like-00001", Image: "registry.test/like"}},
 	}}}
 	arm := func(side experiment.Side) *rollout.Made {
@@ -219,15 +305,19 @@ func TestABreachedGuardrailIsRolledBack(t *testing.T) {
 	if status, answer := r.ping(); status != http.StatusAccepted || c.experiment.Status.Phase != experiment.Running {
 		t.Fatalf("before anything has happened %d %s %+v", status, answer, c.experiment.Status)
 	}
-	r.exec(`insert into outcomes select 'likes', arm, $1::timestamptz + make_interval(secs => 10 * n), 'edge-1', 200, case when arm = 'treatment' then 10 else 0 end
+	r.exec(`insert into windows (experiment, step, service, arm, start, requests, errors, active, slow)
+		select 'likes', 0, 'like', arm, $1::timestamptz + make_interval(secs => 10 * n), 320, case when arm = 'treatment' then 32 else 0 end, 4294967295, '{}'
 		from generate_series(0, 59) n, unnest(array['control', 'treatment']) arm`, began)
+	r.exec(`insert into buckets (experiment, step, service, arm, bucket, requests, errors, slow)
+		select 'likes', 0, 'like', arm, bucket, 600, case when arm = 'treatment' then 60 else 0 end, '{}'
+		from generate_series(0, 31) bucket, unnest(array['control', 'treatment']) arm`)
 	if status, answer := r.ping(); status != http.StatusAccepted {
 		t.Fatal(status, answer)
 	}
-	if s := c.experiment.Status; s.Conclusion != experiment.WasRolledBack || s.Assign.Open != (experiment.Open{}) || !strings.Contains(s.Because, experiment.ErrorShare) {
+	if s := c.experiment.Status; s.Conclusion != experiment.WasRolledBack || s.Assign.Open != (experiment.Open{}) || !strings.Contains(s.Because, "Failed requests") {
 		t.Errorf("%+v", s)
 	}
-	r.exec(`do $$ begin assert (select actor = 'steer' and reason ~ 'error_share' from experiment_transitions where id = 'concluded'); end $$`)
+	r.exec(`do $$ begin assert (select actor = 'steer' and reason ~ 'Failed requests' from experiment_transitions where id = 'concluded'); end $$`)
 }
 
 // The tripwire of an edge has found that the treatment fails: it is rolled back before the edge has its answer.
@@ -242,8 +332,8 @@ func TestATrippedTreatmentIsRolledBackAtOnce(t *testing.T) {
 	spec.Default()
 	began := time.Now().Add(-time.Minute)
 	c := &cluster{experiment: rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: "likes", UID: "1", Generation: 1}, Spec: spec, Status: rollout.Status{
-		Phase: experiment.Running, StepAt: metav1.NewTime(began), Assign: rollout.Assign{Salt: "s", Open: experiment.Open{Control: 5000, Treatment: 5000}},
-		Bases: []rollout.Base{{Name: "like", UID: "2", Revision: "like-00001"}},
+		Phase: experiment.Running, StepAt: metav1.NewTime(began),
+		Assign: rollout.Assign{Salt: "s", Open: experiment.Open{Control: 5000, Treatment: 5000}, ArmedAt: metav1.NewMicroTime(began)},
 	}}}
 	r := serve(t, c)
 	if err := r.db.StartExperiment(t.Context(), experiment.Start{Name: "likes", Spec: spec, Salt: "s", UID: "1", Namespace: "3", PlannedUnits: 1000, At: began}); err != nil {
@@ -261,6 +351,12 @@ func TestATrippedTreatmentIsRolledBackAtOnce(t *testing.T) {
 		t.Errorf("whose fault it is is not known yet, and it is %s", phase)
 	}
 	suspension.Untouched, suspension.Verdict = 20, experiment.FaultTreatment
+	suspension.Start = suspension.Start.Add(-time.Second)
+	post()
+	if phase := c.experiment.Status.Phase; phase != experiment.Running {
+		t.Errorf("that was of arms that were there before, and it is %s", phase)
+	}
+	suspension.Start = suspension.Start.Add(time.Second)
 	post()
 	if s := c.experiment.Status; s.Conclusion != experiment.WasRolledBack || !strings.Contains(s.Because, "of 11 answers to 9 users 10 were errors, and of 20 answers by what is untouched") {
 		t.Errorf("%+v", s)
@@ -279,6 +375,8 @@ type cluster struct {
 	err        error
 	experiment rollout.Experiment
 	arms       *rollout.Arms
+	metrics    []rollout.Metric
+	asked      atomic.Int64 // for metrics
 }
 
 // nothing is a cluster without experiments.
@@ -287,6 +385,8 @@ type nothing struct{ rollout.Cluster }
 func (nothing) Namespace(context.Context) (rollout.Namespace, error) {
 	return rollout.Namespace{UID: "3"}, nil
 }
+
+func (nothing) Metrics(context.Context) ([]rollout.Metric, error) { return nil, nil }
 
 func (nothing) Experiments(context.Context) ([]rollout.Experiment, error) { return nil, nil }
 
@@ -300,6 +400,11 @@ func (c *cluster) Experiments(context.Context) ([]rollout.Experiment, error) {
 
 func (c *cluster) Experiment(context.Context, string) (*rollout.Experiment, error) {
 	return c.experiment.DeepCopy(), nil
+}
+
+func (c *cluster) Metrics(context.Context) ([]rollout.Metric, error) {
+	c.asked.Add(1)
+	return c.metrics, c.err
 }
 
 func (c *cluster) UpdateStatus(_ context.Context, e *rollout.Experiment) error {

@@ -27,7 +27,7 @@ type timelines struct {
 
 // tweets lists what a user posted.
 func (t *timelines) tweets(ctx context.Context, q wire.QueryByID) (wire.List[wire.Tweet], error) {
-	page, err := q.Page(wire.TimelineSize)
+	page, err := q.ListPage(ctx, t.db, wire.TimelineSize)
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}
@@ -38,7 +38,7 @@ func (t *timelines) tweets(ctx context.Context, q wire.QueryByID) (wire.List[wir
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}
-	return t.list(ctx, q, page, found)
+	return wire.Tweets(ctx, t.db, q.Query, page, found, t.features.Of(ctx))
 }
 
 // home lists what the members of the user's community posted, and of a user without one their own tweets.
@@ -50,7 +50,7 @@ func (t *timelines) home(ctx context.Context, q wire.QueryByID) (wire.List[wire.
 	if community == "" {
 		return t.tweets(ctx, q)
 	}
-	page, err := q.Page(wire.TimelineSize)
+	page, err := q.ListPage(ctx, t.db, wire.TimelineSize)
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}
@@ -58,20 +58,5 @@ func (t *timelines) home(ctx context.Context, q wire.QueryByID) (wire.List[wire.
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}
-	return t.list(ctx, q, page, found)
-}
-
-func (t *timelines) list(ctx context.Context, q wire.QueryByID, page wire.Page, found []store.Tweet) (wire.List[wire.Tweet], error) {
-	found, meta := wire.Cut(page, found, func(t store.Tweet) int64 { return t.ID })
-	list := wire.List[wire.Tweet]{Data: make([]wire.Tweet, len(found)), Meta: meta}
-	features := t.features.Of(ctx)
-	for i, tweet := range found {
-		list.Data[i] = wire.NewTweet(tweet, features)
-	}
-	if len(found) > 0 {
-		list.Meta.NewestID, list.Meta.OldestID = list.Data[0].ID, list.Data[len(found)-1].ID
-	}
-	var err error
-	list.Includes, err = q.Expansions.Include(ctx, t.db, features, found...)
-	return list, err
+	return wire.Tweets(ctx, t.db, q.Query, page, found, t.features.Of(ctx))
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,13 +18,12 @@ import (
 	"warble/shared/feature"
 	"warble/shared/function"
 	"warble/shared/store"
-	"warble/shared/store/pgtest"
 	"warble/shared/telemetry"
 	"warble/shared/token"
 	"warble/shared/wire"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { apitest.Main(m, main) }
 
 func newAPI(t testing.TB) *apitest.API {
 	t.Helper()
@@ -102,6 +102,7 @@ func TestWhoSeesWhat(t *testing.T) {
 	byCyd := post(t, api, cyd, "sres", "by cyd")
 	byDee := post(t, api, dee, "", "by dee")
 	again := retweet(t, api, bob, "gophers", byCyd)
+	api.Settle()
 
 	tests := []struct {
 		caller apitest.User
@@ -156,7 +157,7 @@ func TestARetweetInATimeline(t *testing.T) {
 		t.Errorf("includes: %+v", i)
 	}
 	id, _ := strconv.ParseInt(source, 10, 64)
-	if err := api.DB.DeleteTweet(t.Context(), id, ada.ID); err != nil {
+	if err := api.DB.DeleteTweet(t.Context(), id, store.Author{ID: ada.ID}); err != nil {
 		t.Fatal(err)
 	}
 	if got := apitest.Get[list](bob, bob.Path("/tweets")); len(got.Data) != 0 {
@@ -178,6 +179,7 @@ func TestPagesWhileTweetsArePosted(t *testing.T) {
 	pages := 0
 	page := func(token string) list {
 		pages++
+		api.Settle()
 		got := apitest.Get[list](ada, ada.Path(fmt.Sprintf("%s?max_results=%d&pagination_token=%s", home, 5+pages%3, token)))
 		all = append(all, post(t, api, bob, "gophers", fmt.Sprint("meanwhile ", pages)))
 		return got
@@ -202,6 +204,143 @@ func TestPagesWhileTweetsArePosted(t *testing.T) {
 	}
 }
 
+// 8 connections post 10 000 tweets. One reader follows newest_id without a pause, another one previous_token, on two processes
+// in turn, and neither writes. Each meets every tweet once.
+func TestWhoFollowsATimelineMeetsEveryTweetOnce(t *testing.T) {
+	t.Parallel()
+	const writers, each = 8, 1250
+	const settleLimit = 2 * time.Minute // about 2 s, on a machine that is not busy
+	api := newAPI(t)
+	ada, bob := api.User("ada", "gophers"), api.User("bob", "gophers")
+	processes := []*apitest.Process{api.Process(), api.Process()}
+	for range 2 { // the first page up needs one to come from
+		post(t, api, bob, "gophers", "before")
+	}
+	api.Settle()
+	token := apitest.Get[list](ada, ada.Path(home+"?max_results=1")).Meta.NextToken
+	token = apitest.Get[list](ada, ada.Path(home+"?max_results=1&pagination_token="+token)).Meta.PreviousToken
+
+	var writing, reading sync.WaitGroup
+	for w := range writers {
+		author, db := api.User(fmt.Sprint("author", w), "gophers"), api.Another()
+		writing.Go(func() {
+			for range each {
+				if _, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: author.ID, Community: "gophers", Text: "a"}, store.Key{}, store.Body{}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	began := time.Now()
+	limit := make(chan struct{})
+	go func() { writing.Wait(); time.Sleep(settleLimit); close(limit) }()
+	follow := func(name string, first, all int, more func(page func(query string) list) []string) {
+		reading.Go(func() {
+			var met []string
+			requests := 0
+			for len(met) < all && !t.Failed() {
+				select {
+				case <-limit:
+					t.Errorf("%s: not all were there %s after the last was posted", name, settleLimit)
+				default:
+				}
+				met = append(met, more(func(query string) list {
+					requests++
+					return apitest.Get[list](ada.At(processes[requests%2]), ada.Path(home+"?max_results=100&"+query))
+				})...)
+			}
+			writing.Wait()
+			there := api.Column(`select id::text from tweets order by id offset $1 limit $2`, first, all)
+			if !slices.Equal(met, there) {
+				slices.Sort(met)
+				t.Errorf("%s: met %d tweets, %d of them once, want each of %d", name, len(met), len(slices.Compact(met)), len(there))
+			}
+			t.Logf("%s: %d tweets in %d requests and %s", name, len(there), requests, time.Since(began))
+		})
+	}
+	newest := ""
+	follow("newest_id", 0, 2+writers*each, func(page func(string) list) (met []string) {
+		first := page("since_id=" + newest)
+		for l := first; ; l = page("since_id=" + newest + "&pagination_token=" + l.Meta.NextToken) {
+			met = append(met, ids(l)...)
+			if l.Meta.NextToken == "" {
+				break
+			}
+		}
+		if len(first.Data) > 0 {
+			newest = first.Meta.NewestID
+		}
+		slices.Reverse(met)
+		return met
+	})
+	follow("previous_token", 1, writers*each, func(page func(string) list) []string {
+		l := page("pagination_token=" + token)
+		if l.Meta.PreviousToken == "" {
+			return nil // it is to be a whole page
+		}
+		token = l.Meta.PreviousToken
+		met := ids(l)
+		slices.Reverse(met)
+		return met
+	})
+	reading.Wait()
+}
+
+// While another transaction has an earlier id, what is posted is on the list of its author alone, and nobody is told to go on
+// from there. After 2 s that is over: a machine that stalls for as long is one on which it is tried again.
+func TestOnlyTheAuthorSeesWhatAnEarlierTweetMayPrecede(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada, bob, cyd := api.User("ada", "gophers"), api.User("bob", "gophers"), api.User("cyd", "gophers")
+	all := []string{post(t, api, cyd, "gophers", "first"), post(t, api, cyd, "gophers", "second")}
+	get := func(u apitest.User, query string) list { return apitest.Get[list](u, u.Path(home+"?"+query)) }
+	settled := func() {
+		t.Helper()
+		want := newestFirst(slices.Clone(all)...)
+		for deadline := time.Now().Add(time.Minute); !slices.Equal(ids(get(bob, "max_results=100")), want); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("bob does not see %v", want)
+			}
+		}
+	}
+	var before, own []string
+	var byAda, byBob, page, next, back, one, poll list
+	for deadline := time.Now().Add(time.Minute); ; {
+		settled()
+		before = newestFirst(slices.Clone(all)...)
+		api.Hold(`select next_id()`)
+		began := time.Now()
+		own = newestFirst(post(t, api, ada, "gophers", "third"), post(t, api, ada, "gophers", "fourth"))
+		all = append(all, own[1], own[0])
+		byAda, byBob = get(ada, "max_results=100"), get(bob, "max_results=100")
+		page = get(ada, "max_results=1")
+		next = get(ada, "max_results=1&pagination_token="+page.Meta.NextToken)
+		back = get(ada, "max_results=100&pagination_token="+next.Meta.PreviousToken)
+		one = get(ada, "max_results=1&pagination_token="+next.Meta.PreviousToken)
+		poll = get(ada, "max_results=100&since_id="+byAda.Meta.NewestID)
+		if time.Since(began) < 2*time.Second || time.Now().After(deadline) {
+			break
+		}
+	}
+	for what, lists := range map[string][2][]string{
+		"ada's":                        {ids(byAda), append(slices.Clone(own), before...)},
+		"bob's":                        {ids(byBob), before},
+		"ada's first":                  {ids(page), own[:1]},
+		"ada's second":                 {ids(next), own[1:]},
+		"up from there":                {ids(back), own},
+		"up in pages of one":           {ids(one), {}}, // it would come again on the next one
+		"ada's since the newest":       {ids(poll), own},
+		"newest of ada's and of bob's": {{byAda.Meta.NewestID, byBob.Meta.NewestID}, {before[0], before[0]}},
+		"tokens up from there":         {{back.Meta.PreviousToken, one.Meta.PreviousToken}, {"", ""}},
+	} {
+		if diff := cmp.Diff(lists[1], lists[0]); diff != "" {
+			t.Errorf("%s: %s", what, diff)
+		}
+	}
+	settled()
+}
+
 // A page with nothing on it, for all that was there is gone, still leads back to what its token had left out.
 func TestAnEmptyPageLeadsBack(t *testing.T) {
 	t.Parallel()
@@ -211,6 +350,7 @@ func TestAnEmptyPageLeadsBack(t *testing.T) {
 	for i := range 4 {
 		all = append(all, post(t, api, ada, "", fmt.Sprint(i)))
 	}
+	api.Settle()
 	first := apitest.Get[list](ada, ada.Path("/tweets?max_results=2"))
 	api.SQL(`update tweets set deleted_at = now(), text = '' where id in ($1::bigint, $2::bigint)`, all[0], all[1])
 	empty := apitest.Get[list](ada, ada.Path("/tweets?max_results=2&pagination_token="+first.Meta.NextToken))
@@ -258,6 +398,12 @@ func TestFilters(t *testing.T) {
 		"until_id=-1":                                                 nil,
 		"start_time=yesterday":                                        nil,
 		"start_time=2026-01-01":                                       nil,
+		"start_time=2026-01-01T1:00:00Z":                              nil,
+		"start_time=2026-01-01T01:00:00,5Z":                           nil,
+		"start_time=2026-01-01T01:00:00%2B24:00":                      nil,
+		"start_time=2026-01-01T01:00:00%2B05:60":                      nil,
+		"start_time=2026-01-01T01:00:00":                              nil,
+		"start_time=2026-01-01%2001:00:00Z":                           nil,
 		"exclude=everything":                                          nil,
 		"max_results=0":                                               nil,
 		"max_results=101":                                             nil,

@@ -24,12 +24,9 @@ const longestEmoji = 10
 // tweetText returns text as it is stored, in NFC, and its weighted length, 1 to 280. The error is a 422 that says why
 // no tweet can be made of it.
 func tweetText(text string) (string, int, error) {
-	text, err := wire.PlainText("text", text)
+	text, err := wire.Text("text", text)
 	if err != nil {
 		return "", 0, err
-	}
-	if strings.TrimSpace(text) == "" {
-		return "", 0, problem.Invalid.Field("text", "text must not be empty")
 	}
 	length := weight(text)
 	if length > maxWeight {

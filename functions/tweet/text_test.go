@@ -94,7 +94,7 @@ func TestTweetText(t *testing.T) {
 		}
 	}
 	refused := []string{
-		"", " \n\t\u3000", strings.Repeat("a", 281), strings.Repeat("語", 141), strings.Repeat("👨‍👩‍👧‍👦", 140) + ".",
+		"", " \n\t\u3000", strings.Repeat("\n", 140), strings.Repeat("\u2800\n", 70), "\u200b", "\u3164", "\ufe0f", strings.Repeat("a", 281), strings.Repeat("語", 141), strings.Repeat("👨‍👩‍👧‍👦", 140) + ".",
 		"nul\x00", "bell\a", "\x7f", "next line\u0085", "\u202aleft", "\u202d", "pop\u202e", "\ufeffBOM", "\ufffe", "\uffff",
 	}
 	for _, text := range refused {

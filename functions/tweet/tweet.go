@@ -21,7 +21,7 @@ func New(db *store.DB, tokens *token.Verifier, metrics *telemetry.TweetMetrics, 
 	t := &tweets{db, metrics, features, function.NewOnce()}
 	user := function.Authenticated(tokens, db.Seen, db.Expose)
 	return function.Routes{
-		"POST /2/tweets":        user(function.JSON(t.post)),
+		"POST /2/tweets":        user(function.Allowed(db.MayPost, function.JSON(t.post))),
 		"GET /2/tweets":         user(function.JSON(t.lookUp)),
 		"GET /2/tweets/{id}":    user(function.JSON(t.get, function.Tagged())),
 		"DELETE /2/tweets/{id}": user(function.JSON(t.delete)),
@@ -90,7 +90,7 @@ func (t *tweets) lookUp(ctx context.Context, q wire.Query) (wire.Lookup[wire.Twe
 }
 
 func (t *tweets) delete(ctx context.Context, q wire.QueryByID) (wire.Single[deleted], error) {
-	err := t.db.DeleteTweet(ctx, q.ID, function.Caller(ctx).UserID)
+	err := t.db.DeleteTweet(ctx, q.ID, wire.Author(ctx))
 	return wire.Single[deleted]{Data: deleted{true}}, err
 }
 
@@ -109,19 +109,12 @@ var notSupported = []string{
 	"nullcast", "poll", "quote_tweet_id", "reply", "reply_settings", "share_with_followers",
 }
 
-// UnmarshalJSON refuses what is not supported by its name: a reply that became a plain tweet would be a wrong answer.
-func (q *draft) UnmarshalJSON(body []byte) error {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(body, &members); err != nil {
-		return err
+// Refuse names what is not supported: a reply that became a plain tweet would be a wrong answer.
+func (q *draft) Refuse(member string) error {
+	if slices.Contains(notSupported, member) {
+		return problem.Invalid.Field(member, "%s is not supported here: a tweet is its text", member)
 	}
-	for _, name := range notSupported {
-		if _, given := members[name]; given {
-			return problem.Invalid.Field(name, "%s is not supported here: a tweet is its text", name)
-		}
-	}
-	type plain draft
-	return function.Decode(body, (*plain)(q))
+	return nil
 }
 
 // quoted is text as a JSON string.

@@ -97,6 +97,25 @@ func TestATweetsLife(t *testing.T) {
 	}
 }
 
+// It is not there, for the one who made it as for others.
+func TestARetweetWhoseSourceWasDeleted(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	ada, bob := api.User("ada", ""), api.User("bob", "")
+	id := post(t, ada, "hello")
+	again := retweet(t, api, bob, id)
+	if answer := ada.Do("DELETE", "/2/tweets/"+id, ""); answer.Status != http.StatusOK {
+		t.Fatalf("delete: %d %s", answer.Status, answer.Body)
+	}
+	for _, u := range []apitest.User{bob, ada} {
+		for _, method := range []string{"GET", "DELETE"} {
+			if answer := u.Do(method, "/2/tweets/"+again, ""); answer.Status != http.StatusNotFound {
+				t.Errorf("%s by %s: %d %s", method, u.Name, answer.Status, answer.Body)
+			}
+		}
+	}
+}
+
 func TestPostRefuses(t *testing.T) {
 	t.Parallel()
 	ada := newAPI(t).User("ada", "")

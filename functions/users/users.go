@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strings"
 
 	"warble/shared/function"
 	"warble/shared/problem"
@@ -38,7 +37,7 @@ func (u *users) get(ctx context.Context, q wire.QueryByID) (wire.Single[wire.Use
 }
 
 func (u *users) getBy(ctx context.Context, q byUsername) (wire.Single[wire.User], error) {
-	return single(u.db.UsersByUsername(ctx, []string{strings.ToLower(q.username)}))
+	return single(u.db.UsersByUsername(ctx, []string{q.username}))
 }
 
 func single(found []store.User, err error) (wire.Single[wire.User], error) {
@@ -67,13 +66,9 @@ func (u *users) lookUpBy(ctx context.Context, q wire.Query) (wire.Lookup[wire.Us
 	if err != nil {
 		return wire.Lookup[wire.User]{}, err
 	}
-	lower := make([]string, len(usernames))
-	for i, username := range usernames {
-		lower[i] = strings.ToLower(username)
-	}
-	found, err := u.db.UsersByUsername(ctx, lower)
+	found, err := u.db.UsersByUsername(ctx, usernames)
 	return wire.NewLookup("user", "usernames", usernames, func(i int) (wire.User, bool) {
-		return first(found, func(u store.User) bool { return strings.EqualFold(u.Username, usernames[i]) })
+		return first(found, func(u store.User) bool { return store.Fold(u.Username) == store.Fold(usernames[i]) })
 	}), err
 }
 

@@ -39,11 +39,16 @@ type answer struct {
 	Issuer    string `json:"iss"`
 	Audience  string `json:"aud"`
 	TokenID   string `json:"jti"`
+	Session   string `json:"sid,omitempty"`
 }
 
 func (v *validation) claims(ctx context.Context, _ struct{}) (answer, error) {
 	v.metrics.Validated()
 	c := function.Caller(ctx)
+	session := ""
+	if c.Session != 0 {
+		session = strconv.FormatInt(c.Session, 10)
+	}
 	id := strconv.FormatInt(c.UserID, 10)
 	return answer{
 		Subject:   id,
@@ -55,6 +60,7 @@ func (v *validation) claims(ctx context.Context, _ struct{}) (answer, error) {
 		Issuer:    c.Issuer,
 		Audience:  c.Audience,
 		TokenID:   c.ID,
+		Session:   session,
 	}, nil
 }
 

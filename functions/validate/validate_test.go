@@ -53,7 +53,7 @@ func send(t testing.TB, method, url, authorization string) (*http.Response, map[
 func TestClaims(t *testing.T) {
 	t.Parallel()
 	url, issuer := validate(t)
-	bearer, expires, err := issuer.Issue(token.Subject{UserID: 9007199254740993, Username: "ada", Community: "gophers"})
+	bearer, expires, err := issuer.Issue(token.Subject{UserID: 9007199254740993, Session: 9007199254740995, Username: "ada", Community: "gophers"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +72,7 @@ func TestClaims(t *testing.T) {
 		want := map[string]any{
 			"sub": "9007199254740993", "id": "9007199254740993", "username": "ada", "community": "gophers",
 			"iat": float64(expires.Add(-time.Hour).Unix()), "exp": float64(expires.Unix()), "iss": "warble", "aud": "warble-api",
+			"sid": "9007199254740995",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: (-want +got)\n%s", method, diff)
@@ -91,6 +92,7 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const without, invalid = `Bearer realm="warble"`, `Bearer realm="warble", error="invalid_token"`
 	for name, authorization := range map[string]string{
 		"none":                  "",
 		"no scheme":             bearer,
@@ -103,7 +105,11 @@ func TestRefusals(t *testing.T) {
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			response, body := send(t, method, url+"/auth/validate", authorization)
-			if response.StatusCode != http.StatusUnauthorized || response.Header.Get("WWW-Authenticate") == "" ||
+			challenge := without
+			if token := strings.TrimPrefix(authorization, "Bearer "); token != "" && token != authorization {
+				challenge = invalid
+			}
+			if response.StatusCode != http.StatusUnauthorized || response.Header.Get("WWW-Authenticate") != challenge ||
 				response.Header.Get("Content-Type") != "application/problem+json" || response.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("%s, %s: %s %v %v", name, method, response.Status, response.Header, body)
 			}

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"flag"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"warble/shared/store"
+	"warble/shared/store/pgtest"
+	"warble/shared/token"
+)
+
+// mail is the token of the newest mail to an address, as function mail would send it, and "" where it would send none.
+func (w *world) mail(kind store.MailKind, email string) string {
+	w.Helper()
+	ids, err := pgtest.Column(w.Context(), w.data.URL(pgtest.Owner), `
+		select data ->> 'id'
+		from outbox
+		join mail_requests r on r.id::text = data ->> 'id'
+		where type = 'dev.warble.mail.requested.v1' and r.kind = $1 and r.address = address_hash($2)
+		order by r.id desc
+		limit 1`, string(kind), email)
+	if err != nil || len(ids) != 1 {
+		w.Fatalf("%d requests of mail to %s, %v", len(ids), email, err)
+	}
+	id, err := strconv.ParseInt(ids[0], 10, 64)
+	if err != nil {
+		w.Fatal(err)
+	}
+	secret, hash := token.NewMailed()
+	job, send, err := w.data.Open(w.TB, pgtest.Mail).BeginMail(w.Context(), id, hash)
+	switch {
+	case err != nil:
+		w.Fatal(err)
+	case !send:
+		return ""
+	case job.Email != email || job.Kind != kind:
+		w.Fatalf("a mail %+v, want %s to %s", job, kind, email)
+	}
+	return secret
+}
+
+// nobody is somebody who is not logged in.
+func (w *world) nobody() person { return person{world: w} }
+
+func TestVerifyEmail(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ada := w.register("ada")
+	verified := func() bool {
+		return strings.Contains(ada.do(http.StatusOK, "GET /auth/export", ""), `"email_verified":true`)
+	}
+	if verified() {
+		t.Error("verified before anybody has read a mail")
+	}
+	w.nobody().do(http.StatusNoContent, "POST /auth/verify-email", `{"token":"`+w.mail(store.VerifyMail, ada.email)+`"}`)
+	if !verified() {
+		t.Error("not verified")
+	}
+}
+
+func TestResetPassword(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ada, bob := w.register("ada"), w.register("bob")
+	phone := ada.login()
+	for range 5 { // and so her logins from there have to wait
+		ada.do(http.StatusForbidden, "DELETE /auth/account", `{"password":"wrong"}`)
+	}
+	nobody := w.nobody()
+	nobody.do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
+	first := w.mail(store.ResetMail, ada.email)
+	nobody.do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
+	second := w.mail(store.ResetMail, ada.email)
+	const confirm, next = "POST /auth/password-reset/confirm", "an otter that sings"
+	// A password that is refused leaves the token as it is.
+	for _, refused := range []string{"short", "password1", "ada@example.com1"} {
+		if answer := nobody.do(http.StatusUnprocessableEntity, confirm, `{"token":"`+second+`","new":"`+refused+`"}`); !strings.Contains(answer, `"field":"new"`) {
+			t.Error(answer)
+		}
+	}
+	nobody.do(http.StatusNoContent, confirm, `{"token":"`+second+`","new":"`+next+`"}`)
+	if ada.refreshes() || phone.refreshes() || !bob.refreshes() {
+		t.Error("expected all sessions of ada's, and nobody else's, to end")
+	}
+	ada.do(http.StatusUnauthorized, "DELETE /auth/sessions", "")
+	for _, spent := range []string{first, second} {
+		nobody.do(http.StatusUnprocessableEntity, confirm, `{"token":"`+spent+`","new":"`+next+`s"}`)
+	}
+	again := ada.login()
+	again.do(http.StatusNoContent, "PUT /auth/password", `{"current":"`+next+`","new":"`+secret+`"}`)
+	if export := again.do(http.StatusOK, "GET /auth/export", ""); !strings.Contains(export, `"email_verified":true`) {
+		t.Errorf("whoever has read the mail has the address: %.200s", export)
+	}
+}
+
+// TestALoginThatBeganBeforeAResetLeavesNoSession: who tries a known password without pause would have one whose hash is compared
+// while the password changes.
+func TestALoginThatBeganBeforeAResetLeavesNoSession(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ada := w.register("ada")
+	attempt, err := w.db.BeginLogin(t.Context(), ada.email, store.Client{Network: "198.51.100.0/24"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.nobody().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
+	w.nobody().do(http.StatusNoContent, "POST /auth/password-reset/confirm", `{"token":"`+w.mail(store.ResetMail, ada.email)+`","new":"an otter that sings"}`)
+	refresh, hash := token.NewRefresh()
+	if session, err := w.db.FinishLogin(t.Context(), attempt, hash, ""); err == nil {
+		t.Errorf("a session %d with the old password", session)
+	}
+	if ada.refresh = refresh; ada.refreshes() {
+		t.Error("its refresh token counts")
+	}
+}
+
+// pairs is how many pairs of requests TestAResetTakesAsLongForNobody times: 2000 of them tell a difference of 3 percent of the
+// pairs from chance.
+var pairs = flag.Int("pairs", 100, "pairs of requests of a new password to time")
+
+// TestAResetTakesAsLongForNobody times requests for an address that somebody has and for one that nobody has, in turn, and
+// counts the pairs in which the first took longer: half of them, but for chance.
+func TestAResetTakesAsLongForNobody(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ada := w.register("ada")
+	nobody := w.nobody()
+	took := func(email string) time.Duration {
+		began := time.Now()
+		nobody.do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+email+`"}`)
+		return time.Since(began)
+	}
+	longer := 0
+	for n := range *pairs {
+		var known, unknown time.Duration
+		if n%2 == 0 { // whoever comes second finds the caches warm
+			known, unknown = took(ada.email), took("eve@example.com")
+		} else {
+			unknown, known = took("eve@example.com"), took(ada.email)
+		}
+		if known > unknown {
+			longer++
+		}
+	}
+	// The normal approximation of the sign test: 2.58 is p < 0.01. Few pairs are a smoke test, which must not fail by chance.
+	limit := 2.58
+	if *pairs < 1000 {
+		limit = 5
+	}
+	z := (float64(longer) - float64(*pairs)/2) / (math.Sqrt(float64(*pairs)) / 2)
+	if math.Abs(z) > limit {
+		t.Errorf("the address that somebody has took longer in %d of %d pairs (z = %.2f): expected |z| of %.2f at most", longer, *pairs, z, limit)
+	}
+	t.Logf("the address that somebody has took longer in %d of %d pairs (z = %.2f)", longer, *pairs, z)
+}
+
+// TestAnotherPasswordEndsWhatMailWasSent: a link that somebody else may have read is worth nothing after a change.
+func TestAnotherPasswordEndsWhatMailWasSent(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ada := w.register("ada")
+	w.nobody().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
+	sent := w.mail(store.ResetMail, ada.email)
+	ada.do(http.StatusNoContent, "PUT /auth/password", `{"current":"`+secret+`","new":"an otter that sings"}`)
+	w.nobody().do(http.StatusUnprocessableEntity, "POST /auth/password-reset/confirm", `{"token":"`+sent+`","new":"an otter that hums"}`)
+}
+
+// TestTokensThatDoNotCountAreOneProblem, byte for byte but for the number of the request.
+func TestTokensThatDoNotCountAreOneProblem(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	nobody := w.nobody()
+	other, _ := token.NewMailed()
+	for operation, kind := range map[string]store.MailKind{"verify-email": store.VerifyMail, "password-reset/confirm": store.ResetMail} {
+		send := func(token string, status int) string {
+			body := `{"token":"` + token + `"}`
+			if kind == store.ResetMail {
+				body = `{"token":"` + token + `","new":"an otter that sings"}`
+			}
+			return nobody.do(status, "POST /auth/"+operation, body)
+		}
+		fresh := func(name string) string {
+			p := w.register(name)
+			nobody.do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+p.email+`"}`)
+			return w.mail(kind, p.email)
+		}
+		names := strings.ReplaceAll(string(kind), "-", "")
+		used, expired, gone := fresh(names+"u"), fresh(names+"e"), fresh(names+"g")
+		send(used, http.StatusNoContent)
+		hash, _ := token.HashMailed(expired)
+		w.sql(`update mail_tokens set created_at = now() - case when $2 = 'reset' then interval '1 hour' else interval '1 day' end where token_hash = $1`, hash, string(kind))
+		w.sql(`update users set deleted_at = now() where username = $1`, names+"g")
+		ofOtherKind := w.mail(map[store.MailKind]store.MailKind{store.VerifyMail: store.ResetMail, store.ResetMail: store.VerifyMail}[kind], names+"e@example.com")
+		answers := make(map[string]bool)
+		for name, text := range map[string]string{
+			"used": used, "expired": expired, "of an account that is gone": gone, "of another kind": ofOtherKind, "never made": other, "no token": "x", "too long": other + other,
+		} {
+			if text == "" {
+				t.Fatalf("%s: no mail", name)
+			}
+			answer := send(text, http.StatusUnprocessableEntity)
+			_, rest, _ := strings.Cut(answer, `"errors"`)
+			answers[rest] = true
+			if !strings.Contains(answer, "token is not valid") {
+				t.Errorf("%s: %s", name, answer)
+			}
+		}
+		if len(answers) != 1 {
+			t.Errorf("%s: expected one answer: %v", operation, answers)
+		}
+	}
+}
+
+func TestATokenIsUsedOnce(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ada := w.register("ada")
+	w.nobody().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
+	hashed, ok := token.HashMailed(w.mail(store.ResetMail, ada.email))
+	if !ok {
+		t.Fatal("no token")
+	}
+	var (
+		all sync.WaitGroup
+		mu  sync.Mutex
+		n   int
+	)
+	for range 8 {
+		all.Go(func() {
+			if w.db.ResetPassword(t.Context(), hashed, "x") == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				n++
+			}
+		})
+	}
+	all.Wait()
+	if n != 1 {
+		t.Errorf("used %d times, want once", n)
+	}
+}
+
+func TestWhatCannotBeARequestOfMail(t *testing.T) {
+	t.Parallel()
+	nobody := start(t).nobody()
+	for _, c := range [][2]string{
+		{"POST /auth/password-reset", `{"email":""}`},
+		{"POST /auth/password-reset", `{"email":"ada"}`},
+		{"POST /auth/password-reset", `{"email":"` + strings.Repeat("a", 250) + `@a.bc"}`},
+		{"POST /auth/password-reset", `{}`},
+		{"POST /auth/verify-email", `{}`},
+		{"POST /auth/password-reset/confirm", `{"token":"x"}`},
+		{"POST /auth/password-reset/confirm", `{"new":"an otter that sings"}`},
+	} {
+		nobody.do(http.StatusUnprocessableEntity, c[0], c[1])
+	}
+	for _, email := range []string{"nobody@example.com", "not quite@an address"} {
+		nobody.do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+email+`"}`)
+	}
+}
+
+// TestADeletedAccountLeavesNoMail: neither a request nor a token.
+func TestADeletedAccountLeavesNoMail(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ada := w.register("ada")
+	bob := w.register("bob")
+	w.nobody().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
+	w.mail(store.ResetMail, ada.email)
+	w.mail(store.VerifyMail, bob.email)
+	ada.do(http.StatusAccepted, "DELETE /auth/account", `{"password":"`+secret+`"}`)
+	left, err := pgtest.Column(t.Context(), w.data.URL(pgtest.Owner), `
+		select u.username
+		from mail_requests r
+		join users u on u.id = r.user_id
+		join mail_tokens t on t.request = r.id`)
+	if err != nil || len(left) != 1 || left[0] != "bob" {
+		t.Errorf("%v, %v: want bob's alone", left, err)
+	}
+}

@@ -1,0 +1,452 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+	"github.com/emersion/go-smtp"
+
+	"warble/shared/apitest"
+	"warble/shared/function"
+	"warble/shared/store"
+	"warble/shared/store/pgtest"
+	"warble/shared/token"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// rig is the function with a database and a post office of its own.
+type rig struct {
+	*testing.T
+	data   pgtest.Database
+	auth   *store.DB // as register and account have it
+	office *apitest.PostOffice
+	url    string
+}
+
+func start(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{T: t, data: pgtest.New(t), office: apitest.OpenPostOffice(t)}
+	r.auth = r.data.Open(t, pgtest.Auth)
+	r.url = r.serve("SMTP_URL="+r.office.URL, "MAIL_FROM=Warble <warble@example.com>", "PUBLIC_URL=https://warble.example.com/")
+	return r
+}
+
+// serve serves the function with other settings.
+func (r *rig) serve(settings ...string) (url string) {
+	r.Helper()
+	f := function.NewTest(r.Output(), settings...)
+	db := r.data.Open(r.T, pgtest.Mail)
+	server := httptest.NewServer(f.Handler(New(db, SenderFromEnv(f.Env, f.Telemetry), f.Telemetry), db))
+	r.Cleanup(server.Close)
+	if err := f.Env.Err(); err != nil {
+		r.Fatal(err)
+	}
+	return server.URL
+}
+
+func (r *rig) register(email string) {
+	r.Helper()
+	name, _, _ := strings.Cut(email, "@")
+	if _, err := r.auth.CreateAccount(r.Context(), store.NewAccount{
+		Email: email, PasswordHash: "x", Username: name, Name: name, RefreshHash: []byte(email),
+	}); err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *rig) reset(email string) {
+	r.Helper()
+	if err := r.auth.RequestReset(r.Context(), email); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// requests are the data of the events that wait, the oldest first. They leave the outbox.
+func (r *rig) requests() []string {
+	r.Helper()
+	found, err := pgtest.Column(r.Context(), r.data.URL(pgtest.Owner), `
+		with gone as (delete from outbox where type = 'dev.warble.mail.requested.v1' returning id, data)
+		select data::text from gone order by id`)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return found
+}
+
+func (r *rig) sql(statement string, args ...any) {
+	r.Helper()
+	if err := pgtest.Exec(r.Context(), r.data.URL(pgtest.Owner), statement, args...); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// post sends an event as the broker does, and returns the answer's status.
+func (r *rig) post(kind, data string) int {
+	r.Helper()
+	e := event.New()
+	e.SetID("1")
+	e.SetSource("urn:warble:outbox")
+	e.SetType(kind)
+	if err := e.SetData(event.ApplicationJSON, []byte(data)); err != nil {
+		r.Fatal(err)
+	}
+	request, err := cehttp.NewHTTPRequestFromEvent(r.Context(), r.url, e)
+	if err != nil {
+		r.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		r.Fatal(err)
+	}
+	if answer.StatusCode/100 == 2 && len(body) > 0 {
+		r.Errorf("%s answered %q: a body would be taken for an event", data, body)
+	}
+	return answer.StatusCode
+}
+
+// deliver sends all events that wait, each of which must be taken.
+func (r *rig) deliver() {
+	r.Helper()
+	for _, data := range r.requests() {
+		if status := r.post(eventType, data); status != http.StatusAccepted {
+			r.Fatalf("%s: %d, want 202", data, status)
+		}
+	}
+}
+
+// token is the hash of what a letter's link carries.
+func (r *rig) token(l apitest.Letter, kind store.MailKind) []byte {
+	r.Helper()
+	page, got, text := l.Link()
+	hash, ok := token.HashMailed(text)
+	if page != "https://warble.example.com/confirm" || got != string(kind) || !ok {
+		r.Fatalf("no link of kind %s in %s", kind, l.Text)
+	}
+	return hash
+}
+
+func TestARegistrationIsVerifiedByMail(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.register("Ada@example.com")
+	r.deliver()
+	got := r.office.Letters()
+	if len(got) != 1 || got[0].To != "Ada@example.com" || got[0].From != "warble@example.com" {
+		t.Fatalf("%+v", got)
+	}
+	hash := r.token(got[0], store.VerifyMail)
+	if err := r.auth.ResetPassword(t.Context(), hash, "y"); err == nil {
+		t.Error("a token that verifies has reset the password")
+	}
+	if err := r.auth.VerifyEmail(t.Context(), hash); err != nil {
+		t.Error(err)
+	}
+	if err := r.auth.VerifyEmail(t.Context(), hash); err == nil {
+		t.Error("a token was used twice")
+	}
+}
+
+// TestNobodyCanTellWhetherAnAddressIsKnown: the row and the event of a request are the same for either, and only one gets mail.
+func TestNobodyCanTellWhetherAnAddressIsKnown(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.register("ada@example.com")
+	r.requests() // of the registration, which is not delivered
+	r.reset("ADA@example.com")
+	r.reset("nobody@example.com")
+	waiting := r.requests()
+	if len(waiting) != 2 {
+		t.Fatalf("%d events, want 2", len(waiting))
+	}
+	for _, data := range waiting {
+		if !regexp.MustCompile(`^\{"id": "[0-9]+"\}$`).MatchString(data) {
+			t.Errorf("the event has %s: want the number of the request and nothing else", data)
+		}
+		if status := r.post(eventType, data); status != http.StatusAccepted {
+			t.Errorf("%d, want 202", status)
+		}
+	}
+	got := r.office.Letters()
+	if len(got) != 1 || got[0].To != "ada@example.com" {
+		t.Fatalf("%+v, want one to ada", got)
+	}
+	if err := r.auth.ResetPassword(t.Context(), r.token(got[0], store.ResetMail), "y"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnEventThatComesAgainSendsNothing(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.register("ada@example.com")
+	data := r.requests()[0]
+	release := r.office.Hold()
+	var all sync.WaitGroup
+	statuses := make([]int, 8) // at the same time: one sends, the others are told to come again
+	for n := range statuses {
+		all.Go(func() { statuses[n] = r.post(eventType, data) })
+	}
+	deadline := time.Now().Add(time.Minute)
+	for busy := func() int {
+		found, err := pgtest.Column(t.Context(), r.data.URL(pgtest.Owner), `select 'claimed' from mail_requests where claimed_until > now()`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}; busy() == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody claims the request")
+		}
+	}
+	if status := r.post(eventType, data); status != http.StatusServiceUnavailable {
+		t.Errorf("while it is being sent: %d, want 503", status)
+	}
+	release()
+	all.Wait()
+	slices.Sort(statuses)
+	if statuses[0] != http.StatusAccepted {
+		t.Errorf("%v: want a 202", statuses)
+	}
+	if status := r.post(eventType, data); status != http.StatusAccepted {
+		t.Errorf("after it was sent: %d, want 202", status)
+	}
+	if got := r.office.Letters(); len(got) != 1 {
+		t.Errorf("%d mails, want 1", len(got))
+	}
+}
+
+func TestAFailureIsTriedAgainAndARefusalIsNot(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer *smtp.SMTPError
+		again  int // the status of the first try
+		mails  int // after the second
+	}{
+		"busy":        {&smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "later"}, http.StatusServiceUnavailable, 1},
+		"no mailbox":  {&smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "nobody of that name"}, http.StatusAccepted, 0},
+		"no greeting": {nil, http.StatusServiceUnavailable, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t)
+			r.register("ada@example.com")
+			data := r.requests()[0]
+			right := r.url
+			if c.answer != nil {
+				r.office.Answer(c.answer)
+			} else {
+				closed := httptest.NewServer(nil)
+				closed.Close()
+				r.url = r.serve("SMTP_URL=smtp://"+strings.TrimPrefix(closed.URL, "http://")+"?tls=none", "MAIL_FROM=w@example.com", "PUBLIC_URL=https://warble.example.com")
+			}
+			if status := r.post(eventType, data); status != c.again {
+				t.Errorf("first: %d, want %d", status, c.again)
+			}
+			r.url = right
+			if status := r.post(eventType, data); status != http.StatusAccepted {
+				t.Errorf("again: %d, want 202", status)
+			}
+			if got := r.office.Letters(); len(got) != c.mails {
+				t.Errorf("%d mails, want %d", len(got), c.mails)
+			}
+		})
+	}
+}
+
+// TestAllMailsOfARequestCount: where nobody knows whether the first arrived, the second's token does not end the first's.
+func TestAllMailsOfARequestCount(t *testing.T) {
+	t.Parallel()
+	for first := range 2 {
+		r := start(t)
+		r.register("ada@example.com")
+		data := r.requests()[0]
+		r.post(eventType, data)
+		r.sql(`update mail_requests set finished_at = null, sent = false`) // as where a process was killed before it wrote that
+		r.post(eventType, data)
+		got := r.office.Letters()
+		if len(got) != 2 {
+			t.Fatalf("%d mails, want 2", len(got))
+		}
+		if err := r.auth.VerifyEmail(t.Context(), r.token(got[first], store.VerifyMail)); err != nil {
+			t.Errorf("the token of mail %d: %v", first, err)
+		}
+		if err := r.auth.VerifyEmail(t.Context(), r.token(got[1-first], store.VerifyMail)); err == nil {
+			t.Error("both tokens were used")
+		}
+	}
+}
+
+func TestMailsToAnAddressAreLimited(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.register("ada@example.com")
+	for range 12 {
+		r.reset("ada@example.com")
+	}
+	var all sync.WaitGroup
+	for _, data := range r.requests() {
+		all.Go(func() { r.post(eventType, data) })
+	}
+	all.Wait()
+	if got := r.office.Letters(); len(got) != 6 { // the verification and five resets
+		t.Errorf("%d mails, want 6", len(got))
+	}
+	r.sql(`update mail_requests set finished_at = finished_at - interval '1 hour'`)
+	r.reset("ada@example.com")
+	r.deliver()
+	if got := r.office.Letters(); len(got) != 7 {
+		t.Errorf("%d mails after an hour, want 7", len(got))
+	}
+}
+
+func TestWhatIsOldOrGoneIsNotSent(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"a day old":           `update mail_requests set created_at = now() - interval '25 hours'`,
+		"verified meanwhile":  `update credentials set verified_at = now()`,
+		"the account deleted": `update users set deleted_at = now()`,
+		"no such request":     `delete from mail_requests`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t)
+			r.register("ada@example.com")
+			r.sql(change)
+			r.deliver()
+			if got := r.office.Letters(); len(got) != 0 {
+				t.Errorf("%+v, want nothing", got)
+			}
+		})
+	}
+}
+
+func TestOnlyEventsOfMailAreTaken(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	for _, c := range []struct {
+		kind, data string
+		want       int
+	}{
+		{"dev.warble.tweet.posted.v1", `{"id":"1"}`, http.StatusUnprocessableEntity},
+		{eventType, `{"id":"x"}`, http.StatusUnprocessableEntity},
+		{eventType, `{}`, http.StatusUnprocessableEntity},
+		{eventType, `[]`, http.StatusBadRequest},
+		{eventType, `{"id":"1"}`, http.StatusAccepted},
+	} {
+		if got := r.post(c.kind, c.data); got != c.want {
+			t.Errorf("%s %s: %d, want %d", c.kind, c.data, got, c.want)
+		}
+	}
+	answer, err := http.Post(r.url, "application/json", strings.NewReader("{}")) //nolint:noctx // the test's own server
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusBadRequest {
+		t.Errorf("no CloudEvent: %d, want 400", answer.StatusCode)
+	}
+}
+
+func TestWithoutAServerNothingIsSentOrKept(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.url = r.serve()
+	r.register("ada@example.com")
+	r.deliver()
+	if got := r.office.Letters(); len(got) != 0 {
+		t.Errorf("%+v, want nothing", got)
+	}
+}
+
+func TestTheLogHasNoAddressAndNoToken(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	var log lines
+	f := function.NewTest(&log, "SMTP_URL="+r.office.URL, "MAIL_FROM=w@example.com", "PUBLIC_URL=https://warble.example.com")
+	db := r.data.Open(t, pgtest.Mail)
+	server := httptest.NewServer(f.Handler(New(db, SenderFromEnv(f.Env, f.Telemetry), f.Telemetry), db))
+	t.Cleanup(server.Close)
+	r.url = server.URL
+	r.register("ada@example.com")
+	data := r.requests()[0]
+	refusal := &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "not now, ada@example.com"}
+	r.office.Answer(refusal, &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no ada@example.com"})
+	r.post(eventType, data)
+	r.post(eventType, data)
+	text := log.String()
+	if !strings.Contains(text, "451") || !strings.Contains(text, "550") {
+		t.Errorf("the log does not say what the server answered: %s", text)
+	}
+	if strings.Contains(text, "ada") {
+		t.Errorf("the log names the address: %s", text)
+	}
+}
+
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func TestSettingsAreCheckedByName(t *testing.T) {
+	t.Parallel()
+	const public, from = "PUBLIC_URL=https://warble.example.com", "MAIL_FROM=w@example.com"
+	for name, c := range map[string]struct {
+		settings []string
+		wrong    string // the setting that is named; "" where all is well
+	}{
+		"nothing":                 {nil, ""},
+		"all":                     {[]string{"SMTP_URL=smtp://u:p@mail.example.com:587", from, public}, ""},
+		"from the start":          {[]string{"SMTP_URL=smtps://u:p@mail.example.com", from, public}, ""},
+		"without TLS":             {[]string{"SMTP_URL=smtp://mail.example.com?tls=none", from, public}, ""},
+		"a password without TLS":  {[]string{"SMTP_URL=smtp://u:p@mail.example.com?tls=none", from, public}, "SMTP_URL"},
+		"another TLS":             {[]string{"SMTP_URL=smtp://mail.example.com?tls=maybe", from, public}, "SMTP_URL"},
+		"no host":                 {[]string{"SMTP_URL=smtp://", from, public}, "SMTP_URL"},
+		"no URL":                  {[]string{"SMTP_URL=mail.example.com", from, public}, "SMTP_URL"},
+		"nobody it is from":       {[]string{"SMTP_URL=smtp://mail.example.com", public}, "MAIL_FROM"},
+		"from no address":         {[]string{"SMTP_URL=smtp://mail.example.com", "MAIL_FROM=x", public}, "MAIL_FROM"},
+		"no public URL":           {[]string{"SMTP_URL=smtp://mail.example.com", from}, "PUBLIC_URL"},
+		"a public URL of no site": {[]string{"SMTP_URL=smtp://mail.example.com", from, "PUBLIC_URL=warble"}, "PUBLIC_URL"},
+		"the log":                 {[]string{"SMTP_URL=log:", from, public}, ""},
+		"the log of a whole site": {[]string{"SMTP_URL=log:", from, public, "KUBERNETES_SERVICE_HOST=10.0.0.1"}, "SMTP_URL"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := function.NewTest(t.Output(), c.settings...)
+			SenderFromEnv(f.Env, f.Telemetry)
+			err := f.Env.Err()
+			if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
+				t.Errorf("%v: want an error about %q", err, c.wrong)
+			}
+			if err != nil && strings.Contains(err.Error(), "u:p@") {
+				t.Errorf("%v has the password", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+
+	"warble/shared/experiment"
+	"warble/shared/function"
+	"warble/shared/problem"
+	"warble/shared/store"
+)
+
+const (
+	maxEvent = 1 << 20 // bytes, of which a Broker takes no more either
+	// learnAgain is how long the cluster is not asked again for metrics that it does not have.
+	learnAgain = 5 * time.Second
+)
+
+// measure takes an event that a Trigger brings for the metrics of its type. A Broker sends an answer of 404, 429 or 5xx again, and
+// brings any other refusal to the dead letter sink: so a 422 says that the event will never fit, and a 404 that its metric
+// may come yet. What fits one metric is stored whether or not it fits another.
+func (s *steer) measure(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxEvent)
+	e, err := cehttp.NewEventFromHTTPRequest(r)
+	if err == nil {
+		err = e.Validate()
+	}
+	if err != nil {
+		s.measured.Inc("refused")
+		function.Fail(w, r, problem.Malformed.Detail("expected a CloudEvent of at most %d bytes: %v", maxEvent, err))
+		return
+	}
+	if err := s.record(r.Context(), e); err != nil {
+		outcome, refused := "failed", problem.From(err)
+		switch {
+		case errors.Is(err, problem.NotFound):
+			outcome = "unknown"
+		case refused.Status < http.StatusInternalServerError:
+			outcome = "refused"
+		}
+		s.measured.Inc(outcome)
+		s.log.Warn().Str("event_source", e.Source()).Str("event_id", e.ID()).Str("event_type", e.Type()).Str("outcome", outcome).Msg(refused.Detail)
+		function.Fail(w, r, err)
+		return
+	}
+	s.measured.Inc("taken")
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// record stores what an event says. Its errors are problems.
+func (s *steer) record(ctx context.Context, e *event.Event) error {
+	metrics, err := s.metricsOf(ctx, e.Type())
+	switch {
+	case err != nil:
+		return err
+	case len(metrics) == 0:
+		return problem.NotFound.Detail("no Metric reads events of type %q, and no experiment that runs: expected one, or no Trigger that brings them", e.Type())
+	}
+	if err := checkTime(e.Time(), time.Now()); err != nil {
+		return err
+	}
+	var data []byte
+	if media := e.DataMediaType(); media == event.ApplicationJSON || strings.HasSuffix(media, "+json") || media == "" {
+		data = e.Data()
+	}
+	var said []store.MetricEvent
+	var wrong []*experiment.PayloadError
+	for _, m := range metrics {
+		found, err := m.Read(e.Subject(), data)
+		if misfit, ok := errors.AsType[*experiment.PayloadError](err); ok {
+			wrong = append(wrong, misfit)
+			continue
+		} else if err != nil {
+			return err
+		}
+		said = append(said, store.MetricEvent{Metric: m, Occurrence: found})
+	}
+	if err := s.db.RecordEvent(ctx, e.Source(), e.ID(), e.Time(), said); err != nil || len(wrong) == 0 {
+		return err
+	}
+	var lines []string
+	for _, misfit := range wrong {
+		lines = append(lines, misfit.Error())
+	}
+	refusal := problem.Invalid.Detail("%s", strings.Join(lines, "; "))
+	for _, misfit := range wrong {
+		refusal = refusal.WithField(misfit.Field, "%s", misfit.Error())
+	}
+	return refusal
+}
+
+// metricsOf are the metrics of a type of events. The cluster may have one that the database does not, as its first events come
+// at once.
+func (s *steer) metricsOf(ctx context.Context, kind string) ([]experiment.Metric, error) {
+	metrics, err := s.db.MetricsOf(ctx, kind)
+	if err != nil || len(metrics) > 0 || s.driver == nil {
+		return metrics, err
+	}
+	now, last := time.Now().Unix(), s.learned.Load()
+	if now-last < int64(learnAgain/time.Second) || !s.learned.CompareAndSwap(last, now) {
+		return nil, nil
+	}
+	if err := s.driver.Learn(ctx); err != nil {
+		return nil, problem.Unavailable.Because(err)
+	}
+	return s.db.MetricsOf(ctx, kind)
+}
+
+// checkTime says what is wrong with the time of an event.
+func checkTime(at, now time.Time) error {
+	switch {
+	case at.IsZero():
+		return problem.Invalid.Field("time", "time: missing: expected when it happened, for a unit's window takes what happened in it")
+	case at.After(now.Add(experiment.MostAhead)):
+		return problem.Invalid.Field("time", "time: %s: expected the past, or %s ahead of it at most", at.Format(time.RFC3339), experiment.MostAhead)
+	case at.Before(now.AddDate(0, 0, -store.EventsKept)):
+		return problem.Invalid.Field("time", "time: %s: expected one of the last %d days, for older events are swept", at.Format(time.RFC3339), store.EventsKept)
+	}
+	return nil
+}
