@@ -8,14 +8,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
+	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"warble/shared/env"
+	"warble/shared/store"
 )
 
 const (
@@ -41,18 +47,15 @@ func withoutScheme(text []byte) []byte {
 // their images, and the routes for an edge that starts while the API server is away.
 func (d *deployment) build(ctx context.Context, ko builder) ([]*object, error) {
 	start := time.Now()
-	arguments := append(slices.Clone(ko[1:]), "resolve", "--base-import-paths")
-	files := make(map[string]bool)
+	var files []string
 	for _, o := range d.objects {
-		if !files[o.file] {
-			files[o.file] = true
-			arguments = append(arguments, "--filename="+filepath.Join(d.folder, o.file))
+		if !slices.Contains(files, o.file) {
+			files = append(files, o.file)
 		}
 	}
-	d.say("building images")
-	text, err := execute(ctx, nil, ko[0], arguments...)
+	text, err := d.resolve(ctx, ko, files)
 	if err != nil {
-		return nil, fmt.Errorf("build images: %w", err)
+		return nil, err
 	}
 	resolved, err := parse(text)
 	if err != nil {
@@ -72,13 +75,78 @@ func (d *deployment) build(ctx context.Context, ko builder) ([]*object, error) {
 			}
 		}
 	}
-	d.say("built images in %s", time.Since(start).Round(100*time.Millisecond))
+	nameSchema(resolved)
+	if d.from == "" {
+		d.say("built images in %s", time.Since(start).Round(100*time.Millisecond))
+	}
 	routes, err := d.routes()
 	if err != nil {
 		return nil, err
 	}
 	functions := slices.IndexFunc(resolved, func(o *object) bool { return o.file >= routes.file })
 	return slices.Insert(resolved, functions, routes), nil
+}
+
+// resolve is the text of manifests with the digests of their images. Those of a release are not built again: what was signed is
+// what runs. The Job that tries a candidate out is part of no release.
+func (d *deployment) resolve(ctx context.Context, ko builder, files []string) ([]byte, error) {
+	if d.from == "" {
+		d.say("building images")
+		return ko.resolve(ctx, d.folder, files)
+	}
+	released, err := os.ReadFile(d.from)
+	if err != nil {
+		return nil, err
+	}
+	digests := make(map[string]string) // by the image's last name
+	for _, found := range digested.FindAllSubmatch(released, -1) {
+		digests[string(found[2])] = string(found[1])
+	}
+	var all bytes.Buffer
+	for _, file := range files {
+		if file == candidateFile {
+			text, err := ko.resolve(ctx, d.folder, []string{file})
+			if err != nil {
+				return nil, err
+			}
+			fmt.Fprintf(&all, "\n---\n%s", text)
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(d.folder, file))
+		if err != nil {
+			return nil, err
+		}
+		for _, found := range unresolved.FindAllSubmatch(text, -1) {
+			digest, ok := digests[path.Base(string(found[0]))]
+			if !ok {
+				return nil, fmt.Errorf("%s has no image of %s, which %s names", d.from, found[0], file)
+			}
+			text = bytes.ReplaceAll(text, found[0], []byte(digest))
+		}
+		fmt.Fprintf(&all, "\n---\n%s", text)
+	}
+	d.say("took %d images from %s", len(digests), d.from)
+	return all.Bytes(), nil
+}
+
+var (
+	digested   = regexp.MustCompile(`image: (\S+/([a-z0-9-]+)@sha256:[0-9a-f]+)`)
+	unresolved = regexp.MustCompile(koScheme + `[\w./-]+`)
+)
+
+func (ko builder) resolve(ctx context.Context, folder string, files []string) ([]byte, error) {
+	arguments := append(slices.Clone(ko[1:]), "resolve", "--base-import-paths")
+	for _, file := range files {
+		arguments = append(arguments, "--filename="+filepath.Join(folder, file))
+	}
+	command := exec.CommandContext(ctx, ko[0], arguments...)
+	var said bytes.Buffer
+	command.Stderr = &said
+	text, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("build images: %s: %w: %s", filepath.Base(ko[0]), err, bytes.TrimSpace(said.Bytes()))
+	}
+	return text, nil
 }
 
 // nameAfterContent gives a Job, which cannot be changed, a name of its own for each release. Applied again, it is the one
@@ -94,6 +162,16 @@ func (o *object) nameAfterContent() error {
 	return nil
 }
 
+// valueOf is the value of a mapping's member, and an empty node if it has no such member.
+func valueOf(mapping *yaml.Node, name string) *yaml.Node {
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		if mapping.Content[i].Value == name {
+			return mapping.Content[i+1]
+		}
+	}
+	return &yaml.Node{}
+}
+
 // member returns a mapping's value by its name, and puts an empty mapping there if there is none.
 func member(mapping *yaml.Node, name string) *yaml.Node {
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
@@ -106,27 +184,66 @@ func member(mapping *yaml.Node, name string) *yaml.Node {
 	return value
 }
 
-// databaseAnnotation says, on a revision, where its database is.
-const databaseAnnotation = "warble.dev/database"
+// What a revision says of the database that it uses.
+const (
+	// databaseAnnotation says where it is.
+	databaseAnnotation = "warble.dev/database"
+	// schemaAnnotation says which is the newest migration that its code knows. The arms of an experiment are copies of a
+	// revision, and say the same.
+	schemaAnnotation = "warble.dev/schema"
+)
 
 // nameDatabases writes where the database is, as the secrets have it, into the functions that use one. A secret's change
 // reaches pods as they start, whenever that is; this makes it a new revision, which has to be ready first.
 func (d *deployment) nameDatabases(objects []*object) {
 	for _, o := range objects {
-		if !strings.HasPrefix(o.APIVersion, "serving.knative.dev/") || o.Kind != "Service" {
-			continue
-		}
-		for _, r := range o.references() {
+		for _, r := range o.databases() {
 			text, ok := d.held[[2]string{r.kind, r.name}].value(r.key)
-			u, err := url.Parse(text)
-			if !ok || !strings.HasPrefix(r.name, databaseSecret) || err != nil {
-				continue
+			if u, err := url.Parse(text); ok && err == nil {
+				o.annotateTemplate(databaseAnnotation, u.Host+u.Path)
 			}
-			template := member(member(o.node.Content[0], "spec"), "template")
-			annotations := member(member(template, "metadata"), "annotations")
-			*member(annotations, databaseAnnotation) = *scalar(u.Host + u.Path)
 		}
 	}
+}
+
+// publishTo has the functions that post events post them to sink, unless that is empty.
+func publishTo(objects []*object, sink string) {
+	for _, o := range objects {
+		if sink == "" || !strings.HasPrefix(o.APIVersion, "serving.knative.dev/") || o.Kind != "Service" {
+			continue
+		}
+		spec := valueOf(valueOf(valueOf(o.node.Content[0], "spec"), "template"), "spec")
+		for _, container := range valueOf(spec, "containers").Content {
+			for _, variable := range valueOf(container, "env").Content {
+				if valueOf(variable, "name").Value == "K_SINK" {
+					*member(variable, "value") = *scalar(sink)
+				}
+			}
+		}
+	}
+}
+
+// nameSchema writes the newest migration that this release knows into the functions that use the database.
+func nameSchema(objects []*object) {
+	for _, o := range objects {
+		if len(o.databases()) > 0 {
+			o.annotateTemplate(schemaAnnotation, strconv.Itoa(store.SchemaVersion))
+		}
+	}
+}
+
+// databases are the secrets by which a function reaches the database; none for anything else than a function.
+func (o *object) databases() []reference {
+	if !strings.HasPrefix(o.APIVersion, "serving.knative.dev/") || o.Kind != "Service" {
+		return nil
+	}
+	return slices.DeleteFunc(o.references(), func(r reference) bool { return !strings.HasPrefix(r.name, databaseSecret) })
+}
+
+// annotateTemplate has the revisions of a function carry an annotation.
+func (o *object) annotateTemplate(name, value string) {
+	template := member(member(o.node.Content[0], "spec"), "template")
+	*member(member(member(template, "metadata"), "annotations"), name) = *scalar(value)
 }
 
 func scalar(text string) *yaml.Node {

@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"warble/shared/env"
+	"warble/shared/rollout"
 )
 
 const (
@@ -98,12 +99,10 @@ func (d *deployment) hide(ctx context.Context) error {
 	if !d.beside || d.hidden {
 		return nil
 	}
-	_, err := d.kubectl.run(ctx, nil, "label", "--overwrite", "service", candidateTag+"-edge", "networking.knative.dev/visibility=cluster-local")
+	label := map[string]any{"metadata": map[string]any{"labels": map[string]string{"networking.knative.dev/visibility": "cluster-local"}}}
+	err := d.cluster.Patch(ctx, coreServices, candidateTag+"-edge", label)
 	d.hidden = err == nil
-	if errors.Is(err, errNotFound) {
-		return nil
-	}
-	return err
+	return unlessNotFound(err)
 }
 
 // withdraw takes the candidate's tags away. The traffic stays pinned, or it would follow the candidate.
@@ -149,7 +148,7 @@ func (d *deployment) try(ctx context.Context) error {
 	arguments := member(containers.Content[0], "args")
 	arguments.Kind = yaml.SequenceNode
 	arguments.Content = append(arguments.Content, scalar(urlFlag+candidateOf(states["edge"].Status.Traffic).URL), scalar(revisionsFlag+d.newest(states)))
-	if err := d.kubectl.apply(ctx, []*object{d.job}); err != nil {
+	if err := d.apply(ctx, []*object{d.job}); err != nil {
 		return err
 	}
 	d.say("trying the candidates out")
@@ -157,8 +156,10 @@ func (d *deployment) try(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	log, _ := d.kubectl.run(ctx, nil, "logs", "job/"+candidateJob, "--tail=20") // it explains what is an error already
-	err = fmt.Errorf("%w\n  its log:\n    %s", err, strings.ReplaceAll(strings.TrimSpace(string(log)), "\n", "\n    "))
+	if p := d.newestPod(ctx, "batch.kubernetes.io/job-name="+candidateJob); p != nil {
+		log, _ := d.cluster.Log(ctx, p.Metadata.Name, p.Spec.Containers[0].Name, 20, false) // it explains what is an error already
+		err = fmt.Errorf("%w\n  its log:\n    %s", err, strings.ReplaceAll(strings.TrimSpace(log), "\n", "\n    "))
+	}
 	for _, f := range d.functions {
 		revision := states[f.Name()].Status.LatestReadyRevisionName
 		if line, _ := d.podSays(ctx, revisionLabel+revision, complaint); line != "" {
@@ -180,11 +181,7 @@ func (d *deployment) newest(states map[string]*service) string {
 }
 
 func (d *deployment) removeJob(ctx context.Context) error {
-	_, err := d.kubectl.run(ctx, nil, "delete", "job", candidateJob, "--cascade=foreground")
-	if errors.Is(err, errNotFound) {
-		return nil
-	}
-	return err
+	return unlessNotFound(d.cluster.Delete(ctx, jobs, candidateJob))
 }
 
 // promote gives the traffic to the revisions that the Job has tried, and takes their tags away. The edge is the last, for
@@ -206,7 +203,7 @@ func (d *deployment) promote(ctx context.Context, e *env.Reader) error {
 		}
 		Status struct{ Conditions []condition }
 	}
-	if err := d.kubectl.get(ctx, &job, "job", candidateJob); err != nil && !errors.Is(err, errNotFound) {
+	if err := unlessNotFound(d.cluster.Get(ctx, &job, jobs, candidateJob)); err != nil {
 		return err
 	}
 	newest := revisionsFlag + d.newest(states)
@@ -264,22 +261,18 @@ func (d *deployment) eachService(ctx context.Context, decide func(*service) (*ch
 			if wish == nil {
 				break
 			}
-			patch, err := json.Marshal(map[string]any{
+			err = d.cluster.Patch(ctx, services, name, map[string]any{
 				"metadata": map[string]any{"resourceVersion": s.Metadata.ResourceVersion, "annotations": map[string]any{trafficAnnotation: wish.annotation}},
 				"spec":     map[string]any{"traffic": wish.traffic},
 			})
-			if err != nil {
-				return err
-			}
-			_, err = d.kubectl.run(ctx, nil, "patch", "services.serving.knative.dev", name, "--type=merge", "--patch="+string(patch))
 			if err == nil {
 				break
 			}
-			if !strings.Contains(err.Error(), "(Conflict)") || try == conflictTries {
+			if !errors.Is(err, rollout.ErrConflict) || try == conflictTries {
 				return err
 			}
 			s = new(service)
-			if err := d.kubectl.get(ctx, s, "services.serving.knative.dev", name); err != nil {
+			if err := d.cluster.Get(ctx, s, services, name); err != nil {
 				return err
 			}
 		}

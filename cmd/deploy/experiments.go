@@ -23,7 +23,11 @@ type experimentState struct {
 	Status struct {
 		Phase      experiment.Phase
 		Conclusion experiment.Conclusion
-		Given      map[string]int64 // the Services that a promotion has given the treatment so far
+		Bases      []struct{ Revision string } // what the arms are copies of
+		Assign     struct {
+			Services []struct{ Control, Treatment struct{ Revision string } } // the arms, once they answer
+		}
+		Given map[string]int64 // the Services that a promotion has given the treatment so far
 		// Services were in the status until arms had Configurations of their own: the traffic of each Service was the
 		// experiment's then.
 		Services []struct{ Traffic json.RawMessage }
@@ -32,11 +36,8 @@ type experimentState struct {
 
 // readExperiments reads those of the namespace. A cluster that does not know the resource has none.
 func (d *deployment) readExperiments(ctx context.Context) ([]experimentState, error) {
-	if kinds, err := d.kubectl.kinds(ctx, "warble.dev/v1alpha1"); err != nil || !slices.Contains(kinds, "Experiment") {
-		return nil, err
-	}
 	var list struct{ Items []experimentState }
-	err := d.kubectl.get(ctx, &list, "experiments.warble.dev")
+	err := unlessNotFound(d.cluster.List(ctx, &list, "warble.dev/v1alpha1/experiments", ""))
 	return list.Items, err
 }
 

@@ -1,6 +1,6 @@
 // Command deploy puts Warble into the cluster of kubectl's current context.
 //
-//	deploy [-manifests knative] [-timeout 5m] [-community SLUG=NAME]... [up]
+//	deploy [-manifests knative] [-from release.yaml] [-kubeconfig FILE] [-context NAME] [-timeout 5m] [-community SLUG=NAME]... [up]
 //	                            build, apply and wait until every function is ready
 //	deploy candidate            the same with the traffic where it is, then a journey through the new revisions by their tags
 //	deploy promote              give the traffic to what the journey has tried
@@ -9,19 +9,20 @@
 //	deploy secrets              make what release.yaml leaves out: secrets, keys, the database's logins
 //	deploy rotate-keys          take the next of the three steps that replace the key of the access tokens
 //
-// It runs at the root of the repository, and runs kubectl and ko. KO_DOCKER_REPO names the registry. DATABASE_DIRECT_URL
+// It runs at the root of the repository, and runs ko. KO_DOCKER_REPO names the registry. DATABASE_DIRECT_URL
 // is the database as this machine reaches it, as its owner, who may create roles; where pods reach it under another name,
 // DATABASE_POD_HOST has it, and DATABASE_POOLER_HOST that of a pooler. INGRESS_ADDRESS is where this machine reaches the
-// ingress, if the URL of the edge does not lead there. Secrets go to kubectl through its standard input, never through a command
-// line, and are printed nowhere.
+// ingress, if the URL of the edge does not lead there. Secrets are printed nowhere.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
@@ -29,12 +30,15 @@ import (
 	"time"
 
 	"warble/shared/env"
+	"warble/shared/knative"
+	"warble/shared/knative/kubeconfig"
+	"warble/shared/store/migrations"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, os.Args[1:], env.FromOS(), os.Stdout); err != nil {
+	if err := run(ctx, os.Args[1:], env.FromOS(), os.Stdout, migrations.Files()); err != nil {
 		fmt.Fprintln(os.Stderr, "deploy:", err)
 		os.Exit(1)
 	}
@@ -46,7 +50,10 @@ const usage = "usage: deploy [flags] [up | candidate | promote | check | release
 type deployment struct {
 	settings
 	*manifests
-	kubectl     kubectl
+	access      kubeconfig.Flags
+	from        string // a release whose images are deployed; "" builds them
+	address     string // of the API server
+	cluster     *knative.Objects
 	held        holdings         // as of the last look
 	replaced    map[string]*held // secrets of the database that this run has changed, as they were
 	job         *object          // what tries a candidate out, with its image; nil otherwise
@@ -55,14 +62,21 @@ type deployment struct {
 	hidden      bool             // the edge's candidate is not the public's
 	timeout     time.Duration
 	communities [][2]string // slug and name
+	migrations  fs.FS       // of this release
 	out         io.Writer
 }
 
-// run does what the command line says. args are without the program's name.
-func run(ctx context.Context, args []string, e *env.Reader, out io.Writer) error {
-	d := deployment{out: out}
+// action is what one verb does.
+type action func(context.Context, *env.Reader) error
+
+// run does what the command line says. args are without the program's name, files the migrations of this release.
+func run(ctx context.Context, args []string, e *env.Reader, out io.Writer, files fs.FS) error {
+	d := deployment{out: out, migrations: files}
 	flags := flag.NewFlagSet("deploy", flag.ExitOnError)
 	folder := flags.String("manifests", "knative", "folder of the manifests")
+	flags.StringVar(&d.from, "from", "", "take the images from this release.yaml, and build none")
+	flags.StringVar(&d.access.File, "kubeconfig", "", "kubeconfig file (those of KUBECONFIG, or ~/.kube/config)")
+	flags.StringVar(&d.access.Context, "context", "", "context of the kubeconfig (the current one)")
 	flags.DurationVar(&d.timeout, "timeout", 5*time.Minute, "how long the migration, and then the functions, may take")
 	flags.Func("community", "a community that the database is to have, as gophers=Gophers; may be repeated", func(text string) error {
 		slug, name, ok := strings.Cut(text, "=")
@@ -83,30 +97,23 @@ func run(ctx context.Context, args []string, e *env.Reader, out io.Writer) error
 	if err != nil {
 		return err
 	}
-	if d.manifests, err = readManifests(ctx, *folder); err != nil {
+	if d.manifests, err = readManifests(".", *folder); err != nil {
 		return err
 	}
 	d.say("%s: %d functions, %d objects", *folder, len(d.functions), len(d.objects))
-	d.kubectl.namespace = d.namespace
 	return act(ctx, e)
 }
 
-func (d *deployment) verb(args []string) (func(context.Context, *env.Reader) error, error) {
+func (d *deployment) verb(args []string) (action, error) {
+	verbs := map[string]action{"up": d.up, "candidate": d.candidate, "promote": d.promote, "secrets": d.secretsOnly, "rotate-keys": d.rotateKeys}
+	name := cmp.Or(strings.Join(args, " "), "up")
 	switch {
-	case len(args) == 0, len(args) == 1 && args[0] == "up":
-		return d.up, nil
-	case len(args) == 1 && args[0] == "candidate":
-		return d.candidate, nil
-	case len(args) == 1 && args[0] == "promote":
-		return d.promote, nil
-	case len(args) == 1 && args[0] == "check":
+	case verbs[name] != nil:
+		return d.inCluster(verbs[name]), nil
+	case name == "check":
 		return func(context.Context, *env.Reader) error { return nil }, nil
 	case len(args) == 2 && args[0] == "release":
 		return func(ctx context.Context, e *env.Reader) error { return d.release(ctx, e, args[1]) }, nil
-	case len(args) == 1 && args[0] == "secrets":
-		return d.secretsOnly, nil
-	case len(args) == 1 && args[0] == "rotate-keys":
-		return d.rotateKeys, nil
 	}
 	return nil, fmt.Errorf("%q: expected up, candidate, promote, check, release FILE, secrets or rotate-keys", args)
 }
@@ -144,6 +151,9 @@ func (d *deployment) bring(ctx context.Context, e *env.Reader) error {
 	if err := d.experiments(ctx); err != nil {
 		return err
 	}
+	if err := d.serveArms(ctx); err != nil {
+		return err
+	}
 	resolved, err := d.build(ctx, ko)
 	if err != nil {
 		return err
@@ -152,9 +162,13 @@ func (d *deployment) bring(ctx context.Context, e *env.Reader) error {
 		return err
 	}
 	d.nameDatabases(resolved)
+	publishTo(resolved, d.settings.sink)
 	before, after := split(resolved)
 	d.job, after = takeJob(after)
-	if err := d.kubectl.apply(ctx, before); err != nil {
+	if err := d.serveArms(ctx); err != nil { // of what was started while the images were built
+		return err
+	}
+	if err := d.apply(ctx, before); err != nil {
 		return err
 	}
 	if err := d.migrate(ctx, before); err != nil {
@@ -170,7 +184,7 @@ func (d *deployment) bring(ctx context.Context, e *env.Reader) error {
 	if err := d.setAside(ctx); err != nil {
 		return err
 	}
-	if err := d.kubectl.apply(ctx, after); err != nil {
+	if err := d.apply(ctx, after); err != nil {
 		return err
 	}
 	if err := d.setAside(ctx); err != nil { // those that were not there before
@@ -197,6 +211,9 @@ func (d *deployment) secretsOnly(ctx context.Context, e *env.Reader) error {
 		return err
 	}
 	if err := d.secrets(ctx); err != nil {
+		return err
+	}
+	if err := d.serveArms(ctx); err != nil {
 		return err
 	}
 	if err := d.migrateFromHere(ctx); err != nil {

@@ -3,48 +3,68 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"warble/cmd/deploy/clustertest"
+	"warble/shared/env"
+	"warble/shared/knative"
+	"warble/shared/knative/kubeconfig"
 	"warble/shared/store"
 	"warble/shared/store/pgserver"
 	"warble/shared/store/pgtest"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"deploy": main})
+	testscript.Main(m, map[string]func(){"deploy": deploy, "ko": ko})
 }
 
-// The transcripts in testdata run the command itself, against a real PostgreSQL and a stand-in for the cluster, and at the
+// deploy is main, but the migrations are those of the folder MIGRATIONS where a script sets it: none that ships contracts.
+func deploy() {
+	folder := os.Getenv("MIGRATIONS")
+	if folder == "" {
+		main()
+		return
+	}
+	if err := run(context.Background(), os.Args[1:], env.FromOS(), os.Stdout, os.DirFS(folder)); err != nil {
+		fmt.Fprintln(os.Stderr, "deploy:", err)
+		os.Exit(1)
+	}
+}
+
+// ko is ko, and resolves each image to a digest without building it.
+func ko() {
+	for _, arg := range os.Args {
+		file, ok := strings.CutPrefix(arg, "--filename=")
+		if !ok {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			panic(err)
+		}
+		image := os.Getenv("KO_DOCKER_REPO") + "/$1@sha256:" + strings.Repeat("0", 64)
+		fmt.Printf("%s\n---\n", regexp.MustCompile(`ko://.*/(.*)`).ReplaceAll(text, []byte(image)))
+	}
+}
+
+// The transcripts in testdata run the command itself, against a real PostgreSQL and the API server of clustertest, and at the
 // root of the repository.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
-	goEnv, err := exec.CommandContext(t.Context(), "go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOFLAGS", "GOPROXY").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var environment map[string]string
-	if err := json.Unmarshal(goEnv, &environment); err != nil {
-		t.Fatal(err)
-	}
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
-	}
-	bin := t.TempDir() // without the race detector, for it starts some hundred times
-	for _, name := range []string{"kubectl", "ko"} {
-		if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(bin, name), "./testdata/standin").CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, output)
-		}
 	}
 	edge := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/healthz" {
@@ -55,13 +75,18 @@ func TestTranscripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
-			for name, value := range environment {
-				e.Setenv(name, value)
-			}
-			e.Setenv("PATH", bin+string(filepath.ListSeparator)+e.Getenv("PATH"))
 			e.Setenv("ROOT", root)
-			e.Setenv("CLUSTER", filepath.Join(e.WorkDir, "cluster"))
-			e.Setenv("EDGE_URL", edge.URL)
+			folder := filepath.Join(e.WorkDir, "cluster")
+			e.Setenv("CLUSTER", folder)
+			e.Setenv("KUBECONFIG", filepath.Join(folder, "kubeconfig"))
+			if err := os.Mkdir(folder, 0o700); err != nil {
+				return err
+			}
+			cluster, err := clustertest.Start(folder, edge.URL)
+			if err != nil {
+				return err
+			}
+			e.Defer(cluster.Close)
 			e.Setenv("KO", "ko")
 			e.Setenv("KO_DOCKER_REPO", "registry.test/warble")
 			server, err := database(e)
@@ -71,7 +96,7 @@ func TestTranscripts(t *testing.T) {
 			e.Values[serverKey{}] = server
 			e.Setenv("OWNER_URL", strings.Replace(server.URL("warble", "warble"), "warble@", "warble:owner-secret@", 1))
 			e.Cd = root
-			return os.Mkdir(filepath.Join(e.WorkDir, "cluster"), 0o700)
+			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"edit":        edit,
@@ -79,6 +104,7 @@ func TestTranscripts(t *testing.T) {
 			"no-password": noPassword,
 			"age":         age,
 			"hash":        hash,
+			"somebody":    somebody,
 		},
 	})
 }
@@ -92,8 +118,12 @@ func database(e *testscript.Env) (*pgserver.Server, error) {
 		return nil, err
 	}
 	e.Defer(func() { _ = os.RemoveAll(folder) })
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return nil, err
+	}
 	ctx := context.Background()
-	server, err := pgserver.Start(ctx, folder, pgserver.Options{})
+	server, err := pgserver.Start(ctx, folder, pgserver.Options{Cache: filepath.Join(cache, "warble")}) // pgtest's
 	if err != nil {
 		return nil, err
 	}
@@ -121,11 +151,10 @@ func edit(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(old, args[1], args[2])), 0o600))
 }
 
-// noPassword checks that the last command's output, and every command line that kubectl was given, hold none of what the
-// cluster's secrets hold.
+// noPassword checks that the last command's output, and the address of every request, hold none of what the cluster's secrets hold.
 func noPassword(ts *testscript.TestScript, _ bool, _ []string) {
 	public := ts.ReadFile("stdout") + ts.ReadFile("stderr") + ts.ReadFile(filepath.Join(ts.Getenv("CLUSTER"), "calls"))
-	files, err := filepath.Glob(filepath.Join(ts.Getenv("CLUSTER"), "secret_*"))
+	files, err := filepath.Glob(filepath.Join(ts.Getenv("CLUSTER"), "secrets_*"))
 	ts.Check(err)
 	if len(files) == 0 {
 		ts.Fatalf("the cluster has no secret")
@@ -165,6 +194,16 @@ func age(ts *testscript.TestScript, _ bool, args []string) {
 	text, err := json.Marshal(object)
 	ts.Check(err)
 	ts.Check(os.WriteFile(file, text, 0o600))
+}
+
+// somebody changes an object as another field manager: "somebody MANAGER APIVERSION RESOURCE/NAME PATCH".
+func somebody(ts *testscript.TestScript, _ bool, args []string) {
+	config, _, err := kubeconfig.Load(kubeconfig.Flags{File: ts.Getenv("KUBECONFIG")})
+	ts.Check(err)
+	objects, err := knative.NewObjects(config, "warble", args[0])
+	ts.Check(err)
+	resource, name, _ := strings.Cut(args[2], "/")
+	ts.Check(objects.Patch(context.Background(), args[1]+"/"+resource, name, json.RawMessage(args[3])))
 }
 
 // hash prints what the database keeps of each login's password.

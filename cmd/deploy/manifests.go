@@ -2,10 +2,9 @@ package main
 
 import (
 	"bytes"
-
-	"context"
 	"errors"
 	"fmt"
+	"go/build"
 	"io"
 	"maps"
 	"os"
@@ -47,8 +46,8 @@ func (o *object) String() string { return o.Kind + " " + o.Metadata.Name }
 // clusterScoped are the kinds that live outside of a namespace.
 var clusterScoped = []string{"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
-// readManifests reads folder and reports all mistakes at once, each by its file.
-func readManifests(ctx context.Context, folder string) (*manifests, error) {
+// readManifests reads folder and reports all mistakes together, each by its file. root is the folder of the module.
+func readManifests(root, folder string) (*manifests, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
 	if err != nil {
 		return nil, err
@@ -76,7 +75,7 @@ func readManifests(ctx context.Context, folder string) (*manifests, error) {
 		return nil, errors.Join(mistakes...)
 	}
 	m.functions, err = manifest.ReadAll(folder)
-	return m, errors.Join(err, m.check(ctx))
+	return m, errors.Join(err, m.check(root))
 }
 
 // parse splits a stream of documents. Empty ones are left out.
@@ -112,7 +111,7 @@ func encode(objects []*object) ([]byte, error) {
 	return text.Bytes(), encoder.Close()
 }
 
-func (m *manifests) check(ctx context.Context) error {
+func (m *manifests) check(root string) error {
 	var mistakes []error
 	complain := func(o *object, format string, args ...any) {
 		mistakes = append(mistakes, fmt.Errorf("%s: %s: %s", filepath.Join(m.folder, o.file), o, fmt.Sprintf(format, args...)))
@@ -133,10 +132,6 @@ func (m *manifests) check(ctx context.Context) error {
 	if m.namespace == "" {
 		mistakes = append(mistakes, fmt.Errorf("%s: expected a manifest with the Namespace", m.folder))
 	}
-	mains, err := mainPackages(ctx, m.objects)
-	if err != nil {
-		return err
-	}
 	for _, o := range m.objects {
 		switch namespaced := !slices.Contains(clusterScoped, o.Kind); {
 		case o.APIVersion == "" || o.Kind == "" || o.Metadata.Name == "":
@@ -147,7 +142,7 @@ func (m *manifests) check(ctx context.Context) error {
 		for _, image := range o.strings("image") {
 			if path, ok := strings.CutPrefix(image, koScheme); !ok {
 				complain(o, "image %s: expected ko:// and the import path of a command", image)
-			} else if !mains[path] {
+			} else if !isCommand(root, path) {
 				complain(o, "image %s: no main package has that import path", image)
 			}
 		}
@@ -160,24 +155,12 @@ func (m *manifests) check(ctx context.Context) error {
 	return errors.Join(mistakes...)
 }
 
-// mainPackages returns which of the images are commands.
-func mainPackages(ctx context.Context, objects []*object) (map[string]bool, error) {
-	arguments := []string{"list", "-e", "-find", "-f", "{{.Name}} {{.ImportPath}}"}
-	for _, o := range objects {
-		for _, image := range o.strings("image") {
-			if path, ok := strings.CutPrefix(image, koScheme); ok {
-				arguments = append(arguments, path)
-			}
-		}
-	}
-	output, err := execute(ctx, nil, "go", arguments...)
-	mains := make(map[string]bool)
-	for line := range strings.Lines(string(output)) {
-		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "main "); ok {
-			mains[path] = true
-		}
-	}
-	return mains, err
+// isCommand tells whether an import path is that of a main package of this module. It asks no go command, which takes longer than
+// all the rest of a check.
+func isCommand(root, path string) bool {
+	folder, ok := strings.CutPrefix(path, "warble/")
+	p, err := build.ImportDir(filepath.Join(root, folder), 0)
+	return ok && err == nil && p.IsCommand()
 }
 
 // reference is a secret or config map that a pod needs.

@@ -32,8 +32,7 @@ func (d *deployment) migrate(ctx context.Context, objects []*object) error {
 		name := o.Metadata.Name
 		err := d.await(ctx, name)
 		if errors.Is(err, errFailed) {
-			_, deletion := d.kubectl.run(ctx, nil, "delete", "job", name)
-			err = errors.Join(err, deletion)
+			err = errors.Join(err, d.cluster.Delete(ctx, jobs, name))
 		}
 		if err != nil {
 			return fmt.Errorf("no function was touched: %w", err)
@@ -48,24 +47,25 @@ var errFailed = errors.New("failed")
 // await waits for the end of a Job, and says what its pod says.
 func (d *deployment) await(ctx context.Context, name string) error {
 	start, said := time.Now(), ""
-	pods := "batch.kubernetes.io/job-name=" + name
 	for {
 		var job struct {
-			Status struct{ Conditions []condition }
+			Metadata struct{ UID string }
+			Status   struct{ Conditions []condition }
 		}
-		if err := d.kubectl.get(ctx, &job, "job", name); err != nil {
+		if err := d.cluster.Get(ctx, &job, jobs, name); err != nil {
 			return err
 		}
+		selector := "batch.kubernetes.io/controller-uid=" + job.Metadata.UID // the name may be that of an earlier one, too
 		if find(job.Status.Conditions, "Complete").Status == "True" {
-			line, _ := d.podSays(ctx, pods, lastLine)
+			line, _ := d.podSays(ctx, selector, lastLine)
 			d.say("job %s: %s (%s)", name, line, time.Since(start).Round(time.Second))
 			return nil
 		}
 		if find(job.Status.Conditions, "Failed").Status == "True" {
-			reason, _ := d.podSays(ctx, pods, lastLine)
+			reason, _ := d.podSays(ctx, selector, lastLine)
 			return fmt.Errorf("job %s %w: %s", name, errFailed, reason)
 		}
-		if text, _ := d.podSays(ctx, pods, complaint); text != "" && text != said {
+		if text, _ := d.podSays(ctx, selector, complaint); text != "" && text != said {
 			said = text
 			d.say("job %s: %s", name, said)
 		}
@@ -96,7 +96,7 @@ func (d *deployment) migrateFromHere(ctx context.Context) error {
 }
 
 // pollEvery is how often the cluster is asked for what has changed.
-const pollEvery = 2 * time.Second
+const pollEvery = time.Second
 
 func pause(ctx context.Context) error {
 	select {

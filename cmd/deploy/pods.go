@@ -35,13 +35,10 @@ const (
 // which is that its container cannot start or has ended. Knative calls such a revision "Deploying" for ten minutes. It
 // explains what is known to be wrong already, so its own errors are nothing but silence.
 func (d *deployment) podSays(ctx context.Context, selector string, last bool) (line string, stuck bool) {
-	var list struct{ Items []pod }
-	if err := d.kubectl.get(ctx, &list, "pods", "--selector="+selector); err != nil || len(list.Items) == 0 {
+	p := d.newestPod(ctx, selector)
+	if p == nil {
 		return "", false
 	}
-	p := slices.MaxFunc(list.Items, func(a, b pod) int {
-		return strings.Compare(a.Metadata.CreationTimestamp, b.Metadata.CreationTimestamp)
-	})
 	if scheduled := find(p.Status.Conditions, "PodScheduled"); scheduled.Status == "False" {
 		return scheduled.Message, false // a node may yet come
 	}
@@ -57,14 +54,25 @@ func (d *deployment) podSays(ctx context.Context, selector string, last bool) (l
 			return waiting.Reason + ": " + waiting.Message, true
 		}
 	}
-	arguments := []string{"logs", p.Metadata.Name, "--container=" + function, "--tail=50"}
-	text, err := d.kubectl.run(ctx, nil, arguments...)
-	line = pick(string(text), last)
+	const most = 50 // lines
+	text, err := d.cluster.Log(ctx, p.Metadata.Name, function, most, false)
+	line = pick(text, last)
 	if (err != nil || line == "") && stuck {
-		text, _ = d.kubectl.run(ctx, nil, append(arguments, "--previous")...)
-		line = pick(string(text), last)
+		text, _ = d.cluster.Log(ctx, p.Metadata.Name, function, most, true)
+		line = pick(text, last)
 	}
 	return line, stuck
+}
+
+// newestPod returns nil where there is none, or the cluster does not say.
+func (d *deployment) newestPod(ctx context.Context, selector string) *pod {
+	var list struct{ Items []*pod }
+	if err := d.cluster.List(ctx, &list, pods, selector); err != nil || len(list.Items) == 0 {
+		return nil
+	}
+	return slices.MaxFunc(list.Items, func(a, b *pod) int {
+		return strings.Compare(a.Metadata.CreationTimestamp, b.Metadata.CreationTimestamp)
+	})
 }
 
 // pick chooses a line of a log. Of a structured one it shows the message and the error.

@@ -4,33 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
 
+	"warble/shared/knative"
+	"warble/shared/rollout"
 	"warble/shared/store"
 )
 
 // serving is the version of Knative Serving that Warble is tested with, as its CRDs are labelled.
 const serving = "1.23"
 
-// preflight finds what would stop a deployment before it begins: no kubectl, no cluster, no Knative, no database, and
-// whatever the cluster itself has against the manifests.
+// preflight finds what would stop a deployment before it begins: no cluster, no Knative, no database, and what the cluster
+// itself has against the manifests.
 func (d *deployment) preflight(ctx context.Context) error {
-	if _, err := exec.LookPath("kubectl"); err != nil {
-		return errors.New("kubectl is not in PATH: install it (https://kubernetes.io/docs/tasks/tools), or take the test cluster's")
-	}
-	name := "the current context"
-	if output, err := d.kubectl.run(ctx, nil, "config", "current-context"); err == nil {
-		name = "context " + strings.TrimSpace(string(output))
-	}
-	if _, err := d.kubectl.run(ctx, nil, "get", "--raw=/readyz"); err != nil {
-		return fmt.Errorf("the cluster of %s does not answer: expected KUBECONFIG to name one that does: %w", name, err)
-	}
-	if err := d.knative(ctx, name); err != nil {
-		return err
-	}
-	if err := d.kinds(ctx); err != nil {
+	if err := d.knative(ctx); err != nil {
 		return err
 	}
 	if d.direct != nil {
@@ -43,7 +31,7 @@ func (d *deployment) preflight(ctx context.Context) error {
 		}
 	}
 	var err error
-	if d.held, err = d.kubectl.holdings(ctx); err != nil {
+	if d.held, err = d.holdings(ctx); err != nil {
 		return err
 	}
 	if err := d.needs(); err != nil {
@@ -52,69 +40,29 @@ func (d *deployment) preflight(ctx context.Context) error {
 	return d.tryOut(ctx)
 }
 
-func (d *deployment) knative(ctx context.Context, cluster string) error {
+func (d *deployment) knative(ctx context.Context) error {
 	var crd struct {
 		Metadata struct{ Labels map[string]string }
 	}
-	err := d.kubectl.get(ctx, &crd, "crd", "services.serving.knative.dev")
-	if errors.Is(err, errNotFound) {
-		return fmt.Errorf("the cluster of %s has no Knative Serving: install it (https://knative.dev/docs/install), %s at best, with an ingress", cluster, serving)
-	} else if err != nil {
+	err := d.cluster.In("").Get(ctx, &crd, "apiextensions.k8s.io/v1/customresourcedefinitions", "services.serving.knative.dev")
+	switch {
+	case errors.Is(err, rollout.ErrNotFound):
+		return fmt.Errorf("the cluster at %s has no Knative Serving: install it (https://knative.dev/docs/install), %s at best, with an ingress", d.address, serving)
+	case errors.Is(err, knative.ErrUnreachable):
+		return fmt.Errorf("expected KUBECONFIG to name a cluster that answers: %w", err)
+	case err != nil:
 		return err
 	}
 	version := crd.Metadata.Labels["app.kubernetes.io/version"]
 	switch {
 	case strings.HasPrefix(strings.TrimPrefix(version, "v"), serving+"."):
-		d.say("cluster: %s, Knative Serving %s", cluster, version)
+		d.say("cluster: %s, Knative Serving %s", d.address, version)
 	case version == "" || version == "devel":
-		d.say("cluster: %s, Knative Serving of an unnamed version (tested with %s)", cluster, serving)
+		d.say("cluster: %s, Knative Serving of an unnamed version (tested with %s)", d.address, serving)
 	default:
-		d.say("cluster: %s, Knative Serving %s: tested with %s, so read its release notes if something is refused", cluster, version, serving)
+		d.say("cluster: %s, Knative Serving %s: tested with %s, so read its release notes if something is refused", d.address, version, serving)
 	}
 	return nil
-}
-
-// kinds asks whether the cluster knows every kind that the manifests use and do not define themselves.
-func (d *deployment) kinds(ctx context.Context) error {
-	known := make(map[string][]string) // apiVersion -> kinds
-	for _, o := range d.objects {
-		var crd struct {
-			Spec struct {
-				Group    string
-				Names    struct{ Kind string }
-				Versions []struct{ Name string }
-			}
-		}
-		if o.Kind != "CustomResourceDefinition" {
-			continue
-		}
-		if err := o.node.Decode(&crd); err != nil {
-			return fmt.Errorf("%s: %w", o.file, err)
-		}
-		for _, version := range crd.Spec.Versions {
-			of := crd.Spec.Group + "/" + version.Name
-			known[of] = append(known[of], crd.Spec.Names.Kind)
-		}
-	}
-	var mistakes []error
-	asked := make(map[string]bool)
-	for _, o := range d.objects {
-		if !strings.Contains(o.APIVersion, "/") {
-			continue // of Kubernetes' own core, which every cluster has
-		}
-		if !asked[o.APIVersion] {
-			kinds, err := d.kubectl.kinds(ctx, o.APIVersion)
-			if err != nil {
-				return err
-			}
-			known[o.APIVersion] = append(known[o.APIVersion], kinds...)
-			asked[o.APIVersion] = true
-		}
-		if !slices.Contains(known[o.APIVersion], o.Kind) {
-			mistakes = append(mistakes, fmt.Errorf("%s: the cluster knows no %s of %s: install what brings it", o.file, o.Kind, o.APIVersion))
-		}
-	}
-	return errors.Join(mistakes...)
 }
 
 // needs asks for the secrets and config maps that pods mount and this command does not make.
@@ -159,7 +107,7 @@ func (d *deployment) tryOut(ctx context.Context) error {
 			ground = append(ground, o)
 		}
 	}
-	if err := d.kubectl.apply(ctx, ground); err != nil {
+	if err := d.apply(ctx, ground); err != nil {
 		return err
 	}
 	if d.beside { // what a Job says of earlier candidates ends with them, and a Job cannot be changed
@@ -167,21 +115,24 @@ func (d *deployment) tryOut(ctx context.Context) error {
 			return err
 		}
 	}
-	text, err := encode(d.objects)
-	if err != nil {
-		return err
-	}
-	whole, err := parse(withoutScheme(text))
-	if err != nil {
-		return err
-	}
-	if d.kubectl.apply(ctx, whole, "--dry-run=server") == nil {
-		return nil
-	}
-	var mistakes []error // the cluster does not say which document it refuses, so each is asked about alone
-	for i, o := range whole {
-		if err := d.kubectl.apply(ctx, []*object{o}, "--dry-run=server"); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: the cluster refuses %s: %w", d.objects[i].file, o, err))
+	var mistakes []error
+	for _, o := range d.objects {
+		text, err := encode([]*object{o})
+		if err != nil {
+			return err
+		}
+		try := func(force bool) error {
+			return d.cluster.Apply(ctx, o.APIVersion, o.Kind, o.Metadata.Name, withoutScheme(text), force, true)
+		}
+		if err = try(false); errors.Is(err, rollout.ErrConflict) {
+			d.say("%s: %s: this deployment takes over what another manages: %v", o.file, o, err)
+			err = try(true)
+		}
+		if errors.Is(err, knative.ErrUnreachable) {
+			return err
+		}
+		if err != nil {
+			mistakes = append(mistakes, fmt.Errorf("%s: the cluster refuses %s: %w", o.file, o, err))
 		}
 	}
 	return errors.Join(mistakes...)

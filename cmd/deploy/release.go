@@ -51,6 +51,7 @@ func outside(objects []*object) []string {
 		ownerSecret:             urlKey + ": the database's URL, as its owner, not through a pooler",
 		databaseSecret + "auth": urlKey + ": the database's URL, as a login in the group warble_auth",
 		databaseSecret + "api":  urlKey + ": the same, in warble_api",
+		databaseSecret + "mail": urlKey + ": the same, in warble_mail",
 		databaseSecret + "ops":  urlKey + ": the same, in warble_ops",
 		edgeSecret:              edgeKey + ": what the edge signs with, 32 random characters or more",
 		privateSecret:           privateKey + ": an Ed25519 private key (PEM, PKCS#8)",

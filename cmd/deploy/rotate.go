@@ -24,7 +24,7 @@ const (
 // one that signs; the old one leaves the set. Between them pods and tokens need time, and before that has passed a step is
 // refused.
 func (d *deployment) rotateKeys(ctx context.Context, _ *env.Reader) (err error) {
-	if d.held, err = d.kubectl.holdings(ctx); err != nil {
+	if d.held, err = d.holdings(ctx); err != nil {
 		return err
 	}
 	private, public, next := d.secret(privateSecret), d.configMap(publicMap), d.secret(nextSecret)
@@ -61,10 +61,10 @@ func (d *deployment) switchKeys(ctx context.Context, next, public *held) error {
 		return err
 	}
 	now := map[string]string{switchedAt: time.Now().UTC().Format(time.RFC3339)}
-	if err := d.kubectl.store(ctx, d.secret(privateSecret), "secret", privateSecret, map[string]string{privateKey: pair.private}, now); err != nil {
+	if err := d.store(ctx, d.secret(privateSecret), "secret", privateSecret, map[string]string{privateKey: pair.private}, now); err != nil {
 		return err
 	}
-	if _, err := d.kubectl.run(ctx, nil, "delete", "secret", nextSecret); err != nil {
+	if err := d.cluster.Delete(ctx, "v1/secrets", nextSecret); err != nil {
 		return err
 	}
 	d.say("step 2 of 3: register and login sign with it. Run this again in %s or later", mountDelay+d.tokenLife())
@@ -82,7 +82,7 @@ func (d *deployment) retireKeys(ctx context.Context, switched string, private *h
 	if err := d.put(ctx, "configmap", publicMap, map[string]string{publicKey: pair.public}); err != nil {
 		return err
 	}
-	if err := d.kubectl.store(ctx, d.secret(privateSecret), "secret", privateSecret, map[string]string{privateKey: pair.private}, nil); err != nil {
+	if err := d.store(ctx, d.secret(privateSecret), "secret", privateSecret, map[string]string{privateKey: pair.private}, nil); err != nil {
 		return err
 	}
 	d.say("step 3 of 3: the old key is accepted no longer")

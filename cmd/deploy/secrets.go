@@ -34,7 +34,7 @@ const (
 )
 
 // roles are those of the functions in the database, one login and one secret each.
-var roles = []string{"auth", "api", "ops"}
+var roles = []string{"auth", "api", "mail", "ops"}
 
 // makes reports whether what r names is this command's to make, and if so whether it can without being told more.
 func (d *deployment) makes(r reference) (made, ours bool) {
@@ -55,7 +55,7 @@ func (d *deployment) makes(r reference) (made, ours bool) {
 
 // secrets makes what is missing. What is there is kept: a deployment changes no password and no key.
 func (d *deployment) secrets(ctx context.Context) (err error) {
-	if d.held, err = d.kubectl.holdings(ctx); err != nil { // again, for a build may have taken long
+	if d.held, err = d.holdings(ctx); err != nil { // again, for a build may have taken long
 		return err
 	}
 	if err := d.databaseSecrets(ctx); err != nil {
@@ -76,7 +76,7 @@ func (d *deployment) secrets(ctx context.Context) (err error) {
 
 // put stores a secret or config map and says so, without its content.
 func (d *deployment) put(ctx context.Context, kind, name string, data map[string]string) error {
-	if err := d.kubectl.store(ctx, d.held[[2]string{kind, name}], kind, name, data, nil); err != nil {
+	if err := d.store(ctx, d.held[[2]string{kind, name}], kind, name, data, nil); err != nil {
 		return err
 	}
 	now := &held{Data: data}

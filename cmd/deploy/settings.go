@@ -15,6 +15,7 @@ type settings struct {
 	podHost    string   // host:port that pods reach it at
 	poolerHost string   // host:port that the functions reach it at
 	ingress    string   // host:port of the public ingress from this machine; where empty, the cluster is asked
+	sink       string   // where relay posts events; where empty, its manifest says
 }
 
 func readSettings(e *env.Reader) settings {
@@ -23,6 +24,10 @@ func readSettings(e *env.Reader) settings {
 		ingress: e.String("INGRESS_ADDRESS", ""),
 	}
 	s.poolerHost = e.String("DATABASE_POOLER_HOST", s.podHost)
+	s.sink = e.String("K_SINK", "")
+	if u, err := url.Parse(s.sink); s.sink != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		e.Reject("K_SINK", s.sink, "the URL of a broker's ingress, as http://kafka-broker-ingress.knative-eventing.svc.cluster.local/warble/events")
+	}
 	text := e.String("DATABASE_DIRECT_URL", "")
 	if text == "" {
 		return s

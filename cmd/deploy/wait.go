@@ -72,7 +72,7 @@ func (s *service) serving() string {
 // states returns the cluster's Services by name.
 func (d *deployment) states(ctx context.Context) (map[string]*service, error) {
 	var list struct{ Items []*service }
-	if err := d.kubectl.get(ctx, &list, "services.serving.knative.dev"); err != nil {
+	if err := d.cluster.List(ctx, &list, services, ""); err != nil {
 		return nil, err
 	}
 	states := make(map[string]*service, len(list.Items))
@@ -146,15 +146,15 @@ func (d *deployment) wait(ctx context.Context) error {
 const revisionLabel = "serving.knative.dev/revision="
 
 // why says which functions are not ready, what Knative has to say about each, and what its pod has.
-func (d *deployment) why(ctx context.Context, services []*service) error {
+func (d *deployment) why(ctx context.Context, waiting []*service) error {
 	var all []error
-	for _, s := range services {
+	for _, s := range waiting {
 		d.notReady = append(d.notReady, s.Metadata.Name)
 		revision := s.Status.LatestCreatedRevisionName
 		var state struct {
 			Status struct{ Conditions []condition }
 		}
-		if err := d.kubectl.get(ctx, &state, "revisions.serving.knative.dev", revision); err != nil {
+		if err := d.cluster.Get(ctx, &state, revisions, revision); err != nil {
 			all = append(all, err)
 		}
 		ready := find(state.Status.Conditions, "Ready")
@@ -200,10 +200,10 @@ func (d *deployment) neverReady(ctx context.Context) ([]string, error) {
 
 // retry takes revisions away. Knative tries one that has failed again seldom or never, whatever was wrong outside of it, and
 // makes a new one of the same name where the Service has stayed as it was.
-func (d *deployment) retry(ctx context.Context, revisions []string) error {
-	for _, name := range revisions {
+func (d *deployment) retry(ctx context.Context, names []string) error {
+	for _, name := range names {
 		d.say("%s, which never was ready, makes room", name)
-		if _, err := d.kubectl.run(ctx, nil, "delete", "revisions.serving.knative.dev", name); err != nil && !errors.Is(err, errNotFound) {
+		if err := unlessNotFound(d.cluster.Delete(ctx, revisions, name)); err != nil {
 			return err
 		}
 	}

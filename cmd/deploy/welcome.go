@@ -72,7 +72,7 @@ func (d *deployment) gateways(ctx context.Context) []string {
 			PublicLoadBalancer struct{ Ingress []address }
 		}
 	}
-	if err := d.kubectl.get(ctx, &route, "ingresses.networking.internal.knative.dev", "edge"); err != nil {
+	if err := d.cluster.Get(ctx, &route, "networking.internal.knative.dev/v1alpha1/ingresses", "edge"); err != nil {
 		return nil
 	}
 	var found []string
@@ -88,7 +88,7 @@ func (d *deployment) gateways(ctx context.Context) []string {
 				LoadBalancer struct{ Ingress []address }
 			}
 		}
-		if err := d.kubectl.get(ctx, &gateway, "service", name, "--namespace="+namespace); err != nil {
+		if err := d.cluster.In(namespace).Get(ctx, &gateway, coreServices, name); err != nil {
 			continue
 		}
 		addresses := append(gateway.Status.LoadBalancer.Ingress, one)

@@ -270,6 +270,15 @@ func service(name string, env ...any) any {
 // run runs a verb against the server, with a patience of moments, and returns what it said and its exit code.
 func (a *api) run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	s := a.settings(t)
+	var out, said bytes.Buffer
+	code = s.run(t.Context(), append([]string{"--kubeconfig", s.File, "--by", "ada"}, args...), &out, &said)
+	return out.String(), said.String(), code
+}
+
+// settings reach the server.
+func (a *api) settings(t *testing.T) *settings {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "config")
 	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "it", "clusters": [{"name": "it", "cluster": {"server": %q}}],
 		"users": [{"name": "it", "user": {"token": "secret"}}], "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it", "namespace": "warble"}}]}`, a.URL)
@@ -277,9 +286,8 @@ func (a *api) run(t *testing.T, args ...string) (stdout, stderr string, code int
 		t.Fatal(err)
 	}
 	s := &settings{databaseURL: a.database, pace: pace{every: 5 * time.Millisecond, unseen: 500 * time.Millisecond, patience: 30 * time.Millisecond}}
-	var out, said bytes.Buffer
-	code = s.run(t.Context(), append([]string{"--kubeconfig", file, "--by", "ada"}, args...), &out, &said)
-	return out.String(), said.String(), code
+	s.File = file
+	return s
 }
 
 // there is what the server has of an experiment.

@@ -15,6 +15,7 @@ func (s *settings) drive() *cobra.Command {
 	var every time.Duration
 	c := &cobra.Command{
 		Use: "run", Short: "Move all experiments from here, as steer does, until you stop it", Args: noArgs,
+		Example: "  kn experiment run",
 		Long: `Move all experiments of the namespace from here, as steer does, until you stop it. It needs the rights that steer has, and
 DATABASE_URL. Steer may run at the same time: both read again where the other has written.`,
 		RunE: func(c *cobra.Command, _ []string) error {

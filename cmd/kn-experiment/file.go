@@ -36,7 +36,7 @@ func read(c *cobra.Command, file string) (*rollout.Experiment, error) {
 		err = e.Spec.CheckNames(e.Name)
 	}
 	if err != nil {
-		return nil, exit(misused, "%s: %w", file, err)
+		return nil, exit(misused, "%w", located(file, text, err))
 	}
 	return e, nil
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,6 +26,7 @@ func (s *settings) list() *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use: "list", Short: "List experiments", Args: noArgs,
+		Example: "  kn experiment list",
 		RunE: func(c *cobra.Command, _ []string) error {
 			cluster, err := s.cluster("")
 			if err != nil {
@@ -44,22 +44,44 @@ func (s *settings) list() *cobra.Command {
 				}
 				return printAny(c, output, all)
 			}
-			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "NAME\tPHASE\tSTEP\tLIFT\tHEALTHY\tMESSAGE")
-			for i := range experiments {
-				e := &experiments[i]
-				healthy := ""
-				if c := condition(e, "Healthy"); c != nil {
-					healthy = string(c.Status)
-				}
-				message := strings.ReplaceAll(strings.TrimSpace(e.Status.Message), "\n", "; ")
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.Name, cmp.Or(e.Status.Phase, experiment.Draft), e.Status.Progress, e.Status.Lift, healthy, message)
-			}
-			return w.Flush()
+			listed(c.OutOrStdout(), experiments)
+			return nil
 		},
 	}
 	choice(c, &output, "output", "o", "text, json or yaml", "text", "json", "yaml")
 	return c
+}
+
+// longName is how wide the column of names is at most: a longer one has a line of its own.
+const longName = 16
+
+// listed writes a line for each experiment, and below it what it waits for.
+func listed(out io.Writer, experiments []rollout.Experiment) {
+	wide := len("NAME")
+	for _, e := range experiments {
+		if len(e.Name) <= longName {
+			wide = max(wide, len(e.Name))
+		}
+	}
+	row := func(name, phase, step, health, lift string) {
+		if len(name) > wide {
+			fmt.Fprintln(out, name)
+			name = ""
+		}
+		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("%-*s  %-9s  %-9s  %-6s  %s", wide, name, phase, step, health, lift), " "))
+	}
+	row("NAME", "PHASE", "STEP", "HEALTH", "LIFT")
+	for i := range experiments {
+		e := &experiments[i]
+		health := "–"
+		if c := condition(e, "Healthy"); c != nil {
+			health = map[metav1.ConditionStatus]string{metav1.ConditionTrue: "good", metav1.ConditionFalse: "red"}[c.Status]
+		}
+		row(e.Name, string(cmp.Or(e.Status.Phase, experiment.Draft)), e.Status.Progress, health, e.Status.Lift)
+		if message := strings.ReplaceAll(strings.TrimSpace(e.Status.Message), "\n", "; "); message != "" {
+			wrapped(out, "  ", message)
+		}
+	}
 }
 
 // condition is nil where the status does not have it.
@@ -72,8 +94,9 @@ func (s *settings) status() *cobra.Command {
 	var watch bool
 	c := &cobra.Command{
 		Use: "status NAME", Short: "Show where an experiment stands, and what it waits for", Args: oneName, ValidArgsFunction: s.names,
-		Long: `Where an experiment stands, and what it waits for: the status of the resource, and if DATABASE_URL is set the readout of this
-moment. It needs KUBECONFIG; a local run writes one.`,
+		Long: `Show where an experiment stands and what it waits for: the status of the
+resource and, with DATABASE_URL, the readout of this moment.`,
+		Example: "  kn experiment status likes --watch",
 		RunE: func(c *cobra.Command, args []string) error {
 			cluster, err := s.cluster("")
 			if err != nil {
@@ -87,7 +110,11 @@ moment. It needs KUBECONFIG; a local run writes one.`,
 			case !errors.Is(err, errNoDatabase):
 				return err
 			}
-			var before []byte
+			say := func(text string) { _, _ = io.WriteString(c.OutOrStdout(), text) } // whoever looked may be gone
+			if watch && terminal(c.OutOrStdout()) {
+				say = redraw(c.OutOrStdout())
+			}
+			var before string
 			for {
 				e, err := cluster.Experiment(c.Context(), args[0])
 				if err != nil {
@@ -98,9 +125,9 @@ moment. It needs KUBECONFIG; a local run writes one.`,
 				}
 				var text bytes.Buffer
 				show(c.Context(), &text, e, judge)
-				if !bytes.Equal(text.Bytes(), before) {
-					before = text.Bytes()
-					c.OutOrStdout().Write(before) //nolint:errcheck // the terminal is gone, and whoever looked with it
+				if text.String() != before {
+					before = text.String()
+					say(before)
 				}
 				if !watch || e.Status.Phase == experiment.Concluded || e.Status.Phase == experiment.Archived {
 					return nil
@@ -114,7 +141,7 @@ moment. It needs KUBECONFIG; a local run writes one.`,
 		},
 	}
 	choice(c, &output, "output", "o", "text, json or yaml", "text", "json", "yaml")
-	c.Flags().BoolVarP(&watch, "watch", "w", false, "show each change until it has ended")
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "keep the status up to date until the experiment has ended")
 	return c
 }
 
@@ -124,7 +151,7 @@ type judge func(ctx context.Context, name string, now time.Time) (experiment.Ver
 // show writes an experiment's state, and if judge is not nil what is stored of it. Slots are those that the edges assign by.
 func show(ctx context.Context, w io.Writer, e *rollout.Experiment, judge judge) {
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "  %-11s %s\n", name, strings.TrimSpace(fmt.Sprintf(format, args...)))
+		wrapped(w, fmt.Sprintf("  %-11s ", name), fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintf(w, "%s: %s\n", e.Name, e.Describe())
 	line("services", "%s", strings.Join(e.Spec.Services, ", "))
@@ -141,6 +168,9 @@ func show(ctx context.Context, w io.Writer, e *rollout.Experiment, judge judge) 
 	switch {
 	case err == nil:
 		line("entered", "%d control, %d treatment of %d", verdict.Entered.Control, verdict.Entered.Treatment, verdict.Reachable)
+		if verdict.Metric != "" {
+			line("metric", "%s", verdict.Metric)
+		}
 		line("health", "%s", health(verdict.Health == "", verdict.Health))
 		line("guardrails", "%s %s", verdict.Guardrails, verdict.Reason)
 	case !errors.Is(err, errNoDatabase):
@@ -177,7 +207,7 @@ func health(good bool, message string) string {
 func (s *settings) report() *cobra.Command {
 	var output string
 	c := &cobra.Command{
-		Use: "report NAME", Short: "The readout: health, guardrails, effects, per group and what people say", Args: oneName, ValidArgsFunction: s.names,
+		Use: "report NAME", Short: "Show the figures: health, guardrails, effects and feedback", Args: oneName, ValidArgsFunction: s.names,
 		Long: `The readout, from DATABASE_URL alone. Its exit code is 3 where the verdict is withheld, because a health check is red.`,
 		Example: `  kn experiment report likes
   kn experiment report likes -o html >likes.html`,

@@ -23,8 +23,9 @@ func TestListAndStatusReadTheResource(t *testing.T) {
 	meta.SetStatusCondition(&e.Status.Conditions, metav1.Condition{Type: "GuardrailsPassing", Status: metav1.ConditionFalse, Reason: "Inconclusive", Message: "more requests"})
 	a.keep(e)
 	stdout, stderr, code := a.run(t, "list")
-	want := `NAME   PHASE    STEP     LIFT                  HEALTHY  MESSAGE
-likes  Running  1/3 10%  +4.1% (1.0% to 7.3%)  True     refused:; for two reasons
+	want := `NAME   PHASE      STEP       HEALTH  LIFT
+likes  Running    1/3 10%    good    +4.1% (1.0% to 7.3%)
+  refused:; for two reasons
 `
 	if diff := cmp.Diff(want, stdout); code != 0 || diff != "" {
 		t.Errorf("exit code %d, says %q\n%s", code, stderr, diff)

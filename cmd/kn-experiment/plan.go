@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"warble/shared/experiment"
 	"warble/shared/knative"
 	"warble/shared/readout"
 	"warble/shared/report"
@@ -21,7 +22,7 @@ func (s *settings) plan() *cobra.Command {
 	var file string
 	var anyway bool
 	c := &cobra.Command{
-		Use: "plan -f FILE", Short: "Show what a start would make for each Service, and what it can be expected to find", Args: noArgs,
+		Use: "plan -f FILE", Short: "Show what a start would make, and what effect it can find", Args: noArgs,
 		Long: `What a start would make for each Service; and, from what people have done so far (DATABASE_URL), how many units it needs, when
 those will have come at the present rate, and what effect can be found by the planned end. Its exit code is 3 where that is
 less than the file wants to find, or a step of the ramp brings too few.`,
@@ -53,7 +54,11 @@ less than the file wants to find, or a step of the ramp brings too few.`,
 				return err
 			}
 			defer db.Close()
-			planned, err := readout.Plan(c.Context(), db, e.Spec, time.Now())
+			own, err := ownMetrics(c, cluster)
+			if err != nil {
+				return err
+			}
+			planned, err := readout.Plan(c.Context(), db, e.Spec, own, time.Now())
 			if err != nil {
 				return err
 			}
@@ -75,6 +80,16 @@ func admit(ctx context.Context, cluster *knative.Cluster, e *rollout.Experiment)
 		return nil, exit(refused, "%w", err)
 	}
 	return bases, err
+}
+
+// ownMetrics are the metrics of people's own. Who may not read them plans without.
+func ownMetrics(c *cobra.Command, cluster *knative.Cluster) ([]experiment.Metric, error) {
+	own, err := rollout.Own(c.Context(), cluster, func(format string, args ...any) { c.Printf(format+"\n", args...) })
+	if apierrors.IsForbidden(err) {
+		c.Println("metrics of your own are not known here, for you may not read them: steer does")
+		return nil, nil
+	}
+	return own, err
 }
 
 // planServices says what there would be of each Service.

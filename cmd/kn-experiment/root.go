@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,16 +50,16 @@ func (s *settings) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kn-experiment",
 		Short: "A/B experiments on Knative",
-		Long: `A/B experiments on Knative: a community or a user is in one arm, and stays.
+		Long: `A/B experiments on Knative: each user or community is in one arm and stays there.
 
-A verb writes what you want into the Experiment, and watches until steer has made it so. It needs rights on experiments and
-no more; plan, and start where it may, also read the Services. The cluster is kubectl's (KUBECONFIG). What is stored of an
-experiment is in PostgreSQL (DATABASE_URL).
+A command writes what you want into the Experiment, and waits until the controller, steer, has done it. It needs rights on
+experiments and no more; plan and start also read the Services if they may. The cluster is that of kubectl (KUBECONFIG). The
+figures of an experiment are in PostgreSQL (DATABASE_URL).
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 refused, withheld or stuck, 4 not done in time: it goes on.`,
+Exit codes: 0 done; 1 failed; 2 wrong usage or file; 3 refused, withheld or stuck; 4 not done in time, and steer goes on.`,
 		Example: `  kn experiment validate -f knative/experiments/likes.yaml
   kn experiment plan -f knative/experiments/likes.yaml
-  kn experiment simulate -f knative/experiments/likes.yaml --units 3000 --communities 60
+  kn experiment simulate -f knative/experiments/likes.yaml --units 3000
   kn experiment start -f knative/experiments/likes.yaml
   kn experiment status likes --watch
   kn experiment report likes
@@ -76,8 +78,12 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 refused, withheld or stuc
 	flags.StringVarP(&s.Namespace, "namespace", "n", "", "namespace of the experiment (that of the file, of the context, or "+defaultNamespace+")")
 	flags.StringVar(&s.by, "by", os.Getenv("USER"), "who you are, for the record")
 	_ = root.MarkPersistentFlagFilename("kubeconfig") // the flag was just made
-	root.AddCommand(s.validate(), s.plan(), s.start(), s.status(), s.list(), s.report(), s.simulate(), s.drive(), s.archive(), s.version())
+	root.AddCommand(s.validate(), s.plan(), s.start(), s.status(), s.list(), s.report(), s.simulate(), s.drive(), s.archive(), s.dashboard(), s.version())
 	root.AddCommand(s.wishes()...)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", columns)))
+	for _, c := range append(root.Commands(), root) {
+		c.Long = paragraphs(c.Long)
+	}
 	return root
 }
 
@@ -112,6 +118,7 @@ func (s *settings) database() (*store.DB, error) {
 func (s *settings) version() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Show the version, and whether the cluster has the resource", Args: noArgs,
+		Example: "  kn experiment version",
 		RunE: func(c *cobra.Command, _ []string) error {
 			version, commit := "unknown", ""
 			if build, ok := debug.ReadBuildInfo(); ok {

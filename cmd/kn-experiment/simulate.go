@@ -40,7 +40,7 @@ func (s *settings) simulate() *cobra.Command {
 	)
 	w := readout.Plain(4000)
 	c := &cobra.Command{
-		Use: "simulate [-f FILE]", Short: "Simulate experiments of a design: false positives, power, coverage, time to a decision", Args: noArgs,
+		Use: "simulate [-f FILE]", Short: "Simulate a design: false positives, power, time to a decision", Args: noArgs,
 		Long: `Draw synthetic experiments of a design and judge each at every look, by the code that judges real ones: some without any
 effect, which tell how often there are false positives, and as many with one, which tell how often it is found. It asks no
 cluster and no database. The same seed gives the same figures.
@@ -48,7 +48,7 @@ cluster and no database. The same seed gives the same figures.
 With --promises it is instead the worlds of which the readout promises something, and the exit code is 1 where one of the
 promises is not kept: 2000 runs take half an hour.`,
 		Example: `  kn experiment simulate --units 2000 --effect 10%
-  kn experiment simulate -f knative/experiments/likes.yaml --units 3000 --communities 60 --runs 2000
+  kn experiment simulate -f knative/experiments/likes.yaml --units 3000
   kn experiment simulate --promises --runs 100`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			progress := func(string) func(done, runs int) { return nil }
@@ -56,12 +56,15 @@ promises is not kept: 2000 runs take half an hour.`,
 				progress = func(name string) func(done, runs int) { return report.Bar(out, name) }
 			}
 			if promises {
-				for _, flag := range []string{"filename", "units", "communities", "effect", "looks", "mean", "cv", "icc", "output"} {
+				for _, flag := range []string{"filename", "units", "communities", "effect", "looks", "mean", "cv", "icc"} {
 					if c.Flags().Changed(flag) {
 						return exit(misused, "--%s with --promises: expected none, for those are of worlds of their own", flag)
 					}
 				}
-				return keepPromises(c, runs, seed, progress)
+				return keepPromises(c, runs, seed, output, progress)
+			}
+			if output == "markdown" {
+				return exit(misused, "--output markdown: expected --promises with it, for it is their table")
 			}
 			if file != "" {
 				e, err := read(c, file)
@@ -119,7 +122,7 @@ promises is not kept: 2000 runs take half an hour.`,
 	flags.IntVar(&runs, "runs", 500, "experiments of each kind")
 	flags.Uint64Var(&seed, "seed", 1, "the same one draws the same experiments")
 	flags.BoolVar(&promises, "promises", false, "simulate what the readout promises")
-	choice(c, &output, "output", "o", "text or json", "text", "json")
+	choice(c, &output, "output", "o", "text, json, or with --promises markdown: a table", "text", "json", "markdown")
 	effect = experiment.Percent(w.MinimumEffect)
 	return c
 }
@@ -136,13 +139,23 @@ func design(w *readout.World, spec experiment.Spec, communities int) error {
 	case spec.Unit == experiment.User && communities > 0:
 		return exit(misused, "--communities: the file randomises users: expected none")
 	}
-	w.Steps, w.Hold, w.Window = spec.Ramp.Steps, spec.Ramp.Hold.Time, spec.Metrics.Window
+	w.Steps, w.Hold, w.Window = spec.Ramp.Steps, experiment.Duration(spec.Ramp.Hold.Least()), spec.Metrics.Window
 	w.MinimumEffect, w.Alpha = float64(spec.Metrics.Primary.MinimumEffect), spec.Alpha
 	return nil
 }
 
 // keepPromises simulates the worlds of which something is promised.
-func keepPromises(c *cobra.Command, runs int, seed uint64, progress func(string) func(done, runs int)) error {
+func keepPromises(c *cobra.Command, runs int, seed uint64, output string, progress func(string) func(done, runs int)) error {
+	if output == "json" {
+		return exit(misused, "--output json with --promises: expected text or markdown")
+	}
+	write := report.Trial
+	if output == "markdown" {
+		write = report.TrialRow
+		if err := report.TrialHead(c.OutOrStdout()); err != nil {
+			return err
+		}
+	}
 	missed := 0
 	for _, trial := range readout.Trials() {
 		if err := trial.Check(runs); err != nil {
@@ -152,7 +165,7 @@ func keepPromises(c *cobra.Command, runs int, seed uint64, progress func(string)
 		if err != nil {
 			return err
 		}
-		kept, err := report.Trial(c.OutOrStdout(), trial, result)
+		kept, err := write(c.OutOrStdout(), trial, result)
 		if err != nil {
 			return err
 		}

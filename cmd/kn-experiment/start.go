@@ -138,7 +138,7 @@ func (s *settings) begin(c *cobra.Command, b *starting, dryRun, output string) e
 	is.from = []experiment.Phase{experiment.Draft, experiment.Warming}
 	is.done = func(e *rollout.Experiment, seen bool) bool {
 		wanted, _ := e.Spec.Begins(time.Now())
-		return e.Status.Phase.Runs() || !wanted && seen
+		return e.Status.Phase.Runs() || e.CountsBaseline() || !wanted && seen
 	}
 	uid := e.UID
 	e, err = s.watch(ctx, cluster, is)
@@ -148,7 +148,7 @@ func (s *settings) begin(c *cobra.Command, b *starting, dryRun, output string) e
 		}
 		return fmt.Errorf("%w\nit starts as soon as nothing is against it; kn experiment stop %s keeps it from that", err, b.name)
 	}
-	if err == nil && e.Status.Phase == "" || err == nil && e.Status.Phase == experiment.Draft {
+	if err == nil && (e.Status.Phase == "" || e.Status.Phase == experiment.Draft || e.CountsBaseline()) {
 		c.Printf("waits for %s\n", e.Status.Message)
 	}
 	return err
@@ -214,7 +214,11 @@ func (s *settings) check(c *cobra.Command, cluster *knative.Cluster, e *rollout.
 		return err
 	default:
 		defer db.Close()
-		planned, err := readout.Plan(c.Context(), db, e.Spec, time.Now())
+		own, err := ownMetrics(c, cluster)
+		if err != nil {
+			return err
+		}
+		planned, err := readout.Plan(c.Context(), db, e.Spec, own, time.Now())
 		if err != nil {
 			return err
 		}

@@ -46,6 +46,26 @@ likes is Running, step 1/3 10%
 	}
 }
 
+// The baseline takes an hour, and nobody has to watch that.
+func TestAStartIsDoneWhileTheBaselineIsCounted(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, func(e *rollout.Experiment, _ int) {
+		if e.Spec.Start {
+			e.Status.ObservedGeneration, e.Status.Phase, e.Status.Message = e.Generation, experiment.Warming, "the baseline, which is counted until 2099-01-01 00:00:00"
+			e.Status.Assign.Services = []rollout.ServiceReach{{Name: "like"}}
+		}
+	})
+	a.services = []any{service("like")}
+	draft := likes("")
+	draft.Spec.Metrics.Baseline = new(experiment.Duration(3600e9))
+	draft.Spec.Metrics.Guardrails = []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}
+	a.keep(draft)
+	stdout, stderr, code := a.run(t, "start", "likes")
+	if code != 0 || !strings.HasSuffix(stdout, "likes is Warming\nwaits for the baseline, which is counted until 2099-01-01 00:00:00\n") {
+		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
+	}
+}
+
 func TestStartOfADraftByName(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)

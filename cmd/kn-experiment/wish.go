@@ -54,15 +54,15 @@ var (
 func (s *settings) wishes() []*cobra.Command {
 	return []*cobra.Command{
 		s.wish(s.step()), s.wish(s.pause()), s.wish(s.resume()), s.wish(s.approve()), s.wish(s.rebase()), s.wish(s.promote()),
-		s.wish(s.end("rollback NAME", "End the experiment as lost: everyone back to untouched traffic, at once", experiment.RolledBack, experiment.WasRolledBack)),
-		s.wish(s.end("stop NAME", "The kill switch: everyone back to untouched traffic, at once, with no verdict", experiment.Stopped, experiment.WasStopped)),
+		s.wish(s.end("rollback NAME", "End it as lost: everyone gets the version before it", experiment.RolledBack, experiment.WasRolledBack)),
+		s.wish(s.end("stop NAME", "End it with no verdict: everyone gets the version before it", experiment.Stopped, experiment.WasStopped)),
 	}
 }
 
 func (s *settings) step() wish {
 	to := 0
 	return wish{
-		use: "step NAME", short: "Make the next step of the ramp now, whatever its hold says", from: []experiment.Phase{experiment.Running},
+		use: "step NAME", example: "  kn experiment step likes --to 3 -m 'no errors in an hour'", short: "Make the next step of the ramp now, whatever its hold says", from: []experiment.Phase{experiment.Running},
 		want: func(e *rollout.Experiment) error {
 			at, steps := e.Status.Step+1, len(e.Spec.Ramp.Steps)
 			next := cmp.Or(to, at+1)
@@ -79,7 +79,7 @@ func (s *settings) step() wish {
 
 func (s *settings) pause() wish {
 	return wish{
-		use: "pause NAME", short: "Make no further step and no promotion: everyone keeps their arm", from: running,
+		use: "pause NAME", example: "  kn experiment pause likes -m 'we look into an incident'", short: "Make no further step and no promotion: everyone keeps their arm", from: running,
 		want: func(e *rollout.Experiment) error { e.Spec.Paused = true; return nil },
 		done: func(e *rollout.Experiment, seen bool) bool { return seen && e.Status.Phase == experiment.Paused },
 	}
@@ -87,15 +87,17 @@ func (s *settings) pause() wish {
 
 func (s *settings) resume() wish {
 	return wish{
-		use: "resume NAME", short: "Go on after a pause", from: running,
+		use: "resume NAME", example: "  kn experiment resume likes -m 'the incident is over'", short: "Go on after a pause", from: running,
 		want: func(e *rollout.Experiment) error { e.Spec.Paused = false; return nil },
-		done: func(e *rollout.Experiment, seen bool) bool { return seen && e.Status.Phase == experiment.Running },
+		done: func(e *rollout.Experiment, seen bool) bool { // a promotion that was wished before begins at once
+			return seen && (e.Status.Phase == experiment.Running || e.Status.Phase == experiment.Promoting)
+		},
 	}
 }
 
 func (s *settings) approve() wish {
 	return wish{
-		use: "approve NAME", short: "Approve the next step, where the ramp waits for that", from: running,
+		use: "approve NAME", example: "  kn experiment approve likes -m 'the figures look right'", short: "Approve the next step, where the ramp waits for that", from: running,
 		want: func(e *rollout.Experiment) error {
 			switch {
 			case e.Spec.Ramp.Approve != "manual":
@@ -171,6 +173,8 @@ manifests are written (--write), and steer waits until they are deployed.`,
 				return exit(refused, "%s is %s: expected one that runs", e.Name, e.Describe())
 			case e.Spec.End.Closes():
 				return exit(refused, "the end of %s is wished as %s: expected one that runs", e.Name, e.Spec.End)
+			case e.Spec.Paused && e.Status.Phase != experiment.Promoting:
+				return exit(refused, "%s is paused, and is not promoted before `kn experiment resume %s`", e.Name, e.Name)
 			}
 			e.Spec.End, e.Spec.Anyway = experiment.Promoted, e.Spec.Anyway || anyway
 			return nil
@@ -202,7 +206,7 @@ manifests are written (--write), and steer waits until they are deployed.`,
 // end closes every slot. The edges do that within 2 s of the wish, with or without steer; the arms go later.
 func (s *settings) end(use, short string, as experiment.End, was experiment.Conclusion) wish {
 	return wish{
-		use: use, short: short, from: append([]experiment.Phase{experiment.Draft, experiment.Concluded}, live...),
+		use: use, short: short, example: "  kn experiment " + strings.Fields(use)[0] + " likes -m 'the support team asks for it'", from: append([]experiment.Phase{experiment.Draft, experiment.Concluded}, live...),
 		said: "no slot is open any more: the edges follow within 2s",
 		want: func(e *rollout.Experiment) error {
 			phase := cmp.Or(e.Status.Phase, experiment.Draft)

@@ -27,7 +27,8 @@ func likes(phase experiment.Phase) *rollout.Experiment {
 	e.Spec.Default()
 	e.Status = rollout.Status{Phase: phase, ObservedGeneration: 1}
 	if phase.Runs() {
-		e.Status.Progress, e.Status.Assign.Open = "1/3 10%", experiment.Open{Control: 1000, Treatment: 1000}
+		e.Status.Progress = "1/3 10%"
+		e.Status.Assign.Open, e.Status.Assign.ArmedAt = experiment.Open{Control: 1000, Treatment: 1000}, metav1.NowMicro()
 	}
 	return e
 }
@@ -154,6 +155,7 @@ func TestWhatMakesNoSenseIsNotWritten(t *testing.T) {
 		"an image of another Service":      {[]string{"rebase", "likes", "--image", "tweet=a"}, byImage(), misused, "--image tweet: expected one of like"},
 		"a stop of what was promoted":      {[]string{"stop", "likes"}, promoted, refused, "expected one that has not ended"},
 		"a stop of what nobody started":    {[]string{"stop", "likes"}, likes(""), refused, "kubectl delete experiment likes"},
+		"a promotion in a pause":           {[]string{"promote", "likes"}, paused(), refused, "is not promoted before `kn experiment resume likes`"},
 		"a promotion of what was stopped":  {[]string{"promote", "likes"}, concluded(), refused, "expected one that runs"},
 		"an archive without a database":    {[]string{"archive", "likes"}, concluded(), refused, "--no-export sweeps without one"},
 		"an archive of what runs":          {[]string{"archive", "likes", "--no-export"}, likes(experiment.Running), refused, "archive is for one that is Concluded"},

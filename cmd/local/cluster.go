@@ -67,6 +67,11 @@ func (c *cluster) Experiment(_ context.Context, name string) (*rollout.Experimen
 	return e, failure(err)
 }
 
+// Metrics implements rollout.Cluster.
+func (c *cluster) Metrics(context.Context) ([]rollout.Metric, error) {
+	return c.records.metrics().Items, nil
+}
+
 // UpdateStatus implements rollout.Cluster.
 func (c *cluster) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
 	_, err := c.records.updateStatus(e.Name, e)
@@ -302,7 +307,7 @@ func (c *cluster) say(line string) {
 	c.mu.Lock()
 	c.said[name] = line
 	c.mu.Unlock()
-	c.fleet.console.print(line + "\n")
+	c.fleet.console.say(line)
 }
 
 func (c *cluster) manifest(service string) *manifest.Service {

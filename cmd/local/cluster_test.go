@@ -35,7 +35,15 @@ func (n *notebook) StartExperiment(_ context.Context, s experiment.Start) error 
 	return nil
 }
 
-func (n *notebook) StartedBefore(context.Context, string) (*experiment.Past, error) { return nil, nil } //nolint:nilnil // as its interface says
+func (n *notebook) StartedBefore(_ context.Context, name string) (*experiment.Past, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s, there := n.starts[name]
+	if !there {
+		return nil, nil //nolint:nilnil // as its interface says
+	}
+	return &experiment.Past{Name: name, Salt: s.Salt, UID: s.UID, Namespace: s.Namespace, PlannedUnits: s.PlannedUnits, Phase: experiment.Draft}, nil
+}
 
 func (n *notebook) LiveExperiments(_ context.Context, namespace string) (live []experiment.Past, err error) {
 	n.mu.Lock()
@@ -62,7 +70,11 @@ func (n *notebook) Suspension(context.Context, string, time.Time) (string, error
 
 func (n *notebook) ArchiveExperiment(context.Context, string, time.Time) error { return nil }
 
-func (n *notebook) Plan(context.Context, experiment.Spec) (int64, error) { return 100, nil }
+func (n *notebook) KeepMetrics(context.Context, []experiment.Metric) error { return nil }
+
+func (n *notebook) Plan(context.Context, experiment.Spec, []experiment.Metric) (int64, error) {
+	return 100, nil
+}
 
 func (n *notebook) Judge(context.Context, string, time.Time) (experiment.Verdict, error) {
 	return experiment.Verdict{Guardrails: experiment.GuardPass}, nil
@@ -97,7 +109,7 @@ func (r *rig) start(names ...string) {
 	if r.records, err = openRecords(r.state.path(keptFile)); err != nil {
 		r.Fatal(err)
 	}
-	if r.fleet, err = newFleet(r.state, newConsole(&r.said, services), "", services, database, r.records.read()); err != nil {
+	if r.fleet, err = newFleet(r.state, newConsole(&r.said, everything, services), "", services, database, r.records.read()); err != nil {
 		r.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))

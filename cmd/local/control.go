@@ -131,6 +131,9 @@ func (c *control) handler() http.Handler {
 	} {
 		mux.Handle(pattern, c.answer(answer))
 	}
+	for pattern, answer := range c.metricVerbs() {
+		mux.Handle(pattern, c.answer(answer))
+	}
 	return mux
 }
 
@@ -184,7 +187,7 @@ func methodNotAllowed(_ http.ResponseWriter, r *http.Request) (int, any, error) 
 // experiment start` then leaves it to the driver to look at the Services.
 func notServed(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	refusal := apierrors.NewForbidden(resource, "", errors.New("expected "+experimentsPath))
-	refusal.ErrStatus.Message = fmt.Sprintf("%s %s: a local run has %s and no more", r.Method, r.URL.Path, experimentsPath)
+	refusal.ErrStatus.Message = fmt.Sprintf("%s %s: a local run has %s, %s and no more", r.Method, r.URL.Path, experimentsPath, metricsPath)
 	return 0, nil, refusal
 }
 

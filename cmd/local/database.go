@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -27,8 +28,9 @@ type database struct {
 }
 
 func openDatabase(ctx context.Context, s state, log io.Writer) (*database, error) {
-	if owner := os.Getenv("DATABASE_URL"); owner != "" {
-		return prepare(ctx, &database{}, owner, func(login store.DatabaseLogin) (string, error) { return as(owner, login) })
+	if url := os.Getenv("DATABASE_URL"); url != "" {
+		owner := cmp.Or(os.Getenv("DATABASE_DIRECT_URL"), url) // where url is a pooler's
+		return prepare(ctx, &database{}, owner, func(login store.DatabaseLogin) (string, error) { return as(url, login) })
 	}
 	server, err := pgserver.Start(ctx, s.path("postgres"), pgserver.Options{Durable: true, Log: log, Set: []string{"log_min_messages=fatal"}})
 	if err != nil {
@@ -79,7 +81,7 @@ func prepare(ctx context.Context, d *database, owner string, urlOf func(store.Da
 		return nil, err
 	}
 	d.secrets = make(map[manifest.KeyRef]string)
-	for _, role := range []string{"auth", "api", "ops"} {
+	for _, role := range []string{"auth", "api", "mail", "ops"} {
 		login := store.DatabaseLogin{Name: "warble_" + role + "_login", Group: "warble_" + role, Password: rand.Text()}
 		if err := store.CreateLogin(ctx, conn, login); err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
 	"time"
@@ -25,10 +26,14 @@ const (
 // databaseURL is the file of the state folder by which `kn experiment` reads what is stored.
 const databaseURL = "database-url"
 
+// steerURL is the file of the state folder with where steer listens, which takes the events of metrics at /events as a Trigger brings
+// them.
+const steerURL = "steer-url"
+
 // moveExperiments serves the control plane and moves the experiments, until stop is called.
 func moveExperiments(ctx context.Context, s state, c *cluster, d *database) (stop func(), err error) {
 	url := d.secrets[manifest.KeyRef{Name: "warble-database-ops", Key: "url"}]
-	if err := os.WriteFile(s.path(databaseURL), []byte(url+"\n"), 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(s.path(databaseURL), []byte(url+"\n"), 0o600), os.WriteFile(s.path(steerURL), []byte(c.fleet.steer+"\n"), 0o600)); err != nil {
 		return nil, err
 	}
 	db, err := store.Open(url, pool)

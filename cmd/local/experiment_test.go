@@ -35,7 +35,7 @@ func must(t *testing.T, change ...string) *rollout.Experiment {
 // byRequest makes the demo's experiment one of requests.
 var byRequest = []string{
 	"unit: user", "unit: request", ", units: 30", "", "window: 2m", "", "primary: {name: tweets_per_user, minimumEffect: 5%}", "",
-	"secondary: [retweets_per_user, active_days, feedback_score]", "", "exposure: [timeline, tweet, like]", "", "layer: {name: engagement, slots: [0, 10000]}", "",
+	"secondary: [retweets_per_user, feedback_score]", "", "exposure: [timeline, tweet, like]", "", "layer: {name: engagement, slots: [0, 10000]}", "",
 }
 
 func TestAFileIsRefusedForWhatALocalRunCannotHave(t *testing.T) {

@@ -77,10 +77,10 @@ func (f *fleet) follow(k *kept) error {
 // next turn, so that of the process is told.
 func (f *fleet) rulesLocked() (all []experiment.Rules) {
 	for _, e := range f.experiments {
-		if !e.Status.Phase.Live() || len(e.Status.Assign.Services) == 0 {
+		rules := e.Rules()
+		if !e.Status.Phase.Live() || len(e.Status.Assign.Services) == 0 && len(rules.Baseline) == 0 {
 			continue
 		}
-		rules := e.Rules()
 		for service, reach := range rules.Reach {
 			for _, side := range []*experiment.Side{&reach.Control, &reach.Treatment} {
 				if one := f.armLocked(idOf(keyOf(e.UID, service), side.Revision)); one != nil {

@@ -33,6 +33,7 @@ type fleet struct {
 	listen  string // of the edge
 
 	secrets map[manifest.KeyRef]string
+	sink    string // URL of the broker
 	steer   string // base URL of steer, which the edge tells what it counts; its process has one address for all the run
 
 	mu          sync.Mutex // guards what follows, and the files of files.go
@@ -278,4 +279,16 @@ func (f *fleet) stop() {
 		ending.Wait()
 	}
 	f.watchers.Wait()
+}
+
+// addressFor is where the process is that serves a function to everybody who is in no arm.
+func (f *fleet) addressFor(name string) (address string, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, one := range f.functions {
+		if one.service.Name() == name && one.arm == "" {
+			return one.address, true
+		}
+	}
+	return "", false
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +49,11 @@ func (f *fleet) launch(one *function, address string) (*instance, error) {
 		"K_SERVICE="+serving, "K_CONFIGURATION="+configuration, "K_REVISION="+one.revision,
 		"KUBERNETES_SERVICE_HOST=") // the developer's own container may be in a cluster, of which this is no part
 	cmd.Env = append(cmd.Env, one.environment...)
-	cmd.Env = append(cmd.Env, "K_SINK="+os.Getenv("K_SINK")) // the caller's, for there is no broker here
+	cmd.Env = append(cmd.Env, f.state.current(one.service)...)
+	cmd.Env = append(cmd.Env, "K_SINK="+f.sink)
+	if name == "mail" {
+		cmd.Env = append(cmd.Env, localMail(f.listen)...)
+	}
 	if name == "edge" {
 		cmd.Env = append(cmd.Env, localLimits()...)
 		cmd.Env = append(cmd.Env, "STEER_URL="+f.steer)
@@ -75,6 +80,14 @@ func localLimits() (limits []string) {
 		limits = append(limits, name+"="+limit)
 	}
 	return limits
+}
+
+// localMail has mail written to the log, where links can be followed, unless the caller's environment names a server.
+func localMail(listen string) (settings []string) {
+	for name, value := range map[string]string{"SMTP_URL": "log:", "MAIL_FROM": "Warble <warble@localhost>", "PUBLIC_URL": "http://" + listen} {
+		settings = append(settings, name+"="+cmp.Or(os.Getenv(name), value))
+	}
+	return settings
 }
 
 // ready waits for a process's probe.

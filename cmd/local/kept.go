@@ -27,6 +27,7 @@ type kept struct {
 	Experiments map[string]*rollout.Experiment `json:"experiments"` // by name
 	Arms        map[armsKey]*armsRecord        `json:"arms"`
 	Services    map[string]*serviceRecord      `json:"services"` // those that GiveService has changed, by name
+	Metrics     map[string]*rollout.Metric     `json:"metrics"`  // by name
 }
 
 // armsKey names the arms of one experiment at one Service: UID/SERVICE.
@@ -152,6 +153,9 @@ func parseKept(text []byte) (*kept, error) {
 	}
 	if k.Services == nil {
 		k.Services = make(map[string]*serviceRecord)
+	}
+	if k.Metrics == nil {
+		k.Metrics = make(map[string]*rollout.Metric)
 	}
 	return k, nil
 }

@@ -1,10 +1,12 @@
 // Command local runs all of Warble on this machine: the real functions, each a process of its own started as its
 // manifest in knative/ says, a PostgreSQL server, and the edge in front.
 //
-//	go run ./cmd/local [-fresh] [-demo] [-experiment FILE] [-listen 127.0.0.1:8080] [-state DIR]
+//	go run ./cmd/local [-fresh] [-demo] [-experiment FILE] [-board 127.0.0.1:8070] [-listen 127.0.0.1:8080] [-state DIR] [-v] [-json]
 //
 // An experiment gets two arms, processes of their own, and moves as in a cluster. It is started and ended with kn experiment,
-// by the kubeconfig in the state folder; -experiment starts that of a file.
+// by the kubeconfig in the state folder; -experiment starts that of a file, and the board beside the API shows them.
+//
+// A terminal gets a line for each request, and with -v all that the processes say. A pipe gets that, too.
 //
 // A folder is one run's at a time. A second run beside the first has a -listen and a -state of its own.
 //
@@ -22,6 +24,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"warble/shared/manifest"
 	"warble/shared/rollout"
@@ -33,8 +36,18 @@ type options struct {
 	fresh  bool
 	demo   bool
 
-	experiment string
+	experiment string // a file, or none
+	board      string // an address, or none
+
+	verbose, json bool
 }
+
+const (
+	// playing is the experiment that there is for the playground: everybody is in one arm or the other at once.
+	playing = "knative/experiments/likes-demo.yaml"
+	// boardAddress is where the board is, unless -board says otherwise.
+	boardAddress = "127.0.0.1:8070"
+)
 
 func main() {
 	var o options
@@ -42,7 +55,10 @@ func main() {
 	flag.StringVar(&o.state, "state", defaultState(), "folder for the database, the keys and the binaries")
 	flag.BoolVar(&o.fresh, "fresh", false, "empty the database first")
 	flag.BoolVar(&o.demo, "demo", false, "fill in 20 users and 200 tweets")
-	flag.StringVar(&o.experiment, "experiment", "", "start the experiment of this file, as knative/experiments/likes-demo.yaml")
+	flag.StringVar(&o.experiment, "experiment", "", "start the experiment of this file; none starts none ("+playing+", but where FEATURES is set)")
+	flag.StringVar(&o.board, "board", boardAddress, "address of the board of experiments; none starts none")
+	flag.BoolVar(&o.verbose, "v", false, "show every line of every function, and not the requests alone")
+	flag.BoolVar(&o.json, "json", false, "as for a pipe: every line of every function, in JSON")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -68,7 +84,11 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	var file *rollout.Experiment
-	if o.experiment != "" {
+	asked := o.experiment != ""
+	if !asked && os.Getenv("FEATURES") == "" { // which would be in both arms
+		o.experiment = playing
+	}
+	if o.experiment != "" && o.experiment != none {
 		if file, err = readFile(o.experiment); err != nil {
 			return err
 		}
@@ -93,18 +113,35 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	if file != nil {
-		if err := records.begin(file); err != nil {
+		if err := records.begin(file); err != nil && asked { // what nobody has asked for leaves what is there
 			return fmt.Errorf("-experiment %s: %w", o.experiment, err)
 		}
 	}
-	console := newConsole(out, services)
-	built := make(chan error, 1)
-	go func() { built <- build(ctx, state) }()
+	said := everything
+	if terminal(out) && !o.verbose && !o.json {
+		said = requests
+	}
+	console := newConsole(out, said, services)
+	if said == requests {
+		console.print("\nWarble is starting. The first time takes a few minutes.\n\n")
+	}
+	began, built := time.Now(), make(chan error, 1)
+	go func() {
+		err := build(ctx, state)
+		if err == nil {
+			console.done("every function is built", began)
+		}
+		built <- err
+	}()
 	database, err := openDatabase(ctx, state, console.named("postgres"))
 	if err != nil {
 		return err
 	}
 	defer database.stop()
+	if err := state.keep(database.secrets); err != nil {
+		return err
+	}
+	console.done("PostgreSQL answers", began)
 	if err := <-built; err != nil {
 		return err
 	}
@@ -119,21 +156,38 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	broker, err := newBroker("knative", os.Getenv("K_SINK"), fleet.addressFor, console.named("broker"))
+	if err != nil {
+		return err
+	}
+	sink, stopBroker, err := broker.start(ctx)
+	if err != nil {
+		return err
+	}
+	defer stopBroker()
+	fleet.sink = sink
+	began = time.Now()
 	if err := fleet.start(ctx); err != nil {
 		return err
 	}
+	console.done("every function answers", began)
 	stop, err := moveExperiments(ctx, state, cluster, database)
 	if err != nil {
 		return err
 	}
 	defer stop()
+	board, stopBoard, err := startBoard(state, console, o.board)
+	if err != nil {
+		return err
+	}
+	defer stopBoard()
 	base := "http://" + o.listen
 	if o.demo {
 		if err := demo(ctx, base); err != nil {
 			return fmt.Errorf("demo: %w", err)
 		}
 	}
-	console.print(welcome(base, state))
+	console.print(welcome(base, board, state))
 
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, syscall.SIGHUP)
@@ -153,27 +207,39 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 }
 
-// build puts every function's binary into the state folder.
+// build puts every function's binary into the state folder, and that of kn experiment, which serves the board.
 func build(ctx context.Context, s state) error {
-	command := exec.CommandContext(ctx, "go", "build", "-o", s.path("bin")+"/", "./functions/...")
+	command := exec.CommandContext(ctx, "go", "build", "-o", s.path("bin")+"/", "./functions/...", "./cmd/kn-experiment")
 	if output, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build ./functions/...: %w\n%s", err, output)
+		return fmt.Errorf("go build ./functions/... ./cmd/kn-experiment: %w\n%s", err, output)
 	}
 	return nil
 }
 
-func welcome(base string, s state) string {
-	return fmt.Sprintf(`
-Warble is at %[1]s, its contract at %[1]s/docs. Try:
+// welcome is what a newcomer can do now, in 80 columns.
+func welcome(base, board string, s state) string {
+	text := fmt.Sprintf(`
+Warble is at %[1]s
 
-  TOKEN=$(curl -s %[1]s/auth/register -H 'Content-Type: application/json' -d '{"name":"Ada","email":"ada'$RANDOM'@example.org","password":"analytical-engine-1843","community":"gophers"}' | sed 's/.*"token":"\([^"]*\)".*/\1/')
-  curl -s %[1]s/2/tweets -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d '{"text":"hello, warble"}'
-  curl -s "%[1]s/2/users/$(curl -s %[1]s/2/users/me -H "Authorization: Bearer $TOKEN" | sed 's/.*"id":"\([0-9]*\)".*/\1/')/timelines/reverse_chronological" -H "Authorization: Bearer $TOKEN"
+  %-30[2]s the playground: two people, one may like
+`, base, base+"/")
+	if board != none {
+		text += fmt.Sprintf("  %-30s the board: the experiment, live\n", "http://"+board+"/")
+	}
+	return text + fmt.Sprintf(`  %-30[1]s the API, to try out
 
-An experiment is started, watched and ended with kn experiment, as in a cluster (go run ./cmd/kn-experiment), in a shell with:
+In another terminal:
 
-  export KUBECONFIG=%[2]s DATABASE_URL=$(cat %[3]s)
+  make try                       an account, a tweet, a timeline
+  make load                      synthetic people
+
+An experiment is followed with kn experiment, as in a cluster:
+
+  export KUBECONFIG=%[2]s
+  export DATABASE_URL=$(cat %[3]s)
+  go run ./cmd/kn-experiment list
 
 Ctrl-C stops everything.
-`, base, s.path(kubeconfig), s.path(databaseURL))
+
+`, base+"/docs", s.path(kubeconfig), s.path(databaseURL))
 }

@@ -67,7 +67,7 @@ func functions(t *testing.T, s state, names ...string) ([]*manifest.Service, *da
 		}
 		for _, v := range m.Container().Env {
 			if v.ValueFrom != nil {
-				d.secrets[*v.ValueFrom.SecretKeyRef] = "secret"
+				d.secrets[v.ValueFrom.SecretKeyRef.KeyRef] = "secret"
 			}
 		}
 	}

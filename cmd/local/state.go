@@ -77,7 +77,9 @@ func (s state) environment(service *manifest.Service, secrets map[manifest.KeyRe
 				return nil, fmt.Errorf("%s: env.%s: a local run has no config maps to take values from", service.Name(), variable.Name)
 			}
 			var known bool
-			if value, known = secrets[*from.SecretKeyRef]; !known {
+			if value, known = secrets[from.SecretKeyRef.KeyRef]; !known && from.SecretKeyRef.Optional {
+				continue
+			} else if !known {
 				return nil, fmt.Errorf("%s: env.%s: a local run has no secret %s with the key %s", service.Name(), variable.Name, from.SecretKeyRef.Name, from.SecretKeyRef.Key)
 			}
 		}
@@ -89,6 +91,29 @@ func (s state) environment(service *manifest.Service, secrets map[manifest.KeyRe
 		environment = append(environment, variable.Name+"="+value)
 	}
 	return environment, nil
+}
+
+// keep writes the secrets that the environment is made of, a folder for each, as those that are mounted have one.
+func (s state) keep(secrets map[manifest.KeyRef]string) error {
+	for ref, value := range secrets {
+		if err := errors.Join(os.MkdirAll(s.path(ref.Name), 0o700), os.WriteFile(s.path(ref.Name, ref.Key), []byte(value+"\n"), 0o600)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// current is what the secrets of a service's environment are now: whoever changes one, and has every function replaced, moves them
+// to it, as in a cluster. Those that are not kept are left out.
+func (s state) current(service *manifest.Service) (environment []string) {
+	for _, variable := range service.Container().Env {
+		if from := variable.ValueFrom; from != nil && from.SecretKeyRef != nil {
+			if value, err := os.ReadFile(s.path(from.SecretKeyRef.Name, from.SecretKeyRef.Key)); err == nil {
+				environment = append(environment, variable.Name+"="+strings.TrimSpace(string(value)))
+			}
+		}
+	}
+	return environment
 }
 
 func shortHash(text string) string {

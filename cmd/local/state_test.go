@@ -78,7 +78,7 @@ func TestTheEnvironmentIsTheManifests(t *testing.T) {
 		for _, variable := range service.Container().Env {
 			want[variable.Name] = variable.Value
 			if variable.ValueFrom != nil {
-				secrets[*variable.ValueFrom.SecretKeyRef] = "postgres://" + variable.Name
+				secrets[variable.ValueFrom.SecretKeyRef.KeyRef] = "postgres://" + variable.Name
 				want[variable.Name] = "postgres://" + variable.Name
 			}
 		}
@@ -108,5 +108,37 @@ func TestTheEnvironmentIsTheManifests(t *testing.T) {
 		if _, err := s.environment(service, nil); err == nil || !strings.Contains(err.Error(), service.Name()+": env.") || !strings.Contains(err.Error(), "has no secret") {
 			t.Errorf("%s without its secret: %v", service.Name(), err)
 		}
+	}
+}
+
+// TestAChangedSecretReachesTheNextProcess, as in a cluster: the secrets that a run makes are kept in folders, and what somebody
+// writes into one is what a function that starts afterwards gets.
+func TestAChangedSecretReachesTheNextProcess(t *testing.T) {
+	t.Parallel()
+	services, err := manifest.ReadAll("../../knative")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := state(t.TempDir())
+	for _, service := range services {
+		if found := s.current(service); len(found) > 0 {
+			t.Errorf("%s, of which nothing is kept, has %q", service.Name(), found)
+		}
+	}
+	ref := manifest.KeyRef{Name: "warble-database-api", Key: "url"}
+	if err := s.keep(map[manifest.KeyRef]string{ref: "postgres://first"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path(ref.Name, ref.Key), []byte("postgres://second"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string][]string)
+	for _, service := range services {
+		if found := s.current(service); len(found) > 0 {
+			got[service.Name()] = found
+		}
+	}
+	if diff := cmp.Diff([]string{"DATABASE_URL=postgres://second"}, got["tweet"]); diff != "" || got["login"] != nil {
+		t.Errorf("tweet: %s; login: %q", diff, got["login"])
 	}
 }

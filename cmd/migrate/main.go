@@ -4,6 +4,8 @@
 //	migrate [-wait 30s] logins               make the logins, or give them the passwords in the environment
 //	migrate [-wait 30s] communities add SLUG NAME
 //	migrate [-wait 30s] outbox replay        put the events that were given up back, to be published again
+//	migrate [-wait 30s] deletions replay ID...
+//	                                         delete the accounts again that were deleted after the second a restore went back to
 //	migrate [-wait 30s] version              say which migration the database is at
 //
 // It connects to DATABASE_DIRECT_URL, or DATABASE_URL where there is no pooler to go around, as the database's owner.
@@ -18,6 +20,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -41,7 +44,7 @@ func run(ctx context.Context, args []string, e *env.Reader, out io.Writer) error
 	flags := flag.NewFlagSet("migrate", flag.ExitOnError)
 	wait := flags.Duration("wait", 30*time.Second, "how long to wait for a database that does not answer yet")
 	flags.Usage = func() {
-		fmt.Fprintln(flags.Output(), "usage: migrate [-wait 30s] [up | logins | communities add SLUG NAME | outbox replay | version]")
+		fmt.Fprintln(flags.Output(), "usage: migrate [-wait 30s] [up | logins | communities add SLUG NAME | outbox replay | deletions replay ID... | version]")
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {
@@ -73,7 +76,13 @@ func verb(args []string, e *env.Reader, out io.Writer) (func(context.Context, *s
 		logins := slices.DeleteFunc(logins(e.String), func(l store.DatabaseLogin) bool { return l.Password == "" })
 		return func(ctx context.Context, conn *store.Conn) error { return up(ctx, conn, logins, out) }, nil
 	case len(args) == 1 && args[0] == "logins":
-		logins := logins(func(variable, _ string) string { return e.Required(variable, "the password that its login is to have") })
+		logins := logins(func(variable, fallback string) string {
+			if strings.HasSuffix(variable, second) {
+				return e.String(variable, fallback)
+			}
+			return e.Required(variable, "the password that its login is to have")
+		})
+		logins = slices.DeleteFunc(logins, func(l store.DatabaseLogin) bool { return l.Password == "" })
 		return func(ctx context.Context, conn *store.Conn) error { return makeLogins(ctx, conn, logins, out) }, nil
 	case len(args) == 4 && args[0] == "communities" && args[1] == "add":
 		return func(ctx context.Context, conn *store.Conn) error {
@@ -81,10 +90,20 @@ func verb(args []string, e *env.Reader, out io.Writer) (func(context.Context, *s
 		}, nil
 	case len(args) == 2 && args[0] == "outbox" && args[1] == "replay":
 		return func(ctx context.Context, conn *store.Conn) error { return replay(ctx, conn, out) }, nil
+	case len(args) > 2 && args[0] == "deletions" && args[1] == "replay":
+		var ids []int64
+		for _, text := range args[2:] {
+			id, err := strconv.ParseInt(text, 10, 64)
+			if err != nil || id <= 0 {
+				return nil, fmt.Errorf("%q: expected the id of an account, as the event dev.warble.user.deleted.v1 has it", text)
+			}
+			ids = append(ids, id)
+		}
+		return func(ctx context.Context, conn *store.Conn) error { return deleteAgain(ctx, conn, ids, out) }, nil
 	case len(args) == 1 && args[0] == "version":
 		return func(ctx context.Context, conn *store.Conn) error { return version(ctx, conn, out) }, nil
 	}
-	return nil, fmt.Errorf("%q: expected up, logins, communities add SLUG NAME, outbox replay, or version", args)
+	return nil, fmt.Errorf("%q: expected up, logins, communities add SLUG NAME, outbox replay, deletions replay ID..., or version", args)
 }
 
 // up says last what it has migrated, which is what a deployment shows of its Job.
@@ -104,12 +123,17 @@ func up(ctx context.Context, conn *store.Conn, logins []store.DatabaseLogin, out
 	return nil
 }
 
-// logins names one per group of functions. Each has its own password, so that one can be changed alone; read gets it by the
-// name of its variable, and what it is where there is none.
+// second ends what belongs to the second login of a group.
+const second = "_2"
+
+// logins names two per group of functions: one is in use while the other gets a new password. Each has its own, so that one can
+// be changed alone; read gets it by the name of its variable, and what it is where there is none.
 func logins(read func(variable, fallback string) string) (all []store.DatabaseLogin) {
-	for _, role := range []string{"auth", "api", "ops"} {
-		password := read("DATABASE_PASSWORD_"+strings.ToUpper(role), "")
-		all = append(all, store.DatabaseLogin{Name: "warble_" + role + "_login", Group: "warble_" + role, Password: password})
+	for _, role := range []string{"auth", "api", "mail", "ops"} {
+		for _, suffix := range []string{"", second} {
+			password := read("DATABASE_PASSWORD_"+strings.ToUpper(role)+suffix, "")
+			all = append(all, store.DatabaseLogin{Name: "warble_" + role + "_login" + suffix, Group: "warble_" + role, Password: password})
+		}
 	}
 	return all
 }
@@ -162,4 +186,12 @@ func version(ctx context.Context, conn *store.Conn, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "the database is at migration %d, this command knows %d\n", at, store.SchemaVersion)
 	return nil
+}
+
+func deleteAgain(ctx context.Context, conn *store.Conn, ids []int64, out io.Writer) error {
+	deleted, err := store.DeleteAgain(ctx, conn, ids)
+	if err == nil {
+		fmt.Fprintf(out, "%d accounts are deleted again, of %d\n", deleted, len(ids))
+	}
+	return err
 }

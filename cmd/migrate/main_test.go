@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -51,20 +54,22 @@ func TestADeployment(t *testing.T) {
 		"DATABASE_URL":           "postgres://a.pooler/that-is-not-used",
 		"DATABASE_PASSWORD_AUTH": "a'b\\c",
 		"DATABASE_PASSWORD_API":  "api",
+		"DATABASE_PASSWORD_MAIL": "mail",
 		"DATABASE_PASSWORD_OPS":  "ops",
 	}
 	newest := strconv.Itoa(store.SchemaVersion)
 	hashes := make(map[string]bool)
 	for _, tt := range []struct{ args, want string }{
 		{"version", "the database is at migration 0, this command knows " + newest + "\n"},
-		{"", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_ops_login in warble_ops\nmigrated from 0 to " + newest + "\n"},
-		{"up", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_ops_login in warble_ops\nalready at migration " + newest + "\n"},
+		{"", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_mail_login in warble_mail\nlogin warble_ops_login in warble_ops\nmigrated from 0 to " + newest + "\n"},
+		{"up", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_mail_login in warble_mail\nlogin warble_ops_login in warble_ops\nalready at migration " + newest + "\n"},
 		{"version", "the database is at migration " + newest + ", this command knows " + newest + "\n"},
-		{"logins", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_ops_login in warble_ops\n"},
-		{"logins", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_ops_login in warble_ops\n"},
+		{"logins", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_mail_login in warble_mail\nlogin warble_ops_login in warble_ops\n"},
+		{"logins", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_mail_login in warble_mail\nlogin warble_ops_login in warble_ops\n"},
 		{"communities add gophers Gophers", "community gophers\n"},
 		{"communities add gophers Gophers", "community gophers\n"},
 		{"outbox replay", "0 dead letters are back in the outbox\n"},
+		{"deletions replay 7 8", "0 accounts are deleted again, of 2\n"},
 	} {
 		got, err := command(t.Context(), settings, strings.Fields(tt.args)...)
 		if err != nil || got != tt.want {
@@ -77,14 +82,19 @@ func TestADeployment(t *testing.T) {
 	if len(hashes) != 1 {
 		t.Errorf("the password of warble_api_login was set %d times, want once: poolers hold copies of its hash", len(hashes))
 	}
+	settings["DATABASE_PASSWORD_API_2"] = "other"
+	logins := "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_api_login_2 in warble_api\nlogin warble_mail_login in warble_mail\nlogin warble_ops_login in warble_ops\n"
+	if got, err := command(t.Context(), settings, "logins"); err != nil || got != logins {
+		t.Errorf("migrate logins with a second one: %q %v, want %q", got, err, logins)
+	}
 	if err := pgtest.Exec(t.Context(), url, `insert into dead_letters (id, user_id, type, data, created_at, reason) values (1, 2, 't', '{}', now(), '')`); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := command(t.Context(), settings, "outbox", "replay"); err != nil || got != "1 dead letters are back in the outbox\n" {
 		t.Errorf("migrate outbox replay: %q %v", got, err)
 	}
-	for _, login := range []string{"warble_auth_login", "warble_api_login", "warble_ops_login"} {
-		if err := pgtest.Exec(t.Context(), server.URL(login, "warble"), `select from communities`); err != nil {
+	for _, login := range []string{"warble_auth_login", "warble_api_login", "warble_api_login_2", "warble_mail_login", "warble_ops_login"} {
+		if err := pgtest.Exec(t.Context(), server.URL(login, "warble"), `select from schema_version`); err != nil {
 			t.Errorf("%s: %v", login, err)
 		}
 	}
@@ -103,6 +113,34 @@ func hash(t *testing.T, url, login string) (text string) {
 	return text
 }
 
+// What the pages tell people to type is a verb that there is.
+func TestThePagesNameVerbsThatThereAre(t *testing.T) {
+	t.Parallel()
+	checked := 0
+	for _, pattern := range []string{"README.md", "docs/*.md", "docs/runbooks/*.md"} {
+		files, err := filepath.Glob("../../" + pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, found := range regexp.MustCompile("(?m)(?:go run ./cmd/migrate|^migrate) ([^`#\n]*)").FindAllSubmatch(text, -1) {
+				checked++
+				none := env.New(func(string) (string, bool) { return "", false })
+				if _, err := verb(strings.Fields(string(found[1])), none, io.Discard); err != nil {
+					t.Errorf("%s: migrate%s: %v", filepath.Base(file), found[1], err)
+				}
+			}
+		}
+	}
+	if checked < 4 {
+		t.Errorf("%d commands: expected more", checked)
+	}
+}
+
 func TestMistakesAreNamed(t *testing.T) {
 	t.Parallel()
 	_, url := empty(t)
@@ -117,6 +155,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		{here, "down", "expected up, logins"},
 		{here, "up 3", "expected up, logins"},
 		{here, "outbox", "outbox replay"},
+		{here, "deletions replay", "deletions replay ID"},
+		{here, "deletions replay ada", `"ada": expected the id of an account`},
 		{here, "communities add gophers", "communities add SLUG NAME"},
 		{here, "communities add Not_a_slug X", "Not_a_slug"},
 		{here, "logins", "DATABASE_PASSWORD_API"},

@@ -12,7 +12,11 @@ end
 for _, known in ipairs({ { "Stalled", "Degraded" }, { "Reconciling", "Progressing" }, { "Ready", "Healthy" } }) do
   local condition = found[known[1]]
   if condition then
-    return { status = known[2], message = condition.message or "" }
+    local message = condition.message or ""
+    if message == "" then
+      message = status.message or "" -- of one that has ended: how
+    end
+    return { status = known[2], message = message }
   end
 end
 return { status = "Progressing", message = status.message or "" }

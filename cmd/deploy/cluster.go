@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"warble/shared/env"
+	"warble/shared/knative"
+	"warble/shared/knative/kubeconfig"
+	"warble/shared/rollout"
+)
+
+// fieldManager is who owns, in the cluster's books, the fields that the manifests set. Those that they leave out, such as the
+// traffic of a Service, stay whoever's they are: a deployment undoes no split that somebody made.
+const fieldManager = "warble-deploy"
+
+// What is read and changed without a manifest, as knative.Objects names it.
+const (
+	pods         = "v1/pods"
+	coreServices = "v1/services"
+	jobs         = "batch/v1/jobs"
+	services     = "serving.knative.dev/v1/services"
+	revisions    = "serving.knative.dev/v1/revisions"
+)
+
+// inCluster reaches the cluster before act.
+func (d *deployment) inCluster(act action) action {
+	return func(ctx context.Context, e *env.Reader) error {
+		config, _, err := kubeconfig.Load(d.access)
+		if err != nil {
+			return err
+		}
+		d.address = config.Host
+		if d.cluster, err = knative.NewObjects(config, d.namespace, fieldManager); err != nil {
+			return err
+		}
+		return act(ctx, e)
+	}
+}
+
+// apply makes or changes objects, in their order, whoever manages them.
+func (d *deployment) apply(ctx context.Context, objects []*object) error {
+	for _, o := range objects {
+		text, err := encode([]*object{o})
+		if err == nil {
+			err = d.cluster.Apply(ctx, o.APIVersion, o.Kind, o.Metadata.Name, text, true, false)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", o, err)
+		}
+	}
+	return nil
+}
+
+// unlessNotFound is nil if err is that the cluster does not have the object.
+func unlessNotFound(err error) error {
+	if errors.Is(err, rollout.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// held is a secret or config map as the cluster has it.
+type held struct {
+	Metadata struct {
+		Name                string
+		CreationTimestamp   string
+		Labels, Annotations map[string]string
+	}
+	Data map[string]string
+}
+
+// holdings are those of the namespace by kind, in lower case, and name.
+type holdings map[[2]string]*held
+
+// holdings reads them all.
+func (d *deployment) holdings(ctx context.Context) (holdings, error) {
+	all := make(holdings)
+	for _, kind := range []string{"secret", "configmap"} {
+		var list struct{ Items []*held }
+		if err := d.cluster.List(ctx, &list, "v1/"+kind+"s", ""); err != nil {
+			return nil, err
+		}
+		for _, h := range list.Items {
+			if kind == "secret" {
+				for key, value := range h.Data {
+					decoded, err := base64.StdEncoding.DecodeString(value)
+					if err != nil {
+						return nil, fmt.Errorf("secret %s, key %s: %w", h.Metadata.Name, key, err)
+					}
+					h.Data[key] = string(decoded)
+				}
+			}
+			all[[2]string{kind, h.Metadata.Name}] = h
+		}
+	}
+	return all, nil
+}
+
+// managedBy labels the secrets that this command has made. Others it uses as they are.
+const managedBy = "app.kubernetes.io/managed-by"
+
+// store makes a secret or config map, or gives the one that is there, before, other data. One that somebody else makes at
+// the same time is not replaced, but an error.
+func (d *deployment) store(ctx context.Context, before *held, kind, name string, data, annotations map[string]string) error {
+	metadata := map[string]any{"name": name, "namespace": d.namespace, "labels": map[string]string{managedBy: fieldManager}}
+	if len(annotations) > 0 {
+		metadata["annotations"] = annotations
+	}
+	object := map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+	if kind == "secret" {
+		encoded := make(map[string][]byte) // which JSON has in base64, as a Secret does
+		for key, value := range data {
+			encoded[key] = []byte(value)
+		}
+		object["kind"], object["data"] = "Secret", encoded
+	}
+	text, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	return d.cluster.Apply(ctx, "v1", object["kind"].(string), name, text, before != nil, false)
+}
+
+// value returns what is held under key.
+func (h *held) value(key string) (string, bool) {
+	if h == nil {
+		return "", false
+	}
+	value, ok := h.Data[key]
+	return value, ok
+}
+
+// keys lists what is held, for a message.
+func (h *held) keys() string {
+	if len(h.Data) == 0 {
+		return "none"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(h.Data)), ", ")
+}

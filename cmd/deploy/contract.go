@@ -1,0 +1,107 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"warble/shared/store"
+	"warble/shared/store/migrations"
+)
+
+// serveArms refuses to migrate while a live experiment has arms of code that a migration breaks. A migration that contracts
+// names the oldest code that it serves; each revision says which migration its code knows.
+func (d *deployment) serveArms(ctx context.Context) error {
+	at, err := d.migrated(ctx)
+	if err != nil {
+		return err
+	}
+	contractions, err := migrations.Contractions(d.migrations, at)
+	if err != nil || len(contractions) == 0 {
+		return err
+	}
+	strictest := slices.MaxFunc(contractions, func(a, b migrations.Contraction) int { return cmp.Compare(a.Serves, b.Serves) })
+	all, err := d.readExperiments(ctx)
+	if err != nil {
+		return err
+	}
+	known, err := d.schemas(ctx)
+	if err != nil {
+		return err
+	}
+	var mistakes []error
+	for _, x := range all {
+		if old := x.olderThan(strictest.Serves, known); x.Status.Phase.Live() && len(old) > 0 {
+			name := x.Metadata.Name
+			mistakes = append(mistakes, fmt.Errorf(
+				"%s serves code of migration %d and later, and the experiment %s has arms of earlier code (%s): "+
+					"kn experiment rebase %s, if its Services run later code, or stop %s",
+				strictest.File, strictest.Serves, name, strings.Join(old, ", "), name, name))
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+// migrated returns the newest migration that the database has. Without DATABASE_DIRECT_URL that is not known: it returns 0,
+// so that no migration is taken for one that was applied.
+func (d *deployment) migrated(ctx context.Context) (int, error) {
+	if d.direct == nil {
+		return 0, nil
+	}
+	conn, err := store.Connect(ctx, d.direct.String(), 0)
+	if err != nil {
+		return 0, fmt.Errorf("DATABASE_DIRECT_URL: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
+	return store.Version(ctx, conn)
+}
+
+// schemas returns, by revision, the newest migration that its code knows. Those that do not say so are left out: an earlier
+// release made them, or somebody without make deploy.
+func (d *deployment) schemas(ctx context.Context) (map[string]int, error) {
+	var list struct {
+		Items []struct {
+			Metadata struct {
+				Name        string
+				Annotations map[string]string
+			}
+		}
+	}
+	if err := unlessNotFound(d.cluster.List(ctx, &list, "serving.knative.dev/v1/revisions", "")); err != nil {
+		return nil, err
+	}
+	known := make(map[string]int)
+	for _, r := range list.Items {
+		if migration, err := strconv.Atoi(r.Metadata.Annotations[schemaAnnotation]); err == nil {
+			known[r.Metadata.Name] = migration
+		}
+	}
+	return known, nil
+}
+
+// olderThan lists the revisions of the arms whose code does not know a migration, each with what it does know. Until there
+// are arms, the revisions that they will be copies of stand for them.
+func (x *experimentState) olderThan(migration int, known map[string]int) (old []string) {
+	var revisions []string
+	for _, s := range x.Status.Assign.Services {
+		revisions = append(revisions, s.Control.Revision, s.Treatment.Revision)
+	}
+	if len(revisions) == 0 {
+		for _, base := range x.Status.Bases {
+			revisions = append(revisions, base.Revision)
+		}
+	}
+	for _, name := range revisions {
+		switch knows, says := known[name]; {
+		case !says:
+			old = append(old, name+", which does not say its migration")
+		case knows < migration:
+			old = append(old, fmt.Sprintf("%s, of migration %d", name, knows))
+		}
+	}
+	return old
+}

@@ -1,0 +1,438 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"warble/shared/experiment"
+	"warble/shared/figures"
+	"warble/shared/knative"
+	"warble/shared/problem"
+	"warble/shared/readout"
+	"warble/shared/report"
+	"warble/shared/rollout"
+	"warble/shared/store"
+)
+
+const (
+	// defaultBoard is where the board listens.
+	defaultBoard = "127.0.0.1:8070"
+	// boardLook is how often an open page asks whether an experiment has changed; figures change with the requests, and are
+	// asked for every boardFigures.
+	boardLook, boardFigures = time.Second, 10 * time.Second
+)
+
+//go:embed dashboard
+var boardFiles embed.FS
+
+var boardPages = template.Must(template.ParseFS(boardFiles, "dashboard/*.html"))
+
+func (s *settings) dashboard() *cobra.Command {
+	var listen string
+	c := &cobra.Command{
+		Use: "dashboard", Short: "Show the experiments in a browser, on this machine alone", Args: noArgs,
+		Long: `Serve a board of the experiments in a browser: all of them with their phase
+and health, and each with its report, live. Buttons do what the verbs do, with
+your rights and your name.
+
+The board listens on loopback alone. With DATABASE_URL it shows the readout,
+without it the status of the resource.`,
+		Example: "  kn experiment dashboard --listen 127.0.0.1:8071",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if !loopback(listen) {
+				return exit(misused, "--listen %s: expected an address of loopback, as %s: whoever reaches the board has your rights", listen, defaultBoard)
+			}
+			cluster, err := s.cluster("")
+			if err != nil {
+				return err
+			}
+			b := &board{settings: s, cluster: cluster, token: rand.Text()}
+			switch db, err := s.database(); {
+			case err == nil:
+				b.db = db
+				defer db.Close()
+			case !errors.Is(err, errNoDatabase):
+				return err
+			}
+			listener, err := net.Listen("tcp", listen)
+			if err != nil {
+				return exit(failed, "%w: choose another --listen", err)
+			}
+			c.Printf("the board is at http://%s\n", listener.Addr())
+			// Without a limit for an answer: the events of a page last as long as the page.
+			server := &http.Server{Handler: b.handler(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return c.Context() }}
+			context.AfterFunc(c.Context(), func() { _ = server.Close() }) // what it was asked for goes on in the cluster
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&listen, "listen", defaultBoard, "address of the board, on loopback")
+	return c
+}
+
+// loopback tells whether an address, a port with it or not, is this machine's own.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// board serves what kn experiment shows and does.
+type board struct {
+	settings *settings
+	cluster  *knative.Cluster
+	db       *store.DB // nil for none
+	token    string    // of the page, without which nothing is done
+}
+
+// handler answers its own pages alone: a Host that is not loopback's was resolved to it by somebody else (DNS rebinding), and
+// another origin is another page of the same browser.
+func (b *board) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", b.list)
+	mux.HandleFunc("GET /experiments/{name}", b.one)
+	mux.HandleFunc("POST /experiments/{name}/{verb}", b.act)
+	mux.HandleFunc("GET /events", b.events)
+	mux.HandleFunc("GET /assets/report.css", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/css; charset=utf-8")
+		_, _ = io.WriteString(w, report.Style) // the browser has gone
+	})
+	for file, kind := range map[string]string{"board.css": "text/css", "board.js": "text/javascript"} {
+		mux.HandleFunc("GET /assets/"+file, func(w http.ResponseWriter, _ *http.Request) {
+			text, _ := boardFiles.ReadFile("dashboard/" + file) // it is in the program
+			w.Header().Set("Content-Type", kind+"; charset=utf-8")
+			_, _ = w.Write(text)
+		})
+	}
+	protected := http.NewCrossOriginProtection().Handler(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !loopback(r.Host) {
+			http.Error(w, fmt.Sprintf("the Host is %q: expected that of loopback, as %s", r.Host, defaultBoard), http.StatusForbidden)
+			return
+		}
+		h := w.Header()
+		// Plots have their styles with them.
+		h.Set("Content-Security-Policy", "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		protected.ServeHTTP(w, r)
+	})
+}
+
+func (b *board) page(w http.ResponseWriter, status int, title, name string, body []byte) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_ = boardPages.ExecuteTemplate(w, "page.html", map[string]any{ // the browser has gone
+		"Title": title, "Name": name, "Token": b.token, "Namespace": b.cluster.NamespaceName(), "Body": template.HTML(body), //nolint:gosec // of templates
+	})
+}
+
+type boardPill struct{ Words, Class string }
+
+// boardRow is an experiment in the list.
+type boardRow struct {
+	Name, Title, Services, Phase, Message, People, Lift, Age string
+	Span                                                     template.HTML // the lift, drawn
+	Pills                                                    []boardPill
+}
+
+func (b *board) list(w http.ResponseWriter, r *http.Request) {
+	experiments, err := b.cluster.Experiments(r.Context())
+	var data struct {
+		Problem     string
+		Experiments []boardRow
+		Drawn       bool
+	}
+	status := http.StatusOK
+	if err != nil {
+		data.Problem, status = "The experiments cannot be read: "+err.Error(), http.StatusBadGateway
+	}
+	slices.SortStableFunc(experiments, func(a, b rollout.Experiment) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
+	entered, err := b.entered(r.Context())
+	if err != nil {
+		data.Problem = strings.TrimSpace(data.Problem + " The people cannot be counted: " + err.Error())
+	}
+	var lifts []*readout.Lift
+	for i := range experiments {
+		e := &experiments[i]
+		var lift *readout.Lift
+		if l, ok := readout.ParseLift(e.Status.Lift); ok {
+			lift, data.Drawn = &l, true
+		}
+		lifts = append(lifts, lift)
+		people := "–"
+		if n := entered[e.Name]; n != (experiment.Counts{}) {
+			people = figures.Whole(n.Control + n.Treatment)
+		}
+		data.Experiments = append(data.Experiments, boardRow{
+			People: people,
+			Name:   e.Name, Title: titleOf(e), Services: strings.Join(e.Spec.Services, ", "), Phase: e.Describe(), Message: e.Status.Message,
+			Lift: orDash(e.Status.Lift), Age: age(e.CreationTimestamp), Pills: pillsOf(e),
+		})
+	}
+	for i, span := range report.Spans(lifts) {
+		data.Experiments[i].Span = span
+	}
+	var body bytes.Buffer
+	if err := boardPages.ExecuteTemplate(&body, "list.html", data); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	b.page(w, status, "Experiments", "", body.Bytes())
+}
+
+// entered are the people who have met each experiment; empty without a database.
+func (b *board) entered(ctx context.Context) (map[string]experiment.Counts, error) {
+	if b.db == nil {
+		return nil, nil //nolint:nilnil // nobody is known
+	}
+	return b.db.Entered(ctx)
+}
+
+func titleOf(e *rollout.Experiment) string {
+	if e.Spec.Title != "" {
+		return e.Spec.Title
+	}
+	return e.Name
+}
+
+func orDash(text string) string {
+	if text == "" {
+		return "–"
+	}
+	return text
+}
+
+// age is how long ago something was, in its largest unit.
+func age(at metav1.Time) string {
+	if at.IsZero() {
+		return "–"
+	}
+	switch d := time.Since(at.Time); {
+	case d >= 48*time.Hour:
+		return figures.Count(int64(d.Hours()/24), "day")
+	case d >= 2*time.Hour:
+		return figures.Count(int64(d.Hours()), "hour")
+	case d < time.Minute:
+		return "now"
+	default:
+		return figures.Count(int64(d.Minutes()), "minute")
+	}
+}
+
+// pillsOf are the health and the guardrails as steer saw them last.
+func pillsOf(e *rollout.Experiment) (all []boardPill) {
+	for _, c := range []struct{ condition, good, bad string }{{"Healthy", "Health good", "Health red"}, {"GuardrailsPassing", "Guardrails pass", "Guardrails"}} {
+		switch found := condition(e, c.condition); {
+		case found == nil:
+		case found.Status == metav1.ConditionTrue:
+			all = append(all, boardPill{c.good, "good"})
+		case c.condition == "GuardrailsPassing" && !strings.EqualFold(found.Reason, string(experiment.GuardBreach)):
+			all = append(all, boardPill{c.bad + " not decided yet", "open"})
+		case c.condition == "GuardrailsPassing":
+			all = append(all, boardPill{"Guardrail breached", "bad"})
+		default:
+			all = append(all, boardPill{c.bad, "bad"})
+		}
+	}
+	if message, reason := e.Stalled(); reason != "" {
+		all = append(all, boardPill{"Waits for you: " + message, "bad"})
+	}
+	return all
+}
+
+func (b *board) one(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	e, err := b.cluster.Experiment(r.Context(), name)
+	if err != nil {
+		status := http.StatusBadGateway
+		if errors.Is(err, rollout.ErrNotFound) {
+			status = http.StatusNotFound
+		}
+		text := template.HTMLEscapeString(found(err, name, b.cluster.NamespaceName()).Error())
+		b.page(w, status, name, name, []byte(`<p class="card" role="alert">`+text+"</p>"))
+		return
+	}
+	read := b.read(r.Context(), e)
+	var body bytes.Buffer
+	if err := report.Body(&body, read, buttons(e, read.Next.Do)); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	b.page(w, http.StatusOK, titleOf(e), name, body.Bytes())
+}
+
+// read is the readout of an experiment, and what its status says where there is none: before the start, without DATABASE_URL, or
+// where the database has another experiment of that name.
+func (b *board) read(ctx context.Context, e *rollout.Experiment) readout.Report {
+	why := "DATABASE_URL is not set, so the figures are not shown."
+	if b.db != nil {
+		read, err := readout.Read(ctx, b.db, e.Name, time.Now())
+		switch {
+		case err == nil && read.Salt == e.Status.Assign.Salt:
+			read.Phase = e.Status.Phase // steer writes that first
+			return read
+		case err == nil, errors.Is(err, problem.NotFound):
+			why = ""
+		default:
+			why = "The figures cannot be read: " + err.Error() + "."
+		}
+	}
+	bare := readout.Report{Experiment: e.Name, At: time.Now(), Spec: e.Spec, Phase: e.Status.Phase, Verdict: readout.Waiting, Units: readout.Units{Kind: e.Spec.Unit}}
+	bare.Sentence = strings.TrimSpace(fmt.Sprintf("It is %s. %s", e.Describe(), why))
+	switch {
+	case e.Status.Phase == "" || e.Status.Phase == experiment.Draft:
+		bare.Next = readout.Next{Do: readout.Start, Why: "it has not been started", Command: "kn experiment start " + e.Name}
+	case e.Status.Message != "":
+		bare.Next = readout.Next{Do: readout.Wait, Why: e.Status.Message}
+	}
+	return bare
+}
+
+// buttons are the verbs that make sense now. The one that the readout advises comes first.
+func buttons(e *rollout.Experiment, next readout.Action) (all []report.Button) {
+	add := func(verb, label, says, class string, final bool) {
+		all = append(all, report.Button{Verb: verb, Label: label, Says: says, Class: class, Final: final})
+	}
+	promote := func(class string) {
+		add("promote", "Promote to everyone…", "Everyone gets the treatment, stage by stage, and the experiment ends. That takes a few minutes.", class, true)
+	}
+	rollback := func() {
+		add("rollback", "Roll back…", "Everyone goes back to the version before the experiment within 2 seconds, and the experiment ends as lost.", "bad", true)
+	}
+	more := e.Status.Step+1 < len(e.Spec.Ramp.Steps)
+	switch e.Status.Phase {
+	case "", experiment.Draft:
+		add("start", "Start…", "Both arms are made. Once each answers, the first people enter the experiment.", "go", false)
+	case experiment.Warming, experiment.Promoting:
+		rollback()
+	case experiment.Running:
+		if next == readout.Promote {
+			promote("go")
+		}
+		if e.Spec.Ramp.Approve == "manual" && more {
+			add("approve", "Approve the next step…", "The next step is made as soon as its hold is over.", "", false)
+		}
+		if more {
+			add("step", "Next step now…", fmt.Sprintf("The ramp goes to %d%% in each arm now, whatever the hold says.", e.Spec.Ramp.Steps[e.Status.Step+1]), "", false)
+		}
+		add("pause", "Pause…", "No further step and no promotion. Everyone keeps their arm.", "", false)
+		if next != readout.Promote {
+			promote("")
+		}
+		rollback()
+	case experiment.Paused:
+		add("resume", "Resume…", "The ramp goes on.", "go", false)
+		rollback()
+	}
+	return all
+}
+
+// act does what a verb does, and writes what the verb says while it says it.
+func (b *board) act(w http.ResponseWriter, r *http.Request) {
+	name, verb := r.PathValue("name"), r.PathValue("verb")
+	if subtle.ConstantTimeCompare([]byte(r.Header.Get("X-Board-Token")), []byte(b.token)) != 1 {
+		http.Error(w, "X-Board-Token is not that of this board: load the page again", http.StatusForbidden)
+		return
+	}
+	var asked struct{ Why, Confirm string }
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<10)).Decode(&asked); err != nil {
+		http.Error(w, "the body: expected {why, confirm}: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	e, err := b.cluster.Experiment(r.Context(), name)
+	if err != nil {
+		http.Error(w, found(err, name, b.cluster.NamespaceName()).Error(), http.StatusBadGateway)
+		return
+	}
+	able := buttons(e, "")
+	i := slices.IndexFunc(able, func(a report.Button) bool { return a.Verb == verb })
+	switch {
+	case i < 0:
+		http.Error(w, fmt.Sprintf("%s is %s: %s makes no sense now", name, e.Describe(), verb), http.StatusConflict)
+		return
+	case strings.TrimSpace(asked.Why) == "":
+		http.Error(w, "why: expected a reason", http.StatusUnprocessableEntity)
+		return
+	case able[i].Final && asked.Confirm != name:
+		http.Error(w, fmt.Sprintf("the name is %q: expected %s, because this cannot be undone", asked.Confirm, name), http.StatusUnprocessableEntity)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	out := &flushing{w, http.NewResponseController(w)}
+	s := *b.settings
+	args := []string{verb, name, "--message", asked.Why, "--namespace", b.cluster.NamespaceName(), "--by", s.by}
+	for flag, value := range map[string]string{"--kubeconfig": s.File, "--context": s.Context, "--as": s.As} {
+		if value != "" {
+			args = append(args, flag, value)
+		}
+	}
+	if s.run(r.Context(), args, out, out) == 0 {
+		fmt.Fprintln(out, "Done.")
+	}
+}
+
+// flushing sends each line as it comes.
+type flushing struct {
+	http.ResponseWriter
+
+	connection *http.ResponseController
+}
+
+func (f *flushing) Write(p []byte) (int, error) {
+	n, err := f.ResponseWriter.Write(p)
+	return n, errors.Join(err, f.connection.Flush())
+}
+
+// events tells an open page to look again, until it is closed.
+func (b *board) events(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	out := &flushing{w, http.NewResponseController(w)}
+	fmt.Fprint(out, "retry: 1000\n\n")
+	before, looked := "", time.Now()
+	for {
+		var now strings.Builder
+		experiments, err := b.cluster.Experiments(r.Context())
+		for i := range experiments {
+			fmt.Fprintln(&now, experiments[i].Name, experiments[i].ResourceVersion)
+		}
+		if err != nil {
+			now.WriteString(err.Error())
+		}
+		if now.String() != before || time.Since(looked) > boardFigures {
+			if before != "" {
+				if _, err := fmt.Fprint(out, "event: changed\ndata:\n\n"); err != nil {
+					return
+				}
+			}
+			before, looked = now.String(), time.Now()
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-time.After(boardLook):
+		}
+	}
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"warble/shared/experiment"
+)
+
+// serveBoard serves the board of an API server, and returns its URL and its token.
+func serveBoard(t *testing.T, a *api) (url, token string) {
+	t.Helper()
+	s := a.settings(t)
+	s.by = "ada"
+	cluster, err := s.cluster("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &board{settings: s, cluster: cluster, token: "it"}
+	server := httptest.NewServer(b.handler())
+	t.Cleanup(server.Close)
+	return server.URL, b.token
+}
+
+// ask sends a request with headers, which are names and values in turn; a Host is one of them.
+func ask(t *testing.T, method, url, body string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			r.Host = headers[i+1]
+		}
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer, string(text)
+}
+
+func TestTheBoardShowsWhatTheResourceSays(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, nil)
+	e := likes(experiment.Running)
+	e.Spec.Title, e.Status.Lift = "Do people <post> more?", "+4.1% (1.0% to 7.3%)"
+	meta.SetStatusCondition(&e.Status.Conditions, metav1.Condition{Type: "Healthy", Status: metav1.ConditionFalse, Reason: "Red", Message: "sample ratio"})
+	a.keep(e)
+	url, _ := serveBoard(t, a)
+	for path, wants := range map[string][]string{
+		"/":                  {"Do people &lt;post&gt; more?", "Running, step 1/3 10%", "1.0% to 7.3%", `<svg class="span"`, "Health red", `href="/experiments/likes"`},
+		"/experiments/likes": {"Do people &lt;post&gt; more?", "DATABASE_URL is not set", `data-verb="pause"`, `data-verb="step"`, `data-verb="promote"`, `data-verb="rollback"`},
+	} {
+		answer, page := ask(t, http.MethodGet, url+path, "")
+		if answer.StatusCode != http.StatusOK || !strings.Contains(answer.Header.Get("Content-Security-Policy"), "default-src 'self'") {
+			t.Errorf("%s: %s %v", path, answer.Status, answer.Header)
+		}
+		for _, want := range wants {
+			if !strings.Contains(page, want) {
+				t.Errorf("%s: no %q in\n%s", path, want, page)
+			}
+		}
+	}
+	if answer, page := ask(t, http.MethodGet, url+"/experiments/hearts", ""); answer.StatusCode != http.StatusNotFound || !strings.Contains(page, "there is no experiment hearts in the namespace warble") {
+		t.Errorf("an experiment that is not there: %s\n%s", answer.Status, page)
+	}
+	for _, asset := range []string{"report.css", "board.css", "board.js"} {
+		if answer, text := ask(t, http.MethodGet, url+"/assets/"+asset, ""); answer.StatusCode != http.StatusOK || len(text) < 100 {
+			t.Errorf("%s: %s %q", asset, answer.Status, text)
+		}
+	}
+}
+
+func TestAButtonDoesWhatTheVerbDoes(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, steer)
+	a.keep(likes(experiment.Running))
+	url, token := serveBoard(t, a)
+	answer, said := ask(t, http.MethodPost, url+"/experiments/likes/pause", `{"why": "lunch"}`, "X-Board-Token", token)
+	if is := a.there("likes"); answer.StatusCode != http.StatusOK || !strings.HasSuffix(said, "likes is Paused, step 1/3 10%\nDone.\n") || is.Spec.Why != "lunch" || is.Spec.By != "ada" {
+		t.Errorf("pause: %s\n%s\n%+v", answer.Status, said, is.Spec.Wishes)
+	}
+	for _, c := range []struct {
+		verb, body string
+		status     int
+		want       string
+	}{
+		{"promote", `{"why": "it helps", "confirm": "likes"}`, http.StatusConflict, "likes is Paused, step 1/3 10%: promote makes no sense now"},
+		{"delete", `{"why": "it helps"}`, http.StatusConflict, "delete makes no sense now"},
+		{"resume", `{"why": " "}`, http.StatusUnprocessableEntity, "why: expected a reason"},
+		{"resume", `why`, http.StatusBadRequest, "expected {why, confirm}"},
+		{"rollback", `{"why": "it hurts"}`, http.StatusUnprocessableEntity, "expected likes, because this cannot be undone"},
+	} {
+		if answer, said := ask(t, http.MethodPost, url+"/experiments/likes/"+c.verb, c.body, "X-Board-Token", token); answer.StatusCode != c.status || !strings.Contains(said, c.want) {
+			t.Errorf("%s %s: %s %s: expected %d, %s", c.verb, c.body, answer.Status, said, c.status, c.want)
+		}
+	}
+	if _, said := ask(t, http.MethodPost, url+"/experiments/likes/rollback", `{"why": "it hurts", "confirm": "likes"}`, "X-Board-Token", token); a.there("likes").Status.Conclusion != experiment.WasRolledBack {
+		t.Errorf("rollback: %s", said)
+	}
+}
+
+// TestTheBoardAnswersItsOwnPageAlone: whoever can reach it has the user's rights.
+func TestTheBoardAnswersItsOwnPageAlone(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, steer)
+	a.keep(likes(experiment.Running))
+	url, token := serveBoard(t, a)
+	const why = `{"why": "evil"}`
+	for name, headers := range map[string][]string{
+		"a name that resolves to loopback": {"X-Board-Token", token, "Host", "board.example"},
+		"such a name with a port":          {"X-Board-Token", token, "Host", "127.0.0.1.nip.example:8070"},
+		"another origin":                   {"X-Board-Token", token, "Origin", "http://evil.example"},
+		"another site":                     {"X-Board-Token", token, "Sec-Fetch-Site", "cross-site"},
+		"no token":                         {},
+		"another token":                    {"X-Board-Token", "other"},
+	} {
+		if answer, said := ask(t, http.MethodPost, url+"/experiments/likes/pause", why, headers...); answer.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: %s %s: expected 403", name, answer.Status, said)
+		}
+	}
+	if writes := a.writes(""); len(writes) > 0 {
+		t.Errorf("written all the same: %q", writes)
+	}
+	if answer, _ := ask(t, http.MethodGet, url+"/", "", "Host", "board.example"); answer.StatusCode != http.StatusForbidden {
+		t.Errorf("the list by another name: %s: expected 403", answer.Status)
+	}
+	for _, address := range []string{"0.0.0.0:8070", ":8070", "192.0.2.1:8070", "board.example:8070"} {
+		if _, said, code := a.run(t, "dashboard", "--listen", address); code != misused || !strings.Contains(said, "expected an address of loopback") {
+			t.Errorf("--listen %s: %d %s", address, code, said)
+		}
+	}
+	for _, host := range []string{"localhost:1", "127.0.0.1:8070", "[::1]:8070", "127.0.0.1", "localhost"} {
+		if !loopback(host) {
+			t.Errorf("%s is not loopback", host)
+		}
+	}
+}

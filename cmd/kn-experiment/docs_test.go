@@ -1,0 +1,74 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	fenced  = regexp.MustCompile("(?s)```[a-z]*\n(.*?)```")
+	span    = regexp.MustCompile("`([^`]+)`")
+	command = regexp.MustCompile(`\bkn[ -]experiment +(\w[^|;&\n]*)`)
+	word    = regexp.MustCompile(`"[^"]*"|'[^']*'|\S+`)
+)
+
+// What the pages tell people to type is a verb that there is, with flags that it has.
+func TestThePagesNameVerbsAndFlagsThatThereAre(t *testing.T) {
+	t.Parallel()
+	var files []string
+	for _, pattern := range []string{"README.md", "CHANGELOG.md", "docs/*.md", "docs/runbooks/*.md", "docs/decisions/*.md"} {
+		found, err := filepath.Glob("../../" + pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	checked := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var code []string
+		for _, found := range fenced.FindAllSubmatch(text, -1) {
+			code = append(code, string(found[1]))
+		}
+		for _, found := range span.FindAllSubmatch(fenced.ReplaceAll(text, nil), -1) {
+			code = append(code, strings.Join(strings.Fields(string(found[1])), " ")) // one may go over two lines
+		}
+		for _, found := range command.FindAllStringSubmatch(strings.Join(code, "\n"), -1) {
+			checked++
+			if err := parses(found[1]); err != nil {
+				t.Errorf("%s: kn experiment %s: %v", filepath.Base(file), found[1], err)
+			}
+		}
+	}
+	if checked < 30 {
+		t.Errorf("%d commands: expected more", checked)
+	}
+	for _, wrong := range []string{"halt likes", "stop likes --now", "stop likes other"} {
+		if parses(wrong) == nil {
+			t.Errorf("kn experiment %s is accepted", wrong)
+		}
+	}
+}
+
+// parses says what is wrong with the words of a command, up to a comment. One without a name is only named, as in a list of verbs.
+func parses(text string) error {
+	words := word.FindAllString(text, -1)
+	if comment := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "#") }); comment >= 0 {
+		words = words[:comment]
+	}
+	c, rest, err := newSettings().root().Find(words)
+	if err != nil {
+		return err
+	}
+	if err := c.ParseFlags(rest); err != nil || c.Flags().NArg() == 0 {
+		return err
+	}
+	return c.ValidateArgs(c.Flags().Args())
+}

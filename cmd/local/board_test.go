@@ -1,0 +1,24 @@
+package main
+
+import (
+	"bytes"
+	"net"
+	"strings"
+	"testing"
+)
+
+// TestATakenAddressKeepsTheBoardAloneFromStarting: two runs beside each other have one default.
+func TestATakenAddressKeepsTheBoardAloneFromStarting(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // of a test
+	var out bytes.Buffer
+	at, stop, err := startBoard(stateOf(t), newConsole(&out, everything, nil), listener.Addr().String())
+	if err != nil || at != none || !strings.Contains(out.String(), "the board is not started: -board "+listener.Addr().String()) {
+		t.Errorf("%s %v, says %q", at, err, out.String())
+	}
+	stop()
+}

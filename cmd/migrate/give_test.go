@@ -1,0 +1,23 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// give makes everything in folder belong to whom file belongs to.
+func give(t *testing.T, folder string, file fs.FileInfo) {
+	t.Helper()
+	owner := file.Sys().(*syscall.Stat_t)
+	if err := filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chown(path, int(owner.Uid), int(owner.Gid))
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
