@@ -4,9 +4,6 @@ package terraform_test
 
 import (
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +12,6 @@ import (
 
 	"github.com/hashicorp/terraform-config-inspect/tfconfig"
 	"github.com/rogpeppe/go-internal/txtar"
-	"sigs.k8s.io/yaml"
 
 	"warble/shared/manifest"
 )
@@ -24,80 +20,6 @@ func TestStacksAndModules(t *testing.T) {
 	t.Parallel()
 	for _, complaint := range complaints(os.DirFS(".")) {
 		t.Error(complaint)
-	}
-}
-
-// TestModules runs Terraform itself on the modules that need no provider; what does needs one to be downloaded first, and is
-// tested where that can be: make terraform-test.
-func TestModules(t *testing.T) {
-	t.Parallel()
-	folders, err := read(os.DirFS("."))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ran := 0
-	for _, f := range folders {
-		if len(f.module.RequiredProviders) > 0 {
-			continue
-		}
-		ran++
-		t.Run(f.name, func(t *testing.T) {
-			t.Parallel()
-			folder, err := filepath.Abs(f.name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			runTests(t, folder)
-		})
-	}
-	if ran == 0 {
-		t.Error("no module is without a provider: expected some")
-	}
-}
-
-// TestValidations runs what a stack's tests expect of its variables alone, for which Terraform needs no provider either.
-func TestValidations(t *testing.T) {
-	t.Parallel()
-	blocks := regexp.MustCompile(`(?ms)^(variables|run "[^"]*") \{.*?^\}\n`)
-	for _, stack := range []string{"01-cluster", "02-database", "03-application", "04-observability"} {
-		t.Run(stack, func(t *testing.T) {
-			t.Parallel()
-			folder := t.TempDir()
-			variables, err := os.ReadFile(filepath.Join(stack, "variables.tf"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			names, err := filepath.Glob(filepath.Join(stack, "*.tftest.hcl"))
-			if err != nil || len(names) != 1 {
-				t.Fatalf("tests: %q %v", names, err)
-			}
-			text, err := os.ReadFile(names[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			var tests strings.Builder
-			for _, block := range blocks.FindAllString(string(text), -1) {
-				if strings.HasPrefix(block, "variables") || strings.Contains(block, "expect_failures") {
-					tests.WriteString(block)
-				}
-			}
-			for name, content := range map[string]string{"variables.tf": string(variables), "variables.tftest.hcl": tests.String()} {
-				if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			runTests(t, folder)
-		})
-	}
-}
-
-func runTests(t *testing.T, folder string) {
-	t.Helper()
-	command := exec.CommandContext(t.Context(), "go", "-C", "../tools/terraform", "tool", "terraform", "-chdir="+folder, "test", "-no-color")
-	command.Env = append(os.Environ(), "TF_CLI_CONFIG_FILE="+os.DevNull, "TF_DATA_DIR="+t.TempDir(), "CHECKPOINT_DISABLE=1")
-	output, err := command.CombinedOutput()
-	if err != nil || !regexp.MustCompile(`[1-9][0-9]* passed, 0 failed\.`).Match(output) {
-		t.Errorf("terraform test: %v\n%s", err, output)
 	}
 }
 
@@ -125,75 +47,6 @@ func TestPods(t *testing.T) {
 	}
 	if got := database.Variables["function_pods"].Default; got != float64(want) {
 		t.Errorf("function_pods of 02-database is %v: expected %d, the sum of max-scale of what has a DATABASE_URL in knative/", got, want)
-	}
-}
-
-// TestWhoseAccountMountsATokenReachesTheAPIServer: steer did not, and could have rolled nothing back on AKS.
-func TestWhoseAccountMountsATokenReachesTheAPIServer(t *testing.T) {
-	t.Parallel()
-	mounts := make(map[string]bool) // by the account's name
-	files, err := filepath.Glob("../knative/*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		for _, text := range documents(t, file) {
-			var account struct {
-				Kind                         string
-				Metadata                     struct{ Name string }
-				AutomountServiceAccountToken *bool
-			}
-			if err := yaml.Unmarshal([]byte(text), &account); err != nil {
-				t.Fatalf("%s: %v", file, err)
-			}
-			if account.Kind == "ServiceAccount" { // whose default is to mount one
-				mounts[account.Metadata.Name] = account.AutomountServiceAccountToken == nil || *account.AutomountServiceAccountToken
-			}
-		}
-	}
-	functions, err := manifest.ReadAll("../knative")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var want []string
-	for _, f := range functions {
-		if mounted, ok := mounts[f.Spec.Template.Spec.ServiceAccountName]; mounted || !ok {
-			want = append(want, f.Name())
-		}
-	}
-	var got []string
-	for _, text := range documents(t, "03-application/charts/warble/templates/network.yaml") {
-		if !strings.Contains(text, "name: api-server") {
-			continue // it is a template
-		}
-		var policy struct {
-			Spec struct {
-				PodSelector struct {
-					MatchExpressions []struct {
-						Key, Operator string
-						Values        []string
-					}
-				}
-				Egress []struct{ Ports []struct{ Port int } }
-			}
-		}
-		if err := yaml.Unmarshal([]byte(text), &policy); err != nil {
-			t.Fatal(err)
-		}
-		if e := policy.Spec.Egress; len(e) != 1 || len(e[0].Ports) != 1 || e[0].Ports[0].Port != 443 {
-			t.Errorf("the policy opens %v, want port 443", e)
-		}
-		for _, m := range policy.Spec.PodSelector.MatchExpressions {
-			if m.Key != "warble.dev/service" || m.Operator != "In" {
-				t.Errorf("the policy selects by %s %s, want warble.dev/service In", m.Key, m.Operator)
-			}
-			got = append(got, m.Values...)
-		}
-	}
-	slices.Sort(want)
-	slices.Sort(got)
-	if len(want) == 0 || !slices.Equal(want, got) {
-		t.Errorf("the policy lets %v reach the API server, and those whose account mounts a token are %v", got, want)
 	}
 }
 

@@ -6,14 +6,26 @@ resource "azurerm_user_assigned_identity" "cluster" {
   tags                = module.names.tags
 }
 
-resource "azurerm_role_assignment" "cluster_network" {
+# Nodes pull images as this one.
+resource "azurerm_user_assigned_identity" "kubelet" {
+  name                = "${module.names.base}-kubelet"
+  resource_group_name = azurerm_resource_group.this.name
+  location            = azurerm_resource_group.this.location
+  tags                = module.names.tags
+}
+
+resource "azurerm_role_assignment" "cluster" {
   for_each = {
-    nodes   = azurerm_subnet.nodes.id
-    ingress = azurerm_public_ip.ingress.id
+    nodes   = { role = "Network Contributor", scope = azurerm_subnet.nodes.id }
+    ingress = { role = "Network Contributor", scope = azurerm_public_ip.ingress.id }
+    # It finds the address among all of the group's: without this the list is refused, and the Service stays without a balancer.
+    group = { role = "Reader", scope = azurerm_resource_group.this.id }
+    # The nodes act as an identity of their own, which the control plane gives them.
+    kubelet = { role = "Managed Identity Operator", scope = azurerm_user_assigned_identity.kubelet.id }
   }
 
-  scope                = each.value
-  role_definition_name = "Network Contributor"
+  scope                = each.value.scope
+  role_definition_name = each.value.role
   principal_id         = azurerm_user_assigned_identity.cluster.principal_id
   principal_type       = "ServicePrincipal"
 }
@@ -29,13 +41,16 @@ resource "azurerm_kubernetes_cluster" "this" {
 
   automatic_upgrade_channel = "patch"
   node_os_upgrade_channel   = "NodeImage"
-  image_cleaner_enabled     = true
+
+  image_cleaner_enabled        = true
+  image_cleaner_interval_hours = 168 # Azure takes 24 to 2160, and the provider sends 0 unless told
 
   # People and pipelines are Entra's; there is no certificate to lose.
   local_account_disabled    = true
   oidc_issuer_enabled       = true
   workload_identity_enabled = true
   run_command_enabled       = false
+  private_cluster_enabled   = var.private_api_server
 
   azure_active_directory_role_based_access_control {
     azure_rbac_enabled     = true
@@ -76,13 +91,19 @@ resource "azurerm_kubernetes_cluster" "this" {
     identity_ids = [azurerm_user_assigned_identity.cluster.id]
   }
 
+  kubelet_identity {
+    client_id                 = azurerm_user_assigned_identity.kubelet.client_id
+    object_id                 = azurerm_user_assigned_identity.kubelet.principal_id
+    user_assigned_identity_id = azurerm_user_assigned_identity.kubelet.id
+  }
+
   network_profile {
     network_plugin      = "azure"
     network_plugin_mode = "overlay"
     network_data_plane  = "cilium"
     network_policy      = "cilium"
     load_balancer_sku   = "standard"
-    outbound_type       = "loadBalancer"
+    outbound_type       = var.nat_gateway ? "userAssignedNATGateway" : "loadBalancer"
     pod_cidr            = var.addresses.pods
     service_cidr        = var.addresses.services
     dns_service_ip      = module.addresses.dns
@@ -97,6 +118,15 @@ resource "azurerm_kubernetes_cluster" "this" {
     utc_offset  = "+00:00"
   }
 
+  maintenance_window_node_os {
+    frequency   = "Weekly"
+    interval    = 1
+    duration    = 4
+    day_of_week = "Wednesday"
+    start_time  = "02:00"
+    utc_offset  = "+00:00"
+  }
+
   dynamic "oms_agent" {
     for_each = azurerm_log_analytics_workspace.this
 
@@ -106,9 +136,17 @@ resource "azurerm_kubernetes_cluster" "this" {
     }
   }
 
+  dynamic "microsoft_defender" {
+    for_each = var.defender ? azurerm_log_analytics_workspace.this : []
+
+    content {
+      log_analytics_workspace_id = microsoft_defender.value.id
+    }
+  }
+
   lifecycle {
     ignore_changes = [default_node_pool[0].node_count] # which is the autoscaler's
   }
 
-  depends_on = [azurerm_role_assignment.cluster_network]
+  depends_on = [azurerm_role_assignment.cluster, azurerm_subnet_nat_gateway_association.nodes]
 }

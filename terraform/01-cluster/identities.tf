@@ -35,14 +35,26 @@ locals {
       state = { role = "Storage Blob Data Reader", scope = var.state_account_id }
       read  = { role = "Reader", scope = "/subscriptions/${var.subscription_id}" }
     }
-    # It gives roles, too, so it may do anything within the resource group. The environment's reviewers are what stands before it.
-    apply = {
+    # A plan that is going to be applied reads the owner's password, too, and a look for drift what there is. Its environment takes
+    # the branch main only.
+    review = {
+      state   = { role = "Storage Blob Data Reader", scope = var.state_account_id }
+      read    = { role = "Reader", scope = "/subscriptions/${var.subscription_id}" }
+      secrets = { role = "Key Vault Secrets User", scope = azurerm_key_vault.this.id }
+    }
+    # It gives roles, too, so it may do anything within the resource group, and gives those on the state and the DNS zone. Roles
+    # on the subscription are an owner's to give. The environment's reviewers are what stands before it.
+    apply = merge({
       state   = { role = "Storage Blob Data Contributor", scope = var.state_account_id }
+      assign  = { role = "Role Based Access Control Administrator", scope = var.state_account_id }
       read    = { role = "Reader", scope = "/subscriptions/${var.subscription_id}" }
       own     = { role = "Owner", scope = azurerm_resource_group.this.id }
       secrets = { role = "Key Vault Secrets Officer", scope = azurerm_key_vault.this.id }
       cluster = { role = "Azure Kubernetes Service RBAC Cluster Admin", scope = azurerm_kubernetes_cluster.this.id }
-    }
+      }, var.dns_zone_id == null ? {} : {
+      records        = { role = "DNS Zone Contributor", scope = var.dns_zone_id }
+      assign_records = { role = "Role Based Access Control Administrator", scope = var.dns_zone_id }
+    })
   }
 }
 

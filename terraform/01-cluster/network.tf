@@ -106,3 +106,38 @@ resource "azurerm_public_ip" "ingress" {
   zones               = ["1", "2", "3"]
   tags                = module.names.tags
 }
+
+resource "azurerm_public_ip" "egress" {
+  count = var.nat_gateway ? 1 : 0
+
+  name                = "${module.names.base}-egress"
+  resource_group_name = azurerm_resource_group.this.name
+  location            = azurerm_resource_group.this.location
+  allocation_method   = "Static"
+  sku                 = "Standard"
+  tags                = module.names.tags
+}
+
+resource "azurerm_nat_gateway" "this" {
+  count = var.nat_gateway ? 1 : 0
+
+  name                = module.names.base
+  resource_group_name = azurerm_resource_group.this.name
+  location            = azurerm_resource_group.this.location
+  sku_name            = "Standard"
+  tags                = module.names.tags
+}
+
+resource "azurerm_nat_gateway_public_ip_association" "this" {
+  count = var.nat_gateway ? 1 : 0
+
+  nat_gateway_id       = azurerm_nat_gateway.this[0].id
+  public_ip_address_id = azurerm_public_ip.egress[0].id
+}
+
+resource "azurerm_subnet_nat_gateway_association" "nodes" {
+  count = var.nat_gateway ? 1 : 0
+
+  subnet_id      = azurerm_subnet.nodes.id
+  nat_gateway_id = azurerm_nat_gateway.this[0].id
+}

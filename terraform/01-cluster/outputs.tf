@@ -47,6 +47,11 @@ output "secrets_client_id" {
   value       = module.secrets_reader.client_id
 }
 
+output "oidc_issuer" {
+  description = "Who signs the tokens of the cluster's accounts: workload identities trust it."
+  value       = azurerm_kubernetes_cluster.this.oidc_issuer_url
+}
+
 output "ingress" {
   description = "The public address of the ingress."
   value       = { name = azurerm_public_ip.ingress.name, address = azurerm_public_ip.ingress.ip_address }

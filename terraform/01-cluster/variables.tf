@@ -40,11 +40,11 @@ variable "addresses" {
 variable "kubernetes_version" {
   description = "Minor version; patches come by themselves."
   type        = string
-  default     = "1.34"
+  default     = "1.35"
 
   validation {
-    condition     = can(regex("^1\\.[0-9]{2}$", var.kubernetes_version))
-    error_message = "kubernetes_version is \"${var.kubernetes_version}\": expected a minor version, as 1.34."
+    condition     = can(regex("^1\\.[0-9]{2}$", var.kubernetes_version)) && try(tonumber(split(".", var.kubernetes_version)[1]) >= 35, false)
+    error_message = "kubernetes_version is \"${var.kubernetes_version}\": expected a minor version from 1.35 on, as AKS ended 1.34 in November 2026."
   }
 }
 
@@ -85,13 +85,13 @@ variable "authorized_ranges" {
 }
 
 variable "github_subjects" {
-  description = "Subjects of GitHub's tokens by what they may do: release (push images and deploy), plan and apply (these stacks). Since July 2026 they carry ids: repo:OWNER@ID/REPO@ID:environment:NAME. Empty for no GitHub."
+  description = "Subjects of GitHub's tokens by what they may do: release (push images and deploy), plan, review and apply (these stacks). Since July 2026 they carry ids: repo:OWNER@ID/REPO@ID:environment:NAME. Empty for no GitHub."
   type        = map(string)
   default     = {}
 
   validation {
-    condition     = length(setsubtract(keys(var.github_subjects), ["release", "plan", "apply"])) == 0
-    error_message = "github_subjects has ${join(", ", setsubtract(keys(var.github_subjects), ["release", "plan", "apply"]))}: expected release, plan and apply."
+    condition     = length(setsubtract(keys(var.github_subjects), ["release", "plan", "review", "apply"])) == 0
+    error_message = "github_subjects has ${join(", ", setsubtract(keys(var.github_subjects), ["release", "plan", "review", "apply"]))}: expected release, plan, review and apply."
   }
   validation {
     condition     = alltrue([for subject in values(var.github_subjects) : can(regex("^repo:[^/:*]+/[^/:*]+:[^*]+$", subject))])
@@ -107,6 +107,62 @@ variable "state_account_id" {
   validation {
     condition     = var.state_account_id == null ? length(var.github_subjects) == 0 : can(regex("/providers/Microsoft.Storage/storageAccounts/[a-z0-9]{3,24}$", var.state_account_id))
     error_message = "state_account_id is ${jsonencode(var.state_account_id)}: expected the id that `make state` prints, where there are github_subjects."
+  }
+}
+
+variable "nat_gateway" {
+  description = "Whether the cluster speaks to the world through a NAT gateway, with one address and 64512 connections, rather than through the load balancer. A cluster keeps what it began with."
+  type        = bool
+  default     = false
+}
+
+variable "private_api_server" {
+  description = "Whether the API server has an address in the network only. Whoever applies the next stacks, or deploys, must be in the network, too."
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = !var.private_api_server || length(var.authorized_ranges) == 0
+    error_message = "private_api_server is true, and authorized_ranges are ${jsonencode(var.authorized_ranges)}: expected none, for a private API server has no public address."
+  }
+}
+
+variable "private_endpoints" {
+  description = "Whether the registry and the vault have addresses in the network only. Whoever pushes an image or applies a stack must be in the network, too."
+  type        = bool
+  default     = false
+}
+
+variable "defender" {
+  description = "Whether Defender watches the nodes. It bills by the core, and needs log_analytics."
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = !var.defender || var.log_analytics
+    error_message = "defender is true, and log_analytics is false: expected both, for Defender writes there."
+  }
+}
+
+variable "budget" {
+  description = "US dollars a month, and who is written to when four fifths are spent, and when all will be; null for no budget. It stops nothing."
+  type        = object({ amount = number, emails = list(string), start = string })
+  default     = null
+
+  validation {
+    condition     = var.budget == null || try(var.budget.amount >= 1 && length(var.budget.emails) > 0 && can(regex("^20[0-9]{2}-[0-9]{2}-01T00:00:00Z$", var.budget.start)), false)
+    error_message = "budget is ${jsonencode(var.budget)}: expected an amount, an address at least, and as start the first of a month, as 2026-12-01T00:00:00Z."
+  }
+}
+
+variable "dns_zone_id" {
+  description = "Resource id of the DNS zone that 03-application writes into, so that GitHub's apply may. Needed with github_subjects and a dns_zone only."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.dns_zone_id == null || can(regex("^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.Network/dnsZones/[^/]+$", var.dns_zone_id))
+    error_message = "dns_zone_id is ${jsonencode(var.dns_zone_id)}: expected one as `az network dns zone show --query id` prints it."
   }
 }
 

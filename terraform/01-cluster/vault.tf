@@ -9,7 +9,7 @@ resource "azurerm_key_vault" "this" {
   rbac_authorization_enabled    = true
   purge_protection_enabled      = true
   soft_delete_retention_days    = 90
-  public_network_access_enabled = true
+  public_network_access_enabled = !var.private_endpoints
   tags                          = module.names.tags
 
   network_acls {

@@ -1,8 +1,8 @@
-mock_provider "azurerm" {} # random is the real one: Terraform mocks no ephemeral blocks, and it needs no account
+# Terraform mocks no ephemeral blocks, so azurerm is the recorded provider, which go test gives these tests. It has no secret to
+# read: a plan that wants one fails here, as a first plan fails on Azure.
 
 variables {
   state_account = "warblestate"
-  reads_secrets = false
   administrator = { object_id = "00000000-0000-0000-0000-000000000001", name = "administrators" }
 }
 
@@ -47,12 +47,56 @@ run "one_server_with_a_standby" {
     error_message = "pooler at ${output.database.pooler_port}"
   }
   assert {
-    condition     = azurerm_postgresql_flexible_server_configuration.this["pgbouncer.max_client_conn"].value == "1012"
+    condition     = azurerm_postgresql_flexible_server_configuration.this["pgbouncer.max_client_conn"].value == "1150"
     error_message = "max_client_conn is ${azurerm_postgresql_flexible_server_configuration.this["pgbouncer.max_client_conn"].value}"
   }
   assert {
     condition     = azurerm_management_lock.this.lock_level == "CanNotDelete"
     error_message = "lock ${azurerm_management_lock.this.lock_level}"
+  }
+}
+
+run "a_second_edition_is_the_other_login" {
+  command = plan
+  variables {
+    password_editions = { api = 2 }
+  }
+
+  assert {
+    condition     = output.database.logins == { auth = { name = "warble_auth_login", second = false }, api = { name = "warble_api_login_2", second = true }, mail = { name = "warble_mail_login", second = false }, ops = { name = "warble_ops_login", second = false } }
+    error_message = "logins ${jsonencode(output.database.logins)}"
+  }
+  assert {
+    condition     = local.passwords == { owner = 1, auth = 1, auth-2 = 1, api = 1, api-2 = 2, mail = 1, mail-2 = 1, ops = 1, ops-2 = 1 }
+    error_message = "passwords ${jsonencode(local.passwords)}: expected another one of api's second login alone"
+  }
+}
+
+run "azure_tells_of_the_server" {
+  command = plan
+  variables {
+    alert_emails = ["operations@example.org"]
+  }
+
+  assert {
+    condition     = toset(keys(azurerm_monitor_metric_alert.this)) == toset(["cpu", "storage", "connections", "liveness"])
+    error_message = "alerts ${jsonencode(keys(azurerm_monitor_metric_alert.this))}"
+  }
+  assert {
+    condition     = azurerm_monitor_metric_alert.this["connections"].criteria[0].threshold == 687
+    error_message = "threshold ${azurerm_monitor_metric_alert.this["connections"].criteria[0].threshold}: expected four fifths of 859"
+  }
+}
+
+run "a_restored_server" {
+  command = plan
+  variables {
+    server_name = "warble-restored"
+  }
+
+  assert {
+    condition     = azurerm_postgresql_flexible_server.this.name == "warble-restored"
+    error_message = "the server is ${azurerm_postgresql_flexible_server.this.name}"
   }
 }
 
@@ -80,9 +124,11 @@ run "what_azure_does_not_take" {
     storage               = 100
     backups               = { days = 3, elsewhere = false }
     administrator         = { object_id = "administrators", name = "administrators" }
+    server_name           = "Warble"
+    alert_emails          = ["operations"]
   }
 
-  expect_failures = [var.state_account, var.elastic_cluster_nodes, var.storage, var.backups, var.administrator]
+  expect_failures = [var.state_account, var.elastic_cluster_nodes, var.storage, var.backups, var.administrator, var.server_name, var.alert_emails]
 }
 
 run "an_elastic_cluster_of_an_old_version" {

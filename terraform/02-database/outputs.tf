@@ -6,7 +6,7 @@ output "database" {
     pooler_port = local.elastic ? 8432 : 6432 # that of an elastic cluster balances over its nodes
     name        = local.database
     owner       = local.owner
-    logins      = { for login in local.logins : login => "warble_${login}_login" }
+    logins      = { for login in local.logins : login => { name = "warble_${login}_login${local.second[login] ? "_2" : ""}", second = local.second[login] } }
     secrets     = { for login, password in module.password : login => password.name }
     range       = local.cluster.network.database_range
   }

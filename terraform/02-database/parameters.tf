@@ -1,6 +1,5 @@
 locals {
   parameters = {
-    "pgbouncer.enabled"           = "true"
     "pgbouncer.pool_mode"         = "transaction"
     "pgbouncer.default_pool_size" = tostring(module.sizing.pool)
     "pgbouncer.max_client_conn"   = tostring(module.sizing.clients)
@@ -16,6 +15,13 @@ locals {
   }
 }
 
+# PgBouncer's other parameters are unknown to the server until it is on.
+resource "azurerm_postgresql_flexible_server_configuration" "pgbouncer" {
+  server_id = azurerm_postgresql_flexible_server.this.id
+  name      = "pgbouncer.enabled"
+  value     = "true"
+}
+
 # One at a time would be kinder to the server, but Azure sees to that: it refuses a change while another is under way, and
 # the provider waits.
 resource "azurerm_postgresql_flexible_server_configuration" "this" {
@@ -24,4 +30,6 @@ resource "azurerm_postgresql_flexible_server_configuration" "this" {
   server_id = azurerm_postgresql_flexible_server.this.id
   name      = each.key
   value     = each.value
+
+  depends_on = [azurerm_postgresql_flexible_server_configuration.pgbouncer]
 }

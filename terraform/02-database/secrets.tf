@@ -1,14 +1,23 @@
-# One password for each login: the owner's, and one for each group of functions. The vault has them first; the server, and
-# later the cluster, read them there. So whatever fails half-way, there is one password and not two.
+# One password for each login: the owner's, and two for each group of functions, which uses one at a time. The vault has them
+# first; the server, and later the cluster, read them there. A new edition is a new password of the login that is not in use,
+# and puts it in use: what still has the old one can connect for as long as it runs.
 locals {
   owner    = "warble_owner_login"
   database = "warble"
-  logins   = ["auth", "api", "ops"]
+  logins   = ["auth", "api", "mail", "ops"]
+
+  editions = { for login in local.logins : login => var.password_editions[login] }
+  second   = { for login, edition in local.editions : login => edition % 2 == 0 }
+  passwords = merge(
+    { owner = var.password_editions.owner },
+    { for login, edition in local.editions : login => floor((edition + 1) / 2) },
+    { for login, edition in local.editions : "${login}-2" => floor(edition / 2) + 1 },
+  )
 }
 
 module "password" {
   source   = "../modules/secret"
-  for_each = var.password_editions
+  for_each = local.passwords
 
   name     = "warble-database-${each.key}"
   vault_id = local.cluster.vault.id
@@ -19,6 +28,6 @@ module "password" {
 ephemeral "azurerm_key_vault_secret" "owner" {
   count = var.reads_secrets ? 1 : 0
 
-  name         = module.password["owner"].name
+  name         = module.password["owner"].stored_name
   key_vault_id = local.cluster.vault.id
 }

@@ -14,7 +14,7 @@ module "sizing" {
 data "azurerm_client_config" "this" {}
 
 resource "azurerm_postgresql_flexible_server" "this" {
-  name                = local.cluster.names.database
+  name                = coalesce(var.server_name, local.cluster.names.database)
   resource_group_name = local.cluster.resource_group.name
   location            = local.cluster.resource_group.location
   tags                = local.cluster.names.tags
@@ -63,8 +63,9 @@ resource "azurerm_postgresql_flexible_server" "this" {
 
   lifecycle {
     prevent_destroy = true
-    # Azure chooses the zones, and exchanges them when the standby takes over; the disk grows by itself.
-    ignore_changes = [zone, high_availability[0].standby_availability_zone, storage_mb]
+    # Azure chooses the zones, and exchanges them when the standby takes over. The disk grows by itself: after that, a plan with
+    # the old size stops here, for it would make the server anew, and storage is set to what the disk has become.
+    ignore_changes = [zone, high_availability[0].standby_availability_zone]
   }
 
   depends_on = [azurerm_private_dns_zone_virtual_network_link.this]

@@ -70,7 +70,7 @@ variable "administrator" {
 variable "function_pods" {
   description = "How many pods with a database connection there may be at once: the sum of max-scale in knative/."
   type        = number
-  default     = 153
+  default     = 175
 }
 
 variable "function_connections" {
@@ -91,9 +91,31 @@ variable "elastic_cluster_nodes" {
 }
 
 variable "password_editions" {
-  description = "A higher number gives a login another password, which reaches it with the next deployment."
-  type        = object({ owner = optional(number, 1), auth = optional(number, 1), api = optional(number, 1), ops = optional(number, 1) })
+  description = "A higher number gives a group of functions its other login with another password: docs/day-two.md has the steps. The owner has one login, whose password changes at once."
+  type        = object({ owner = optional(number, 1), auth = optional(number, 1), api = optional(number, 1), mail = optional(number, 1), ops = optional(number, 1) })
   default     = {}
+}
+
+variable "server_name" {
+  description = "Of the server that a restore made, once the state has it: docs/day-two.md has the steps. Null for the one that was made here."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.server_name == null || can(regex("^[a-z][a-z0-9-]{1,61}[a-z0-9]$", var.server_name))
+    error_message = "server_name is ${jsonencode(var.server_name)}: expected 3 to 63 lower-case letters, digits and hyphens."
+  }
+}
+
+variable "alert_emails" {
+  description = "Who Azure writes to when the server is out of CPU, disk or connections, or down: Prometheus is in the cluster, and does not see it. Empty for nobody."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for address in var.alert_emails : can(regex("^[^@ ]+@[^@ ]+$", address))])
+    error_message = "alert_emails are ${jsonencode(var.alert_emails)}: expected addresses, as operations@example.org."
+  }
 }
 
 variable "reads_secrets" {

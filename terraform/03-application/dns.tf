@@ -1,6 +1,7 @@
 locals {
   domain = var.dns_zone == null ? "${local.cluster.ingress.address}.sslip.io" : var.dns_zone.name
   host   = "edge.${kubernetes_namespace_v1.warble.metadata[0].name}.${local.domain}"
+  url    = "${var.dns_zone == null ? "http" : "https"}://${local.host}"
 }
 
 # Knative's names are SERVICE.NAMESPACE.DOMAIN. Of Warble's only the edge answers to the public.

@@ -1,3 +1,28 @@
+# A record in the zone proves that the name is ours. A request would not: until there is a certificate, Kourier sends every
+# one of them on to HTTPS, where nobody listens.
+module "certificates" {
+  source = "../modules/identity"
+  count  = var.dns_zone == null ? 0 : 1
+
+  name           = "${local.cluster.names.base}-certificates"
+  resource_group = local.cluster.resource_group
+  tags           = local.cluster.names.tags
+  subjects       = { cert-manager = { issuer = local.cluster.oidc_issuer, subject = "system:serviceaccount:cert-manager:cert-manager" } }
+  roles = {
+    records = {
+      role  = "DNS Zone Contributor"
+      scope = "/subscriptions/${local.cluster.subscription_id}/resourceGroups/${var.dns_zone.resource_group}/providers/Microsoft.Network/dnsZones/${var.dns_zone.name}"
+    }
+  }
+}
+
+# Helm looks at a chart's version and values only: with this, a change of a file of ours is one.
+locals {
+  checksums = { for chart in ["knative", "warble"] : chart => sha256(join("", [
+    for file in fileset("${path.module}/charts/${chart}", "**") : filesha256("${path.module}/charts/${chart}/${file}")
+  ])) }
+}
+
 resource "helm_release" "cert_manager" {
   name             = "cert-manager"
   namespace        = "cert-manager"
@@ -7,7 +32,11 @@ resource "helm_release" "cert_manager" {
   version          = "v1.21.2"
   atomic           = true
 
-  values = [yamlencode({ crds = { enabled = true, keep = true } })]
+  values = [yamlencode({
+    crds           = { enabled = true, keep = true }
+    podLabels      = { "azure.workload.identity/use" = "true" }
+    serviceAccount = { name = "cert-manager" } # to which module.certificates gives its rights
+  })]
 }
 
 resource "helm_release" "operator" {
@@ -30,11 +59,19 @@ resource "helm_release" "knative" {
   timeout          = 900
 
   values = [yamlencode({
-    version = var.knative_version
-    domain  = local.domain
-    tls     = var.dns_zone != null
-    email   = var.certificate_email
-    kafka   = var.kafka_bootstrap_servers
+    checksum  = local.checksums.knative
+    version   = var.knative_version
+    domain    = local.domain
+    tls       = var.dns_zone != null
+    email     = var.certificate_email
+    kafka     = var.kafka_bootstrap_servers
+    kafkaSasl = var.kafka_sasl
+    dns = var.dns_zone == null ? null : {
+      zone          = var.dns_zone.name
+      resourceGroup = var.dns_zone.resource_group
+      subscription  = local.cluster.subscription_id
+      clientId      = module.certificates[0].client_id
+    }
     ingress = {
       address       = local.cluster.ingress.address
       name          = local.cluster.ingress.name

@@ -1,6 +1,6 @@
 output "url" {
   description = "Where Warble is, once `make deploy` has put it there."
-  value       = "${var.dns_zone == null ? "http" : "https"}://${local.host}"
+  value       = local.url
 }
 
 output "secret_store" {
@@ -8,4 +8,9 @@ output "secret_store" {
   value       = "vault"
 
   depends_on = [helm_release.warble]
+}
+
+output "sink" {
+  description = "Where relay posts events: K_SINK of `make deploy`."
+  value       = "http://${var.broker == "kafka" ? "kafka-broker-ingress" : "broker-ingress"}.knative-eventing.svc.cluster.local/warble/events"
 }

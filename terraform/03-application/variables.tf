@@ -52,6 +52,28 @@ variable "broker" {
   }
 }
 
+variable "mail" {
+  description = "Whom mail is from, and the port of the server that takes it; null for no mail. The server's URL, with its login, is put into the vault by hand, as smtp-url."
+  type        = object({ from = string, port = optional(number, 587) })
+  default     = null
+
+  validation {
+    condition     = var.mail == null || can(regex("^[^<>@]*<?[^<>@ ]+@[^<>@ ]+>?$", var.mail.from)) && contains([25, 465, 587, 2525], var.mail.port)
+    error_message = "mail is ${jsonencode(var.mail)}: expected from = \"Warble <warble@example.org>\", and a port of 25, 465, 587 or 2525."
+  }
+}
+
+variable "kafka_sasl" {
+  description = "Whether Kafka asks for a login, as Event Hubs does: its connection string is put into the vault by hand, as kafka-connection."
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = !var.kafka_sasl || var.broker == "kafka"
+    error_message = "kafka_sasl is true, and broker is \"${var.broker}\": expected kafka."
+  }
+}
+
 variable "kafka_bootstrap_servers" {
   description = "host:port of Kafka's servers, as an Event Hubs namespace or a Strimzi cluster has them."
   type        = list(string)

@@ -34,8 +34,11 @@ resource "helm_release" "warble" {
   chart     = "${path.module}/charts/warble"
 
   values = [yamlencode({
-    vault    = { uri = local.cluster.vault.uri, tenant = local.cluster.tenant_id }
-    database = local.database
+    checksum  = local.checksums.warble
+    kafkaSasl = var.kafka_sasl
+    vault     = { uri = local.cluster.vault.uri, tenant = local.cluster.tenant_id }
+    database  = local.database
+    mail      = { from = try(var.mail.from, ""), port = try(var.mail.port, 587), public_url = local.url }
   })]
 
   depends_on = [helm_release.external_secrets, helm_release.knative]

@@ -5,7 +5,7 @@ resource "helm_release" "datadog" {
   namespace  = kubernetes_namespace_v1.this.metadata[0].name
   repository = "https://helm.datadoghq.com"
   chart      = "datadog"
-  version    = "3.72.1"
+  version    = "3.240.0"
 
   values = [
     file("${path.module}/datadog-values.yaml"),

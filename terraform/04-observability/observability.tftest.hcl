@@ -1,4 +1,4 @@
-mock_provider "azurerm" {} # random is the real one: Terraform mocks no ephemeral blocks, and it needs no account
+mock_provider "azurerm" {}
 mock_provider "helm" {}
 mock_provider "kubernetes" {}
 
@@ -21,7 +21,7 @@ override_data {
 
 override_data {
   target = data.terraform_remote_state.application
-  values = { outputs = { secret_store = "vault" } }
+  values = { outputs = { secret_store = "vault", url = "https://edge.warble.example.org" } }
 }
 
 run "every_file_is_brought_in" {
@@ -43,6 +43,61 @@ run "every_file_is_brought_in" {
     condition     = length(helm_release.datadog) == 0 && !strcontains(helm_release.secrets.values[0], "datadog")
     error_message = "there is an agent of Datadog's"
   }
+  assert {
+    condition = alltrue([for name, map in kubernetes_config_map_v1.dashboard : alltrue([
+      for panel in jsondecode(map.data[name]).panels : alltrue([for l in try(panel.links, []) : startswith(l.url, "https://github.com/OWNER/REPO/blob/HEAD/docs/runbooks/")])
+    ])]) && length(flatten([for name, map in kubernetes_config_map_v1.dashboard : [for panel in jsondecode(map.data[name]).panels : try(panel.links, [])]])) > 10
+    error_message = "a panel's link leads nowhere"
+  }
+  assert {
+    condition     = [for l in jsondecode(kubernetes_config_map_v1.dashboard["overview.json"].data["overview.json"]).links : l.title] == ["Warble", "Runbooks"]
+    error_message = "there are links to traces, which nobody keeps"
+  }
+}
+
+run "links_that_lead_nowhere_are_left_out" {
+  command = plan
+  variables {
+    repository = null
+  }
+
+  assert {
+    condition     = !anytrue([for name, map in kubernetes_config_map_v1.dashboard : strcontains(map.data[name], "docs/runbooks")])
+    error_message = "a dashboard leads to a runbook that is nowhere on the web"
+  }
+  assert {
+    condition     = !strcontains(helm_release.prometheus.values[1], "exemplarTraceIdDestinations")
+    error_message = "exemplars lead to traces, which nobody keeps"
+  }
+}
+
+run "without_receivers_nobody_hears" {
+  command = plan
+
+  assert {
+    condition     = yamldecode(helm_release.prometheus.values[1]).alertmanager.config.receivers == [{ name = "nobody" }]
+    error_message = "receivers ${jsonencode(yamldecode(helm_release.prometheus.values[1]).alertmanager.config.receivers)}"
+  }
+  assert {
+    condition     = one([for m in yamldecode(helm_release.prometheus.values[1]).extraManifests : m.spec.targets.staticConfig.static[0] if m.kind == "Probe"]) == "https://edge.warble.example.org/docs"
+    error_message = "nobody asks the public URL"
+  }
+}
+
+run "alerts_reach_somebody" {
+  command = plan
+  variables {
+    alerts = { page = "pagerduty", ticket = "slack", heartbeat = "webhook" }
+  }
+
+  assert {
+    condition     = yamldecode(helm_release.prometheus.values[1]).alertmanager.config.route.receiver == "ticket" && [for r in yamldecode(helm_release.prometheus.values[1]).alertmanager.config.route.routes : r.receiver] == ["heartbeat", "nobody", "page"]
+    error_message = "routes ${jsonencode(yamldecode(helm_release.prometheus.values[1]).alertmanager.config.route)}"
+  }
+  assert {
+    condition     = yamldecode(helm_release.prometheus.values[1]).alertmanager.alertmanagerSpec.secrets == ["alert-heartbeat", "alert-page", "alert-ticket"] && strcontains(helm_release.secrets.values[0], "alert-page")
+    error_message = "Alertmanager does not get the keys"
+  }
 }
 
 run "datadog" {
@@ -55,6 +110,14 @@ run "datadog" {
     condition     = yamldecode(helm_release.datadog[0].values[1]).datadog.site == "datadoghq.eu" && strcontains(helm_release.secrets.values[0], "datadog-api-key")
     error_message = "the agent has another site, or no key"
   }
+  assert {
+    condition     = yamldecode(helm_release.prometheus.values[1]).grafana.additionalDataSources[0].jsonData.exemplarTraceIdDestinations[0].url == format("https://app.datadoghq.eu/apm/trace/$%s", "$${__value.raw}")
+    error_message = "exemplars lead to ${yamldecode(helm_release.prometheus.values[1]).grafana.additionalDataSources[0].jsonData.exemplarTraceIdDestinations[0].url}"
+  }
+  assert {
+    condition     = [for l in jsondecode(kubernetes_config_map_v1.dashboard["overview.json"].data["overview.json"]).links : l.url if l.title == "Traces"] == ["https://app.datadoghq.eu/apm/traces"]
+    error_message = "no link leads to the traces"
+  }
 }
 
 run "what_is_no_site" {
@@ -63,9 +126,10 @@ run "what_is_no_site" {
     state_account = "S"
     repository    = "github.com/OWNER/REPO"
     datadog       = { site = "datadog", environment = "staging" }
+    alerts        = { page = "email" }
 
     grafana_password_edition = 0
   }
 
-  expect_failures = [var.state_account, var.repository, var.datadog, var.grafana_password_edition]
+  expect_failures = [var.state_account, var.repository, var.datadog, var.alerts, var.grafana_password_edition]
 }

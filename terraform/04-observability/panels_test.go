@@ -31,14 +31,41 @@ type dashboard struct {
 	Templating              struct {
 		List []struct{ Name, Type, Definition string }
 	}
+	Annotations struct {
+		List []struct {
+			Name, Expr      string
+			Enable          bool
+			Step            string
+			UseValueForTime bool
+		}
+	}
+	Links  []link
 	Panels []struct {
 		ID          int
 		Type, Title string
 		GridPos     struct{ X, Y, W, H int }
-		FieldConfig struct{ Defaults struct{ Unit string } }
-		Targets     []struct{ Expr string }
+		FieldConfig struct {
+			Defaults struct {
+				Unit       string
+				Thresholds struct {
+					Steps []struct {
+						Color string
+						Value *float64
+					}
+				}
+				Custom struct{ ThresholdsStyle struct{ Mode string } }
+			}
+		}
+		Targets []struct {
+			Expr     string
+			Exemplar bool
+		}
+		Links []link
 	}
 }
+
+// link leads to a page of docs by its path in the repository, or to traces; Terraform knows where on the web those are.
+type link struct{ Type, Title, URL string }
 
 func dashboards(t *testing.T) map[string]dashboard {
 	t.Helper()
@@ -82,6 +109,161 @@ func TestDashboardsAreWhole(t *testing.T) {
 	}
 }
 
+// TestLinksOfDashboardsLead to pages that there are, and each alert of what Warble tells has a panel that leads to its page.
+func TestLinksOfDashboardsLead(t *testing.T) {
+	t.Parallel()
+	linked := make(map[string]bool)
+	for file, d := range dashboards(t) {
+		all := slices.Clone(d.Links)
+		for _, p := range d.Panels {
+			all = append(all, p.Links...)
+		}
+		for _, l := range all {
+			if l.Type == "dashboards" || l.URL == "traces" {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(root, l.URL)); err != nil || l.Title == "" {
+				t.Errorf("%s: link %q: %v", file, l.Title, err)
+			}
+			linked[l.URL] = true
+		}
+		if !slices.ContainsFunc(d.Links, func(l link) bool { return l.URL == "traces" }) || !slices.ContainsFunc(d.Links, func(l link) bool { return l.URL == pages+"/README.md" }) {
+			t.Errorf("%s: expected links to the traces and the runbooks in %v", file, d.Links)
+		}
+	}
+	for _, r := range rules(t) {
+		if page := r.Annotations["runbook_url"]; r.Alert != "" && !linked[page] {
+			t.Errorf("%s: no panel leads to %s", r.Alert, page)
+		}
+	}
+}
+
+// TestThresholdsAreThePromises: what is promised, and what alerts, is drawn where it is measured.
+func TestThresholdsAreThePromises(t *testing.T) {
+	t.Parallel()
+	all := dashboards(t)
+	for _, one := range []struct {
+		file, panel string
+		want        []float64
+	}{
+		{"overview.json", "Availability of the last 30 days", []float64{0.999}},
+		{"overview.json", "Answered within 0.5 s, last 30 days", []float64{0.99}},
+		{"overview.json", "Left of the month's failures", []float64{0, 0.25}},
+		{"overview.json", "Left of the month's slow answers", []float64{0, 0.25}},
+		{"overview.json", "Errors", []float64{0.001}},
+		{"overview.json", "Duration, 99th percentile", []float64{0.5}},
+		{"overview.json", "Burn of the availability budget, 1 h", []float64{3, 14.4}},
+		{"overview.json", "The edge has not heard of Knative for", []float64{300}},
+		{"database.json", "Wait for a connection, mean", []float64{0.1}},
+		{"database.json", "Age of the oldest event", []float64{300}},
+		{"experiment.json", "Errors", []float64{0.001}},
+		{"experiment.json", "Duration, 99th percentile", []float64{0.5}},
+	} {
+		found := false
+		for _, p := range all[one.file].Panels {
+			if p.Title != one.panel {
+				continue
+			}
+			found = true
+			var got []float64
+			for _, step := range p.FieldConfig.Defaults.Thresholds.Steps {
+				if step.Value != nil {
+					got = append(got, *step.Value)
+				}
+			}
+			if diff := cmp.Diff(one.want, got); diff != "" {
+				t.Errorf("%s, %s: thresholds %s", one.file, one.panel, diff)
+			}
+			if p.Type == "timeseries" && p.FieldConfig.Defaults.Custom.ThresholdsStyle.Mode == "" {
+				t.Errorf("%s, %s: its thresholds are not drawn", one.file, one.panel)
+			}
+		}
+		if !found {
+			t.Errorf("%s has no panel %q", one.file, one.panel)
+		}
+	}
+}
+
+// TestAnnotations: each dashboard marks when a revision was made, and when an experiment went from one phase to another. That
+// the experiment of this run began is among what Prometheus tells, and that it has gone on since is not.
+func TestAnnotations(t *testing.T) {
+	t.Parallel()
+	for file, d := range dashboards(t) {
+		var names []string
+		for _, a := range d.Annotations.List {
+			names = append(names, a.Name)
+			if !a.Enable {
+				t.Errorf("%s: %s is off", file, a.Name)
+			}
+			if a.UseValueForTime {
+				has(t, fmt.Sprintf("(%s) == %d000", substitute(t, a.Expr), deployedAt)) // in milliseconds
+				continue
+			}
+			expr := substitute(t, a.Expr)
+			has(t, fmt.Sprintf(`count_over_time((%s)[30m:1s]) and on (experiment) (warble_experiment_info{experiment="likes-demo"})`, expr))
+			eventually(t, func() string {
+				if again, problem := query(t, expr); len(again) > 0 || problem != "" {
+					return fmt.Sprintf("%s goes on marking a change: %v %s", file, again, problem)
+				}
+				return ""
+			})
+		}
+		slices.Sort(names)
+		if diff := cmp.Diff([]string{"Deployments", "Experiments"}, names); diff != "" {
+			t.Errorf("%s: annotations %s", file, diff)
+		}
+	}
+}
+
+// TestASlowBucketLeadsToATrace: Prometheus has, as an exemplar of the function's duration, the trace that its caller began.
+func TestASlowBucketLeadsToATrace(t *testing.T) {
+	t.Parallel()
+	const trace = "5af7651916cd43dd8448eb211c80319d"
+	dora, err := register("dora")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var panels []string
+	for _, p := range dashboards(t)["overview.json"].Panels {
+		for _, target := range p.Targets {
+			if target.Exemplar {
+				panels = append(panels, substitute(t, target.Expr))
+			}
+		}
+	}
+	if len(panels) == 0 {
+		t.Fatal("no panel of the overview shows exemplars")
+	}
+	for _, expr := range panels {
+		eventually(t, func() string {
+			// Each bucket keeps one, the newest, and others are busy: once more, until a scrape comes in between.
+			if _, err := dora.post("slow", "Traceparent", "00-"+trace+"-b7ad6b7169203331-01"); err != nil {
+				return err.Error()
+			}
+			var found []struct {
+				SeriesLabels map[string]string
+				Exemplars    []struct{ Labels map[string]string }
+			}
+			now := time.Now()
+			if problem := ask(t, "query_exemplars", expr, &found, "start", strconv.FormatInt(now.Add(-time.Hour).Unix(), 10), "end", strconv.FormatInt(now.Add(time.Minute).Unix(), 10)); problem != "" {
+				return problem
+			}
+			by := make(map[string]bool)
+			for _, series := range found {
+				for _, e := range series.Exemplars {
+					if e.Labels["trace_id"] == trace {
+						by[series.SeriesLabels["function"]] = true
+					}
+				}
+			}
+			if !by["edge"] || !by["tweet"] {
+				return fmt.Sprintf("%s: exemplars of the trace at %v, expected edge and tweet", expr, by)
+			}
+			return ""
+		})
+	}
+}
+
 // TestPanels: every panel's query, every variable's, and every metric that a rule or a page asks for has data in a
 // Prometheus that scraped a real run.
 func TestPanels(t *testing.T) {
@@ -114,11 +296,17 @@ func TestPanels(t *testing.T) {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
 			for _, name := range selected(t, expr) {
+				if others.MatchString(name) {
+					continue
+				}
 				has(t, `count({__name__="`+name+`"})`)
 			}
 		})
 	}
 }
+
+// others are metrics of what a cluster has beside Warble: promtool's tests of the rules know them, and no local run does.
+var others = regexp.MustCompile(`^(kube_|probe_|externalsecret_)`)
 
 // substitute does what Grafana does before it asks.
 func substitute(t *testing.T, expr string) string {
@@ -218,10 +406,15 @@ func query(t *testing.T, expr string) (samples []sample, problem string) {
 	return samples, problem
 }
 
-// ask asks Prometheus's API, and returns what it has against the question, or that it does not answer yet.
-func ask(t *testing.T, endpoint, expr string, into any) (problem string) {
+// ask asks Prometheus's API, and returns what it has against the question, or that it does not answer yet. more are names and
+// values of parameters in turn.
+func ask(t *testing.T, endpoint, expr string, into any, more ...string) (problem string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, warble.prometheus+"/api/v1/"+endpoint+"?query="+url.QueryEscape(expr), nil)
+	parameters := url.Values{"query": {expr}}
+	for i := 0; i < len(more); i += 2 {
+		parameters.Set(more[i], more[i+1])
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, warble.prometheus+"/api/v1/"+endpoint+"?"+parameters.Encode(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,19 +1,53 @@
 # What is drawn, recorded and alerted on is files, which are tested without a cluster: a Grafana dashboard each in
 # dashboards/, Prometheus' rules in rules/, and which pods are asked in podmonitor.yaml.
 locals {
-  dashboards = fileset("${path.module}/dashboards", "*.json")
+  dashboards = { for name in fileset("${path.module}/dashboards", "*.json") : name => jsondecode(file("${path.module}/dashboards/${name}")) }
+
+  # Where a link of a dashboard leads: a runbook by its path in the repository, or traces. One that leads nowhere here is left out.
+  links = {
+    docs   = var.repository == null ? null : "${var.repository}/blob/HEAD/docs"
+    traces = local.traces
+  }
+  traces = var.datadog == null ? null : "https://${length(split(".", var.datadog.site)) == 2 ? "app." : ""}${var.datadog.site}/apm/traces"
+
+  drawn = { for name, d in local.dashboards : name => merge(d, {
+    links = [for l in d.links : merge(l, { for key, url in l : key => replace(url, "/^(docs|traces)/", local.links[split("/", url)[0]]) if key == "url" })
+    if try(local.links[split("/", l.url)[0]], "") != null]
+    panels = [for p in d.panels : merge(p, { for key, links in p : key => [
+      for l in links : merge(l, { url = replace(l.url, "/^docs/", local.links.docs) }) if local.links.docs != null
+    ] if key == "links" })]
+  }) }
+
+  # The chart's own data source cannot lead from an exemplar to a trace outside of Grafana, so this stands in its place.
+  datasource = { for key, value in {
+    sidecar = { datasources = { defaultDatasourceEnabled = false } }
+    additionalDataSources = [{
+      name      = "Prometheus"
+      uid       = "prometheus"
+      type      = "prometheus"
+      url       = "http://prometheus-operated.${kubernetes_namespace_v1.this.metadata[0].name}:9090"
+      access    = "proxy"
+      isDefault = true
+      jsonData = {
+        httpMethod   = "POST"
+        timeInterval = "30s"
+        # Two dollars, because Grafana reads one as a variable of its environment.
+        exemplarTraceIdDestinations = [{ name = "trace_id", url = format("%s/$%s", trimsuffix(coalesce(local.traces, "-"), "s"), "$${__value.raw}"), urlDisplayLabel = "Trace" }]
+      }
+    }]
+  } : key => value if local.traces != null }
 }
 
 resource "kubernetes_config_map_v1" "dashboard" {
-  for_each = local.dashboards
+  for_each = local.drawn
 
   metadata {
-    name      = "dashboard-${trimsuffix(each.value, ".json")}"
+    name      = "dashboard-${trimsuffix(each.key, ".json")}"
     namespace = kubernetes_namespace_v1.this.metadata[0].name
     labels    = { grafana_dashboard = "1" }
   }
 
-  data = { (each.value) = file("${path.module}/dashboards/${each.value}") }
+  data = { (each.key) = jsonencode(each.value) }
 }
 
 module "rules" {
@@ -23,20 +57,45 @@ module "rules" {
   repository = var.repository
 }
 
+# Asks the public URL for a page, as people do.
+resource "helm_release" "blackbox" {
+  name       = "blackbox"
+  namespace  = kubernetes_namespace_v1.this.metadata[0].name
+  repository = "https://prometheus-community.github.io/helm-charts"
+  chart      = "prometheus-blackbox-exporter"
+  version    = "11.17.2"
+}
+
 resource "helm_release" "prometheus" {
   name       = "prometheus"
   namespace  = kubernetes_namespace_v1.this.metadata[0].name
   repository = "https://prometheus-community.github.io/helm-charts"
   chart      = "kube-prometheus-stack"
-  version    = "88.4.0"
+  version    = "88.5.3"
   timeout    = 900
 
   values = [
     file("${path.module}/prometheus-values.yaml"),
     yamlencode({
       additionalPrometheusRulesMap = module.rules.files
-      extraManifests               = [yamldecode(file("${path.module}/podmonitor.yaml"))]
-      grafana                      = { admin = { existingSecret = "grafana-admin", userKey = "admin-user", passwordKey = "admin-password" } }
+      alertmanager                 = { config = local.alertmanager, alertmanagerSpec = { secrets = local.alert_secrets } }
+      extraManifests = [
+        yamldecode(file("${path.module}/podmonitor.yaml")),
+        yamldecode(file("${path.module}/podmonitor-external-secrets.yaml")),
+        {
+          apiVersion = "monitoring.coreos.com/v1"
+          kind       = "Probe"
+          metadata   = { name = "ingress", namespace = kubernetes_namespace_v1.this.metadata[0].name }
+          spec = {
+            jobName  = "ingress"
+            interval = "30s"
+            module   = "http_2xx"
+            prober   = { url = "${helm_release.blackbox.name}-prometheus-blackbox-exporter:9115" }
+            targets  = { staticConfig = { static = ["${data.terraform_remote_state.application.outputs.url}/docs"] } }
+          }
+        },
+      ]
+      grafana = merge({ admin = { existingSecret = "grafana-admin", userKey = "admin-user", passwordKey = "admin-password" } }, local.datasource)
     }),
   ]
 

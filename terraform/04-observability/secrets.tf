@@ -19,9 +19,12 @@ resource "helm_release" "secrets" {
   chart     = "${path.module}/charts/secrets"
 
   values = [yamlencode({
-    store = data.terraform_remote_state.application.outputs.secret_store
+    # Helm looks at a chart's version and values only: with this, a change of a file of ours is one.
+    checksum = sha256(join("", [for file in fileset("${path.module}/charts/secrets", "**") : filesha256("${path.module}/charts/secrets/${file}")]))
+    store    = data.terraform_remote_state.application.outputs.secret_store
     secrets = merge(
       { grafana-admin = { from = module.grafana_password.name, key = "admin-password", also = { admin-user = "admin" } } },
+      { for name in local.alert_secrets : name => { from = name, key = "value", also = {} } },
       var.datadog == null ? {} : { datadog = { from = "datadog-api-key", key = "api-key", also = {} } },
     )
   })]

@@ -4,7 +4,7 @@ terraform {
   required_providers {
     azurerm = {
       source  = "hashicorp/azurerm"
-      version = "~> 5.12"
+      version = "~> 5.2"
     }
     helm = {
       source  = "hashicorp/helm"

@@ -30,6 +30,17 @@ variable "grafana_password_edition" {
   }
 }
 
+variable "alerts" {
+  description = "Where alerts go: pagerduty, slack, teams or webhook for what wakes somebody (page), for what waits for the morning (ticket), and for the heartbeat that is missed when the cluster is gone. Each key or URL is put into the vault by hand, as alert-page, alert-ticket, alert-heartbeat. Null for nobody."
+  type        = object({ page = string, ticket = optional(string), heartbeat = optional(string) })
+  default     = null
+
+  validation {
+    condition     = var.alerts == null || alltrue([for kind in values(coalesce(var.alerts, { page = null, ticket = null, heartbeat = null })) : kind == null || contains(["pagerduty", "slack", "teams", "webhook"], coalesce(kind, "none"))])
+    error_message = "alerts are ${jsonencode(var.alerts)}: expected each as pagerduty, slack, teams or webhook."
+  }
+}
+
 variable "datadog" {
   description = "Datadog's site and the environment that it files what it gets under; null for no agent. The API key is put into the vault by hand: docs/deploy.md says how."
   type        = object({ site = string, environment = string })

@@ -1,5 +1,3 @@
-mock_provider "azurerm" {} # random is the real one: Terraform mocks no ephemeral blocks, and it needs no account
-
 variables {
   name     = "warble-database-api"
   vault_id = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/g/providers/Microsoft.KeyVault/vaults/v"

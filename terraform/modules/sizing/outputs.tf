@@ -8,6 +8,11 @@ output "clients" {
   }
 }
 
+output "connections" {
+  description = "max_connections of the server, as Azure sets it."
+  value       = local.machine.connections
+}
+
 output "pool" {
   description = "default_pool_size of PgBouncer: connections to the server for each login."
   value       = local.pool
