@@ -1,5 +1,5 @@
 // Command reference writes two pages of docs/: the fields of the resource Experiment, from its definition for the cluster,
-// and the metrics that experiments are judged by, from the headers of their files. `make generate` runs it at the root of
+// and the metrics that experiments are judged by, from the headers of their files and the definition of the resource Metric. `make generate` runs it at the root of
 // the repository; it takes no arguments. People do not run it, so it is not in cmd/. It is not in tools/, because that is
 // a module of its own, which cannot import this one.
 package main
@@ -35,7 +35,15 @@ func write(root string) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", definitionFile, err)
 	}
-	metrics, err := metricsPage()
+	definition, err = os.ReadFile(filepath.Join(root, metricFile))
+	if err != nil {
+		return nil, err
+	}
+	example, err := os.ReadFile(filepath.Join(root, "knative/examples/metric.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := metricsPage(definition, example)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,10 @@ import (
 	"warble/shared/experiment"
 )
 
-const definitionFile = "knative/210-experiment-crd.yaml"
+const (
+	definitionFile = "knative/210-experiment-crd.yaml"
+	metricFile     = "knative/211-metric-crd.yaml"
+)
 
 // schema is what controller-gen writes of a type. It has every key that the definition uses today. A new key is an error,
 // so that no page leaves a limit out.
@@ -44,6 +47,7 @@ type schema struct {
 	Values     *schema            `json:"additionalProperties"`
 
 	// How the API server merges lists is nothing that a reader of the page needs.
+	IntOrString bool     `json:"x-kubernetes-int-or-string"`
 	ListType    string   `json:"x-kubernetes-list-type"`
 	ListMapKeys []string `json:"x-kubernetes-list-map-keys"`
 }
@@ -61,6 +65,10 @@ var patterns = map[string]struct{ kind, limits string }{
 	`^[0-9]+(\.[0-9]+)?%$`:                          {"percent", "like `5%`"},
 	`^[a-z]([-a-z0-9]*[a-z0-9])?$`:                  {"name", "small letters, digits and `-`; a letter first, no `-` last"},
 	`^[-._/A-Za-z0-9]*$`:                            {"text", "letters, digits and `-._/`"},
+	`^[-_A-Za-z0-9]+$`:                              {"text", "letters, digits, `-` and `_`"},
+	`^[\pL\pM\pN\pP\pS ]+$`:                         {"text", "visible characters and spaces"},
+	`^[!-~]+$`:                                      {"text", "printable ASCII, no spaces"},
+	`^[A-Za-z_][A-Za-z0-9_-]*(\.([A-Za-z_][A-Za-z0-9_-]*|[0-9]{1,4})){0,9}$`: {"path", "like `order.total`"},
 }
 
 // kubernetes are fields whose type is not Warble's. Kubernetes documents what is in them.
@@ -208,6 +216,8 @@ func (p *page) kind(s *schema) string {
 		return "map of " + p.kind(s.Values) + "s"
 	case s.Format == "date-time":
 		return "time"
+	case s.IntOrString:
+		return "path or 1"
 	case s.Pattern != "":
 		return patterns[s.Pattern].kind // that it is there, limits checks
 	}
