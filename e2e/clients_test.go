@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Two libraries written for X, with nothing but the base URL changed.
+// Libraries written for X, with nothing but the base URL changed.
 
 // bearer is an Authorizer.
 type bearer string
@@ -98,38 +99,81 @@ func TestClientGo(t *testing.T) {
 	}
 }
 
+// The other libraries go through the same day, and say how it went in the same words but for an error, which each has its
+// own words for.
 func TestClientNode(t *testing.T) {
 	t.Parallel()
+	sameDay(t, "Request failed with code 403 - Forbidden: the tweet %[1]s is another user's (see https://warble.dev/problems/forbidden); "+
+		"403 Forbidden: the tweet %[1]s is another user's; limit true",
+		func(args ...string) string { return node(t, "", append([]string{"journey.js"}, args...)...) })
+}
+
+func TestClientXDK(t *testing.T) {
+	t.Parallel()
+	sameDay(t, "403 Forbidden: the tweet %[1]s is another user's",
+		func(args ...string) string { return node(t, "", append([]string{"xdk.js"}, args...)...) })
+}
+
+func TestClientTwitterAPISDK(t *testing.T) {
+	t.Parallel()
+	sameDay(t, "403 Forbidden: the tweet %[1]s is another user's",
+		func(args ...string) string { return node(t, "", append([]string{"twitter-api-sdk.js"}, args...)...) })
+}
+
+func TestClientTweepy(t *testing.T) {
+	t.Parallel()
+	sameDay(t, "403 Forbidden: the tweet %[1]s is another user's",
+		func(args ...string) string {
+			return script(t, "", python(), "clients/python", append([]string{"journey.py"}, args...)...)
+		})
+}
+
+// sameDay has a library go through a user's day. It is given Warble's URL, the user's token and the id of somebody else's tweet.
+func sameDay(t *testing.T, refusal string, run func(args ...string) string) {
+	t.Helper()
 	ada, bob := register(t, ""), register(t, "")
 	theirs := bob.post("bob's")
 	want := strings.Join([]string{
-		`posted 5`,
+		`posted 7`,
 		`looked up "one", mine: true, retweets: 0`,
-		`paged 2,2,1: five,four,three,two,one`,
+		`paged 5,2: seven,six,five,four,three,two,one`,
 		`retweeted: true, retweets: 1`,
 		`retweeted: false`,
 		`deleted: true`,
-		`Request failed with code 403 - Forbidden: the tweet ` + theirs + ` is another user's (see https://warble.dev/problems/forbidden); ` +
-			`403 Forbidden: the tweet ` + theirs + ` is another user's; limit true`,
+		fmt.Sprintf(refusal, theirs),
 		``,
 	}, "\n")
-	if diff := cmp.Diff(want, node(t, "", "journey.js", plainURL(t), ada.token, theirs)); diff != "" {
+	if diff := cmp.Diff(want, run(plainURL(t), ada.token, theirs)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// node runs node in the folder of its client.
+// python is the Python that has Debian's package of tweepy.
+func python() string {
+	if named := os.Getenv("PYTHON"); named != "" {
+		return named
+	}
+	return "/usr/bin/python3"
+}
+
+// node runs node in the folder of its clients.
 func node(t *testing.T, input string, args ...string) string {
+	t.Helper()
+	return script(t, input, "node", "clients/node", args...)
+}
+
+// script runs a program in a folder, and returns what it prints.
+func script(t *testing.T, input, name, folder string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", args...)
-	cmd.Dir = "clients/node"
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = folder
 	cmd.Stdin = strings.NewReader(input)
 	cmd.Stderr = t.Output()
 	text, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("node: %v: `make e2e-clients` installs what it needs", err)
+		t.Fatalf("%s %v: %v: `make e2e-clients` installs what it needs", name, args[:1], err)
 	}
 	return string(text)
 }

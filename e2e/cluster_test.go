@@ -79,10 +79,12 @@ func domain() string {
 	return domain
 }
 
-// What waits for most of its time does so side by side: it takes 30 windows of 10 s until a guardrail speaks. No other test
-// runs meanwhile, for some requests are to fail.
+// What waits for most of its time does so side by side, each with Services of its own: it takes minutes until a guardrail
+// speaks, and each stage of a promotion is a minute. No other test runs meanwhile, for some requests are to fail.
 func TestClusterTakesItsTime(t *testing.T) {
 	cluster(t)
+	t.Run("what has won is promoted under load", promotedUnderLoad)
+	t.Run("what has won is promoted by git", promotedByGit)
 	t.Run("a function that is scraped scales to zero", scalesToZeroWhileItIsScraped)
 	t.Run("a guardrail ends an experiment of users", rolledBackByAGuardrail)
 	t.Run("a guardrail ends a canary", canaryRolledBackByAGuardrail)
@@ -133,6 +135,11 @@ type load struct {
 
 // start runs each request over and over, one after the other, once each has been answered: what was at zero is there then.
 func start(t *testing.T, requests ...func() (answer, error)) *load {
+	return startOne(t, 1, requests...)
+}
+
+// startOne is start with one in so many of the requests, for what has others beside it.
+func startOne(t *testing.T, in time.Duration, requests ...func() (answer, error)) *load {
 	t.Helper()
 	for _, request := range requests {
 		a, err := request()
@@ -161,7 +168,7 @@ func start(t *testing.T, requests ...func() (answer, error)) *load {
 					t.Errorf("%d %s %v after %s", a.status, a.body, err, a.took)
 				}
 				l.sent.Add(1)
-				time.Sleep(pause(len(requests)))
+				time.Sleep(in * pause(len(requests)))
 			}
 		})
 	}

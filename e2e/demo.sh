@@ -12,9 +12,11 @@ experiment=likes-demo
 length=${DEMO_FOR:-5m30s}
 patience=180 # seconds, for what Warble has to get done
 folder=${DEMO_DIR:-.warble/demo}
-listen=127.0.0.1:${DEMO_PORT:-8079}
+port=${DEMO_PORT:-8079}
+listen=127.0.0.1:$port
+board=127.0.0.1:$((port - 10))
 
-unset DATABASE_URL FEATURES K_SINK STEER_URL # a database, and a Warble, of its own
+unset DATABASE_URL FEATURES K_SINK SMTP_URL STEER_URL # a database, and a Warble, of its own
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 state=$folder/state
@@ -60,19 +62,25 @@ load() { "$folder/load" -url "http://$listen" -users "$people" -seed 1 -experime
 
 say() { printf '\n== %s (%(%T)T)\n' "$*" -1; }
 
-say "building"
+say "building (the clock of 8 minutes runs after that)"
 for program in local load kn-experiment; do go build -o "$folder/$program" "./cmd/$program"; done
+mkdir -p "$state/bin"
+go build -o "$state/bin/" ./functions/... ./cmd/kn-experiment
+began=$SECONDS
 
 say "an empty Warble, and $people people who register"
-start -fresh
+start -fresh -experiment none -board none
 rm -f "$folder/people.json"
 load -for 1s -rate 1 -max-errors 1 >/dev/null || true # whether anybody did anything in the second does not matter
 stop
 
 say "the experiment $experiment: half of them may like tweets"
-start -experiment "knative/experiments/$experiment.yaml"
+start -experiment "knative/experiments/$experiment.yaml" -board "$board"
 says "^$experiment: Running"
 grep "^$experiment: " "$log"
+echo
+echo "  http://$board/experiments/$experiment   the board: watch it happen"
+echo "  http://$listen/                           the playground: be one of the people"
 
 say "they use it for $length; whoever may like posts twice as much"
 load -for "$length" -rate "${DEMO_RATE:-50}" -effect +1.0
@@ -85,4 +93,10 @@ DATABASE_URL=$(cat "$state/database-url")
 "$folder/kn-experiment" report "$experiment"
 stop
 echo
-echo "With plots: $folder/report.html"
+echo "That took $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s. With plots: $folder/report.html"
+for opener in xdg-open open; do
+  if command -v "$opener" >/dev/null && { [ "$opener" = open ] || [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ]; }; then
+    "$opener" "$folder/report.html" >/dev/null 2>&1 || true # the line above has said where it is
+    break
+  fi
+done

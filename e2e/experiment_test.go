@@ -23,6 +23,7 @@ import (
 
 	"warble/shared/experiment"
 	"warble/shared/rollout"
+	"warble/shared/store"
 )
 
 // experimented are the Services of the experiments here.
@@ -52,7 +53,7 @@ func try(t *testing.T, with func(*experiment.Spec)) *trial {
 	}
 	e.spec = experiment.Spec{
 		Services: experimented, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FEATURES": "likes"}}, Unit: experiment.User,
-		Ramp:    experiment.Ramp{Steps: []int{50}, Hold: experiment.Hold{Time: experiment.Duration(time.Hour)}},
+		Ramp:    experiment.Ramp{Steps: []int{50}, Hold: experiment.Hold{Time: new(experiment.Duration(time.Hour))}},
 		Metrics: experiment.Metrics{Window: experiment.Duration(time.Hour), Primary: experiment.Primary{Name: "tweets_per_user", MinimumEffect: .05}},
 	}
 	with(&e.spec)
@@ -460,10 +461,11 @@ func (s service) template(t *testing.T) []byte {
 }
 
 // What has won is what everyone has, and nobody's request fails on the way. A new revision of a Service in the middle, as of a
-// hotfix, is what the untouched have at once, and keep after it.
-func TestClusterExperimentIsPromotedUnderLoad(t *testing.T) {
-	cluster(t)
-	e := try(t, func(*experiment.Spec) {})
+// hotfix, is what the untouched have at once, and keep after it. Two move the experiment at once, and one of them is killed
+// again and again: each of its transitions is recorded once.
+func promotedUnderLoad(t *testing.T) {
+	e := try(t, func(s *experiment.Spec) { s.Services = []string{"like", "tweet"} })
+	t.Parallel()
 	id, l := e.startUnderLoad()
 	patch(t, "tweet", newRevision("hotfix-"+e.name))
 	hotfix := untilReady(t, "tweet").Status.LatestReadyRevisionName
@@ -477,7 +479,15 @@ func TestClusterExperimentIsPromotedUnderLoad(t *testing.T) {
 			t.Errorf("the treatment of tweet is %s, want its second revision, of the hotfix", revision)
 		}
 	}
+	another := e.inBackground("run", "--every=2s")
+	killed := e.keepKilling("steer")
 	e.must("promote", e.name, "--anyway", "--timeout=15m")
+	t.Logf("steer was killed %d times", killed())
+	if err := another.Process.Signal(os.Interrupt); err != nil {
+		t.Error(err)
+	}
+	_ = another.Wait() // by the signal
+	e.onceEach()
 	t.Logf("%d requests meanwhile, none failed", l.stop())
 	e.everyoneLikes(id)
 	if annotation := run(t, "get", "ksvc/tweet", `--output=jsonpath={.spec.template.metadata.annotations.warble\.dev/journey}`); annotation != "hotfix-"+e.name {
@@ -485,12 +495,62 @@ func TestClusterExperimentIsPromotedUnderLoad(t *testing.T) {
 	}
 }
 
-// startUnderLoad starts the experiment while a user reads and posts. It returns one of the user's tweets.
+// keepKilling kills a function's processes twice a minute, until it is told to stop; it returns how often one was there.
+func (e *trial) keepKilling(name string) (stop func() (times int)) {
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	times := 0
+	all.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(30 * time.Second):
+				if _, err := execute(context.Background(), "", "e2e/cluster/signal.sh", name, "KILL"); err == nil {
+					times++
+				}
+			}
+		}
+	})
+	return sync.OnceValue(func() int {
+		close(done)
+		all.Wait()
+		return times
+	})
+}
+
+// onceEach wants each transition of the experiment in its report once.
+func (e *trial) onceEach() {
+	e.t.Helper()
+	var report struct {
+		History []struct{ Phase, Reason string }
+	}
+	code, said := e.kn("report", e.name, "-o", "json")
+	if err := json.Unmarshal([]byte(said), &report); err != nil || code != 0 && code != 3 {
+		e.t.Errorf("exit code %d: %v", code, err)
+	}
+	seen := make(map[string]bool)
+	for _, h := range report.History {
+		if h.Phase == string(experiment.Promoting) { // which has stages of the same words
+			continue
+		}
+		if seen[h.Phase+h.Reason] {
+			e.t.Errorf("%s, because %q: recorded twice", h.Phase, h.Reason)
+		}
+		seen[h.Phase+h.Reason] = true
+	}
+	if len(seen) < 3 {
+		e.t.Errorf("%d transitions, want its start, its steps and its end", len(seen))
+	}
+}
+
+// startUnderLoad starts the experiment while a user reads tweets and posts, by the one Service that does both: others may fail on
+// purpose meanwhile. It returns one of the user's tweets.
 func (e *trial) startUnderLoad() (id string, l *load) {
 	e.t.Helper()
 	ada := register(e.t, "")
 	id = ada.post("ada's")
-	l = start(e.t, append(reading(ada, id), func() (answer, error) { return ada.try("POST", "/2/tweets", object("text", "on and on")) })...)
+	l = startOne(e.t, 4, append(reading(ada, id)[:1], func() (answer, error) { return ada.try("POST", "/2/tweets", object("text", "on and on")) })...)
 	e.must("start", "-f", e.file, "--anyway")
 	return id, l
 }
@@ -503,7 +563,7 @@ func (e *trial) everyoneLikes(tweet string) {
 	eventually(t, "likes for everyone", readyLimit, func() bool {
 		return bob.do("POST", bob.path("/likes"), object("tweet_id", tweet)).status == http.StatusOK
 	})
-	for _, name := range experimented {
+	for _, name := range e.spec.Services {
 		s := untilReady(t, name)
 		if latest := s.Status.LatestReadyRevisionName; strings.Contains(latest, e.name) || len(s.Status.Traffic) != 1 || s.Status.Traffic[0].RevisionName != latest {
 			t.Errorf("%s is served by %v, want its newest revision, %s, alone", name, s.Status.Traffic, latest)
@@ -603,24 +663,52 @@ func TestClusterArmsThatAreTakenAwayComeBack(t *testing.T) {
 	e.untouched()
 }
 
-// Of the treatment's requests some fail: steer ends that by itself, and the record says why.
+// Of the treatment's requests some fail, from the last step on: steer ends that by itself, and the record says why. What the same
+// people had before anybody was treated is taken off.
 func rolledBackByAGuardrail(t *testing.T) {
 	e := try(t, func(s *experiment.Spec) {
-		s.Treatment.Env["FAULTS"] = "error=5%"
+		s.Services, s.Ramp.Steps = []string{"timeline"}, []int{20, 50}
+		s.Metrics.Baseline = new(experiment.Duration(2 * time.Minute))
 		s.Metrics.Guardrails = []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}
 	})
 	people := gather(t, []string{""}, 20)
 	t.Parallel()
 	e.must("start", "-f", e.file, "--anyway")
+	var reads []func() (answer, error)
+	for _, m := range people {
+		reads = append(reads, func() (answer, error) { return m.try("GET", m.path("/tweets"), "") })
+	}
+	l := startOne(t, 4, reads...)
+	if a := people[0].do("GET", people[0].path("/tweets"), ""); a.header.Get("X-Variant") != "" {
+		t.Errorf("answered by the %s before the first step", a.header.Get("X-Variant"))
+	}
+	within(t, "the first step, after the baseline", 2*time.Minute+readyLimit, func() bool { return e.object().Status.Phase == experiment.Running })
+	time.Sleep(2 * time.Minute) // of the first step, in which nothing is wrong
+	l.stop()
+	faultless := e.revisions(experiment.Treatment)["timeline"]
+	const fault = `[{"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": "FAULTS", "value": "error=10%"}}]` // far from what a tripwire sees
+	run(t, "patch", "configurations.serving", e.name+"-timeline-treatment", "--type=json", "--patch="+fault)
+	within(t, "a treatment that fails", readyLimit, func() bool { // and nobody else asks until then: the whole of the last step is harmed
+		for _, m := range people {
+			if a, err := m.try("GET", m.path("/tweets"), ""); err == nil && (a.status >= http.StatusInternalServerError || a.header.Get("X-Variant") == string(experiment.Treatment) && a.header.Get("X-Revision") != faultless) {
+				return true
+			}
+		}
+		return false
+	})
+	e.must("step", e.name)
 	people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", m.path("/tweets"), "") }) // some are to fail
+	if g := e.report(t).Guardrails[0]; g.Baseline == nil {
+		t.Errorf("harm less the baseline: %+v, want a baseline", g.GuardrailStep)
+	}
 }
 
 // The same with a plain canary, of which requests are the unit: the edges take so many of all, and Knative halves them.
 func canaryRolledBackByAGuardrail(t *testing.T) {
 	e := try(t, func(s *experiment.Spec) {
 		*s = experiment.Spec{
-			Services: []string{"users"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FAULTS": "error=8%"}}, Unit: experiment.Request,
-			Ramp:    experiment.Ramp{Steps: []int{20}, Hold: experiment.Hold{Time: experiment.Duration(time.Hour)}},
+			Services: []string{"users"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FAULTS": "error=10%"}}, Unit: experiment.Request,
+			Ramp:    experiment.Ramp{Steps: []int{20}, Hold: experiment.Hold{Time: new(experiment.Duration(time.Hour))}},
 			Metrics: experiment.Metrics{Guardrails: []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}},
 		}
 	})
@@ -672,8 +760,18 @@ func (c crowd) untilRolledBack(e *trial, do func(*member)) {
 	}
 	close(done)
 	all.Wait()
-	if status.Phase != experiment.Concluded || !strings.HasPrefix(status.Because, "rolled back: ") || !strings.Contains(status.Because, experiment.ErrorShare) {
+	if status.Phase != experiment.Concluded || !strings.HasPrefix(status.Because, "rolled back: ") || !strings.Contains(status.Because, labelOf(e.t, experiment.ErrorShare)) {
 		e.t.Fatalf("%s after %s, because %q", status.Phase, time.Since(began).Round(time.Second), status.Because)
 	}
 	e.t.Logf("rolled back after %s: %s", time.Since(began).Round(time.Second), status.Because)
+}
+
+// labelOf is what people read for the name of a guardrail's metric.
+func labelOf(t testing.TB, name string) string {
+	t.Helper()
+	m, err := store.MetricNamed(name, store.Ratio)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Label
 }

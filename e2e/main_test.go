@@ -12,6 +12,7 @@ package e2e_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -54,6 +55,7 @@ func TestMain(m *testing.M) {
 }
 
 func (w *target) test(m *testing.M) (code int, err error) {
+	flag.Parse()
 	if w.url, w.host = strings.TrimSuffix(os.Getenv("WARBLE_URL"), "/"), os.Getenv("WARBLE_HOST"); w.url != "" {
 		if u, err := url.Parse(w.url); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return 0, fmt.Errorf("WARBLE_URL: %q: expected a URL as http://10.96.0.80", w.url)
@@ -64,6 +66,9 @@ func (w *target) test(m *testing.M) (code int, err error) {
 		slices.Sort(w.leftOut)
 		fmt.Printf("e2e: left out, for they need the processes of a local run: %s\n", strings.Join(w.leftOut, ", "))
 		return code, err
+	}
+	if *kills > 0 {
+		return m.Run(), nil // that test starts what it kills
 	}
 	defer func() { err = errors.Join(err, w.stop()) }()
 	if err := w.start(context.Background()); err != nil {

@@ -34,7 +34,7 @@ func TestBehindPgBouncerInTransactionMode(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `insert into users (id, username, name) select n, 'u' || n, 'U' from generate_series(1, $1::int) n`, users); err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(pgbouncer(t, server, "pooled")+"&default_query_exec_mode=cache_describe", 8)
+	db, err := store.Open(pgbouncer(t, server).url("pooled"), 8)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,13 +57,39 @@ func TestBehindPgBouncerInTransactionMode(t *testing.T) {
 				if _, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: id + 1, Text: "x"}, key, store.Body{Status: 201}); err != nil {
 					t.Error(err)
 				}
-				if list, err := db.UserTweets(t.Context(), id+1, store.Page{Limit: 10}); err != nil || len(list) != n/2+1 {
+				horizon, err := db.Horizon(t.Context())
+				if err != nil {
+					t.Error(err)
+				}
+				if list, err := db.UserTweets(t.Context(), id+1, store.Page{Limit: 10, Horizon: horizon, Reader: id + 1}); err != nil || len(list) != n/2+1 {
 					t.Errorf("%d tweets after %d: %v", len(list), n, err)
 				}
 			}
 		})
 	}
 	all.Wait()
+	eventually(t, "all on the list of somebody else", listLimit, func() bool {
+		horizon, err := db.Horizon(t.Context())
+		list, reading := db.UserTweets(t.Context(), 1, store.Page{Limit: 10, Horizon: horizon, Reader: 2})
+		return err == nil && reading == nil && len(list) == 5
+	})
+	for id := range int64(users) { // more than there are connections: these leave in batches
+		all.Go(func() {
+			for range 5 {
+				if _, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: id + 1, Text: "y"}, store.Key{}, store.Body{Status: 201}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	var batched, transactions int
+	if err := conn.QueryRow(t.Context(), `select count(*), count(distinct xmin::text) from tweets where text = 'y'`).Scan(&batched, &transactions); err != nil {
+		t.Fatal(err)
+	}
+	if batched != 5*users || transactions >= batched {
+		t.Errorf("%d tweets in %d transactions: expected %d, some of which share one", batched, transactions, 5*users)
+	}
 	var backends, left int
 	if err := conn.QueryRow(t.Context(), `select count(*), (select count(*) from pg_locks where locktype = 'advisory') from pg_stat_activity where usename = 'pooled'`).Scan(&backends, &left); err != nil {
 		t.Fatal(err)
@@ -82,7 +108,7 @@ func TestTheOutboxBehindPgBouncer(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `insert into outbox (user_id, type, data) select n::bigint << 22, 't', '{}' from generate_series(1, 100) n`); err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(pgbouncer(t, server, "pooled")+"&default_query_exec_mode=cache_describe", 8)
+	db, err := store.Open(pgbouncer(t, server).url("pooled"), 8)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,13 +185,19 @@ func ready(t *testing.T, server *pgserver.Server, group string) *store.Conn {
 	return conn
 }
 
-// pgbouncer puts a pool of a few connections before the server and returns the URL by which a login gets there.
-func pgbouncer(t *testing.T, server *pgserver.Server, login string) string {
+// pooler is a PgBouncer that gives each transaction one of a few connections.
+type pooler struct {
+	t       testing.TB
+	cmd     *exec.Cmd
+	exited  <-chan error
+	address string
+	config  string // the file
+	user    *syscall.Credential
+}
+
+// pgbouncer puts a pool of a few connections for each login before the server, until the test ends.
+func pgbouncer(t testing.TB, server *pgserver.Server) *pooler {
 	t.Helper()
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		program = "/usr/sbin/pgbouncer" // Debian's, which PATH may leave out
-	}
 	to, err := pgx.ParseConfig(server.Superuser("postgres"))
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +206,7 @@ func pgbouncer(t *testing.T, server *pgserver.Server, login string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := listener.Addr().(*net.TCPAddr).Port
+	address := listener.Addr().(*net.TCPAddr)
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -183,43 +215,77 @@ func pgbouncer(t *testing.T, server *pgserver.Server, login string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	file := filepath.Join(folder, "pgbouncer.ini")
-	settings := strings.Join([]string{
-		"[databases]",
-		fmt.Sprintf("postgres = host=%s dbname=postgres user=%s", to.Host, login),
-		"[pgbouncer]",
-		"listen_addr = 127.0.0.1",
-		fmt.Sprintf("listen_port = %d", port),
-		"unix_socket_dir =",
-		"auth_type = any",
-		"pool_mode = transaction",
-		"log_connections = 0",
-		"log_disconnections = 0",
-		fmt.Sprintf("default_pool_size = %d", poolSize),
-	}, "\n")
-	if err := os.WriteFile(file, []byte(settings), 0o644); err != nil { //nolint:gosec // for the server's account
-		t.Fatal(err)
+	p := &pooler{t: t, address: address.String(), config: filepath.Join(folder, "pgbouncer.ini")}
+	users := filepath.Join(folder, "users.txt") // whom it lets in, without a password as the server's socket does
+	for file, lines := range map[string][]string{
+		users: {`"pooled" ""`, `"warble_auth_login" ""`, `"warble_api_login" ""`, `"warble_mail_login" ""`, `"warble_ops_login" ""`},
+		p.config: {
+			"[databases]",
+			fmt.Sprintf("postgres = host=%s dbname=postgres", to.Host),
+			"[pgbouncer]",
+			"listen_addr = 127.0.0.1",
+			fmt.Sprintf("listen_port = %d", address.Port),
+			"unix_socket_dir =",
+			"auth_type = trust",
+			"auth_file = " + users,
+			"pool_mode = transaction",
+			"server_login_retry = 0.2", // after the server was away; 15 s unless it says
+			"log_connections = 0",
+			"log_disconnections = 0",
+			fmt.Sprintf("default_pool_size = %d", poolSize),
+		},
+	} {
+		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o644); err != nil { //nolint:gosec // for the server's account
+			t.Fatal(err)
+		}
 	}
 	if err := os.Chmod(folder, 0o755); err != nil { //nolint:gosec // for the server's account
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, file) //nolint:noctx // ended below
-	if os.Geteuid() == 0 {             // which it refuses, and the socket is for the server's account
+	if os.Geteuid() == 0 { // which it refuses, and the socket is for the server's account
 		socket, err := os.Stat(to.Host)
 		if err != nil {
 			t.Fatal(err)
 		}
 		owner := socket.Sys().(*syscall.Stat_t) // as os.Stat documents for Unix
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}
+		p.user = &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}
 	}
-	cmd.Stderr = t.Output()
-	exited, err := process.Start(cmd, syscall.SIGTERM)
+	p.start()
+	t.Cleanup(func() { p.end(syscall.SIGTERM) })
+	return p
+}
+
+func (p *pooler) start() {
+	p.t.Helper()
+	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
-		t.Fatalf("%v: install pgbouncer", err)
+		program = "/usr/sbin/pgbouncer" // Debian's, which PATH may leave out
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		<-exited
-	})
-	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/postgres?sslmode=disable", login, port)
+	p.cmd = exec.Command(program, p.config) //nolint:noctx // end ends it
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.user}
+	p.cmd.Stderr = p.t.Output()
+	if p.exited, err = process.Start(p.cmd, syscall.SIGTERM); err != nil {
+		p.t.Fatalf("%v: install pgbouncer", err)
+	}
+}
+
+func (p *pooler) end(signal syscall.Signal) {
+	_ = p.cmd.Process.Signal(signal) // it may have ended
+	<-p.exited
+}
+
+// revive starts it again where it has ended by itself, as a cluster does: 1.18 does when the server crashes amid a cancel request.
+func (p *pooler) revive() {
+	p.t.Helper()
+	select {
+	case err := <-p.exited:
+		p.t.Logf("PgBouncer ended: %v", err)
+		p.start()
+	default:
+	}
+}
+
+// url is that by which a login gets to the server.
+func (p *pooler) url(login string) string {
+	return fmt.Sprintf("postgres://%s@%s/postgres?sslmode=disable&default_query_exec_mode=cache_describe", login, p.address)
 }

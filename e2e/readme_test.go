@@ -17,27 +17,41 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What the README and `make run` tell a newcomer to type is typed here, with nothing changed but the address and the name
+// What docs/api.md and `make run` tell a newcomer to type is typed here, with nothing changed but the address and the name
 // of who registers, which only one may have.
 
-func TestREADMECommands(t *testing.T) {
+func TestDocumentedCommands(t *testing.T) {
 	processes(t)
 	t.Parallel()
 	paste(t, block(t, "sh", "curl"))
 }
 
-func TestExampleThatMakeRunPrints(t *testing.T) {
+// TestMakeTry does what `make run` tells a newcomer to do first.
+func TestMakeTry(t *testing.T) {
 	run := processes(t)
 	t.Parallel()
-	_, text, found := strings.Cut(run.Log(), "Try:\n")
-	text, _, ended := strings.Cut(text, "\n\n") // past what is to be tried
-	if !found || !ended || strings.Count(strings.TrimSpace(text), "\n") != 2 {
-		t.Fatalf("not three lines of example in %q", text)
+	if !strings.Contains(run.Log(), "make try") {
+		t.Errorf("make run does not speak of make try:\n%s", run.Log())
 	}
-	paste(t, text)
+	try := exec.CommandContext(t.Context(), "../tools/try.sh")
+	try.Env = append(os.Environ(), "WARBLE_URL="+plainURL(t))
+	try.Stderr = t.Output()
+	said, err := try.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	shown := strings.TrimSpace(string(said))
+	for _, want := range []string{`"username":"try_`, "\n$ curl ", `"token":"..."`} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("no %q in\n%s", want, shown)
+		}
+	}
+	if last := shown[strings.LastIndexByte(shown, '\n')+1:]; !strings.Contains(last, `"text":"hello, warble"`) {
+		t.Errorf("the timeline is %s", last)
+	}
 }
 
-func TestClientGoInREADME(t *testing.T) {
+func TestClientGoInDocs(t *testing.T) {
 	t.Parallel()
 	ada := register(t, "")
 	program := `package main
@@ -71,7 +85,7 @@ func main() {
 	saidHello(t, ada)
 }
 
-func TestClientNodeInREADME(t *testing.T) {
+func TestClientNodeInDocs(t *testing.T) {
 	t.Parallel()
 	ada := register(t, "")
 	node(t, `
@@ -119,19 +133,19 @@ func paste(t *testing.T, commands string) {
 	}
 }
 
-// block is the README's block in a language that holds a text.
+// block is the block of docs/api.md in a language that holds a text.
 func block(t *testing.T, language, with string) string {
 	t.Helper()
-	readme, err := os.ReadFile("../README.md")
+	page, err := os.ReadFile("../docs/api.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, fenced := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+	for _, fenced := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
 		if strings.Contains(fenced[1], with) {
 			return fenced[1]
 		}
 	}
-	t.Fatalf("the README has no %s block with %s", language, with)
+	t.Fatalf("docs/api.md has no %s block with %s", language, with)
 	return ""
 }
 

@@ -47,6 +47,16 @@ type local struct {
 	requests map[experiment.Arm]int
 }
 
+// newLocal has the tool, and no run yet.
+func newLocal(t *testing.T, folder string) *local {
+	t.Helper()
+	l := &local{t: t, tool: filepath.Join(folder, "kn-experiment"), arms: make(map[string]experiment.Arm), requests: make(map[experiment.Arm]int)}
+	if text, err := exec.CommandContext(t.Context(), "go", "build", "-o", l.tool, "../cmd/kn-experiment").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return l
+}
+
 // An experiment without a cluster: one arm for each, on every request, and what PostgreSQL has of it is what they saw;
 // also across a restart, and until a person stops it.
 func TestLocalExperiment(t *testing.T) {
@@ -56,10 +66,7 @@ func TestLocalExperiment(t *testing.T) {
 	if err := os.WriteFile(file, []byte(trialFile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l := &local{t: t, tool: filepath.Join(folder, "kn-experiment"), arms: make(map[string]experiment.Arm), requests: make(map[experiment.Arm]int)}
-	if text, err := exec.CommandContext(t.Context(), "go", "build", "-o", l.tool, "../cmd/kn-experiment").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
+	l := newLocal(t, folder)
 	var err error
 	if l.run, err = apitest.StartExperiment(t.Context(), file, "DATABASE_URL="); err != nil {
 		t.Fatal(err)
@@ -122,7 +129,7 @@ func TestLocalExperiment(t *testing.T) {
 	}
 	gone(t, processes)
 	// What the edge had counted when it was stopped is stored as well.
-	counted := l.column(`select concat_ws(' ', arm, sum(requests), sum(errors)) from outcomes group by arm order by arm`)
+	counted := l.column(`select concat_ws(' ', arm, sum(requests), sum(errors)) from windows group by arm order by arm`)
 	want := []string{fmt.Sprintf("control %d 0", l.requests[experiment.Control]), fmt.Sprintf("treatment %d 0", l.requests[experiment.Treatment])}
 	if diff := cmp.Diff(want, counted); diff != "" {
 		t.Error(diff)
@@ -220,17 +227,32 @@ func (l *local) column(sql string) []string {
 // kn runs the tool on the local run's resource.
 func (l *local) kn(args ...string) string {
 	l.t.Helper()
+	text, err := l.command(args...).CombinedOutput()
+	if err != nil {
+		l.t.Fatalf("kn experiment %v: %v\n%s", args, err, text)
+	}
+	return string(text)
+}
+
+// fails is kn of what is refused.
+func (l *local) fails(args ...string) string {
+	l.t.Helper()
+	text, err := l.command(args...).CombinedOutput()
+	if err == nil {
+		l.t.Fatalf("kn experiment %v: expected it to be refused\n%s", args, text)
+	}
+	return string(text)
+}
+
+func (l *local) command(args ...string) *exec.Cmd {
+	l.t.Helper()
 	kubeconfig, err := l.run.Kubeconfig()
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	cmd := exec.CommandContext(l.t.Context(), l.tool, args...)
 	cmd.Env = []string{"DATABASE_URL=" + l.database(), "KUBECONFIG=" + kubeconfig, "HOME=" + filepath.Dir(l.tool), "USER=ada"}
-	text, err := cmd.CombinedOutput()
-	if err != nil {
-		l.t.Fatalf("kn experiment %v: %v\n%s", args, err, text)
-	}
-	return string(text)
+	return cmd
 }
 
 func (l *local) report() (r readout.Report) {

@@ -44,7 +44,7 @@ func TestLongVerdicts(t *testing.T) {
 	judged := func(services []string, treatment map[string]experiment.Value) *trial {
 		return try(t, func(s *experiment.Spec) {
 			s.Services, s.Treatment.Env, s.Promote, s.Alpha = services, treatment, "automatic", .01
-			s.Ramp.Hold.Time, s.Metrics.Window = experiment.Duration(5*time.Minute), experiment.Duration(3*time.Minute)
+			s.Ramp.Hold.Time, s.Metrics.Window = new(experiment.Duration(5*time.Minute)), experiment.Duration(3*time.Minute)
 			s.Metrics.Primary.MinimumEffect = .3
 		})
 	}
@@ -72,7 +72,7 @@ func TestLongVerdicts(t *testing.T) {
 			}
 			effect.must("start", "-f", effect.file, "--anyway")
 			r := effect.comesTo(t, "promoted: ", readout.Verdict(experiment.Win))
-			if lift := r.Primary.Lift; lift == nil || lift.Lower > planted || lift.Upper < planted {
+			if lift := r.Primary.Lift; lift == nil || lift.Lower == nil || lift.Upper == nil || *lift.Lower > planted || *lift.Upper < planted {
 				t.Errorf("%+v, want %+g in the interval, which was planted", lift, planted)
 			}
 		})
@@ -81,8 +81,8 @@ func TestLongVerdicts(t *testing.T) {
 		t.Run("no effect is not promoted", func(t *testing.T) { none.comesTo(t, "rolled back: ", readout.Verdict(experiment.NotWorthIt)) })
 		t.Run("a slowness is rolled back", func(t *testing.T) {
 			slow.must("start", "-f", slow.file, "--anyway")
-			if r := slow.comesTo(t, "rolled back: ", readout.Breach); !strings.Contains(r.Sentence, experiment.SlowShare) {
-				t.Errorf("%s: want %s named", r.Sentence, experiment.SlowShare)
+			if r := slow.comesTo(t, "rolled back: ", readout.Breach); !strings.Contains(r.Sentence, labelOf(t, experiment.SlowShare)) {
+				t.Errorf("%s: want %s named", r.Sentence, labelOf(t, experiment.SlowShare))
 			}
 		})
 	})

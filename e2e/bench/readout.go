@@ -45,9 +45,13 @@ const readoutRows = `
 	from exposures
 	where (user_id >> 25) %% 10 = 0;
 
-	insert into outcomes (experiment, arm, start, pod, requests, errors)
-	select 'likes', arm, pg_temp.after(0) + interval '10 seconds' * n, 'edge-1', 1000, n %% 3
-	from generate_series(0, 28 * 8640) n, unnest(array['control', 'treatment']) arm;
+	insert into windows (experiment, step, service, arm, start, requests, errors, slow)
+	select 'likes', 0, service, arm, pg_temp.after(0) + interval '10 seconds' * n, 1000, n %% 3, array[n %% 5]
+	from generate_series(0, 28 * 8640) n, unnest(array['like', 'timeline']) service, unnest(array['control', 'treatment']) arm;
+
+	insert into buckets (experiment, step, service, arm, bucket, requests, errors, slow)
+	select 'likes', 0, service, arm, bucket, 7560000, 7560, array[15120]
+	from unnest(array['like', 'timeline']) service, unnest(array['control', 'treatment']) arm, generate_series(0, 31) bucket;
 
 	insert into latencies (experiment, arm, start, service, pod, buckets)
 	select 'likes', arm, pg_temp.after(0) + interval '10 seconds' * n, 'like', 'like-1', array(select n * (b + 7) %% 97 from generate_series(1, %[2]d) b)

@@ -167,7 +167,7 @@ func (r *rig) startPostgres(ctx context.Context) (err error) {
 	if _, _, err := migrations.Apply(ctx, conn); err != nil {
 		return err
 	}
-	for _, role := range []string{"auth", "api", "ops"} {
+	for _, role := range []string{"auth", "api", "mail", "ops"} {
 		if err := store.CreateLogin(ctx, conn, store.DatabaseLogin{Name: "warble_" + role + "_login", Group: "warble_" + role}); err != nil {
 			return err
 		}
@@ -211,7 +211,7 @@ func (r *rig) exec(ctx context.Context, database string, statements ...string) e
 	return nil
 }
 
-// databaseURL connects as the login of a role: auth, api or ops.
+// databaseURL connects as the login of a role: auth, api, mail or ops.
 func (r *rig) databaseURL(role string) string {
 	return r.postgres.URL("warble_"+role+"_login", "warble")
 }

@@ -31,6 +31,11 @@ type server struct {
 // launch starts a binary, its log going to a file, its metrics on. The environment is the manifest's and nothing else.
 // What settings say comes after it.
 func (r *rig) launch(name string, settings ...string) (*server, error) {
+	return r.run(name, exec.Command(r.path("bin/"+name)), append(r.environment(name), settings...)) //nolint:noctx // stop ends it
+}
+
+// run starts a command as a server: HOST and PORT say where it is to answer.
+func (r *rig) run(name string, cmd *exec.Cmd, settings []string) (*server, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -39,12 +44,11 @@ func (r *rig) launch(name string, settings ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: name, address: address, cmd: exec.Command(r.path("bin/" + name))} //nolint:noctx // stop ends it
+	s := &server{name: name, address: address, cmd: cmd}
 	if s.log, err = os.OpenFile(r.path(name+port(address)+".log"), os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_RDWR, 0o600); err != nil {
 		return nil, err
 	}
-	s.cmd.Env = append(r.environment(name), "HOST=127.0.0.1", "PORT="+port(address), "METRICS_PORT="+port(metrics))
-	s.cmd.Env = append(s.cmd.Env, settings...)
+	s.cmd.Env = append([]string{"HOST=127.0.0.1", "PORT=" + port(address), "METRICS_PORT=" + port(metrics)}, settings...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	s.started = time.Now()
 	if s.exited, err = process.Start(s.cmd, syscall.SIGKILL); err != nil {
@@ -56,6 +60,11 @@ func (r *rig) launch(name string, settings ...string) (*server, error) {
 // start launches a binary and waits for its first answer.
 func (r *rig) start(ctx context.Context, name string, settings ...string) (*server, error) {
 	s, err := r.launch(name, settings...)
+	return s.ready(ctx, err)
+}
+
+// ready waits for the first answer of a server that was launched, unless err says that it was not.
+func (s *server) ready(ctx context.Context, err error) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +136,25 @@ func (s *server) resident(ctx context.Context) (float64, error) {
 	}
 	kilobytes, err := strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
 	return kilobytes / 1024, err
+}
+
+// cpu is the CPU time that the process has used, in ms; a machine that is busy with something else does not change it much.
+func (s *server) cpu() (milliseconds float64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(text), ") ") // the name of the program may have spaces
+	fields := strings.Fields(after)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat is %q: expected times of user and system", s.cmd.Process.Pid, text)
+	}
+	user, err := strconv.ParseFloat(fields[11], 64)
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.ParseFloat(fields[12], 64)
+	return (user + system) * 10, err // Linux counts in hundredths of a second, whatever its own clock does
 }
 
 // freeAddress finds a port on loopback by taking and leaving it.

@@ -33,7 +33,7 @@ func (b *bench) tweet(ctx context.Context) (figures []figure, err error) {
 		}
 		figures = append(figures,
 			ratioAtLeast(0.8).figure("POST /2/tweets / bare net/http + pgx", "1/s", rows[0], rows[1]),
-			ratioAtLeast(0.6).figure("POST /2/tweets / pgbench -M prepared", "1/s", rows[0], rows[2]))
+			ratioAtLeast(1.5).figure("POST /2/tweets / pgbench -M prepared", "1/s", rows[0], rows[2]))
 		return nil
 	}, "tweet", "insert")
 	return figures, err
@@ -61,8 +61,8 @@ func (b *bench) pgbench(ctx context.Context) (float64, error) {
 		}
 	}
 	statement := strings.NewReplacer(
-		"$10", "''", "$1", ":author", "$3", "''", "$4", "''", "$5", ":status", "$2", ":route",
-		"$6", ":before", "$7", ":after", "$8", ":community", "$9", ":text",
+		"$10", ":text", "$11", "''", "$1", ":author", "$3", "''", "$4", "''", "$5", ":status", "$2", ":route",
+		"$6", ":before", "$7", ":after", "$8", "0", "$9", ":community",
 	).Replace(store.CreateTweetSQL)
 	script := fmt.Sprintf("\\set author random(1, %d) * %d\n%s;\n", few, userID(1), strings.TrimSpace(statement))
 	if err := os.WriteFile(b.path("tweet.pgbench"), []byte(script), 0o600); err != nil {

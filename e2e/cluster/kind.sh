@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# Kubernetes in Docker, with Knative Serving and Eventing, Kourier and PostgreSQL: what a laptop with Docker, or GitHub, has in the
-# place of up.sh, and Kourier, which AKS has too. kind delete cluster --name warble takes it away. It downloads images.
+# Kubernetes in Docker as it is on AKS: the same minor version, Knative by the same operator, and the charts knative and warble of
+# terraform/03-application, with Kourier and the network policies. PostgreSQL is in it, too; what needs Azure is not: see
+# kind-knative.yaml and kind-warble.yaml. A laptop with Docker, or GitHub, has it in the place of up.sh.
+# kind delete cluster --name warble takes it away. It downloads images.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
 # shellcheck source=e2e/cluster/kind.env
 . "$here/kind.env"
 knative=v1.23.0
+node=kindest/node:v1.35.0@sha256:452d707d4862f52530247495d180205e029056831160e22870e37e3f6c1ac31f
 
-kind get clusters | grep -qx "$KIND_CLUSTER_NAME" || kind create cluster --name "$KIND_CLUSTER_NAME" --kubeconfig "$KUBECONFIG" --config - <<CONFIG
+kind get clusters | grep -qx "$KIND_CLUSTER_NAME" || kind create cluster --name "$KIND_CLUSTER_NAME" --image "$node" --kubeconfig "$KUBECONFIG" --config - <<CONFIG
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 nodes:
@@ -17,24 +21,22 @@ nodes:
       - {containerPort: 31432, hostPort: 15432, listenAddress: 127.0.0.1}
 CONFIG
 
-# CRDs first, and then all of it: the API server needs a moment to know them.
-release() { kubectl apply --server-side -f "https://github.com/$1/releases/download/knative-$knative/$2"; }
-release knative/serving serving-crds.yaml
-release knative/eventing eventing-crds.yaml
-kubectl wait --for=condition=Established --all crd --timeout=60s >/dev/null
-release knative/serving serving-core.yaml
-release knative-extensions/net-kourier kourier.yaml
-release knative/eventing eventing-core.yaml
-release knative/eventing in-memory-channel.yaml
-release knative/eventing mt-channel-broker.yaml
-kubectl -n knative-serving patch configmap config-network --type merge -p '{"data":{"ingress-class":"kourier.ingress.networking.knative.dev"}}'
-kubectl -n knative-serving patch configmap config-domain --type merge -p '{"data":{"kn.localhost":""}}'
-kubectl -n knative-serving patch configmap config-autoscaler --type merge -p '{"data":{"stable-window":"20s","scale-to-zero-grace-period":"10s"}}'
-kubectl -n kourier-system patch service kourier --type merge \
-  -p '{"spec":{"type":"NodePort","ports":[{"name":"http2","port":80,"targetPort":8080,"nodePort":31080}]}}'
+chart() { # NAME NAMESPACE: a chart as its release would be, and what it takes back of the one before stays
+  go -C tools/helm run . -namespace "$2" "$PWD/terraform/03-application/charts/$1" <"$here/kind-$1.yaml" | kubectl apply --server-side --force-conflicts --namespace "$2" -f -
+}
+namespace() { kubectl create namespace "$1" --dry-run=client -o yaml | kubectl apply --server-side -f -; }
+
+namespace knative-operator
+kubectl apply --server-side --namespace knative-operator -f "https://github.com/knative/operator/releases/download/knative-$knative/operator.yaml"
+kubectl wait --for=condition=Established --all crd --timeout=60s >/dev/null # the API server needs a moment to know them
+kubectl --namespace knative-operator wait --for=condition=Available --all deployment --timeout=5m
+
+namespace knative
+chart knative knative
+kubectl --namespace knative wait --for=condition=Complete job/knative-ready --timeout=15m
 
 kubectl apply -f "$here/kind-postgres.yaml"
-for namespace in knative-serving kourier-system knative-eventing postgres; do
-  kubectl -n "$namespace" wait --for=condition=Available --all deployment --timeout=5m
-done
+kubectl apply --server-side -f knative/100-namespace.yaml
+chart warble warble
+kubectl --namespace postgres wait --for=condition=Available --all deployment --timeout=5m
 echo "up. To use it: . e2e/cluster/kind.env; services are NAME.NAMESPACE.kn.localhost at $WARBLE_URL"

@@ -9,7 +9,7 @@ for file in step process build certificates node postgres addons; do
 done
 
 die() { echo "make cluster: $*" >&2; exit 1; }
-command -v apt-get >/dev/null || die "no apt-get on this $(uname -s): expected Debian or Ubuntu; elsewhere use kind, as the README says"
+command -v apt-get >/dev/null || die "no apt-get on this $(uname -s): expected Debian or Ubuntu; elsewhere use kind, as docs/run.md says"
 [ "$(id -u)" = 0 ] || die "you are $(id -un): expected root, who may make namespaces, cgroups and mounts"
 command -v go >/dev/null || die "no go in PATH: expected Go 1.26"
 [[ $CLUSTER_DIR =~ ^/[A-Za-z0-9/._-]+$ ]] || die "CLUSTER_DIR is '$CLUSTER_DIR': expected an absolute path of letters, digits and / . _ -"

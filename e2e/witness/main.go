@@ -3,7 +3,9 @@
 //
 //	POST /events            takes a CloudEvent
 //	GET  /events            what it took, in order, as a JSON array of structured CloudEvents
-//	GET  /fetch?url=U       what U answers: its status, headers and body; with &times=N each answer's seconds as well
+//	GET  /fetch?url=U       what U answers: its status, headers and body; with &times=N each answer's seconds as well, with
+//	                        &host=H asked for by that Host header
+//	GET  /witness           the address of the client, as the edge told it; empty without an edge
 package main
 
 import (
@@ -35,8 +37,14 @@ func main() {
 	mux.HandleFunc("POST /events", w.take)
 	mux.HandleFunc("GET /events", w.tell)
 	mux.HandleFunc("GET /fetch", w.fetch)
-	mux.HandleFunc("GET /witness", func(http.ResponseWriter, *http.Request) {})
-	server := &http.Server{Addr: ":" + os.Getenv("PORT"), Handler: mux, ReadHeaderTimeout: limit}
+	mux.HandleFunc("GET /witness", func(answer http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(answer, r.Header.Get("Warble-Client"))
+	})
+	handler := http.HandlerFunc(func(answer http.ResponseWriter, r *http.Request) {
+		answer.Header().Set("X-Revision", os.Getenv("K_REVISION")) // as functions do, so that it may have arms
+		mux.ServeHTTP(answer, r)
+	})
+	server := &http.Server{Addr: ":" + os.Getenv("PORT"), Handler: handler, ReadHeaderTimeout: limit}
 	log.Fatal(server.ListenAndServe())
 }
 
@@ -107,6 +115,7 @@ func (w *witness) ask(r *http.Request, from *url.URL, f *fetched) error {
 	if err != nil {
 		return err
 	}
+	request.Host = r.URL.Query().Get("host") // "" leaves it the URL's
 	got, err := w.client.Do(request)
 	if err != nil {
 		return err

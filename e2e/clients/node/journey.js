@@ -10,7 +10,7 @@ const client = new TwitterApi(token, { httpAgent: new http.Agent(), plugins: [to
 
 const { data: me } = await client.v2.me()
 const mine = []
-for (const text of ["one", "two", "three", "four", "five"]) {
+for (const text of ["one", "two", "three", "four", "five", "six", "seven"]) {
   const { data } = await client.v2.tweet(text)
   mine.push(data.id)
 }
@@ -19,7 +19,7 @@ console.log(`posted ${mine.length}`)
 const { data: first, includes } = await client.v2.singleTweet(mine[0], { expansions: ["author_id"], "tweet.fields": ["created_at", "public_metrics"] })
 console.log(`looked up "${first.text}", mine: ${includes.users[0].username === me.username}, retweets: ${first.public_metrics.retweet_count}`)
 
-const timeline = await client.v2.userTimeline(me.id, { max_results: 2 })
+const timeline = await client.v2.userTimeline(me.id, { max_results: 5 })
 const sizes = [timeline.tweets.length]
 while (!timeline.done) {
   const before = timeline.tweets.length
