@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -360,5 +361,25 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 	}
 	if complaints := strings.Join(tab.Complaints(), "\n"); !strings.Contains(complaints, "woe") {
 		t.Errorf("no complaint of the console among\n%s", complaints)
+	}
+}
+
+// TestALookStays: a page whose colours take a minute to change is looked at as it will be in the end.
+func TestALookStays(t *testing.T) {
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = io.WriteString(w, `<!DOCTYPE html><html lang="en"><title>x</title><style>
+			p { color: rgb(1, 1, 1); transition: all 60s }
+			@media (prefers-color-scheme: dark) { p { color: rgb(200, 200, 200) } }
+			@media (width > 500px) { p { border-left: 9px solid } }
+		</style><p>slow</p></html>`) // the browser has gone
+	}))
+	t.Cleanup(page.Close)
+	tab := browsertest.Open(t).Tab(t, browsertest.View{Width: 390})
+	tab.Open(page.URL)
+	tab.Look(browsertest.View{Width: 1280, Dark: true})
+	const look = `(({ color, borderLeftWidth }) => color + " " + borderLeftWidth)(getComputedStyle(document.querySelector("p")))`
+	if got, want := browsertest.Evaluate[string](tab, look), "rgb(200, 200, 200) 9px"; got != want {
+		t.Errorf("the paragraph is %s, want %s", got, want)
 	}
 }

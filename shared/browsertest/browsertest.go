@@ -158,7 +158,8 @@ func (tab *Tab) Elsewhere(page string) (urls []string) {
 	return urls
 }
 
-// Look sets the width and the colour scheme. Nothing moves, as for people who have asked for that.
+// Look sets the width and the colour scheme, as for people who have asked that nothing moves. Transitions that begin with it are over
+// when it returns, also those of pages that move all the same: what is then looked at stays.
 func (tab *Tab) Look(v View) {
 	tab.t.Helper()
 	scheme := "light"
@@ -171,6 +172,7 @@ func (tab *Tab) Look(v View) {
 		tab.t.Fatal(err)
 	}
 	tab.do(chromedp.EmulateViewport(v.Width, 844))
+	Evaluate[any](tab, `document.getAnimations().filter(a => isFinite(a.effect.getComputedTiming().endTime)).forEach(a => a.finish())`)
 }
 
 func (tab *Tab) do(steps ...chromedp.Action[chromedp.Void]) {
