@@ -168,9 +168,8 @@ type deleted struct {
 
 // delete hides the account at once. The rest goes within a day: see store.FinishDeletions.
 func (a *accounts) delete(ctx context.Context, q confirmation) (wire.Single[deleted], error) {
-	_, email, err := a.confirm(ctx, "password", q.Password)
-	if err != nil {
+	if _, _, err := a.confirm(ctx, "password", q.Password); err != nil {
 		return wire.Single[deleted]{}, err
 	}
-	return wire.Single[deleted]{Data: deleted{true}}, a.db.DeleteAccount(ctx, wire.Author(ctx), email)
+	return wire.Single[deleted]{Data: deleted{true}}, a.db.DeleteAccount(ctx, wire.Author(ctx))
 }

@@ -77,7 +77,7 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := auth.DeleteAccount(t.Context(), store.Author{ID: opened.User.ID}, "carol@example.org"); err != nil {
+	if err := auth.DeleteAccount(t.Context(), store.Author{ID: opened.User.ID}); err != nil {
 		t.Fatal(err)
 	}
 

@@ -8,18 +8,9 @@ import (
 	"warble/shared/telemetry"
 )
 
-// DeleteAccount hides an account from that moment on: nobody can log in to it, its sessions end, and neither the user nor
-// what they wrote is found. What is left goes with FinishDeletions. email is the account's. Errors:
-// problem.Unauthenticated where the author may not write, or is gone already.
-func (db *DB) DeleteAccount(ctx context.Context, author Author, email string) error {
-	var id int64
-	err := db.one(ctx, `
-		with gone as (
-			update users
-			set deleted_at = now()
-			where id = $1 and check_author($1, $2)
-			returning id, username, deleted_at
-		),
+// hide is what follows from the CTE gone of a statement, the accounts that it deletes, as CTEs of its own: whatever belongs to
+// them alone, and is not counted by metrics, goes at once.
+const hide = `
 		deletion as (
 			insert into deletions (user_id)
 			select id
@@ -32,33 +23,54 @@ func (db *DB) DeleteAccount(ctx context.Context, author Author, email string) er
 		),
 		credential as (
 			delete from credentials
-			where user_id = (select id from gone)
+			where user_id in (select id from gone)
+			returning address_hash(email) as address
 		),
 		failures as (
 			delete from login_failures
-			where account = $3 and exists (select from gone)
+			where account in (select address from credential)
 		),
 		networks as (
 			delete from known_networks
-			where account = $3 and exists (select from gone)
+			where account in (select address from credential)
 		),
 		mails as (
 			delete from mail_requests
-			where (address = $3 or user_id = $1) and exists (select from gone)
+			where id in (
+				select id
+				from mail_requests
+				where address in (select address from credential)
+				union
+				select id
+				from mail_requests
+				where user_id in (select id from gone))
 		),
 		ended as (
 			update sessions
 			set revoked_at = now()
-			where user_id = (select id from gone) and revoked_at is null
-		),
+			where user_id in (select id from gone) and revoked_at is null
+		)`
+
+// DeleteAccount hides an account from that moment on: nobody can log in to it, its sessions end, and neither the user nor
+// what they wrote is found. What is left goes with FinishDeletions. Errors: problem.Unauthenticated where the author may not
+// write, or is gone already.
+func (db *DB) DeleteAccount(ctx context.Context, author Author) error {
+	var id int64
+	err := db.one(ctx, `
+		with gone as (
+			update users
+			set deleted_at = now()
+			where id = $1 and check_author($1, $2)
+			returning id, username, deleted_at
+		),`+hide+`,
 		event as (
 			insert into outbox (user_id, type, data, traceparent)
-			select id, 'dev.warble.user.deleted.v1', jsonb_build_object('id', id::text, 'deleted_at', deleted_at), nullif($4::text, '')
+			select id, 'dev.warble.user.deleted.v1', jsonb_build_object('id', id::text, 'deleted_at', deleted_at), nullif($3::text, '')
 			from gone
 		)
 		select id
 		from gone`,
-		[]any{author.ID, author.Session, account(email), telemetry.Traceparent(ctx)}, &id)
+		[]any{author.ID, author.Session, telemetry.Traceparent(ctx)}, &id)
 	if errors.Is(err, problem.NotFound) {
 		err = noAccount()
 	}
@@ -74,26 +86,7 @@ func DeleteAgain(ctx context.Context, conn *Conn, ids []int64) (deleted int64, e
 			set deleted_at = now()
 			where id = any($1) and deleted_at is null
 			returning id, username
-		),
-		deletion as (
-			insert into deletions (user_id)
-			select id
-			from gone
-		),
-		retired as (
-			insert into retired_usernames (hash)
-			select username_hash(username)
-			from gone
-		),
-		credential as (
-			delete from credentials
-			where user_id in (select id from gone)
-		),
-		ended as (
-			update sessions
-			set revoked_at = now()
-			where user_id in (select id from gone) and revoked_at is null
-		)
+		),`+hide+`
 		select count(*)
 		from gone`, ids).Scan(&deleted)
 	return deleted, err

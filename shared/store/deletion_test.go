@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -60,10 +62,10 @@ func TestADeletedAccountIsHiddenAtOnceAndGoneWithinADay(t *testing.T) {
 		(select sum(score) from feedback where user_id = $1), (select count(*) from activity where user_id = $1)]::text`
 	before := query[string](t, d, counts, ada.User.ID)
 
-	if err := auth.DeleteAccount(t.Context(), author, "countess@example.org"); err != nil {
+	if err := auth.DeleteAccount(t.Context(), author); err != nil {
 		t.Fatal(err)
 	}
-	if err := auth.DeleteAccount(t.Context(), author, "countess@example.org"); !errors.Is(err, problem.Unauthenticated) {
+	if err := auth.DeleteAccount(t.Context(), author); !errors.Is(err, problem.Unauthenticated) {
 		t.Errorf("deleted twice: %v", err)
 	}
 	hidden := func(when string) {
@@ -134,6 +136,70 @@ func TestADeletedAccountIsHiddenAtOnceAndGoneWithinADay(t *testing.T) {
 	}
 }
 
+// TestAnAccountIsDeletedAgainAsItWasTheFirstTime: a restored database loses what the one before it has lost.
+func TestAnAccountIsDeletedAgainAsItWasTheFirstTime(t *testing.T) {
+	t.Parallel()
+	left := make(map[string][]string)
+	for way, remove := range map[string]func(pgtest.Database, store.Author) error{
+		"first": func(d pgtest.Database, author store.Author) error {
+			return d.Open(t, pgtest.Auth).DeleteAccount(t.Context(), author)
+		},
+		"again": func(d pgtest.Database, author store.Author) error {
+			n, err := store.DeleteAgain(t.Context(), connect(t, d, pgtest.Owner), []int64{author.ID, author.ID + 1})
+			if n != 1 {
+				t.Errorf("%d accounts are deleted again, want 1", n)
+			}
+			return err
+		},
+	} {
+		d := pgtest.New(t)
+		auth := d.Open(t, pgtest.Auth)
+		ada, bob := account(t, d, "ada"), account(t, d, "bob")
+		post(t, d.Open(t, pgtest.API), ada.User.ID, "a private confession")
+		for _, name := range []string{"ada", "bob", "nobody"} {
+			attempt, err := auth.BeginLogin(t.Context(), name+"@example.org", store.Client{Network: "198.51.100.0/24"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(auth.FailLogin(t.Context(), attempt), auth.RequestReset(t.Context(), name+"@example.org")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// An address of hers from before: its mail has another hash.
+		exec(t, d, `insert into mail_requests (kind, address, user_id) values ('verify', address_hash('old@example.org'), $1)`, ada.User.ID)
+		if err := remove(d, store.Author{ID: ada.User.ID, Session: ada.Session}); err != nil {
+			t.Fatal(err)
+		}
+		rows := column(t, d, `
+			select relname || ' ' || (xpath('/row/n/text()', query_to_xml(format('select count(*) as n from %I', relname), false, true, '')))[1]
+			from pg_class
+			where relkind = 'r' and relnamespace = 'public'::regnamespace and relname <> 'outbox'
+			union all
+			select 'sessions that go on ' || count(*) from sessions where revoked_at is null
+			union all
+			select 'deleted users ' || count(*) from users where deleted_at is not null
+			order by 1`)
+		left[way] = rows
+		for _, table := range []string{"login_failures where account", "known_networks where account", "mail_requests where address"} {
+			if n := query[int](t, d, `select count(*) from `+table+` = address_hash('ada@example.org')`); n != 0 {
+				t.Errorf("%s: %d rows of hers in %s", way, n, table)
+			}
+			if n := query[int](t, d, `select count(*) from `+table+` = address_hash('bob@example.org')`); n == 0 {
+				t.Errorf("%s: bob's rows are gone from %s", way, table)
+			}
+		}
+		if n := query[int](t, d, `select count(*) from mail_requests where user_id = $1`, ada.User.ID); n != 0 {
+			t.Errorf("%s: %d requests of mail of hers", way, n)
+		}
+		if n := query[int](t, d, `select count(*) from credentials where user_id = $1`, bob.User.ID); n != 1 {
+			t.Errorf("%s: bob cannot log in", way)
+		}
+	}
+	if diff := cmp.Diff(left["first"], left["again"]); diff != "" {
+		t.Errorf("rows that are left (-first +again): %s", diff)
+	}
+}
+
 func TestALargeAccountIsDeletedInBatches(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -142,7 +208,7 @@ func TestALargeAccountIsDeletedInBatches(t *testing.T) {
 	exec(t, d, `insert into tweets (author_id, text) select u, 'x' from generate_series(1, 2500), unnest(array[$1::bigint, $2]) u`, ada.User.ID, bob.User.ID)
 	exec(t, d, `insert into tweet_counts (tweet_id, retweets) select id, 1 from tweets where author_id = $1`, bob.User.ID)
 	exec(t, d, `insert into tweets (author_id, text, retweet_of) select $1, '', id from tweets where author_id = $2`, ada.User.ID, bob.User.ID)
-	if err := auth.DeleteAccount(t.Context(), store.Author{ID: ada.User.ID}, "ada@example.org"); err != nil {
+	if err := auth.DeleteAccount(t.Context(), store.Author{ID: ada.User.ID}); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, d, `update deletions set requested_at = now() - interval '2 minutes'`)
