@@ -41,6 +41,7 @@ var endpoints = []endpoint{
 	{method: "GET", route: "/auth/export", other: 200},
 	{method: "DELETE", route: "/auth/account", body: `{"password":"not this one"}`, other: 403},
 	{method: "POST", route: "/auth/verify-email", body: `{"token":"{nobodys}"}`, other: 422, public: true},
+	{method: "POST", route: "/auth/verify-email/resend", other: 202},
 	{method: "POST", route: "/auth/password-reset", body: `{"email":"{unique}@example.org"}`, other: 202, public: true},
 	{method: "POST", route: "/auth/password-reset/confirm", body: `{"token":"{nobodys}","new":"` + password + `"}`, other: 422, public: true},
 	{method: "GET", route: "/auth/validate", other: 200, noDatabase: true},

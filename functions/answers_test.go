@@ -30,7 +30,7 @@ func TestEveryAnswer(t *testing.T) {
 	})
 	a := &api{contract: load(t), t: t, url: local.URL}
 	ada := a.accounts()
-	a.mails(office)
+	a.mails(office, ada.bob)
 	ada.tweets(a)
 	ada.reads(a)
 	ada.refusals(a)
@@ -115,9 +115,11 @@ func (a *api) accountOf(ada wire.Session) string {
 }
 
 // mails has bob verify his address and dave reset his password, with the tokens that they are sent.
-func (a *api) mails(office *apitest.PostOffice) {
+func (a *api) mails(office *apitest.PostOffice, bob string) {
+	a.call(202, bob, "POST /auth/verify-email/resend", "") // one is on its way, or this is the second
 	_, _, token := office.Await(a.t, "bob@example.org", "verify").Link()
 	a.call(204, "", "POST /auth/verify-email", `{"token":"`+token+`"}`)
+	a.call(409, bob, "POST /auth/verify-email/resend", "")
 	a.call(201, "", "POST /auth/register", `{"name":"Dave","email":"dave@example.org","password":"a-voice-in-the-reeds"}`)
 	a.call(202, "", "POST /auth/password-reset", `{"email":"dave@example.org"}`)
 	_, _, token = office.Await(a.t, "dave@example.org", "reset").Link()

@@ -27,6 +27,8 @@ func New(db *store.DB, tokens *token.Verifier, passwords *password.Hasher, polic
 		"GET /auth/export":           user(http.HandlerFunc(a.export)),
 		"DELETE /auth/account":       user(function.JSON(a.delete, function.WithBody(), function.Status(http.StatusAccepted))),
 
+		"POST /auth/verify-email/resend": user(function.JSON(a.askVerification, function.Status(http.StatusAccepted))),
+
 		"POST /auth/verify-email":           private(function.JSON(a.verifyEmail)),
 		"POST /auth/password-reset":         private(function.JSON(a.requestReset, function.Status(http.StatusAccepted))),
 		"POST /auth/password-reset/confirm": private(function.JSON(a.resetPassword)),

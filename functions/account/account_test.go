@@ -304,6 +304,7 @@ func TestNeedsToken(t *testing.T) {
 	stranger := person{world: start(t)}
 	for _, request := range []string{
 		"PUT /auth/password", "GET /auth/sessions", "DELETE /auth/sessions", "DELETE /auth/sessions/1", "GET /auth/export", "DELETE /auth/account",
+		"POST /auth/verify-email/resend",
 	} {
 		stranger.do(http.StatusUnauthorized, request, "")
 	}

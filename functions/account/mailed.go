@@ -13,7 +13,7 @@ import (
 	"warble/shared/wire"
 )
 
-// What mail is about. Nobody is logged in here: who has the token of a mail has read it.
+// What mail is about. Only who asks to be verified is logged in here: who has the token of a mail has read it.
 
 type mailed struct {
 	Token string `json:"token"`
@@ -39,6 +39,11 @@ func hash(text string) []byte {
 
 func (a *accounts) verifyEmail(ctx context.Context, q mailed) (function.None, error) {
 	return function.None{}, a.db.VerifyEmail(ctx, hash(q.Token))
+}
+
+// askVerification says the same where a mail is on its way already.
+func (a *accounts) askVerification(ctx context.Context, _ struct{}) (wire.Single[requested], error) {
+	return wire.Single[requested]{Data: requested{true}}, a.db.AskVerification(ctx, wire.Author(ctx))
 }
 
 type forgetful struct {

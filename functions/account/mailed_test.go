@@ -4,6 +4,7 @@ import (
 	"flag"
 	"math"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,6 +62,117 @@ func TestVerifyEmail(t *testing.T) {
 	w.nobody().do(http.StatusNoContent, "POST /auth/verify-email", `{"token":"`+w.mail(store.VerifyMail, ada.email)+`"}`)
 	if !verified() {
 		t.Error("not verified")
+	}
+}
+
+// requests is how many mails of a kind were asked for.
+func (w *world) requests(kind store.MailKind) int {
+	w.Helper()
+	ids, err := pgtest.Column(w.Context(), w.data.URL(pgtest.Owner), `
+		select r.id::text
+		from mail_requests r
+		join outbox o on o.data ->> 'id' = r.id::text and o.type = 'dev.warble.mail.requested.v1'
+		where r.kind = $1`, string(kind))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return len(ids)
+}
+
+// sent has all mails that were asked for leave so long ago.
+func (w *world) sent(ago string) {
+	w.Helper()
+	w.sql(`update mail_requests set created_at = now() - $1::interval, finished_at = now() - $1::interval, claimed_until = null, sent = true`, ago)
+}
+
+const again = "POST /auth/verify-email/resend"
+
+// TestAVerificationCanBeSentAgain: of two links either counts, and once somebody has used one, so does the other.
+func TestAVerificationCanBeSentAgain(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ada := w.register("ada")
+	first := w.mail(store.VerifyMail, ada.email)
+	w.sent("10 s")
+	ada.do(http.StatusAccepted, again, "")
+	second := w.mail(store.VerifyMail, ada.email)
+	if second == "" || second == first {
+		t.Fatal("no second mail")
+	}
+	w.sent("10 s")
+	for _, link := range []string{first, second} {
+		w.nobody().do(http.StatusNoContent, "POST /auth/verify-email", `{"token":"`+link+`"}`)
+	}
+	if answer := ada.do(http.StatusConflict, again, ""); !strings.Contains(answer, "is verified") {
+		t.Error(answer)
+	}
+	if n := w.requests(store.VerifyMail); n != 2 {
+		t.Errorf("%d requests of mail, want 2", n)
+	}
+}
+
+// TestAVerificationThatIsOnItsWayIsNotSentTwice: not by a second click, nor by many at once.
+func TestAVerificationThatIsOnItsWayIsNotSentTwice(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ada := w.register("ada")
+	expect := func(n int, when string) {
+		t.Helper()
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				if err := w.db.AskVerification(t.Context(), store.Author{ID: ada.id}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		ada.do(http.StatusAccepted, again, "")
+		if got := w.requests(store.VerifyMail); got != n {
+			t.Errorf("%s: %d requests of mail, want %d", when, got, n)
+		}
+	}
+	expect(1, "the registration's waits")
+	w.sent("10 s")
+	expect(2, "it was sent")
+	w.sql(`update mail_requests set created_at = now() - interval '2 minutes', claimed_until = now() + interval '1 minute', finished_at = null`)
+	expect(2, "it is being sent")
+	w.sql(`update mail_requests set claimed_until = null`)
+	expect(3, "nobody has sent it for minutes")
+}
+
+func TestVerificationsAreLimited(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ada, bob := w.register("ada"), w.register("bob")
+	for range 4 {
+		w.sent("10 minutes")
+		ada.do(http.StatusAccepted, again, "")
+	}
+	w.sent("10 minutes")
+	if answer := ada.do(http.StatusTooManyRequests, again, ""); !regexp.MustCompile(`ask again in (2[89]\d\d|3000) s`).MatchString(answer) {
+		t.Errorf("%s: want 50 minutes to wait", answer)
+	}
+	bob.do(http.StatusAccepted, again, "")
+	w.nobody().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
+	w.sent("60 minutes")
+	ada.do(http.StatusAccepted, again, "")
+	if w.mail(store.VerifyMail, ada.email) == "" {
+		t.Error("a mail that was asked for is not sent")
+	}
+}
+
+func TestWhoIsGoneGetsNoVerification(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ada, bob := w.register("ada"), w.register("bob")
+	w.sent("10 s")
+	ada.do(http.StatusNoContent, "DELETE /auth/sessions/"+ada.session, "")
+	ada.do(http.StatusUnauthorized, again, "")
+	bob.do(http.StatusAccepted, "DELETE /auth/account", `{"password":"`+secret+`"}`)
+	bob.do(http.StatusUnauthorized, again, "")
+	if n := w.requests(store.VerifyMail); n != 1 { // ada's registration
+		t.Errorf("%d requests of mail, want 1", n)
 	}
 }
 

@@ -17,7 +17,7 @@ func New(tokens *token.Verifier, metrics *telemetry.AuthMetrics) function.Routes
 	claims := v.attempt(function.Authenticated(tokens, nil, nil)(function.JSON(v.claims)))
 	return function.Routes{
 		"GET /auth/validate":  claims,
-		"POST /auth/validate": bodyless(claims),
+		"POST /auth/validate": claims,
 		// A rotation adds a key well before it is used, so five minutes of an older set do no harm.
 		"GET /.well-known/jwks.json": function.JSON(v.keys, function.Tagged(), function.Header("Cache-Control", "public, max-age=300")),
 	}
@@ -74,14 +74,5 @@ func (v *validation) attempt(next http.Handler) http.Handler {
 		v.metrics.Validation()
 		w.Header().Set("Cache-Control", "no-store")
 		next.ServeHTTP(w, r)
-	})
-}
-
-// bodyless lets a POST through as the GET that it stands for, as function.JSON would ask it for a body.
-func bodyless(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		get := r.WithContext(r.Context())
-		get.Method = http.MethodGet
-		next.ServeHTTP(w, get)
 	})
 }

@@ -56,7 +56,7 @@ type endpoint struct {
 
 // JSON makes a handler of h.
 //
-// Q is a struct. Of a POST, PUT or PATCH the body is decoded into it: 415 unless it is application/json in UTF-8, 413
+// Q is a struct; struct{} takes no body. Of a POST, PUT or PATCH the body is decoded into Q: 415 unless it is application/json in UTF-8, 413
 // over 64 KiB, and otherwise the errors of Decode. Then, where *Q has it, FromRequest runs. A is encoded as JSON, but None
 // is a 204 and Answer is written as it is. An error of either becomes the answer that shared/problem's table gives it.
 func JSON[Q, A any](h func(context.Context, Q) (A, error), options ...Option) http.Handler {
@@ -94,7 +94,8 @@ func JSON[Q, A any](h func(context.Context, Q) (A, error), options ...Option) ht
 
 // decode fills q from the body, the path and the query.
 func decode(r *http.Request, q any, body bool) error {
-	if body || r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
+	_, nothing := q.(*struct{})
+	if body || !nothing && (r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch) {
 		body, err := jsonBody(r)
 		if err != nil {
 			return err

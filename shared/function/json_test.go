@@ -196,6 +196,7 @@ func TestJSONAnswers(t *testing.T) {
 		"POST /notes/{id}": function.JSON(echo, function.Status(201), function.Header("Cache-Control", "no-store")),
 		"GET /notes/{id}":  function.JSON(echo, function.Tagged()),
 		"DELETE /notes":    function.JSON(func(context.Context, struct{}) (function.None, error) { return function.None{}, nil }),
+		"POST /nothing":    function.JSON(func(context.Context, struct{}) (function.None, error) { return function.None{}, nil }),
 		"GET /first": function.JSON(func(context.Context, struct{}) (function.Answer, error) {
 			return function.Answer{Status: 201, Body: []byte(`{"id":"7"}`), Replayed: true}, nil
 		}),
@@ -228,6 +229,9 @@ func TestJSONAnswers(t *testing.T) {
 
 	if answer, body := send(t, http.MethodDelete, url+"/notes", ""); answer.StatusCode != 204 || body != "" {
 		t.Errorf("DELETE: %d %q", answer.StatusCode, body)
+	}
+	if answer, body := send(t, http.MethodPost, url+"/nothing", ""); answer.StatusCode != 204 || body != "" {
+		t.Errorf("POST without a body: %d %q", answer.StatusCode, body)
 	}
 	answer, body = send(t, http.MethodGet, url+"/first", "")
 	if answer.StatusCode != 201 || body != `{"id":"7"}` || answer.Header.Get("Idempotency-Replayed") != "true" {

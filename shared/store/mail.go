@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"warble/shared/env"
 	"warble/shared/problem"
@@ -47,6 +48,39 @@ func (db *DB) RequestReset(ctx context.Context, email string) error {
 		select`,
 		account(email), telemetry.Traceparent(ctx))
 	return err
+}
+
+// AskVerification asks for another mail that verifies a user's email address, unless one is on its way: see ask_verification in
+// migration 022. Errors: problem.Conflict where it is verified, problem.TooMany with the time to wait after five within the hour,
+// problem.Unauthenticated where the author may not write.
+func (db *DB) AskVerification(ctx context.Context, author Author) error {
+	var (
+		outcome string
+		wait    float64
+	)
+	err := db.one(ctx, `
+		with asked as (
+			select outcome, request, wait
+			from ask_verification($1, $2)
+		),
+		request as (
+			select request as id
+			from asked
+			where request is not null
+		),`+mailEvent("$3")+`
+		select outcome, wait
+		from asked`,
+		[]any{author.ID, author.Session, telemetry.Traceparent(ctx)}, &outcome, &wait)
+	switch {
+	case err != nil:
+		return err
+	case outcome == "verified":
+		return problem.Conflict.Detail("your email address is verified: no mail is needed")
+	case outcome == "limited":
+		after := time.Duration(wait * float64(time.Second))
+		return problem.TooMany.Detail("five mails went to your address within the hour: ask again in %d s", problem.Seconds(after)).After(after)
+	}
+	return nil
 }
 
 // MailJob is a mail to send.
@@ -227,7 +261,7 @@ func (db *DB) MayPost(ctx context.Context, userID int64) error {
 		return err
 	}
 	if !verified {
-		return problem.Forbidden.Detail("verify your email address first: registering sent a mail with a link to it, and a reset of the password verifies it too")
+		return problem.Forbidden.Detail("verify your email address first: registering sent a mail with a link to it, POST /auth/verify-email/resend sends another, and a reset of the password verifies it too")
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

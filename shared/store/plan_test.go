@@ -399,6 +399,10 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 			return db.FinishDeletions(t.Context())
 		}},
 		{"ask for a mail", pgtest.Auth, most, func(db *store.DB) error { return db.RequestReset(t.Context(), "u77@example.org") }},
+		{"ask for another verification", pgtest.Auth, 2 * most, func(db *store.DB) error {
+			times++
+			return db.AskVerification(t.Context(), store.Author{ID: int64(9900+times%50) << 22})
+		}},
 		{"send a mail", pgtest.Mail, most, func(db *store.DB) error {
 			times++
 			request := query[int64](t, d, `select id from mail_requests where user_id = $1 and kind = 'reset' and finished_at is null`, int64(9500+times)<<22)

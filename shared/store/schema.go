@@ -9,7 +9,7 @@ import (
 )
 
 // SchemaVersion is the newest migration this binary knows. A test compares it with the files.
-const SchemaVersion = 21
+const SchemaVersion = 22
 
 // Version returns the number of the newest migration that conn's database has, 0 where it has none.
 func Version(ctx context.Context, conn *Conn) (version int, err error) {
