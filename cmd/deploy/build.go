@@ -255,9 +255,10 @@ func scalar(text string) *yaml.Node {
 // routes is the config map that the edge mounts: where each function is, and which paths it answers.
 func (d *deployment) routes() (*object, error) {
 	type function struct {
-		Name   string   `json:"name"`
-		URL    string   `json:"url"`
-		Routes []string `json:"routes"`
+		Name    string         `json:"name"`
+		URL     string         `json:"url"`
+		Routes  []string       `json:"routes"`
+		Streams map[string]int `json:"streams,omitempty"`
 	}
 	var file struct {
 		Functions []function `json:"functions"`
@@ -265,7 +266,7 @@ func (d *deployment) routes() (*object, error) {
 	for _, f := range d.functions {
 		if routes := f.Routes(); len(routes) > 0 {
 			address := "http://" + f.Name() + "." + d.namespace + ".svc.cluster.local"
-			file.Functions = append(file.Functions, function{f.Name(), address, routes})
+			file.Functions = append(file.Functions, function{f.Name(), address, routes, f.Streams()})
 		}
 	}
 	text, err := json.MarshalIndent(file, "", "  ")

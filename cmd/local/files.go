@@ -19,6 +19,8 @@ type (
 		URL      string   `json:"url"`
 		Starting bool     `json:"starting"`
 		Routes   []string `json:"routes"`
+
+		Streams map[string]int `json:"streams,omitempty"`
 	}
 )
 
@@ -42,7 +44,7 @@ func (f *fleet) writeFilesLocked() error {
 	for _, one := range f.functions {
 		name := one.service.Name()
 		if paths := one.service.Routes(); len(paths) > 0 && one.arm == "" {
-			routes.Functions = append(routes.Functions, routesEntry{Name: name, URL: "http://" + one.address, Starting: one.starting, Routes: paths})
+			routes.Functions = append(routes.Functions, routesEntry{Name: name, URL: "http://" + one.address, Starting: one.starting, Routes: paths, Streams: one.service.Streams()})
 		}
 		if one.process != nil {
 			labels := map[string]string{"namespace": "warble", "function": name, "pod": name + "-" + strconv.Itoa(one.process.cmd.Process.Pid)}

@@ -25,7 +25,7 @@ import (
 )
 
 type config struct {
-	upstreamTimeout time.Duration  // UPSTREAM_TIMEOUT: for the whole of an upstream's answer, its start included
+	upstreamTimeout time.Duration  // UPSTREAM_TIMEOUT: for the whole of a function's answer, its start included, but for its streams
 	trusted         []netip.Prefix // TRUSTED_PROXIES: whose X-Forwarded-For is believed
 	origins         []string       // CORS_ORIGINS
 	limits          limits         // RATE_LIMIT_READ, _WRITE, _AUTH: of all replicas together
@@ -158,7 +158,9 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	begun := time.Now()
-	p := &passage{name: to.name, url: to.url, untouched: to.url, client: x.Client, id: x.RequestID, until: begun.Add(e.upstreamTimeout)}
+	until := begun.Add(cmp.Or(to.streams[pattern], e.upstreamTimeout))
+	x.Until(until)
+	p := &passage{name: to.name, url: to.url, untouched: to.url, client: x.Client, id: x.RequestID, until: until}
 	if tag := e.routes.tag(r); to.tags[tag].url != nil {
 		p.url, p.tag = to.tags[tag].url, tag // whoever tries a candidate out is in no experiment
 	} else if t := to.trial; t != nil && len(t.Baseline) > 0 {

@@ -27,8 +27,8 @@ type guest struct {
 	revision string        // that has all of the traffic; empty where several share it
 }
 
-// defaultGuestSeconds is the timeout of a Service that has none, as Knative sets it.
-const defaultGuestSeconds = 300
+// defaultSeconds is the timeout of a Service that has none, as Knative sets it.
+const defaultSeconds = 300
 
 // guestEntry is a guest in the routes file.
 type guestEntry struct {

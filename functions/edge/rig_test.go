@@ -55,6 +55,8 @@ type entry struct {
 
 	Tags  map[string]string `json:"tags,omitempty"`
 	Guest *guestEntry       `json:"guest,omitempty"`
+
+	Streams map[string]int `json:"streams,omitempty"`
 }
 
 // generous lets a test that is not about limits send what it likes.

@@ -35,8 +35,9 @@ type target struct {
 	tags     map[string]tagged
 	starting bool // nothing listens there yet, and something will
 	routes   []string
-	guest    *guest // nil for a function
-	trial    *trial // the experiment that is in force here; nil where there is none. newTable sets it
+	streams  map[string]time.Duration // of the routes whose answers have their own time: how long one may take
+	guest    *guest                   // nil for a function
+	trial    *trial                   // the experiment that is in force here; nil where there is none. newTable sets it
 }
 
 // tagged is where a revision with a tag listens for itself.
@@ -289,6 +290,7 @@ func parseRoutes(text []byte) (v view, err error) {
 			Tags     map[string]string `json:"tags"`
 			Starting bool              `json:"starting"`
 			Routes   []string          `json:"routes"`
+			Streams  map[string]int    `json:"streams"`
 			Guest    *guestEntry       `json:"guest"`
 		} `json:"functions"`
 		Experiments []experiment.Rules `json:"experiments"`
@@ -305,7 +307,7 @@ func parseRoutes(text []byte) (v view, err error) {
 		}
 	}
 	if err != nil {
-		return view{}, fmt.Errorf("expected {\"functions\": [{name, url, tags, starting, routes, guest}], \"experiments\": []}: %w", err)
+		return view{}, fmt.Errorf("expected {\"functions\": [{name, url, tags, starting, routes, streams, guest}], \"experiments\": []}: %w", err)
 	}
 	for _, f := range file.Functions {
 		u, err := parseAddress(f.URL)
@@ -315,9 +317,9 @@ func parseRoutes(text []byte) (v view, err error) {
 		if slices.ContainsFunc(v.targets, func(t *target) bool { return t.name == f.Name }) {
 			return view{}, fmt.Errorf("function %q is there twice", f.Name)
 		}
-		to := &target{name: f.Name, url: u, tags: make(map[string]tagged), starting: f.Starting, routes: f.Routes}
+		to := &target{name: f.Name, url: u, tags: make(map[string]tagged), starting: f.Starting, routes: f.Routes, streams: streamsOf(f.Streams)}
 		if f.Guest != nil {
-			to.guest = &guest{hosts: f.Guest.Hosts, timeout: time.Duration(cmp.Or(f.Guest.TimeoutSeconds, defaultGuestSeconds)) * time.Second}
+			to.guest = &guest{hosts: f.Guest.Hosts, timeout: time.Duration(cmp.Or(f.Guest.TimeoutSeconds, defaultSeconds)) * time.Second}
 			if to.guest.limit, err = parseLimit(f.Guest.RateLimit); err != nil {
 				return view{}, fmt.Errorf("function %q: rateLimit: %w", f.Name, err)
 			}
@@ -332,6 +334,14 @@ func parseRoutes(text []byte) (v view, err error) {
 	}
 	v.experiments = file.Experiments
 	return v, nil
+}
+
+func streamsOf(seconds map[string]int) map[string]time.Duration {
+	streams := make(map[string]time.Duration, len(seconds))
+	for route, n := range seconds {
+		streams[route] = time.Duration(n) * time.Second
+	}
+	return streams
 }
 
 func parseAddress(text string) (*url.URL, error) {

@@ -22,14 +22,14 @@ func trimService(object any) (any, error) {
 	}
 	trimmed := &servingv1.Service{ObjectMeta: trimMeta(s.ObjectMeta)}
 	trimmed.Annotations = make(map[string]string)
-	for _, name := range []string{manifest.RoutesAnnotation, manifest.HostsAnnotation, manifest.RateLimitAnnotation} {
+	for _, name := range []string{manifest.RoutesAnnotation, manifest.StreamsAnnotation, manifest.HostsAnnotation, manifest.RateLimitAnnotation} {
 		if annotation, ok := s.Annotations[name]; ok {
 			trimmed.Annotations[name] = annotation
 		}
 	}
+	trimmed.Spec.Template.Spec.TimeoutSeconds = s.Spec.Template.Spec.TimeoutSeconds
 	if isGuest(s) {
 		trimmed.Annotations[manifest.Guest] = "true"
-		trimmed.Spec.Template.Spec.TimeoutSeconds = s.Spec.Template.Spec.TimeoutSeconds
 	}
 	trimmed.Status.Address = s.Status.Address
 	for _, t := range s.Status.Traffic {
@@ -91,6 +91,7 @@ func targetOf(s *servingv1.Service, before *target) (*target, error) {
 		return before, fmt.Errorf("status.address.url: %w", err)
 	}
 	to := &target{name: s.Name, url: address, routes: routes, guest: guest, tags: make(map[string]tagged)}
+	to.streams = streamsOf(manifest.Streams(s.Annotations[manifest.StreamsAnnotation], int(timeoutOf(s).Seconds())))
 	for _, t := range s.Status.Traffic {
 		if guest != nil && whole(t) {
 			guest.revision = t.RevisionName
@@ -107,15 +108,20 @@ func targetOf(s *servingv1.Service, before *target) (*target, error) {
 	return to, nil
 }
 
+// timeoutOf is how long Knative lets an answer of the Service take.
+func timeoutOf(s *servingv1.Service) time.Duration {
+	if seconds := s.Spec.Template.Spec.TimeoutSeconds; seconds != nil && *seconds > 0 {
+		return time.Duration(*seconds) * time.Second
+	}
+	return defaultSeconds * time.Second
+}
+
 // guestOf reads what a Service that is a guest asks for; nil where it is none.
 func guestOf(s *servingv1.Service) (*guest, error) {
 	if !isGuest(s) {
 		return nil, nil //nolint:nilnil // as it says
 	}
-	g := &guest{timeout: defaultGuestSeconds * time.Second}
-	if seconds := s.Spec.Template.Spec.TimeoutSeconds; seconds != nil && *seconds > 0 {
-		g.timeout = time.Duration(*seconds) * time.Second
-	}
+	g := &guest{timeout: timeoutOf(s)}
 	for _, host := range strings.Fields(s.Annotations[manifest.HostsAnnotation]) {
 		if host = strings.ToLower(host); !isHost(host) {
 			return nil, fmt.Errorf("%s: %q: expected host names without ports, as shop.example.com, between spaces", manifest.HostsAnnotation, host)

@@ -512,6 +512,26 @@ func TestTargetOf(t *testing.T) {
 	}
 }
 
+func TestStreamsOfAService(t *testing.T) {
+	t.Parallel()
+	for seconds, want := range map[int64]time.Duration{120: 2 * time.Minute, 0: defaultSeconds * time.Second} {
+		s := knativeService("account", "/auth/account /auth/export")
+		s.Annotations[manifest.StreamsAnnotation] = "/auth/export"
+		s.Spec.Template.Spec.TimeoutSeconds = &seconds
+		trimmed, err := trimService(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := targetOf(trimmed.(*servingv1.Service), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[string]time.Duration{"/auth/export": want}, to.streams); diff != "" {
+			t.Errorf("timeoutSeconds %d: %s", seconds, diff)
+		}
+	}
+}
+
 func TestGuestOf(t *testing.T) {
 	t.Parallel()
 	const shop = "shop.example.com"

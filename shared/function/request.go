@@ -140,6 +140,7 @@ func (f *Function) exchange(w http.ResponseWriter, r *http.Request, handler http
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithDeadline(ctx, asserted.deadline)
 			defer cancel()
+			x.Until(asserted.deadline)
 		}
 	}
 	w.Header().Set("X-Request-Id", x.RequestID)

@@ -16,12 +16,27 @@ func (x *Exchange) Stream(r *http.Request) {
 	if x.ResponseWriter == nil {
 		return
 	}
-	control := http.NewResponseController(x.ResponseWriter)
-	_ = control.SetWriteDeadline(time.Time{}) // a writer that has no deadlines has none to lift
-	_ = control.SetReadDeadline(time.Time{})
+	control := x.deadline(time.Time{})
 	if x.body != nil {
 		r.Body = &streamed{body: x.body, control: control}
 	}
+}
+
+// Until gives the client until then to take the answer, where the limits of the server would end the exchange before. It has no
+// effect on an Exchange of no request.
+func (x *Exchange) Until(then time.Time) {
+	if x.ResponseWriter != nil && time.Until(then) > readTimeout {
+		x.deadline(then)
+	}
+}
+
+// deadline replaces both deadlines of the connection: net/http reads from it while an answer is under way, and takes a read that
+// is late for a client that has left.
+func (x *Exchange) deadline(t time.Time) *http.ResponseController {
+	control := http.NewResponseController(x.ResponseWriter)
+	_ = control.SetWriteDeadline(t) // a writer that has no deadlines has none to replace
+	_ = control.SetReadDeadline(t)
+	return control
 }
 
 // Switched notes that the connection is another protocol's from now on, so that the access line says 101.

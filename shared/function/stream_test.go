@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,38 @@ func TestStreamLiftsTheLimits(t *testing.T) {
 		answer.Body.Close()
 		if err == nil && strings.HasSuffix(string(text), "<nil> <nil>") {
 			t.Errorf("without Stream: %q", text)
+		}
+	}
+}
+
+// TestTheEdgesDeadlineReplacesTheServersLimits, where it is the later: a function's answer may be a stream.
+func TestTheEdgesDeadlineReplacesTheServersLimits(t *testing.T) {
+	t.Parallel()
+	const limit = 500 * time.Millisecond
+	f := function.NewTest(io.Discard)
+	server := httptest.NewUnstartedServer(f.WholeHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(3 * limit)
+		fmt.Fprint(w, r.Context().Err())
+	})))
+	server.Config.ReadTimeout, server.Config.WriteTimeout = limit, limit
+	server.Start()
+	t.Cleanup(server.Close)
+	for range 2 { // on one connection
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(function.HeaderClient, "192.0.2.1")
+		r.Header.Set(function.HeaderDeadline, strconv.FormatInt(time.Now().Add(10*time.Minute).UnixMilli(), 10))
+		function.Sign(r, function.TestKey, time.Now())
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if string(text) != "<nil>" || err != nil {
+			t.Errorf("an answer after 1.5 s: %q, %v", text, err)
 		}
 	}
 }

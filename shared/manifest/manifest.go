@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -130,6 +131,10 @@ const (
 	// NoRoutes is the annotation of a function that the edge sends nothing to.
 	NoRoutes = "none"
 
+	// StreamsAnnotation lists those of the routes whose answers may take the timeoutSeconds of the Service, as a guest's may, in
+	// place of the edge's UPSTREAM_TIMEOUT.
+	StreamsAnnotation = "warble.dev/streams"
+
 	// Guest is the label or annotation of a Service that is not Warble's, with the value "true": the edge passes its requests
 	// and answers on as they are.
 	Guest = "warble.dev/guest"
@@ -158,6 +163,23 @@ func (s *Service) Container() *Container { return &s.Spec.Template.Spec.Containe
 
 // Routes returns the paths that the edge sends to the function.
 func (s *Service) Routes() []string { return Routes(s.Metadata.Annotations[RoutesAnnotation]) }
+
+// Streams returns for how many seconds an answer of each of the routes that its StreamsAnnotation lists may take.
+func (s *Service) Streams() map[string]int {
+	return Streams(s.Metadata.Annotations[StreamsAnnotation], s.Spec.Template.Spec.TimeoutSeconds)
+}
+
+// Streams returns the routes that a StreamsAnnotation lists, each with the timeoutSeconds of its Service; nil where it lists none.
+func Streams(annotation string, timeoutSeconds int) map[string]int {
+	var streams map[string]int
+	for _, route := range strings.Fields(annotation) {
+		if streams == nil {
+			streams = make(map[string]int)
+		}
+		streams[route] = timeoutSeconds
+	}
+	return streams
+}
 
 // Routes returns the paths that a RoutesAnnotation lists.
 func Routes(annotation string) []string {
@@ -265,6 +287,9 @@ func (s *Service) check() error {
 		if err := patterns(route); err != nil {
 			expect(false, RoutesAnnotation, fmt.Sprintf("patterns of net/http, not %s: %v", route, err))
 		}
+	}
+	for route, seconds := range s.Streams() {
+		expect(slices.Contains(s.Routes(), route) && seconds > 0, StreamsAnnotation, "routes of "+RoutesAnnotation+" and a timeoutSeconds, not "+route)
 	}
 	public := s.Metadata.Labels["networking.knative.dev/visibility"] != "cluster-local"
 	expect(public == (s.Name() == "edge"), "metadata.labels", "networking.knative.dev/visibility: cluster-local on every function but the edge")
