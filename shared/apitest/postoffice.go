@@ -14,7 +14,8 @@ import (
 
 // PostOffice is a real SMTP server, without TLS. It keeps what it takes.
 type PostOffice struct {
-	URL string // for SMTP_URL
+	URL   string       // for SMTP_URL
+	Taken func(Letter) // what is done with each letter, one at a time; nil for nothing
 
 	mu      sync.Mutex
 	letters []Letter
@@ -39,8 +40,7 @@ func (l Letter) Link() (page, kind, token string) {
 func OpenPostOffice(t testing.TB) *PostOffice {
 	t.Helper()
 	p := &PostOffice{}
-	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &counter{office: p}, nil }))
-	server.ReadTimeout, server.WriteTimeout = time.Minute, time.Minute
+	server := p.server()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +49,15 @@ func OpenPostOffice(t testing.TB) *PostOffice {
 	t.Cleanup(func() { _ = server.Close() })
 	p.URL = "smtp://" + listener.Addr().String() + "?tls=none"
 	return p
+}
+
+// Serve takes mail at a listener, and returns why it stopped.
+func (p *PostOffice) Serve(listener net.Listener) error { return p.server().Serve(listener) }
+
+func (p *PostOffice) server() *smtp.Server {
+	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &counter{office: p}, nil }))
+	server.ReadTimeout, server.WriteTimeout = time.Minute, time.Minute
+	return server
 }
 
 // Letters are those that were taken, in order.
@@ -132,6 +141,9 @@ func (c *counter) Data(r io.Reader) error {
 	c.office.mu.Lock()
 	defer c.office.mu.Unlock()
 	c.office.letters = append(c.office.letters, c.letter)
+	if c.office.Taken != nil {
+		c.office.Taken(c.letter)
+	}
 	return nil
 }
 

@@ -89,7 +89,7 @@ function renew(person) {
 // ---- What is kept over a reload
 
 function save() {
-	sessionStorage.setItem("people", JSON.stringify(people.map(({ id, name, username, community, refresh }) => ({ id, name, username, community, refresh }))))
+	sessionStorage.setItem("people", JSON.stringify(people.map(({ id, name, username, community, refresh, mailed }) => ({ id, name, username, community, refresh, mailed }))))
 }
 
 function restore() {
@@ -175,10 +175,11 @@ async function another() {
 	await enter("/auth/register", { name, username: `${name.toLowerCase().slice(0, 8)}_${tail}`, email: `${name.toLowerCase()}.${tail}@example.org`, password: random(24), community })
 }
 
-async function enter(path, body) {
+/** enter adds who comes by path. mailed is whether they have an address that mail reaches, and may want to verify it. */
+async function enter(path, body, mailed = false) {
 	const { content } = await send("POST", path, { body })
 	const claims = await send("GET", "/auth/validate", { token: content.token, quiet: true }).catch(() => null)
-	people.push(newPerson({ ...content.data, community: claims ? claims.content.community : body.community, refresh: content.refresh_token, token: content.token }))
+	people.push(newPerson({ ...content.data, community: claims ? claims.content.community : body.community, refresh: content.refresh_token, token: content.token, mailed }))
 	save()
 	lead()
 	await people.at(-1).refresh_all()
@@ -220,11 +221,15 @@ function newPerson(data) {
 	const thanks = el("span", { class: "small soft", role: "status" })
 	const stars = el("fieldset", { class: "stars" }, el("legend", { class: "small soft" }, "How is it?"), ...[1, 2, 3, 4, 5].map(score =>
 		el("button", { type: "button", class: "plain", "aria-label": `${score} of 5 stars`, "aria-pressed": "false", on: e => rate(score, e.currentTarget) }, "☆")))
+	const verify = el("button", { type: "button", class: "plain small", hidden: !person.mailed, on: () => busy(verify, notice, async () => {
+		await call(person, "POST", "/auth/verify-email/resend")
+		thanks.textContent = "A mail with a link is on its way."
+	}) }, "Verify my address")
 	const form = el("form", { class: "compose" }, text, el("div", { class: "row" }, tweet, left))
 	const card = el("section", { class: "card", "aria-labelledby": heading },
 		el("div", { class: "row" }, el("h2", { id: heading }, person.name), el("span", { class: "small soft" }, `@${person.username}${person.community ? " · " + person.community : ""}`), el("span", { class: "grow" }), badge),
 		served, notice, form, empty, list, el("div", { class: "row" }, more),
-		el("div", { class: "row foot" }, stars, thanks, el("span", { class: "grow" }), el("button", { type: "button", class: "plain small", "aria-label": `Sign out, ${person.name}`, on: () => person.leave() }, "Sign out")))
+		el("div", { class: "row foot" }, stars, thanks, el("span", { class: "grow" }), verify, el("button", { type: "button", class: "plain small", "aria-label": `Sign out, ${person.name}`, on: () => person.leave() }, "Sign out")))
 	$("people").append(card)
 
 	text.addEventListener("input", () => {
@@ -472,6 +477,7 @@ function shape() {
 	$("form-go").textContent = signingUp ? "Create" : "Sign in"
 	$("form-other").textContent = signingUp ? "Have an account? Sign in" : "New here? Create an account"
 	for (const l of form.querySelectorAll(".new")) l.hidden = !signingUp
+	$("forgot").hidden = signingUp
 	form.elements.password.autocomplete = signingUp ? "new-password" : "current-password"
 	$("form-problem").hidden = true
 }
@@ -483,7 +489,7 @@ $("form").addEventListener("submit", e => {
 	e.preventDefault()
 	const { name, email, password, community } = Object.fromEntries(new FormData(e.target))
 	busy($("form-go"), $("form-problem"), async () => {
-		await enter(signingUp ? "/auth/register" : "/auth/login", signingUp ? { name, email, password, community: community || undefined } : { email, password })
+		await enter(signingUp ? "/auth/register" : "/auth/login", signingUp ? { name, email, password, community: community || undefined } : { email, password }, true)
 		e.target.reset()
 		$("dialog").close()
 	})
