@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	listener, err := net.Listen("tcp", ":2525") //nolint:noctx // for as long as the process is there
+	listener, err := net.Listen("tcp", ":2525")
 	if err != nil {
 		log.Fatal(err)
 	}
