@@ -355,6 +355,19 @@ func TestStatementsRun(t *testing.T) {
 	if run < 8 {
 		t.Errorf("%d statements: expected more", run)
 	}
+	text, err := os.ReadFile(root + "/docs/day-two.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?ms)^```sql\n(.*?)^```$").FindAllSubmatch(text, -1)
+	if len(blocks) == 0 {
+		t.Error("docs/day-two.md has no statement: expected that for mail that was not sent")
+	}
+	for _, found := range blocks {
+		if _, err := conn.Exec(ctx, string(found[1])); err != nil {
+			t.Errorf("docs/day-two.md: %s: %v", found[1], err)
+		}
+	}
 
 	other, err := store.Connect(ctx, server.URL("warble_api_login", "warble"), time.Minute)
 	if err != nil {
