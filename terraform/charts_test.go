@@ -18,12 +18,14 @@ import (
 	"sync"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -40,10 +42,14 @@ var charts = []struct {
 		"tls": true, "email": "operations@example.org", "kafka": []string{"kafka:9092"}, "kafkaSasl": true,
 		"dns": map[string]string{"zone": "example.org", "resourceGroup": "dns", "subscription": "s", "clientId": "c"},
 	}},
+	{"knative with a pool for its gateway", "03-application/charts/knative", "knative", gatewayPool},
 	{"warble", "03-application/charts/warble", "warble", map[string]any{"kafkaSasl": true}},
 	{"warble without mail", "03-application/charts/warble", "warble", map[string]any{"mail": map[string]string{"from": ""}}},
 	{"secrets", "04-observability/charts/secrets", "monitoring", nil},
 }
+
+// gatewayPool has the gateway on nodes of its own, as 03-application does where 01-cluster has a firewall.
+var gatewayPool = map[string]any{"ingress": map[string]string{"pool": "gateways"}}
 
 // helm is built from Helm's own engine.
 var helm = sync.OnceValues(func() (string, error) {
@@ -242,6 +248,49 @@ func TestPodsAreSpread(t *testing.T) {
 	if want := map[string]string{"edge": "1", "relay": "1"}; !maps.Equal(budgets, want) {
 		t.Errorf("budgets of disruption are %v: expected %v", budgets, want)
 	}
+}
+
+// TestTheGatewayFindsItsNodes: it must be on them, because the firewall drops answers of the others, and it alone may be.
+func TestTheGatewayFindsItsNodes(t *testing.T) {
+	t.Parallel()
+	for _, with := range []map[string]any{nil, gatewayPool} {
+		var serving knativeServing
+		for _, o := range rendered(t, "03-application/charts/knative", "knative", with) {
+			switch {
+			case o.GetKind() == "Service" && o.GetName() == "public" && o.GetNamespace() != "knative-serving":
+				t.Errorf("the public Service is in %s: expected knative-serving, which the operator puts the gateway into", o.GetNamespace())
+			case o.GetKind() == "KnativeServing":
+				if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &serving); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if with == nil {
+			if len(serving.Spec.Workloads) > 0 {
+				t.Errorf("the gateway waits for nodes of its own: %v", serving.Spec.Workloads)
+			}
+			continue
+		}
+		if len(serving.Spec.Workloads) != 1 {
+			t.Fatalf("%d workloads have nodes of their own: expected the gateway", len(serving.Spec.Workloads))
+		}
+		w := serving.Spec.Workloads[0]
+		taint := corev1.Toleration{Key: "warble.dev/pool", Operator: corev1.TolerationOpEqual, Value: "gateways", Effect: corev1.TaintEffectNoSchedule}
+		if w.Name != "3scale-kourier-gateway" || w.NodeSelector["warble.dev/pool"] != "gateways" || !slices.Contains(w.Tolerations, taint) {
+			t.Errorf("the gateway is not on its nodes: %+v", w)
+		}
+	}
+}
+
+// knativeServing is what of one says where its pods go.
+type knativeServing struct {
+	Spec struct {
+		Workloads []struct {
+			Name         string              `json:"name"`
+			NodeSelector map[string]string   `json:"nodeSelector"`
+			Tolerations  []corev1.Toleration `json:"tolerations"`
+		} `json:"workloads"`
+	} `json:"spec"`
 }
 
 // TestKindIsAsAKS: the cluster on a laptop has the same minor version, the same Knative, and the charts, of which only what asks Azure

@@ -242,6 +242,15 @@ func TestTerraformRefuses(t *testing.T) {
 		"a role that the control plane lacks": {
 			"01-cluster", "cluster.tf", `group = { role = "Reader", scope = azurerm_resource_group.this.id }`, "", "the control plane lacks a role",
 		},
+		"a firewall that keeps back images": {
+			"01-cluster", "firewall.tf", `, "*.blob.core.windows.net"`, "", "the firewall keeps back what the cluster needs",
+		},
+		"a gateway whose answers the firewall drops": {
+			"01-cluster", "firewall.tf", `toset(["0.0.0.0/1", "128.0.0.0/1"])`, "toset([])", "the gateway's answers go to the firewall",
+		},
+		"nodes that keep their version": {
+			"01-cluster", "cluster.tf", `orchestrator_version        = var.kubernetes_version`, "", "nodes would keep the minor version that they began with",
+		},
 		"no interval of the image cleaner": {
 			"01-cluster", "cluster.tf", "image_cleaner_interval_hours = 168", "image_cleaner_interval_hours = 0", "Azure refuses an interval of 0 hours",
 		},

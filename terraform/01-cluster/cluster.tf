@@ -15,14 +15,16 @@ resource "azurerm_user_assigned_identity" "kubelet" {
 }
 
 resource "azurerm_role_assignment" "cluster" {
-  for_each = {
+  for_each = merge({
     nodes   = { role = "Network Contributor", scope = azurerm_subnet.nodes.id }
     ingress = { role = "Network Contributor", scope = azurerm_public_ip.ingress.id }
     # It finds the address among all of the group's: without this the list is refused, and the Service stays without a balancer.
     group = { role = "Reader", scope = azurerm_resource_group.this.id }
     # The nodes act as an identity of their own, which the control plane gives them.
     kubelet = { role = "Managed Identity Operator", scope = azurerm_user_assigned_identity.kubelet.id }
-  }
+    }, var.firewall == null ? {} : {
+    gateways = { role = "Network Contributor", scope = azurerm_subnet.gateways[0].id }
+  })
 
   scope                = each.value.scope
   role_definition_name = each.value.role
@@ -51,6 +53,7 @@ resource "azurerm_kubernetes_cluster" "this" {
   workload_identity_enabled = true
   run_command_enabled       = false
   private_cluster_enabled   = var.private_api_server
+  azure_policy_enabled      = var.azure_policies != null
 
   azure_active_directory_role_based_access_control {
     azure_rbac_enabled     = true
@@ -60,22 +63,26 @@ resource "azurerm_kubernetes_cluster" "this" {
   dynamic "api_server_access_profile" {
     for_each = length(var.authorized_ranges) > 0 ? [var.authorized_ranges] : []
 
+    # The nodes come from outside, too. Azure adds the load balancer's address by itself, and no other.
     content {
-      authorized_ip_ranges = api_server_access_profile.value
+      authorized_ip_ranges = setunion(api_server_access_profile.value, [for a in concat(azurerm_public_ip.egress, azurerm_public_ip.firewall) : "${a.ip_address}/32"])
     }
   }
 
   default_node_pool {
     name                        = "main"
     temporary_name_for_rotation = "rotation"
-    vm_size                     = var.nodes.size
+    vm_size                     = local.default_pool.size
+    orchestrator_version        = var.kubernetes_version # else it keeps the minor version that it began with
     auto_scaling_enabled        = true
-    min_count                   = var.nodes.min
-    max_count                   = var.nodes.max
+    min_count                   = local.default_pool.min
+    max_count                   = local.default_pool.max
     max_pods                    = 110
     os_sku                      = "AzureLinux"
     vnet_subnet_id              = azurerm_subnet.nodes.id
     zones                       = ["1", "2", "3"]
+    # Its taint keeps out what does not tolerate it, as Azure's own do: see pools.tf.
+    only_critical_addons_enabled = var.system_pool != null
 
     upgrade_settings {
       max_surge = "33%"
@@ -103,7 +110,7 @@ resource "azurerm_kubernetes_cluster" "this" {
     network_data_plane  = "cilium"
     network_policy      = "cilium"
     load_balancer_sku   = "standard"
-    outbound_type       = var.nat_gateway ? "userAssignedNATGateway" : "loadBalancer"
+    outbound_type       = var.firewall != null ? "userDefinedRouting" : var.nat_gateway ? "userAssignedNATGateway" : "loadBalancer"
     pod_cidr            = var.addresses.pods
     service_cidr        = var.addresses.services
     dns_service_ip      = module.addresses.dns
@@ -148,5 +155,9 @@ resource "azurerm_kubernetes_cluster" "this" {
     ignore_changes = [default_node_pool[0].node_count] # which is the autoscaler's
   }
 
-  depends_on = [azurerm_role_assignment.cluster, azurerm_subnet_nat_gateway_association.nodes]
+  # With a firewall, nodes that come up before its rules find no image.
+  depends_on = [
+    azurerm_role_assignment.cluster, azurerm_subnet_nat_gateway_association.nodes,
+    azurerm_subnet_route_table_association.this, azurerm_firewall_policy_rule_collection_group.nodes,
+  ]
 }

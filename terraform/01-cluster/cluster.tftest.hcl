@@ -122,6 +122,7 @@ run "what_a_company_would_want" {
     private_endpoints  = true
     log_analytics      = true
     defender           = true
+    azure_policies     = "Audit"
     budget             = { amount = 1000, emails = ["operations@example.org"], start = "2026-12-01T00:00:00Z" }
   }
 
@@ -138,6 +139,191 @@ run "what_a_company_would_want" {
     && { for name, e in azurerm_private_endpoint.this : name => e.private_service_connection[0].subresource_names } == { registry = tolist(["registry"]), vault = tolist(["vault"]) })
     error_message = "the registry or the vault is public, or has no address in the network"
   }
+}
+
+run "the_default_has_one_pool_and_no_firewall" {
+  command = plan
+
+  assert {
+    condition     = length(azurerm_kubernetes_cluster_node_pool.this) == 0 && !azurerm_kubernetes_cluster.this.default_node_pool[0].only_critical_addons_enabled
+    error_message = "there are pools ${jsonencode(keys(azurerm_kubernetes_cluster_node_pool.this))}, or the default one has a taint"
+  }
+  assert {
+    condition     = azurerm_kubernetes_cluster.this.default_node_pool[0].orchestrator_version == var.kubernetes_version
+    error_message = "nodes would keep the minor version that they began with"
+  }
+  assert {
+    condition     = length(azurerm_firewall.this) + length(azurerm_route_table.this) + length(azurerm_subnet.gateways) == 0 && azurerm_kubernetes_cluster.this.network_profile[0].outbound_type == "loadBalancer"
+    error_message = "the cluster goes out by ${azurerm_kubernetes_cluster.this.network_profile[0].outbound_type}"
+  }
+  assert {
+    condition     = !azurerm_kubernetes_cluster.this.azure_policy_enabled && length(azurerm_resource_group_policy_assignment.baseline) == 0
+    error_message = "Azure looks at pods"
+  }
+  assert {
+    condition     = output.ingress.pool == null
+    error_message = "the gateway is to be on a pool of nodes that there is not"
+  }
+}
+
+run "a_pool_for_the_system" {
+  command = plan
+  variables {
+    system_pool = { size = "Standard_D2as_v5", min = 2, max = 3 }
+    nodes       = { size = "Standard_D8as_v5", min = 3, max = 9 }
+  }
+
+  assert {
+    condition = alltrue([for pool in azurerm_kubernetes_cluster.this.default_node_pool :
+    pool.only_critical_addons_enabled && pool.vm_size == "Standard_D2as_v5" && pool.min_count == 2 && pool.max_count == 3])
+    error_message = "the default pool is not the system's"
+  }
+  assert {
+    condition = { for name, pool in azurerm_kubernetes_cluster_node_pool.this : name => [pool.mode, pool.vm_size, pool.min_count, pool.max_count, pool.zones, pool.auto_scaling_enabled, pool.orchestrator_version] } == {
+      workloads = ["User", "Standard_D8as_v5", 3, 9, toset(["1", "2", "3"]), true, var.kubernetes_version]
+    }
+    error_message = "there is no pool that all else can go to"
+  }
+  assert {
+    condition     = length(coalesce(azurerm_kubernetes_cluster_node_pool.this["workloads"].node_taints, [])) == 0
+    error_message = "the pool workloads has a taint, which nothing of ours tolerates"
+  }
+}
+
+run "a_firewall" {
+  command = plan
+  variables {
+    firewall          = { https = ["*.datadoghq.eu"], tcp = { "smtp.example.org" = 587 } }
+    authorized_ranges = ["198.51.100.0/24"]
+    azure_policies    = "Deny"
+  }
+
+  override_resource {
+    target          = azurerm_firewall.this
+    override_during = plan
+    values          = { ip_configuration = { private_ip_address = "10.40.253.4" } }
+  }
+  override_resource {
+    target          = azurerm_public_ip.firewall
+    override_during = plan
+    values          = { ip_address = "192.0.2.2" }
+  }
+  override_resource {
+    target          = azurerm_public_ip.egress
+    override_during = plan
+    values          = { ip_address = "192.0.2.3" }
+  }
+  override_resource {
+    target          = azurerm_subnet.nodes
+    override_during = plan
+    values          = { id = "nodes" }
+  }
+  override_resource {
+    target          = azurerm_subnet.gateways
+    override_during = plan
+    values          = { id = "gateways" }
+  }
+  override_resource {
+    target          = azurerm_container_registry.this
+    override_during = plan
+    values          = { login_server = "warble.azurecr.io" }
+  }
+
+  assert {
+    condition     = azurerm_kubernetes_cluster.this.network_profile[0].outbound_type == "userDefinedRouting" && azurerm_subnet.firewall[0].name == "AzureFirewallSubnet"
+    error_message = "the cluster goes out by ${azurerm_kubernetes_cluster.this.network_profile[0].outbound_type}"
+  }
+  assert {
+    condition     = { for name, a in azurerm_subnet_route_table_association.this : name => a.subnet_id } == { nodes = "nodes", gateways = "gateways" }
+    error_message = "a subnet has no routes"
+  }
+  assert {
+    condition     = [for r in azurerm_route_table.this["nodes"].route : "${r.address_prefix} ${r.next_hop_type} ${coalesce(r.next_hop_in_ip_address, "-")}"] == ["0.0.0.0/0 VirtualAppliance 10.40.253.4"]
+    error_message = "nodes go past the firewall"
+  }
+  # The longer prefix wins: what the public asked is answered as it came.
+  assert {
+    condition     = toset([for r in azurerm_route_table.this["gateways"].route : "${r.address_prefix} ${r.next_hop_type}"]) == toset(["0.0.0.0/0 VirtualAppliance", "0.0.0.0/1 Internet", "128.0.0.0/1 Internet"])
+    error_message = "the gateway's answers go to the firewall, which drops them"
+  }
+  assert {
+    condition = (azurerm_kubernetes_cluster_node_pool.this["gateways"].vnet_subnet_id == "gateways"
+      && azurerm_kubernetes_cluster_node_pool.this["gateways"].node_taints == tolist(["warble.dev/pool=gateways:NoSchedule"])
+    && azurerm_kubernetes_cluster_node_pool.this["gateways"].node_labels["warble.dev/pool"] == output.ingress.pool)
+    error_message = "the gateway does not find its nodes, or others do"
+  }
+  assert {
+    condition     = azurerm_subnet_nat_gateway_association.nodes[0].subnet_id == "gateways"
+    error_message = "the gateway's nodes have no way out"
+  }
+  assert {
+    condition     = anytrue([for a in values(azurerm_role_assignment.cluster) : a.scope == "gateways" && a.role_definition_name == "Network Contributor"])
+    error_message = "the control plane may not put nodes into the gateways' subnet"
+  }
+  assert {
+    condition = length(setsubtract(
+      ["warble.azurecr.io", "*.blob.core.windows.net", "registry.k8s.io", "gcr.io", "quay.io", "acme-v02.api.letsencrypt.org", "data.policy.core.windows.net", "*.datadoghq.eu"],
+      flatten([for r in azurerm_firewall_policy_rule_collection_group.nodes[0].application_rule_collection[0].rule : coalesce(r.destination_fqdns, [])]),
+    )) == 0
+    error_message = "the firewall keeps back what the cluster needs"
+  }
+  assert {
+    condition     = anytrue([for r in azurerm_firewall_policy_rule_collection_group.nodes[0].application_rule_collection[0].rule : contains(coalesce(r.destination_fqdn_tags, []), "AzureKubernetesService")])
+    error_message = "the firewall keeps back what AKS itself needs"
+  }
+  assert {
+    condition = alltrue(concat(
+      [for r in azurerm_firewall_policy_rule_collection_group.nodes[0].application_rule_collection[0].rule : r.source_addresses == tolist(["10.40.0.0/18"]) && !contains(coalesce(r.destination_fqdns, []), "*")],
+      [for r in azurerm_firewall_policy_rule_collection_group.nodes[0].network_rule_collection[0].rule : r.source_addresses == tolist(["10.40.0.0/18"]) && r.destination_fqdns == tolist(["smtp.example.org"]) && r.destination_ports == tolist(["587"])],
+    ))
+    error_message = "the firewall lets others through, or to others"
+  }
+  assert {
+    condition     = length(azurerm_firewall_policy_rule_collection_group.api_server) == 1 && azurerm_firewall_policy.this[0].dns[0].proxy_enabled
+    error_message = "the edge and steer cannot ask the API server"
+  }
+  assert {
+    condition     = azurerm_kubernetes_cluster.this.api_server_access_profile[0].authorized_ip_ranges == toset(["198.51.100.0/24", "192.0.2.2/32", "192.0.2.3/32"])
+    error_message = "nodes may not speak to the API server: ${jsonencode(azurerm_kubernetes_cluster.this.api_server_access_profile[0].authorized_ip_ranges)}"
+  }
+  assert {
+    condition     = azurerm_kubernetes_cluster.this.azure_policy_enabled && jsondecode(azurerm_resource_group_policy_assignment.baseline[0].parameters).effect.value == "Deny"
+    error_message = "Azure refuses no pod"
+  }
+  assert {
+    condition     = contains(jsondecode(azurerm_resource_group_policy_assignment.baseline[0].parameters).excludedNamespaces.value, "monitoring")
+    error_message = "Azure would refuse node-exporter and Datadog's agent"
+  }
+}
+
+run "a_firewall_and_a_private_api_server" {
+  command = plan
+  variables {
+    firewall           = {}
+    private_api_server = true
+    private_endpoints  = true
+  }
+
+  assert {
+    condition     = length(azurerm_firewall_policy_rule_collection_group.api_server) == 0 && length(azurerm_firewall_policy_rule_collection_group.nodes[0].network_rule_collection) == 0
+    error_message = "the firewall lets through what is in the network"
+  }
+  assert {
+    condition     = !contains(flatten([for r in azurerm_firewall_policy_rule_collection_group.nodes[0].application_rule_collection[0].rule : coalesce(r.destination_fqdns, [])]), "*.blob.core.windows.net")
+    error_message = "anybody's storage can be written to, though the registry is in the network"
+  }
+}
+
+run "what_is_wrong_with_the_baseline" {
+  command = plan
+  variables {
+    system_pool    = { size = "D2", min = 1, max = 0 }
+    firewall       = { https = ["https://example.org"], tcp = { "*.example.org" = 0 }, gateways = { size = "D2", min = 1, max = 1 } }
+    nat_gateway    = true
+    azure_policies = "deny"
+  }
+
+  expect_failures = [var.system_pool, var.firewall, var.azure_policies]
 }
 
 run "what_is_wrong" {

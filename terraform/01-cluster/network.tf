@@ -107,8 +107,13 @@ resource "azurerm_public_ip" "ingress" {
   tags                = module.names.tags
 }
 
+# A way out with an address of its own: for all nodes with nat_gateway, and with a firewall for those that it must not have.
+locals {
+  nat = var.nat_gateway ? [azurerm_subnet.nodes] : azurerm_subnet.gateways
+}
+
 resource "azurerm_public_ip" "egress" {
-  count = var.nat_gateway ? 1 : 0
+  count = var.nat_gateway || var.firewall != null ? 1 : 0
 
   name                = "${module.names.base}-egress"
   resource_group_name = azurerm_resource_group.this.name
@@ -119,7 +124,7 @@ resource "azurerm_public_ip" "egress" {
 }
 
 resource "azurerm_nat_gateway" "this" {
-  count = var.nat_gateway ? 1 : 0
+  count = length(azurerm_public_ip.egress)
 
   name                = module.names.base
   resource_group_name = azurerm_resource_group.this.name
@@ -129,15 +134,15 @@ resource "azurerm_nat_gateway" "this" {
 }
 
 resource "azurerm_nat_gateway_public_ip_association" "this" {
-  count = var.nat_gateway ? 1 : 0
+  count = length(azurerm_public_ip.egress)
 
   nat_gateway_id       = azurerm_nat_gateway.this[0].id
   public_ip_address_id = azurerm_public_ip.egress[0].id
 }
 
 resource "azurerm_subnet_nat_gateway_association" "nodes" {
-  count = var.nat_gateway ? 1 : 0
+  count = length(local.nat)
 
-  subnet_id      = azurerm_subnet.nodes.id
+  subnet_id      = local.nat[0].id
   nat_gateway_id = azurerm_nat_gateway.this[0].id
 }

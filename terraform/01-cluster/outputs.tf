@@ -53,8 +53,8 @@ output "oidc_issuer" {
 }
 
 output "ingress" {
-  description = "The public address of the ingress."
-  value       = { name = azurerm_public_ip.ingress.name, address = azurerm_public_ip.ingress.ip_address }
+  description = "The public address of the ingress, and the pool of nodes that is for its gateway alone, if there is one. What else asks the world then passes a firewall."
+  value       = { name = azurerm_public_ip.ingress.name, address = azurerm_public_ip.ingress.ip_address, pool = var.firewall == null ? null : azurerm_kubernetes_cluster_node_pool.this["gateways"].name }
 }
 
 output "github_client_ids" {

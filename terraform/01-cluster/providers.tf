@@ -2,8 +2,10 @@ provider "azurerm" {
   subscription_id     = var.subscription_id
   storage_use_azuread = true
 
+  # What a subscription has not asked for yet is refused in it.
   resource_providers_to_register = [
     "Microsoft.Authorization",
+    "Microsoft.Compute",
     "Microsoft.ContainerRegistry",
     "Microsoft.ContainerService",
     "Microsoft.DBforPostgreSQL",
@@ -11,7 +13,11 @@ provider "azurerm" {
     "Microsoft.ManagedIdentity",
     "Microsoft.Network",
     "Microsoft.OperationalInsights",
+    "Microsoft.OperationsManagement",
+    "Microsoft.PolicyInsights",
+    "Microsoft.Security",
     "Microsoft.Storage",
+    "microsoft.insights",
   ]
 
   features {

@@ -116,6 +116,55 @@ variable "nat_gateway" {
   default     = false
 }
 
+variable "system_pool" {
+  description = "Nodes for what Azure runs in the cluster, and for nothing else: size, min and max, as of nodes, which then have the rest. Null for one pool. On a cluster that stands, pods wait for the new pool, for some minutes."
+  type        = object({ size = string, min = number, max = number })
+  default     = null
+
+  validation {
+    condition     = var.system_pool == null || try(startswith(var.system_pool.size, "Standard_") && var.system_pool.min >= 2 && var.system_pool.min <= var.system_pool.max && var.system_pool.max <= 100, false)
+    error_message = "system_pool is ${jsonencode(var.system_pool)}: expected a machine's size, as Standard_D2as_v5, and from 2 to 100 of them."
+  }
+}
+
+variable "firewall" {
+  description = "An Azure Firewall for what nodes and pods ask of the world: the cluster's own hosts, those of its images, and besides https (hosts by port 443, as *.datadoghq.eu, or github.com for Kafka's manifests) and tcp (a port by host, as of a mail server or of Kafka). gateways are the nodes that the public comes in by. Null for none. A cluster keeps what it began with."
+  type = object({
+    https    = optional(set(string), [])
+    tcp      = optional(map(number), {})
+    gateways = optional(object({ size = string, min = number, max = number }), { size = "Standard_D2as_v5", min = 2, max = 3 })
+  })
+  default = null
+
+  validation {
+    condition     = var.firewall == null || try(alltrue([for host in setunion(var.firewall.https, keys(var.firewall.tcp)) : can(regex("^(\\*\\.)?([a-z0-9-]+\\.)+[a-z]{2,}$", host))]), false)
+    error_message = "firewall is ${jsonencode(var.firewall)}: expected hosts as events.pagerduty.com, or *.datadoghq.eu, and no URLs."
+  }
+  validation {
+    condition     = var.firewall == null || try(alltrue([for host, port in var.firewall.tcp : !startswith(host, "*") && port >= 1 && port <= 65535]), false)
+    error_message = "firewall.tcp is ${jsonencode(try(var.firewall.tcp, null))}: expected a port of each host, as { \"smtp.example.org\" = 587 }, whose name begins with no *."
+  }
+  validation {
+    condition     = var.firewall == null || try(startswith(var.firewall.gateways.size, "Standard_") && var.firewall.gateways.min >= 2 && var.firewall.gateways.min <= var.firewall.gateways.max, false)
+    error_message = "firewall.gateways are ${jsonencode(try(var.firewall.gateways, null))}: expected a machine's size, and 2 of them at least, so that one may go."
+  }
+  validation {
+    condition     = var.firewall == null || !var.nat_gateway
+    error_message = "firewall is set, and nat_gateway is true: expected one way out."
+  }
+}
+
+variable "azure_policies" {
+  description = "Audit to have Azure say which pods break Kubernetes' standard \"baseline\", Deny to have it refuse them; null for neither."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.azure_policies == null || contains(["Audit", "Deny"], coalesce(var.azure_policies, "none"))
+    error_message = "azure_policies is ${jsonencode(var.azure_policies)}: expected Audit or Deny."
+  }
+}
+
 variable "private_api_server" {
   description = "Whether the API server has an address in the network only. Whoever applies the next stacks, or deploys, must be in the network, too."
   type        = bool

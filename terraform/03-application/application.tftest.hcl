@@ -18,7 +18,7 @@ override_data {
       cluster           = { name = "warble-production", host = "https://warble.example.org", ca = "" }
       vault             = { id = "/subscriptions/s", uri = "https://warble-production.vault.azure.net/" }
       secrets_client_id = "00000000-0000-0000-0000-000000000003"
-      ingress           = { name = "warble-production-ingress", address = "192.0.2.1" }
+      ingress           = { name = "warble-production-ingress", address = "192.0.2.1", pool = null }
     }
   }
 }
@@ -52,6 +52,10 @@ run "without_a_domain" {
     error_message = "a change of a chart would not reach the cluster"
   }
   assert {
+    condition     = yamldecode(helm_release.knative.values[0]).ingress.pool == "" && !yamldecode(helm_release.cert_manager.values[0]).dns01RecursiveNameserversOnly
+    error_message = "the gateway waits for nodes that there are not"
+  }
+  assert {
     condition     = !yamldecode(helm_release.knative.values[0]).tls && length(module.certificates) == 0
     error_message = "there is an identity for certificates of no zone"
   }
@@ -71,6 +75,36 @@ run "with_a_domain" {
   assert {
     condition     = strcontains(helm_release.knative.chart, "charts/knative") && length(module.certificates) == 1
     error_message = "Knative gets no certificates"
+  }
+}
+
+run "behind_a_firewall" {
+  command = plan
+
+  override_data {
+    target = data.terraform_remote_state.cluster
+    values = {
+      outputs = {
+        subscription_id   = "00000000-0000-0000-0000-000000000000"
+        tenant_id         = "00000000-0000-0000-0000-000000000002"
+        resource_group    = { name = "warble-production", location = "westeurope" }
+        names             = { base = "warble-production", tags = {} }
+        oidc_issuer       = "https://issuer.example.org/"
+        cluster           = { name = "warble-production", host = "https://warble.example.org", ca = "" }
+        vault             = { id = "/subscriptions/s", uri = "https://warble-production.vault.azure.net/" }
+        secrets_client_id = "00000000-0000-0000-0000-000000000003"
+        ingress           = { name = "warble-production-ingress", address = "192.0.2.1", pool = "gateways" }
+      }
+    }
+  }
+
+  assert {
+    condition     = yamldecode(helm_release.knative.values[0]).ingress.pool == "gateways"
+    error_message = "the gateway is on nodes whose answers the firewall drops"
+  }
+  assert {
+    condition     = yamldecode(helm_release.cert_manager.values[0]).dns01RecursiveNameserversOnly
+    error_message = "cert-manager would wait for name servers that it cannot reach"
   }
 }
 

@@ -36,6 +36,8 @@ resource "helm_release" "cert_manager" {
     crds           = { enabled = true, keep = true }
     podLabels      = { "azure.workload.identity/use" = "true" }
     serviceAccount = { name = "cert-manager" } # to which module.certificates gives its rights
+    # It would ask the zone's own name servers whether the record is there. A firewall lets nobody but Azure's be asked.
+    dns01RecursiveNameserversOnly = local.cluster.ingress.pool != null
   })]
 }
 
@@ -76,6 +78,7 @@ resource "helm_release" "knative" {
       address       = local.cluster.ingress.address
       name          = local.cluster.ingress.name
       resourceGroup = local.cluster.resource_group.name
+      pool          = local.cluster.ingress.pool == null ? "" : local.cluster.ingress.pool
     }
   })]
 

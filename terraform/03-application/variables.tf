@@ -58,7 +58,7 @@ variable "mail" {
   default     = null
 
   validation {
-    condition     = var.mail == null || can(regex("^[^<>@]*<?[^<>@ ]+@[^<>@ ]+>?$", var.mail.from)) && contains([25, 465, 587, 2525], var.mail.port)
+    condition     = var.mail == null || try(can(regex("^[^<>@]*<?[^<>@ ]+@[^<>@ ]+>?$", var.mail.from)) && contains([25, 465, 587, 2525], var.mail.port), false)
     error_message = "mail is ${jsonencode(var.mail)}: expected from = \"Warble <warble@example.org>\", and a port of 25, 465, 587 or 2525."
   }
 }

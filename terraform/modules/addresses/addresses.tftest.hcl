@@ -11,6 +11,10 @@ run "the_default" {
     condition     = output.nodes == "10.40.0.0/18" && output.database == "10.40.255.0/24" && output.dns == "10.96.0.10"
     error_message = "nodes ${output.nodes}, database ${output.database}, dns ${output.dns}"
   }
+  assert {
+    condition     = output.gateways == "10.40.254.0/24" && output.firewall == "10.40.253.0/26"
+    error_message = "gateways ${output.gateways}, firewall ${output.firewall}"
+  }
 }
 
 run "the_smallest_network" {
@@ -20,8 +24,8 @@ run "the_smallest_network" {
   }
 
   assert {
-    condition     = output.nodes == "192.168.16.0/22" && output.database == "192.168.31.0/24"
-    error_message = "nodes ${output.nodes}, database ${output.database}"
+    condition     = output.nodes == "192.168.16.0/22" && output.database == "192.168.31.0/24" && output.gateways == "192.168.30.0/24" && output.firewall == "192.168.29.0/26"
+    error_message = "nodes ${output.nodes}, database ${output.database}, gateways ${output.gateways}, firewall ${output.firewall}"
   }
 }
 

@@ -13,6 +13,16 @@ output "database" {
   value       = local.database
 }
 
+output "gateways" {
+  description = "Of the subnet of the nodes that the public comes in by, if they are apart: the 256 addresses before the database's."
+  value       = local.gateways
+}
+
+output "firewall" {
+  description = "Of the subnet of Azure's firewall, if there is one: the first 64 of the 256 addresses before the gateways'."
+  value       = local.firewall
+}
+
 output "dns" {
   description = "Of the cluster's name server: the tenth of the services', as Kubernetes has it."
   value       = cidrhost(var.services, 10)

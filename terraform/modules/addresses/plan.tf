@@ -3,6 +3,8 @@ locals {
   nodes = cidrsubnet(var.network, 2, 0)
   # A flexible server takes a /28 at least, and an elastic cluster one address a node: a /24 of any network.
   database = cidrsubnet(var.network, 24 - local.size, pow(2, 24 - local.size) - 1)
+  gateways = cidrsubnet(var.network, 24 - local.size, pow(2, 24 - local.size) - 2)
+  firewall = cidrsubnet(var.network, 26 - local.size, 4 * (pow(2, 24 - local.size) - 3)) # a /26 is what Azure asks for
 
   # First and last address of each range, as numbers.
   ranges = {

@@ -1,0 +1,15 @@
+# Kubernetes' standard "baseline", as Azure has it: it looks at every namespace, where the namespace warble is held to the stricter
+# "restricted" by Kubernetes itself. What looks at the nodes for us has to be on them: node-exporter, and Datadog's agent.
+resource "azurerm_resource_group_policy_assignment" "baseline" {
+  count = var.azure_policies == null ? 0 : 1
+
+  name                 = "${module.names.base}-baseline"
+  display_name         = "Kubernetes cluster pod security baseline standards for Linux-based workloads"
+  resource_group_id    = azurerm_resource_group.this.id
+  policy_definition_id = "/providers/Microsoft.Authorization/policySetDefinitions/a8640138-9b0a-4a28-b8cb-1666c838647d"
+
+  parameters = jsonencode({
+    effect             = { value = var.azure_policies }
+    excludedNamespaces = { value = ["kube-system", "gatekeeper-system", "azure-arc", "monitoring"] }
+  })
+}
