@@ -30,6 +30,7 @@ func complaints(tree fs.FS) (found []string) {
 		complain := func(format string, args ...any) { found = append(found, f.name+": "+fmt.Sprintf(format, args...)) }
 		f.references(complain)
 		f.variables(complain)
+		f.nulls(complain)
 		f.outputs(complain, folders, string(readme))
 		f.versions(complain)
 		f.wiring(complain, folders)
@@ -100,6 +101,65 @@ func (f *folder) variables(complain complainer) {
 			complain("variable %s is used nowhere", name)
 		}
 	}
+}
+
+// nulls: Terraform before 1.12 evaluates both sides of || and &&, so that `var.mail == null || var.mail.port > 0` is an error where
+// there is no mail.
+func (f *folder) nulls(complain complainer) {
+	for _, body := range f.body {
+		_ = hclsyntax.VisitAll(body, func(node hclsyntax.Node) hcl.Diagnostics {
+			either, ok := node.(*hclsyntax.BinaryOpExpr)
+			if !ok || either.Op != hclsyntax.OpLogicalOr && either.Op != hclsyntax.OpLogicalAnd {
+				return nil
+			}
+			asked, ok := either.LHS.(*hclsyntax.BinaryOpExpr)
+			if !ok || asked.Op != hclsyntax.OpEqual && asked.Op != hclsyntax.OpNotEqual {
+				return nil
+			}
+			subject, ok := asked.LHS.(*hclsyntax.ScopeTraversalExpr)
+			if value, diagnostics := asked.RHS.Value(nil); !ok || diagnostics.HasErrors() || !value.IsNull() {
+				return nil
+			}
+			if name := written(subject.Traversal); reads(either.RHS, name+".") {
+				complain("reads a part of %s beside asking whether it is null: expected try(..., false) around it", name)
+			}
+			return nil
+		})
+	}
+}
+
+// reads reports whether an expression has a reference that begins with a prefix outside of try and can.
+func reads(expression hclsyntax.Node, prefix string) bool {
+	r := &reader{prefix: prefix}
+	_ = hclsyntax.Walk(expression, r)
+	return r.found
+}
+
+type reader struct {
+	prefix  string
+	guarded int // by how many calls of try and can
+	found   bool
+}
+
+func guard(node hclsyntax.Node) bool {
+	call, ok := node.(*hclsyntax.FunctionCallExpr)
+	return ok && (call.Name == "try" || call.Name == "can")
+}
+
+func (r *reader) Enter(node hclsyntax.Node) hcl.Diagnostics {
+	if guard(node) {
+		r.guarded++
+	}
+	reference, ok := node.(*hclsyntax.ScopeTraversalExpr)
+	r.found = r.found || ok && r.guarded == 0 && strings.HasPrefix(written(reference.Traversal), r.prefix)
+	return nil
+}
+
+func (r *reader) Exit(node hclsyntax.Node) hcl.Diagnostics {
+	if guard(node) {
+		r.guarded--
+	}
+	return nil
 }
 
 // usesOutsideItself: a variable's own validation is no use of it.

@@ -50,6 +50,64 @@ func TestPods(t *testing.T) {
 	}
 }
 
+// registrations are the services of Azure, by what the types begin with that they make: a subscription refuses a service that it has
+// not asked for. Each has asked for Authorization, Consumption and Resources from the beginning.
+var registrations = map[string]string{
+	"azurerm_consumption_budget":     "",
+	"azurerm_container_registry":     "Microsoft.ContainerRegistry",
+	"azurerm_dns_":                   "Microsoft.Network",
+	"azurerm_federated_identity":     "Microsoft.ManagedIdentity",
+	"azurerm_firewall":               "Microsoft.Network",
+	"azurerm_key_vault":              "Microsoft.KeyVault",
+	"azurerm_kubernetes_cluster":     "Microsoft.ContainerService",
+	"azurerm_log_analytics":          "Microsoft.OperationalInsights",
+	"azurerm_management_lock":        "",
+	"azurerm_monitor_":               "microsoft.insights",
+	"azurerm_nat_gateway":            "Microsoft.Network",
+	"azurerm_network_":               "Microsoft.Network",
+	"azurerm_postgresql_":            "Microsoft.DBforPostgreSQL",
+	"azurerm_private_":               "Microsoft.Network",
+	"azurerm_public_ip":              "Microsoft.Network",
+	"azurerm_resource_group":         "",
+	"azurerm_resource_group_policy_": "Microsoft.PolicyInsights",
+	"azurerm_role_assignment":        "",
+	"azurerm_route_table":            "Microsoft.Network",
+	"azurerm_subnet":                 "Microsoft.Network",
+	"azurerm_user_assigned_identity": "Microsoft.ManagedIdentity",
+	"azurerm_virtual_network":        "Microsoft.Network",
+}
+
+// TestAzureKnowsWhatIsMade: alerts and audit logs were refused in a subscription that had never had any.
+func TestAzureKnowsWhatIsMade(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("01-cluster/providers.tf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders, err := read(os.DirFS("."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range folders {
+		for _, block := range f.blocks("resource") {
+			kind, longest := block.Labels[0], ""
+			for prefix := range registrations {
+				if strings.HasPrefix(kind, prefix) && len(prefix) > len(longest) {
+					longest = prefix
+				}
+			}
+			service := registrations[longest]
+			switch {
+			case !strings.HasPrefix(kind, "azurerm_"):
+			case longest == "":
+				t.Errorf("%s makes %s: expected its service in registrations", f.name, kind)
+			case !strings.Contains(string(text), `"`+service+`"`) && service != "":
+				t.Errorf("%s makes %s, whose service %s 01-cluster does not register", f.name, kind, service)
+			}
+		}
+	}
+}
+
 // documents are the parts of a file of YAML.
 func documents(t *testing.T, file string) []string {
 	t.Helper()
@@ -106,6 +164,7 @@ func TestTheRulesCanFail(t *testing.T) {
 		{`# a secret`, `resource "random_password" "this" {}`, "random_password.this keeps its secret in the state"},
 		{`-- 01-cluster/stack.tftest.hcl --`, `-- 01-cluster/other.txt --`, "01-cluster: has no *.tftest.hcl"},
 		{`-- 01-cluster/terraform.tfvars.example --`, `-- 01-cluster/other.txt --`, "01-cluster: has no terraform.tfvars.example"},
+		{`var.subscription != ""`, `var.subscription == null || var.subscription.id != ""`, "01-cluster: reads a part of var.subscription"},
 		{`subscription = "1"`, ``, "does not set subscription, which has no default"},
 		{`subscription = "1"`, "subscription = \"1\"\nsubscriptoin = \"1\"", "sets subscriptoin, which is no variable"},
 		{`subscription = "1"`, `subscription = (`, "Missing expression"},
