@@ -13,25 +13,25 @@ import (
 const (
 	// PermutationExact is the number of arrangements up to which all are compared: 10 units against 10 have 184,756.
 	PermutationExact = 200_000
-	// PermutationDraws is how many arrangements are drawn if there are more. A P of .05 is then within .002 of the
-	// exact one with probability 95 %: P is twice a share of .025, whose standard error is .0005.
+	// PermutationDraws is how many arrangements are drawn if there are more. Then a P of .05 is within .002 of the exact P
+	// with probability 95 %, because P is twice a share of .025 with a standard error of .0005.
 	PermutationDraws = 100_000
-	// PermutationFewest is how many are drawn of very many units: a P of .05 is then within .006.
+	// PermutationFewest is how many are drawn if there are very many units. Then a P of .05 is within .006 of the exact P.
 	PermutationFewest = 10_000
 
-	// shuffled bounds the units that are moved in all, which is what draws cost: about 5 ns each. From 500 treated units
-	// on it lowers the number of draws, to PermutationFewest for 5000.
+	// shuffled limits the total number of units that all draws move, which determines their time: about 5 ns per unit. From
+	// 500 treated units on it lowers the number of draws, down to PermutationFewest for 5000.
 	shuffled = 50_000_000
 )
 
-// draws is how many arrangements of so many treated units are drawn.
+// draws returns how many arrangements are drawn if there are so many treated units.
 func draws(treated int) int {
 	return max(PermutationFewest, min(PermutationDraws, shuffled/max(1, treated)))
 }
 
-// SmallestP is the smallest two-sided P that a permutation test can give, 2/arrangements and at most 1, if the strata
-// have these numbers of control and treated units. A design whose SmallestP is over alpha has no verdict, whatever
-// comes of it: strata of 2 and 2, 1 and 1, 1 and 1 units have 24 arrangements and .083.
+// SmallestP is the smallest two-sided P that a permutation test can give, 2/arrangements and at most 1. perStratum has the
+// numbers of control and treated units of each stratum. If SmallestP is over alpha, the design can never give a verdict:
+// strata of 2 and 2, 1 and 1, 1 and 1 units have 24 arrangements, and .083.
 func SmallestP(perStratum [][2]int) float64 {
 	logN, treated := 0.0, 0
 	for _, n := range perStratum {
@@ -51,7 +51,7 @@ func logArrangements(n, treated int) float64 {
 	return combin.LogGeneralizedBinomial(float64(n), float64(treated))
 }
 
-// sums are what an arm, or a unit, adds to both ratios.
+// sums has the sums of an arm or a unit, for both ratios.
 type sums struct {
 	sum, size float64
 	treated   float64 // the part of size (of sum, in PermuteLift) that belongs to units whose real label is treatment
@@ -64,20 +64,20 @@ func (s sums) minus(t sums) sums { return sums{s.sum - t.sum, s.size - t.size, s
 // maxSum keeps products and differences of sums within a float64.
 const maxSum = 1e100
 
-// labelled are units by stratum, and what they come to.
+// labelled has units by stratum, and their sums.
 type labelled struct {
 	strata      []stratum
 	total, real sums // of all units, and of those whose real label is treatment
 	n, treated  int
 }
 
-// stratum holds its treated units first.
+// stratum has its treated units first.
 type stratum struct {
 	units   []sums
 	treated int
 }
 
-// label sorts units into strata. The part of a unit is its sums.treated if its label is treatment.
+// label sorts units into strata. If a unit's label is treatment, its sums.treated is part of the unit.
 func label(units []Unit, part func(Unit) float64) (labelled, error) {
 	units = slices.Clone(units)
 	slices.SortFunc(units, func(a, b Unit) int {
@@ -115,7 +115,7 @@ func boolean(b bool) int {
 	return 0
 }
 
-// exact tells whether all arrangements are compared. Past e^100 their number no longer matters.
+// exact reports whether all arrangements are compared. Above e^100 their exact number does not matter.
 func (l labelled) exact() bool {
 	logN := 0.0
 	for _, s := range l.strata {
@@ -124,8 +124,8 @@ func (l labelled) exact() bool {
 	return math.Round(math.Exp(min(logN, 100))) <= PermutationExact
 }
 
-// arrange calls add with the treatment's sums in every arrangement of the labels or, if there are too many, in the
-// real one and in draws of them.
+// arrange calls add with the treatment's sums in every arrangement of the labels. If there are too many, it calls add for
+// the real arrangement and for random draws.
 func (l labelled) arrange(draws int, seed uint64, add func(part sums)) {
 	if l.exact() {
 		enumerate(l.strata, sums{}, add)
@@ -146,7 +146,7 @@ func (l labelled) arrange(draws int, seed uint64, add func(part sums)) {
 	}
 }
 
-// enumerate adds every arrangement of the strata, on top of what earlier strata put into the treatment.
+// enumerate calls add for every arrangement of the strata. part has the treatment's sums from earlier strata.
 func enumerate(strata []stratum, part sums, add func(part sums)) {
 	if len(strata) == 0 {
 		add(part)
@@ -163,15 +163,15 @@ func enumerate(strata []stratum, part sums, add func(part sums)) {
 	}
 }
 
-// tally counts arrangements by how their difference compares with the real one.
+// tally counts arrangements by comparing their difference with the real one.
 type tally struct {
-	n, atLeast, atMost int // arrangements; with a difference at least, at most the real one
-	ties               int // of the same difference, whatever their labels
-	same               int // with the real labels, which no effect tells apart
+	n, atLeast, atMost int // all arrangements; those with at least, and with at most, the real difference
+	ties               int // those with the same difference
+	same               int // those that no effect can tell apart from the real arrangement
 }
 
-// count adds an arrangement whose difference is the real one plus excess; within tolerance they are equal but for
-// rounding.
+// count adds an arrangement whose difference is the real one plus excess. If excess is within tolerance, the two count as
+// equal, because of rounding.
 func (t *tally) count(excess, tolerance float64) {
 	t.n++
 	switch {
@@ -188,10 +188,10 @@ func (t *tally) count(excess, tolerance float64) {
 
 func (t *tally) p() float64 { return min(1, 2*float64(min(t.atLeast, t.atMost))/float64(t.n)) }
 
-// needed is how many arrangements must lie on either side of an effect for its p to be over alpha.
+// needed is how many arrangements must lie on each side of an effect so that its p is over alpha.
 func (t *tally) needed(alpha float64) int { return int(float64(t.n)*alpha/2+1e-9) + 1 }
 
-// check refuses units of which none differs from another. A single arrangement is no sign of that.
+// check refuses units that do not differ from each other. A single arrangement does not show this.
 func (t *tally) check(units int) error {
 	if t.ties == t.n && t.same < t.n {
 		return fmt.Errorf("%d units whose values do not differ within strata: %w", units, ErrNoVariance)

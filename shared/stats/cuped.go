@@ -6,24 +6,24 @@ import (
 	"math"
 )
 
-// History is an arm whose units are known from before the experiment: y is the metric in the window, x the same metric
-// before the unit's entry, which the arm cannot have changed. Units without history have y only.
+// History has the values of an arm's units in the window, y, and before the unit's entry, x. Both are the same metric. The
+// arm cannot have changed x. Units without history have only y.
 type History struct {
 	With    Pairs
 	Without Moments
 }
 
-// Adjusted is what CUPED leaves of two arms. Their difference has the same expectation as without it.
+// Adjusted has the levels of two arms after CUPED. Their difference has the same expectation as without CUPED.
 type Adjusted struct {
 	Control, Treatment Estimate
-	Theta              float64 // how much of the past is subtracted; 0 where there is none
-	Reduction          float64 // the share of the difference's variance that is gone, 0 to 1
+	Theta              float64 // how much of the past is subtracted; 0 if there is no past
+	Reduction          float64 // by which share the difference's variance became smaller, 0 to 1
 }
 
-// CUPED takes out of each unit's y what its past x foretold: y - theta (x - xbar), xbar the mean over both arms, which
-// also stands in where history is missing, and theta = Sxy/Sxx within arms, pooled over them, so that the effect itself
-// does not bend it. Variance per arm is (s2y - 2 theta sxy + theta^2 s2x)/n with n - 1 degrees of freedom. It assumes
-// that x is settled before entry and that whether it is missing does not depend on the arm.
+// CUPED subtracts from each unit's y what its past x predicts: y - theta (x - xbar). xbar is the mean of x over both arms,
+// and replaces missing history. theta = Sxy/Sxx is computed within arms and pooled over them, so that the effect itself
+// does not bias it. The variance per arm is (s2y - 2 theta sxy + theta^2 s2x)/n with n - 1 degrees of freedom. CUPED
+// assumes that x is final before entry, and that whether it is missing does not depend on the arm.
 // Source: Deng, Xu, Kohavi, Walker, "Improving the Sensitivity of Online Controlled Experiments by Utilizing
 // Pre-Experiment Data", WSDM 2013. Errors: ErrTooFew under 2 units in an arm.
 func CUPED(control, treatment History) (Adjusted, error) {
@@ -39,10 +39,10 @@ func CUPED(control, treatment History) (Adjusted, error) {
 	return adjust(a, b)
 }
 
-// centredArm is an arm about its means.
+// centredArm has the statistics of an arm about its means.
 type centredArm struct {
 	n          int64
-	y, x       float64 // levels: y as it is, x as its distance from that of both arms
+	y, x       float64 // means: of y, and of x minus the mean of x over both arms
 	yy, xx, xy float64 // sums of squares and products about them
 }
 

@@ -9,7 +9,7 @@ import (
 // Difference estimates d = YB - YA: Var = seA^2 + seB^2, with Welch-Satterthwaite degrees of freedom
 // Var^2/(seA^4/dfA + seB^4/dfB). Arms are independent; their variances need not be equal.
 // Source: Welch, "The generalization of Student's problem", Biometrika 34, 1947.
-// An effect without variance is refused only when it is judged.
+// An effect without variance is an error only when it is judged.
 func Difference(control, treatment Estimate) (Estimate, error) {
 	if err := levels(control, treatment); err != nil {
 		return Estimate{}, err
@@ -18,9 +18,9 @@ func Difference(control, treatment Estimate) (Estimate, error) {
 }
 
 // Lift estimates the relative difference L = (YB - YA)/YA; .1 is 10 % more. By the delta method
-// Var = seB^2/YA^2 + seA^2 YB^2/YA^4, with Welch's degrees of freedom on the absolute scale. It is for one look at a
-// control mean that is positive and well known; where it is not, LogRatio covers better.
-// Source: Deng, Knoblich, Lu, KDD 2018. Errors: ErrUnstable where YA is not above 0.
+// Var = seB^2/YA^2 + seA^2 YB^2/YA^4, with Welch's degrees of freedom on the absolute scale. It is for one look, with a
+// control mean that is positive and has a small standard error; otherwise LogRatio has better coverage.
+// Source: Deng, Knoblich, Lu, KDD 2018. Errors: ErrUnstable if YA is not above 0.
 func Lift(control, treatment Estimate) (Estimate, error) {
 	if err := levels(control, treatment); err != nil {
 		return Estimate{}, err
@@ -32,14 +32,14 @@ func Lift(control, treatment Estimate) (Estimate, error) {
 	return newEstimate((b-a)/a, square(treatment.SE/a)+square(control.SE/a*(b/a)), welch(control, treatment), control.N+treatment.N)
 }
 
-// stableSE is how many of its standard errors the control mean must be from 0 for a ratio to be told: fewer, and the
-// log of the mean is no longer near normal.
+// stableSE is how many of its standard errors the control mean must be above 0. Below that, the log of the mean is not
+// nearly normal.
 const stableSE = 5
 
 // LogRatio estimates ln(YB/YA): by the delta method Var = seA^2/YA^2 + seB^2/YB^2, with Welch's degrees of freedom on
-// the absolute scale. Its interval becomes one of the relative lift by Interval.Expm1.
+// the absolute scale. Interval.Expm1 turns its interval into an interval of the relative lift.
 // Source: Deng, Knoblich, Lu, KDD 2018.
-// Errors: ErrUnstable where YA is under 5 of its standard errors, or a mean is not above 0.
+// Errors: ErrUnstable if YA is less than 5 of its standard errors, or a mean is not above 0.
 func LogRatio(control, treatment Estimate) (Estimate, error) {
 	if err := levels(control, treatment); err != nil {
 		return Estimate{}, err
@@ -55,8 +55,8 @@ func levels(control, treatment Estimate) error {
 	return errors.Join(control.level("control"), treatment.level("treatment"))
 }
 
-// welch works on the arms' shares of the variance, whose fourth powers neither overflow nor vanish. Without variance
-// the degrees of freedom say nothing; the sum of the arms' is their limit for equal arms.
+// welch computes with the arms' shares of the variance, whose fourth powers neither overflow nor underflow. Without
+// variance the formula is undefined, and welch returns its limit for equal arms, the sum of the arms' degrees of freedom.
 func welch(a, b Estimate) float64 {
 	scale := math.Hypot(a.SE, b.SE)
 	if scale == 0 {

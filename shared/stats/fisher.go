@@ -7,9 +7,9 @@ import (
 	"gonum.org/v1/gonum/stat/combin"
 )
 
-// FisherExact is the two-sided p-value of equal shares, exact for any counts: given the margins, the successes of the
-// treatment are hypergeometric, and P sums the probabilities of all tables no likelier than the one seen. It is for
-// one look at independent units. It takes time with the standard deviation of the successes, not with the units.
+// FisherExact is the two-sided exact test of equal shares. Given the margins, the treatment's successes are
+// hypergeometric, and P sums the probabilities of all tables that are no likelier than the observed one. It is for one
+// look at independent units. Its time grows with the standard deviation of the successes, not with the number of units.
 // Source: Fisher, "Statistical Methods for Research Workers", 1934; two-sided as R's fisher.test.
 func FisherExact(control, treatment Proportion) (Test, error) {
 	if err := proportions(control, treatment); err != nil {
@@ -23,17 +23,17 @@ func FisherExact(control, treatment Proportion) (Test, error) {
 	seen := treatment.Successes
 	low, high := max(0, h.draws-h.failures), min(h.draws, h.successes)
 	mode := h.mode()
-	// Each side of the mode falls away from it, so the tables no likelier than the seen one are its two tails.
+	// Probabilities fall on each side of the mode, so the tables no likelier than the observed one are the two tails.
 	limit := h.logP(seen) + tieTolerance
 	below := low + int64(sort.Search(int(mode-low+1), func(i int) bool { return h.logP(low+int64(i)) > limit })) - 1
 	above := mode + int64(sort.Search(int(high-mode+1), func(i int) bool { return h.logP(mode+int64(i)) <= limit }))
 	if below >= mode || above <= mode {
-		return Test{P: 1}, nil // the seen table is the likeliest
+		return Test{P: 1}, nil // the observed table is the likeliest
 	}
 	return Test{P: min(1, h.tail(below, low, -1)+h.tail(above, high, 1))}, nil
 }
 
-// tieTolerance is how much likelier a table may seem by rounding, as a logarithm; R's fisher.test has the same.
+// tieTolerance is how much likelier a table may appear because of rounding, as a logarithm. R's fisher.test uses the same.
 const tieTolerance = 1e-7
 
 // hypergeometric counts the successes among draws without replacement.
@@ -49,7 +49,7 @@ func (h hypergeometric) logP(x int64) float64 {
 	return combin.LogGeneralizedBinomial(s, float64(x)) + combin.LogGeneralizedBinomial(f, d-float64(x)) - combin.LogGeneralizedBinomial(s+f, d)
 }
 
-// tail sums the probabilities from x outwards to end, each from the one before, until the rest cannot be seen.
+// tail sums the probabilities from x outwards to end, each computed from the one before, until the rest is negligible.
 func (h hypergeometric) tail(x, end, step int64) float64 {
 	if (end-x)*step < 0 {
 		return 0
@@ -62,7 +62,7 @@ func (h hypergeometric) tail(x, end, step int64) float64 {
 	return math.Exp(first) * sum
 }
 
-// odds is how likely x is against its neighbour to.
+// odds is the factor by which the neighbour to is likelier than x.
 func (h hypergeometric) odds(x, to int64) float64 {
 	lower := float64(min(x, to))
 	up := (float64(h.successes) - lower) / (lower + 1) * (float64(h.draws) - lower) / (float64(h.failures) - float64(h.draws) + lower + 1)

@@ -6,9 +6,10 @@ import (
 	"slices"
 )
 
-// Holm adjusts the p-values of several questions asked at once, in their order: the i-th smallest of m becomes
-// (m - i + 1) p, at least the one before it and at most 1. The chance that any true null has an adjusted p at or under
-// alpha is at most alpha, whatever the dependence between them; always-valid p-values stay always valid.
+// Holm adjusts the p-values of several hypotheses that are tested together. The i-th smallest of m becomes (m - i + 1) p,
+// at least the adjusted one before it and at most 1. The result has the order of the argument. The chance that any true
+// null hypothesis has an adjusted p of at most alpha is at most alpha, for any dependence between them. Always-valid
+// p-values stay always valid.
 // Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
 func Holm(p []float64) ([]float64, error) {
 	raised, _, err := holm(p)
@@ -18,9 +19,9 @@ func Holm(p []float64) ([]float64, error) {
 	return raised, err
 }
 
-// HolmAlphas is for each question the alpha whose interval leaves out 0 exactly where the p that Holm adjusts is at most
-// alpha: the alpha that Holm compares that question's own p with. Each is alpha/m to alpha, so that each interval alone
-// holds the truth at least as often as one at alpha. Errors: those of Holm, and of an alpha that is none.
+// HolmAlphas returns for each hypothesis the alpha of an interval that agrees with Holm: it excludes 0 exactly if the
+// adjusted p is at most alpha. Each is between alpha/m and alpha, so each interval alone contains the true value at least
+// as often as an interval at alpha. Errors: those of Holm, and an invalid alpha.
 func HolmAlphas(p []float64, alpha float64) ([]float64, error) {
 	if err := checkAlpha(alpha); err != nil {
 		return nil, err
@@ -31,12 +32,12 @@ func HolmAlphas(p []float64, alpha float64) ([]float64, error) {
 		if v > 0 {
 			share = p[i] / v
 		}
-		raised[i] = alpha * share * (1 + 1e-12) // a p that is alpha to the last bit stays at most alpha
+		raised[i] = alpha * share * (1 + 1e-12) // so that rounding does not put a p of exactly alpha above it
 	}
 	return raised, err
 }
 
-// holm is Holm without the bound of 1, and how many questions each p is one of.
+// holm is Holm without the bound of 1. of has the factor m - i + 1 of each p.
 func holm(p []float64) (raised, of []float64, err error) {
 	order := make([]int, len(p))
 	for i, v := range p {

@@ -6,15 +6,15 @@ import (
 	"math"
 )
 
-// Cluster is a randomised group: what its members did in the window, and how many they are.
+// Cluster is a randomised group: the sum of its members' values in the window, and the number of members.
 type Cluster struct{ Sum, Size float64 }
 
 // JackknifeDifference estimates the difference of the arms' ratios sum/size over clusters, such as communities, with a
-// jackknife variance: for each arm of k clusters V = (k-1)/k sum (R(-c) - mean)^2, R(-c) the ratio without cluster c. It
-// sees what one large cluster does to the ratio, which the delta method of Pairs.Ratio takes for linear. Degrees of
-// freedom are (VA + VB)^2/(VA^2/(eA-1) + VB^2/(eB-1)) with e the EffectiveNumber of the arm's sizes. Value is the
-// difference itself, without the jackknife's correction of bias, so that it is what the levels show. N counts clusters.
-// Clusters are independent; a Sequence of it needs an EffectiveNumber of 50 in each arm.
+// jackknife variance: for each arm of k clusters V = (k-1)/k sum (R(-c) - mean)^2, R(-c) the ratio without cluster c.
+// Unlike the delta method of Pairs.Ratio, it includes the non-linear influence of one large cluster on the ratio. Degrees
+// of freedom are (VA + VB)^2/(VA^2/(eA-1) + VB^2/(eB-1)), with e the EffectiveNumber of the arm's sizes. Value is the
+// difference of the levels, without the jackknife's correction of bias. N counts clusters. Clusters must be independent. A
+// Sequence of this estimate needs an EffectiveNumber of 50 in each arm.
 // Source: Efron, Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981; Kish, "Survey Sampling",
 // 1965, for the effective number.
 // Errors: ErrTooFew under 2 clusters with members in an arm, or under 1 degree of freedom.
@@ -26,10 +26,10 @@ func JackknifeDifference(control, treatment []Cluster) (Estimate, error) {
 	return apart(a, b)
 }
 
-// JackknifeLogRatio estimates ln(RB/RA), RA and RB the arms' ratios, as JackknifeDifference does their difference. Its
-// interval becomes one of the relative lift by Interval.Expm1. Errors: as JackknifeDifference; ErrUnstable if an arm
-// without one of its clusters has nothing left, or the control's ratio is known to no better than 20 %
-// (its relative standard error, as for LogRatio).
+// JackknifeLogRatio estimates ln(RB/RA), RA and RB the arms' ratios, in the same way as JackknifeDifference. Interval.Expm1
+// turns its interval into an interval of the relative lift. Errors: those of JackknifeDifference; ErrUnstable if an arm's
+// ratio is 0 without one of its clusters, or the relative standard error of the control's ratio is over 20 % (as for
+// LogRatio).
 func JackknifeLogRatio(control, treatment []Cluster) (Estimate, error) {
 	a, b, err := jackknives(control, treatment, func(ratio float64) (float64, error) {
 		if ratio <= 0 {
@@ -47,9 +47,9 @@ func JackknifeLogRatio(control, treatment []Cluster) (Estimate, error) {
 	return apart(a, b)
 }
 
-// EffectiveNumber is how many units of equal size carry as much information as units of these sizes, (sum n)^2/sum n^2:
-// 100 equal ones count 100, and with one that is as large as all others together hardly 4. Sizes that are not above 0
-// count nothing.
+// EffectiveNumber is how many units of equal size have as much information as units of these sizes: (sum n)^2/sum n^2. For
+// 100 equal units it is 100. If one unit is as large as all others together, it is less than 4. Sizes of 0 or less are
+// ignored.
 // Source: Kish, "Survey Sampling", 1965.
 func EffectiveNumber(sizes []float64) float64 {
 	largest := 0.0
@@ -77,7 +77,7 @@ func jackknives(control, treatment []Cluster, figure func(ratio float64) (float6
 	return a, b, errors.Join(of("control", errA), of("treatment", errB))
 }
 
-// apart is Difference for arms that may count as less than 2 equal clusters.
+// apart is Difference for arms whose EffectiveNumber may be less than 2.
 func apart(a, b Estimate) (Estimate, error) {
 	df := welch(a, b)
 	if !(df >= 1) {
@@ -107,7 +107,7 @@ func jackknife(clusters []Cluster, figure func(ratio float64) (float64, error)) 
 	if err != nil {
 		return Estimate{}, err
 	}
-	var left Moments // the figure without each cluster, about the figure itself, which keeps their digits
+	var left Moments // the figure without each cluster, minus the figure itself, which avoids cancellation
 	for _, c := range clusters {
 		if c.Size == 0 {
 			continue
@@ -122,7 +122,7 @@ func jackknife(clusters []Cluster, figure func(ratio float64) (float64, error)) 
 	if err != nil {
 		return Estimate{}, err
 	}
-	if squares <= 1e-24*square(value) { // what rounding leaves of clusters that do not differ
+	if squares <= 1e-24*square(value) { // a rounding error: the clusters do not differ
 		squares = 0
 	}
 	return Estimate{Value: value, SE: math.Sqrt((k - 1) / k * squares), DF: EffectiveNumber(sizes) - 1, N: int64(k)}, nil

@@ -7,46 +7,47 @@ import (
 	"slices"
 )
 
-// LiftPermutation is the outcome of a permutation test of units that differ in size, such as communities.
+// LiftPermutation is the result of a permutation test of units that differ in size, such as communities.
 type LiftPermutation struct {
-	// Control and Treatment are the arms' sum/size, standardised to one mix of strata: each stratum weighs nA nB/(nA + nB),
-	// n the members of its arms. With one stratum they are the plain ratios.
+	// Control and Treatment are the arms' ratios sum/size, standardised to the same mix of strata: the weight of a stratum is
+	// nA nB/(nA + nB), n the members of its arms. With one stratum they are the plain ratios.
 	Control, Treatment float64
 	Lift               float64  // Treatment/Control - 1: .1 is 10 % more. Infinite if Control is 0
 	Difference         float64  // Treatment - Control
 	P                  float64  // two-sided, of "no unit's value depends on its label"
-	Smallest           float64  // the smallest P that so many arrangements allow: over alpha there is no verdict
-	Interval           Interval // 1 - alpha, of the lift. A side that the data does not bound is -1 or infinite
-	Arrangements       int      // of labels that were compared, the real one included
-	Exact              bool     // they are all there are; else they were drawn
+	Smallest           float64  // the smallest P possible with so many arrangements; if it is over alpha, no verdict is possible
+	Interval           Interval // 1 - alpha, of the lift. An unbounded side is -1 or infinite
+	Arrangements       int      // number of arrangements of labels that were compared, including the real one
+	Exact              bool     // whether all arrangements were compared; otherwise they were drawn at random
 }
 
-// PermuteLift tests the labels of randomised communities by what else they might have been. Labels are exchanged within
-// strata, as they were drawn. The statistic is the difference d of the arms' ratios sum/size after each stratum's own
-// ratio is taken from its units, and P = 2 min(share of the arrangements with a difference >= d, share <= d), at most 1.
-// All arrangements are compared up to PermutationExact, else the real one and PermutationDraws from seed, fewer from 500
-// treated units on. The same units and seed give the same answer, in any order.
+// PermuteLift is a permutation test for randomised communities. It exchanges labels within strata, as they were drawn.
+// The statistic is the difference d of the arms' ratios sum/size, after each stratum's own ratio was subtracted from its
+// units. P = 2 min(share of the arrangements with a difference >= d, share <= d), at most 1. Up to PermutationExact, all
+// arrangements are compared. Above, the real one is compared with PermutationDraws drawn from seed, fewer from 500 treated
+// units on. The same units and seed give the same result, for any order of units.
 //
-// Strata are the ramp's steps, whose levels differ with the days they fall on, and of a few large communities more may
-// be treated in one step than in another: the plain ratios differ by that too. Without it, x1.3 is found in 60 % instead
-// of 33 % of experiments with 60 lognormal communities, and 90 % instead of 66 % with 190 (ICC .05, levels 1 : 1.5 : 2.5).
+// Strata are the ramp's steps. Their levels differ with the days on which the steps run. If there are a few large
+// communities, more of them may be treated in one step than in another, and the plain ratios then differ for this reason
+// too. Subtracting each stratum's ratio removes this. So x1.3 is found in 60 % instead of 33 % of experiments with 60
+// lognormal communities, and in 90 % instead of 66 % with 190 (ICC .05, levels 1 : 1.5 : 2.5).
 //
-// P is exact for the sharp null "no unit is affected", however unlike the units are. If some gain and others lose, to a
-// total of 0, that null is false and P may be small more often than it says (2 to 13 % at alpha .05 in simulations).
+// P is exact for the sharp null "no unit is affected", no matter how different the units are. If some units gain and
+// others lose, with a total of 0, this null is false, and P may be small too often (2 to 13 % at alpha .05 in simulations).
 //
-// Interval has the lifts lambda - 1 that the same test does not refuse, each with the same arrangements: treated sums are
-// divided by lambda, and lambda is kept if p > alpha. With mu = 1/lambda the excess of an arrangement's difference over
-// the real one is u mu + v, so each arrangement changes sides once, at mu = -v/u: sorting these gives p at every lambda
-// at once. The statistic is 0 at the estimate, which is Mantel and Haenszel's ratio of rates. The interval runs from the
-// least to the greatest lift that is kept, and holds the estimate. It assumes that the treatment multiplies what each
-// unit does. It holds 0 if P > alpha, so decide by the interval.
-// If the control did nothing at all, Lift is infinite, and Lower too if P <= alpha.
+// Interval has the lifts lambda - 1 that the same test, with the same arrangements, does not reject: treated sums are
+// divided by lambda, and lambda is kept if p > alpha. With mu = 1/lambda, the excess of an arrangement's difference over
+// the real one is u mu + v. So each arrangement changes its side once, at mu = -v/u, and sorting these values gives p for
+// all lambdas together. The statistic is 0 at the estimate, which is Mantel and Haenszel's ratio of rates. The interval
+// runs from the smallest to the largest lift that is kept, and contains the estimate. It assumes that the treatment
+// multiplies what each unit does. It contains 0 if P > alpha, so decide by the interval.
+// If the control's sum is 0, Lift is infinite, and so is Lower if P <= alpha.
 // Source: Fisher, "The Design of Experiments", 1935; Ernst, "Permutation Methods", Statistical Science 19, 2004;
 // Phipson, Smyth, "Permutation P-values Should Never Be Zero", 2010; the inversion: Garthwaite, "Confidence intervals
 // from randomization tests", Biometrics 52, 1996; the estimate: Greenland, Robins, "Estimation of a common effect
 // parameter from sparse follow-up data", Biometrics 41, 1985.
-// Errors: ErrTooFew if no stratum has units of both arms; ErrNoVariance if units do not differ, or nobody in such a
-// stratum did anything.
+// Errors: ErrTooFew if no stratum has units of both arms; ErrNoVariance if units do not differ, or all sums in such strata
+// are 0.
 func PermuteLift(units []Unit, alpha float64, seed uint64) (LiftPermutation, error) {
 	labelled, err := labelSums(units, alpha)
 	if err != nil {
@@ -55,8 +56,8 @@ func PermuteLift(units []Unit, alpha float64, seed uint64) (LiftPermutation, err
 	return labelled.permuteLift(alpha, seed, draws(labelled.treated))
 }
 
-// PermuteLiftDraws is PermuteLift with another number of draws, for simulations that repeat it: with 999 draws it is as
-// valid, and finds a little less.
+// PermuteLiftDraws is PermuteLift with another number of draws, for simulations that repeat it. With 999 draws it is
+// equally valid, and finds an effect slightly less often.
 func PermuteLiftDraws(units []Unit, alpha float64, seed uint64, draws int) (LiftPermutation, error) {
 	labelled, err := labelSums(units, alpha)
 	if err != nil {
@@ -97,7 +98,7 @@ func (l labelled) permuteLift(alpha float64, seed uint64, draws int) (LiftPermut
 	}, nil
 }
 
-// standardised returns the arms' ratios at one mix of strata.
+// standardised returns the arms' ratios, standardised to the same mix of strata.
 func (l labelled) standardised() (control, treatment float64, err error) {
 	var weights float64
 	for _, s := range l.strata {
@@ -124,8 +125,8 @@ func (l labelled) standardised() (control, treatment float64, err error) {
 	return control / weights, treatment / weights, nil
 }
 
-// centre takes from each unit what a unit of its size does at the mean of its stratum: the part of the really treated
-// units apart from that of the others, so that both may be divided by lambda or not.
+// centre subtracts from each unit the mean of its stratum for a unit of its size. It does this separately for the sums of
+// the really treated units, because only these are divided by lambda later.
 func (l *labelled) centre() {
 	l.total, l.real = sums{}, sums{}
 	for _, s := range l.strata {
@@ -144,7 +145,7 @@ func (l *labelled) centre() {
 	}
 }
 
-// liftInversion compares arrangements with the real one, for every lift at once. An arrangement's difference is
+// liftInversion compares arrangements with the real one, for all lifts together. An arrangement's difference is
 // slope mu + at0.
 type liftInversion struct {
 	tally
@@ -153,14 +154,14 @@ type liftInversion struct {
 	control, treatment float64
 	tolerance          float64 // a billionth of the mean of a member
 
-	above, below int // arrangements whose difference is over, under the real one as mu nears 0
+	above, below int // arrangements whose difference is over, or under, the real one near mu = 0
 	turns        []turn
 }
 
 // turn is where an arrangement's difference crosses the real one.
 type turn struct {
 	mu      float64
-	falling bool // over the real one before, under it after
+	falling bool // whether it is over the real one before, and under it after
 }
 
 func newLiftInversion(l labelled, control, treatment float64) *liftInversion {
@@ -194,7 +195,7 @@ func (v *liftInversion) add(part sums) {
 	if later == -near0 {
 		mu := -at0 / slope
 		if v.sign(slope+at0) == 0 {
-			mu = 1 // to the last bit, or a bound that is no effect would pass for one
+			mu = 1 // exactly, so that a bound of no effect is not mistaken for an effect
 		}
 		v.turns = append(v.turns, turn{mu, near0 > 0})
 	}
@@ -207,7 +208,7 @@ func (v *liftInversion) sign(x float64) int {
 	return cmp.Compare(x, 0)
 }
 
-// interval walks mu from 0 to infinity, from turn to turn.
+// interval follows mu from 0 to infinity, from turn to turn.
 func (v *liftInversion) interval(alpha float64) Interval {
 	needed := v.needed(alpha) - v.same
 	estimate := v.control / v.treatment
@@ -230,7 +231,7 @@ func (v *liftInversion) interval(alpha float64) Interval {
 				rising++
 			}
 		}
-		keep(above+rising, below+falling, at, at) // at the turn itself they tie
+		keep(above+rising, below+falling, at, at) // at the turn itself these arrangements tie with the real one
 		above, below, from = above+rising-falling, below+falling-rising, at
 	}
 	keep(above, below, from, math.Inf(1))

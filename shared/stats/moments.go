@@ -2,8 +2,8 @@ package stats
 
 import "fmt"
 
-// Moments are the sufficient statistics of one value per unit, as SQL's count, sum(x) and sum(x*x) give them. Zeros
-// count: a unit that did nothing is a unit.
+// Moments are the sufficient statistics of one value per unit: SQL's count, sum(x) and sum(x*x). Zeros count, because a
+// unit that did nothing is also a unit.
 type Moments struct {
 	N          int64
 	Sum, SumSq float64
@@ -12,7 +12,7 @@ type Moments struct {
 // Add counts one more unit.
 func (m *Moments) Add(x float64) { m.N, m.Sum, m.SumSq = m.N+1, m.Sum+x, m.SumSq+x*x }
 
-// Merge is the moments of both sets of units.
+// Merge returns the moments of both sets of units.
 func (m Moments) Merge(other Moments) Moments {
 	return Moments{m.N + other.N, m.Sum + other.Sum, m.SumSq + other.SumSq}
 }
@@ -31,8 +31,8 @@ func (m Moments) Mean() (Estimate, error) {
 	return newEstimate(m.Sum/n, squares/(n-1)/n, n-1, m.N)
 }
 
-// Pairs are the sufficient statistics of two values per unit, y and x: what a cluster did and its size, or what a user
-// did after and before.
+// Pairs are the sufficient statistics of two values per unit, y and x: a cluster's sum and its size, or a user's value
+// after entry and before it.
 type Pairs struct {
 	N                               int64
 	SumY, SumYY, SumX, SumXX, SumXY float64
@@ -46,7 +46,7 @@ func (p *Pairs) Add(y, x float64) {
 	p.SumXY += x * y
 }
 
-// Merge is the statistics of both sets of pairs.
+// Merge returns the statistics of both sets of pairs.
 func (p Pairs) Merge(other Pairs) Pairs {
 	return Pairs{
 		N:    p.N + other.N,
@@ -56,10 +56,10 @@ func (p Pairs) Merge(other Pairs) Pairs {
 	}
 }
 
-// Ratio estimates R = SumY/SumX where the randomised unit is a cluster of x members that did y in all, such as a
-// community and its tweets: R is the mean per member, and members of one cluster may depend on each other. By the
-// delta method Var = (Var y - 2R Cov(y, x) + R^2 Var x)/(K xbar^2) over K clusters, with K - 1 degrees of freedom. It
-// assumes independent clusters, and enough of them that xbar is well known.
+// Ratio estimates R = SumY/SumX, if the randomised unit is a cluster with x members and the sum y, such as a community
+// and its tweets. R is the mean per member; members of one cluster may depend on each other. By the delta method
+// Var = (Var y - 2R Cov(y, x) + R^2 Var x)/(K xbar^2) over K clusters, with K - 1 degrees of freedom. It assumes
+// independent clusters, and so many of them that xbar has a small standard error.
 // Source: Deng, Knoblich, Lu, "Applying the Delta Method in Metric Analytics", KDD 2018.
 // Errors: ErrTooFew under 2 clusters or without members.
 func (p Pairs) Ratio() (Estimate, error) {
@@ -81,7 +81,7 @@ func (p Pairs) Ratio() (Estimate, error) {
 	return newEstimate(r, squares/(k-1)/k/mean/mean, k-1, p.N)
 }
 
-// centred is the sum of squares about the mean.
+// centred returns the sum of squares about the mean.
 func centred(n int64, sum, squares float64) (float64, error) {
 	if !finite(sum, squares) || squares < 0 {
 		return 0, fmt.Errorf("sum %v, sum of squares %v: expected finite figures, and squares of 0 or more", sum, squares)
@@ -89,8 +89,9 @@ func centred(n int64, sum, squares float64) (float64, error) {
 	return settle(squares-sum*(sum/float64(n)), squares)
 }
 
-// settle takes for 0 what rounding leaves of a difference: under a trillionth of its terms, which is a coefficient of
-// variation under a millionth. A sum of squares further below 0 belongs to no data.
+// settle returns a sum of squares, and 0 if it is so small that it can be a rounding error: under a trillionth of its
+// terms, which is a coefficient of variation under a millionth. It is an error if no data can have this sum, because it
+// is clearly below 0.
 func settle(squares, terms float64) (float64, error) {
 	switch {
 	case !finite(squares, terms):

@@ -5,34 +5,35 @@ import (
 	"slices"
 )
 
-// Unit is a randomised unit as a permutation test sees it.
+// Unit is a randomised unit in a permutation test.
 type Unit struct {
-	Stratum   int     // within which labels were drawn: the ramp's step at its entry
+	Stratum   int     // labels were drawn within strata: the ramp's step at the unit's entry
 	Treatment bool    // its label
-	Sum       float64 // what its members did, in the unit of the metric
-	Size      float64 // its members who have a value, 1 to a billion; 1 if the unit is a single one
+	Sum       float64 // sum of its members' values, in the unit of the metric
+	Size      float64 // number of members who have a value, 1 to a billion; 1 if the unit is a user
 }
 
-// Permutation is the outcome of a permutation test of the difference.
+// Permutation is the result of a permutation test of the difference.
 type Permutation struct {
-	Difference   float64  // sum/size of the treatment minus that of the control
+	Difference   float64  // sum/size of the treatment minus sum/size of the control
 	P            float64  // two-sided, of "no unit's value depends on its label"
-	Interval     Interval // 1 - alpha, of an effect added to each member
-	Arrangements int      // of labels that were compared, the real one included
-	Exact        bool     // they are all there are; else they were drawn
+	Interval     Interval // 1 - alpha, of an effect that is added to each member's value
+	Arrangements int      // number of arrangements of labels that were compared, including the real one
+	Exact        bool     // whether all arrangements were compared; otherwise they were drawn at random
 }
 
-// Permute tests the labels of few single units by what else they might have been: labels are exchanged within strata,
-// as they were drawn, and the difference d of the arms' ratios sum/size is compared with that of every other
-// arrangement (all of them up to PermutationExact, else PermutationDraws from seed, fewer from 500 treated units on; the
-// same units and seed give the same answer, in any order). P = 2 min(share with a difference >= d, share <= d), at most
-// 1; of drawn arrangements the real one is one.
+// Permute is a permutation test for small numbers of users. It exchanges labels within strata, as they were drawn, and
+// compares the difference d of the arms' ratios sum/size with the difference of every other arrangement. Up to
+// PermutationExact, all arrangements are compared; above, the real one and PermutationDraws drawn from seed, fewer from 500
+// treated units on. The same units and seed give the same result, for any order of units.
+// P = 2 min(share with a difference >= d, share <= d), at most 1.
 //
-// The interval inverts the test: the effects delta that are not refused at alpha when delta is taken from each treated
-// member. For an arrangement with difference a, and b of it due to the labels alone, a - b delta >= d - delta from
-// delta = (d - a)/(1 - b) on, so the bounds are order statistics of these. A side is infinite if too few arrangements
-// exist to refuse anything. It assumes no more than that labels were drawn at random within strata.
-// Units that differ in size, such as communities, are judged by PermuteLift.
+// The interval inverts the test: it has the effects delta that are not rejected at alpha if delta is subtracted from each
+// treated member. This changes an arrangement's difference a to a - b delta, where b is the share of really treated members
+// in its treatment minus that in its control. a - b delta >= d - delta holds from delta = (d - a)/(1 - b) on, so the bounds
+// are order statistics of these values. A side is infinite if there are too few arrangements to reject anything. The only
+// assumption is that labels were drawn at random within strata. For units that differ in size, such as communities, use
+// PermuteLift.
 // Source: Fisher, "The Design of Experiments", 1935; Ernst, "Permutation Methods", Statistical Science 19, 2004;
 // Phipson, Smyth, "Permutation P-values Should Never Be Zero", 2010.
 // Errors: ErrTooFew if an arm has no unit; ErrNoVariance if units do not differ.
@@ -54,7 +55,7 @@ func Permute(units []Unit, alpha float64, seed uint64) (Permutation, error) {
 	}, nil
 }
 
-// inversion compares arrangements with the real one, for every added effect at once.
+// inversion compares arrangements with the real one, for all added effects together.
 type inversion struct {
 	tally
 	total      sums
@@ -73,8 +74,8 @@ func newInversion(units []Unit, l labelled) *inversion {
 	return v
 }
 
-// compare returns the difference of the arms if part of all units is the treatment, and how much of it is the labels'
-// own: the share of really treated members in one arm minus that in the other.
+// compare returns the difference of the arms if part of all units is the treatment. labels is the share of really treated
+// members in the treatment minus their share in the control: an added effect changes the difference by labels times it.
 func (v *inversion) compare(part sums) (difference, labels float64) {
 	rest := v.total.minus(part)
 	return part.sum/part.size - rest.sum/rest.size, part.treated/part.size - rest.treated/rest.size
@@ -89,13 +90,13 @@ func (v *inversion) add(part sums) {
 		return
 	}
 	if math.Abs(excess) <= v.tolerance {
-		excess = 0 // to the last bit, or a bound that is no effect would pass for one
+		excess = 0 // exactly, so that a bound of no effect is not mistaken for an effect
 	}
 	v.thresholds = append(v.thresholds, -excess/(1-labels))
 }
 
-// interval has as its lower bound the smallest effect that more than alpha/2 of the arrangements support, which is
-// where p comes to exceed alpha; and likewise from above.
+// interval returns as its lower bound the smallest effect at which p exceeds alpha: more than alpha/2 of the arrangements
+// have a threshold up to it. The upper bound is found in the same way from above.
 func (v *inversion) interval(alpha float64) Interval {
 	needed := v.needed(alpha) - v.same
 	if needed < 1 {

@@ -46,8 +46,8 @@ func proportions(control, treatment Proportion) error {
 
 // TwoProportions is the two-sided z test of equal shares with the pooled variance:
 // z = (pB - pA)/sqrt(p(1 - p)(1/nA + 1/nB)), p the share of both arms together. It is for one look, independent units,
-// and about 5 successes and failures per arm; under that, FisherExact. Where every unit of both arms agrees there is
-// no difference: z = 0, P = 1.
+// and about 5 or more successes and failures per arm; for fewer, use FisherExact. If all units of both arms are equal,
+// z = 0 and P = 1.
 // Source: Fleiss, Levin, Paik, "Statistical Methods for Rates and Proportions", 3rd ed., 2003.
 func TwoProportions(control, treatment Proportion) (Test, error) {
 	if err := proportions(control, treatment); err != nil {
@@ -64,7 +64,7 @@ func TwoProportions(control, treatment Proportion) (Test, error) {
 
 // Newcombe is the two-sided 1 - alpha interval of pB - pA from the Wilson intervals (l, u) of the two shares:
 // d - sqrt((pB - lB)^2 + (uA - pA)^2) to d + sqrt((uB - pB)^2 + (pA - lA)^2). It is for one look at independent units,
-// stays within -1 and 1, and holds for few units and shares near 0 and 1.
+// stays within -1 and 1, and is valid for small numbers of units and shares near 0 and 1.
 // Source: Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine
 // 17, 1998, method 10.
 func Newcombe(control, treatment Proportion, alpha float64) (Interval, error) {
@@ -75,7 +75,7 @@ func Newcombe(control, treatment Proportion, alpha float64) (Interval, error) {
 	return squareAndAdd(control.share(), a, treatment.share(), b), nil
 }
 
-// squareAndAdd is the interval of b - a from one of each, which need not be symmetric (Zou and Donner's MOVER).
+// squareAndAdd is the interval of b - a from an interval of each, which need not be symmetric (Zou and Donner's MOVER).
 func squareAndAdd(a float64, ia Interval, b float64, ib Interval) Interval {
 	return Interval{
 		Lower: b - a - math.Hypot(b-ib.Lower, ia.Upper-a),
@@ -92,6 +92,6 @@ func (p Proportion) wilson(alpha float64) Interval {
 	}
 	centre := (p.share() + z2/2) / (1 + z2)
 	half := math.Sqrt(z2) * math.Sqrt(p.variance()+z2/4) / (1 + z2)
-	// Rounding must not put the share itself outside.
+	// The interval must contain the share in spite of rounding.
 	return Interval{min(max(0, centre-half), p.share()), max(min(1, centre+half), p.share())}
 }

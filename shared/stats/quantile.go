@@ -7,16 +7,17 @@ import (
 	"slices"
 )
 
-// Histogram counts values by bucket: Counts[i] are those above Bounds[i-1] (0 for the first) and up to Bounds[i], and
-// the last of the len(Bounds)+1 counts those above every bound. Values are positive, such as latencies in seconds.
+// Histogram counts values by interval. Counts[i] is the number of values above Bounds[i-1] (0 for the first) and up to
+// Bounds[i]. The last of the len(Bounds)+1 counts is the number of values above every bound. Values are positive, such as
+// latencies in seconds.
 type Histogram struct {
 	Bounds []float64
 	Counts []int64
 }
 
-// Quantile is the value that a share q of the histogram lies under. Values are taken to be spread evenly within a
-// bucket, so it is as exact as its bucket is narrow (as Prometheus's histogram_quantile).
-// Errors: ErrTooFew where the histogram is empty, ErrBeyondBounds where the quantile is above its last bound.
+// Quantile is the value below which a share q of the histogram's values lies. It assumes that values are spread evenly
+// within an interval, like Prometheus's histogram_quantile, so a narrow interval gives an exact quantile.
+// Errors: ErrTooFew if the histogram is empty, ErrBeyondBounds if the quantile is above the last bound.
 func (h Histogram) Quantile(q float64) (float64, error) {
 	if err := errors.Join(checkShare("quantile", q), h.check()); err != nil {
 		return 0, err
@@ -28,7 +29,7 @@ func (h Histogram) Quantile(q float64) (float64, error) {
 type QuantileDifference struct {
 	Control, Treatment Quantile
 	Difference         float64  // treatment minus control
-	Interval           Interval // 1 - alpha; a side that lies beyond the histograms is infinite
+	Interval           Interval // 1 - alpha; a side beyond the last bound is infinite
 }
 
 // Quantile is a quantile of one arm.
@@ -37,14 +38,15 @@ type Quantile struct {
 	Interval Interval
 }
 
-// CompareQuantiles compares a quantile of two arms, each given as histograms of spans of time that are long against
-// what makes requests slow together (batches of 10 windows): a busy minute is one event, not a thousand slow requests.
-// Per arm, the share under the sample quantile has the larger of its ratio variance over the spans (Pairs.Ratio, t with
-// K - 1 degrees of freedom) and the binomial q(1-q)/n, and the quantile's interval runs between the quantiles at q -
-// half and q + half of it. The two intervals make that of the difference as in Newcombe. It is for one look.
+// CompareQuantiles compares a quantile of two arms. Each arm is given as histograms of spans of time (batches of 10
+// windows). Spans must be longer than the events that make many requests slow together: a busy minute is one event, not a
+// thousand slow requests. Per arm, the variance of the share under the sample quantile is the larger of two: its ratio
+// variance over the spans (Pairs.Ratio, t with K - 1 degrees of freedom), and the binomial q(1-q)/n. half is half the
+// width of the share's interval, and the quantile's interval runs from the quantile at q - half to that at q + half. The
+// intervals of both arms are combined into the interval of the difference as in Newcombe. It is for one look.
 // Source: Woodruff, "Confidence intervals for medians and other position measures", JASA 47, 1952; Deng, Knoblich, Lu,
 // KDD 2018; Zou, Donner, "Construction of confidence limits about effect measures", 2008.
-// Errors: ErrTooFew under 2 spans with values in an arm, ErrBeyondBounds as Histogram.Quantile.
+// Errors: ErrTooFew under 2 spans with values in an arm, ErrBeyondBounds as for Histogram.Quantile.
 func CompareQuantiles(q float64, control, treatment []Histogram, alpha float64) (QuantileDifference, error) {
 	if err := errors.Join(checkShare("quantile", q), checkAlpha(alpha)); err != nil {
 		return QuantileDifference{}, err
@@ -97,7 +99,7 @@ func spanQuantile(q float64, spans []Histogram, alpha float64) (Quantile, error)
 	return Quantile{value, Interval{total.end(q - half), total.end(q + half)}}, nil
 }
 
-// end is an interval's end: nothing is below 0, and what is beyond the histogram, or every value in it, has no bound.
+// end is an interval's end: 0 if q is 0 or less, and infinite if q is 1 or more or its quantile is above the last bound.
 func (h Histogram) end(q float64) float64 {
 	if q <= 0 {
 		return 0

@@ -9,10 +9,9 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// ChiSquare is the test of a sample ratio, for one look: chi2 = sum (O - E)^2/E over the arms, df = arms - 1, where
-// E shares out the units as the weights do (only their proportions matter). It counts what is randomised: users are
-// not independent where communities are, and would raise false alarms. It assumes 5 expected units per arm, below
-// which P is rough.
+// ChiSquare is the test of a sample ratio, for one look: chi2 = sum (O - E)^2/E over the arms, df = arms - 1, with E the
+// units divided in proportion to the weights. Count the randomised units: if communities are randomised, their users are
+// not independent, and would cause false alarms. It assumes 5 or more expected units per arm; below that, P is rough.
 // Source: Pearson 1900; Fabijan et al., "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019.
 // Errors: ErrTooFew without units.
 func ChiSquare(observed []int64, weights []float64) (Test, error) {
@@ -37,28 +36,28 @@ func ChiSquare(observed []int64, weights []float64) (Test, error) {
 }
 
 const (
-	// SampleRatioAlarm is the p-value at which a sample ratio is a fault of the experiment.
+	// SampleRatioAlarm is the p-value at which a sample ratio counts as a fault of the experiment.
 	SampleRatioAlarm = 0.001
 
-	// looseWeight is how many units the looser prior of a SampleRatio weighs, and plannedShare how many of the planned
-	// units the tighter one does.
+	// looseWeight is the weight of the looser prior of a SampleRatio, in units. plannedShare is the weight of the tighter
+	// prior, as a share of the planned units.
 	looseWeight, plannedShare = 2, 1. / 20
 
-	maxWeight = 1e9 // of a prior; past it lgamma has too few digits left
+	maxWeight = 1e9 // of a prior; above it lgamma is not exact enough
 )
 
-// SampleRatio is the sequential test of a sample ratio: it may be asked after every batch of units, and P falls to
-// alpha at any time with probability at most alpha while units are shared out as they should be. With x the counts of
-// a batch of n units, a the Dirichlet prior of the arms, A their sum, and p0 the intended shares:
+// SampleRatio is the sequential test of a sample ratio. P may be read after every batch of units. If units are divided as
+// intended, the probability that P ever falls to alpha is at most alpha. With x the counts of a batch of n units, a the
+// Dirichlet prior of the arms, A its sum, and p0 the intended shares:
 //
 //	log m1 += lgamma(n+1) + lgamma(A) - lgamma(A+n) + sum(lgamma(a_i+x_i) - lgamma(a_i) - lgamma(x_i+1)); a_i += x_i
 //	log m0 += lgamma(n+1) + sum(x_i ln p0_i - lgamma(x_i+1))
 //	E       = the mean of m1/m0 over two priors around p0
 //	P       = min(1, 1/the largest E so far)
 //
-// A prior that weighs A = 2 units sees an arm that is missing within 15 units. One that weighs a twentieth of the planned
-// units sees a ratio that is off by a few per cent. A mean of E-values is an E-value, at the price of a factor of 2.
-// How units are cut into batches changes when P is updated, not E. Units are independent: count what is randomised.
+// A prior with the weight of A = 2 units detects a missing arm within 15 units. A prior with the weight of a twentieth of
+// the planned units detects a ratio that is wrong by a few per cent. The mean of E-values is an E-value; it costs a factor
+// of 2. Batches determine when P is updated, but do not change E. Units must be independent: count the randomised units.
 // Source: Lindon, Malek, "Anytime-Valid Inference for Multinomial Count Data", NeurIPS 2022 (arXiv 2011.03567).
 type SampleRatio struct {
 	shares   []float64
@@ -67,14 +66,14 @@ type SampleRatio struct {
 	smallest float64 // log 1/E so far, 0 at the start
 }
 
-// dirichlet is a prior, and what the counts so far made of it.
+// dirichlet is a prior, updated by the counts so far.
 type dirichlet struct {
 	arms  []float64
 	logM1 float64
 }
 
-// NewSampleRatio starts a test of shares that are as the weights (only their proportions matter). Planned is how many
-// units the experiment is to have, of all arms, frozen at the start; 0 if nothing is planned.
+// NewSampleRatio starts a test of shares in proportion to the weights. planned is the planned number of units of all arms
+// together, fixed at the start; 0 if none is planned.
 func NewSampleRatio(weights []float64, planned int64) (*SampleRatio, error) {
 	if planned < 0 {
 		return nil, fmt.Errorf("%d units planned: expected 0 or more", planned)
@@ -82,7 +81,7 @@ func NewSampleRatio(weights []float64, planned int64) (*SampleRatio, error) {
 	return newSampleRatio(weights, looseWeight, max(looseWeight, float64(planned)*plannedShare))
 }
 
-// newSampleRatio has a prior of each total weight.
+// newSampleRatio makes a prior for each total weight.
 func newSampleRatio(weights []float64, totals ...float64) (*SampleRatio, error) {
 	shares, err := normalise(weights)
 	if err != nil {
@@ -99,7 +98,7 @@ func newSampleRatio(weights []float64, totals ...float64) (*SampleRatio, error) 
 	return s, nil
 }
 
-// Add counts a batch of units, one figure per arm; an empty batch changes nothing.
+// Add adds a batch of units, one count per arm. An empty batch changes nothing.
 func (s *SampleRatio) Add(counts ...int64) error {
 	n, err := count(counts, len(s.shares))
 	if err != nil {
@@ -132,7 +131,7 @@ func (d *dirichlet) add(n float64, counts []int64) {
 // P is the always-valid p-value after the batches so far; 1 before the first.
 func (s *SampleRatio) P() float64 { return math.Exp(s.smallest) }
 
-// normalise turns weights into shares of 1.
+// normalise turns weights into shares whose sum is 1.
 func normalise(weights []float64) ([]float64, error) {
 	if len(weights) < 2 {
 		return nil, fmt.Errorf("%d arms: expected 2 or more", len(weights))

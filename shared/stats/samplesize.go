@@ -6,20 +6,20 @@ import (
 	"math"
 )
 
-// Design is how an experiment will be judged, for the number of units it needs. Its zero cluster fields mean that
-// each member is randomised by itself.
+// Design says how an experiment will be judged. The number of units that it needs is computed from this. If the cluster
+// fields are zero, each member is randomised alone.
 type Design struct {
 	Alpha float64 // two-sided
-	Power float64 // the probability of finding the effect if it is there
+	Power float64 // the probability of finding the effect if there is one
 
-	ClusterSize   float64 // mean members of a randomised cluster; 0 or 1 for none
-	ClusterSizeCV float64 // standard deviation of that size over its mean
-	ICC           float64 // intraclass correlation: the share of the variance that lies between clusters
+	ClusterSize   float64 // mean number of members of a randomised cluster; 0 or 1 without clusters
+	ClusterSizeCV float64 // standard deviation of the cluster size over its mean
+	ICC           float64 // intraclass correlation: the share of the variance that is between clusters
 
-	Sequence bool // judged by a Sequence at its planned end, not once
+	Sequence bool // whether it is judged by a Sequence at its planned end, and not by a single look
 }
 
-// Proportions is the number of members per arm that tell share p2 from p1:
+// Proportions is the number of members per arm that are needed to distinguish share p2 from p1:
 // n = (z(1-a/2) sqrt(2 p'(1-p')) + z(power) sqrt(p1(1-p1) + p2(1-p2)))^2/(p2 - p1)^2, p' their mean, times
 // Design.Inflation, rounded up. Divide by ClusterSize for clusters.
 // Source: Fleiss, Levin, Paik, "Statistical Methods for Rates and Proportions", 3rd ed., 2003.
@@ -36,8 +36,8 @@ func (d Design) Proportions(p1, p2 float64) (int64, error) {
 	return units(square(root/(p2-p1)) * inflation)
 }
 
-// Means is the number of members per arm that tell a relative effect (.05 is 5 %) on a mean whose values have the
-// coefficient of variation cv (standard deviation over mean): n = 2 (z(1-a/2) + z(power))^2 cv^2/effect^2, times
+// Means is the number of members per arm that are needed to find a relative effect (.05 is 5 %) on a mean. The values have
+// the coefficient of variation cv (standard deviation over mean): n = 2 (z(1-a/2) + z(power))^2 cv^2/effect^2, times
 // Design.Inflation, rounded up.
 // Source: Kohavi, Tang, Xu, "Trustworthy Online Controlled Experiments", 2020.
 func (d Design) Means(cv, effect float64) (int64, error) {
@@ -68,9 +68,9 @@ func (d Design) DetectableEffect(cv float64, n int64) (float64, error) {
 	return effect, nil
 }
 
-// Inflation is how many times more members the design needs than independent ones judged once: the design effect of
-// clusters, 1 + ((1 + CV^2) m - 1) ICC, times the price of a sequence, ((c + z(power))/(z(1-a/2) + z(power)))^2 with c
-// its Multiple.
+// Inflation is how many times more members the design needs than independent members and a single look would: the design
+// effect of clusters, 1 + ((1 + CV^2) m - 1) ICC, times the price of a sequence,
+// ((c + z(power))/(z(1-a/2) + z(power)))^2 with c its Multiple.
 // Source: Eldridge, Ashby, Kerry, "Sample size for cluster randomized trials: effect of coefficient of variation of
 // cluster size and analysis method", International Journal of Epidemiology 35, 2006.
 func (d Design) Inflation() (float64, error) {

@@ -6,33 +6,32 @@ import (
 	"math"
 )
 
-// Sequence is an asymptotic confidence sequence: its interval holds at every look at once with probability 1 - Alpha,
-// so an experiment may be looked at, and stopped, at any time. It is tightest when Planned units have completed, and
-// Planned is frozen before the first look.
+// Sequence is an asymptotic confidence sequence: with probability 1 - Alpha, its intervals contain the true value at all
+// looks together. So an experiment may be looked at, and stopped, at any time. The interval is tightest when Planned units
+// have completed. Planned must be fixed before the first look.
 //
 // With N units and sigma^2 = SE^2 N:
 //
 //	rho        = sqrt((-2 ln alpha + ln(-2 ln alpha + 1))/Planned)
 //	half-width = sigma sqrt(2 (N rho^2 + 1)/(N^2 rho^2) ln(sqrt(N rho^2 + 1)/alpha))
 //
-// It assumes units that count once, with a final value, and as many of them as a normal approximation needs (100 per
-// arm here, and Spread.Sequence; simulated in the tests).
+// It assumes units that count once, with a final value, and enough of them for a normal approximation (100 per arm, and
+// Spread.Sequence; the tests simulate this).
 //
-// Callers store the smallest P of the looks so far as they look, and report that. Nothing is recomputed later: past
-// looks cannot be repeated once windows have closed since, and another grid of looks would give another figure.
-// The interval is the current look's.
+// Callers report the smallest P of the looks so far, and the interval of the present look. The smallest P depends on the
+// looks, so these must be on a grid that is fixed before the first.
 // Source: Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas, "Time-uniform central limit theory and asymptotic confidence
-// sequences", arXiv 2103.06476, theorem 2.2; its appendix has the one-sided one.
+// sequences", arXiv 2103.06476, theorem 2.2; its appendix has the one-sided sequence.
 type Sequence struct {
 	Planned int64
 	Alpha   float64
 }
 
-// Interval is the two-sided confidence sequence at this look. Errors: ErrNoVariance where SE is 0.
+// Interval is the two-sided confidence sequence at this look. Errors: ErrNoVariance if SE is 0.
 func (s Sequence) Interval(e Estimate) (Interval, error) { return s.IntervalAt(e, s.Alpha) }
 
-// IntervalAt is Interval at another alpha, tuned by the Alpha that P is tuned by: it excludes 0 exactly where P is at
-// most alpha. Errors: those of Interval.
+// IntervalAt is Interval at another alpha. rho still comes from s.Alpha, as in P, so the interval excludes 0 exactly if P
+// is at most alpha. Errors: those of Interval.
 func (s Sequence) IntervalAt(e Estimate, alpha float64) (Interval, error) {
 	if err := errors.Join(s.check(e), checkAlpha(alpha)); err != nil {
 		return Interval{}, err
@@ -41,9 +40,9 @@ func (s Sequence) IntervalAt(e Estimate, alpha float64) (Interval, error) {
 	return Interval{e.Value - half, e.Value + half}, nil
 }
 
-// Lower is the one-sided confidence sequence from below: the figure is above it at every look with probability
-// 1 - Alpha. Its distance from Value is sqrt(2 sigma^2 (N rho^2 + 1)/(N rho)^2 ln(1 + sqrt(N rho^2 + 1)/(2 alpha))).
-// Errors: ErrNoVariance where SE is 0.
+// Lower is the one-sided confidence sequence from below: with probability 1 - Alpha, the true value is above it at all
+// looks. Its distance from Value is sqrt(2 sigma^2 (N rho^2 + 1)/(N rho)^2 ln(1 + sqrt(N rho^2 + 1)/(2 alpha))).
+// Errors: ErrNoVariance if SE is 0.
 func (s Sequence) Lower(e Estimate) (float64, error) {
 	if err := s.check(e); err != nil {
 		return 0, err
@@ -51,7 +50,7 @@ func (s Sequence) Lower(e Estimate) (float64, error) {
 	return e.Value - e.SE*s.oneSided(e.N), nil
 }
 
-// Upper is Lower's mirror image.
+// Upper is the one-sided confidence sequence from above, like Lower.
 func (s Sequence) Upper(e Estimate) (float64, error) {
 	if err := s.check(e); err != nil {
 		return 0, err
@@ -59,9 +58,9 @@ func (s Sequence) Upper(e Estimate) (float64, error) {
 	return e.Value + e.SE*s.oneSided(e.N), nil
 }
 
-// P is the always-valid p-value of "the figure is 0" at this look: min(1, sqrt(N rho^2 + 1) exp(-rho^2 S/(2 (N rho^2 +
-// 1)))), S = Value^2 N/SE^2, at most Alpha exactly where Interval excludes 0. The smallest over the looks so far is
-// valid too: callers store it, and a report shows it. Alpha only tunes rho. Errors: ErrNoVariance where SE is 0.
+// P is the always-valid p-value of "the true value is 0" at this look: min(1, sqrt(N rho^2 + 1) exp(-rho^2 S/(2 (N rho^2 +
+// 1)))), S = Value^2 N/SE^2. It is at most Alpha exactly if Interval excludes 0. The smallest P of the looks so far is also
+// valid. Alpha is used only for rho. Errors: ErrNoVariance if SE is 0.
 func (s Sequence) P(e Estimate) (float64, error) {
 	if err := s.check(e); err != nil {
 		return 0, err
@@ -70,8 +69,8 @@ func (s Sequence) P(e Estimate) (float64, error) {
 	return min(1, math.Exp(math.Log1p(k)/2-square(e.Value/e.SE)*(k/(k+1))/2)), nil
 }
 
-// Multiple is how many standard errors wide each side of Interval is at the planned end: 3.04 at alpha .05. It is the
-// price of looking at any time, against the 1.96 of looking once.
+// Multiple is the width of each side of Interval at the planned end, in standard errors: 3.04 at alpha .05. A single look
+// needs only 1.96; the rest is the price of looking at any time.
 func (s Sequence) Multiple() (float64, error) {
 	if err := s.valid(); err != nil {
 		return 0, err
@@ -107,13 +106,13 @@ func (s Sequence) valid() error {
 
 func (s Sequence) check(e Estimate) error { return errors.Join(s.valid(), e.check()) }
 
-// NormalMixture is the two-sided boundary of a sum of independent, sub-Gaussian (or, asymptotically, any) deviations
-// with intrinsic time v, the sum of their variances: |sum| stays below Bound(v) at every v with probability 1 - Alpha.
+// NormalMixture is the two-sided boundary of a sum of independent deviations that are sub-Gaussian (or, asymptotically,
+// any). Intrinsic time v is the sum of their variances. With probability 1 - Alpha, |sum| stays below Bound(v) at every v.
 //
 //	rho   = Planned/(2 ln(1/alpha) + ln(1 + 2 ln(1/alpha)))
 //	bound = sqrt((v + rho)(ln(1 + v/rho) + 2 ln(1/alpha)))
 //
-// Planned, the v at which it is tightest, has the unit of v: the metric's, squared.
+// Planned is the v at which the boundary is tightest. Its unit is the metric's, squared.
 // Source: Howard, Ramdas, McAuliffe, Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals
 // of Statistics 49, 2021 (arXiv 1810.08240), equation 14.
 type NormalMixture struct{ Planned, Alpha float64 }

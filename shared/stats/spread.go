@@ -6,20 +6,21 @@ import (
 )
 
 const (
-	// NormalNonZero is how many units with a value other than 0 each arm needs before its mean is near enough to normal.
+	// NormalNonZero is how many units with a value other than 0 each arm needs so that its mean is nearly normal.
 	NormalNonZero = 50
-	// NormalSkewness is the sample skewness of each arm up to which Welch's test may speak of 50 to 99 units. It lets speak
-	// 99 % of experiments with exponential values and lognormal ones of sigma .5, 62 to 78 % at sigma 1 (a skewness of
-	// 6.18), 19 to 44 % at 1.5, and 5 to 22 % at 2. At sigma up to 1 and effects up to x1.5, its interval then leaves out
-	// the truth in 4.7 to 6.4 % (4000 simulated experiments each).
+	// NormalSkewness is the largest sample skewness of each arm with which Welch's test judges 50 to 99 units. It admits 99 %
+	// of experiments with exponential values, or lognormal values of sigma .5; 62 to 78 % at sigma 1 (a skewness of 6.18), 19
+	// to 44 % at 1.5, and 5 to 22 % at 2. At sigma up to 1 and effects up to x1.5, the interval of admitted experiments then
+	// excludes the true value in 4.7 to 6.4 % (4000 simulated experiments each).
 	//
-	// A sample that misses the tail looks even, so the check picks those that understate their mean: of sigma 2 and an
-	// effect of x1.5, Welch errs in 19 to 23 % of what it may speak of, but in 7 to 8 % of all. Without an effect it errs in
-	// at most 6 % over all, with Permute for the rest.
+	// A sample that misses the tail does not look skewed, so the limit admits mostly samples that underestimate their mean. At
+	// sigma 2 and an effect of x1.5, Welch's interval is wrong in 19 to 23 % of the admitted experiments, which is 7 to 8 % of
+	// all. Without an effect, Welch's test and Permute together are wrong in at most 6 % of all.
 	NormalSkewness = 4.0
 )
 
-// Shape is what tells how far an arm's values are from normal, as SQL's count, sum and count of others than 0 give it.
+// Shape has the sums from which Spread computes how far an arm's values are from normal: SQL's count, sums of powers, and
+// the count of values other than 0.
 type Shape struct {
 	Moments
 	SumCubes float64
@@ -35,15 +36,15 @@ func (s *Shape) Add(x float64) {
 	}
 }
 
-// Merge is the shape of both sets of units.
+// Merge returns the shape of both sets of units.
 func (s Shape) Merge(other Shape) Shape {
 	return Shape{s.Moments.Merge(other.Moments), s.SumCubes + other.SumCubes, s.NonZero + other.NonZero}
 }
 
-// Spread is how an arm's values are spread, for whether a method that takes their mean for normal may speak.
+// Spread says how an arm's values are distributed. It decides whether a method that assumes a normal mean may be used.
 type Spread struct {
 	NonZero  int64
-	Skewness float64 // of the sample; 0 if no unit differs
+	Skewness float64 // of the sample; 0 if all values are equal
 }
 
 // Spread computes the skewness g1 = m3/m2^1.5 with m_k = sum (x - mean)^k/n.
@@ -73,8 +74,8 @@ func (s Shape) Spread() (Spread, error) {
 	return Spread{s.NonZero, skewness}, nil
 }
 
-// Sequence tells whether a Sequence may speak of an arm with this spread, from 100 units on.
+// Sequence reports whether a Sequence may judge an arm with this spread and 100 or more units.
 func (s Spread) Sequence() bool { return s.NonZero >= NormalNonZero }
 
-// Welch tells whether Welch's test may speak of an arm with this spread, of 50 to 99 units; else they are permuted.
+// Welch reports whether Welch's test may judge an arm with this spread and 50 to 99 units. Otherwise use Permute.
 func (s Spread) Welch() bool { return s.Sequence() && math.Abs(s.Skewness) <= NormalSkewness }
