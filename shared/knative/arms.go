@@ -18,22 +18,22 @@ import (
 )
 
 const (
-	// experimentLabel is on all that an experiment owns.
+	// experimentLabel is on every object that an experiment owns. Its value is the experiment's name.
 	experimentLabel = "warble.dev/experiment"
-	// ofAnnotation is an arm's rollout.Arm.Of.
+	// ofAnnotation stores an arm's rollout.Arm.Of.
 	ofAnnotation = "warble.dev/of"
 
 	visibilityLabel = "networking.knative.dev/visibility"
 	clusterLocal    = "cluster-local"
 )
 
-// The names of what an experiment owns.
+// The names of the objects that an experiment owns.
 func armName(e *rollout.Experiment, service string, arm experiment.Arm) string {
 	return e.Name + "-" + service + "-" + string(arm)
 }
 func routeName(e *rollout.Experiment, service string) string { return e.Name + "-" + service }
 
-// owned is the metadata of something that goes with its experiment.
+// owned returns the metadata of an object that is deleted together with its experiment.
 func (c *Cluster) owned(e *rollout.Experiment, name string) metav1.ObjectMeta {
 	yes := true
 	return metav1.ObjectMeta{
@@ -48,7 +48,7 @@ func owns(e *rollout.Experiment, o metav1.Object) bool {
 	return slices.ContainsFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == e.UID })
 }
 
-// Arms is of a rollout.Cluster.
+// Arms implements rollout.Cluster.
 func (c *Cluster) Arms(ctx context.Context, e *rollout.Experiment) (map[string]*rollout.Arms, error) {
 	of := metav1.ListOptions{LabelSelector: experimentLabel + "=" + e.Name}
 	configurations, err := c.knative.Configurations(c.namespace).List(ctx, of)
@@ -95,7 +95,7 @@ func (c *Cluster) Arms(ctx context.Context, e *rollout.Experiment) (map[string]*
 	return all, nil
 }
 
-// made is what there is of an arm, and where it is not ready, why.
+// made returns the state of an arm, and the reason if it is not ready.
 func (c *Cluster) made(ctx context.Context, configuration *servingv1.Configuration) (*rollout.Made, error) {
 	status := &configuration.Status
 	made := &rollout.Made{Of: configuration.Annotations[ofAnnotation]}
@@ -152,8 +152,8 @@ func wayOf(route *servingv1.Route) *rollout.Way {
 	return way
 }
 
-// MakeArm is of a rollout.Cluster. The arm is a copy of a revision, which never changes, so that both arms are of the same
-// whatever is deployed meanwhile.
+// MakeArm implements rollout.Cluster. The arm is a copy of a revision. A revision never changes, so both arms are equal, even if
+// somebody deploys the Service between the two calls.
 func (c *Cluster) MakeArm(ctx context.Context, e *rollout.Experiment, arm rollout.Arm) error {
 	base, err := c.knative.Revisions(c.namespace).Get(ctx, arm.Base, metav1.GetOptions{})
 	if err != nil {
@@ -187,7 +187,7 @@ func (c *Cluster) MakeArm(ctx context.Context, e *rollout.Experiment, arm rollou
 	return failure(err)
 }
 
-// copied leaves out what Knative writes itself.
+// copied copies labels or annotations, without those that Knative writes itself.
 func copied(from map[string]string) map[string]string {
 	to := make(map[string]string)
 	for key, value := range from {
@@ -198,7 +198,7 @@ func copied(from map[string]string) map[string]string {
 	return to
 }
 
-// PutRoute is of a rollout.Cluster.
+// PutRoute implements rollout.Cluster.
 func (c *Cluster) PutRoute(ctx context.Context, e *rollout.Experiment, r rollout.Route) error {
 	want := &servingv1.Route{ObjectMeta: c.owned(e, routeName(e, r.Service))}
 	want.Labels[visibilityLabel] = clusterLocal
@@ -225,14 +225,14 @@ func (c *Cluster) PutRoute(ctx context.Context, e *rollout.Experiment, r rollout
 	return failure(err)
 }
 
-// RemoveRoute is of a rollout.Cluster.
+// RemoveRoute implements rollout.Cluster.
 func (c *Cluster) RemoveRoute(ctx context.Context, e *rollout.Experiment, service string) error {
 	routes := c.knative.Routes(c.namespace)
 	present, err := routes.Get(ctx, routeName(e, service), metav1.GetOptions{})
 	return remove(ctx, e, present, err, routes.Delete)
 }
 
-// RemoveArms is of a rollout.Cluster.
+// RemoveArms implements rollout.Cluster.
 func (c *Cluster) RemoveArms(ctx context.Context, e *rollout.Experiment, service string) error {
 	configurations := c.knative.Configurations(c.namespace)
 	var failed []error
@@ -243,7 +243,7 @@ func (c *Cluster) RemoveArms(ctx context.Context, e *rollout.Experiment, service
 	return errors.Join(failed...)
 }
 
-// remove deletes what was read, where it is the experiment's.
+// remove deletes an object that was read, if the experiment owns it.
 func remove(ctx context.Context, e *rollout.Experiment, present metav1.Object, err error, deletion func(context.Context, string, metav1.DeleteOptions) error) error {
 	if apierrors.IsNotFound(err) {
 		return nil

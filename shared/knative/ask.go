@@ -14,22 +14,23 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Ask gets a page at a host that only the cluster knows, and returns which revision has answered it. The host of the
-// treatment of validate in the experiment likes in warble is treatment-likes-validate.warble.svc.cluster.local.
+// Ask requests a page from an arm's host, which only the cluster can resolve, and returns the revision that answered. For example,
+// the treatment of validate in the experiment likes, in the namespace warble, has the host
+// treatment-likes-validate.warble.svc.cluster.local.
 type Ask func(ctx context.Context, host string) (revision string, err error)
 
 // askTimeout is longer than a pod takes to start from zero.
 const askTimeout = 15 * time.Second
 
-// AskInside is for a process in a pod, which knows the host.
+// AskInside returns an Ask for a process in a pod, which can resolve the host.
 func AskInside() Ask {
 	return func(ctx context.Context, host string) (string, error) {
 		return ask(ctx, http.DefaultClient, &url.URL{Scheme: "http", Host: host, Path: "/"}, "")
 	}
 }
 
-// AskFromOutside goes through the API server to the ingress that an arm's host stands for, as `kubectl get --raw` would.
-// Whoever may not do that is told so, and steer, which is inside, asks within the minute.
+// AskFromOutside returns an Ask that sends the request through the API server's proxy to the ingress behind the arm's host, like
+// `kubectl get --raw`. Without the right to do this, it returns an error; steer asks from inside within a minute.
 func AskFromOutside(config *rest.Config) (Ask, error) {
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
@@ -70,7 +71,7 @@ func ask(ctx context.Context, client *http.Client, at *url.URL, host string) (st
 	}
 	defer response.Body.Close() //nolint:errcheck // it was read as far as anybody wants
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
-	// Whatever the path answers, a function says which revision it is of; nothing else on the way does.
+	// Whatever the status, only a function's answer names a revision. A proxy's answer does not.
 	if revision := response.Header.Get("X-Revision"); revision != "" {
 		return revision, nil
 	}

@@ -1,5 +1,5 @@
-// Package knative is the one way to Kubernetes and Knative: the Services of a namespace, the Configurations and the Route that
-// the arms of an experiment are, the Experiments themselves, what a pod says, and Events.
+// Package knative is the only adapter to Kubernetes and Knative. It reads and writes the Services of a namespace, the
+// Configurations and Routes of experiments' arms, the Experiments themselves, pods' states, and Events.
 package knative
 
 import (
@@ -24,7 +24,7 @@ import (
 	"warble/shared/rollout"
 )
 
-// Cluster is one namespace of a cluster. It is a rollout.Cluster.
+// Cluster is one namespace of a cluster. It implements rollout.Cluster.
 type Cluster struct {
 	namespace   string
 	ask         Ask
@@ -33,10 +33,10 @@ type Cluster struct {
 	experiments *rest.RESTClient
 }
 
-// New reaches namespace. ask is how the host of an arm is reached from here; nil where nobody asks.
+// New returns a Cluster for a namespace. ask sends requests to an arm's host; it may be nil if Answers is never called.
 func New(config *rest.Config, namespace string, ask Ask) (*Cluster, error) {
 	config = rest.CopyConfig(config)
-	config.QPS = -1 // the API server says itself when it has enough, and a move that waits here may come too late
+	config.QPS = -1 // no limit here: the API server limits clients itself, and a move must not wait
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, err
@@ -52,11 +52,11 @@ func New(config *rest.Config, namespace string, ask Ask) (*Cluster, error) {
 	return c, err
 }
 
-// NamespaceName is the namespace that it reaches.
+// NamespaceName returns the name of the namespace.
 func (c *Cluster) NamespaceName() string { return c.namespace }
 
-// Client is a client of one API group, for the kinds that add makes known. client-go's own are of every group: a process
-// that links one starts later by a bare server's whole start, and is larger by megabytes.
+// Client returns a client for one API group, with the kinds that add registers. client-go's own clientset has all groups: it makes a
+// binary megabytes larger, and doubles the start-up time of a bare server.
 func Client(config *rest.Config, client *http.Client, group schema.GroupVersion, add func(*runtime.Scheme) error) (*rest.RESTClient, error) {
 	scheme := runtime.NewScheme()
 	if err := add(scheme); err != nil {
@@ -72,7 +72,7 @@ func Client(config *rest.Config, client *http.Client, group schema.GroupVersion,
 	return rest.RESTClientForConfigAndClient(c, client)
 }
 
-// failure words what a Cluster's errors are known by.
+// failure maps an error of the API server to the errors of rollout.Cluster.
 func failure(err error) error {
 	switch {
 	case apierrors.IsNotFound(err):
@@ -83,21 +83,21 @@ func failure(err error) error {
 	return err
 }
 
-// Namespace is of a rollout.Cluster.
+// Namespace implements rollout.Cluster.
 func (c *Cluster) Namespace(ctx context.Context) (rollout.Namespace, error) {
 	var n corev1.Namespace
 	err := c.core.Get().Resource("namespaces").Name(c.namespace).Do(ctx).Into(&n)
 	return rollout.Namespace{UID: string(n.UID), Terminating: n.DeletionTimestamp != nil}, failure(err)
 }
 
-// Experiments is of a rollout.Cluster.
+// Experiments implements rollout.Cluster.
 func (c *Cluster) Experiments(ctx context.Context) ([]rollout.Experiment, error) {
 	var list rollout.ExperimentList
 	err := c.experiments.Get().Namespace(c.namespace).Resource(rollout.Resource).Do(ctx).Into(&list)
 	return list.Items, failure(err)
 }
 
-// Experiment is of a rollout.Cluster.
+// Experiment implements rollout.Cluster.
 func (c *Cluster) Experiment(ctx context.Context, name string) (*rollout.Experiment, error) {
 	var e rollout.Experiment
 	if err := c.experiments.Get().Namespace(c.namespace).Resource(rollout.Resource).Name(name).Do(ctx).Into(&e); err != nil {
@@ -106,49 +106,49 @@ func (c *Cluster) Experiment(ctx context.Context, name string) (*rollout.Experim
 	return &e, nil
 }
 
-// Metrics is of a rollout.Cluster.
+// Metrics implements rollout.Cluster.
 func (c *Cluster) Metrics(ctx context.Context) ([]rollout.Metric, error) {
 	var list rollout.MetricList
 	err := c.experiments.Get().Namespace(c.namespace).Resource(rollout.MetricResource).Do(ctx).Into(&list)
-	if apierrors.IsNotFound(err) { // the resource itself: it is younger than Experiment
+	if apierrors.IsNotFound(err) { // an older installation may have the resource Experiment without Metric
 		return nil, nil
 	}
 	return list.Items, failure(err)
 }
 
-// CreateMetric makes one; ErrConflict where there is one of that name.
+// CreateMetric creates a metric; ErrConflict if the name exists.
 func (c *Cluster) CreateMetric(ctx context.Context, m *rollout.Metric) error {
 	return failure(c.experiments.Post().Namespace(c.namespace).Resource(rollout.MetricResource).Body(m).Do(ctx).Into(m))
 }
 
-// UpdateStatus is of a rollout.Cluster.
+// UpdateStatus implements rollout.Cluster.
 func (c *Cluster) UpdateStatus(ctx context.Context, e *rollout.Experiment) error {
 	return failure(c.experiments.Put().Namespace(c.namespace).Resource(rollout.Resource).Name(e.Name).SubResource("status").Body(e).Do(ctx).Error())
 }
 
-// CreateExperiment makes one; ErrConflict where there is one of that name.
+// CreateExperiment creates an experiment; ErrConflict if the name exists.
 func (c *Cluster) CreateExperiment(ctx context.Context, e *rollout.Experiment) error {
 	return failure(c.experiments.Post().Namespace(c.namespace).Resource(rollout.Resource).Body(e).Do(ctx).Into(e))
 }
 
-// UpdateExperiment writes all of a draft, by version.
+// UpdateExperiment replaces a draft; ErrConflict if its resource version is not the latest.
 func (c *Cluster) UpdateExperiment(ctx context.Context, e *rollout.Experiment) error {
 	return failure(c.experiments.Put().Namespace(c.namespace).Resource(rollout.Resource).Name(e.Name).Body(e).Do(ctx).Into(e))
 }
 
-// DeleteExperiment takes one away, and with it all that it owns.
+// DeleteExperiment deletes an experiment and every object that it owns.
 func (c *Cluster) DeleteExperiment(ctx context.Context, name string) error {
 	return failure(c.experiments.Delete().Namespace(c.namespace).Resource(rollout.Resource).Name(name).Do(ctx).Error())
 }
 
-// Wish writes the wishes of e by version, and nothing else: what people have left out of the rest, or written as empty, is to
-// stay as it is written.
+// Wish writes only the wishes of e; ErrConflict if its resource version is not the latest. The rest of the spec stays exactly as people
+// wrote it, with missing and empty fields.
 func (c *Cluster) Wish(ctx context.Context, e *rollout.Experiment) error {
 	text, err := json.Marshal(e.Spec.Wishes)
 	if err != nil {
 		return err
 	}
-	wishes := map[string]any{"paused": nil, "by": nil, "why": nil} // those that may be taken back
+	wishes := map[string]any{"paused": nil, "by": nil, "why": nil} // only these may be removed
 	if err := json.Unmarshal(text, &wishes); err != nil {
 		return err
 	}
@@ -159,9 +159,9 @@ func (c *Cluster) Wish(ctx context.Context, e *rollout.Experiment) error {
 	return failure(c.experiments.Patch(types.MergePatchType).Namespace(c.namespace).Resource(rollout.Resource).Name(e.Name).Body(change).Do(ctx).Into(e))
 }
 
-// Tell is of a rollout.Cluster.
+// Tell implements rollout.Cluster.
 func (c *Cluster) Tell(ctx context.Context, e *rollout.Experiment, event rollout.Event) error {
-	const most = 1024 // bytes of a message that the API server takes
+	const most = 1024 // bytes of a message that the API server accepts
 	now := time.Now()
 	kind := corev1.EventTypeNormal
 	if event.Warning {
@@ -178,7 +178,7 @@ func (c *Cluster) Tell(ctx context.Context, e *rollout.Experiment, event rollout
 	}).Do(ctx).Error())
 }
 
-// Answers is of a rollout.Cluster.
+// Answers implements rollout.Cluster.
 func (c *Cluster) Answers(ctx context.Context, host string) (string, error) {
 	if c.ask == nil {
 		return "", errors.New("nobody asks from here")

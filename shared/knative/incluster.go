@@ -7,10 +7,11 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// namespaceFile is where a pod reads which namespace it is in.
+// namespaceFile has the name of a pod's namespace.
 const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
-// Inside is how the pod of this process reaches the API server, and which namespace it is in.
+// Inside returns the configuration with which this process's pod reaches the API server, and the pod's namespace. It is an error
+// outside a pod.
 func Inside() (config *rest.Config, namespace string, err error) {
 	if config, err = rest.InClusterConfig(); err != nil {
 		return nil, "", err

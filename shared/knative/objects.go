@@ -20,19 +20,19 @@ import (
 )
 
 // Objects reads and changes objects of any kind, for a command that applies manifests. A resource is named by its API version and
-// its plural, as in "serving.knative.dev/v1/services". What is read is decoded into the caller's struct, as by encoding/json.
-// Errors: rollout.ErrNotFound, rollout.ErrConflict, ErrUnreachable, and what else the API server says.
+// its plural, for example "serving.knative.dev/v1/services". Objects are decoded into the caller's struct by encoding/json.
+// Errors: rollout.ErrNotFound, rollout.ErrConflict, ErrUnreachable, and any other error of the API server.
 type Objects struct {
 	core      *rest.RESTClient
-	namespace string // empty for objects that are in none
-	manager   string // the field manager of all that is written
+	namespace string // empty for objects without a namespace
+	manager   string // the field manager of every write
 	known     map[string]*metav1.APIResourceList
 }
 
 // ErrUnreachable is returned if the API server does not answer.
 var ErrUnreachable = errors.New("cannot reach the API server")
 
-// NewObjects drops the warnings of the API server. A request takes 30 s at most.
+// NewObjects returns Objects of a namespace. Warnings of the API server are dropped. A request takes 30 s at most.
 func NewObjects(config *rest.Config, namespace, manager string) (*Objects, error) {
 	config = rest.CopyConfig(config)
 	config.QPS, config.Timeout, config.WarningHandler = -1, 30*time.Second, rest.NoWarnings{}
@@ -44,7 +44,7 @@ func NewObjects(config *rest.Config, namespace, manager string) (*Objects, error
 	return &Objects{core, namespace, manager, make(map[string]*metav1.APIResourceList)}, err
 }
 
-// In returns the same for another namespace; for the objects that are in none, if it is empty.
+// In returns Objects of another namespace, or of objects without a namespace if the argument is empty.
 func (o *Objects) In(namespace string) *Objects {
 	return &Objects{o.core, namespace, o.manager, o.known}
 }
@@ -54,12 +54,12 @@ func (o *Objects) Get(ctx context.Context, value any, resource, name string) err
 	return answer(o.at(o.core.Get(), resource).Name(name).Do(ctx), value)
 }
 
-// List reads those whose labels match; all of them without a selector.
+// List reads the objects whose labels match selector; all objects if it is empty.
 func (o *Objects) List(ctx context.Context, value any, resource, selector string) error {
 	return answer(o.at(o.core.Get(), resource).Param("labelSelector", selector).Do(ctx), value)
 }
 
-// Patch merges patch, encoded as JSON, into an object. ErrConflict if patch names a resourceVersion that is no longer the latest.
+// Patch merges patch, encoded as JSON, into an object. ErrConflict if patch has a resourceVersion that is not the latest.
 func (o *Objects) Patch(ctx context.Context, resource, name string, patch any) error {
 	text, err := json.Marshal(patch)
 	if err != nil {
@@ -68,14 +68,14 @@ func (o *Objects) Patch(ctx context.Context, resource, name string, patch any) e
 	return answer(o.at(o.core.Patch(types.MergePatchType), resource).Name(name).Param("fieldManager", o.manager).Body(text).Do(ctx), nil)
 }
 
-// Delete deletes an object, and leaves what depends on it to the garbage collector.
+// Delete deletes an object. The garbage collector later deletes the objects that it owns.
 func (o *Objects) Delete(ctx context.Context, resource, name string) error {
 	request := o.at(o.core.Delete(), resource).Name(name).Param("propagationPolicy", string(metav1.DeletePropagationBackground))
 	return answer(request.Do(ctx), nil)
 }
 
-// Apply makes or changes an object, in YAML or JSON, by server-side apply. ErrConflict says which fields have another manager; if
-// force, they get this one. If dry, the API server only checks all of it.
+// Apply creates or changes an object, in YAML or JSON, by server-side apply. ErrConflict names the fields that have another manager;
+// with force, Apply takes them over instead. With dry, the API server only checks the object.
 func (o *Objects) Apply(ctx context.Context, apiVersion, kind, name string, object []byte, force, dry bool) error {
 	resource, err := o.discover(ctx, apiVersion, kind)
 	if err != nil {
@@ -92,7 +92,7 @@ func (o *Objects) Apply(ctx context.Context, apiVersion, kind, name string, obje
 	return answer(request.Body(object).Do(ctx), nil)
 }
 
-// discover asks the API server once for the kinds of an API version.
+// discover returns the resource of a kind. It asks the API server once for each API version.
 func (o *Objects) discover(ctx context.Context, apiVersion, kind string) (*metav1.APIResource, error) {
 	list := o.known[apiVersion]
 	if list == nil {
@@ -103,14 +103,14 @@ func (o *Objects) discover(ctx context.Context, apiVersion, kind string) (*metav
 		o.known[apiVersion] = list
 	}
 	for i, r := range list.APIResources {
-		if r.Kind == kind && !strings.Contains(r.Name, "/") { // services/status has the kind, too
+		if r.Kind == kind && !strings.Contains(r.Name, "/") { // services/status has the same kind
 			return &list.APIResources[i], nil
 		}
 	}
 	return nil, fmt.Errorf("%w: the cluster knows no %s of %s: install what brings it", rollout.ErrNotFound, kind, apiVersion)
 }
 
-// Log returns the last lines of what a container of a pod has written; of the container before its last restart, if previous.
+// Log returns the last lines of a container's log; with previous, the log before the container's last restart.
 func (o *Objects) Log(ctx context.Context, pod, container string, lines int, previous bool) (string, error) {
 	result := o.at(o.core.Get(), "v1/pods").Name(pod).SubResource("log").
 		Param("container", container).Param("tailLines", strconv.Itoa(lines)).Param("previous", strconv.FormatBool(previous)).Do(ctx)
@@ -134,7 +134,7 @@ func root(apiVersion string) string {
 	return "/api" // of the core, which has no group
 }
 
-// answer decodes what the API server has answered, if value is not nil.
+// answer decodes the API server's answer into value, unless value is nil.
 func answer(result rest.Result, value any) error {
 	err := result.Error()
 	if _, answered := errors.AsType[*apierrors.StatusError](err); err != nil && !answered {

@@ -17,11 +17,10 @@ import (
 	"warble/shared/rollout"
 )
 
-// DefaultPool is how many connections to the database a pod opens at most, where its template does not say so in
-// DATABASE_MAX_CONNS.
+// DefaultPool is the largest number of database connections of a pod whose template does not set DATABASE_MAX_CONNS.
 const DefaultPool = 4
 
-// Services is of a rollout.Cluster. The images of those that are detailed are read from their revisions.
+// Services implements rollout.Cluster. For the Services in detailed, it also reads the images from their revisions.
 func (c *Cluster) Services(ctx context.Context, detailed []string) (all []*rollout.Service, err error) {
 	list, err := c.knative.Services(c.namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -41,7 +40,7 @@ func (c *Cluster) Services(ctx context.Context, detailed []string) (all []*rollo
 	return all, nil
 }
 
-// imageOf is what a revision runs, by digest where Knative has resolved one.
+// imageOf returns a revision's image, by digest if Knative has resolved it.
 func imageOf(r *servingv1.Revision) string {
 	if len(r.Status.ContainerStatuses) > 0 && r.Status.ContainerStatuses[0].ImageDigest != "" {
 		return r.Status.ContainerStatuses[0].ImageDigest
@@ -66,7 +65,7 @@ func serviceOf(s *servingv1.Service) *rollout.Service {
 		of.Timeout = time.Duration(*seconds) * time.Second
 	}
 	_, most, _ := autoscaling.MaxScaleAnnotation.Get(s.Spec.Template.Annotations)
-	of.MostPods, _ = strconv.Atoi(most) // none is 0, which Knative takes for no limit, too
+	of.MostPods, _ = strconv.Atoi(most) // 0 if there is no annotation; Knative also reads 0 as "no limit"
 	for _, variable := range container.Env {
 		if variable.ValueFrom != nil {
 			of.Elsewhere = append(of.Elsewhere, variable.Name)
@@ -83,8 +82,8 @@ func serviceOf(s *servingv1.Service) *rollout.Service {
 	return of
 }
 
-// latest tells whether all of the traffic goes to the newest revision, or, in a status, to the one that is ready. A Service
-// without any says the same.
+// latest reports whether all traffic goes to the newest revision or, in a status, to the revision ready. It is true for a Service
+// without traffic targets, because this is their default.
 func latest(traffic []servingv1.TrafficTarget, ready string) bool {
 	for _, t := range traffic {
 		if t.Percent == nil || *t.Percent == 0 {
@@ -98,12 +97,12 @@ func latest(traffic []servingv1.TrafficTarget, ready string) bool {
 	return true
 }
 
-// managers are the labels and annotations by which those mark what they apply again and again.
+// managers has the labels and annotations with which GitOps tools mark the objects that they apply repeatedly.
 var managers = map[string]string{
 	"kustomize.toolkit.fluxcd.io/name": "Flux", "helm.toolkit.fluxcd.io/name": "Flux", "argocd.argoproj.io/tracking-id": "Argo CD", "argocd.argoproj.io/instance": "Argo CD",
 }
 
-// managerOf is who applies an object again and again: Flux and Argo CD; empty where neither does.
+// managerOf returns the tool that applies an object repeatedly, Flux or Argo CD; empty if neither does.
 func managerOf(m *metav1.ObjectMeta) string {
 	for key, name := range managers {
 		if m.Labels[key] != "" || m.Annotations[key] != "" {
@@ -121,7 +120,7 @@ func managerOf(m *metav1.ObjectMeta) string {
 	return ""
 }
 
-// GiveService is of a rollout.Cluster.
+// GiveService implements rollout.Cluster.
 func (c *Cluster) GiveService(ctx context.Context, s *rollout.Service, env map[string]string, image string) error {
 	next := s.Object.(*servingv1.Service).DeepCopy()
 	container := next.Spec.Template.Spec.GetContainer()
@@ -134,7 +133,7 @@ func (c *Cluster) GiveService(ctx context.Context, s *rollout.Service, env map[s
 	return failure(err)
 }
 
-// setEnv sets variables, and leaves the order of the others as it is.
+// setEnv sets variables, and keeps the order of the others.
 func setEnv(c *corev1.Container, env map[string]string) {
 	there := make(map[string]bool)
 	for i := range c.Env {
@@ -149,7 +148,7 @@ func setEnv(c *corev1.Container, env map[string]string) {
 	}
 }
 
-// podSays is why a pod of the revision cannot run; empty where it only takes its time.
+// podSays returns why a pod of the revision cannot run; empty if it is only starting.
 func (c *Cluster) podSays(ctx context.Context, revision string) (string, error) {
 	var pods corev1.PodList
 	err := c.core.Get().Namespace(c.namespace).Resource("pods").Param("labelSelector", "serving.knative.dev/revision="+revision).Do(ctx).Into(&pods)

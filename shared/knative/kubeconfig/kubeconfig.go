@@ -1,5 +1,5 @@
-// Package kubeconfig reaches a cluster as kubectl does. It is a package of its own because clientcmd is large, and the
-// functions, which import warble/shared/knative, run inside the cluster and need none of it.
+// Package kubeconfig finds a cluster in the same way as kubectl. It is a separate package because clientcmd is large. Functions
+// import warble/shared/knative, run inside the cluster, and do not need it.
 package kubeconfig
 
 import (
@@ -12,20 +12,19 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Flags are kubectl's. Empty ones are kubectl's defaults.
+// Flags are the flags of kubectl. An empty field means kubectl's default.
 type Flags struct {
-	File      string // --kubeconfig; else the files of KUBECONFIG, else ~/.kube/config, else the service account of this pod
-	Context   string // --context; else the current context of the file
+	File      string // --kubeconfig; default: the files of KUBECONFIG, or ~/.kube/config, or this pod's service account
+	Context   string // --context; default: the file's current context
 	As        string // --as: the user to impersonate
-	Namespace string // --namespace; else that of the context
+	Namespace string // --namespace; default: the namespace of the context
 }
 
-// ErrNoCluster is returned if no file names a cluster, and this is no pod.
+// ErrNoCluster is returned if no file names a cluster, and the process does not run in a pod.
 var ErrNoCluster = errors.New("no cluster")
 
-// Load returns how the cluster is reached, and the namespace that the flag or else the context names. namespace is empty if
-// neither names one: kubectl would take "default", and a caller may know better. Errors: ErrNoCluster, and what is wrong
-// with the file.
+// Load returns the configuration for a cluster, and the namespace of the flag or of the context. namespace is empty if neither names
+// one; kubectl would use "default", but a caller may have a better default. Errors: ErrNoCluster, and mistakes in the file.
 func Load(f Flags) (config *rest.Config, namespace string, err error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = f.File
@@ -51,14 +50,14 @@ func Load(f Flags) (config *rest.Config, namespace string, err error) {
 	if context := raw.Contexts[cmp.Or(f.Context, raw.CurrentContext)]; context != nil && context.Namespace != "" {
 		return config, context.Namespace, nil
 	}
-	namespace, _, err = loaded.Namespace() // that of the pod, where this is one
-	if namespace == "default" {            // clientcmd's own, which nobody has named
+	namespace, _, err = loaded.Namespace() // in a pod, the pod's namespace
+	if namespace == "default" {            // clientcmd's default, not a name that somebody chose
 		namespace = ""
 	}
 	return config, namespace, err
 }
 
-// missing says where a cluster was looked for.
+// missing returns the error that says where Load looked for a cluster.
 func (f Flags) missing() string {
 	const expected = "expected the file by which kubectl reaches the cluster"
 	switch path := os.Getenv(clientcmd.RecommendedConfigPathEnvVar); {
