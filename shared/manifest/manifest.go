@@ -1,8 +1,8 @@
-// Package manifest reads the Knative Services of knative/500-*.yaml: the one description of a function, for the cluster,
-// for the local run and for the tests that hold folders, manifests and contract together.
+// Package manifest reads the Knative Services of knative/500-*.yaml. Each is the only description of a function: for the cluster,
+// for the local run, and for the tests that compare folders, manifests and contract.
 //
-// The types are the part of serving.knative.dev/v1 that the manifests use. A member outside of it is an error that names
-// the file: what the local run would silently ignore, it refuses.
+// The types have the members of serving.knative.dev/v1 that the manifests use. Any other member is an error that names the
+// file, because the local run would silently ignore it.
 package manifest
 
 import (
@@ -30,7 +30,7 @@ type Service struct {
 	} `json:"spec"`
 }
 
-// Metadata is an object's.
+// Metadata is the metadata of an object.
 type Metadata struct {
 	Name        string            `json:"name"`
 	Namespace   string            `json:"namespace"`
@@ -38,7 +38,7 @@ type Metadata struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
-// PodSpec is a revision's.
+// PodSpec is the pod specification of a revision.
 type PodSpec struct {
 	ServiceAccountName   string      `json:"serviceAccountName"`
 	EnableServiceLinks   bool        `json:"enableServiceLinks"`
@@ -48,7 +48,7 @@ type PodSpec struct {
 	Volumes              []Volume    `json:"volumes"`
 }
 
-// Container is a function's only one.
+// Container is the only container of a function.
 type Container struct {
 	Image string `json:"image"`
 	Ports []struct {
@@ -79,7 +79,7 @@ type Container struct {
 	} `json:"volumeMounts"`
 }
 
-// Variable is an environment variable: a value, or a reference to one.
+// Variable is an environment variable, with a value or a reference to a value.
 type Variable struct {
 	Name      string `json:"name"`
 	Value     string `json:"value"`
@@ -95,7 +95,7 @@ type KeyRef struct {
 	Key  string `json:"key"`
 }
 
-// OptionalKeyRef is a KeyRef whose variable is not set where there is no such key, if it is optional.
+// OptionalKeyRef is a KeyRef that may be optional: then the variable is not set if the key does not exist.
 type OptionalKeyRef struct {
 	KeyRef
 
@@ -113,7 +113,7 @@ type Probe struct {
 	FailureThreshold    int `json:"failureThreshold"`
 }
 
-// Volume holds the files of a secret or a config map.
+// Volume has the files of a secret or a config map.
 type Volume struct {
 	Name   string `json:"name"`
 	Secret *struct {
@@ -126,27 +126,27 @@ type Volume struct {
 }
 
 const (
-	// RoutesAnnotation lists the public paths of a function, as net/http patterns without a method, between spaces.
+	// RoutesAnnotation lists the public paths of a function, as net/http patterns without a method, separated by spaces.
 	RoutesAnnotation = "warble.dev/routes"
-	// NoRoutes is the annotation of a function that the edge sends nothing to.
+	// NoRoutes is the value of RoutesAnnotation for a function to which the edge sends nothing.
 	NoRoutes = "none"
 
 	// StreamsAnnotation lists those of the routes whose answers may take the timeoutSeconds of the Service, as a guest's may, in
 	// place of the edge's UPSTREAM_TIMEOUT.
 	StreamsAnnotation = "warble.dev/streams"
 
-	// Guest is the label or annotation of a Service that is not Warble's, with the value "true": the edge passes its requests
-	// and answers on as they are.
+	// Guest is a label or annotation with the value "true". It marks a Service that does not belong to Warble: the edge passes its
+	// requests and answers on unchanged.
 	Guest = "warble.dev/guest"
-	// HostsAnnotation lists the public hosts of a guest, without ports, between spaces: all paths of such a host are the guest's.
+	// HostsAnnotation lists the public hosts of a guest, without ports, separated by spaces. All paths of these hosts go to the guest.
 	HostsAnnotation = "warble.dev/hosts"
-	// RateLimitAnnotation is how many requests one caller may send to a guest in a window, as 100/1m; without it there is no limit.
+	// RateLimitAnnotation is how many requests a caller may send to a guest in a window, for example 100/1m. Without it there is no limit.
 	RateLimitAnnotation = "warble.dev/rate-limit"
 
-	// ServiceLabel is on a function's pods and on those of its arms, which have no label of Knative's Service: network policies
-	// and scrapers select by it.
+	// ServiceLabel is on the pods of a function and of its arms. Network policies and scrapers select pods by it, because the pods of
+	// arms do not have Knative's own label of a Service.
 	ServiceLabel = "warble.dev/service"
-	// ExperimentsAnnotation says which experiments may give a function arms; all where it is missing.
+	// ExperimentsAnnotation says which experiments may make arms of a function. If it is missing, all may.
 	ExperimentsAnnotation = "warble.dev/experiments"
 	NoExperiments         = "none"
 	ByRequestOnly         = "request"
@@ -155,10 +155,10 @@ const (
 	port        = 8080
 )
 
-// Name is the function's.
+// Name returns the name of the function.
 func (s *Service) Name() string { return s.Metadata.Name }
 
-// Container returns the one container.
+// Container returns the only container. The Service must have been checked by Read or Parse.
 func (s *Service) Container() *Container { return &s.Spec.Template.Spec.Containers[0] }
 
 // Routes returns the paths that the edge sends to the function.
@@ -206,7 +206,7 @@ func Read(file string) (*Service, error) {
 	return s, nil
 }
 
-// Parse reads and checks the text of one manifest; all mistakes are reported at once.
+// Parse reads and checks the text of one manifest. It reports all mistakes together.
 func Parse(text []byte) (*Service, error) {
 	var s Service
 	if err := yaml.UnmarshalStrict(text, &s); err != nil {
@@ -215,7 +215,7 @@ func Parse(text []byte) (*Service, error) {
 	return &s, s.check()
 }
 
-// ReadAll reads every knative/500-*.yaml of folder, in the order of their names. No path may have two functions.
+// ReadAll reads every 500-*.yaml in folder, in the order of the file names. It is an error if two functions have the same path.
 func ReadAll(folder string) ([]*Service, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "500-*.yaml"))
 	if err != nil {
@@ -250,8 +250,8 @@ func ReadAll(folder string) ([]*Service, error) {
 	return services, errors.Join(mistakes...)
 }
 
-// patterns reports what ServeMux, which the edge finds its way by, has against routes: a pattern that is malformed, or two
-// of which neither is the more specific one.
+// patterns returns why ServeMux, with which the edge chooses a function, refuses routes: a pattern is malformed, or of two
+// overlapping patterns neither is more specific.
 func patterns(routes ...string) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {

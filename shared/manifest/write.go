@@ -10,8 +10,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// SetEnv returns the text of a Service's manifest with a variable of its container set, and all else as it was, comments
-// and layout too.
+// SetEnv sets a variable of the container in the text of a Service's manifest, and returns the new text. Everything else stays,
+// including comments and layout.
 func SetEnv(text []byte, name, value string) ([]byte, error) {
 	var document yaml.Node
 	if err := yaml.Unmarshal(text, &document); err != nil {
@@ -56,7 +56,7 @@ func SetEnv(text []byte, name, value string) ([]byte, error) {
 	return bytes.Join(lines, nil), nil
 }
 
-// below is the member of a mapping, the element of a sequence, or the content of a document; nil where there is none.
+// below returns a member of a mapping, an element of a sequence, or the content of a document; nil if there is none.
 func below(n *yaml.Node, step string) *yaml.Node {
 	switch n.Kind {
 	case yaml.DocumentNode:

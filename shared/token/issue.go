@@ -26,7 +26,7 @@ type Issuer struct {
 type signingKey struct {
 	private ed25519.PrivateKey
 	id      string
-	refresh []byte // makes the successors of refresh tokens, and nothing else
+	refresh []byte // makes the successors of refresh tokens, and is used for nothing else
 }
 
 // IssuerFromEnv reads TOKEN_PRIVATE_KEY_FILE (a PEM file with an Ed25519 key as PKCS#8, read again when it changes),
@@ -42,7 +42,7 @@ func IssuerFromEnv(e *env.Reader) *Issuer {
 	return i
 }
 
-// Subject is whom a token speaks of.
+// Subject is the user for whom a token is issued.
 type Subject struct {
 	UserID    int64
 	Session   int64 // 0 for none
@@ -80,7 +80,7 @@ func (i *Issuer) Issue(s Subject) (token string, expires time.Time, err error) {
 	return token, expires, nil
 }
 
-// Ready returns why the key file, which has changed, cannot be used; until it can, the key before it signs.
+// Ready returns why a changed key file cannot be used; nil if it can. Until then the previous key signs.
 func (i *Issuer) Ready(context.Context) error { return i.key.look() }
 
 // Close does nothing: an Issuer holds no resources.

@@ -13,9 +13,9 @@ import (
 	"slices"
 )
 
-// NewKeyPair sees to it that privateFile holds a signing key and that the key set in publicFile holds its public half.
-// A private key that is there is kept, and so are the other keys of a set that is there, which is what the first step
-// of a rotation needs. Both files appear whole or not at all, so several processes may start at once.
+// NewKeyPair makes sure that privateFile has a signing key, and that the key set in publicFile has its public key. It keeps
+// an existing private key, and the other keys of an existing set; the first step of a rotation needs this. Both files are
+// written atomically, so several processes may call it at the same time.
 func NewKeyPair(privateFile, publicFile string) error {
 	private, err := ensurePrivate(privateFile)
 	if err != nil {
@@ -71,14 +71,14 @@ func writePrivate(file string) error {
 		return err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der})
-	// A link, unlike a rename, never replaces the key that somebody else has just made.
+	// A link, unlike a rename, never replaces a key that another process has just written.
 	if err := whole(file, text, 0o600, os.Link); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
 }
 
-// whole writes text beside file and then puts it in place.
+// whole writes a file atomically: first a temporary file beside it, then place moves that to its name.
 func whole(file string, text []byte, mode os.FileMode, place func(from, to string) error) error {
 	temporary, err := os.CreateTemp(filepath.Dir(file), ".new-*")
 	if err != nil {

@@ -12,16 +12,16 @@ import (
 	"fmt"
 )
 
-// base64url is RFC 7515's: no padding, and no two texts for the same bytes.
+// base64url is the encoding of RFC 7515: without padding, and with only one text for the same bytes.
 var base64url = base64.RawURLEncoding.Strict()
 
-// keySet holds the keys whose tokens verify, by kid.
+// keySet has the keys whose tokens are accepted, by kid.
 type keySet struct {
 	byID map[string]ed25519.PublicKey
 	jwks []byte // what /.well-known/jwks.json answers
 }
 
-// jwk is an Ed25519 key as RFC 8037 writes it.
+// jwk is an Ed25519 key in the format of RFC 8037.
 type jwk struct {
 	KeyType   string `json:"kty"`
 	Curve     string `json:"crv"`
@@ -36,7 +36,7 @@ type jwks struct {
 	Keys []jwk `json:"keys"`
 }
 
-// parseKeySet reads a JWKS. It is our own file, so anything but Ed25519 public keys is a mistake and not skipped.
+// parseKeySet reads a JWKS. The file is our own, so any key other than an Ed25519 public key is an error, and is not skipped.
 func parseKeySet(text []byte) (*keySet, error) {
 	var file jwks
 	if err := json.Unmarshal(text, &file); err != nil {

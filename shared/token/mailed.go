@@ -1,6 +1,6 @@
 package token
 
-// NewMailed makes the token of a mail's link, 256 random bits, and the hash under which the database knows it.
+// NewMailed makes a token for the link in a mail, 256 random bits, and its hash. The database stores only the hash.
 func NewMailed() (token string, hash []byte) { return NewRefresh() }
 
 // HashMailed returns the hash of a token that NewMailed made, and false for a text that cannot be one.

@@ -12,15 +12,15 @@ import (
 // refreshSize is the entropy of a refresh token in bytes: 256 bits.
 const refreshSize = 32
 
-// NewRefresh makes a refresh token and the hash under which the database knows it. The token itself is stored nowhere.
+// NewRefresh makes a refresh token and its hash. The database stores only the hash; the token itself is stored nowhere.
 func NewRefresh() (token string, hash []byte) {
 	secret := make([]byte, refreshSize)
 	rand.Read(secret) // never fails: it crashes the process instead
 	return base64.RawURLEncoding.EncodeToString(secret), sum(secret)
 }
 
-// HashRefresh returns the hash of a token that NewRefresh made, or problem.Unauthenticated for a text that cannot be
-// one. A fast hash is enough: nobody searches 256 random bits.
+// HashRefresh returns the hash of a token that NewRefresh made. The error is problem.Unauthenticated if the text cannot be
+// such a token. A fast hash is enough, because nobody can guess 256 random bits.
 func HashRefresh(token string) ([]byte, error) {
 	secret, err := base64url.DecodeString(token)
 	if err != nil || len(secret) != refreshSize || len(token) != base64url.EncodedLen(refreshSize) {
@@ -29,16 +29,17 @@ func HashRefresh(token string) ([]byte, error) {
 	return sum(secret), nil
 }
 
-// Successor is a refresh token that takes another's place, and the hash under which the database knows it.
+// Successor is a refresh token that replaces another, and its hash, which the database stores.
 type Successor struct {
 	Token string
 	Hash  []byte
 }
 
-// Successors returns what may take the place of a refresh token: HMAC-SHA256 of it under a key derived from the signing
-// key, so that the same token has the same successor although the database holds only hashes. The first one is of the
-// present key. A second one is of the key before, where this process has seen the key rotate: an answer that was lost
-// then can still be given again. Errors: problem.Unauthenticated for a text that cannot be a refresh token.
+// Successors returns the tokens that may replace a refresh token. A successor is the token's HMAC-SHA256 under a key that is
+// derived from the signing key. So the same token always has the same successor, although the database has only hashes.
+// The first successor uses the present key. If this process has seen a rotation, a second uses the previous key, so that an
+// answer that was lost during the rotation can be repeated. Errors: problem.Unauthenticated for a text that cannot be a
+// refresh token.
 func (i *Issuer) Successors(token string) ([]Successor, error) {
 	if _, err := HashRefresh(token); err != nil {
 		return nil, err

@@ -1,12 +1,12 @@
 // Package token makes and verifies Warble's tokens: access tokens, which are EdDSA JWTs (RFC 9068's at+jwt), and the
 // refresh tokens that renew them.
 //
-// Only register and login hold the private key. Everything else verifies with the public set, a JWKS file that is read
-// again when it changes, and calls nobody. Keys rotate in three steps, each of which may take as long as it likes:
+// Only register and login have the private key. All other functions verify with the public key set, a JWKS file that is read
+// again when it changes. They call no other service for this. Keys rotate in three steps, with any time between them:
 //
-//  1. NewKeyPair("next.pem", "jwks.json") adds the next key to the set; wait until every function has read it.
-//  2. next.pem takes the place of private.pem: issuers read it and sign with it. Wait for TOKEN_TTL.
-//  3. Remove jwks.json and run NewKeyPair("private.pem", "jwks.json"): tokens of the old key stop verifying.
+//  1. NewKeyPair("next.pem", "jwks.json") adds the next key to the set. Wait until every function has read it.
+//  2. Replace private.pem by next.pem: issuers read it and sign with it. Wait for TOKEN_TTL.
+//  3. Remove jwks.json and run NewKeyPair("private.pem", "jwks.json"): tokens of the old key no longer verify.
 package token
 
 import (
@@ -19,7 +19,7 @@ import (
 	"warble/shared/env"
 )
 
-// Claims are what a verified access token says.
+// Claims are the claims of a verified access token.
 type Claims struct {
 	UserID    int64
 	Session   int64 // sid; 0 in a token of the release before
@@ -32,10 +32,10 @@ type Claims struct {
 	Audience  string
 }
 
-// headerType is the typ of an access token (RFC 9068, section 2.1), which keeps other JWTs of the same key out.
+// headerType is the typ of an access token (RFC 9068, section 2.1). It excludes other JWTs that the same key signed.
 const headerType = "at+jwt"
 
-// party names who issues tokens and for whom.
+// party names the issuer and the audience of tokens.
 type party struct{ issuer, audience string }
 
 func partyFromEnv(e *env.Reader) party {
@@ -45,8 +45,8 @@ func partyFromEnv(e *env.Reader) party {
 	}
 }
 
-// payload is the JWT's second segment. It is narrower than RFC 7519 allows (one audience, whole seconds), as only our
-// own tokens ever verify.
+// payload is the JWT's second segment. It is stricter than RFC 7519 (one audience, whole seconds), because only our own
+// tokens are verified.
 type payload struct {
 	Issuer    string `json:"iss"`
 	Audience  string `json:"aud"`
@@ -59,7 +59,7 @@ type payload struct {
 	Session   string `json:"sid,omitempty"`
 }
 
-// The methods below make it jwt.Claims, by which the parser checks iss, aud, exp and iat.
+// The methods below implement jwt.Claims, with which the parser checks iss, aud, exp and iat.
 
 func (p *payload) GetIssuer() (string, error)                   { return p.Issuer, nil }
 func (p *payload) GetAudience() (jwt.ClaimStrings, error)       { return jwt.ClaimStrings{p.Audience}, nil }
@@ -68,7 +68,7 @@ func (p *payload) GetExpirationTime() (*jwt.NumericDate, error) { return numeric
 func (p *payload) GetIssuedAt() (*jwt.NumericDate, error)       { return numericDate(p.IssuedAt), nil }
 func (p *payload) GetNotBefore() (*jwt.NumericDate, error)      { return nil, nil }
 
-// Validate makes it jwt.ClaimsValidator: what the parser does not require by itself.
+// Validate implements jwt.ClaimsValidator. It checks claims that the parser does not require.
 func (p *payload) Validate() error {
 	if p.IssuedAt == 0 || p.ID == "" || p.Username == "" {
 		return errors.New("iat, jti or username is missing")
@@ -89,7 +89,7 @@ func numericDate(seconds int64) *jwt.NumericDate {
 	return &jwt.NumericDate{Time: time.Unix(seconds, 0)}
 }
 
-// claims is for a payload that has passed Validate.
+// claims returns the claims of a payload that has passed Validate.
 func (p *payload) claims() Claims {
 	id, _ := strconv.ParseInt(p.Subject, 10, 64)
 	session, _ := strconv.ParseInt(p.Session, 10, 64)

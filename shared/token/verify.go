@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	leeway    = 30 * time.Second // between the clocks of who issues and who verifies
-	maxToken  = 2048             // bytes; ours have about 450, and a longer one is not worth hashing
+	leeway    = 30 * time.Second // between the clocks of issuer and verifier
+	maxToken  = 2048             // bytes; ours have about 450, and a longer token is refused without hashing it
 	cacheSize = 8192             // tokens; about 5 MB when full
 )
 
@@ -30,7 +30,7 @@ type Verifier struct {
 	now    func() time.Time
 }
 
-// digest is the SHA-256 of a token: the cache holds no token that a dump of memory could give away.
+// digest is the SHA-256 of a token. The cache has no tokens, so a memory dump reveals none from it.
 type digest = [sha256.Size]byte
 
 type verified struct {
@@ -67,7 +67,7 @@ func newVerifier(keys *watched[keySet], p party, now func() time.Time) *Verifier
 	}
 }
 
-// Verify returns the claims of an access token: what follows "Bearer " in the header. Its error is a
+// Verify returns the claims of an access token, which is the text after "Bearer " in the header. An error is a
 // problem.Unauthenticated whose cause says what is wrong with the token.
 func (v *Verifier) Verify(bearer string) (Claims, error) {
 	if len(bearer) > maxToken {
@@ -86,7 +86,7 @@ func (v *Verifier) Verify(bearer string) (Claims, error) {
 	if err != nil {
 		return Claims{}, refusal(err)
 	}
-	if now.Before(fresh.claims.ExpiresAt) { // and not within the leeway behind it
+	if now.Before(fresh.claims.ExpiresAt) { // not in the leeway after it
 		v.cache.Add(sum, fresh)
 	}
 	return fresh.claims, nil
@@ -95,7 +95,7 @@ func (v *Verifier) Verify(bearer string) (Claims, error) {
 // parse verifies the signature and every claim.
 func (v *Verifier) parse(bearer string, keys *keySet) (*verified, error) {
 	if strings.ContainsAny(bearer, "\r\n") {
-		return nil, errors.New("a line break in the token") // which even strict base64 skips over
+		return nil, errors.New("a line break in the token") // even strict base64 ignores line breaks
 	}
 	var p payload
 	var kid string
@@ -111,8 +111,8 @@ func (v *Verifier) parse(bearer string, keys *keySet) (*verified, error) {
 	return &verified{p.claims(), kid}, nil
 }
 
-// of chooses the key that the header names. Nothing else in the header has a say: a key inside it or behind a URL
-// (jwk, jku, x5c, x5u) is the attacker's, and an extension that must be understood (crit) is not.
+// of returns the key that the header names. A key inside the header or behind its URL (jwk, jku, x5c, x5u) could be an
+// attacker's, and is not used. An extension that must be understood (crit) is refused, because none is supported.
 func (s *keySet) of(header map[string]any) (string, ed25519.PublicKey, error) {
 	if header["typ"] != headerType {
 		return "", nil, fmt.Errorf("typ is not %s", headerType)
@@ -138,7 +138,7 @@ func refusal(err error) error {
 // KeySet returns the accepted keys as a JSON Web Key Set. The caller must not change it.
 func (v *Verifier) KeySet() []byte { return v.keys.get(v.now()).jwks }
 
-// Ready returns why the key file, which has changed, cannot be used; until it can, the keys before it verify.
+// Ready returns why a changed key file cannot be used; nil if it can. Until then the previous keys verify.
 func (v *Verifier) Ready(context.Context) error { return v.keys.look() }
 
 // Close does nothing: a Verifier holds no resources.

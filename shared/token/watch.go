@@ -10,24 +10,26 @@ import (
 	"warble/shared/env"
 )
 
-// lookEvery is how often, at most, use of a watched file looks whether it has changed. It is a stat, so that a mounted
-// secret or ConfigMap, which changes by swapping a symbolic link, is seen, and no goroutine has to be stopped.
+// lookEvery is the shortest time between two checks whether a watched file has changed. Each use of the file checks with a
+// stat. So changes of a mounted secret or ConfigMap, which replace a symbolic link, are noticed, and no goroutine has to be
+// stopped.
 const lookEvery = time.Second
 
-// watched is what a file says, parsed again when the file changes. A file that cannot be read or parsed changes nothing.
+// watched is a file's parsed content. It is parsed again when the file changes. If the file cannot be read or parsed, the old
+// content stays.
 type watched[T any] struct {
 	file  string
 	parse func([]byte) (*T, error)
 	value atomic.Pointer[T]
-	// before is what the file said before it last changed; nil where this process has seen no change.
+	// before is the content before the last change; nil if this process has seen no change.
 	before atomic.Pointer[T]
-	due    atomic.Int64 // when to look next, in Unix nanoseconds
+	due    atomic.Int64 // when to check next, in Unix nanoseconds
 
 	mu   sync.Mutex
 	seen os.FileInfo // of the content in value
 }
 
-// watch reads file for the first time; what is wrong with it is a mistake of the variable name.
+// watch reads file for the first time. An error is reported to e as a mistake of the variable name.
 func watch[T any](e *env.Reader, name, file string, parse func([]byte) (*T, error)) *watched[T] {
 	w := &watched[T]{file: file, parse: parse}
 	w.value.Store(new(T))
@@ -40,7 +42,7 @@ func watch[T any](e *env.Reader, name, file string, parse func([]byte) (*T, erro
 	return w
 }
 
-// get returns what the file said when it was last looked at, within lookEvery of now.
+// get returns the file's content, which is at most lookEvery old.
 func (w *watched[T]) get(now time.Time) *T {
 	due := w.due.Load()
 	if instant := now.UnixNano(); instant >= due && w.due.CompareAndSwap(due, instant+int64(lookEvery)) {
@@ -49,7 +51,7 @@ func (w *watched[T]) get(now time.Time) *T {
 	return w.value.Load()
 }
 
-// look reads the file if it has changed since it was last read well.
+// look reads the file if it has changed since it was last read successfully.
 func (w *watched[T]) look() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
