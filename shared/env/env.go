@@ -1,7 +1,7 @@
 // Package env reads a process's configuration from its environment variables.
 //
-// Every accessor returns a usable value even when the variable is wrong, and remembers the mistake: a process reads
-// all it needs, then asks Err once, so that whoever deploys it sees every mistake at once and by name.
+// Every accessor returns a usable value even if the variable is wrong, and records the mistake. A process reads all its
+// variables, then calls Err once. So an operator sees all mistakes together, each with its variable's name.
 package env
 
 import (
@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Reader looks variables up and collects what is wrong with them. It is not safe for concurrent use.
+// Reader reads variables and collects their mistakes. It is not safe for concurrent use.
 type Reader struct {
 	lookup   func(string) (string, bool)
 	mistakes []error
@@ -22,10 +22,10 @@ type Reader struct {
 // FromOS reads the environment of this process.
 func FromOS() *Reader { return New(os.LookupEnv) }
 
-// New reads from lookup, which reports whether a variable is set, as os.LookupEnv does.
+// New returns a Reader that calls lookup, which reports whether a variable is set, like os.LookupEnv.
 func New(lookup func(string) (string, bool)) *Reader { return &Reader{lookup: lookup} }
 
-// String returns the variable, or fallback where it is unset or empty.
+// String returns the variable, or fallback if it is unset or empty.
 func (r *Reader) String(name, fallback string) string {
 	if value, _ := r.lookup(name); value != "" {
 		return value
@@ -33,7 +33,8 @@ func (r *Reader) String(name, fallback string) string {
 	return fallback
 }
 
-// Required returns the variable. Unset or empty is a mistake; expected says what belongs there, as in "a PostgreSQL URL".
+// Required returns the variable. It is a mistake if the variable is unset or empty. expected describes the value, for example
+// "a PostgreSQL URL".
 func (r *Reader) Required(name, expected string) string {
 	value := r.String(name, "")
 	if value == "" {
@@ -42,7 +43,7 @@ func (r *Reader) Required(name, expected string) string {
 	return value
 }
 
-// List returns the comma-separated entries of the variable, trimmed, empty ones left out; nil where it is unset.
+// List returns the comma-separated entries of the variable, trimmed and without empty ones; nil if it is unset.
 func (r *Reader) List(name string) []string {
 	var entries []string
 	for entry := range strings.SplitSeq(r.String(name, ""), ",") {
@@ -53,7 +54,7 @@ func (r *Reader) List(name string) []string {
 	return entries
 }
 
-// Int returns the variable as a decimal integer in [low, high], or fallback where it is unset.
+// Int returns the variable as a decimal integer in [low, high], or fallback if it is unset.
 func (r *Reader) Int(name string, fallback, low, high int) int {
 	text := r.String(name, "")
 	if text == "" {
@@ -67,7 +68,7 @@ func (r *Reader) Int(name string, fallback, low, high int) int {
 	return value
 }
 
-// Duration returns the variable as a Go duration ("15s") in [low, high], or fallback where it is unset.
+// Duration returns the variable as a Go duration ("15s") in [low, high], or fallback if it is unset.
 func (r *Reader) Duration(name string, fallback, low, high time.Duration) time.Duration {
 	text := r.String(name, "")
 	if text == "" {
@@ -86,5 +87,5 @@ func (r *Reader) Reject(name, got, expected string) {
 	r.mistakes = append(r.mistakes, fmt.Errorf("%s is %q: expected %s", name, got, expected))
 }
 
-// Err joins all mistakes so far, one a line; nil where there is none.
+// Err returns all mistakes so far, joined, one per line; nil if there are none.
 func (r *Reader) Err() error { return errors.Join(r.mistakes...) }

@@ -1,4 +1,4 @@
-// Package feature says which features a request has. An experiment gives two revisions of a function the same code and
+// Package feature says which features a request has. In an experiment, two revisions of a function may have the same code and
 // different features.
 package feature
 
@@ -12,13 +12,14 @@ import (
 
 // Set is the features that a request has; the zero Set has none.
 type Set struct {
-	Likes bool // tweets can be liked, and say how often they are
+	Likes bool // tweets can be liked, and show their number of likes
 }
 
-// Revision is the features that a revision of a function has. What one of its requests has is for Of to say.
+// Revision has the features of a function's revision. Of says which features a single request has.
 type Revision struct{ set Set }
 
-// FromEnv reads FEATURES, names between commas: likes. None where it is unset; a name that is not known is a mistake.
+// FromEnv reads FEATURES, a comma-separated list of names: likes. Without the variable there are no features. An unknown name is a
+// mistake.
 func FromEnv(e *env.Reader) Revision {
 	names := e.List("FEATURES")
 	for _, name := range names {
@@ -29,11 +30,11 @@ func FromEnv(e *env.Reader) Revision {
 	return With(Set{Likes: slices.Contains(names, "likes")})
 }
 
-// With is a revision that has the features of a set.
+// With returns a revision with the features of a set.
 func With(set Set) Revision { return Revision{set} }
 
-// Of returns the features of the request that ctx belongs to: the revision's, or none where the request is to be answered
-// as in the control arm, see function.Exchange.
+// Of returns the features of the request to which ctx belongs: the revision's features, or none if the request must be answered as
+// in the control (see function.Exchange).
 func (r Revision) Of(ctx context.Context) Set {
 	if function.Current(ctx).AsControl {
 		return Set{}

@@ -1,4 +1,4 @@
-// Package figures writes figures as people read them: three digits or so, for no more of them repeat.
+// Package figures writes numbers for people, with about three digits, because further digits change from one run to the next.
 package figures
 
 import (
@@ -28,7 +28,7 @@ func Count(n int64, noun string) string {
 	return Whole(n) + " " + noun
 }
 
-// Decimal writes three significant digits, and all of those before the point.
+// Decimal writes three significant digits, and all digits before the point.
 func Decimal(v float64) string {
 	switch size := math.Abs(v); {
 	case size == 0:
@@ -42,7 +42,7 @@ func Decimal(v float64) string {
 	}
 }
 
-// Signed is Decimal with the sign of what is more than 0.
+// Signed is Decimal, with a plus sign if the number is above 0.
 func Signed(v float64) string {
 	if v > 0 {
 		return "+" + Decimal(v)
@@ -50,7 +50,7 @@ func Signed(v float64) string {
 	return Decimal(v)
 }
 
-// Range writes an interval; a side without a bound is nil.
+// Range writes an interval; nil stands for an unbounded side.
 func Range(lower, upper *float64, figure func(float64) string) string {
 	switch {
 	case lower != nil && upper != nil:

@@ -1,8 +1,8 @@
-// Package password hashes passwords and compares them, a bounded number at a time.
+// Package password hashes and compares passwords, a bounded number at a time.
 //
-// The scheme is argon2id in PHC format with OWASP's parameters. One hash takes a core for some 20 ms and 19 MiB, so it
-// is what an attacker would spend a server's memory and time with: at most GOMAXPROCS run at once, a bounded number
-// waits, and the rest is turned away at once.
+// The scheme is argon2id in PHC format with OWASP's parameters. One hash takes a core for about 20 ms, and 19 MiB. An
+// attacker could exhaust a server with hashes. So at most GOMAXPROCS run at a time, a bounded number waits, and any
+// further request is refused immediately.
 package password
 
 import (
@@ -27,29 +27,29 @@ import (
 // parameters are OWASP's for argon2id: 19 MiB, two passes, one lane.
 var parameters = argon2id.Params{Memory: 19 * 1024, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
 
-// idle is how long after the last hash its memory goes back to the operating system.
+// idle is the time after the last hash when its memory is returned to the operating system.
 const idle = 5 * time.Second
 
 // Hasher hashes and compares. It is safe for concurrent use.
 type Hasher struct {
-	slots   chan struct{} // one for each hash that runs
+	slots   chan struct{} // one entry for each running hash
 	queue   int64         // how many may wait for a slot
 	waiting atomic.Int64
 	hashes  atomic.Int64
 	refused atomic.Int64
 	trim    *time.Timer
-	nobody  string // a hash that no password has
+	nobody  string // a hash that matches no password
 }
 
-// FromEnv reads PASSWORD_QUEUE, how many hashes may wait for their turn (64), and reports the queue to t.
+// FromEnv reads PASSWORD_QUEUE, the number of hashes that may wait (64), and reports the queue's length to t.
 func FromEnv(e *env.Reader, t *telemetry.Telemetry) *Hasher {
 	h := &Hasher{
 		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
 		queue:  int64(e.Int("PASSWORD_QUEUE", 64, 0, 10_000)),
 		nobody: nobody(),
 	}
-	// A hash leaves 19 MiB of garbage behind, and a process with nothing more to do collects it minutes later, if at
-	// all. Most pods are idle most of the time, and their memory is what a node is filled with.
+	// A hash leaves 19 MiB of garbage. An idle process collects it minutes later or never. Most pods are idle most of the
+	// time, and their memory limits how many fit on a node.
 	h.trim = time.AfterFunc(idle, debug.FreeOSMemory)
 	h.trim.Stop()
 	t.Gauge("password_hashes_running", "Password hashes that are being computed.", func() float64 { return float64(len(h.slots)) })
@@ -59,11 +59,11 @@ func FromEnv(e *env.Reader, t *telemetry.Telemetry) *Hasher {
 	return h
 }
 
-// Normalize returns the form of a password that is measured and hashed: NFKC, so that it is the same password on a
-// keyboard that composes its characters differently.
+// Normalize returns a password in NFKC, the form that is measured and hashed. So a password is the same on keyboards that
+// encode a character differently.
 func Normalize(password string) string { return norm.NFKC.String(password) }
 
-// Hash returns the PHC string of password. A full queue or the end of ctx is problem.Unavailable.
+// Hash returns the PHC string of password. The error is problem.Unavailable if the queue is full or ctx ends.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	if err := h.enter(ctx); err != nil {
 		return "", err
@@ -76,8 +76,9 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	return hash, nil
 }
 
-// Compare reports whether hash is one of password, and whether it is outdated: made with other parameters than new
-// ones are. An empty hash stands for an account that does not exist: no password matches, in the same time.
+// Compare reports whether hash belongs to password, and whether the hash is outdated, that is, made with other parameters
+// than today's. An empty hash stands for an account that does not exist: no password matches, and the comparison takes the
+// same time.
 func (h *Hasher) Compare(ctx context.Context, password, hash string) (match, outdated bool, err error) {
 	if hash == "" {
 		hash = h.nobody
@@ -93,7 +94,7 @@ func (h *Hasher) Compare(ctx context.Context, password, hash string) (match, out
 	return match, *used != parameters, nil
 }
 
-// Hashes is how many hashes were computed so far, for Hash and Compare alike.
+// Hashes returns how many hashes Hash and Compare have computed so far.
 func (h *Hasher) Hashes() int64 { return h.hashes.Load() }
 
 // enter waits for a slot.
@@ -123,8 +124,8 @@ func (h *Hasher) leave() {
 	<-h.slots
 }
 
-// nobody is a well-formed hash of no known password: its key is random and not the result of hashing anything, which
-// spares the start of every process a hash.
+// nobody returns a well-formed hash that matches no known password. Its key is random, so that no process has to compute a
+// hash when it starts.
 func nobody() string {
 	key := make([]byte, parameters.SaltLength+parameters.KeyLength)
 	rand.Read(key) // never fails: it crashes the process instead

@@ -1,7 +1,7 @@
-// Package problem says what went wrong in the words of RFC 9457.
+// Package problem has the errors that endpoints answer, in the format of RFC 9457.
 //
-// A Kind is one row of the table below: a status, a stable type URI and a title. A Problem is one occurrence of it.
-// Code anywhere returns either as an error; shared/function turns it into the answer, and nothing else writes one.
+// A Kind is one row of the table below: a status, a stable type URI and a title. A Problem is one occurrence of a Kind.
+// Any code may return either as an error. Only shared/function turns it into an answer.
 package problem
 
 import (
@@ -18,10 +18,10 @@ type Kind struct {
 	Status int
 	Slug   string // last segment of the type URI
 	Title  string
-	detail string // for a Kind returned bare
+	detail string // of a Kind that is returned without a Problem
 }
 
-// The table: every problem an endpoint can answer with.
+// The table of all problems that an endpoint can answer.
 var (
 	Malformed       = &Kind{http.StatusBadRequest, "malformed-request", "Malformed request", "The request cannot be read."}
 	Unauthenticated = &Kind{http.StatusUnauthorized, "unauthenticated", "Unauthenticated", "A valid bearer token is required."}
@@ -40,30 +40,31 @@ var (
 	Unavailable     = &Kind{http.StatusServiceUnavailable, "unavailable", "Unavailable", "The service cannot answer right now; try again."}
 )
 
-// typeBase makes a slug a URI. The page behind it need not exist (RFC 9457, section 3.1.1); the string never changes.
+// typeBase is the prefix that makes a slug a URI. A page at this URI need not exist (RFC 9457, section 3.1.1), but the string must
+// never change.
 const typeBase = "https://warble.dev/problems/"
 
-// DefaultRetryAfter is what a 503 asks for where nobody knows better.
+// DefaultRetryAfter is the Retry-After of a 503 if no other time is known.
 const DefaultRetryAfter = time.Second
 
 func (k *Kind) Error() string { return k.Slug }
 
-// Type is the kind's URI.
+// Type returns the kind's URI.
 func (k *Kind) Type() string { return typeBase + k.Slug }
 
-// Detail makes a Problem whose detail, which the client reads, is worded by format and args.
+// Detail makes a Problem with the detail of format and args. The client sees this text.
 func (k *Kind) Detail(format string, args ...any) *Problem {
 	return &Problem{Kind: k, Detail: word(format, args...)}
 }
 
-// Because makes a Problem with the kind's own wording. cause is logged and never sent.
+// Because makes a Problem with the kind's own text. cause is logged, and never sent.
 func (k *Kind) Because(cause error) *Problem {
 	return &Problem{Kind: k, Detail: k.detail, cause: cause}
 }
 
-// maxWording bounds what is quoted of a client's own words, in bytes. An answer of a few KiB, to a request with a body, may
-// be cut short by the proxies of a cluster: Go's ends the request's body as soon as it has the answer's header, and then
-// breaks the connection on which it is still looking for that body's end.
+// maxWording is how many bytes of a client's own text are quoted. A proxy in the cluster may cut off an answer of a few KiB to a
+// request with a body: Go's proxy closes the request's body as soon as it has the answer's header, and then breaks the connection
+// while it still reads for the end of the body.
 const maxWording = 500
 
 func word(format string, args ...any) string {
@@ -84,12 +85,12 @@ type Problem struct {
 	*Kind
 	Detail     string
 	Errors     []Item
-	RetryAfter time.Duration // sent in whole seconds, rounded up; 0 where there is nothing to wait for
+	RetryAfter time.Duration // sent in whole seconds, rounded up; 0 if waiting does not help
 	Allow      string        // the methods a 405 names
 	cause      error
 }
 
-// Item is one entry of the body's errors, which is never empty: clients written for X print it.
+// Item is one entry of the body's errors. There is always at least one, because client libraries for X print them.
 type Item struct {
 	Message    string              `json:"message"`
 	Field      string              `json:"field,omitempty"`
@@ -102,13 +103,13 @@ func (p *Problem) WithField(field, format string, args ...any) *Problem {
 	return p
 }
 
-// After sets how long the client should wait, and returns p.
+// After sets how long the client should wait before a retry, and returns p.
 func (p *Problem) After(wait time.Duration) *Problem {
 	p.RetryAfter = wait
 	return p
 }
 
-// Because sets what the log says, and returns p.
+// Because sets the cause, which is only logged, and returns p.
 func (p *Problem) Because(cause error) *Problem {
 	p.cause = cause
 	return p
@@ -129,8 +130,8 @@ func (p *Problem) Unwrap() []error {
 	return []error{p.Kind, p.cause}
 }
 
-// From makes any error a Problem: itself or the one it wraps, the bare Kind it wraps, 503 for a deadline that passed,
-// 413 for a body over the limit, and otherwise 500 with err as its cause.
+// From turns any error into a Problem. If err is or wraps a Problem, it returns this Problem. If err wraps a Kind, it returns a Problem
+// of this Kind. A deadline that has passed becomes 503, a body over the limit 413, and any other error 500 with err as its cause.
 func From(err error) *Problem {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		return p

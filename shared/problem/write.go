@@ -10,7 +10,7 @@ import (
 // MediaType is the Content-Type of every problem.
 const MediaType = "application/problem+json"
 
-// body is the wire shape of a problem, RFC 9457 with X's errors beside it.
+// body is the JSON of a problem: RFC 9457, and also the errors of X API v2.
 type body struct {
 	Type     string `json:"type"`
 	Title    string `json:"title"`
@@ -20,8 +20,8 @@ type body struct {
 	Errors   []Item `json:"errors"`
 }
 
-// Write answers with p. instance is the request's id. Headers that a status calls for (Retry-After, Allow,
-// WWW-Authenticate) are set; others that w already carries stay.
+// Write answers with p. instance is the request's id. It sets the headers that a status requires (Retry-After, Allow,
+// WWW-Authenticate). Headers that w already has stay.
 func Write(w http.ResponseWriter, p *Problem, instance string) {
 	header := w.Header()
 	header.Set("Content-Type", MediaType)
@@ -46,10 +46,10 @@ func Write(w http.ResponseWriter, p *Problem, instance string) {
 	}
 	header.Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(text) // the client may be gone, and there is nobody else to tell
+	_, _ = w.Write(text) // an error means that the client is gone
 }
 
-// Seconds rounds a wait up to whole seconds, at least 1, as Retry-After and the rate-limit headers carry it.
+// Seconds rounds a wait up to whole seconds, at least 1, for Retry-After and the rate-limit headers.
 func Seconds(wait time.Duration) int {
 	return max(1, int((wait+time.Second-1)/time.Second))
 }

@@ -1,4 +1,4 @@
-// Package process starts child processes that do not outlive this one.
+// Package process starts child processes that end with this process.
 package process
 
 import (
@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// Start starts cmd in a process group of its own, so that a terminal's Ctrl-C reaches this process alone, and on Linux
-// has the kernel send it last when this process dies, however it dies. The channel yields what cmd.Wait returns.
+// Start starts cmd in its own process group, so that a terminal's Ctrl-C reaches only this process. On Linux, the kernel sends the
+// signal last to cmd when this process dies for any reason. The channel gets the result of cmd.Wait.
 func Start(cmd *exec.Cmd, last syscall.Signal) (exited <-chan error, err error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -17,7 +17,7 @@ func Start(cmd *exec.Cmd, last syscall.Signal) (exited <-chan error, err error) 
 	dieWithParent(cmd.SysProcAttr, last)
 	started, ended := make(chan error), make(chan error, 1)
 	go func() {
-		// To the kernel the parent is the thread that forked, which must therefore live as long as the child.
+		// The kernel takes the thread that forked for the parent, so this thread must live as long as the child.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()

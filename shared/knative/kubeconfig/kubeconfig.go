@@ -57,7 +57,7 @@ func Load(f Flags) (config *rest.Config, namespace string, err error) {
 	return config, namespace, err
 }
 
-// missing returns the error that says where Load looked for a cluster.
+// missing returns the text that says where Load looked for a cluster.
 func (f Flags) missing() string {
 	const expected = "expected the file by which kubectl reaches the cluster"
 	switch path := os.Getenv(clientcmd.RecommendedConfigPathEnvVar); {

@@ -1,5 +1,5 @@
-// Package policy says what a new password must be. It is apart from package password, because its dictionaries are for those
-// who set a password, and whoever compares one should not link them.
+// Package policy has the rules for new passwords. It is separate from package password because of its dictionaries: only
+// functions that set passwords need them, and functions that compare passwords should not link them.
 package policy
 
 import (
@@ -15,10 +15,10 @@ import (
 
 const (
 	maxLength = 128 // characters
-	minOwn    = 3   // characters: a name of two letters is in every other password
+	minOwn    = 3   // characters: many passwords contain a given name of two letters
 )
 
-// Policy is what a new password must be. It is safe for concurrent use.
+// Policy has the rules for new passwords. It is safe for concurrent use.
 type Policy struct {
 	minLength int
 	strength  *estimator
@@ -29,7 +29,8 @@ func FromEnv(e *env.Reader) *Policy {
 	return &Policy{e.Int("PASSWORD_MIN_LENGTH", 8, 8, maxLength), newEstimator()}
 }
 
-// Length says what is wrong with the length of a normalized password, and "" where nothing is. member is the request's.
+// Length returns what is wrong with the length of a normalized password; "" if nothing is. member is the name of the request's
+// member.
 func (p *Policy) Length(member, password string) string {
 	if length := utf8.RuneCountInString(password); length < p.minLength || length > maxLength {
 		return fmt.Sprintf("%s must have %d to %d characters", member, p.minLength, maxLength)
@@ -37,11 +38,11 @@ func (p *Policy) Length(member, password string) string {
 	return ""
 }
 
-// Person is whom a password is for: whoever guesses it starts there.
+// Person is the owner of a password. Attackers try these words first.
 type Person struct{ Name, Username, Email string }
 
-// Check returns a problem.Invalid of member unless a normalized password has a length that is accepted, contains nothing of
-// the person's, and is not one that an attacker would guess early.
+// Check returns a problem.Invalid of member if a normalized password has a wrong length, contains a word of the person, or is
+// likely to be guessed early.
 func (p *Policy) Check(member, password string, of Person) error {
 	if wrong := p.Length(member, password); wrong != "" {
 		return problem.Invalid.Field(member, "%s", wrong)
@@ -60,7 +61,7 @@ func (p *Policy) Check(member, password string, of Person) error {
 	return nil
 }
 
-// words are what is said of the person, in lower case.
+// words returns the person's words, in lower case.
 func (of Person) words() []string {
 	local, _, _ := strings.Cut(of.Email, "@")
 	words := append([]string{of.Email, local, of.Username, of.Name}, strings.Fields(of.Name)...)

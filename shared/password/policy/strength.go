@@ -16,15 +16,15 @@ import (
 	"github.com/ccojocar/zxcvbn-go/scoring"
 )
 
-// estimator ranks passwords as zxcvbn does: with its dictionaries, its entropies and its score, but with a search of
-// our own. The library's loads 18 MB of maps before main runs, which makes a process of 10 ms and 20 MiB one of 50 ms
-// and 31 MiB; it takes half a second for 128 characters that all might be l33t; and it counts in runes what its score
-// counts in bytes. So here it is the password that is indexed, and the dictionaries are read through: 3 to 5 ms.
+// estimator ranks passwords like zxcvbn, with its dictionaries, its entropies and its score, but with our own search. The
+// library's search has three faults. It loads 18 MB of maps before main, so a process that starts in 10 ms with 20 MiB needs
+// 50 ms and 31 MiB. It takes half a second for 128 characters that may all be l33t. And it counts runes where its score
+// counts bytes. Our search indexes the password and reads through the dictionaries, in 3 to 5 ms.
 type estimator struct {
 	dictionaries func() ([]dictionary, error) // read at the first use
 }
 
-// dictionary has one word a line in lower case, the most common one first.
+// dictionary has one word per line, in lower case, the most common word first.
 type dictionary string
 
 func newEstimator() *estimator {
@@ -32,12 +32,12 @@ func newEstimator() *estimator {
 }
 
 const (
-	maxEstimated = 64 // bytes of a password that are looked at: what is not common by then is not common
+	maxEstimated = 64 // bytes of a password that are examined: if these are not common, the password is not
 	minWord      = 3  // shorter words are noise
-	maxWord      = 24 // the longest worth looking up
+	maxWord      = 24 // longer words are not looked up
 )
 
-// guessable is the entropy in bits below which zxcvbn's score is 0: an attacker's first million guesses, on average.
+// guessable is the entropy in bits below which zxcvbn's score is 0: an attacker needs less than a million guesses on average.
 const guessable = 20.93
 
 // common reports whether an attacker who knows own is likely to guess password early. Only its beginning counts.
@@ -53,7 +53,7 @@ func (e *estimator) common(password string, own ...string) (bool, error) {
 		}
 		password = password[:end]
 	}
-	// A password that repeats its beginning is as good as that beginning and the number of times.
+	// A password that repeats its beginning is only as strong as this beginning and the number of repetitions.
 	period := strings.Index(password[1:]+password, password) + 1
 	times := len(password) / period
 	password = password[:period]
@@ -87,14 +87,14 @@ type reading struct {
 	reversed bool
 }
 
-// The letters that l33t stands for, byte for byte. What is ambiguous is read both ways, but one way at a time.
+// The letters that l33t stands for, byte for byte. Ambiguous characters are read in both ways, but only one way at a time.
 var (
 	l33tAsI = strings.NewReplacer("4", "a", "@", "a", "8", "b", "(", "c", "{", "c", "[", "c", "<", "c", "3", "e", "6", "g",
 		"9", "g", "1", "i", "!", "i", "|", "i", "0", "o", "$", "s", "5", "s", "+", "t", "7", "t", "%", "x", "2", "z")
 	l33tAsL = strings.NewReplacer("1", "l", "7", "l", "|", "l")
 )
 
-// words finds what of password is in a dictionary, also backwards and in l33t.
+// words finds the parts of password that are in a dictionary, also backwards and in l33t.
 func words(password string, dictionaries []dictionary) []match.Match {
 	plain := lower(password)
 	readings := []reading{{plain, false}, {reverse(plain), true}}
@@ -126,7 +126,7 @@ func words(password string, dictionaries []dictionary) []match.Match {
 	return matches
 }
 
-// match is a word of the given rank at text[i:j+1].
+// match returns the match of a word with the given rank at text[i:j+1].
 func (r reading) match(password string, i, j int, rank float64) match.Match {
 	token := r.text[i : j+1]
 	bits := 0.0
@@ -143,7 +143,7 @@ func (r reading) match(password string, i, j int, rank float64) match.Match {
 	return m
 }
 
-// runs finds three or more of the same byte (aaa) or of neighbours (abc, 321).
+// runs finds three or more equal bytes (aaa) or neighbours (abc, 321) in a row.
 func runs(password string) []match.Match {
 	var matches []match.Match
 	for i := 0; i+2 < len(password); {
@@ -166,7 +166,7 @@ func runs(password string) []match.Match {
 	return matches
 }
 
-// keyboardWalks finds three or more keys in a row that lie beside each other on a QWERTY keyboard.
+// keyboardWalks finds three or more characters in a row whose keys are neighbours on a QWERTY keyboard.
 func keyboardWalks(password string) []match.Match {
 	const nowhere = -1
 	keys := adjacency.GraphMap["qwerty"].Graph
@@ -201,7 +201,7 @@ func keyboardWalks(password string) []match.Match {
 	return matches
 }
 
-// lower lowers ASCII letters only: every byte stays where it is, and the dictionaries have no other letters.
+// lower converts only ASCII letters to lower case, so that every byte keeps its position. The dictionaries have no other letters.
 func lower(text string) string {
 	bytes := []byte(text)
 	for i, c := range bytes {
@@ -212,7 +212,7 @@ func lower(text string) string {
 	return string(bytes)
 }
 
-// reverse turns the bytes around. Letters outside of ASCII do not survive it, and match nothing.
+// reverse reverses the bytes. This breaks letters outside ASCII, which then match nothing.
 func reverse(text string) string {
 	bytes := []byte(text)
 	slices.Reverse(bytes)
