@@ -1,7 +1,7 @@
-// Command reference writes two pages of docs/: the fields of the resource Experiment, from its definition for the cluster,
-// and the metrics that experiments are judged by, from the headers of their files and the definition of the resource Metric. `make generate` runs it at the root of
-// the repository; it takes no arguments. People do not run it, so it is not in cmd/. It is not in tools/, because that is
-// a module of its own, which cannot import this one.
+// Command reference writes two pages of docs/: the fields of the resource Experiment, from its definition for the cluster, and the
+// metrics that judge experiments, from the headers of their files and the definition of the resource Metric. `make generate` runs
+// it at the root of the repository, without arguments. It is not in cmd/, because people do not run it, and not in tools/, because
+// that is a separate module, which cannot import this one.
 package main
 
 import (

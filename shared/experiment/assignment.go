@@ -6,24 +6,25 @@ import (
 	"strings"
 )
 
-// Header carries an Assignment from the edge to a function. The edge signs it, as everything that it asserts.
+// Header carries an Assignment from the edge to a function. The edge signs it, like all its headers.
 const Header = "Warble-Assignment"
 
-// Assignment is what the edge says of one request: whom it belongs to in which experiment. The zero Assignment is none.
+// Assignment says which unit a request belongs to, and which arm of which experiment the unit is in. The zero Assignment means that
+// the request is in no experiment.
 type Assignment struct {
 	Experiment string
 	Arm        Arm
 	Kind       Unit   // of the unit: Community or User
 	Unit       string // the community, or the user's id
-	Generation int64  // of the rules by which it was assigned
-	Exposes    bool   // whether this request exposes its user: the function is among the experiment's Exposure
+	Generation int64  // of the rules by which the unit was assigned
+	Exposes    bool   // whether this request exposes its user, because the function is in the experiment's Exposure
 }
 
-// String is the value of Header: likes=treatment;community=gophers;generation=3;exposes. Names of experiments, slugs of
-// communities and ids hold none of its separators.
+// String returns the value of Header, for example likes=treatment;community=gophers;generation=3;exposes. Names of experiments, slugs
+// of communities and ids cannot contain the separators.
 func (a Assignment) String() string { return string(a.append(make([]byte, 0, usual))) }
 
-// usual is more than most assignments take as text, so that writing one into an array needs no allocation.
+// usual is longer than most assignments as text, so that writing one needs no allocation.
 const usual = 128
 
 func (a Assignment) append(text []byte) []byte {
@@ -42,7 +43,7 @@ func (a Assignment) append(text []byte) []byte {
 	return text
 }
 
-// ParseAssignment reads what String wrote; anything else is an error.
+// ParseAssignment reads a text that String wrote; any other text is an error.
 func ParseAssignment(text string) (Assignment, error) {
 	rest, exposes := strings.CutSuffix(text, ";exposes")
 	first, rest, _ := strings.Cut(rest, ";")

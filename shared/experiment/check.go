@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// Default fills in what was left out, as the resource's schema does.
+// Default fills in missing fields, like the resource's schema.
 func (s *Spec) Default() {
 	fill(&s.Assignment, "slots")
 	fill(&s.Promote, "manual")
@@ -30,14 +30,15 @@ func fill[T comparable](field *T, value T) {
 	}
 }
 
-// The names by which a revision of an arm is told what it is: Knative tells K_SERVICE to revisions of a Service alone.
+// The environment variables that tell a revision its Service, experiment and arm. Knative sets K_SERVICE only in revisions of a
+// Service, and arms belong to none.
 const (
 	EnvService    = "WARBLE_SERVICE"
 	EnvExperiment = "WARBLE_EXPERIMENT"
 	EnvArm        = "WARBLE_ARM"
 )
 
-// reserved tells whether a variable is one by which Knative or the controller tells a revision what it is.
+// reserved reports whether Knative or steer sets a variable itself.
 func reserved(name string) bool {
 	return name == "PORT" || strings.HasPrefix(name, "K_") || strings.HasPrefix(name, "WARBLE_")
 }
@@ -49,25 +50,25 @@ const (
 )
 
 const (
-	// maxName is of an experiment's name.
+	// maxName is the longest name of an experiment, in bytes.
 	maxName = 30
-	// maxNames is of an experiment's and a Service's together: the host of an arm begins treatment-EXPERIMENT-SERVICE, and a
-	// part of a host has 63 characters.
+	// maxNames is the longest length of an experiment's and a Service's names together: the host of an arm begins with
+	// treatment-EXPERIMENT-SERVICE, and a label of a host name has at most 63 characters.
 	maxNames = 52
 )
 
-// Every function links this package, and would compile regular expressions before its main: half a millisecond each time
-// that one starts.
+// There are no regular expressions here, because every function links this package and would compile them before main: half a
+// millisecond at each start.
 const (
 	digits  = "0123456789"
 	small   = "abcdefghijklmnopqrstuvwxyz"
 	letters = small + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
 
-// consists tells whether text has no characters but these.
+// consists reports whether all characters of text are among those of the other argument.
 func consists(text, of string) bool { return strings.Trim(text, of) == "" }
 
-// isLabel tells whether name is a label of RFC 1035 in small letters, as names in the cluster are, of at most limit bytes.
+// isLabel reports whether name is an RFC 1035 label in small letters, like names in a cluster, with at most limit bytes.
 func isLabel(name string, limit int) bool {
 	return name != "" && len(name) <= limit && consists(name, small+digits+"-") && consists(name[:1], small) && !strings.HasSuffix(name, "-")
 }
@@ -76,14 +77,14 @@ func isEnvName(name string) bool {
 	return name != "" && consists(name, letters+digits+"_") && !consists(name[:1], digits)
 }
 
-// CheckName says what is wrong with the name of an experiment.
+// CheckName returns what is wrong with the name of an experiment; nil if nothing is.
 func CheckName(name string) error {
 	var m mistakes
 	m.expect(isLabel(name, maxName), "metadata.name", "%q: expected at most %d small letters, digits and -, for it is a part of host names", name, maxName)
 	return errors.Join(m...)
 }
 
-// CheckNames says with which of the Services the name of the experiment is too long.
+// CheckNames returns an error that lists the Services whose names are too long together with the experiment's name; nil if none is.
 func (s *Spec) CheckNames(name string) error {
 	var m mistakes
 	for i, service := range s.Services {
@@ -93,14 +94,15 @@ func (s *Spec) CheckNames(name string) error {
 	return errors.Join(m...)
 }
 
-// same compares as a file would show them: what is empty there is what is missing.
+// same compares two specs by their JSON, so that an empty field equals a missing one.
 func same(a, b Spec) bool {
 	one, err := json.Marshal(a)
 	other, err2 := json.Marshal(b)
 	return err == nil && err2 == nil && string(one) == string(other)
 }
 
-// Check says all that is wrong with a Spec that has its defaults, by field path: what is there and what was expected.
+// Check returns all mistakes of a Spec whose defaults are filled in, each with its field path, what it has and what was expected; nil
+// if there are none.
 func (s *Spec) Check() error {
 	var m mistakes
 	s.checkArms(&m)
@@ -123,10 +125,11 @@ func (s *Spec) Check() error {
 	return errors.Join(m...)
 }
 
-// mostCounted bounds services times steps of a baseline: an edge sends what it has counted of all of them in one request.
+// mostCounted is the largest product of services and steps with a baseline, because an edge sends the counts of all of them in one
+// request.
 const mostCounted = 40
 
-// mistakes are collected, each with the path of its field.
+// mistakes collects errors, each with the path of its field.
 type mistakes []error
 
 func (m *mistakes) expect(ok bool, field, format string, args ...any) {
@@ -139,7 +142,7 @@ func (m *mistakes) oneOf(field, got string, expected ...string) {
 	m.expect(slices.Contains(expected, got), field, "%q: expected %s", got, strings.Join(expected, " or "))
 }
 
-// lasts expects some time. Only a pointer tells 0s, which is a mistake, from what was left out and has a default.
+// lasts expects a duration above 0. The argument is a pointer to tell 0s, which is a mistake, from a missing field, which has a default.
 func (m *mistakes) lasts(field string, d *Duration) {
 	m.expect(d != nil && *d > 0, field, "%s: expected more than no time, as 1m", d)
 }
@@ -253,7 +256,7 @@ func (g *Metrics) check(m *mistakes) {
 	}
 }
 
-// checkRequest is of what Knative's own percent splits: nobody is assigned, so nothing of a unit can be told.
+// checkRequest refuses fields that need assigned units. With unit request nobody is assigned: Knative's traffic percent splits requests.
 func (s *Spec) checkRequest(m *mistakes) {
 	none := func(empty bool, field string) {
 		m.expect(empty, field, "expected none with unit request, for no request is assigned")

@@ -1,6 +1,6 @@
-// Package experiment is what an experiment is: its spec, the phases of its life and what people wish of it, who is in which
-// arm, and how a request carries that from the edge to the functions. It knows no cluster and no database: shared/rollout
-// moves an experiment through its life, shared/store keeps what was seen, and shared/readout judges it.
+// Package experiment defines an experiment: its spec, the phases of its life, people's wishes, which unit is in which arm, and how a
+// request carries its assignment from the edge to the functions. It knows no cluster and no database: shared/rollout moves an
+// experiment through its life, shared/store stores its rows, and shared/readout judges it.
 package experiment
 
 import (
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Arm is one side of an experiment; the empty Arm is neither.
+// Arm is one side of an experiment; the empty Arm means that there is no arm.
 type Arm string
 
 // The arms.
@@ -23,22 +23,23 @@ const (
 // +kubebuilder:validation:Enum=community;user;request
 type Unit string
 
-// The kinds of units. Requests are taken at random, by the edge, and halved by Knative's percent: nobody is assigned.
+// The kinds of units. With Request nobody is assigned: the edge takes requests at random, and Knative's traffic percent splits them
+// between the arms.
 const (
 	Community Unit = "community"
 	User      Unit = "user"
 	Request   Unit = "request"
 )
 
-// Rules is all that assigning takes, and where the arms are: what is in force of an experiment now. The edge gets it with
-// each change.
+// Rules has what the edge needs of an experiment now: how to assign units, and where the arms are. The edge gets new Rules with each
+// change.
 type Rules struct {
 	Name       string           `json:"name"`
-	Generation int64            `json:"generation"` // of the resource, so that a row can be told from which rules it came
+	Generation int64            `json:"generation"` // of the resource; a row stores it, to show by which rules it was written
 	Services   []string         `json:"services"`
 	Exposure   []string         `json:"exposure"` // the services at which an assigned user counts as exposed
 	Unit       Unit             `json:"unit"`
-	Identity   Identity         `json:"identity,omitzero"`  // by what the edge knows the units
+	Identity   Identity         `json:"identity,omitzero"`  // how the edge recognises the units
 	Audience   []string         `json:"audience,omitempty"` // communities; empty for everyone
 	Layer      Layer            `json:"layer"`
 	Salt       string           `json:"salt"`
@@ -46,20 +47,20 @@ type Rules struct {
 	Open       Open             `json:"open"`             // how many slots each arm has now
 	List       *List            `json:"list,omitempty"`   // instead of slots
 	Reach      map[string]Reach `json:"reach,omitempty"`  // by service
-	ArmedAt    time.Time        `json:"armedAt,omitzero"` // since when all of Reach has answered
+	ArmedAt    time.Time        `json:"armedAt,omitzero"` // when all of Reach had answered
 
-	// Baseline is how many slots each arm will have, step by step, while the baseline is counted and nobody is treated yet; else none.
+	// Baseline is set while the baseline is counted and nobody is treated yet: the slots that each arm will have, step by step.
 	Baseline []int `json:"baseline,omitempty"`
 
-	Bounds []Duration `json:"bounds,omitempty"` // what is slow: Metrics.Bounds of the spec
-	Phase  Phase      `json:"phase,omitempty"`  // Open says what is in force; once the phase is Over, nothing is counted
+	Bounds []Duration `json:"bounds,omitempty"` // the limits of slow answers: Metrics.Bounds of the spec
+	Phase  Phase      `json:"phase,omitempty"`  // once it is Over, nothing is counted; it does not change who is assigned, Open does
 }
 
-// Reach is where the arms of one Service are reached, as host or host:port.
+// Reach is where the arms of one Service can be reached.
 //
 // +kubebuilder:object:generate=true
 type Reach struct {
-	// Host is of both arms, half and half; empty where nothing splits.
+	// Host is the host, or host:port, that sends half of its requests to each arm; empty if the edge chooses the arm.
 	Host string `json:"host,omitempty"`
 
 	Control   Side `json:"control"`
@@ -74,7 +75,7 @@ func (r *Reach) Of(arm Arm) Side {
 	return r.Control
 }
 
-// Side is where one arm is, and the name of its revision.
+// Side is the address of one arm, and the name of its revision.
 type Side struct {
 	// Host is where the arm answers, as host or host:port.
 	Host string `json:"host"`
@@ -82,35 +83,35 @@ type Side struct {
 	Revision string `json:"revision"`
 }
 
-// Layer shares its slots among experiments, so that no unit is in two of them. One without a name is the experiment's own.
+// Layer divides its slots among experiments, so that no unit is in two of them. A layer without a name belongs to one experiment.
 type Layer struct {
 	Name string `json:"name"`
 	From int    `json:"from"` // the first slot of the experiment
-	To   int    `json:"to"`   // the first slot past it
+	To   int    `json:"to"`   // the first slot after the experiment's last
 }
 
-// Open is how many slots an arm has: control those from 0 up, treatment those from Slots - 1 down. Of requests, where those
-// are the unit, it is the part of both arms together that each has.
+// Open is how many slots each arm has. Control has the slots from 0 up, treatment those from Slots - 1 down. If requests are the
+// unit, it is each arm's share of the requests, in slots.
 type Open struct {
-	// Control is how many of the 10000 slots are the control's.
+	// Control is how many of the 10000 slots the control has.
 	Control int `json:"control"`
-	// Treatment is how many of the 10000 slots are the treatment's.
+	// Treatment is how many of the 10000 slots the treatment has.
 	Treatment int `json:"treatment"`
 }
 
-// List assigns communities or users by hand: an observation, no experiment.
+// List assigns communities or users by hand. This is an observation, not an experiment, because the arms are not random.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="self.control.all(unit, !(unit in self.treatment))",message="expected nobody in both arms"
 type List struct {
-	// Control are the slugs of the communities, or the ids of the users, that are in the control.
+	// Control has the slugs of the communities, or the ids of the users, in the control.
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=64
 	Control []string `json:"control"`
-	// Treatment are the slugs of the communities, or the ids of the users, that are in the treatment.
+	// Treatment has the slugs of the communities, or the ids of the users, in the treatment.
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=100
@@ -119,19 +120,25 @@ type List struct {
 	Treatment []string `json:"treatment"`
 }
 
-// Arms are both.
+// Arms has both arms.
 var Arms = []Arm{Control, Treatment}
 
-// Assign returns the arm of a user and the unit that was assigned: the user's id, or the community. A user whom the
-// experiment does not take has no arm: one outside of the audience or of its slots, one without a community where
-// communities are assigned, nobody (id 0) where users are, and anyone while no slot is open. Lists and audiences are
-// searched from end to end, as they are written by hand. It allocates the id of a user that has an arm, and nothing else.
+// Assign returns a user's arm and the unit that was assigned: the user's id, or the community. arm and unit are empty if
+//
+//   - the user is outside the audience or outside the experiment's slots,
+//   - communities are assigned and the user has none,
+//   - users are assigned and userID is 0, which means that nobody is signed in, or
+//   - no slot is open.
+//
+// Lists and audiences are searched linearly, because they are written by hand and short. Assign allocates only the id of a user who
+// has an arm.
 func (r *Rules) Assign(userID int64, community string) (arm Arm, unit string) {
 	arm, unit, _ = r.Place(userID, community)
 	return arm, unit
 }
 
-// Place is Assign with the slot that the unit has, which tells since which step: see Step. It is 0 for one that is on a list.
+// Place is Assign, and also returns the unit's slot. Step tells from the slot at which step the unit entered. slot is 0 for a unit on
+// a List.
 func (r *Rules) Place(userID int64, community string) (arm Arm, unit string, slot int) {
 	if r.Open == (Open{}) || r.Unit == User && userID == 0 || r.Identity.Foreign() || len(r.Audience) > 0 && !slices.Contains(r.Audience, community) {
 		return "", "", 0
@@ -155,9 +162,9 @@ func (r *Rules) Place(userID int64, community string) (arm Arm, unit string, slo
 	return arm, string(id), slot
 }
 
-// place is Place by the bytes of the unit.
+// place is Place for a unit's bytes.
 func (r *Rules) place(id []byte) (arm Arm, slot int) {
-	if r.Layer.From > 0 || r.Layer.To < Slots { // one that has all of its layer is spared half of the hashing
+	if r.Layer.From > 0 || r.Layer.To < Slots { // an experiment with its whole layer need not hash twice
 		if at := slotOf(layerPrefix, r.Layer.Name, id); at < r.Layer.From || at >= r.Layer.To {
 			return "", 0
 		}
@@ -165,8 +172,7 @@ func (r *Rules) place(id []byte) (arm Arm, slot int) {
 	return r.arm(id)
 }
 
-// PlaceForeign is Place for a unit that is no user of Warble's: a visitor, or another issuer's user, by their id. The empty unit
-// is nobody's, and has no arm.
+// PlaceForeign is Place for the id of a foreign unit: a visitor, or another issuer's user. The empty unit has no arm.
 func (r *Rules) PlaceForeign(unit, community string) (arm Arm, slot int) {
 	if unit == "" || r.Open == (Open{}) || len(r.Audience) > 0 && !slices.Contains(r.Audience, community) {
 		return "", 0
@@ -174,7 +180,7 @@ func (r *Rules) PlaceForeign(unit, community string) (arm Arm, slot int) {
 	return r.place([]byte(unit))
 }
 
-// ForeseeForeign is Foresee for a unit that is no user of Warble's.
+// ForeseeForeign is Foresee for a foreign unit.
 func (r *Rules) ForeseeForeign(unit, community string) (arm Arm, step int) {
 	if len(r.Baseline) == 0 {
 		return "", 0
@@ -186,7 +192,8 @@ func (r *Rules) ForeseeForeign(unit, community string) (arm Arm, step int) {
 	return arm, Step(slot, r.Baseline)
 }
 
-// Foresee is Place while the baseline is counted: the arm that a user will have, and the step that will open the unit's slot.
+// Foresee returns, while the baseline is counted, the arm that a user will have, the unit, and the step that will open the unit's slot.
+// Without a baseline all are empty.
 func (r *Rules) Foresee(userID int64, community string) (arm Arm, unit string, step int) {
 	if len(r.Baseline) == 0 {
 		return "", "", 0
@@ -198,8 +205,8 @@ func (r *Rules) Foresee(userID int64, community string) (arm Arm, unit string, s
 	return arm, unit, Step(slot, r.Baseline)
 }
 
-// Step returns the first of some steps that opens a slot, given how many slots each of them opens in either arm; len(opens)
-// where none does.
+// Step returns the first step that opens a slot, counted from 0; len(opens) if none does. opens has the number of open slots in each
+// arm, step by step.
 func Step(slot int, opens []int) int {
 	for i, open := range opens {
 		if slot < open || slot >= Slots-open {

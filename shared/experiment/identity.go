@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// IdentityKind is by what the edge knows who calls.
+// IdentityKind says how the edge recognises people.
 //
 // +kubebuilder:validation:Enum=token;issuer;visitor
 type IdentityKind string
@@ -18,20 +18,20 @@ const (
 	ByVisitor IdentityKind = "visitor"
 )
 
-// DefaultCookie is the name of a visitor's cookie where the Identity names none.
+// DefaultCookie is the name of a visitor's cookie if the Identity names none.
 const DefaultCookie = "warble_visitor"
 
-// Identity is how the edge knows who calls. Those whom it does not know are in no experiment.
+// Identity is how the edge recognises people. A person whom it does not recognise is in no experiment.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="(self.kind == 'issuer') == has(self.issuer)",message="issuer: expected url and audience with kind issuer, and nothing with another"
 // +kubebuilder:validation:XValidation:rule="self.kind == 'visitor' || !has(self.cookie)",message="cookie: expected it with kind visitor alone"
 type Identity struct {
-	// Kind is token: Warble's access token; issuer: a bearer token of another issuer; or visitor: a cookie that the edge sets, for
-	// people who are not signed in. With issuer and visitor all services are guests. A visitor's arm stays with the cookie, also when
-	// they sign in.
+	// Kind is token (Warble's access token), issuer (a bearer token of another issuer), or visitor (a cookie that the edge sets, for
+	// people who are not signed in). With issuer and visitor, all services must be guests. A visitor's arm stays with the cookie, even
+	// after signing in.
 	Kind IdentityKind `json:"kind"`
-	// Cookie is the name of a visitor's cookie; warble_visitor by default. Experiments that name the same one see the same visitors.
+	// Cookie is the name of a visitor's cookie; warble_visitor by default. Experiments with the same cookie have the same visitors.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[-_A-Za-z0-9]+$`
@@ -40,32 +40,32 @@ type Identity struct {
 	Issuer *Issuer `json:"issuer,omitempty"`
 }
 
-// Issuer is who issues the bearer tokens by which users are known: JWTs that are signed with a key of its key set.
+// Issuer is who issues the bearer tokens that identify users. The tokens are JWTs, signed with a key of the issuer's key set.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="self.url.matches('^https?://[^/?#@ ]+(/[^?# ]*)?$')",message="url: expected http:// or https://, a host, and a path or none"
 type Issuer struct {
-	// URL is the issuer's, as the claim iss has it. Its key set is found by OpenID Connect Discovery.
+	// URL is the issuer's URL, exactly as in the claim iss. The key set is found by OpenID Connect Discovery.
 	// +kubebuilder:validation:MaxLength=512
 	URL string `json:"url"`
-	// Audience is one that the claim aud must name.
+	// Audience is a name that the claim aud must contain.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	Audience string `json:"audience"`
-	// UserClaim is the claim that is the unit; sub by default.
+	// UserClaim is the claim with the user's id, which is the unit; sub by default.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	UserClaim string `json:"userClaim,omitempty"`
-	// CommunityClaim is the claim that audience.communities is compared with; none by default.
+	// CommunityClaim is the claim with the user's community, for audience.communities; none by default.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	CommunityClaim string `json:"communityClaim,omitempty"`
 }
 
-// Foreign tells whether units are no users of Warble's, so that nothing but their exposures and events is known of them.
+// Foreign reports whether the units do not belong to Warble. Then only their exposures and events are known.
 func (i *Identity) Foreign() bool { return i.Kind == ByIssuer || i.Kind == ByVisitor }
 
-// Visitors is the name of the cookie by which visitors are known; empty where they are not the units.
+// Visitors returns the name of the visitors' cookie; empty if visitors are not the units.
 func (i *Identity) Visitors() string {
 	switch {
 	case i.Kind != ByVisitor:
@@ -76,7 +76,7 @@ func (i *Identity) Visitors() string {
 	return i.Cookie
 }
 
-// whose says for people who the units of an identity are.
+// whose describes the units of an identity, for messages.
 func (i *Identity) whose() string {
 	switch i.Kind {
 	case ByIssuer:
@@ -110,10 +110,11 @@ func isIssuer(text string) bool {
 		!strings.ContainsAny(text, "?# ")
 }
 
-// maxUnit is the longest id of a unit that is not Warble's, in bytes.
+// maxUnit is the longest id of a foreign unit, in bytes.
 const maxUnit = 128
 
-// CheckUnit says what is wrong with the id of a unit that is not Warble's: it is a part of headers and of rows.
+// CheckUnit returns what is wrong with the id of a foreign unit (see Identity.Foreign); nil if nothing is. The id becomes part of
+// headers and rows, so it must be 1 to 128 bytes of printable ASCII without spaces and semicolons.
 func CheckUnit(unit string) error {
 	if unit == "" || len(unit) > maxUnit {
 		return fmt.Errorf("a unit of %d bytes: expected 1 to %d", len(unit), maxUnit)

@@ -7,38 +7,38 @@ import (
 	"time"
 )
 
-// Phase is how far an experiment's life has come. This is the only place that knows the phases: the controller, the readout,
-// the deployment and what people look at ask it.
+// Phase is a phase of an experiment's life. Only this file defines what the phases mean: controller, readout, deployment and pages
+// call its methods.
 //
 //	Draft -> Warming -> Running (or Paused) -> Promoting -> Concluded -> Archived
 //
-// From each of Warming, Running, Paused and Promoting it may be Concluded at once.
+// Warming, Running and Paused may also go directly to Concluded.
 type Phase string
 
 // The phases.
 const (
 	Draft     Phase = "Draft"
-	Warming   Phase = "Warming"   // the arms are made, and nobody is assigned yet
+	Warming   Phase = "Warming"   // the arms start, and nobody is assigned yet
 	Running   Phase = "Running"   // units are assigned, as many as the step says
-	Paused    Phase = "Paused"    // Running, without further steps or a promotion: everyone keeps their arm
-	Promoting Phase = "Promoting" // the treatment becomes what everyone has
+	Paused    Phase = "Paused"    // like Running, but without further steps or a promotion: everyone keeps their arm
+	Promoting Phase = "Promoting" // everyone gets the treatment, in stages
 	Concluded Phase = "Concluded"
 	Archived  Phase = "Archived" // Concluded, and the rows of single users are gone
 )
 
-// Phases are all of them, in the order of a life.
+// Phases has all phases, in the order of a life.
 var Phases = []Phase{Draft, Warming, Running, Paused, Promoting, Concluded, Archived}
 
-// Live tells whether Services have arms, or are being given some.
+// Live reports whether the experiment's Services have arms, or are getting them.
 func (p Phase) Live() bool {
 	return p == Warming || p == Running || p == Paused || p == Promoting
 }
 
-// Runs tells whether units are assigned for the sake of what can be learnt.
+// Runs reports whether units are assigned in order to compare the arms.
 func (p Phase) Runs() bool { return p == Running || p == Paused }
 
-// Over tells whether the arms are no longer what they were: the treatment goes to everyone, or to nobody. Rows that were
-// written before the arms had Configurations of their own have the phase Concluding as well, before Concluded.
+// Over reports whether the comparison of the arms is over, because everyone or nobody gets the treatment. Rows that were written
+// before arms had their own Configurations may also have the phase Concluding, which came before Concluded.
 func (p Phase) Over() bool {
 	return p == Promoting || p == Concluded || p == Archived || p == "Concluding"
 }
@@ -53,85 +53,86 @@ const (
 	WasStopped    Conclusion = "stopped"
 )
 
-// End is the end that a person wants.
+// End is the end that a person asks for.
 //
 // +kubebuilder:validation:Enum=Stopped;RolledBack;Promoted
 type End string
 
-// The ends that can be wanted.
+// The ends that a person can ask for.
 const (
-	Stopped    End = "Stopped"    // everyone back to what is untouched, with no verdict
-	RolledBack End = "RolledBack" // the same, recorded as lost
+	Stopped    End = "Stopped"    // everyone is untouched again, with no verdict
+	RolledBack End = "RolledBack" // the same, with the record that the treatment lost
 	Promoted   End = "Promoted"   // the treatment for everyone
 )
 
-// Closes tells whether the end closes every slot at once, with or without a controller that has seen it.
+// Closes reports whether the end closes every slot immediately. The edges obey such an end without waiting for steer.
 func (e End) Closes() bool { return e == Stopped || e == RolledBack }
 
-// Wishes are what people want of an experiment. A file in Git may have the start; all else a person writes, with
-// `kn experiment` or kubectl, and it only goes forward, so that applying a file again undoes nothing.
+// Wishes are what people ask of an experiment. A file in Git may have the start. People write all other wishes with `kn experiment`
+// or kubectl. Wishes only go forward, so that applying a file again undoes none.
 //
 // +kubebuilder:object:generate=true
 type Wishes struct {
 	// Start starts a draft. A file in Git may have it.
 	// +optional
 	Start bool `json:"start,omitempty"`
-	// StartAt is when a draft starts by itself, as 2026-12-01T09:00:00Z. A file in Git may have it.
+	// StartAt is when a draft starts by itself, for example 2026-12-01T09:00:00Z. A file in Git may have it.
 	// +optional
 	// +kubebuilder:validation:Format=date-time
 	StartAt string `json:"startAt,omitempty"`
-	// Paused keeps everything as it is while true: no step and no promotion begins, not even one that is wished, and everyone keeps
-	// their arm. Guardrails still roll back, and a promotion that has begun goes on. False by default.
+	// Paused stops the ramp while it is true: no step and no promotion begins, even if a person asks for one, and everyone keeps their
+	// arm. Guardrails still roll back, and a promotion that has begun continues. False by default.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
-	// Step is the least step of the ramp to be at, whatever its hold says; steps count from 0.
+	// Step asks for a step of the ramp, counted from 0. The ramp goes to this step without waiting for the hold, and never back.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=19
 	Step int `json:"step,omitempty"`
-	// Approved is the highest step that a person has approved, where ramp.approve is manual.
+	// Approved is the highest step that a person has approved, if ramp.approve is manual.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=19
 	Approved int `json:"approved,omitempty"`
-	// Rebase asks for both arms to be made anew of the Services as they are now.
+	// Rebase asks steer to make both arms again, as copies of the Services as they are now.
 	// +optional
 	Rebase *Rebase `json:"rebase,omitempty"`
 	// End ends the experiment. It cannot be taken back.
 	// +optional
 	End End `json:"end,omitempty"`
-	// Anyway has a promotion go on though a guardrail is breached, or a health check is red.
+	// Anyway allows a promotion even if a guardrail is breached or a health check is red.
 	// +optional
 	Anyway bool `json:"anyway,omitempty"`
-	// Archive sweeps the rows of single users, once the experiment has ended.
+	// Archive deletes the rows of single users, once the experiment has ended.
 	// +optional
 	Archive bool `json:"archive,omitempty"`
-	// By is who has wished, for the record; empty by default.
+	// By is who made the last wish, for the record; empty by default.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	By string `json:"by,omitempty"`
-	// Why is the reason, for the record; empty by default.
+	// Why is the reason for the last wish, for the record; empty by default.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Why string `json:"why,omitempty"`
 }
 
-// Rebase is the wish for arms of the Services as they are now.
+// Rebase is the wish to make both arms again, as copies of the Services as they are now.
 //
 // +kubebuilder:object:generate=true
 type Rebase struct {
-	// Number counts the rebases, from 1.
+	// Number counts the rebases, from 1. A higher number asks for one more.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	Number int `json:"number"`
-	// Image is the treatment's from then on, by service, in place of treatment.image.
+	// Image is the treatment's image from this rebase on, by Service; it replaces treatment.image.
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=20
 	Image map[string]Image `json:"image,omitempty"`
 }
 
-// Begins tells whether the start is wanted at a time, and when it will be; zero where no time is set.
+// Begins reports whether the experiment should have started by now, and the time of StartAt. at is zero if Start is set or StartAt is
+// not a time.
 func (w *Wishes) Begins(now time.Time) (wanted bool, at time.Time) {
 	if w.Start {
 		return true, time.Time{}
@@ -156,8 +157,9 @@ func (w *Wishes) check(m *mistakes, services []string, steps int) {
 	m.expect(len(w.Why) <= 1024, "why", "%d bytes: expected 1024 at most", len(w.Why))
 }
 
-// CheckChange says what is against another spec for an experiment that is there: once it has started, only wishes change,
-// and an end is not taken back, except that a promotion can be stopped until it is done. The rules of the resource's definition say the same; a test holds them together.
+// CheckChange returns why the spec of an experiment in a phase must not change; nil if it may. Once the experiment has started, only
+// wishes may change. An end cannot be removed or changed, except that a promotion can be stopped until it is done. The rules of the
+// resource's definition say the same; a test compares them.
 func CheckChange(phase Phase, from, to Spec) error {
 	var m mistakes
 	if phase != "" && phase != Draft {
@@ -171,7 +173,7 @@ func CheckChange(phase Phase, from, to Spec) error {
 	return errors.Join(m...)
 }
 
-// Conflict says why two experiments cannot both be live; nil where they can.
+// Conflict returns why two experiments cannot both be live; nil if they can.
 func (r *Rules) Conflict(other *Rules) error {
 	var all []error
 	for _, service := range r.Services {
@@ -195,7 +197,7 @@ func (r *Rules) Conflict(other *Rules) error {
 	return errors.Join(all...)
 }
 
-// Check says what is wrong with rules by themselves.
+// Check returns what is wrong with rules by themselves; nil if nothing is.
 func (r *Rules) Check() error {
 	var m mistakes
 	m.expect(isLabel(r.Name, maxName), "name", "%q: expected at most %d small letters, digits and -", r.Name, maxName)

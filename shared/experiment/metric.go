@@ -14,71 +14,70 @@ import (
 	"unicode/utf8"
 )
 
-// EventMetric is what people write in a resource Metric: an outcome that is a CloudEvent of their own.
+// EventMetric is the spec of the resource Metric. It makes an outcome of CloudEvents that people's own services send.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="self.kind != 'mean' || has(self.event.value) && type(self.event.value) == string",message="event.value: expected the path of a number with kind mean, for the mean of ones is 1"
 type EventMetric struct {
-	// Label names the metric for people, as Orders per person.
+	// Label is the name of the metric for people, for example Orders per person.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=60
 	// +kubebuilder:validation:Pattern=`^[\pL\pM\pN\pP\pS ]+$`
 	Label string `json:"label"`
-	// Unit is what a value counts, as orders or EUR.
+	// Unit is what a value counts, for example orders or EUR.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=30
 	// +kubebuilder:validation:Pattern=`^[\pL\pM\pN\pP\pS ]+$`
 	Unit string `json:"unit"`
-	// Direction is up where more is better, and down where less is.
+	// Direction is up if more is better, and down if less is better.
 	// +kubebuilder:validation:Enum=up;down
 	Direction string `json:"direction"`
-	// Kind says what becomes of the values of a unit's events. sum adds them up: 0 without an event. proportion is 1 if one of them
-	// is not 0, and else 0. mean is their mean: a unit without an event is left out.
+	// Kind says how the values of a unit's events are combined. sum adds them up; a unit without an event has 0. proportion is 1 if one
+	// of them is not 0, and otherwise 0. mean is their mean; a unit without an event is left out.
 	// +kubebuilder:validation:Enum=sum;proportion;mean
 	Kind string `json:"kind"`
-	// Event says which events these are, and where they say who did it, and how much.
+	// Event says which events the metric reads, and where an event has its unit and its value.
 	Event EventSource `json:"event"`
 }
 
-// EventSource says which events a metric reads, and how.
+// EventSource says which events a metric reads, and how it reads them.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="(has(self.subjectIsUnit) && self.subjectIsUnit) != has(self.unit)",message="unit: expected subjectIsUnit: true or unit, and not both"
 // +kubebuilder:validation:XValidation:rule="!has(self.value) || (type(self.value) == int ? self.value == 1 : self.value.size() <= 200 && self.value.matches('^[A-Za-z_][A-Za-z0-9_-]*([.]([A-Za-z_][A-Za-z0-9_-]*|[0-9]{1,4})){0,9}$'))",message="value: expected 1, or names of members and places in lists, from 0, with dots between them, as order.total"
 // +kubebuilder:validation:XValidation:rule="!has(self.lag) || (self.lag.endsWith('d') ? self.lag.matches('^0*1d$') : duration(self.lag) <= duration('24h'))",message="lag: expected 24h at most, as 15m"
 type EventSource struct {
-	// Type is the CloudEvents type, as shop.order.v1.
+	// Type is the type of the CloudEvents, for example shop.order.v1.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=200
 	// +kubebuilder:validation:Pattern=`^[!-~]+$`
 	Type string `json:"type"`
-	// SubjectIsUnit tells that the event's subject is the unit: the id of a user.
+	// SubjectIsUnit says that the event's subject is the unit: the id of a user.
 	// +optional
 	SubjectIsUnit bool `json:"subjectIsUnit,omitempty"`
-	// Unit is the path of the unit in the event's data, if its subject is something else: names of members and places in lists,
-	// from 0, with dots between them, as customer.id.
+	// Unit is the path of the unit in the event's data, if its subject is something else. A path consists of names of members and
+	// positions in lists, counted from 0, with dots between them, for example customer.id.
 	// +optional
 	// +kubebuilder:validation:MaxLength=200
 	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_-]*(\.([A-Za-z_][A-Za-z0-9_-]*|[0-9]{1,4})){0,9}$`
 	Unit string `json:"unit,omitempty"`
-	// Value is how much an event counts: the path of a number, true or false in its data, written as unit is, or 1, which is the
-	// default.
+	// Value is how much an event counts: 1, the default, or the path of a number, true or false in its data, written like unit.
 	// +optional
 	Value EventValue `json:"value,omitzero"`
-	// Lag is how long after the end of a unit's window its last events may arrive, as 15m, which is the default. The window is
-	// frozen then: what arrives later is counted in the report, and not used.
+	// Lag is how long after the end of a unit's window its last events may arrive; 15m by default. Then the unit's value is frozen. The
+	// report counts events that arrive later, but does not use them.
 	// +optional
 	// +kubebuilder:default="15m"
 	Lag *Duration `json:"lag,omitempty"`
 }
 
-// EventValue is the path of a number, or "" for 1.
+// EventValue is the path of a value in an event's data; "" stands for the value 1.
 //
 // +kubebuilder:validation:Type=""
 // +kubebuilder:validation:XIntOrString
 type EventValue string
 
-// MarshalJSON writes 1 for no path.
+// MarshalJSON writes the path, or 1 if there is none.
 func (v EventValue) MarshalJSON() ([]byte, error) {
 	if v == "" {
 		return []byte("1"), nil
@@ -86,7 +85,7 @@ func (v EventValue) MarshalJSON() ([]byte, error) {
 	return json.Marshal(string(v))
 }
 
-// UnmarshalJSON takes 1 or a path.
+// UnmarshalJSON reads 1 or a path; anything else is an error.
 func (v *EventValue) UnmarshalJSON(text []byte) error {
 	if string(text) == "1" {
 		*v = ""
@@ -100,7 +99,8 @@ func (v *EventValue) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Metric is an EventMetric by its name. What a started experiment uses is kept with its start as it was then.
+// Metric is an EventMetric with its name. The start of an experiment stores a copy of each metric that the experiment uses, so later
+// changes do not affect it.
 type Metric struct {
 	Name string `json:"name"`
 
@@ -115,7 +115,7 @@ const (
 )
 
 const (
-	// defaultLag is longer than a Broker with ten retries, from half a second on and each twice the last, tries to deliver.
+	// defaultLag is longer than a Broker's ten retries take, if the first waits half a second and each waits twice as long as the last.
 	defaultLag = 15 * time.Minute
 	mostLag    = day
 
@@ -124,14 +124,14 @@ const (
 	mostSteps = 10 // of a path
 )
 
-// reservedMetrics are the names that a Metric could have, and one of Warble's own metrics has. All the others have an underscore, which
-// no name in the cluster has.
+// reservedMetrics are the names of Warble's own metrics that a Metric could also have. All other names of Warble's metrics have an
+// underscore, which the names of objects in a cluster cannot have.
 var reservedMetrics = []string{"latency"}
 
-// Default fills in what was left out, as the resource's schema does.
+// Default fills in missing fields, like the resource's schema.
 func (m *EventMetric) Default() { fill(&m.Event.Lag, new(Duration(defaultLag))) }
 
-// CheckMetricName says what is wrong with the name of a Metric.
+// CheckMetricName returns what is wrong with the name of a Metric; nil if nothing is.
 func CheckMetricName(name string) error {
 	var m mistakes
 	m.expect(isLabel(name, maxMetric), "metadata.name", "%q: expected at most %d small letters, digits and -", name, maxMetric)
@@ -139,7 +139,7 @@ func CheckMetricName(name string) error {
 	return errors.Join(m...)
 }
 
-// Check says all that is wrong with a metric that has its defaults, by field path.
+// Check returns all mistakes of a metric whose defaults are filled in, each with its field path; nil if there are none.
 func (m *EventMetric) Check() error {
 	var wrong mistakes
 	for _, words := range []struct {
@@ -165,7 +165,7 @@ func (m *EventMetric) Check() error {
 	return errors.Join(wrong...)
 }
 
-// isPath tells whether every step of a path is the name of a member, or, but for the first, a place in a list.
+// isPath reports whether every part of a path is the name of a member or, except for the first part, a position in a list.
 func isPath(path string) bool {
 	steps := strings.Split(path, ".")
 	if len(path) > mostPath || len(steps) > mostSteps {
@@ -183,7 +183,7 @@ func isPath(path string) bool {
 	return true
 }
 
-// Lag is how late the last events of a window may arrive.
+// Lag returns how long after the end of a window its last events may arrive.
 func (m *EventMetric) Lag() time.Duration {
 	if m.Event.Lag == nil {
 		return defaultLag
@@ -191,19 +191,19 @@ func (m *EventMetric) Lag() time.Duration {
 	return time.Duration(*m.Event.Lag)
 }
 
-// Reads tells two metrics apart that do not take the same unit and value from the same events. The rows of those that do are the
-// same ones: a new label, kind or lag keeps what was stored.
+// Reads returns a text that is equal for two metrics if they take the same unit and value from the same events. Such metrics share
+// their rows, so a new label, kind or lag keeps the stored rows.
 func (m *EventMetric) Reads() string {
 	return strings.Join([]string{m.Event.Type, m.Event.Unit, string(m.Event.Value)}, "\n")
 }
 
-// Occurrence is what a metric takes from an event.
+// Occurrence is the unit and the value that a metric takes from an event.
 type Occurrence struct {
 	Unit  string
 	Value float64
 }
 
-// MostAhead is by how much the clock of who sends an event may be ahead.
+// MostAhead is how far the clock of an event's sender may be ahead.
 const MostAhead = 5 * time.Minute
 
 const (
@@ -211,10 +211,10 @@ const (
 	mostValue = 1e12 // whose square, summed over millions, a float64 holds
 )
 
-// PayloadError says that an event does not have what a metric reads of it.
+// PayloadError says that an event lacks the unit or the value that a metric reads.
 type PayloadError struct {
 	Metric string
-	Field  string // of the event: subject, data, or a path in its data as data.order.total
+	Field  string // of the event: subject, data, or a path in its data such as data.order.total
 	Reason string
 }
 
@@ -222,7 +222,7 @@ func (e *PayloadError) Error() string {
 	return fmt.Sprintf("metric %s: %s: %s", e.Metric, e.Field, e.Reason)
 }
 
-// Read takes the unit and the value from an event. data is its JSON, nil where it has none. The error is a *PayloadError.
+// Read takes the unit and the value from an event. data is the event's JSON, nil if it has none. An error is a *PayloadError.
 func (m *Metric) Read(subject string, data []byte) (o Occurrence, err error) {
 	fail := func(field, format string, args ...any) (Occurrence, error) {
 		return Occurrence{}, &PayloadError{Metric: m.Name, Field: field, Reason: fmt.Sprintf(format, args...)}
@@ -274,7 +274,7 @@ func (m *Metric) Read(subject string, data []byte) (o Occurrence, err error) {
 	return o, nil
 }
 
-// at follows a path; nil where it leads nowhere.
+// at returns what is at a path in a document; nil if nothing is.
 func at(document any, path string) any {
 	for step := range strings.SplitSeq(path, ".") {
 		switch here := document.(type) {
@@ -293,7 +293,7 @@ func at(document any, path string) any {
 	return document
 }
 
-// kindOf says what is in the place of something else, without quoting a stranger's data.
+// kindOf names the kind of an unexpected value, without quoting a stranger's data.
 func kindOf(found any) string {
 	switch found.(type) {
 	case nil:
@@ -308,7 +308,7 @@ func kindOf(found any) string {
 	return "an object"
 }
 
-// Names are those of the metrics of units that a spec judges by, each once, the primary one first.
+// Names returns the names of the spec's metrics of units, each once, the primary metric first.
 func (g *Metrics) Names() (names []string) {
 	add := func(name string) {
 		if name != "" && !slices.Contains(names, name) {
@@ -325,7 +325,7 @@ func (g *Metrics) Names() (names []string) {
 	return names
 }
 
-// Named are those of people's own metrics that a spec names, in their order.
+// Named returns the metrics out of own that the spec names, in the order of own.
 func (g *Metrics) Named(own []Metric) (found []Metric) {
 	names := g.Names()
 	for _, m := range own {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration that is written as in Go, or in at most 9999 days: 250ms, 24h, 7d. No time, as 0s, is refused
-// wherever a file has one. What the rule accepts can be read: one object that cannot would hide all others of its list.
+// Duration is a time.Duration that is written as in Go, or in at most 9999 days: 250ms, 24h, 7d. A file must not have 0s. Everything
+// that the rule below accepts must be readable, because a single unreadable object would make a whole list unreadable.
 //
 // +kubebuilder:validation:Type=string
 // +kubebuilder:validation:MaxLength=32
@@ -17,14 +17,14 @@ import (
 // +kubebuilder:validation:XValidation:rule="self.endsWith('d') ? self.matches('^0*[1-9][0-9]{0,3}d$') : duration(self) > duration('0s')",message="expected more than no time, and less than 10000d"
 type Duration time.Duration
 
-// Percent is a relative amount that is written in percent: 5% is 0.05.
+// Percent is a relative amount, written in percent: 5% is 0.05.
 //
 // +kubebuilder:validation:Type=string
 // +kubebuilder:validation:MaxLength=32
 // +kubebuilder:validation:Pattern=`^[0-9]+(\.[0-9]+)?%$`
 type Percent float64
 
-// Points is a difference of shares that is written in percentage points: 0.5pp is 0.005.
+// Points is a difference of shares, written in percentage points: 0.5pp is 0.005.
 //
 // +kubebuilder:validation:Type=string
 // +kubebuilder:validation:MaxLength=32
@@ -81,8 +81,7 @@ func (p *Points) UnmarshalJSON(text []byte) error {
 	return parseShare(text, "pp", "percentage points such as 0.5pp", (*float64)(p))
 }
 
-// percent writes a share in percent, to 10 decimals, so that 0.07 is 7 and not what a hundred times its nearest binary
-// number is.
+// percent writes a share in percent, with at most 10 decimals. Without this limit 0.07 would be written as 7.000000000000001.
 func percent(share float64) string {
 	return strings.TrimSuffix(strings.TrimRight(strconv.FormatFloat(100*share, 'f', 10, 64), "0"), ".")
 }
@@ -91,7 +90,7 @@ func parseShare(text []byte, suffix, expected string, share *float64) error {
 	var written string
 	if err := json.Unmarshal(text, &written); err == nil {
 		if number, found := strings.CutSuffix(written, suffix); found {
-			// The decimal point is moved before the number is binary, so that 33.3% is 0.333 and no neighbour of it.
+			// The decimal point is moved in the text, before the conversion to binary, so that 33.3% is exactly the number 0.333.
 			if value, err := strconv.ParseFloat(number+"e-2", 64); err == nil {
 				*share = value
 				return nil

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Spec is what an experiment is to be: the spec of the resource Experiment, and in PostgreSQL the column spec of the
-// table experiments. Fields that are left out have the defaults of Default. Nothing but Wishes may change once it has
-// started. What the markers and Check refuse is the same; a test holds them together.
+// Spec describes an experiment: it is the spec of the resource Experiment, and the column spec of the table experiments in
+// PostgreSQL. Missing fields have the defaults of Default. Once the experiment has started, only Wishes may change. The markers
+// below and Check refuse the same specs; a test compares them.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="self.services.all(s, self.services.exists_one(o, o == s))",message="services: expected each once"
@@ -32,8 +32,8 @@ import (
 // +kubebuilder:validation:XValidation:rule="!has(self.identity) || self.identity.kind != 'visitor' || !has(self.audience) || !has(self.audience.communities)",message="audience.communities: expected none with identity visitor, who is of no community"
 // +kubebuilder:validation:XValidation:rule="self.unit != 'request' || has(self.metrics.guardrails)",message="metrics.guardrails: expected one at least with unit request, which nothing else judges"
 type Spec struct {
-	// Title is the question for people, as "Do people post more when they can like?". Reports have the experiment's name instead of a
-	// title that is missing.
+	// Title is the question that the experiment answers, for example "Do people post more when they can like?". Without a title,
+	// reports show the experiment's name.
 	// +optional
 	// +kubebuilder:validation:MaxLength=120
 	Title string `json:"title,omitempty"`
@@ -41,7 +41,7 @@ type Spec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1000
 	Hypothesis string `json:"hypothesis,omitempty"`
-	// Owner is whom to ask: a person, a team or an address.
+	// Owner is who answers questions about the experiment: a person, a team or an address.
 	// +optional
 	// +kubebuilder:validation:MaxLength=120
 	Owner string `json:"owner,omitempty"`
@@ -55,10 +55,11 @@ type Spec struct {
 	Treatment Treated  `json:"treatment"`
 	// Unit is what is randomised: community, user or request.
 	Unit Unit `json:"unit"`
-	// Identity is how the edge knows who calls a guest, a Service that is not Warble's; by Warble's access token where it is left out.
+	// Identity is how the edge recognises the people who call a guest, a Service that does not belong to Warble. By default, it
+	// recognises users by Warble's access token.
 	// +optional
 	Identity Identity `json:"identity,omitzero"`
-	// Assignment is slots, the default, or list, where List says who is in which arm.
+	// Assignment is slots, the default, or list: then List says who is in which arm.
 	// +optional
 	// +kubebuilder:validation:Enum=slots;list
 	// +kubebuilder:default=slots
@@ -71,41 +72,41 @@ type Spec struct {
 	// +kubebuilder:default={}
 	Layer LayerShare `json:"layer,omitzero"`
 	Ramp  Ramp       `json:"ramp"`
-	// Promote is manual, the default, or automatic: a win becomes what everyone has.
+	// Promote is manual, the default, or automatic: after a win, steer gives everyone the treatment.
 	// +optional
 	// +kubebuilder:validation:Enum=manual;automatic
 	// +kubebuilder:default=manual
 	Promote string `json:"promote,omitempty"`
-	// PromoteBy is who gives the Services the treatment: steer, the default, or git. With git steer writes no Service, and waits until the
-	// manifests have brought it.
+	// PromoteBy is who writes the treatment into the Services at a promotion: steer, the default, or git. With git, steer does not
+	// write Services, and waits until your manifests have brought the treatment.
 	// +optional
 	// +kubebuilder:validation:Enum=steer;git
 	// +kubebuilder:default=steer
 	PromoteBy string `json:"promoteBy,omitempty"`
-	// WarmingDeadline is how long the arms may take to answer, before the experiment is rolled back; 10m by default.
+	// WarmingDeadline is how long the arms may take until they answer; after that the experiment is rolled back. 10m by default.
 	// +optional
 	// +kubebuilder:default="10m"
 	WarmingDeadline *Duration `json:"warmingDeadline,omitempty"`
-	// Exposure are those of Services at which an assigned user counts as exposed; all where it is empty.
+	// Exposure lists the Services, out of services, whose use exposes an assigned user. Empty, the default, means all of them.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=20
 	// +kubebuilder:validation:items:MaxLength=63
 	Exposure []string `json:"exposure,omitempty"`
-	// Salt is the text that is hashed with each unit to find its slot. It is drawn at the start where it is empty, as by default.
+	// Salt is the text that is hashed with each unit to find its slot. If it is empty, the default, a random salt is drawn at the start.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[-._/A-Za-z0-9]*$`
 	Salt    string  `json:"salt,omitempty"`
 	Metrics Metrics `json:"metrics"`
-	// Alpha is the chance of a verdict where there is no effect: a share, 0.05 by default.
+	// Alpha is the chance of a verdict of harm or win if there is no effect: a share, 0.05 by default.
 	// +optional
 	// +kubebuilder:default=0.05
 	// +kubebuilder:validation:Minimum=0.000001
 	// +kubebuilder:validation:Maximum=0.5
 	Alpha float64 `json:"alpha,omitempty"`
-	// Power is the chance to see an effect of the least size that is worth having: a share, 0.8 by default.
+	// Power is the chance of finding an effect as large as the minimum effect: a share, 0.8 by default.
 	// +optional
 	// +kubebuilder:default=0.8
 	// +kubebuilder:validation:Minimum=0.5
@@ -115,43 +116,43 @@ type Spec struct {
 	Wishes `json:",inline"`
 }
 
-// Treated is what the treatment has that the control has not.
+// Treated is what the treatment changes. The control keeps the Service's own variables and image.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="has(self.env) || has(self.image)",message="expected env or image, or the arms are the same"
 // +kubebuilder:validation:XValidation:rule="!has(self.env) || self.env.all(name, !name.startsWith('WARBLE_') && !name.startsWith('K_') && name != 'PORT')",message="env: expected other names than PORT, K_ and WARBLE_, by which a revision is told what it is"
 type Treated struct {
-	// Env are environment variables, by name, with the values that the treatment has: others than the Service's, or further ones.
+	// Env has environment variables of the treatment, by name. They replace the Service's variables, or are added to them.
 	// None by default.
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=20
 	// +kubebuilder:validation:XValidation:rule="self.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_]*$'))",message="expected names of environment variables"
 	Env map[string]Value `json:"env,omitempty"`
-	// Image is the treatment's container image, by Service: of the repository of what runs. A Service that is missing here keeps
-	// its own.
+	// Image is the treatment's container image, by Service. It must be from the same repository as the Service's image. A Service
+	// that is missing here keeps its image.
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=20
 	Image map[string]Image `json:"image,omitempty"`
 }
 
-// Value is that of an environment variable.
+// Value is the value of an environment variable.
 //
 // +kubebuilder:validation:MaxLength=1024
 type Value string
 
-// Image is a container's.
+// Image is a reference to a container image.
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=512
 type Image string
 
-// Audience is whom the experiment is for; everyone where it is empty.
+// Audience is who takes part in the experiment; if it is empty, everyone does.
 //
 // +kubebuilder:object:generate=true
 type Audience struct {
-	// Communities are the slugs of those whose members take part; everyone does where it is empty, as by default.
+	// Communities are the slugs of the communities whose members take part. If it is empty, the default, everyone takes part.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=1000
@@ -160,16 +161,17 @@ type Audience struct {
 	Communities []string `json:"communities,omitempty"`
 }
 
-// LayerShare is the part of a layer that the experiment has. Experiments that name no layer have one of their own each, and
-// are independent.
+// LayerShare is the part of a layer that the experiment uses. An experiment that names no layer has its own, and is independent
+// of all others.
 //
 // +kubebuilder:object:generate=true
 type LayerShare struct {
-	// Name is the layer's. Empty, as by default, is a layer of the experiment's own.
+	// Name is the layer's name. If it is empty, the default, the experiment has its own layer.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Name string `json:"name,omitempty"`
-	// Slots are the first, and the first past it, of 10000; all where it is empty.
+	// Slots has two numbers: the experiment's first slot out of 10000, and the first slot after its last. If it is empty, the
+	// experiment uses all slots.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=2
@@ -180,12 +182,12 @@ type LayerShare struct {
 	Slots []int `json:"slots,omitempty"`
 }
 
-// Ramp is how the experiment grows. Steps are percent of all slots, in each arm.
+// Ramp is how the experiment grows, step by step.
 //
 // +kubebuilder:object:generate=true
 type Ramp struct {
-	// Steps are how many of all slots each arm has, one step after the other, in percent: whole numbers that rise, to 50 at most,
-	// because both arms have as many. Where requests are the unit, both arms together get twice as many of them.
+	// Steps are the shares of all slots that each arm has at each step, in percent. They are whole numbers that rise, up to 50,
+	// because both arms have equal shares. If requests are the unit, both arms together get twice this share of the requests.
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=20
@@ -196,29 +198,29 @@ type Ramp struct {
 	// +optional
 	// +kubebuilder:default={}
 	Hold Hold `json:"hold,omitzero"`
-	// Approve is automatic, the default, or manual: a person has to approve each step after the first.
+	// Approve is automatic, the default, or manual: then a person must approve each step after the first.
 	// +optional
 	// +kubebuilder:validation:Enum=automatic;manual
 	// +kubebuilder:default=automatic
 	Approve string `json:"approve,omitempty"`
 }
 
-// Hold is how long a step lasts at least: the time, and the units that have entered in each arm.
+// Hold is what must pass before the next step: a time, and a number of units that have entered in each arm.
 //
 // +kubebuilder:object:generate=true
 type Hold struct {
-	// Time is how long a step lasts at least; 24h by default.
+	// Time is the shortest time that a step lasts; 24h by default.
 	// +optional
 	// +kubebuilder:default="24h"
 	Time *Duration `json:"time,omitempty"`
-	// Units are how many units have to have entered each arm before the next step; 0, the default, waits for none.
+	// Units is how many units must have entered each arm before the next step; 0, the default, waits for none.
 	// +optional
 	// +kubebuilder:default=0
 	// +kubebuilder:validation:Minimum=0
 	Units int `json:"units,omitempty"`
 }
 
-// Least is the time that a step lasts at least; 0 where the defaults have not been filled in.
+// Least returns the shortest time that a step lasts; 0 if the defaults have not been filled in.
 func (h Hold) Least() time.Duration {
 	if h.Time == nil {
 		return 0
@@ -226,18 +228,18 @@ func (h Hold) Least() time.Duration {
 	return time.Duration(*h.Time)
 }
 
-// Metrics is what the experiment is judged by.
+// Metrics has the metrics and guardrails that judge the experiment.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="!has(self.baseline) || has(self.guardrails)",message="baseline: expected guardrails with it, which alone need one"
 type Metrics struct {
-	// Window is how long after its entry a unit's value is frozen, as 7d. It has no default: communities and users need one, and
-	// requests have none.
+	// Window is how long a unit is observed after its entry, for example 7d; then its value is frozen. It has no default. Communities
+	// and users need a window; requests have none.
 	// +optional
 	Window Duration `json:"window,omitempty"`
 	// +optional
 	Primary Primary `json:"primary,omitzero"`
-	// Secondary are the names of metrics that the report shows as well, and that decide nothing; none by default.
+	// Secondary has the names of further metrics that the report shows. They decide nothing; none by default.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -245,28 +247,29 @@ type Metrics struct {
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=64
 	Secondary []string `json:"secondary,omitempty"`
-	// NoWorse are metrics that the report shows as well, with whether they are shown to be no worse by more than a margin; none by
-	// default. They decide nothing.
+	// NoWorse has further metrics, each with a margin. The report says whether the treatment is shown to be worse by less than the
+	// margin. They decide nothing; none by default.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=20
 	NoWorse []NoWorse `json:"noWorse,omitempty"`
-	// Guardrails are shares that the treatment may not worsen by their margin, or it is rolled back; none by default.
+	// Guardrails are shares of requests. If the treatment makes one worse by more than its margin, it is rolled back. None by default.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=2
 	Guardrails []Guardrail `json:"guardrails,omitempty"`
-	// Baseline is how long the guardrails' shares are counted before the first step, as 1h: while nobody is treated, and of those who
-	// will be in an arm at the last step. What the arms differ by then is no harm, and is taken off. None by default.
+	// Baseline is how long the guardrails' shares are counted before the first step, while nobody is treated, for example 1h. The units
+	// that will be in an arm at the last step are counted. The difference between the arms in this time is subtracted from the harm.
+	// None by default.
 	// +optional
 	Baseline *Duration `json:"baseline,omitempty"`
 }
 
-// Before is how long the baseline is counted; 0 where there is none.
+// Before returns how long the baseline is counted; 0 without a baseline.
 func (g *Metrics) Before() time.Duration {
 	if g.Baseline == nil {
 		return 0
@@ -274,8 +277,8 @@ func (g *Metrics) Before() time.Duration {
 	return time.Duration(*g.Baseline)
 }
 
-// Bounds returns what is slow: each distinct Over of the guardrails, the lowest first. The edge counts by them, and rows keep
-// the counts in this order; a started experiment's do not change.
+// Bounds returns the durations above which an answer is slow: each distinct Over of the guardrails, the lowest first. The edge counts
+// slow answers for each bound, and rows store the counts in this order. The bounds do not change once the experiment has started.
 func (g *Metrics) Bounds() (bounds []Duration) {
 	for _, guardrail := range g.Guardrails {
 		if guardrail.Over > 0 {
@@ -286,20 +289,20 @@ func (g *Metrics) Bounds() (bounds []Duration) {
 	return slices.Compact(bounds)
 }
 
-// Primary is the metric that decides, and the least relative effect on it that is worth having.
+// Primary is the metric that decides the verdict, and the smallest effect on it that is worth having.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="self.minimumEffect.matches('[1-9]')",message="minimumEffect: expected more than 0%"
 type Primary struct {
-	// Name is the metric's: tweets_per_user, for example.
+	// Name is the name of the metric, for example tweets_per_user.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	Name string `json:"name"`
-	// MinimumEffect is the smallest change of the metric that is worth having, in percent of the control's value, as 5%. The plan
-	// finds how many units it takes to see that.
+	// MinimumEffect is the smallest change of the metric that is worth having, in percent of the control's value, for example 5%. The
+	// plan computes how many units are needed to find it.
 	MinimumEffect Percent `json:"minimumEffect"`
-	// Cap is the largest value of a user that counts: what is above it counts as it (winsorised), so that a few very active users do
-	// not drown all others. It is fixed before the start; none by default.
+	// Cap is the largest value that counts for a user. Larger values count as the cap (winsorising), so that a few very active users
+	// do not hide everyone else. It is fixed before the start; none by default.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Cap float64 `json:"cap,omitempty"`
@@ -310,15 +313,15 @@ type Primary struct {
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="self.margin.matches('[1-9]')",message="margin: expected more than 0%"
 type NoWorse struct {
-	// Name is the metric's: retweets_per_user, for example.
+	// Name is the name of the metric, for example retweets_per_user.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	Name string `json:"name"`
-	// Margin is how much worse than the control's the treatment's value may be, in percent of the control's, as 2%.
+	// Margin is how much worse the treatment's value may be, in percent of the control's value, for example 2%.
 	Margin Percent `json:"margin"`
 }
 
-// Guardrail is a share that the treatment may worsen by less than Margin.
+// Guardrail is a share of requests that the treatment may make worse by at most Margin.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="self.margin.matches('[1-9]') && double(self.margin.split('p')[0]) < 100.0",message="margin: expected more than 0pp and less than 100pp"
@@ -328,10 +331,10 @@ type Guardrail struct {
 	// Name is error_share, the share of answers that are errors, or slow_share, the share that took longer than Over.
 	// +kubebuilder:validation:Enum=error_share;slow_share
 	Name string `json:"name"`
-	// Over is how long an answer takes at most that is not slow, as 250ms: one of the bounds by which latencies are counted.
-	// slow_share needs it, and error_share has none.
+	// Over is the longest time of an answer that is not slow, for example 250ms. It must be one of the bounds of the latency
+	// histograms. slow_share needs it, and error_share must not have it.
 	// +optional
 	Over Duration `json:"over,omitempty"`
-	// Margin is how much larger than the control's the treatment's share may be, in percentage points, as 0.5pp.
+	// Margin is how much larger the treatment's share may be than the control's, in percentage points, for example 0.5pp.
 	Margin Points `json:"margin"`
 }

@@ -5,50 +5,50 @@ import (
 	"time"
 )
 
-// Verdict is what a readout says of an experiment at one time, as far as the experiment moves by it. A report says more.
+// Verdict has the results of a readout at one time that can move the experiment. A report shows more.
 type Verdict struct {
-	// Health is why the verdict is withheld, empty where it is not. Withheld, no decision moves the experiment, and no step
-	// is made; a breached guardrail still rolls it back.
+	// Health is why the verdict is withheld; empty if it is not. While it is withheld, no Decision moves the experiment and no step
+	// is made. A breached guardrail still rolls the experiment back.
 	Health     string
 	Guardrails Guard
-	// Reason is of a breach, the guardrail and its figures; else what Guardrails still waits for.
+	// Reason names the breached guardrail with its figures. Without a breach, it says what Guardrails still wait for.
 	Reason   string
 	Decision Decision
-	// Entered are the randomised units that have been seen, per arm, and Reachable how many there are to be had, of both
-	// arms and none: those of the audience that the layer's slots hold.
+	// Entered counts the randomised units that have been seen, by arm. Reachable is how many units could enter, with or without an
+	// arm: those of the audience in the layer's slots.
 	Entered   Counts
 	Reachable int64
-	// Metric is the primary one for people: its name, label and unit; empty where requests are split.
+	// Metric is the primary metric's name, label and unit, for people; empty if requests are the unit.
 	Metric string
-	// Lift and Sentence are for people: +4.1% (1.0% to 7.3%), and the verdict with what it rests on.
+	// Lift and Sentence are for people: for example +4.1% (1.0% to 7.3%), and the verdict with its reasons.
 	Lift     string
 	Sentence string
-	Figures  json.RawMessage // what a transition that rests on this is recorded with; nil for none
+	Figures  json.RawMessage // stored with a transition that this verdict causes; nil if there are none
 }
 
-// Counts are of both arms.
+// Counts has a count for each arm.
 type Counts struct {
 	Control   int64 `json:"control"`
 	Treatment int64 `json:"treatment"`
 }
 
-// Min is that of the smaller arm.
+// Min returns the count of the smaller arm.
 func (c Counts) Min() int64 { return min(c.Control, c.Treatment) }
 
-// Guard is what the guardrails say together.
+// Guard is the combined result of the guardrails.
 type Guard string
 
-// What guardrails say. An experiment without any passes.
+// The results of guardrails. An experiment without guardrails passes.
 const (
 	GuardPass         Guard = "pass"
 	GuardBreach       Guard = "breach"
-	GuardInconclusive Guard = "inconclusive" // neither is shown: it holds, and never counts as a pass
+	GuardInconclusive Guard = "inconclusive" // neither pass nor breach is shown: the ramp waits
 )
 
-// Decision is what the primary metric says, if anything yet.
+// Decision is the result of the primary metric; empty until there is one.
 type Decision string
 
-// The decisions, in the order in which the first that holds is made.
+// The decisions. The first that applies, in this order, is made.
 const (
 	Undecided    Decision = ""
 	Harm         Decision = "harm"
@@ -57,37 +57,37 @@ const (
 	Inconclusive Decision = "inconclusive" // at the planned end
 )
 
-// Start is an experiment as the database keeps it from its start on.
+// Start is what the database stores when an experiment starts. It does not change afterwards.
 type Start struct {
 	Name         string
 	Spec         Spec // with its defaults
 	Salt         string
 	UID          string // of the resource
-	Namespace    string // the UID of its namespace: another means another cluster, or one that was built anew
-	PlannedUnits int64  // N*, of both arms together, frozen here; 0 where it ends by time alone
+	Namespace    string // the UID of its namespace: another UID means another cluster, or a cluster that was built again
+	PlannedUnits int64  // N*, the sample size of both arms together; 0 if the experiment ends on a date only
 	At           time.Time
-	Metrics      []Metric // of people's own that the spec names, frozen here
+	Metrics      []Metric // copies of the event metrics that the spec names
 }
 
-// Transition is one step of an experiment's life, recorded once by its id.
+// Transition is one change of an experiment's phase or step. It is recorded once, by its ID.
 type Transition struct {
 	ID      string
-	Phase   Phase // that it came to
+	Phase   Phase // the new phase
 	Step    int   // of Ramp.Steps, from 0
-	Percent int   // of the slots of each arm, from then on
+	Percent int   // share of the slots that each arm has from then on
 	At      time.Time
 	Actor   string
 	Reason  string
 	Figures json.RawMessage // nil for none
 
-	Conclusion Conclusion // of Concluded and Archived; empty elsewhere
+	Conclusion Conclusion // with the phases Concluded and Archived; otherwise empty
 }
 
-// Past is an experiment that has been started, as the database knows it.
+// Past is what the database knows about an experiment that has been started.
 type Past struct {
 	Name, Salt     string
-	UID, Namespace string // empty where it was started before these were kept
+	UID, Namespace string // empty if the experiment started before these were stored
 	PlannedUnits   int64
-	Phase          Phase // that its last transition came to
+	Phase          Phase // of the last transition
 	Step           int
 }
