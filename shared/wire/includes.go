@@ -9,20 +9,20 @@ import (
 	"warble/shared/store"
 )
 
-// Expansions are the objects, beside what was asked for, that the answer is to include.
+// Expansions says which further objects the answer must include.
 type Expansions struct {
 	Authors           bool // author_id
 	Referenced        bool // referenced_tweets.id
 	ReferencedAuthors bool // referenced_tweets.id.author_id, which includes the tweets too, as on X
 }
 
-// Includes are those objects, each once.
+// Includes has these objects, each once.
 type Includes struct {
 	Users  []User  `json:"users,omitempty"`
 	Tweets []Tweet `json:"tweets,omitempty"`
 }
 
-// Include reads what x asks for about tweets.
+// Include reads the objects that x asks for, for some tweets.
 func (x Expansions) Include(ctx context.Context, db *store.DB, features feature.Set, tweets ...store.Tweet) (Includes, error) {
 	var (
 		includes         Includes
@@ -57,7 +57,7 @@ func (x Expansions) Include(ctx context.Context, db *store.DB, features feature.
 			includes.Users = append(includes.Users, NewUser(u))
 		}
 	}
-	// The store has no order, and an answer that did not change must keep its ETag.
+	// The store returns no fixed order, but an unchanged answer must keep its ETag.
 	slices.SortFunc(includes.Users, func(a, b User) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(includes.Tweets, func(a, b Tweet) int { return cmp.Compare(a.ID, b.ID) })
 	return includes, nil

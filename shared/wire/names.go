@@ -2,8 +2,8 @@ package wire
 
 import "strings"
 
-// names are the values that X knows for each query parameter that lists names: those of its description and of its client
-// libraries. All are accepted; Warble fills what it has.
+// names has, for each query parameter that lists names, the values that X knows, from its API description and its client libraries.
+// All are accepted; the answer has those that Warble stores.
 var names = map[string][]string{
 	"tweet.fields": tweetFields,
 	"post.fields":  tweetFields,

@@ -12,14 +12,14 @@ import (
 	"warble/shared/store"
 )
 
-// How many results a page has where max_results does not say, and at most.
+// The number of results in a page: the default of max_results, and its limit.
 const (
 	TimelineSize = 10
 	UsersSize    = 100
 	maxResults   = 100
 )
 
-// Page is which part of a list to answer with, newest first.
+// Page says which part of a list the answer has, newest first.
 type Page struct {
 	size            int
 	token           token // zero for the first page
@@ -29,8 +29,8 @@ type Page struct {
 	reader          int64 // whose rows above it are listed as well
 }
 
-// ListPage is Page for a list of db that the caller reads. Going on from its newest_id or previous_token meets every row once:
-// neither passes the horizon, above which only the caller's own rows are listed.
+// ListPage is Page for a list that is read from db. A caller who reads on from its newest_id or previous_token gets every row once,
+// because neither passes the horizon. Above the horizon only the caller's own rows are listed.
 func (q *Query) ListPage(ctx context.Context, db *store.DB, size int) (Page, error) {
 	p, err := q.Page(size)
 	if err != nil {
@@ -44,7 +44,7 @@ func (q *Query) ListPage(ctx context.Context, db *store.DB, size int) (Page, err
 }
 
 // Page reads max_results, pagination_token, since_id, until_id, start_time (inclusive), end_time (exclusive) and exclude.
-// size is that of a page where max_results does not say.
+// size is the default of max_results.
 func (q *Query) Page(size int) (p Page, err error) {
 	if p.size, err = q.size(size); err != nil {
 		return p, err
@@ -74,7 +74,7 @@ func (q *Query) Page(size int) (p Page, err error) {
 	return p, err
 }
 
-// Rows is what to ask the store for: one row more than the page has, which tells whether there are more.
+// Rows returns what to ask the store for: one row more than the page has, to find out whether there are more.
 func (p Page) Rows() store.Page {
 	rows := store.Page{
 		Limit: p.size + 1, Before: p.before, After: p.after, ExcludeRetweets: p.excludeRetweets, Horizon: p.horizon, Reader: p.reader,
@@ -89,7 +89,7 @@ func (p Page) Rows() store.Page {
 	return rows
 }
 
-// Meta is what a list says about itself.
+// Meta describes a page of a list.
 type Meta struct {
 	ResultCount   int    `json:"result_count"`
 	NewestID      string `json:"newest_id,omitempty"`
@@ -98,7 +98,7 @@ type Meta struct {
 	PreviousToken string `json:"previous_token,omitempty"` // leads to what is newer
 }
 
-// Cut makes the page of the rows that the store found. id is the one that the list is ordered by.
+// Cut makes a page from the rows that the store returned. id returns the id by which the list is ordered.
 func Cut[T any](p Page, rows []T, id func(T) int64) ([]T, Meta) {
 	more := len(rows) > p.size
 	switch {
@@ -132,8 +132,8 @@ func Cut[T any](p Page, rows []T, id func(T) int64) ([]T, Meta) {
 	return rows, meta
 }
 
-// newest is the newest of rows that no row can come to precede. Where there is none, it is the horizon, or what the page was
-// to be newer than.
+// newest returns the id of the newest row below which no further row can appear. If there is none, it returns the horizon, or the id
+// that the page had to be newer than.
 func (p Page) newest(rows []store.Tweet) int64 {
 	for _, t := range rows {
 		if p.settled(t.ID) {
@@ -155,7 +155,7 @@ func Users(p Page, rows []store.Listed[store.User]) List[User] {
 	return list
 }
 
-// Tweets is one page of tweets, with what q asks to include. features are the caller's.
+// Tweets is one page of tweets, with the further objects that q asks for. features are the caller's features.
 func Tweets(ctx context.Context, db *store.DB, q Query, p Page, rows []store.Tweet, features feature.Set) (List[Tweet], error) {
 	rows, meta := Cut(p, rows, func(t store.Tweet) int64 { return t.ID })
 	if len(rows) > 0 {
@@ -170,8 +170,8 @@ func Tweets(ctx context.Context, db *store.DB, q Query, p Page, rows []store.Twe
 	return list, err
 }
 
-// token is a position in a list: what is older than id, or what is newer. It says nothing that the list does not, so it
-// is not signed, and it serves with other filters and sizes than those it came with.
+// token is a position in a list: rows older than id, or rows newer than id. It reveals nothing that the list does not show, so it is not
+// signed. It also works with other filters and sizes than those of the page that contained it.
 type token struct {
 	id      int64
 	newer   bool

@@ -15,16 +15,16 @@ import (
 	"warble/shared/store"
 )
 
-// Query is the query string of a GET under /2. Parameters that nobody reads are ignored.
+// Query is the query string of a GET under /2. Unknown parameters are ignored.
 type Query struct {
 	Expansions Expansions
 	values     url.Values
 }
 
 // FromRequest reads the query string and checks the names in tweet.fields, post.fields, user.fields, media.fields,
-// poll.fields, place.fields and expansions: one that X does not know is a 400, and so is a string that is no query.
+// poll.fields, place.fields and expansions. A name that X does not know is a 400, and so is a malformed query string.
 //
-// The fields change nothing in the answer, for it always holds all that Warble has.
+// The fields do not change the answer, because it always has everything that Warble stores.
 func (q *Query) FromRequest(r *http.Request) (err error) {
 	if q.values, err = url.ParseQuery(r.URL.RawQuery); err != nil {
 		return problem.Malformed.Detail("the query string cannot be read").Because(err)
@@ -60,7 +60,7 @@ func (q *QueryByID) FromRequest(r *http.Request) (err error) {
 // maxLookup is how many objects one request may look up.
 const maxLookup = 100
 
-// IDs returns the parameter ids, 1 to 100 of them, each once, as they were written and as numbers.
+// IDs returns the values of the parameter ids as texts and as numbers: 1 to 100, each once.
 func (q *Query) IDs() (texts []string, ids []int64, err error) {
 	texts, err = q.several("ids")
 	for _, text := range texts {
@@ -73,7 +73,7 @@ func (q *Query) IDs() (texts []string, ids []int64, err error) {
 	return texts, ids, err
 }
 
-// Usernames returns the parameter usernames, 1 to 100 of them, each once.
+// Usernames returns the values of the parameter usernames: 1 to 100, each once.
 func (q *Query) Usernames() ([]string, error) {
 	usernames, err := q.several("usernames")
 	if err != nil {
@@ -112,7 +112,7 @@ func (q *Query) several(parameter string) ([]string, error) {
 	return unique, nil
 }
 
-// named returns the names that a parameter lists, all of which X knows.
+// named returns the names that a parameter lists. A name that X does not know is an error.
 func (q *Query) named(parameter string) ([]string, error) {
 	list := q.list(parameter)
 	for _, name := range list {
@@ -123,8 +123,7 @@ func (q *Query) named(parameter string) ([]string, error) {
 	return list, nil
 }
 
-// list returns the comma-separated values of a parameter, which may be there more than once; nil where it is absent or
-// empty.
+// list returns the comma-separated values of a parameter, which may occur more than once; nil if it is absent or empty.
 func (q *Query) list(parameter string) []string {
 	joined := strings.Join(q.values[parameter], ",")
 	if joined == "" {
@@ -133,7 +132,7 @@ func (q *Query) list(parameter string) []string {
 	return strings.Split(joined, ",")
 }
 
-// id returns an id, and fallback where the parameter is absent.
+// id returns an id; fallback if the parameter is absent.
 func (q *Query) id(parameter string, fallback int64) (int64, error) {
 	text := q.values.Get(parameter)
 	if text == "" {
@@ -146,13 +145,13 @@ func (q *Query) id(parameter string, fallback int64) (int64, error) {
 	return id, nil
 }
 
-// time returns the lowest id that a row of the given time can have, and fallback where the parameter is absent.
+// time returns the lowest id that a row of the given time can have; fallback if the parameter is absent.
 func (q *Query) time(parameter string, fallback int64) (int64, error) {
 	text := q.values.Get(parameter)
 	if text == "" {
 		return fallback, nil
 	}
-	// A plus sign that the client left unescaped has arrived as a space.
+	// A plus sign that the client did not escape arrives as a space.
 	written := strings.ToUpper(strings.ReplaceAll(text, " ", "+"))
 	at, err := time.Parse(time.RFC3339, written)
 	if err != nil || !rfc3339().MatchString(written) {
@@ -161,8 +160,8 @@ func (q *Query) time(parameter string, fallback int64) (int64, error) {
 	return store.FirstID(at), nil
 }
 
-// rfc3339 refuses what time.Parse takes as well: T1:00:00Z, fractions behind a comma, offsets of 24 hours (go.dev/issue/54580).
-// It is compiled at the first use, which most processes never come to.
+// rfc3339 refuses texts that time.Parse wrongly accepts: T1:00:00Z, fractions after a comma, offsets of 24 hours
+// (go.dev/issue/54580). It is compiled at its first use, because most processes never use it.
 var rfc3339 = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
 })
@@ -179,7 +178,7 @@ func (q *Query) size(fallback int) (int, error) {
 	return size, nil
 }
 
-// malformed is the 400 of a parameter's value. Its errors hold the value under the parameter's name, as X's do.
+// malformed is the 400 for a parameter's value. Its errors have the value under the parameter's name, like X's errors.
 func malformed(parameter, value, expected string) error {
 	p := problem.Malformed.Field(parameter, "the query parameter %s has the value %q, and expects %s", parameter, value, expected)
 	p.Errors[0].Parameters = map[string][]string{parameter: {value}}

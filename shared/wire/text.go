@@ -9,13 +9,12 @@ import (
 	"warble/shared/problem"
 )
 
-// Text returns what people wrote as it is stored, in NFC. The error is a 422 of the member that shows nothing, or holds a
-// control character other than tab and line breaks, what overrides the direction of the text around it, or no character
-// at all.
+// Text returns a text in the form that is stored, NFC. The error is a 422 for the member. It refuses a text that is empty, has no
+// visible character, has a control character other than tab and line breaks, or overrides the direction of the text around it.
 func Text(member, text string) (string, error) { return checked(member, text, refused) }
 
-// Name returns the name of somebody as it is stored: as Text does, without spaces around it. Line breaks, tabs and marks
-// of direction are refused as well, by which one name looks like another.
+// Name returns a person's name in the form that is stored: like Text, and without surrounding spaces. It also refuses line breaks, tabs
+// and marks of direction, because these can make a name look like another.
 func Name(member, text string) (string, error) {
 	return checked(member, strings.TrimSpace(text), func(r rune) bool {
 		return refused(r) || unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)
@@ -45,8 +44,7 @@ func refused(r rune) bool {
 	return unicode.IsControl(r)
 }
 
-// visible reports that a reader sees something of r. It is said of what is not seen, because emoji that are newer than
-// Go's tables are.
+// visible reports whether a reader sees r. It tests for the invisible characters, because Go's tables do not have the newest emoji.
 func visible(r rune) bool {
 	switch r {
 	case 0x2800, 0x1D159: // Braille without dots, a note without a head

@@ -1,5 +1,5 @@
-// Package wire is the shapes of X API v2, in which tweets and users leave Warble, and the query strings that ask for
-// them. Names and forms are X's, so that a client library written for X reads them.
+// Package wire has the JSON types of X API v2 for tweets and users, and reads the query strings of requests. Names and formats are
+// those of X, so that client libraries written for X can read them.
 package wire
 
 import (
@@ -11,7 +11,7 @@ import (
 	"warble/shared/store"
 )
 
-// Tweet is a tweet. All that Warble knows of it is always there; no tweet.fields are needed.
+// Tweet is a tweet. It always has all fields that Warble stores, without tweet.fields.
 type Tweet struct {
 	ID                  string      `json:"id"`
 	Text                string      `json:"text"`
@@ -22,7 +22,7 @@ type Tweet struct {
 	EditHistoryTweetIDs [1]string   `json:"edit_history_tweet_ids"`
 }
 
-// Metrics are X's counts of a tweet; those that Warble does not keep are 0. A retweet's are those of its source.
+// Metrics has X's counts for a tweet. Counts that Warble does not store are 0. A retweet has the counts of its source.
 type Metrics struct {
 	RetweetCount    int `json:"retweet_count"`
 	ReplyCount      int `json:"reply_count"`
@@ -32,13 +32,13 @@ type Metrics struct {
 	ImpressionCount int `json:"impression_count"`
 }
 
-// Reference is a tweet that another one is about: "retweeted" is the only type.
+// Reference is a tweet to which another one refers. "retweeted" is the only type.
 type Reference struct {
 	Type string `json:"type"`
 	ID   string `json:"id"`
 }
 
-// NewTweet is a stored tweet in X's shape. Without the feature likes it has none.
+// NewTweet returns a stored tweet in X's format. Without the feature likes, its number of likes is 0.
 func NewTweet(t store.Tweet, features feature.Set) Tweet {
 	id := ID(t.ID)
 	if !features.Likes {
@@ -58,7 +58,7 @@ func NewTweet(t store.Tweet, features feature.Set) Tweet {
 	return tweet
 }
 
-// User is a user. All that Warble shows of one is always there; no user.fields are needed.
+// User is a user. It always has all fields that Warble shows, without user.fields.
 type User struct {
 	ID        string `json:"id"`
 	Name      string `json:"name"`
@@ -66,18 +66,18 @@ type User struct {
 	CreatedAt string `json:"created_at"`
 }
 
-// NewUser is a stored user in X's shape.
+// NewUser returns a stored user in X's format.
 func NewUser(u store.User) User {
 	return User{ID: ID(u.ID), Name: u.Name, Username: u.Username, CreatedAt: Time(u.CreatedAt)}
 }
 
-// ID is an id as JSON carries it: a decimal string, for not every client has 64-bit integers.
+// ID returns an id as it is in JSON: a decimal string, because not every client has 64-bit integers.
 func ID(id int64) string { return strconv.FormatInt(id, 10) }
 
-// Time is a time as JSON carries it: RFC 3339 in UTC, to the millisecond.
+// Time returns a time as it is in JSON: RFC 3339 in UTC, to the millisecond.
 func Time(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// Single is the answer about one thing.
+// Single is an answer with one object.
 type Single[T any] struct {
 	Data     T        `json:"data"`
 	Includes Includes `json:"includes,omitzero"`
@@ -90,14 +90,14 @@ type List[T any] struct {
 	Meta     Meta     `json:"meta"`
 }
 
-// Lookup is the answer about several things: those that were found, and an error for each of the rest.
+// Lookup is the answer to a request for several objects: those that were found, and an error for each other.
 type Lookup[T any] struct {
 	Data     []T           `json:"data"`
 	Includes Includes      `json:"includes,omitzero"`
 	Errors   []LookupError `json:"errors,omitempty"`
 }
 
-// LookupError says that one of several things was not found.
+// LookupError says that a requested object was not found.
 type LookupError struct {
 	Value        string `json:"value"`
 	Detail       string `json:"detail"`
@@ -108,8 +108,8 @@ type LookupError struct {
 	Type         string `json:"type"`
 }
 
-// NewLookup answers for values, in their order; find looks the i-th up among what was found. resource is "tweet" or
-// "user", parameter the one that held the values.
+// NewLookup returns the answer for values, in their order. find returns the object for the i-th value, and false if it was not found.
+// resource is "tweet" or "user". parameter is the name of the parameter with the values.
 func NewLookup[T any](resource, parameter string, values []string, find func(i int) (T, bool)) Lookup[T] {
 	answer := Lookup[T]{Data: make([]T, 0, len(values))}
 	for i, value := range values {

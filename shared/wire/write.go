@@ -9,8 +9,8 @@ import (
 	"warble/shared/store"
 )
 
-// Once runs the write of a POST, unless one with the same Idempotency-Key is under way: then it waits for its answer. write
-// gets the key that it is to keep with what it writes.
+// Once runs the write of a POST. If a request with the same Idempotency-Key is under way, it waits and returns that request's answer.
+// write must store the key that it gets together with its rows.
 func Once(ctx context.Context, once *function.Once, write func(context.Context, store.Key) (store.Answer, error)) (function.Answer, error) {
 	caller := function.Caller(ctx)
 	k := store.Key{UserID: caller.UserID, Session: caller.Session, Route: "POST " + function.Current(ctx).Route}
@@ -21,19 +21,19 @@ func Once(ctx context.Context, once *function.Once, write func(context.Context, 
 	})
 }
 
-// Author is the caller, as a statement that writes asks for it.
+// Author returns the caller, for statements that write.
 func Author(ctx context.Context) store.Author {
 	caller := function.Caller(ctx)
 	return store.Author{ID: caller.UserID, Session: caller.Session}
 }
 
-// Action is what the caller does about a tweet, as in POST /2/users/{id}/retweets {tweet_id}.
+// Action is an action of the caller on a tweet, such as POST /2/users/{id}/retweets {tweet_id}.
 type Action struct {
 	TweetID *string `json:"tweet_id"`
 	Tweet   int64   `json:"-"`
 }
 
-// FromRequest checks that the path's {id} is the caller's, 403 otherwise, and reads the tweet's.
+// FromRequest checks that the path's {id} is the caller's, 403 otherwise, and reads the id of the tweet.
 func (q *Action) FromRequest(r *http.Request) error {
 	user, err := function.PathID(r, "id")
 	if err != nil {
