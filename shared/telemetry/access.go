@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Access is what one request was. Its line carries no body, no query and no secret.
+// Access describes one request. Its log line has no body, no query and no secret.
 type Access struct {
 	RequestID string
 	Method    string
@@ -26,9 +26,9 @@ type Access struct {
 	Revision            string // that has answered, where another than the process's own may have; empty where that is not known
 }
 
-// Access writes the request's one line, at error from status 500 and where the answer was cut off, else at info, and
-// observes its duration. The line's names are Datadog's standard attributes: duration is in nanoseconds, and "status" is
-// left alone, which Datadog takes for the line's severity.
+// Access writes the log line of a request and observes its duration. The level is error from status 500 on and if the answer was
+// cut off, otherwise info. The line's members are Datadog's standard attributes: duration is in nanoseconds, and "status" is not
+// used, because Datadog reads it as the line's severity.
 func (t *Telemetry) Access(ctx context.Context, a Access) {
 	var trace, span string
 	if t.tracing {
@@ -62,8 +62,8 @@ func (t *Telemetry) Access(ctx context.Context, a Access) {
 	event.Send()
 }
 
-// Network is the /24 of an IPv4 address or the /48 of an IPv6 one ("203.0.113.0/24"), or "unknown". It is as precise as
-// logs, metrics and failure counts need and as people's privacy bears.
+// Network returns the /24 of an IPv4 address or the /48 of an IPv6 address ("203.0.113.0/24"), or "unknown". This is precise enough for
+// logs, metrics and failure counts, and protects people's privacy.
 func Network(address netip.Addr) string {
 	bits := 48
 	if address.Is4() {
@@ -76,7 +76,7 @@ func Network(address netip.Addr) string {
 	return prefix.String()
 }
 
-// requests is the RED histogram with its observers remembered: looking one up by labels costs more than the rest.
+// requests is the RED histogram with a cache of its observers, because finding one by its labels costs more than observing.
 type requests struct {
 	*prometheus.HistogramVec
 	revision string
@@ -103,8 +103,8 @@ func newRequests(registry *prometheus.Registry, revision string) *requests {
 	return &requests{HistogramVec: vec, revision: revision, observers: make(map[series]prometheus.Observer)}
 }
 
-// observe counts a request. trace is the id of its trace, if that is kept: the bucket then names it as its exemplar, so that a
-// slow bucket leads to a slow request.
+// observe counts a request. trace is the id of its trace, empty if the trace is not kept. The bucket has the trace as its exemplar, so
+// that a slow bucket leads to a slow request.
 func (r *requests) observe(a Access, trace string) {
 	key := series{a.Route, knownMethod(a.Method), a.Status}
 	r.mu.RLock()
@@ -123,7 +123,7 @@ func (r *requests) observe(a Access, trace string) {
 	observer.Observe(a.Duration.Seconds())
 }
 
-// knownMethod bounds the label: a client may send any word as its method.
+// knownMethod limits the values of the label, because a client may send any word as its method.
 func knownMethod(method string) string {
 	switch method {
 	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":

@@ -7,12 +7,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// other is the label value that counts what came after a bound was reached.
+// other is the label value for everything that comes after the limit was reached.
 const other = "other"
 
-// bounded keeps the metrics of at most limit combinations of label values, and gives that of other for each label after
-// that. A process that runs for long among many users would otherwise keep one time series for each of them. It remembers
-// each, for Prometheus's own look-up by labels costs more than to count.
+// bounded has the metrics of at most limit combinations of label values. For further combinations it returns the metric whose
+// labels are all other. Otherwise a process that runs for long would have a time series for each user. It caches each metric,
+// because Prometheus's own look-up by labels costs more than counting.
 type bounded[T any] struct {
 	limit int
 	with  func(values ...string) T
@@ -29,8 +29,7 @@ func newBounded[T any](limit, labels int, with func(values ...string) T) *bounde
 	return &bounded[T]{limit: limit, with: with, rest: rest, seen: make(map[string]T)}
 }
 
-// of returns the metric of the values. It keeps no part of them that it has not copied, and allocates nothing for those it
-// knows.
+// of returns the metric of the values. It copies values that it stores, and does not allocate for values that it has seen.
 func (b *bounded[T]) of(values []string) T {
 	var buffer [128]byte
 	key := buffer[:0]
@@ -68,8 +67,7 @@ type Counter struct {
 // maxSeries is how many label combinations a counter keeps per process.
 const maxSeries = 1000
 
-// Counter registers a counter. At most 1000 combinations of label values are told apart in one process; the rest count
-// under "other".
+// Counter registers a counter. A process distinguishes at most 1000 combinations of label values; all others count as "other".
 func (t *Telemetry) Counter(name, help string, labels ...string) *Counter {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	t.registry.MustRegister(vec)
@@ -82,7 +80,7 @@ func (t *Telemetry) Counter(name, help string, labels ...string) *Counter {
 	return &Counter{newBounded(maxSeries, len(labels), vec.WithLabelValues)}
 }
 
-// Inc counts one event. values are those of the labels, in their order.
+// Inc counts one event. values are the values of the labels, in the same order.
 func (c *Counter) Inc(values ...string) {
 	if c.series != nil {
 		c.series.of(values).Inc()
@@ -94,7 +92,7 @@ type Histogram struct {
 	series *bounded[prometheus.Observer] // nil where nothing is counted
 }
 
-// Histogram registers a histogram that tells at most limit combinations of label values apart.
+// Histogram registers a histogram that distinguishes at most limit combinations of label values; all others count as "other".
 func (t *Telemetry) Histogram(name, help string, buckets []float64, limit int, labels ...string) *Histogram {
 	vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
 	t.registry.MustRegister(vec)

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// maxArms is how many arms, of all experiments together, have a histogram of their own in one process.
+// maxArms is how many arms, of all experiments together, have their own histogram in one process.
 const maxArms = 50
 
-// ExperimentMetrics are what the edge counts per arm, as users see it. They are for eyes and alerts: an experiment is
-// judged by what is stored.
+// ExperimentMetrics has the edge's counts per arm, as users see the answers. They are for dashboards and alerts: an experiment is
+// judged by rows in the database.
 type ExperimentMetrics struct {
 	requests *Counter
 	duration *Histogram

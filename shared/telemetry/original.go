@@ -2,10 +2,10 @@ package telemetry
 
 import "strconv"
 
-// The metrics of the system that Warble grew from, under their exact names, so that its dashboards go on working. They
-// do not follow Prometheus's naming rules, and no new metric follows them.
+// The metrics of the system from which Warble grew, with their exact names, so that its dashboards still work. The names break
+// Prometheus's naming rules; do not use them as examples for new metrics.
 
-// AuthMetrics are those of register, login and validate.
+// AuthMetrics has the metrics of register, login and validate.
 type AuthMetrics struct {
 	registrations, registered *Counter
 	logins, loggedIn          *Counter
@@ -38,19 +38,19 @@ func (m *AuthMetrics) Login() { m.logins.Inc() }
 // LoggedIn counts a login from a network.
 func (m *AuthMetrics) LoggedIn(network string) { m.loggedIn.Inc(network) }
 
-// Validation counts a token that validate looks at.
+// Validation counts a token that validate checks.
 func (m *AuthMetrics) Validation() { m.validations.Inc() }
 
 // Validated counts a token that validate found valid.
 func (m *AuthMetrics) Validated() { m.validated.Inc() }
 
-// TweetMetrics are those of tweet, retweet, like, timeline, users and feedback.
+// TweetMetrics has the metrics of tweet, retweet, like, timeline, users and feedback.
 type TweetMetrics struct {
 	tweets, retweets *Counter
 	lengths          *Histogram
 }
 
-// maxHistograms bounds the users of the length histogram, each of which is a dozen series.
+// maxHistograms is how many users the length histogram distinguishes, because each user is a dozen series.
 const maxHistograms = 50
 
 // TweetMetrics registers the tweet_service_* metrics; tweet_service_counter then counts each request by itself.

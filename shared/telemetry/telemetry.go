@@ -1,5 +1,5 @@
-// Package telemetry is what a process tells about itself: one zerolog line per request on stdout, Prometheus metrics,
-// and Datadog traces. It is set up once, and nothing else imports Prometheus or dd-trace.
+// Package telemetry writes a process's logs, metrics and traces: one zerolog line per request on stdout, Prometheus metrics,
+// and Datadog traces. It is set up once, and no other package imports Prometheus or dd-trace.
 package telemetry
 
 import (
@@ -31,8 +31,8 @@ type Telemetry struct {
 	counted          func(Access) // the original system's request counter, where the function has one
 }
 
-// FromEnv reads LOG_LEVEL (debug, info, warn, error; info) and logs to stdout. Traces are on where DD_AGENT_HOST or
-// DD_TRACE_AGENT_URL is set. DD_VERSION (the revision) and DD_ENV tag traces and, where traces are on, lines as well; the
+// FromEnv reads LOG_LEVEL (debug, info, warn, error; default info) and logs to stdout. Traces are on if DD_AGENT_HOST or
+// DD_TRACE_AGENT_URL is set. DD_VERSION (default: the revision) and DD_ENV tag traces and, if traces are on, also lines. The
 // tracer itself reads Datadog's other variables.
 func FromEnv(e *env.Reader, service, revision string) *Telemetry {
 	zerolog.ErrorFieldName = errorField // zerolog keeps it for the whole process
@@ -59,19 +59,19 @@ func FromEnv(e *env.Reader, service, revision string) *Telemetry {
 	return t
 }
 
-// errorField is where Datadog looks for what went wrong.
+// errorField is the attribute in which Datadog expects an error's text.
 const errorField = "error.message"
 
-// stamp is the hook that says when, under the name and in the form that Datadog takes for the line's own time. zerolog's
-// name is one of the whole process.
+// stamp is the hook that adds the time, with the name and in the format that Datadog uses for a line's time. zerolog's own name
+// for it is a setting of the whole process.
 type stamp struct{}
 
 func (stamp) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
 	e.Bytes("timestamp", time.Now().UTC().AppendFormat(make([]byte, 0, 32), "2006-01-02T15:04:05.000Z07:00"))
 }
 
-// New returns a Telemetry without a tracer that logs to log. It writes each line in one Write and keeps none back: a
-// process that is killed after it answered has told so.
+// New returns a Telemetry without a tracer. It writes each line to log immediately, in one Write, so that a process that is killed
+// after an answer has already logged it.
 func New(service, revision string, log io.Writer) *Telemetry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -88,27 +88,27 @@ func New(service, revision string, log io.Writer) *Telemetry {
 	return t
 }
 
-// CountNothing is for a process that nobody scrapes: requests are not observed, and what Counter and Histogram return
-// from then on does nothing.
+// CountNothing switches metrics off, for a process that nobody scrapes: requests are not observed, and the metrics that Counter and
+// Histogram return from then on do nothing.
 func (t *Telemetry) CountNothing() { t.uncounted = true }
 
-// Metrics serves the registry in Prometheus's text format, or OpenMetrics where the scraper asks for it.
+// Metrics serves the metrics in Prometheus's text format, or in OpenMetrics if the scraper asks for it.
 func (t *Telemetry) Metrics() http.Handler {
 	return promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
-// Gauge registers a metric that is read when it is scraped. name says its unit.
+// Gauge registers a gauge that is read when it is scraped. name must contain the unit.
 func (t *Telemetry) Gauge(name, help string, read func() float64) {
 	t.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
 }
 
-// CounterFunc registers a counter that is read when it is scraped. name ends in _total.
+// CounterFunc registers a counter that is read when it is scraped. name must end in _total.
 func (t *Telemetry) CounterFunc(name, help string, read func() float64) {
 	t.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
 }
 
-// Info registers a gauge of 1 for each set of label values that read returns when it is scraped, each at most once. At most
-// 1000 of them are told.
+// Info registers a gauge of 1 for each set of label values that read returns when it is scraped. read must return each set once. At
+// most 1000 sets are exported.
 func (t *Telemetry) Info(name, help string, labels []string, read func() [][]string) {
 	t.registry.MustRegister(info{prometheus.NewDesc(name, help, labels, nil), read})
 }

@@ -17,13 +17,13 @@ import (
 // Tracing reports whether traces are sent.
 func (t *Telemetry) Tracing() bool { return t.tracing }
 
-// sampleRate is the share of traces that are kept where DD_TRACE_SAMPLE_RATE does not say: of those that begin here, for what
-// comes with a decision has it. Of what is not kept there are no spans at all, for they would cost a third of the throughput
-// of validate; so Datadog's own counts are those of the kept, and everybody's are Prometheus's.
+// sampleRate is the default of DD_TRACE_SAMPLE_RATE: the share of traces that are kept, out of those that begin here. A request that
+// comes with a sampling decision keeps it. A trace that is not kept has no spans, because they would cost a third of validate's
+// throughput. So Datadog's own counts cover only kept traces; the complete counts are in Prometheus.
 const sampleRate = 0.1
 
-// Start starts the tracer, where traces are on. Without it no goroutine runs and no socket opens. Contexts travel in
-// Datadog's headers and W3C's, which are the tracer's own default.
+// Start starts the tracer if traces are on. Otherwise it starts no goroutine and opens no socket. Trace contexts are sent in Datadog's
+// and in W3C's headers, the tracer's default.
 func (t *Telemetry) Start() {
 	if !t.tracing {
 		return
@@ -40,15 +40,15 @@ func (t *Telemetry) Start() {
 	tracer.Start(options...)
 }
 
-// Close sends what the tracer still holds.
+// Close sends the spans that the tracer still has.
 func (t *Telemetry) Close() {
 	if t.tracing {
 		tracer.Stop()
 	}
 }
 
-// Trace puts a server span around next, child of the traceparent or Datadog headers that the request carries, where its
-// trace is kept. pattern names its resource. Where traces are off, it is next itself.
+// Trace returns next with a server span for each request whose trace is kept. The span is a child of the request's traceparent or
+// Datadog headers. pattern returns its resource. If traces are off, Trace returns next itself.
 func (t *Telemetry) Trace(next http.Handler, pattern func(*http.Request) string) http.Handler {
 	if !t.tracing {
 		return next
@@ -65,8 +65,8 @@ func (t *Telemetry) Trace(next http.Handler, pattern func(*http.Request) string)
 	})
 }
 
-// kept reports what was decided of a request's trace, or decides. A decision against it goes on in the header, for whoever
-// the request is passed on to.
+// kept reports whether a request's trace is kept. If the request has no sampling decision, kept makes one. It writes a decision
+// against the trace into the header, so that the next process follows it.
 func (t *Telemetry) kept(header http.Header) bool {
 	if parent := header.Get("Traceparent"); parent != "" {
 		return sampled(parent)
@@ -97,8 +97,8 @@ func Traced(ctx context.Context) bool {
 	return ok
 }
 
-// Transport puts a client span around next within a trace that is kept, and carries its context on. Where traces are off, it
-// is next itself.
+// Transport returns next with a client span for each request in a trace that is kept, and sends the trace's context. If traces are off,
+// Transport returns next itself.
 func (t *Telemetry) Transport(next http.RoundTripper) http.RoundTripper {
 	if !t.tracing {
 		return next
@@ -115,8 +115,8 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.plain.RoundTrip(r)
 }
 
-// Send begins the span of a message that is sent, in the trace that traceparent names; done ends it. Where that is not kept,
-// or there is none, nothing happens.
+// Send begins a span for sending a message, in the trace of traceparent; done ends the span. If the trace is not kept, or traceparent
+// is empty, Send and done do nothing.
 func (t *Telemetry) Send(ctx context.Context, message, traceparent string) (_ context.Context, done func(error)) {
 	if !t.tracing || !sampled(traceparent) {
 		return ctx, func(error) {}
@@ -134,7 +134,7 @@ func (t *Telemetry) Send(ctx context.Context, message, traceparent string) (_ co
 	return ctx, func(err error) { span.Finish(tracer.WithError(err)) }
 }
 
-// Traceparent is the W3C traceparent of the current span, and empty where there is none.
+// Traceparent returns the W3C traceparent of the current span; empty if there is none.
 func Traceparent(ctx context.Context) string {
 	span, ok := tracer.SpanFromContext(ctx)
 	if !ok {
@@ -147,7 +147,7 @@ func Traceparent(ctx context.Context) string {
 	return carrier["traceparent"]
 }
 
-// ids are the trace and span ids as Datadog correlates logs by them: 128 bits in hexadecimal, and decimal.
+// ids returns the trace and span ids in the formats with which Datadog correlates logs: 128 bits in hexadecimal, and decimal.
 func ids(ctx context.Context) (trace, span string) {
 	current, ok := tracer.SpanFromContext(ctx)
 	if !ok {
@@ -160,7 +160,7 @@ func ids(ctx context.Context) (trace, span string) {
 	return strconv.FormatUint(current.Context().TraceID(), 10), span
 }
 
-// tracerLog writes what the tracer has to say as JSON lines.
+// tracerLog writes the tracer's messages as JSON lines.
 type tracerLog struct{ *Telemetry }
 
 func (l tracerLog) Log(message string) { l.Telemetry.Log.Warn().Msg(strings.TrimSpace(message)) }
