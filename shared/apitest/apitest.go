@@ -1,5 +1,4 @@
-// Package apitest is for tests of functions: one function behind real HTTP, on a database of its own, and users who call
-// it.
+// Package apitest is for tests of functions. It serves a function over real HTTP with its own database, and has users who call it.
 package apitest
 
 import (
@@ -20,7 +19,7 @@ import (
 	"warble/shared/token"
 )
 
-// API is a function that serves.
+// API is a function that is being served.
 type API struct {
 	URL       string
 	DB        *store.DB
@@ -33,7 +32,7 @@ type API struct {
 	users    atomic.Int64
 }
 
-// New serves, until the test ends, the routes that a function makes, as its main does, with settings such as
+// New serves a function's routes until the test ends, in the same way as the function's main. Settings are environment variables such as
 // "WARBLE_ARM=control". An answer of 500 fails the test. The test's package needs pgtest.Main.
 func New(t testing.TB, routes func(*store.DB, *token.Verifier, *telemetry.Telemetry) function.Routes, settings ...string) *API {
 	t.Helper()
@@ -51,7 +50,7 @@ func New(t testing.TB, routes func(*store.DB, *token.Verifier, *telemetry.Teleme
 	return a
 }
 
-// Keys makes a key pair in folder, private.pem and jwks.json, and returns who signs with it and who verifies.
+// Keys makes a key pair in folder, private.pem and jwks.json, and returns an issuer and a verifier that use it.
 func Keys(t testing.TB, folder string) (*token.Issuer, *token.Verifier) {
 	t.Helper()
 	files := map[string]string{
@@ -69,13 +68,13 @@ func Keys(t testing.TB, folder string) (*token.Issuer, *token.Verifier) {
 	return issuer, tokens
 }
 
-// Another opens the API's database as another process would.
+// Another opens the API's database once more, like another process.
 func (a *API) Another() *store.DB {
 	a.t.Helper()
 	return a.database.Open(a.t, pgtest.API)
 }
 
-// Settle waits until lists show everybody what was written: see store.DB.Horizon.
+// Settle waits until lists show all earlier writes to everybody: see store.DB.Horizon.
 func (a *API) Settle() {
 	a.t.Helper()
 	last := a.Column(`select last::text from last_id()`)[0]
@@ -100,13 +99,13 @@ func (a *API) SQL(statement string, args ...any) {
 	}
 }
 
-// Hold runs a statement as the owner, whose locks stay until the test ends.
+// Hold runs a statement as the owner. Its locks stay until the test ends.
 func (a *API) Hold(statement string, args ...any) {
 	a.t.Helper()
 	a.database.Hold(a.t, statement, args...)
 }
 
-// Column returns the first column of all rows of a query, as the database's owner sees them, which is of type text.
+// Column runs a query as the database's owner, and returns the first column of all rows. The column must have the type text.
 func (a *API) Column(query string, args ...any) []string {
 	a.t.Helper()
 	rows, err := pgtest.Column(a.t.Context(), a.database.URL(pgtest.Owner), query, args...)

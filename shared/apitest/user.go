@@ -29,31 +29,31 @@ type User struct {
 	t          testing.TB
 }
 
-// In is the same user in another test: within a fuzz target, the target's own.
+// In returns the same user for another test, for example for the test of a fuzz target.
 func (u User) In(t testing.TB) User {
 	u.t = t
 	return u
 }
 
-// Assigned is the same user as the edge passes their requests on, with what it says of an experiment.
+// Assigned returns the same user, whose requests have an assignment as if the edge had passed them on.
 func (u User) Assigned(a experiment.Assignment) User {
 	u.assignment = a.String()
 	return u
 }
 
-// At is the same user at another process of the function.
+// At returns the same user, who calls another process of the function.
 func (u User) At(p *Process) User {
 	u.url = p.URL
 	return u
 }
 
-// Path is the path of something that belongs to the user, as in u.Path("/retweets").
+// Path returns a path below the user's own, for example u.Path("/retweets").
 func (u User) Path(rest string) string { return "/2/users/" + strconv.FormatInt(u.ID, 10) + rest }
 
-// Stranger has no token.
+// Stranger returns a user without a token.
 func (a *API) Stranger() User { return User{url: a.URL, api: a, t: a.t} }
 
-// User registers someone in a community, or in none where it is empty.
+// User registers a user in a community, or in none if it is empty.
 func (a *API) User(username, community string) User {
 	a.t.Helper()
 	u := User{ID: 1000 + a.users.Add(1), Name: username, url: a.URL, api: a, t: a.t}
@@ -66,14 +66,14 @@ func (a *API) User(username, community string) User {
 	return u
 }
 
-// Answer is what came back.
+// Answer is the answer to a request.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   string
 }
 
-// Do calls the API. Where body is not empty it is sent as JSON. headers are names and values in turn.
+// Do calls the API. A body that is not empty is sent as JSON. headers has names and values in turn.
 func (u User) Do(method, path, body string, headers ...string) Answer {
 	u.t.Helper()
 	request, err := http.NewRequestWithContext(u.t.Context(), method, u.url+path, strings.NewReader(body))
@@ -108,7 +108,7 @@ func (u User) Do(method, path, body string, headers ...string) Answer {
 	return Answer{response.StatusCode, response.Header, string(text)}
 }
 
-// Get decodes the 200 that a path answers.
+// Get requests a path and decodes the answer, which must be a 200.
 func Get[T any](u User, path string) T {
 	u.t.Helper()
 	return Decode[T](u.t, u.Do(http.MethodGet, path, ""), http.StatusOK)
@@ -127,8 +127,8 @@ func Decode[T any](t testing.TB, a Answer, status int) T {
 	return value
 }
 
-// NeedsToken checks that each request ("GET /2/users/me") is a 401 problem without a token, with what is none, with one
-// whose signature is another's, and with one that has expired.
+// NeedsToken checks that each request ("GET /2/users/me") is answered with a 401 problem in four cases: without a token, with a text
+// that is not a token, with a token signed by another key, and with an expired token.
 func (a *API) NeedsToken(requests ...string) {
 	a.t.Helper()
 	u := a.User("needstoken", "")

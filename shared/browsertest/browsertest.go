@@ -1,4 +1,4 @@
-// Package browsertest shows pages to tests in a real browser: headless Chromium, which make chromium installs.
+// Package browsertest lets tests open pages in a real browser: headless Chromium, which make chromium installs.
 package browsertest
 
 import (
@@ -26,11 +26,11 @@ const (
 	patience = time.Minute      // for what a page does by itself; machines are shared
 )
 
-// Browser is one process of Chromium, whose tabs share nothing that a page could store.
+// Browser is one process of Chromium. Its tabs do not share any storage.
 type Browser struct{ ctx context.Context }
 
-// Open starts a browser that ends with the test. CHROMIUM names its program, if it is not on PATH. at are hosts and the addresses
-// at which the browser finds them, in turn, as of an ingress: "edge.example", "127.0.0.1:8081".
+// Open starts a browser that ends with the test. CHROMIUM names its program if it is not on PATH. at has pairs of a host and the address
+// that the browser uses for it, for example of an ingress: "edge.example", "127.0.0.1:8081".
 func Open(t *testing.T, at ...string) *Browser {
 	t.Helper()
 	var rules []string
@@ -56,13 +56,13 @@ func Open(t *testing.T, at ...string) *Browser {
 	return &Browser{ctx}
 }
 
-// View is how a page is looked at. Width is in CSS pixels.
+// View is the width of a page, in CSS pixels, and its colour scheme.
 type View struct {
 	Width int64
 	Dark  bool
 }
 
-// Views are those in which every page must be usable.
+// Views are the views in which every page must be usable.
 var Views = []View{{390, false}, {390, true}, {1280, false}, {1280, true}}
 
 func (v View) String() string {
@@ -73,21 +73,21 @@ func (v View) String() string {
 	return fmt.Sprintf("%s-%d", scheme, v.Width)
 }
 
-// Tab is one page. Its methods end the test if the page does not do what they ask.
+// Tab is one page. Its methods end the test if the page does not do what they ask for.
 type Tab struct {
 	t   *testing.T
 	ctx context.Context
 	*heard
 }
 
-// heard is what a page has said and asked for.
+// heard has a page's console messages and requests.
 type heard struct {
 	mu         sync.Mutex
 	complaints []string
 	requests   []string
 }
 
-// For is the same page for a subtest.
+// For returns the same page for a subtest.
 func (tab *Tab) For(t *testing.T) *Tab { return &Tab{t, tab.ctx, tab.heard} }
 
 // Tab opens a tab that closes with the test.
@@ -106,7 +106,7 @@ func (b *Browser) Tab(t *testing.T, v View) *Tab {
 	return tab
 }
 
-// hear keeps what the page complains of, and what it asks for.
+// hear records the page's complaints and requests.
 func (tab *Tab) hear(event any) {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
@@ -130,21 +130,21 @@ func (tab *Tab) hear(event any) {
 	}
 }
 
-// Complaints returns what the console has, and what was thrown, so far.
+// Complaints returns the console's messages and the uncaught exceptions so far.
 func (tab *Tab) Complaints() []string {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
 	return slices.Clone(tab.complaints)
 }
 
-// Requests returns the URLs that the page has asked for so far.
+// Requests returns the URLs that the page has requested so far.
 func (tab *Tab) Requests() []string {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
 	return slices.Clone(tab.requests)
 }
 
-// Elsewhere returns those requests that went to another host than the page's own.
+// Elsewhere returns the requests that went to another host than the page's own.
 func (tab *Tab) Elsewhere(page string) (urls []string) {
 	own, err := url.Parse(page)
 	if err != nil {

@@ -1,14 +1,14 @@
-// Package clocktest lets a test say how long something took on a machine that is busy with something else.
+// Package clocktest measures in a test how long something took, even if the machine is busy with other work.
 package clocktest
 
 import "time"
 
-// tick is short, for what it is woken late by is what everything else is.
+// tick is how long the probe sleeps each time. It is short, so that the probe is delayed as often as other work.
 const tick = 2 * time.Millisecond
 
-// Took runs do and returns how long that took, less how late this machine was meanwhile: by a probe that goes to sleep for
-// a tick over and over, and adds up what it slept longer. On a machine that has the time it is what a watch would say, to a
-// few percent, so that a promise which is not kept is noticed; on one that is busy, the promise is not blamed for that.
+// Took runs do and returns how long it took, minus the machine's delay in this time. A probe measures the delay: it sleeps for a tick
+// again and again, and adds up by how much it overslept. On an idle machine the result is the elapsed time, to a few percent, so a
+// test notices if do is too slow. On a busy machine, the delay does not make the test fail.
 func Took(do func()) time.Duration { return took(do, time.Sleep) }
 
 func took(do func(), sleep func(time.Duration)) time.Duration {
