@@ -19,20 +19,20 @@ type Step struct {
 	services []service
 }
 
-// group is the units in one bucket of an arm.
+// group has the units in one bucket of an arm.
 type group struct {
 	share float64 // of the requests of both arms
-	bad   float64 // of the bad requests, against what both arms have if every unit has the same error rate
+	bad   float64 // of the bad requests, relative to all bad requests if every unit had the same error rate
 }
 
-// service is what was drawn, and what has not been dealt to buckets yet: requests that are good, that fail, and that fail
-// because of the harm.
+// service has the traffic that was drawn, and the requests that are not in buckets yet: good requests, requests that fail, and
+// requests that fail because of the harm.
 type service struct {
 	stats.Traffic
 	good, bad, harmed [2]int64
 }
 
-// Start draws the units, half of them for each arm, and their baseline.
+// Start draws the units, half of them for each arm, and the traffic of the baseline.
 func (w World) Start(random *rand.Rand) *Step {
 	s := &Step{world: w, random: random, services: make([]service, len(w.Services))}
 	s.populate()
@@ -51,7 +51,7 @@ func (w World) Start(random *rand.Rand) *Step {
 	return s
 }
 
-// populate deals units to arms and buckets.
+// populate assigns units to arms and buckets.
 func (s *Step) populate() {
 	w := s.world
 	if w.Activity == nil {
@@ -125,7 +125,7 @@ func (s *Step) shares(arm int) (share, bad float64) {
 	return share, bad
 }
 
-// Traffic is the step so far. It is valid until Next.
+// Traffic returns the traffic of the step so far, by Service. It is valid until the next call of Next.
 func (s *Step) Traffic() []stats.Traffic {
 	s.deal()
 	traffic := make([]stats.Traffic, len(s.services))
@@ -135,8 +135,8 @@ func (s *Step) Traffic() []stats.Traffic {
 	return traffic
 }
 
-// deal deals the windows' requests to buckets, which need not be done window by window. Good ones go by the share of all
-// requests, so that a unit's error rate is what its bad ones make of it.
+// deal distributes the windows' requests over buckets. It need not do this for each window. Good requests are distributed by the
+// buckets' shares of all requests, so that bad requests alone determine a unit's error rate.
 func (s *Step) deal() {
 	for i := range s.services {
 		from := &s.services[i]
@@ -153,7 +153,7 @@ func (s *Step) deal() {
 	}
 }
 
-// take takes each of what is left with probability p.
+// take takes each of the requests that are left with probability p, and returns how many it took.
 func (s *Step) take(left *int64, p float64) (taken int64) {
 	switch {
 	case *left == 0 || p == 0:

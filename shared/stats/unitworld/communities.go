@@ -1,6 +1,6 @@
-// Package unitworld draws randomised units for simulations: worlds in which methods of statistics are known to err,
-// communities that differ in size and level and users whose values are far from normal. The same source of randomness
-// draws the same units.
+// Package unitworld draws randomised units for simulations. Its worlds are difficult for statistical methods: communities
+// that differ in size and level, and users whose values are far from normal. The same source of randomness draws the same
+// units.
 package unitworld
 
 import (
@@ -14,17 +14,17 @@ import (
 type Unit struct {
 	Stratum   int     // the ramp's step at its entry
 	Treatment bool    // its label
-	Sum       float64 // what its members did
-	Size      float64 // its members
+	Sum       float64 // sum of its members' values
+	Size      float64 // number of members
 }
 
-// Sizes is a distribution of the members of communities.
+// Sizes is a distribution of the number of members of communities.
 type Sizes int
 
 const (
 	Equal     Sizes = iota // 50 each
 	Lognormal              // of sigma 1.5 and mean 50
-	Pareto                 // of shape 1.1 from 5 members on, mean 55: a few hold most members
+	Pareto                 // of shape 1.1 from 5 members on, mean 55: a few communities have most of the members
 )
 
 func (s Sizes) draw(random *rand.Rand) float64 {
@@ -38,16 +38,16 @@ func (s Sizes) draw(random *rand.Rand) float64 {
 	return mean
 }
 
-// Communities is a world of randomised communities. Members post by a Poisson distribution at rates that differ between
-// members and between communities, each by a gamma distribution about 1.
+// Communities is a world of randomised communities. The number of a member's posts has a Poisson distribution. Its rate
+// differs between members and between communities, each by a gamma distribution with mean 1.
 type Communities struct {
 	Name    string
 	Units   int
 	Sizes   Sizes
 	Growth  float64 // a community's rate is proportional to size^Growth
-	ICC     float64 // the share of the variance of members' values that lies between communities of a size and step
+	ICC     float64 // the share of the variance of members' values that is between communities of the same size and step
 	Gain    float64 // relative effect on treated communities; .5 is 50 % more
-	Cancels bool    // a random half of the communities gain, and the others lose as much in all, so that the total stays
+	Cancels bool    // a random half of the communities gain, and the others lose as much in total
 }
 
 // Levels are the rates of communities by the step at which they enter, and Shares how many enter with each.
@@ -58,10 +58,10 @@ var (
 
 const (
 	mean = 5. // posts of a member in a window
-	cv   = 1. // of them
+	cv   = 1. // coefficient of variation of these
 )
 
-// Draw randomises the communities by a fair coin each and returns what they did.
+// Draw randomises each community with a fair coin, and returns the communities with their sums.
 func (w Communities) Draw(random *rand.Rand) []Unit {
 	units, rates := make([]Unit, w.Units), make([]float64, w.Units)
 	between := w.ICC * cv * cv
@@ -79,7 +79,7 @@ func (w Communities) Draw(random *rand.Rand) []Unit {
 	return units
 }
 
-// treat changes the rates of treated communities by the effect. Who gains does not depend on the label.
+// treat changes the rates of treated communities by the effect. Which communities gain does not depend on the label.
 func (w Communities) treat(random *rand.Rand, units []Unit, rates []float64) {
 	factors := make([]float64, len(units))
 	var gaining, losing float64
@@ -92,7 +92,7 @@ func (w Communities) treat(random *rand.Rand, units []Unit, rates []float64) {
 		}
 	}
 	if w.Cancels && gaining > 0 && losing > 0 {
-		gain := min(w.Gain, losing/gaining) // nobody loses more than all
+		gain := min(w.Gain, losing/gaining) // so that no community loses more than it has
 		for i := range factors {
 			if factors[i] == 1 {
 				factors[i] = 1 - gain*gaining/losing
@@ -119,7 +119,7 @@ func step(random *rand.Rand) int {
 	return len(Shares) - 1
 }
 
-// about1 is gamma distributed with mean 1.
+// about1 draws from a gamma distribution with mean 1.
 func about1(random *rand.Rand, variance float64) float64 {
 	if variance <= 0 {
 		return 1

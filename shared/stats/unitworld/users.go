@@ -9,29 +9,29 @@ import (
 type User struct {
 	Treatment bool
 	Value     float64
-	Level     float64 // what users who enter when it did do in the mean, without the treatment
-	Known     bool    // it has a past
-	Prior     float64 // the same metric before its entry; 0 if it has none
+	Level     float64 // the mean value of users who enter at the same time, without the treatment
+	Known     bool    // whether the user has a past
+	Prior     float64 // the same metric before entry; 0 if the user has no past
 }
 
-// Values is a distribution of what users do. All but ZeroInflated have the mean 5.
+// Values is a distribution of users' values. All except ZeroInflated have the mean 5.
 type Values int
 
 const (
 	Normal       Values = iota // standard deviation 2.5
 	Sigma2                     // lognormal of sigma 2: a skewness of 414
 	Pareto15                   // Pareto of shape 1.5, whose variance is infinite
-	ZeroInflated               // 1 of a hundred users does anything, exponential of mean 5
+	ZeroInflated               // 1 of a hundred users has a value, exponential with mean 5; the others have 0
 )
 
-// Users is a world of randomised users, who enter one after the other over two weeks.
+// Users is a world of randomised users who enter one after the other over two weeks.
 type Users struct {
 	Name   string
 	Users  int
 	Values Values
 	Gain   float64 // relative effect on treated users
-	Drifts bool    // the level grows threefold over the run, and has a week's cycle of half of it up and down
-	Past   bool    // half of the users have a past, which correlates with their value by .8. Of Normal values only
+	Drifts bool    // the level grows threefold over the run, with a weekly cycle of plus and minus half
+	Past   bool    // half of the users have a past, which has a correlation of .8 with their value. Only with Normal values
 }
 
 const days, correlation = 14, .8
@@ -59,7 +59,7 @@ func (w Users) Draw(random *rand.Rand) []User {
 	return users
 }
 
-// Mean is what a user does in the mean, without drift and treatment.
+// Mean returns the mean value of a user, without drift and treatment.
 func (v Values) Mean() float64 {
 	if v == ZeroInflated {
 		return .01 * mean
@@ -67,7 +67,7 @@ func (v Values) Mean() float64 {
 	return mean
 }
 
-// draw makes a value of a standard normal one, or of randomness of its own.
+// draw returns a value, computed from a standard normal value or drawn from random.
 func (v Values) draw(random *rand.Rand, normal float64) float64 {
 	switch v {
 	case Sigma2:
