@@ -29,13 +29,18 @@ const (
 	pinnedKo = "go tool -modfile=tools/ko/go.mod ko"
 )
 
-// builder is ko's command line.
-type builder []string
+// builder puts images, built or of a release, into the manifests.
+type builder struct {
+	output
+	*manifests
+	ko   []string // the command line
+	from string   // the release whose images are taken; "" builds them
+}
 
 // readBuilder reads KO, the command, and sees to it that ko will find its registry, which it reads by itself.
-func readBuilder(e *env.Reader) builder {
+func readBuilder(e *env.Reader, o *options, m *manifests, out output) builder {
 	e.Required("KO_DOCKER_REPO", "the registry that images are pushed to and that the cluster pulls from, as registry.example.org/warble")
-	return strings.Fields(e.String("KO", pinnedKo))
+	return builder{output: out, manifests: m, ko: strings.Fields(e.String("KO", pinnedKo)), from: o.from}
 }
 
 // withoutScheme makes image names of ko's import paths, as a check of the rest demands them.
@@ -43,17 +48,17 @@ func withoutScheme(text []byte) []byte {
 	return bytes.ReplaceAll(text, []byte(koScheme), []byte("ko.local/"))
 }
 
-// build builds and pushes the images, and returns all that is to be applied, in its order: the objects with the digests of
-// their images, and the routes for an edge that starts while the API server is away.
-func (d *deployment) build(ctx context.Context, ko builder) ([]*object, error) {
+// build builds and pushes the images of objects, and returns all that is to be applied, in its order: the objects with the
+// digests of their images, and the routes for an edge that starts while the API server is away.
+func (b builder) build(ctx context.Context, objects []*object) ([]*object, error) {
 	start := time.Now()
 	var files []string
-	for _, o := range d.objects {
+	for _, o := range objects {
 		if !slices.Contains(files, o.file) {
 			files = append(files, o.file)
 		}
 	}
-	text, err := d.resolve(ctx, ko, files)
+	text, err := b.resolve(ctx, files)
 	if err != nil {
 		return nil, err
 	}
@@ -61,13 +66,13 @@ func (d *deployment) build(ctx context.Context, ko builder) ([]*object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("what ko resolved: %w", err)
 	}
-	if len(resolved) != len(d.objects) {
-		return nil, fmt.Errorf("ko resolved %d objects: expected %d", len(resolved), len(d.objects))
+	if len(resolved) != len(objects) {
+		return nil, fmt.Errorf("ko resolved %d objects: expected %d", len(resolved), len(objects))
 	}
 	for i, o := range resolved {
-		o.file = d.objects[i].file
-		if o.head != d.objects[i].head {
-			return nil, fmt.Errorf("ko resolved %s in the place of %s", o, d.objects[i])
+		o.file = objects[i].file
+		if o.head != objects[i].head {
+			return nil, fmt.Errorf("ko resolved %s in the place of %s", o, objects[i])
 		}
 		if o.Kind == "Job" && o.file != candidateFile {
 			if err := o.nameAfterContent(); err != nil {
@@ -76,10 +81,10 @@ func (d *deployment) build(ctx context.Context, ko builder) ([]*object, error) {
 		}
 	}
 	nameSchema(resolved)
-	if d.from == "" {
-		d.say("built images in %s", time.Since(start).Round(100*time.Millisecond))
+	if b.from == "" {
+		b.say("built images in %s", time.Since(start).Round(100*time.Millisecond))
 	}
-	routes, err := d.routes()
+	routes, err := b.routes()
 	if err != nil {
 		return nil, err
 	}
@@ -89,12 +94,12 @@ func (d *deployment) build(ctx context.Context, ko builder) ([]*object, error) {
 
 // resolve is the text of manifests with the digests of their images. Those of a release are not built again: what was signed is
 // what runs. The Job that tries a candidate out is part of no release.
-func (d *deployment) resolve(ctx context.Context, ko builder, files []string) ([]byte, error) {
-	if d.from == "" {
-		d.say("building images")
-		return ko.resolve(ctx, d.folder, files)
+func (b builder) resolve(ctx context.Context, files []string) ([]byte, error) {
+	if b.from == "" {
+		b.say("building images")
+		return b.runKo(ctx, files)
 	}
-	released, err := os.ReadFile(d.from)
+	released, err := os.ReadFile(b.from)
 	if err != nil {
 		return nil, err
 	}
@@ -105,27 +110,27 @@ func (d *deployment) resolve(ctx context.Context, ko builder, files []string) ([
 	var all bytes.Buffer
 	for _, file := range files {
 		if file == candidateFile {
-			text, err := ko.resolve(ctx, d.folder, []string{file})
+			text, err := b.runKo(ctx, []string{file})
 			if err != nil {
 				return nil, err
 			}
 			fmt.Fprintf(&all, "\n---\n%s", text)
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(d.folder, file))
+		text, err := os.ReadFile(filepath.Join(b.folder, file))
 		if err != nil {
 			return nil, err
 		}
 		for _, found := range unresolved.FindAllSubmatch(text, -1) {
 			digest, ok := digests[path.Base(string(found[0]))]
 			if !ok {
-				return nil, fmt.Errorf("%s has no image of %s, which %s names", d.from, found[0], file)
+				return nil, fmt.Errorf("%s has no image of %s, which %s names", b.from, found[0], file)
 			}
 			text = bytes.ReplaceAll(text, found[0], []byte(digest))
 		}
 		fmt.Fprintf(&all, "\n---\n%s", text)
 	}
-	d.say("took %d images from %s", len(digests), d.from)
+	b.say("took %d images from %s", len(digests), b.from)
 	return all.Bytes(), nil
 }
 
@@ -134,17 +139,18 @@ var (
 	unresolved = regexp.MustCompile(koScheme + `[\w./-]+`)
 )
 
-func (ko builder) resolve(ctx context.Context, folder string, files []string) ([]byte, error) {
-	arguments := append(slices.Clone(ko[1:]), "resolve", "--base-import-paths")
+// runKo builds and pushes the images of files, and returns the files with their digests.
+func (b builder) runKo(ctx context.Context, files []string) ([]byte, error) {
+	arguments := append(slices.Clone(b.ko[1:]), "resolve", "--base-import-paths")
 	for _, file := range files {
-		arguments = append(arguments, "--filename="+filepath.Join(folder, file))
+		arguments = append(arguments, "--filename="+filepath.Join(b.folder, file))
 	}
-	command := exec.CommandContext(ctx, ko[0], arguments...)
+	command := exec.CommandContext(ctx, b.ko[0], arguments...)
 	var said bytes.Buffer
 	command.Stderr = &said
 	text, err := command.Output()
 	if err != nil {
-		return nil, fmt.Errorf("build images: %s: %w: %s", filepath.Base(ko[0]), err, bytes.TrimSpace(said.Bytes()))
+		return nil, fmt.Errorf("build images: %s: %w: %s", filepath.Base(b.ko[0]), err, bytes.TrimSpace(said.Bytes()))
 	}
 	return text, nil
 }
@@ -195,10 +201,10 @@ const (
 
 // nameDatabases writes where the database is, as the secrets have it, into the functions that use one. A secret's change
 // reaches pods as they start, whenever that is; this makes it a new revision, which has to be ready first.
-func (d *deployment) nameDatabases(objects []*object) {
+func nameDatabases(objects []*object, all holdings) {
 	for _, o := range objects {
 		for _, r := range o.databases() {
-			text, ok := d.held[[2]string{r.kind, r.name}].value(r.key)
+			text, ok := all[[2]string{r.kind, r.name}].value(r.key)
 			if u, err := url.Parse(text); ok && err == nil {
 				o.annotateTemplate(databaseAnnotation, u.Host+u.Path)
 			}
@@ -253,7 +259,7 @@ func scalar(text string) *yaml.Node {
 }
 
 // routes is the config map that the edge mounts: where each function is, and which paths it answers.
-func (d *deployment) routes() (*object, error) {
+func (m *manifests) routes() (*object, error) {
 	type function struct {
 		Name    string         `json:"name"`
 		URL     string         `json:"url"`
@@ -263,9 +269,9 @@ func (d *deployment) routes() (*object, error) {
 	var file struct {
 		Functions []function `json:"functions"`
 	}
-	for _, f := range d.functions {
+	for _, f := range m.functions {
 		if routes := f.Routes(); len(routes) > 0 {
-			address := "http://" + f.Name() + "." + d.namespace + ".svc.cluster.local"
+			address := "http://" + f.Name() + "." + m.namespace + ".svc.cluster.local"
 			file.Functions = append(file.Functions, function{f.Name(), address, routes, f.Streams()})
 		}
 	}
@@ -276,7 +282,7 @@ func (d *deployment) routes() (*object, error) {
 	objects, err := encodeOne(map[string]any{
 		"apiVersion": "v1",
 		"kind":       "ConfigMap",
-		"metadata":   map[string]any{"name": "warble-routes", "namespace": d.namespace},
+		"metadata":   map[string]any{"name": "warble-routes", "namespace": m.namespace},
 		"data":       map[string]string{"routes.json": string(text) + "\n"},
 	})
 	if err != nil {
@@ -299,11 +305,22 @@ func encodeOne(value any) (*object, error) {
 	return objects[0], nil
 }
 
-// split parts what has to be there before the database's logins from the functions and what comes after them.
-func split(objects []*object) (before, after []*object) {
+// plan is what was built, in the order in which it is applied.
+type plan struct {
+	ground    []*object // what has to be there before the database's logins, its migration included
+	functions []*object // and what comes after them
+	job       *object   // tries the candidate out; nil if there is none
+}
+
+// split returns the plan for objects that build has returned.
+func split(objects []*object) (p plan) {
+	if n := len(objects); n > 0 && objects[n-1].file == candidateFile {
+		p.job, objects = objects[n-1], objects[:n-1]
+	}
 	at := slices.IndexFunc(objects, func(o *object) bool { return o.file >= "500" })
 	if at < 0 {
 		at = len(objects)
 	}
-	return objects[:at], objects[at:]
+	p.ground, p.functions = objects[:at], objects[at:]
+	return p
 }

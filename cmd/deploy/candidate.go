@@ -9,11 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
-	"warble/shared/env"
 	"warble/shared/rollout"
 )
 
@@ -26,61 +24,29 @@ const (
 	revisionsFlag = "-revisions="
 )
 
-// candidate deploys with the traffic where it is: every function's new revision is reached by its tag alone, and a Job goes
-// a user's way through the edge's. Where that fails, or a function does not get ready, the tags go, and what served serves
-// on. The migration comes first, as in any deployment, so it must leave the schema one that the old revisions can use.
-func (d *deployment) candidate(ctx context.Context, e *env.Reader) error {
-	d.beside = true
-	if err := d.addJob(); err != nil {
-		return err
-	}
-	err := d.bring(ctx, e)
-	if err == nil {
-		err = d.try(ctx)
-	}
+// readCandidateJob reads the Job that is not among the other manifests. It is checked and its image is built with theirs.
+func readCandidateJob(folder string) (*object, error) {
+	file := filepath.Join(folder, candidateFile)
+	text, err := os.ReadFile(file)
 	if err != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		return errors.Join(err, d.withdraw(ctx))
-	}
-	d.say("\nThe candidates do what they should, and have no traffic: make deploy ARGS=promote gives it to them")
-	return nil
-}
-
-// addJob reads the Job that is not among the others, so that it is checked and its image built with theirs.
-func (d *deployment) addJob() error {
-	text, err := os.ReadFile(filepath.Join(d.folder, candidateFile))
-	if err != nil {
-		return err
+		return nil, err
 	}
 	objects, err := parse(text)
 	if err != nil {
-		return fmt.Errorf("%s: %w", filepath.Join(d.folder, candidateFile), err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	if len(objects) != 1 || objects[0].Kind != "Job" || objects[0].Metadata.Name != candidateJob {
-		return fmt.Errorf("%s: expected one Job, %s", filepath.Join(d.folder, candidateFile), candidateJob)
+		return nil, fmt.Errorf("%s: expected one Job, %s", file, candidateJob)
 	}
 	objects[0].file = candidateFile
-	d.objects = append(d.objects, objects[0])
-	return nil
+	return objects[0], nil
 }
 
-// takeJob parts the Job of addJob from what is to be applied, if it is there.
-func takeJob(objects []*object) (job *object, rest []*object) {
-	if n := len(objects); n > 0 && objects[n-1].file == candidateFile {
-		return objects[n-1], objects[:n-1]
-	}
-	return nil, objects
-}
-
-// setAside pins the traffic of the Services that are there, and gives their newest revisions the candidate's tag.
-func (d *deployment) setAside(ctx context.Context) error {
-	if !d.beside {
-		return nil
-	}
+// setTrafficAside pins the traffic of the Services that are there, and gives their newest revisions the candidate's tag.
+func (d *deployment) setTrafficAside(ctx context.Context) error {
 	return d.eachService(ctx, func(s *service) (*change, error) {
-		next, was, err := aside(s)
-		if err != nil || candidateOf(s.Spec.Traffic) != nil && same(s.Spec.Traffic, next) {
+		next, was, err := besideCandidate(s)
+		if err != nil || candidateOf(s.Spec.Traffic) != nil && sameTargets(s.Spec.Traffic, next) {
 			return nil, err
 		}
 		if was == nil {
@@ -93,16 +59,12 @@ func (d *deployment) setAside(ctx context.Context) error {
 }
 
 // hide keeps the edge's candidate from the public, by the label of the Kubernetes Service that Knative makes for a tag. The
-// public's host of it would also want a name in the DNS and, where there is TLS, a certificate for each release. It does
-// nothing as long as that Service is not there.
-func (d *deployment) hide(ctx context.Context) error {
-	if !d.beside || d.hidden {
-		return nil
-	}
+// public's host of it would also want a name in the DNS and, where there is TLS, a certificate for each release. It returns
+// false, and changes nothing, as long as that Service is not there.
+func (d *deployment) hide(ctx context.Context) (hidden bool, err error) {
 	label := map[string]any{"metadata": map[string]any{"labels": map[string]string{"networking.knative.dev/visibility": "cluster-local"}}}
-	err := d.cluster.Patch(ctx, coreServices, candidateTag+"-edge", label)
-	d.hidden = err == nil
-	return unlessNotFound(err)
+	err = d.cluster.Patch(ctx, coreServices, candidateTag+"-edge", label)
+	return err == nil, unlessNotFound(err)
 }
 
 // withdraw takes the candidate's tags away. The traffic stays pinned, or it would follow the candidate.
@@ -113,7 +75,7 @@ func (d *deployment) withdraw(ctx context.Context) error {
 			return nil, nil
 		}
 		withdrawn = true
-		return &change{traffic: others(s.Spec.Traffic), annotation: annotationOf(s)}, nil
+		return &change{traffic: withoutCandidate(s.Spec.Traffic), annotation: annotationOf(s)}, nil
 	})
 	if withdrawn && err == nil {
 		err = errors.New("the traffic is where it was, and the candidates have none: make deploy, or another candidate, goes on from here")
@@ -121,14 +83,14 @@ func (d *deployment) withdraw(ctx context.Context) error {
 	return err
 }
 
-// giveTraffic ends what setAside began.
+// giveTraffic ends what setTrafficAside began.
 func (d *deployment) giveTraffic(ctx context.Context) error {
 	var mistakes []error
 	err := d.eachService(ctx, func(s *service) (*change, error) {
 		if annotationOf(s) == nil && candidateOf(s.Spec.Traffic) == nil {
 			return nil, nil
 		}
-		next, ok, err := given(s)
+		next, ok, err := afterPromotion(s)
 		if !ok {
 			mistakes = append(mistakes, fmt.Errorf("%s: its traffic was changed while a candidate was beside it, and stays as it is: kubectl -n %s edit ksvc %s",
 				s.Metadata.Name, d.namespace, s.Metadata.Name))
@@ -138,17 +100,17 @@ func (d *deployment) giveTraffic(ctx context.Context) error {
 	return errors.Join(append(mistakes, err)...)
 }
 
-// try runs the Job against the revisions that the tags lead to.
-func (d *deployment) try(ctx context.Context) error {
+// tryCandidates runs the Job against the revisions that the tags lead to.
+func (d *deployment) tryCandidates(ctx context.Context, job *object) error {
 	states, err := d.states(ctx)
 	if err != nil {
 		return err
 	}
-	containers := member(member(member(member(d.job.node.Content[0], "spec"), "template"), "spec"), "containers")
+	containers := member(member(member(member(job.node.Content[0], "spec"), "template"), "spec"), "containers")
 	arguments := member(containers.Content[0], "args")
 	arguments.Kind = yaml.SequenceNode
 	arguments.Content = append(arguments.Content, scalar(urlFlag+candidateOf(states["edge"].Status.Traffic).URL), scalar(revisionsFlag+d.newest(states)))
-	if err := d.apply(ctx, []*object{d.job}); err != nil {
+	if err := d.apply(ctx, []*object{job}); err != nil {
 		return err
 	}
 	d.say("trying the candidates out")
@@ -180,17 +142,12 @@ func (d *deployment) newest(states map[string]*service) string {
 	return strings.Join(names, ",")
 }
 
-func (d *deployment) removeJob(ctx context.Context) error {
+func (d *deployment) removeCandidateJob(ctx context.Context) error {
 	return unlessNotFound(d.cluster.Delete(ctx, jobs, candidateJob))
 }
 
-// promote gives the traffic to the revisions that the Job has tried, and takes their tags away. The edge is the last, for
-// its old revision can do with new functions and not the reverse.
-func (d *deployment) promote(ctx context.Context, e *env.Reader) error {
-	d.settings = readSettings(e)
-	if err := e.Err(); err != nil {
-		return err
-	}
+// requireTried returns an error unless the Job has tried the newest revisions out, to its end.
+func (d *deployment) requireTried(ctx context.Context) error {
 	states, err := d.states(ctx)
 	if err != nil {
 		return err
@@ -210,16 +167,7 @@ func (d *deployment) promote(ctx context.Context, e *env.Reader) error {
 	if containers := job.Spec.Template.Spec.Containers; find(job.Status.Conditions, "Complete").Status != "True" || !slices.Contains(containers[0].Args, newest) {
 		return errors.New("no candidate of these revisions has been tried out, or that is more than a day ago: expected make deploy ARGS=candidate before, and to its end")
 	}
-	if err := d.giveTraffic(ctx); err != nil {
-		return err
-	}
-	if err := d.wait(ctx); err != nil {
-		return err
-	}
-	if err := d.removeJob(ctx); err != nil {
-		return err
-	}
-	return d.finish(ctx)
+	return nil
 }
 
 // change is a Service's traffic, and what it was found as; nil for nothing.

@@ -10,9 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"warble/shared/env"
-	"warble/shared/knative"
-	"warble/shared/knative/kubeconfig"
 	"warble/shared/rollout"
 )
 
@@ -28,21 +25,6 @@ const (
 	services     = "serving.knative.dev/v1/services"
 	revisions    = "serving.knative.dev/v1/revisions"
 )
-
-// inCluster reaches the cluster before act.
-func (d *deployment) inCluster(act action) action {
-	return func(ctx context.Context, e *env.Reader) error {
-		config, _, err := kubeconfig.Load(d.access)
-		if err != nil {
-			return err
-		}
-		d.address = config.Host
-		if d.cluster, err = knative.NewObjects(config, d.namespace, fieldManager); err != nil {
-			return err
-		}
-		return act(ctx, e)
-	}
-}
 
 // apply makes or changes objects, in their order, whoever manages them.
 func (d *deployment) apply(ctx context.Context, objects []*object) error {
@@ -79,8 +61,12 @@ type held struct {
 // holdings are those of the namespace by kind, in lower case, and name.
 type holdings map[[2]string]*held
 
-// holdings reads them all.
-func (d *deployment) holdings(ctx context.Context) (holdings, error) {
+func (h holdings) secret(name string) *held { return h[[2]string{"secret", name}] }
+
+func (h holdings) configMap(name string) *held { return h[[2]string{"configmap", name}] }
+
+// readHoldings reads them all.
+func (d *deployment) readHoldings(ctx context.Context) (holdings, error) {
 	all := make(holdings)
 	for _, kind := range []string{"secret", "configmap"} {
 		var list struct{ Items []*held }
@@ -106,9 +92,9 @@ func (d *deployment) holdings(ctx context.Context) (holdings, error) {
 // managedBy labels the secrets that this command has made. Others it uses as they are.
 const managedBy = "app.kubernetes.io/managed-by"
 
-// store makes a secret or config map, or gives the one that is there, before, other data. One that somebody else makes at
+// write makes a secret or config map, or gives the one that is there, before, other data. One that somebody else makes at
 // the same time is not replaced, but an error.
-func (d *deployment) store(ctx context.Context, before *held, kind, name string, data, annotations map[string]string) error {
+func (d *deployment) write(ctx context.Context, before *held, kind, name string, data, annotations map[string]string) error {
 	metadata := map[string]any{"name": name, "namespace": d.namespace, "labels": map[string]string{managedBy: fieldManager}}
 	if len(annotations) > 0 {
 		metadata["annotations"] = annotations

@@ -30,7 +30,7 @@ func TestASecretThatSomebodyMakesMeanwhileIsKept(t *testing.T) {
 		if d.cluster, err = knative.NewObjects(config, "warble", manager); err != nil {
 			t.Fatal(err)
 		}
-		return d.store(t.Context(), nil, "secret", edgeSecret, map[string]string{edgeKey: key}, nil)
+		return d.write(t.Context(), nil, "secret", edgeSecret, map[string]string{edgeKey: key}, nil)
 	}
 	if err := store("terraform", "theirs"); err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func TestASecretThatSomebodyMakesMeanwhileIsKept(t *testing.T) {
 	if !errors.Is(err, rollout.ErrConflict) || !strings.Contains(err.Error(), `conflict with "terraform" using v1: .data.key`) {
 		t.Errorf("the second: %v", err)
 	}
-	held, err := d.holdings(t.Context())
+	held, err := d.readHoldings(t.Context())
 	if got := held[[2]string{"secret", edgeSecret}].Data[edgeKey]; err != nil || got != "theirs" {
 		t.Errorf("the cluster has %q: %v", got, err)
 	}

@@ -13,10 +13,10 @@ import (
 	"warble/shared/store/migrations"
 )
 
-// serveArms refuses to migrate while a live experiment has arms of code that a migration breaks. A migration that contracts
+// refuseOldArms refuses to migrate while a live experiment has arms of code that a migration breaks. A migration that contracts
 // names the oldest code that it serves; each revision says which migration its code knows.
-func (d *deployment) serveArms(ctx context.Context) error {
-	at, err := d.migrated(ctx)
+func (d *deployment) refuseOldArms(ctx context.Context, s settings) error {
+	at, err := s.migrated(ctx)
 	if err != nil {
 		return err
 	}
@@ -48,13 +48,13 @@ func (d *deployment) serveArms(ctx context.Context) error {
 
 // migrated returns the newest migration that the database has. Without DATABASE_DIRECT_URL that is not known: it returns 0,
 // so that no migration is taken for one that was applied.
-func (d *deployment) migrated(ctx context.Context) (int, error) {
-	if d.direct == nil {
+func (s settings) migrated(ctx context.Context) (int, error) {
+	if s.direct == nil {
 		return 0, nil
 	}
-	conn, err := store.Connect(ctx, d.direct.String(), 0)
+	conn, err := s.connect(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("DATABASE_DIRECT_URL: %w", err)
+		return 0, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
 	return store.Version(ctx, conn)

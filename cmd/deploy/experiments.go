@@ -41,9 +41,9 @@ func (d *deployment) readExperiments(ctx context.Context) ([]experimentState, er
 	return list.Items, err
 }
 
-// experiments refuses to deploy over what an earlier release has started, and to take from everyone what an experiment has
+// refuseExperiments refuses to deploy over what an earlier release has started, and to take from everyone what an experiment has
 // promoted.
-func (d *deployment) experiments(ctx context.Context) error {
+func (d *deployment) refuseExperiments(ctx context.Context) error {
 	all, err := d.readExperiments(ctx)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (d *deployment) experiments(ctx context.Context) error {
 		}
 		for _, f := range d.functions {
 			if x.promoted(f.Name()) {
-				mistakes = append(mistakes, x.keeps(f, filepath.Join(d.folder, "500-"+f.Name()+".yaml")))
+				mistakes = append(mistakes, x.missing(f, filepath.Join(d.folder, "500-"+f.Name()+".yaml")))
 			}
 		}
 	}
@@ -80,8 +80,8 @@ func (x *experimentState) promoted(service string) bool {
 		(x.Status.Phase == experiment.Promoting && given || x.Status.Phase == experiment.Concluded && x.Status.Conclusion == experiment.WasPromoted)
 }
 
-// keeps says which variables of a treatment that was promoted the manifest of a function lacks.
-func (x *experimentState) keeps(f *manifest.Service, file string) error {
+// missing says which variables of a treatment that was promoted the manifest of a function lacks.
+func (x *experimentState) missing(f *manifest.Service, file string) error {
 	has := make(map[string]string)
 	for _, variable := range f.Container().Env {
 		has[variable.Name] = variable.Value

@@ -36,10 +36,7 @@ func deploy() {
 		main()
 		return
 	}
-	if err := run(context.Background(), os.Args[1:], env.FromOS(), os.Stdout, os.DirFS(folder)); err != nil {
-		fmt.Fprintln(os.Stderr, "deploy:", err)
-		os.Exit(1)
-	}
+	os.Exit(run(context.Background(), os.Args[1:], env.FromOS(), os.Stdout, os.Stderr, os.DirFS(folder)))
 }
 
 // ko is ko, and resolves each image to a digest without building it.

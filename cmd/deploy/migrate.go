@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"warble/shared/store"
 	"warble/shared/store/migrations"
 )
 
@@ -79,13 +78,13 @@ func (d *deployment) await(ctx context.Context, name string) error {
 }
 
 // migrateFromHere applies the migrations by this machine's own connection.
-func (d *deployment) migrateFromHere(ctx context.Context) error {
-	if d.direct == nil {
+func (d *deployment) migrateFromHere(ctx context.Context, s settings) error {
+	if s.direct == nil {
 		return nil
 	}
-	conn, err := store.Connect(ctx, d.direct.String(), 0)
+	conn, err := s.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("DATABASE_DIRECT_URL: %w", err)
+		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
 	before, after, err := migrations.Apply(ctx, conn)

@@ -9,38 +9,38 @@ import (
 
 	"warble/shared/knative"
 	"warble/shared/rollout"
-	"warble/shared/store"
 )
 
 // serving is the version of Knative Serving that Warble is tested with, as its CRDs are labelled.
 const serving = "1.23"
 
 // preflight finds what would stop a deployment before it begins: no cluster, no Knative, no database, and what the cluster
-// itself has against the manifests.
-func (d *deployment) preflight(ctx context.Context) error {
-	if err := d.knative(ctx); err != nil {
+// itself has against the objects of the manifests.
+func (d *deployment) preflight(ctx context.Context, s settings, objects []*object) error {
+	if err := d.findKnative(ctx); err != nil {
 		return err
 	}
-	if d.direct != nil {
-		conn, err := store.Connect(ctx, d.direct.String(), 0)
+	if s.direct != nil {
+		conn, err := s.connect(ctx)
 		if err != nil {
-			return fmt.Errorf("DATABASE_DIRECT_URL: %w", err)
+			return err
 		}
 		if err := conn.Close(ctx); err != nil {
 			return err
 		}
 	}
-	var err error
-	if d.held, err = d.holdings(ctx); err != nil {
+	there, err := d.readHoldings(ctx)
+	if err != nil {
 		return err
 	}
-	if err := d.needs(); err != nil {
+	if err := checkReferences(objects, there, s); err != nil {
 		return err
 	}
-	return d.tryOut(ctx)
+	return d.tryOut(ctx, objects)
 }
 
-func (d *deployment) knative(ctx context.Context) error {
+// findKnative returns an error if the cluster has no Knative, and says which it has.
+func (d *deployment) findKnative(ctx context.Context) error {
 	var crd struct {
 		Metadata struct{ Labels map[string]string }
 	}
@@ -65,16 +65,17 @@ func (d *deployment) knative(ctx context.Context) error {
 	return nil
 }
 
-// needs asks for the secrets and config maps that pods mount and this command does not make.
-func (d *deployment) needs() error {
+// checkReferences asks for the secrets and config maps that pods mount, that are not there, and that this command does not
+// make.
+func checkReferences(objects []*object, all holdings, s settings) error {
 	var mistakes []error
-	for _, o := range d.objects {
+	for _, o := range objects {
 		for _, r := range o.references() {
-			made, ours := d.makes(r)
-			if ours && made {
-				continue
+			ours := isOurs(r)
+			if ours && (s.direct != nil || !strings.HasPrefix(r.name, databaseSecret)) {
+				continue // makeSecrets makes it
 			}
-			there := d.held[[2]string{r.kind, r.name}]
+			there := all[[2]string{r.kind, r.name}]
 			switch _, key := there.value(r.key); {
 			case there == nil && ours:
 				mistakes = append(mistakes, fmt.Errorf("DATABASE_DIRECT_URL is not set, and the cluster has no secret %s: expected the URL of the database's owner, as postgres://owner:password@host:5432/warble", r.name))
@@ -100,9 +101,9 @@ func distinct(mistakes []error) []error {
 
 // tryOut has the cluster check every object, its admission webhooks included, as if it were applied. Only the namespace
 // and the accounts are made, for Knative tries out a pod, which cannot be without them.
-func (d *deployment) tryOut(ctx context.Context) error {
+func (d *deployment) tryOut(ctx context.Context, objects []*object) error {
 	var ground []*object
-	for _, o := range d.objects {
+	for _, o := range objects {
 		if o.Kind == "Namespace" || o.Kind == "ServiceAccount" {
 			ground = append(ground, o)
 		}
@@ -110,13 +111,14 @@ func (d *deployment) tryOut(ctx context.Context) error {
 	if err := d.apply(ctx, ground); err != nil {
 		return err
 	}
-	if d.beside { // what a Job says of earlier candidates ends with them, and a Job cannot be changed
-		if err := d.removeJob(ctx); err != nil {
+	if slices.ContainsFunc(objects, func(o *object) bool { return o.file == candidateFile }) {
+		// What a Job says of earlier candidates ends with them, and a Job cannot be changed.
+		if err := d.removeCandidateJob(ctx); err != nil {
 			return err
 		}
 	}
 	var mistakes []error
-	for _, o := range d.objects {
+	for _, o := range objects {
 		text, err := encode([]*object{o})
 		if err != nil {
 			return err

@@ -7,8 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-
-	"warble/shared/env"
 )
 
 const releaseHeader = `# Warble. Needs Knative Serving and Eventing, %s or so, and PostgreSQL 15 to 18.
@@ -22,12 +20,8 @@ const releaseHeader = `# Warble. Needs Knative Serving and Eventing, %s or so, a
 `
 
 // release writes one file with everything but the secrets.
-func (d *deployment) release(ctx context.Context, e *env.Reader, file string) error {
-	ko := readBuilder(e)
-	if err := e.Err(); err != nil {
-		return err
-	}
-	resolved, err := d.build(ctx, ko)
+func (b builder) release(ctx context.Context, file string) error {
+	resolved, err := b.build(ctx, b.objects)
 	if err != nil {
 		return err
 	}
@@ -41,7 +35,7 @@ func (d *deployment) release(ctx context.Context, e *env.Reader, file string) er
 	if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
 		return err
 	}
-	d.say("wrote %s", file)
+	b.say("wrote %s", file)
 	return nil
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"warble/shared/env"
 )
 
 const (
@@ -23,36 +21,37 @@ const (
 // rotateKeys takes the next of package token's three steps: the next key joins the public set; it takes the place of the
 // one that signs; the old one leaves the set. Between them pods and tokens need time, and before that has passed a step is
 // refused.
-func (d *deployment) rotateKeys(ctx context.Context, _ *env.Reader) (err error) {
-	if d.held, err = d.holdings(ctx); err != nil {
+func (d *deployment) rotateKeys(ctx context.Context) error {
+	all, err := d.readHoldings(ctx)
+	if err != nil {
 		return err
 	}
-	private, public, next := d.secret(privateSecret), d.configMap(publicMap), d.secret(nextSecret)
+	private, public, next := all.secret(privateSecret), all.configMap(publicMap), all.secret(nextSecret)
 	if _, ok := private.value(privateKey); !ok {
 		return fmt.Errorf("the cluster has no secret %s with the key %s: deploy first", privateSecret, privateKey)
 	}
 	switched := private.Metadata.Annotations[switchedAt]
 	switch {
 	case next != nil:
-		return d.switchKeys(ctx, next, public)
+		return d.switchKeys(ctx, all, next, public)
 	case switched != "":
-		return d.retireKeys(ctx, switched, private)
+		return d.retireKeys(ctx, all, switched, private)
 	}
 	pair, err := complete(nil, public)
 	if err != nil {
 		return err
 	}
-	if err := d.put(ctx, "configmap", publicMap, map[string]string{publicKey: pair.public}); err != nil {
+	if err := d.put(ctx, all, "configmap", publicMap, map[string]string{publicKey: pair.public}); err != nil {
 		return err
 	}
-	if err := d.put(ctx, "secret", nextSecret, map[string]string{privateKey: pair.private}); err != nil {
+	if err := d.put(ctx, all, "secret", nextSecret, map[string]string{privateKey: pair.private}); err != nil {
 		return err
 	}
 	d.say("step 1 of 3: functions accept the next key. Run this again in %s or later", mountDelay)
 	return nil
 }
 
-func (d *deployment) switchKeys(ctx context.Context, next, public *held) error {
+func (d *deployment) switchKeys(ctx context.Context, all holdings, next, public *held) error {
 	if err := passed("the next key was added", next.Metadata.CreationTimestamp, mountDelay); err != nil {
 		return err
 	}
@@ -61,7 +60,7 @@ func (d *deployment) switchKeys(ctx context.Context, next, public *held) error {
 		return err
 	}
 	now := map[string]string{switchedAt: time.Now().UTC().Format(time.RFC3339)}
-	if err := d.store(ctx, d.secret(privateSecret), "secret", privateSecret, map[string]string{privateKey: pair.private}, now); err != nil {
+	if err := d.write(ctx, all.secret(privateSecret), "secret", privateSecret, map[string]string{privateKey: pair.private}, now); err != nil {
 		return err
 	}
 	if err := d.cluster.Delete(ctx, "v1/secrets", nextSecret); err != nil {
@@ -71,7 +70,7 @@ func (d *deployment) switchKeys(ctx context.Context, next, public *held) error {
 	return nil
 }
 
-func (d *deployment) retireKeys(ctx context.Context, switched string, private *held) error {
+func (d *deployment) retireKeys(ctx context.Context, all holdings, switched string, private *held) error {
 	if err := passed("the key was switched", switched, mountDelay+d.tokenLife()); err != nil {
 		return err
 	}
@@ -79,10 +78,10 @@ func (d *deployment) retireKeys(ctx context.Context, switched string, private *h
 	if err != nil {
 		return err
 	}
-	if err := d.put(ctx, "configmap", publicMap, map[string]string{publicKey: pair.public}); err != nil {
+	if err := d.put(ctx, all, "configmap", publicMap, map[string]string{publicKey: pair.public}); err != nil {
 		return err
 	}
-	if err := d.store(ctx, d.secret(privateSecret), "secret", privateSecret, map[string]string{privateKey: pair.private}, nil); err != nil {
+	if err := d.write(ctx, all.secret(privateSecret), "secret", privateSecret, map[string]string{privateKey: pair.private}, nil); err != nil {
 		return err
 	}
 	d.say("step 3 of 3: the old key is accepted no longer")

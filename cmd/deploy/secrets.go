@@ -36,37 +36,41 @@ const (
 // roles are those of the functions in the database, one login and one secret each.
 var roles = []string{"auth", "api", "mail", "ops"}
 
-// makes reports whether what r names is this command's to make, and if so whether it can without being told more.
-func (d *deployment) makes(r reference) (made, ours bool) {
-	switch {
-	case r.kind == "configmap" && (r.name == publicMap || r.name == routesMap),
-		r.kind == "secret" && (r.name == privateSecret || r.name == edgeSecret):
-		return true, true
-	case r.kind == "secret" && r.name == ownerSecret:
-		return d.direct != nil, true
+// isOurs reports whether what r names is this command's to make.
+func isOurs(r reference) bool {
+	if r.kind == "configmap" {
+		return r.name == publicMap || r.name == routesMap
 	}
-	for _, role := range roles {
-		if r.kind == "secret" && r.name == databaseSecret+role {
-			return d.direct != nil, true
-		}
-	}
-	return false, false
+	role, ofDatabase := strings.CutPrefix(r.name, databaseSecret)
+	return r.kind == "secret" && (r.name == privateSecret || r.name == edgeSecret || r.name == ownerSecret || ofDatabase && slices.Contains(roles, role))
 }
 
-// secrets makes what is missing. What is there is kept: a deployment changes no password and no key.
-func (d *deployment) secrets(ctx context.Context) (err error) {
-	if d.held, err = d.holdings(ctx); err != nil { // again, for a build may have taken long
-		return err
+// secrets are what makeSecrets leaves in the cluster.
+type secrets struct {
+	holdings holdings
+	replaced map[string]*held // secrets of the database that it has changed, as they were
+}
+
+// makeSecrets makes what is missing. What is there is kept: a deployment changes no password and no key. It reads what is
+// there first, because a build may have taken long.
+func (d *deployment) makeSecrets(ctx context.Context, s settings) (made secrets, err error) {
+	if made.holdings, err = d.readHoldings(ctx); err != nil {
+		return made, err
 	}
-	if err := d.databaseSecrets(ctx); err != nil {
-		return err
+	if made.replaced, err = d.makeDatabaseSecrets(ctx, s, made.holdings); err != nil {
+		return made, err
 	}
-	if err := d.tokenKeys(ctx); err != nil {
-		return err
+	if err := d.makeTokenKeys(ctx, made.holdings); err != nil {
+		return made, err
 	}
-	edge := d.secret(edgeSecret)
+	return made, d.makeEdgeKey(ctx, made.holdings)
+}
+
+// makeEdgeKey makes what the edge signs with.
+func (d *deployment) makeEdgeKey(ctx context.Context, all holdings) error {
+	edge := all.secret(edgeSecret)
 	if edge == nil {
-		return d.put(ctx, "secret", edgeSecret, map[string]string{edgeKey: rand.Text() + rand.Text() + "\n"})
+		return d.put(ctx, all, "secret", edgeSecret, map[string]string{edgeKey: rand.Text() + rand.Text() + "\n"})
 	}
 	if _, ok := edge.value(edgeKey); !ok {
 		return missingKey(edgeSecret, edgeKey, edge)
@@ -74,79 +78,70 @@ func (d *deployment) secrets(ctx context.Context) (err error) {
 	return nil
 }
 
-// put stores a secret or config map and says so, without its content.
-func (d *deployment) put(ctx context.Context, kind, name string, data map[string]string) error {
-	if err := d.store(ctx, d.held[[2]string{kind, name}], kind, name, data, nil); err != nil {
+// put writes a secret or config map, in the cluster and in all, and says so without its content.
+func (d *deployment) put(ctx context.Context, all holdings, kind, name string, data map[string]string) error {
+	if err := d.write(ctx, all[[2]string{kind, name}], kind, name, data, nil); err != nil {
 		return err
 	}
 	now := &held{Data: data}
 	now.Metadata.Labels = map[string]string{managedBy: fieldManager}
-	d.held[[2]string{kind, name}] = now
+	all[[2]string{kind, name}] = now
 	d.say("wrote %s %s", kind, name)
 	return nil
 }
-
-func (d *deployment) secret(name string) *held { return d.held[[2]string{"secret", name}] }
-
-func (d *deployment) configMap(name string) *held { return d.held[[2]string{"configmap", name}] }
 
 func missingKey(name, key string, h *held) error {
 	return fmt.Errorf("secret %s has no key %s but %s: put it in, or delete the secret to have it made anew", name, key, h.keys())
 }
 
-// databaseSecrets gives each role its URL. A password is made with the secret that keeps it.
-func (d *deployment) databaseSecrets(ctx context.Context) error {
-	if d.direct == nil {
+// makeDatabaseSecrets gives each role its URL, and returns the secrets that held another one, as they were. A password is
+// made with the secret that keeps it.
+func (d *deployment) makeDatabaseSecrets(ctx context.Context, s settings, all holdings) (replaced map[string]*held, err error) {
+	if s.direct == nil {
 		d.say("DATABASE_DIRECT_URL is not set: the database's secrets and logins stay as they are")
-		return nil
+		return nil, nil
 	}
-	d.replaced = make(map[string]*held)
+	replaced = make(map[string]*held)
 	write := func(name, want string) error {
-		before := d.secret(name)
+		before := all.secret(name)
 		if before != nil && (before.Metadata.Labels[managedBy] != fieldManager || before.Data[urlKey] == want) {
 			return nil
 		}
 		if before != nil {
-			d.replaced[name] = before
+			replaced[name] = before
 		}
-		return d.put(ctx, "secret", name, map[string]string{urlKey: want})
+		return d.put(ctx, all, "secret", name, map[string]string{urlKey: want})
 	}
-	if err := write(ownerSecret, at(*d.direct, d.podHost)); err != nil {
-		return err
+	if err := write(ownerSecret, atHost(*s.direct, s.podHost)); err != nil {
+		return nil, err
 	}
 	for _, role := range roles {
 		name := databaseSecret + role
 		login := newLogin(role, rand.Text())
-		if before := d.secret(name); before != nil {
-			var err error
+		if before := all.secret(name); before != nil {
 			if login.Password, err = passwordOf(name, before); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		if err := write(name, as(d.direct, login, d.poolerHost)); err != nil {
-			return err
+		if err := write(name, s.urlOf(login, s.poolerHost)); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return replaced, nil
 }
 
-// restore gives a secret back what it held, where none of its functions got ready with what it holds now: the revisions that
-// serve on read it, too, each time that a pod of theirs starts.
-func (d *deployment) restore(ctx context.Context) error {
-	for _, name := range slices.Sorted(maps.Keys(d.replaced)) {
-		uses, fails := 0, 0
-		for _, o := range d.objects {
-			if slices.ContainsFunc(o.references(), func(r reference) bool { return r.name == name }) {
-				uses++
-				if slices.Contains(d.notReady, o.Metadata.Name) {
-					fails++
-				}
-			}
-		}
-		if fails < uses {
+// restoreSecrets gives a secret back what it held, where all functions that use it are unready: the revisions that serve on
+// read it, too, each time that a pod of theirs starts.
+func (d *deployment) restoreSecrets(ctx context.Context, objects []*object, made secrets, unready []string) error {
+	for _, name := range slices.Sorted(maps.Keys(made.replaced)) {
+		works := slices.ContainsFunc(objects, func(o *object) bool {
+			uses := slices.ContainsFunc(o.references(), func(r reference) bool { return r.name == name })
+			return uses && !slices.Contains(unready, o.Metadata.Name)
+		})
+		if works {
 			continue
 		}
-		if err := d.put(ctx, "secret", name, d.replaced[name].Data); err != nil {
+		if err := d.put(ctx, made.holdings, "secret", name, made.replaced[name].Data); err != nil {
 			return err
 		}
 		d.say("secret %s holds what it held before, for nothing got ready with the new", name)
@@ -171,23 +166,23 @@ func passwordOf(name string, h *held) (string, error) {
 	return password, nil
 }
 
-// logins makes the database's logins with the passwords of the secrets, and the communities. A login whose password is
+// makeLogins makes the database's logins with the passwords of the secrets, and the communities. A login whose password is
 // right already keeps it: setting the same one again would change its hash, which poolers hold copies of.
-func (d *deployment) logins(ctx context.Context) error {
-	if d.direct == nil {
-		if len(d.communities) > 0 {
+func (d *deployment) makeLogins(ctx context.Context, s settings, all holdings) error {
+	if s.direct == nil {
+		if len(s.communities) > 0 {
 			return errors.New("DATABASE_DIRECT_URL is not set: expected the URL of the database's owner, for -community")
 		}
 		return nil
 	}
-	conn, err := store.Connect(ctx, d.direct.String(), 0)
+	conn, err := s.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("DATABASE_DIRECT_URL: %w", err)
+		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is pending on it
 	for _, role := range roles {
 		name := databaseSecret + role
-		secret := d.secret(name)
+		secret := all.secret(name)
 		if secret == nil || secret.Metadata.Labels[managedBy] != fieldManager {
 			d.say("secret %s is not of this command's making: its login is left alone", name)
 			continue
@@ -197,7 +192,7 @@ func (d *deployment) logins(ctx context.Context) error {
 			return err
 		}
 		login := newLogin(role, password)
-		if own, err := store.Connect(ctx, d.logIn(login), 0); err == nil {
+		if own, err := store.Connect(ctx, s.urlOf(login, ""), 0); err == nil {
 			login.Password = ""
 			if err := own.Close(ctx); err != nil {
 				return err
@@ -207,7 +202,7 @@ func (d *deployment) logins(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, c := range d.communities {
+	for _, c := range s.communities {
 		if err := store.AddCommunity(ctx, conn, c[0], c[1]); err != nil {
 			return fmt.Errorf("community %s: %w", c[0], err)
 		}
@@ -215,10 +210,10 @@ func (d *deployment) logins(ctx context.Context) error {
 	return nil
 }
 
-// tokenKeys sees to it that there is a key that signs access tokens, and that the public set has its other half. The set
+// makeTokenKeys sees to it that there is a key that signs access tokens, and that the public set has its other half. The set
 // goes first: a token that nobody can verify yet must not be signed.
-func (d *deployment) tokenKeys(ctx context.Context) error {
-	private, public := d.secret(privateSecret), d.configMap(publicMap)
+func (d *deployment) makeTokenKeys(ctx context.Context, all holdings) error {
+	private, public := all.secret(privateSecret), all.configMap(publicMap)
 	if _, ok := private.value(privateKey); private != nil && !ok {
 		return missingKey(privateSecret, privateKey, private)
 	}
@@ -227,12 +222,12 @@ func (d *deployment) tokenKeys(ctx context.Context) error {
 		return err
 	}
 	if public == nil || public.Data[publicKey] != pair.public {
-		if err := d.put(ctx, "configmap", publicMap, map[string]string{publicKey: pair.public}); err != nil {
+		if err := d.put(ctx, all, "configmap", publicMap, map[string]string{publicKey: pair.public}); err != nil {
 			return err
 		}
 	}
 	if private == nil {
-		return d.put(ctx, "secret", privateSecret, map[string]string{privateKey: pair.private})
+		return d.put(ctx, all, "secret", privateSecret, map[string]string{privateKey: pair.private})
 	}
 	return nil
 }

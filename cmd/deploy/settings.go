@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"net/url"
 	"strings"
@@ -16,12 +18,16 @@ type settings struct {
 	poolerHost string   // host:port that the functions reach it at
 	ingress    string   // host:port of the public ingress from this machine; where empty, the cluster is asked
 	sink       string   // where relay posts events; where empty, its manifest says
+
+	communities [][2]string // that the database is to have: slug and name
 }
 
-func readSettings(e *env.Reader) settings {
+// readSettings reads them from the environment, and the communities from the flags.
+func readSettings(e *env.Reader, o *options) settings {
 	s := settings{
-		podHost: e.String("DATABASE_POD_HOST", ""),
-		ingress: e.String("INGRESS_ADDRESS", ""),
+		podHost:     e.String("DATABASE_POD_HOST", ""),
+		ingress:     e.String("INGRESS_ADDRESS", ""),
+		communities: o.communities,
 	}
 	s.poolerHost = e.String("DATABASE_POOLER_HOST", s.podHost)
 	s.sink = e.String("K_SINK", "")
@@ -45,17 +51,24 @@ func readSettings(e *env.Reader) settings {
 	return s
 }
 
-// logIn is the URL of a login as this machine would use it.
-func (s settings) logIn(login store.DatabaseLogin) string { return as(s.direct, login, "") }
-
-// as is the URL of a database for another login, and at another host unless that is empty.
-func as(direct *url.URL, login store.DatabaseLogin, host string) string {
-	u := *direct
-	u.User = url.UserPassword(login.Name, login.Password)
-	return at(u, host)
+// connect opens a connection to the database as its owner. The caller closes it.
+func (s settings) connect(ctx context.Context) (*store.Conn, error) {
+	conn, err := store.Connect(ctx, s.direct.String(), 0)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_DIRECT_URL: %w", err)
+	}
+	return conn, nil
 }
 
-func at(u url.URL, host string) string {
+// urlOf is the URL of the database for a login, at the host that direct names or at another.
+func (s settings) urlOf(login store.DatabaseLogin, host string) string {
+	u := *s.direct
+	u.User = url.UserPassword(login.Name, login.Password)
+	return atHost(u, host)
+}
+
+// atHost returns u at another host. With an empty one, it returns u as it is.
+func atHost(u url.URL, host string) string {
 	if host == "" {
 		return u.String()
 	}

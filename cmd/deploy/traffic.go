@@ -31,8 +31,8 @@ func candidateOf(targets []traffic) *traffic {
 	return nil
 }
 
-// others are the targets but for the candidate's.
-func others(targets []traffic) []traffic {
+// withoutCandidate are the targets but for the candidate's.
+func withoutCandidate(targets []traffic) []traffic {
 	return slices.DeleteFunc(slices.Clone(targets), func(t traffic) bool { return t.Tag == candidateTag })
 }
 
@@ -66,17 +66,17 @@ func formerOf(s *service) (*former, error) {
 	return &f, nil
 }
 
-// aside returns the traffic with a candidate beside it, which follows the newest revision, and what it was found as. What
+// besideCandidate returns the traffic with a candidate beside it, which follows the newest revision, and what it was found as. What
 // an earlier candidate has pinned stays so, unless somebody has changed it since. A Service of which no revision has been
 // ready has nothing that could serve instead of the newest: its traffic follows that, and former is nil.
-func aside(s *service) (next []traffic, was *former, err error) {
-	present := others(s.Spec.Traffic)
+func besideCandidate(s *service) (next []traffic, was *former, err error) {
+	present := withoutCandidate(s.Spec.Traffic)
 	candidate := traffic{Tag: candidateTag, LatestRevision: true}
 	was, err = formerOf(s)
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case was != nil && same(was.pinned(), present):
+	case was != nil && sameTargets(was.pinned(), present):
 	case s.Status.LatestReadyRevisionName == "":
 		was = nil
 	default:
@@ -86,22 +86,22 @@ func aside(s *service) (next []traffic, was *former, err error) {
 	return append(present, candidate), was, nil
 }
 
-// given returns the traffic after a promotion: as it was found, which follows the newest revision if it did before. What
+// afterPromotion returns the traffic after a promotion: as it was found, which follows the newest revision if it did before. What
 // somebody has changed meanwhile is theirs: ok is false, and the candidate's tag is all that goes.
-func given(s *service) (next []traffic, ok bool, err error) {
-	present := others(s.Spec.Traffic)
+func afterPromotion(s *service) (next []traffic, ok bool, err error) {
+	present := withoutCandidate(s.Spec.Traffic)
 	was, err := formerOf(s)
 	if err != nil || was == nil {
 		return present, true, err
 	}
-	if !same(was.pinned(), present) {
+	if !sameTargets(was.pinned(), present) {
 		return present, false, nil
 	}
 	return was.Traffic, true, nil
 }
 
-// same tells whether two lists of targets say the same, in whatever order.
-func same(a, b []traffic) bool {
+// sameTargets tells whether two lists of targets say the same, in whatever order.
+func sameTargets(a, b []traffic) bool {
 	order := func(x, y traffic) int {
 		return cmp.Or(cmp.Compare(x.Tag, y.Tag), cmp.Compare(x.RevisionName, y.RevisionName), cmp.Compare(x.Percent, y.Percent))
 	}

@@ -24,10 +24,10 @@ func serviceWith(targets []traffic, newest string) *service {
 	return s
 }
 
-// setAside is what Knative has after aside.
+// setAside is what Knative has after besideCandidate.
 func setAside(t *testing.T, s *service) {
 	t.Helper()
-	next, was, err := aside(s)
+	next, was, err := besideCandidate(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,10 +63,10 @@ func TestTrafficIsSetAsideAndGivenBack(t *testing.T) {
 					t.Errorf("set aside: %+v", s.Spec.Traffic)
 				}
 				if newest == "tweet-00004" {
-					s.Spec.Traffic = others(s.Spec.Traffic) // it failed
+					s.Spec.Traffic = withoutCandidate(s.Spec.Traffic) // it failed
 				}
 			}
-			given, ok, err := given(s)
+			given, ok, err := afterPromotion(s)
 			if diff := cmp.Diff(before, given); diff != "" || !ok || err != nil {
 				t.Errorf("given back: %s %t %v", diff, ok, err)
 			}
@@ -80,12 +80,12 @@ func TestWhatSomebodyChangesMeanwhileIsTheirs(t *testing.T) {
 	setAside(t, s)
 	theirs := []traffic{{RevisionName: "tweet-00001", Percent: 100}}
 	s.Spec.Traffic = append([]traffic{*candidateOf(s.Spec.Traffic)}, theirs...)
-	next, ok, err := given(s)
+	next, ok, err := afterPromotion(s)
 	if diff := cmp.Diff(theirs, next); diff != "" || ok || err != nil {
 		t.Errorf("given back: %s %t %v", diff, ok, err)
 	}
 	setAside(t, s) // and the next candidate finds theirs
-	next, ok, err = given(s)
+	next, ok, err = afterPromotion(s)
 	if diff := cmp.Diff(theirs, next); diff != "" || !ok || err != nil {
 		t.Errorf("given back: %s %t %v", diff, ok, err)
 	}
@@ -100,7 +100,7 @@ func TestANewServiceServesFromTheBeginning(t *testing.T) {
 	if diff := cmp.Diff(want, s.Spec.Traffic); diff != "" || s.Metadata.Annotations[trafficAnnotation] != "" {
 		t.Errorf("%s, and %v", diff, s.Metadata.Annotations)
 	}
-	next, ok, err := given(s)
+	next, ok, err := afterPromotion(s)
 	if diff := cmp.Diff(found["as Knative makes it"], next); diff != "" || !ok || err != nil {
 		t.Errorf("given back: %s %t %v", diff, ok, err)
 	}

@@ -82,74 +82,110 @@ func (d *deployment) states(ctx context.Context) (map[string]*service, error) {
 	return states, nil
 }
 
-// reportEvery is how often what is not ready yet is looked into. What has failed, or whose pod is stuck, two looks in a row
-// is not waited for: a pod that crashed once may come back.
+// reportEvery is how often what is not ready yet is looked into.
 const reportEvery = 10 * time.Second
 
-// wait returns when every function is ready, or when those that are not have failed. It leaves their names in notReady.
-func (d *deployment) wait(ctx context.Context) error {
-	start := time.Now()
-	report := start.Add(reportEvery)
-	ready, said, looks := make(map[string]bool), make(map[string]string), make(map[string]int)
-	for {
-		if err := d.hide(ctx); err != nil {
-			return err
+// wait returns when every function is ready. If those that are not have failed, or take longer than the deployment's timeout,
+// it returns their names, and why in the error. beside has the edge's candidate hidden from the public as soon as it is there.
+func (d *deployment) wait(ctx context.Context, beside bool) (unready []string, err error) {
+	w := watch{deployment: d, start: time.Now(), ready: make(map[string]bool), said: make(map[string]string), failures: make(map[string]int)}
+	report := w.start.Add(reportEvery)
+	for hidden := !beside; ; {
+		if !hidden {
+			if hidden, err = d.hide(ctx); err != nil {
+				return nil, err
+			}
 		}
 		states, err := d.states(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		var waiting []*service
-		for _, f := range d.functions {
-			switch s := states[f.Name()]; {
-			case s == nil:
-				return fmt.Errorf("%s: the Service has gone from the cluster", f.Name())
-			case !s.ready():
-				waiting = append(waiting, s)
-			case !ready[f.Name()]:
-				ready[f.Name()] = true
-				d.say("%s is ready: %s (%s)", f.Name(), s.Status.LatestReadyRevisionName, time.Since(start).Round(time.Second))
-			}
+		waiting, err := w.waiting(states)
+		if err != nil {
+			return nil, err
 		}
 		if len(waiting) == 0 {
-			d.strangers(states)
-			return nil
+			d.nameStrangers(states)
+			return nil, nil
 		}
-		hopeless := 0
+		hopeless := false
 		if time.Now().After(report) {
 			report = time.Now().Add(reportEvery)
-			for _, s := range waiting {
-				name := s.Metadata.Name
-				line, stuck := d.podSays(ctx, revisionLabel+s.Status.LatestCreatedRevisionName, complaint)
-				if looks[name]++; !stuck && (line != "" || !s.failed()) {
-					looks[name] = 0 // a pod that waits for a node is "failed" to Knative, and may get one
-				}
-				if line = cmp.Or(line, find(s.Status.Conditions, "Ready").Message); line != said[name] {
-					said[name] = line
-					d.say("%s is not ready yet: %s", name, line)
-				}
-				if looks[name] > 1 {
-					hopeless++
-				}
-			}
+			hopeless = w.lookInto(ctx, waiting)
 		}
-		if hopeless == len(waiting) || time.Since(start) > d.timeout {
-			return d.why(ctx, waiting)
+		if hopeless || time.Since(w.start) > d.timeout {
+			return namesOf(waiting), d.explain(ctx, waiting)
 		}
 		if err := pause(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
+}
+
+// watch is what a wait remembers from one look to the next, by function.
+type watch struct {
+	*deployment
+	start    time.Time
+	ready    map[string]bool   // it was said to be
+	said     map[string]string // why it is not, as said last
+	failures map[string]int    // in how many looks in a row it had failed
+}
+
+// waiting returns the functions that are not ready, and says which have become so. It is an error if a Service has gone.
+func (w *watch) waiting(states map[string]*service) ([]*service, error) {
+	var waiting []*service
+	for _, f := range w.functions {
+		name := f.Name()
+		s := states[name]
+		switch {
+		case s == nil:
+			return nil, fmt.Errorf("%s: the Service has gone from the cluster", name)
+		case !s.ready():
+			waiting = append(waiting, s)
+		case !w.ready[name]:
+			w.ready[name] = true
+			w.say("%s is ready: %s (%s)", name, s.Status.LatestReadyRevisionName, time.Since(w.start).Round(time.Second))
+		}
+	}
+	return waiting, nil
+}
+
+// lookInto says why the functions are not ready, unless it was said before. It returns true if all of them have failed, or
+// their pods are stuck, in two looks in a row: a pod that crashed once may come back.
+func (w *watch) lookInto(ctx context.Context, waiting []*service) (hopeless bool) {
+	hopeless = true
+	for _, s := range waiting {
+		name := s.Metadata.Name
+		line, stuck := w.podSays(ctx, revisionLabel+s.Status.LatestCreatedRevisionName, complaint)
+		if stuck || s.failed() && line == "" { // a pod that waits for a node says so, is "failed" to Knative, and may get one
+			w.failures[name]++
+		} else {
+			w.failures[name] = 0
+		}
+		if line = cmp.Or(line, find(s.Status.Conditions, "Ready").Message); line != w.said[name] {
+			w.said[name] = line
+			w.say("%s is not ready yet: %s", name, line)
+		}
+		hopeless = hopeless && w.failures[name] > 1
+	}
+	return hopeless
+}
+
+func namesOf(services []*service) []string {
+	names := make([]string, len(services))
+	for i, s := range services {
+		names[i] = s.Metadata.Name
+	}
+	return names
 }
 
 // revisionLabel selects a revision's pods.
 const revisionLabel = "serving.knative.dev/revision="
 
-// why says which functions are not ready, what Knative has to say about each, and what its pod has.
-func (d *deployment) why(ctx context.Context, waiting []*service) error {
+// explain says which functions are not ready, what Knative has to say about each, and what its pod has.
+func (d *deployment) explain(ctx context.Context, waiting []*service) error {
 	var all []error
 	for _, s := range waiting {
-		d.notReady = append(d.notReady, s.Metadata.Name)
 		revision := s.Status.LatestCreatedRevisionName
 		var state struct {
 			Status struct{ Conditions []condition }
@@ -168,8 +204,8 @@ func (d *deployment) why(ctx context.Context, waiting []*service) error {
 	return errors.Join(all...)
 }
 
-// strangers names Services that no manifest has any more: what a manifest's deletion leaves behind is not deleted here.
-func (d *deployment) strangers(states map[string]*service) {
+// nameStrangers names Services that no manifest has any more: what a manifest's deletion leaves behind is not deleted here.
+func (d *deployment) nameStrangers(states map[string]*service) {
 	for _, f := range d.functions {
 		delete(states, f.Name())
 	}

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// welcome prints where the API is and a line to try, which it has tried.
-func (d *deployment) welcome(ctx context.Context) error {
+// welcome prints where the API is and a line to try, which it has tried. ingress is where the settings say that the public
+// ingress is, or empty.
+func (d *deployment) welcome(ctx context.Context, ingress string) error {
 	states, err := d.states(ctx)
 	if err != nil {
 		return err
@@ -19,7 +20,7 @@ func (d *deployment) welcome(ctx context.Context) error {
 	if err != nil || public.Host == "" {
 		return fmt.Errorf("edge is ready and has the URL %q: expected http://host", states["edge"].Status.URL)
 	}
-	candidates := append([]string{public.String()}, d.gateways(ctx)...)
+	candidates := append([]string{public.String()}, d.gateways(ctx, ingress)...)
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		for _, base := range candidates {
 			if answers(ctx, base, public.Host) {
@@ -62,9 +63,9 @@ func answers(ctx context.Context, base, host string) bool {
 
 // gateways returns where the public ingress may be reached when the host's name does not lead there: what the settings
 // say, or the addresses of the Kubernetes Service that Knative's own record of the route names.
-func (d *deployment) gateways(ctx context.Context) []string {
-	if d.ingress != "" {
-		return []string{"http://" + d.ingress}
+func (d *deployment) gateways(ctx context.Context, ingress string) []string {
+	if ingress != "" {
+		return []string{"http://" + ingress}
 	}
 	type address struct{ IP, Hostname, DomainInternal string }
 	var route struct {
