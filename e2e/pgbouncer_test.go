@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"warble/shared/idempotency"
 	"warble/shared/process"
 	"warble/shared/store"
 	"warble/shared/store/migrations"
@@ -53,7 +54,7 @@ func TestBehindPgBouncerInTransactionMode(t *testing.T) {
 	for id := range int64(users) {
 		all.Go(func() {
 			for n := range 10 {
-				key := store.Key{Route: "POST /2/tweets", Key: fmt.Sprint(n / 2), Fingerprint: []byte("f")} // each twice
+				key := idempotency.Key{Route: "POST /2/tweets", Key: fmt.Sprint(n / 2), Fingerprint: []byte("f")} // each twice
 				if _, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: id + 1, Text: "x"}, key, store.Body{Status: 201}); err != nil {
 					t.Error(err)
 				}
@@ -76,7 +77,7 @@ func TestBehindPgBouncerInTransactionMode(t *testing.T) {
 	for id := range int64(users) { // more than there are connections: these leave in batches
 		all.Go(func() {
 			for range 5 {
-				if _, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: id + 1, Text: "y"}, store.Key{}, store.Body{Status: 201}); err != nil {
+				if _, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: id + 1, Text: "y"}, idempotency.Key{}, store.Body{Status: 201}); err != nil {
 					t.Error(err)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"warble/shared/function"
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/token"
@@ -20,22 +21,22 @@ const (
 
 // New returns the routes of the function. It has no features: both arms of an experiment are asked alike.
 func New(db *store.DB, tokens *token.Verifier) function.Routes {
-	f := &feedback{db, function.NewOnce()}
+	f := &feedback{db, idempotency.NewOnce()}
 	user := function.Authenticated(tokens, db.Seen, db.Expose)
 	return function.Routes{"POST /feedback": user(function.Allowed(db.MayPost, function.JSON(f.give)))}
 }
 
 type feedback struct {
 	db   *store.DB
-	once *function.Once
+	once *idempotency.Once
 }
 
-func (f *feedback) give(ctx context.Context, q opinion) (function.Answer, error) {
+func (f *feedback) give(ctx context.Context, q opinion) (idempotency.Answer, error) {
 	given, err := q.check()
 	if err != nil {
-		return function.Answer{}, err
+		return idempotency.Answer{}, err
 	}
-	return wire.Once(ctx, f.once, func(ctx context.Context, k store.Key) (store.Answer, error) {
+	return f.once.Do(ctx, function.Key(ctx), func(ctx context.Context, k idempotency.Key) (idempotency.Answer, error) {
 		given.UserID = function.Caller(ctx).UserID
 		return f.db.CreateFeedback(ctx, given, k, store.Body{Status: http.StatusCreated, Before: `{"data":{"id":"`, After: `"}}`})
 	})

@@ -6,6 +6,7 @@ import (
 
 	"warble/shared/feature"
 	"warble/shared/function"
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/telemetry"
@@ -15,7 +16,7 @@ import (
 
 // New returns the routes of the function. All of them are the feature likes.
 func New(db *store.DB, tokens *token.Verifier, features feature.Revision) function.Routes {
-	l := &likes{db, features, function.NewOnce()}
+	l := &likes{db, features, idempotency.NewOnce()}
 	authenticated := function.Authenticated(tokens, db.Seen, db.Expose)
 	user := func(handler http.Handler) http.Handler { return authenticated(l.open(handler)) }
 	return function.Routes{
@@ -29,7 +30,7 @@ func New(db *store.DB, tokens *token.Verifier, features feature.Revision) functi
 type likes struct {
 	db       *store.DB
 	features feature.Revision
-	once     *function.Once
+	once     *idempotency.Once
 }
 
 // open answers every request without the feature alike, well-formed or not: to those who have none there is nothing here.
@@ -43,8 +44,8 @@ func (l *likes) open(next http.Handler) http.Handler {
 	})
 }
 
-func (l *likes) like(ctx context.Context, q wire.Action) (function.Answer, error) {
-	return wire.Once(ctx, l.once, func(ctx context.Context, k store.Key) (store.Answer, error) {
+func (l *likes) like(ctx context.Context, q wire.Action) (idempotency.Answer, error) {
+	return l.once.Do(ctx, function.Key(ctx), func(ctx context.Context, k idempotency.Key) (idempotency.Answer, error) {
 		like := store.NewLike{UserID: function.Caller(ctx).UserID, TweetID: q.Tweet, Traceparent: telemetry.Traceparent(ctx)}
 		return l.db.Like(ctx, like, k, store.Body{Status: http.StatusOK, Before: `{"data":{"liked":true}}`})
 	})

@@ -14,6 +14,7 @@ import (
 	"warble/shared/apitest"
 	"warble/shared/feature"
 	"warble/shared/function"
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/telemetry"
@@ -38,7 +39,7 @@ func newAPIWith(t testing.TB, features feature.Set) *apitest.API {
 // post writes what the function tweet would.
 func post(t testing.TB, api *apitest.API, u apitest.User) int64 {
 	t.Helper()
-	answer, err := api.DB.CreateTweet(t.Context(), store.NewTweet{AuthorID: u.ID, Text: "hello"}, store.Key{}, store.Body{})
+	answer, err := api.DB.CreateTweet(t.Context(), store.NewTweet{AuthorID: u.ID, Text: "hello"}, idempotency.Key{}, store.Body{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +83,7 @@ func TestLikeAndUndo(t *testing.T) {
 		}
 	}
 
-	answer, err := api.DB.Retweet(t.Context(), store.NewRetweet{UserID: ada.ID, TweetID: tweet}, store.Key{}, store.Body{})
+	answer, err := api.DB.Retweet(t.Context(), store.NewRetweet{UserID: ada.ID, TweetID: tweet}, idempotency.Key{}, store.Body{})
 	if err != nil {
 		t.Fatal(err)
 	}

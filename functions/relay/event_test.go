@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"warble/shared/experiment"
+	"warble/shared/idempotency"
 	"warble/shared/manifest"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -45,7 +46,7 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 	bob := opened.User
 	post := func(u store.User, text string) int64 {
 		t.Helper()
-		answer, err := api.CreateTweet(t.Context(), store.NewTweet{AuthorID: u.ID, Community: u.Community, Text: text, Traceparent: trace}, store.Key{}, body)
+		answer, err := api.CreateTweet(t.Context(), store.NewTweet{AuthorID: u.ID, Community: u.Community, Text: text, Traceparent: trace}, idempotency.Key{}, body)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +55,7 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 	tweet, other := post(ada, "hello <b>🐦</b>\u2028"), post(bob, "x")
 	retweet := func() {
 		t.Helper()
-		if _, err := api.Retweet(t.Context(), store.NewRetweet{UserID: bob.ID, TweetID: tweet, Traceparent: trace}, store.Key{}, body); err != nil {
+		if _, err := api.Retweet(t.Context(), store.NewRetweet{UserID: bob.ID, TweetID: tweet, Traceparent: trace}, idempotency.Key{}, body); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -63,7 +64,7 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	retweet()
-	if _, err := api.Like(t.Context(), store.NewLike{UserID: bob.ID, TweetID: tweet, Traceparent: trace}, store.Key{}, body); err != nil {
+	if _, err := api.Like(t.Context(), store.NewLike{UserID: bob.ID, TweetID: tweet, Traceparent: trace}, idempotency.Key{}, body); err != nil {
 		t.Fatal(err)
 	}
 	if err := api.UndoLike(t.Context(), store.Author{ID: bob.ID}, tweet); err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"warble/shared/env"
 	"warble/shared/function"
+	"warble/shared/idempotency"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
 	"warble/shared/telemetry"
@@ -213,7 +214,7 @@ func TestOrderUnderConcurrentWritesAndManyRelays(t *testing.T) {
 	for u := range int64(users) {
 		writers.Go(func() {
 			for n := range tweets {
-				_, err := api.CreateTweet(t.Context(), store.NewTweet{AuthorID: (u + 1) << 22, Text: strconv.Itoa(n)}, store.Key{}, store.Body{Status: 201})
+				_, err := api.CreateTweet(t.Context(), store.NewTweet{AuthorID: (u + 1) << 22, Text: strconv.Itoa(n)}, idempotency.Key{}, store.Body{Status: 201})
 				if err != nil {
 					t.Error(err)
 				}

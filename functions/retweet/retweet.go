@@ -6,6 +6,7 @@ import (
 
 	"warble/shared/feature"
 	"warble/shared/function"
+	"warble/shared/idempotency"
 	"warble/shared/store"
 	"warble/shared/telemetry"
 	"warble/shared/token"
@@ -14,7 +15,7 @@ import (
 
 // New returns the routes of the function.
 func New(db *store.DB, tokens *token.Verifier, metrics *telemetry.TweetMetrics, features feature.Revision) function.Routes {
-	t := &retweets{db, metrics, features, function.NewOnce()}
+	t := &retweets{db, metrics, features, idempotency.NewOnce()}
 	user := function.Authenticated(tokens, db.Seen, db.Expose)
 	return function.Routes{
 		"POST /2/users/{id}/retweets":                     user(function.Allowed(db.MayPost, function.JSON(t.retweet))),
@@ -28,12 +29,12 @@ type retweets struct {
 	db       *store.DB
 	metrics  *telemetry.TweetMetrics
 	features feature.Revision
-	once     *function.Once
+	once     *idempotency.Once
 }
 
-func (t *retweets) retweet(ctx context.Context, q wire.Action) (function.Answer, error) {
+func (t *retweets) retweet(ctx context.Context, q wire.Action) (idempotency.Answer, error) {
 	me := function.Caller(ctx)
-	return wire.Once(ctx, t.once, func(ctx context.Context, k store.Key) (store.Answer, error) {
+	return t.once.Do(ctx, function.Key(ctx), func(ctx context.Context, k idempotency.Key) (idempotency.Answer, error) {
 		retweet := store.NewRetweet{UserID: me.UserID, Community: me.Community, TweetID: q.Tweet, Traceparent: telemetry.Traceparent(ctx)}
 		body := store.Body{Status: http.StatusOK, Before: `{"data":{"retweeted":true,"rest_id":"`, After: `"}}`}
 		answer, err := t.db.Retweet(ctx, retweet, k, body)

@@ -14,6 +14,7 @@ import (
 	"warble/shared/apitest"
 	"warble/shared/feature"
 	"warble/shared/function"
+	"warble/shared/idempotency"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
 	"warble/shared/telemetry"
@@ -39,7 +40,7 @@ type answer = wire.Single[struct {
 // post writes what the function tweet would.
 func post(t testing.TB, api *apitest.API, u apitest.User) int64 {
 	t.Helper()
-	answer, err := api.DB.CreateTweet(t.Context(), store.NewTweet{AuthorID: u.ID, Text: "hello"}, store.Key{}, store.Body{})
+	answer, err := api.DB.CreateTweet(t.Context(), store.NewTweet{AuthorID: u.ID, Text: "hello"}, idempotency.Key{}, store.Body{})
 	if err != nil {
 		t.Fatal(err)
 	}

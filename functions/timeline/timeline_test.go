@@ -17,6 +17,7 @@ import (
 	"warble/shared/experiment"
 	"warble/shared/feature"
 	"warble/shared/function"
+	"warble/shared/idempotency"
 	"warble/shared/store"
 	"warble/shared/telemetry"
 	"warble/shared/token"
@@ -45,7 +46,7 @@ const home = "/timelines/reverse_chronological"
 func post(t testing.TB, api *apitest.API, u apitest.User, community, text string) string {
 	t.Helper()
 	tweet := store.NewTweet{AuthorID: u.ID, Community: community, Text: text}
-	answer, err := api.DB.CreateTweet(t.Context(), tweet, store.Key{}, store.Body{})
+	answer, err := api.DB.CreateTweet(t.Context(), tweet, idempotency.Key{}, store.Body{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func retweet(t testing.TB, api *apitest.API, u apitest.User, community, tweet st
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := api.DB.Retweet(t.Context(), store.NewRetweet{UserID: u.ID, Community: community, TweetID: id}, store.Key{}, store.Body{})
+	answer, err := api.DB.Retweet(t.Context(), store.NewRetweet{UserID: u.ID, Community: community, TweetID: id}, idempotency.Key{}, store.Body{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +226,7 @@ func TestWhoFollowsATimelineMeetsEveryTweetOnce(t *testing.T) {
 		author, db := api.User(fmt.Sprint("author", w), "gophers"), api.Another()
 		writing.Go(func() {
 			for range each {
-				if _, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: author.ID, Community: "gophers", Text: "a"}, store.Key{}, store.Body{}); err != nil {
+				if _, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: author.ID, Community: "gophers", Text: "a"}, idempotency.Key{}, store.Body{}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -459,7 +460,7 @@ func TestLikeCount(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := api.DB.Like(t.Context(), store.NewLike{UserID: ada.ID, TweetID: id}, store.Key{}, store.Body{}); err != nil {
+		if _, err := api.DB.Like(t.Context(), store.NewLike{UserID: ada.ID, TweetID: id}, idempotency.Key{}, store.Body{}); err != nil {
 			t.Fatal(err)
 		}
 		for _, path := range []string{"/tweets", home} {

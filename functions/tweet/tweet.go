@@ -9,6 +9,7 @@ import (
 
 	"warble/shared/feature"
 	"warble/shared/function"
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/telemetry"
@@ -18,7 +19,7 @@ import (
 
 // New returns the routes of the function.
 func New(db *store.DB, tokens *token.Verifier, metrics *telemetry.TweetMetrics, features feature.Revision) function.Routes {
-	t := &tweets{db, metrics, features, function.NewOnce()}
+	t := &tweets{db, metrics, features, idempotency.NewOnce()}
 	user := function.Authenticated(tokens, db.Seen, db.Expose)
 	return function.Routes{
 		"POST /2/tweets":        user(function.Allowed(db.MayPost, function.JSON(t.post))),
@@ -32,19 +33,19 @@ type tweets struct {
 	db       *store.DB
 	metrics  *telemetry.TweetMetrics
 	features feature.Revision
-	once     *function.Once
+	once     *idempotency.Once
 }
 
-func (t *tweets) post(ctx context.Context, q draft) (function.Answer, error) {
+func (t *tweets) post(ctx context.Context, q draft) (idempotency.Answer, error) {
 	if q.Text == nil {
-		return function.Answer{}, problem.Invalid.Field("text", "text is required")
+		return idempotency.Answer{}, problem.Invalid.Field("text", "text is required")
 	}
 	text, length, err := tweetText(*q.Text)
 	if err != nil {
-		return function.Answer{}, err
+		return idempotency.Answer{}, err
 	}
 	me := function.Caller(ctx)
-	return wire.Once(ctx, t.once, func(ctx context.Context, k store.Key) (store.Answer, error) {
+	return t.once.Do(ctx, function.Key(ctx), func(ctx context.Context, k idempotency.Key) (idempotency.Answer, error) {
 		tweet := store.NewTweet{AuthorID: me.UserID, Community: me.Community, Text: text, Traceparent: telemetry.Traceparent(ctx)}
 		body := store.Body{Status: http.StatusCreated, Before: `{"data":{"id":"`, After: `","text":` + quoted(text) + `}}`}
 		answer, err := t.db.CreateTweet(ctx, tweet, k, body)

@@ -17,6 +17,7 @@ import (
 	"warble/shared/clocktest"
 	"warble/shared/feature"
 	"warble/shared/function"
+	"warble/shared/idempotency"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
 	"warble/shared/telemetry"
@@ -57,7 +58,7 @@ func retweet(t testing.TB, api *apitest.API, u apitest.User, tweet string) strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := api.DB.Retweet(t.Context(), store.NewRetweet{UserID: u.ID, TweetID: id}, store.Key{}, store.Body{})
+	answer, err := api.DB.Retweet(t.Context(), store.NewRetweet{UserID: u.ID, TweetID: id}, idempotency.Key{}, store.Body{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,7 +357,7 @@ func TestLikeCount(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := api.DB.Like(t.Context(), store.NewLike{UserID: bob.ID, TweetID: source}, store.Key{}, store.Body{}); err != nil {
+		if _, err := api.DB.Like(t.Context(), store.NewLike{UserID: bob.ID, TweetID: source}, idempotency.Key{}, store.Body{}); err != nil {
 			t.Fatal(err)
 		}
 		one := apitest.Get[single](ada, "/2/tweets/"+again+"?expansions=referenced_tweets.id")

@@ -14,7 +14,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"warble/shared/function"
@@ -193,75 +192,6 @@ func TestOnlyASignedAssertionIsBelieved(t *testing.T) {
 	})
 	if !strings.Contains(body, `"limited":"yes"`) {
 		t.Errorf("the edge's deadline does not reach the handler: %s", body)
-	}
-}
-
-func TestOnceRunsOneAndAnswersAll(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, onceRunsOneAndAnswersAll)
-}
-
-func onceRunsOneAndAnswersAll(t *testing.T) {
-	once := function.NewOnce()
-	var runs, replayed atomic.Int32
-	release := make(chan struct{})
-	started := make(chan struct{})
-	var all sync.WaitGroup
-	do := func(context.Context) (function.Answer, error) {
-		runs.Add(1)
-		close(started)
-		<-release
-		return function.Answer{Status: 201, Body: []byte("x")}, nil
-	}
-	all.Go(func() {
-		if _, err := once.Do(t.Context(), "k", []byte("f"), do); err != nil {
-			t.Error(err)
-		}
-	})
-	<-started
-	if _, err := once.Do(t.Context(), "k", []byte("other"), do); !errors.Is(err, problem.Invalid) {
-		t.Errorf("other fingerprint: %v", err)
-	}
-	for range 99 {
-		all.Go(func() {
-			answer, err := once.Do(t.Context(), "k", []byte("f"), do)
-			if err != nil || string(answer.Body) != "x" {
-				t.Errorf("%v %v", answer, err)
-			}
-			if answer.Replayed {
-				replayed.Add(1)
-			}
-		})
-	}
-	if _, err := once.Do(t.Context(), "other", nil, func(context.Context) (function.Answer, error) { return function.Answer{}, nil }); err != nil {
-		t.Errorf("another key must not wait: %v", err)
-	}
-	synctest.Wait() // for all of them to wait
-	close(release)
-	all.Wait()
-	// Those that came after the first had ended would run again; here the row in PostgreSQL answers them.
-	if runs.Load() != 1 || replayed.Load() != 99 {
-		t.Errorf("%d runs, %d replays", runs.Load(), replayed.Load())
-	}
-}
-
-func TestOnceSurvivesItsRunner(t *testing.T) {
-	t.Parallel()
-	once := function.NewOnce()
-	func() {
-		defer func() { _ = recover() }()
-		_, _ = once.Do(t.Context(), "k", nil, func(context.Context) (function.Answer, error) { panic("x") })
-	}()
-	answer, err := once.Do(t.Context(), "k", nil, func(ctx context.Context) (function.Answer, error) {
-		return function.Answer{Status: 200}, ctx.Err()
-	})
-	if err != nil || answer.Status != 200 {
-		t.Errorf("%v %v", answer, err)
-	}
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := once.Do(gone, "k", nil, func(ctx context.Context) (function.Answer, error) { return function.Answer{}, ctx.Err() }); err != nil {
-		t.Errorf("a run ends with the request that began it: %v", err)
 	}
 }
 

@@ -65,7 +65,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add("//notes/../1%2F", "\x00", ";;", "\x7f", `{`)
 	handler := function.NewTest(new(syncBuffer)).Handler(function.Routes{
 		"POST /notes/{id}": function.JSON(func(ctx context.Context, n note) (note, error) {
-			function.Idempotency(ctx)
+			function.Key(ctx)
 			return n, nil
 		}),
 	})

@@ -12,18 +12,12 @@ import (
 	"strings"
 	"sync"
 
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 )
 
 // None is the answer of a handler that has nothing to say: 204.
 type None struct{}
-
-// Answer is an answer whose body is already encoded, as a write that may be replayed returns it.
-type Answer struct {
-	Status   int
-	Body     []byte
-	Replayed bool // the first answer once more: Idempotency-Replayed: true
-}
 
 // FromRequest is what a request type implements to read the path and the query. It runs after the body is decoded.
 type FromRequest interface {
@@ -58,7 +52,7 @@ type endpoint struct {
 //
 // Q is a struct; struct{} takes no body. Of a POST, PUT or PATCH the body is decoded into Q: 415 unless it is application/json in UTF-8, 413
 // over 64 KiB, and otherwise the errors of Decode. Then, where *Q has it, FromRequest runs. A is encoded as JSON, but None
-// is a 204 and Answer is written as it is. An error of either becomes the answer that shared/problem's table gives it.
+// is a 204 and idempotency.Answer is written as it is. An error of either becomes the answer that shared/problem's table gives it.
 func JSON[Q, A any](h func(context.Context, Q) (A, error), options ...Option) http.Handler {
 	e := endpoint{status: http.StatusOK}
 	for _, option := range options {
@@ -81,7 +75,7 @@ func JSON[Q, A any](h func(context.Context, Q) (A, error), options ...Option) ht
 		switch a := any(a).(type) {
 		case None:
 			w.WriteHeader(http.StatusNoContent)
-		case Answer:
+		case idempotency.Answer:
 			if a.Replayed {
 				w.Header().Set("Idempotency-Replayed", "true")
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"warble/shared/function"
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 )
 
@@ -197,8 +198,8 @@ func TestJSONAnswers(t *testing.T) {
 		"GET /notes/{id}":  function.JSON(echo, function.Tagged()),
 		"DELETE /notes":    function.JSON(func(context.Context, struct{}) (function.None, error) { return function.None{}, nil }),
 		"POST /nothing":    function.JSON(func(context.Context, struct{}) (function.None, error) { return function.None{}, nil }),
-		"GET /first": function.JSON(func(context.Context, struct{}) (function.Answer, error) {
-			return function.Answer{Status: 201, Body: []byte(`{"id":"7"}`), Replayed: true}, nil
+		"GET /first": function.JSON(func(context.Context, struct{}) (idempotency.Answer, error) {
+			return idempotency.Answer{Status: 201, Body: []byte(`{"id":"7"}`), Replayed: true}, nil
 		}),
 	})
 

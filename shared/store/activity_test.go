@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -34,10 +35,10 @@ func TestATokenOfNobodyIsNoToken(t *testing.T) {
 	if err := db.Seen(t.Context(), nobody); !errors.Is(err, problem.Unauthenticated) {
 		t.Errorf("seen: %v", err)
 	}
-	if _, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: nobody, Text: "x"}, store.Key{}, posted); !errors.Is(err, problem.Unauthenticated) {
+	if _, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: nobody, Text: "x"}, idempotency.Key{}, posted); !errors.Is(err, problem.Unauthenticated) {
 		t.Errorf("tweet: %v", err)
 	}
-	if _, err := db.Retweet(t.Context(), store.NewRetweet{UserID: nobody, TweetID: id}, store.Key{}, posted); !errors.Is(err, problem.Unauthenticated) {
+	if _, err := db.Retweet(t.Context(), store.NewRetweet{UserID: nobody, TweetID: id}, idempotency.Key{}, posted); !errors.Is(err, problem.Unauthenticated) {
 		t.Errorf("retweet: %v", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"warble/shared/clocktest"
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -37,7 +38,7 @@ type queue struct {
 }
 
 type sent struct {
-	answer store.Answer
+	answer idempotency.Answer
 	err    error
 }
 
@@ -100,7 +101,7 @@ func (q *queue) eventually(what string, done func() bool) {
 func (q *queue) send(ctx context.Context, author int64, text string) <-chan sent {
 	done := make(chan sent, 1)
 	go func() {
-		a, err := q.db.CreateTweet(ctx, store.NewTweet{AuthorID: author, Text: text}, store.Key{}, posted)
+		a, err := q.db.CreateTweet(ctx, store.NewTweet{AuthorID: author, Text: text}, idempotency.Key{}, posted)
 		done <- sent{a, err}
 	}()
 	return done
@@ -388,7 +389,7 @@ func TestBatchesUnderLoad(t *testing.T) {
 				if (i+n)%40 == 0 {
 					author = nobody
 				}
-				a, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: author, Text: "x"}, store.Key{}, posted)
+				a, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: author, Text: "x"}, idempotency.Key{}, posted)
 				if author == nobody {
 					if !errors.Is(err, problem.Unauthenticated) {
 						t.Errorf("nobody's: %v", err)

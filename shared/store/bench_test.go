@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"warble/shared/experiment"
+	"warble/shared/idempotency"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
 )
@@ -32,7 +33,7 @@ func BenchmarkCreateTweet(b *testing.B) {
 				n := 0
 				b.ResetTimer()
 				for b.Loop() {
-					k := store.Key{Route: "POST /2/tweets", Fingerprint: []byte("f")}
+					k := idempotency.Key{Route: "POST /2/tweets", Fingerprint: []byte("f")}
 					if key != "" {
 						n++
 						k.Key = strconv.Itoa(n)

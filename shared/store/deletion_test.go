@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -39,10 +40,10 @@ func TestADeletedAccountIsHiddenAtOnceAndGoneWithinADay(t *testing.T) {
 	author := store.Author{ID: ada.User.ID, Session: ada.Session}
 	mine, theirs := post(t, api, ada.User.ID, "a private confession"), post(t, api, bob.User.ID, "of bob")
 	for _, err := range []error{
-		second(api.Retweet(t.Context(), store.NewRetweet{UserID: ada.User.ID, TweetID: theirs}, store.Key{}, posted)),
-		second(api.Retweet(t.Context(), store.NewRetweet{UserID: bob.User.ID, TweetID: mine}, store.Key{}, posted)),
-		second(api.Like(t.Context(), store.NewLike{UserID: ada.User.ID, TweetID: theirs}, store.Key{}, liked)),
-		second(api.CreateFeedback(t.Context(), store.NewFeedback{UserID: ada.User.ID, Score: 2, Text: "a private opinion"}, store.Key{Route: "r", Key: "k", Fingerprint: []byte("f")}, posted)),
+		second(api.Retweet(t.Context(), store.NewRetweet{UserID: ada.User.ID, TweetID: theirs}, idempotency.Key{}, posted)),
+		second(api.Retweet(t.Context(), store.NewRetweet{UserID: bob.User.ID, TweetID: mine}, idempotency.Key{}, posted)),
+		second(api.Like(t.Context(), store.NewLike{UserID: ada.User.ID, TweetID: theirs}, idempotency.Key{}, liked)),
+		second(api.CreateFeedback(t.Context(), store.NewFeedback{UserID: ada.User.ID, Score: 2, Text: "a private opinion"}, idempotency.Key{Route: "r", Key: "k", Fingerprint: []byte("f")}, posted)),
 		api.Seen(t.Context(), ada.User.ID),
 		ops.BuryEvent(t.Context(), query[int64](t, d, `select min(id) from outbox where user_id = $1`, ada.User.ID), "refused"),
 	} {
@@ -86,10 +87,10 @@ func TestADeletedAccountIsHiddenAtOnceAndGoneWithinADay(t *testing.T) {
 		if err := api.HasUser(t.Context(), ada.User.ID); !errors.Is(err, problem.NotFound) {
 			t.Errorf("%s: her user: %v", when, err)
 		}
-		if err := second(api.Like(t.Context(), store.NewLike{UserID: bob.User.ID, TweetID: mine}, store.Key{}, liked)); !errors.Is(err, problem.NotFound) {
+		if err := second(api.Like(t.Context(), store.NewLike{UserID: bob.User.ID, TweetID: mine}, idempotency.Key{}, liked)); !errors.Is(err, problem.NotFound) {
 			t.Errorf("%s: a like of her tweet: %v", when, err)
 		}
-		if err := second(api.Retweet(t.Context(), store.NewRetweet{UserID: bob.User.ID, TweetID: mine}, store.Key{}, posted)); !errors.Is(err, problem.NotFound) {
+		if err := second(api.Retweet(t.Context(), store.NewRetweet{UserID: bob.User.ID, TweetID: mine}, idempotency.Key{}, posted)); !errors.Is(err, problem.NotFound) {
 			t.Errorf("%s: a retweet of her tweet: %v", when, err)
 		}
 	}

@@ -1,6 +1,10 @@
 package store
 
-import "context"
+import (
+	"context"
+
+	"warble/shared/idempotency"
+)
 
 // NewFeedback is what a user thinks of Warble.
 type NewFeedback struct {
@@ -11,7 +15,7 @@ type NewFeedback struct {
 
 // CreateFeedback writes it and the key's answer in one statement. There is no event: it is for the readout of experiments
 // and for nobody else. Errors are those of CreateTweet.
-func (db *DB) CreateFeedback(ctx context.Context, f NewFeedback, k Key, b Body) (Answer, error) {
+func (db *DB) CreateFeedback(ctx context.Context, f NewFeedback, k idempotency.Key, b Body) (idempotency.Answer, error) {
 	k.UserID = f.UserID
 	answer, err := db.write(ctx, `
 		with new as materialized (

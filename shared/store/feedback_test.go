@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -15,8 +16,8 @@ func TestFeedbackIsKeptOncePerKey(t *testing.T) {
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)
 	ada := user(t, d, "ada", "")
-	give := func(user int64, key string) (store.Answer, error) {
-		return db.CreateFeedback(t.Context(), store.NewFeedback{UserID: user, Score: 4, Text: "nice"}, store.Key{Route: "r", Key: key, Fingerprint: []byte("f")}, posted)
+	give := func(user int64, key string) (idempotency.Answer, error) {
+		return db.CreateFeedback(t.Context(), store.NewFeedback{UserID: user, Score: 4, Text: "nice"}, idempotency.Key{Route: "r", Key: key, Fingerprint: []byte("f")}, posted)
 	}
 	first, err := give(ada, "k")
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"warble/shared/idempotency"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
 )
@@ -135,11 +136,11 @@ func TestWhoReadsOnMeetsEveryRowOnce(t *testing.T) {
 		db := d.Open(t, pgtest.API)
 		writing.Go(func() {
 			for n := int64(w*each + 1); n <= int64((w+1)*each); n++ {
-				_, posting := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: n, Community: "sres", Text: "x"}, store.Key{}, posted)
-				_, again := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: ada, Text: "x"}, store.Key{}, posted)
-				_, liking := db.Like(t.Context(), store.NewLike{UserID: n, TweetID: source}, store.Key{}, liked)
-				_, likingToo := db.Like(t.Context(), store.NewLike{UserID: ada, TweetID: 1000 + n}, store.Key{}, liked)
-				_, repeating := db.Retweet(t.Context(), store.NewRetweet{UserID: n, TweetID: source}, store.Key{}, posted)
+				_, posting := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: n, Community: "sres", Text: "x"}, idempotency.Key{}, posted)
+				_, again := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: ada, Text: "x"}, idempotency.Key{}, posted)
+				_, liking := db.Like(t.Context(), store.NewLike{UserID: n, TweetID: source}, idempotency.Key{}, liked)
+				_, likingToo := db.Like(t.Context(), store.NewLike{UserID: ada, TweetID: 1000 + n}, idempotency.Key{}, liked)
+				_, repeating := db.Retweet(t.Context(), store.NewRetweet{UserID: n, TweetID: source}, idempotency.Key{}, posted)
 				if err := errors.Join(posting, again, liking, likingToo, repeating); err != nil {
 					t.Error(err)
 					return

@@ -4,41 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"strconv"
 	"time"
 
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 )
-
-// Key is an Idempotency-Key and its scope. One with an empty Key asks for nothing to be remembered.
-type Key struct {
-	UserID      int64
-	Session     int64  // see Author; it is no part of the scope
-	Route       string // method and pattern, as "POST /2/tweets"
-	Key         string
-	Fingerprint []byte // of what was asked; the same key with another fingerprint is refused
-}
-
-// Scope tells keys of different users and routes apart, in one string; it is empty where there is no key.
-func (k Key) Scope() string {
-	if k.Key == "" {
-		return ""
-	}
-	return strconv.FormatInt(k.UserID, 10) + " " + k.Route + " " + k.Key
-}
 
 // Body is the answer that a write is to give, open where the new row's id goes, which only PostgreSQL knows. The bytes
 // are stored with the key, in the same statement as the row.
 type Body struct {
 	Status        int
 	Before, After string
-}
-
-// Answer is what the client gets: of this request, or of the first one with its key.
-type Answer struct {
-	Status   int
-	Body     []byte
-	Replayed bool
 }
 
 // claim is the part of a writing statement that takes the key: it yields a row where the key is new or no longer counts,
@@ -73,23 +49,23 @@ const mayWrite = `check_author($1, $8)`
 // claimed is true in a statement with claim where the write may go on.
 const claimed = `($3 = '' or exists (select from claim))`
 
-func (k Key) args(b Body, more ...any) []any {
+func args(k idempotency.Key, b Body, more ...any) []any {
 	return append([]any{k.UserID, k.Route, k.Key, k.Fingerprint, b.Status, b.Before, b.After, k.Session}, more...)
 }
 
 // write runs a statement with claim, which selects the answer's body and claimed: no row where what it writes about is not
 // there. Errors: problem.NotFound for that, problem.Invalid where the key was used for something else, problem.Conflict
 // where the first request with it is still running, and a constraint that was violated.
-func (db *DB) write(ctx context.Context, sql string, k Key, b Body, more ...any) (Answer, error) {
-	answer := Answer{Status: b.Status}
+func (db *DB) write(ctx context.Context, sql string, k idempotency.Key, b Body, more ...any) (idempotency.Answer, error) {
+	answer := idempotency.Answer{Status: b.Status}
 	var claimed bool
-	err := db.one(ctx, sql, k.args(b, more...), &answer.Body, &claimed)
+	err := db.one(ctx, sql, args(k, b, more...), &answer.Body, &claimed)
 	there := err == nil
 	switch {
 	case there && claimed:
 		return answer, nil
 	case !there && !errors.Is(err, problem.NotFound):
-		return Answer{}, k.waited(err)
+		return idempotency.Answer{}, waited(k, err)
 	}
 	// Another request has the key; or nothing is there, but may have been when the first request with the key came.
 	if answer, err = db.replay(ctx, k); there && errors.Is(err, problem.NotFound) {
@@ -99,9 +75,9 @@ func (db *DB) write(ctx context.Context, sql string, k Key, b Body, more ...any)
 }
 
 // waited words the failure of a statement whose claim waited for another with the same key until lock_timeout.
-func (k Key) waited(err error) error {
+func waited(k idempotency.Key, err error) error {
 	if k.Key != "" && code(err) == lockNotAvailable {
-		return problem.Conflict.Detail("the first request with this Idempotency-Key is still running").After(time.Second).Because(err)
+		return idempotency.StillRunning(time.Second).Because(err)
 	}
 	return err
 }
@@ -114,9 +90,9 @@ func keyLost() error {
 
 // replay returns the answer stored for a key that a write could not claim, and problem.NotFound where there is none. It
 // is a statement of its own, because it needs a snapshot taken after the winner committed.
-func (db *DB) replay(ctx context.Context, k Key) (Answer, error) {
+func (db *DB) replay(ctx context.Context, k idempotency.Key) (idempotency.Answer, error) {
 	var (
-		answer      = Answer{Replayed: true}
+		answer      = idempotency.Answer{Replayed: true}
 		fingerprint []byte
 	)
 	err := db.one(ctx, `
@@ -125,10 +101,10 @@ func (db *DB) replay(ctx context.Context, k Key) (Answer, error) {
 		where user_id = $1 and route = $2 and key = $3`,
 		[]any{k.UserID, k.Route, k.Key}, &answer.Status, &answer.Body, &fingerprint)
 	if err != nil {
-		return Answer{}, err
+		return idempotency.Answer{}, err
 	}
 	if !bytes.Equal(fingerprint, k.Fingerprint) {
-		return Answer{}, problem.Invalid.Field("Idempotency-Key", "this Idempotency-Key was already used for a request with another path or body")
+		return idempotency.Answer{}, idempotency.OtherRequest()
 	}
 	return answer, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"warble/shared/clocktest"
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -18,12 +19,12 @@ func TestAKeyIsAnsweredOnce(t *testing.T) {
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)
 	ada, bob := user(t, d, "ada", ""), user(t, d, "bob", "")
-	send := func(author int64, change func(*store.Key)) (store.Answer, error) {
-		key := store.Key{Route: "POST /2/tweets", Key: "k", Fingerprint: []byte("f")}
+	send := func(author int64, change func(*idempotency.Key)) (idempotency.Answer, error) {
+		key := idempotency.Key{Route: "POST /2/tweets", Key: "k", Fingerprint: []byte("f")}
 		change(&key)
 		return db.CreateTweet(t.Context(), store.NewTweet{AuthorID: author, Text: "hello"}, key, posted)
 	}
-	same := func(*store.Key) {}
+	same := func(*idempotency.Key) {}
 	first, err := send(ada, same)
 	if err != nil || first.Replayed || first.Status != 201 {
 		t.Fatalf("%+v %v", first, err)
@@ -31,13 +32,13 @@ func TestAKeyIsAnsweredOnce(t *testing.T) {
 	if again, err := send(ada, same); err != nil || !again.Replayed || again.Status != 201 || !bytes.Equal(again.Body, first.Body) {
 		t.Errorf("again: %+v %v", again, err)
 	}
-	if _, err := send(ada, func(k *store.Key) { k.Fingerprint = []byte("g") }); !errors.Is(err, problem.Invalid) {
+	if _, err := send(ada, func(k *idempotency.Key) { k.Fingerprint = []byte("g") }); !errors.Is(err, problem.Invalid) {
 		t.Errorf("another request: %v", err)
 	}
-	for name, send := range map[string]func() (store.Answer, error){
-		"another user's key":  func() (store.Answer, error) { return send(bob, same) },
-		"another route's key": func() (store.Answer, error) { return send(ada, func(k *store.Key) { k.Route = "POST /x" }) },
-		"no key":              func() (store.Answer, error) { return send(ada, func(k *store.Key) { k.Key = "" }) },
+	for name, send := range map[string]func() (idempotency.Answer, error){
+		"another user's key":  func() (idempotency.Answer, error) { return send(bob, same) },
+		"another route's key": func() (idempotency.Answer, error) { return send(ada, func(k *idempotency.Key) { k.Route = "POST /x" }) },
+		"no key":              func() (idempotency.Answer, error) { return send(ada, func(k *idempotency.Key) { k.Key = "" }) },
 	} {
 		if a, err := send(); err != nil || a.Replayed || bytes.Equal(a.Body, first.Body) {
 			t.Errorf("%s: %+v %v", name, a, err)
@@ -53,8 +54,8 @@ func TestAKeyIsForgottenAfterADay(t *testing.T) {
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)
 	ada := user(t, d, "ada", "")
-	key := store.Key{Route: "POST /2/tweets", Key: "k", Fingerprint: []byte("f")}
-	send := func() store.Answer {
+	key := idempotency.Key{Route: "POST /2/tweets", Key: "k", Fingerprint: []byte("f")}
+	send := func() idempotency.Answer {
 		a, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: ada, Text: "x"}, key, posted)
 		if err != nil {
 			t.Fatal(err)
@@ -82,8 +83,8 @@ func TestAHundredSendsWithOneKeyAcrossProcesses(t *testing.T) {
 	d := pgtest.New(t)
 	ada := user(t, d, "ada", "")
 	pools := []*store.DB{d.Open(t, pgtest.API), d.Open(t, pgtest.API), d.Open(t, pgtest.API)} // as three processes have
-	key := store.Key{Route: "POST /2/tweets", Key: "k", Fingerprint: []byte("f")}
-	answers := make([]store.Answer, 100)
+	key := idempotency.Key{Route: "POST /2/tweets", Key: "k", Fingerprint: []byte("f")}
+	answers := make([]idempotency.Answer, 100)
 	var all sync.WaitGroup
 	for i := range answers {
 		all.Go(func() {
@@ -123,8 +124,8 @@ func TestAKeyWhoseFirstRequestStillRunsIsAConflict(t *testing.T) {
 	if _, err := first.Exec(t.Context(), `insert into idempotency_keys (user_id, route, key, fingerprint, status, body) values ($1, 'r', 'k', 'f', 201, 'first')`, ada); err != nil {
 		t.Fatal(err)
 	}
-	send := func() (store.Answer, error) {
-		return db.CreateTweet(t.Context(), store.NewTweet{AuthorID: ada, Text: "x"}, store.Key{Route: "r", Key: "k", Fingerprint: []byte("f")}, posted)
+	send := func() (idempotency.Answer, error) {
+		return db.CreateTweet(t.Context(), store.NewTweet{AuthorID: ada, Text: "x"}, idempotency.Key{Route: "r", Key: "k", Fingerprint: []byte("f")}, posted)
 	}
 	var err error
 	took := clocktest.Took(func() { _, err = send() })
@@ -145,8 +146,8 @@ func TestAReplayDoesNotDependOnWhatHappenedSince(t *testing.T) {
 	db := d.Open(t, pgtest.API)
 	ada, bob := user(t, d, "ada", ""), user(t, d, "bob", "")
 	source := post(t, db, ada, "hello")
-	retweet := func() (store.Answer, error) {
-		return db.Retweet(t.Context(), store.NewRetweet{UserID: bob, TweetID: source}, store.Key{Route: "r", Key: "k", Fingerprint: []byte("f")}, posted)
+	retweet := func() (idempotency.Answer, error) {
+		return db.Retweet(t.Context(), store.NewRetweet{UserID: bob, TweetID: source}, idempotency.Key{Route: "r", Key: "k", Fingerprint: []byte("f")}, posted)
 	}
 	first, err := retweet()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/telemetry"
 )
@@ -51,7 +52,7 @@ const likeSQL = `
 
 // Like likes a tweet, once: a second time changes nothing and answers the same. The answer names no row: what it is goes
 // into b.Before and b.After alone. Errors: problem.NotFound where the tweet is not there, and those of CreateTweet.
-func (db *DB) Like(ctx context.Context, l NewLike, k Key, b Body) (Answer, error) {
+func (db *DB) Like(ctx context.Context, l NewLike, k idempotency.Key, b Body) (idempotency.Answer, error) {
 	k.UserID = l.UserID
 	answer, err := db.write(ctx, likeSQL, k, b, l.TweetID, l.Traceparent)
 	switch {

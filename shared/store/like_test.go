@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -25,7 +26,7 @@ func likes(t *testing.T, db *store.DB, id int64) int {
 
 func like(t *testing.T, db *store.DB, user, tweet int64) {
 	t.Helper()
-	if _, err := db.Like(t.Context(), store.NewLike{UserID: user, TweetID: tweet}, store.Key{}, liked); err != nil {
+	if _, err := db.Like(t.Context(), store.NewLike{UserID: user, TweetID: tweet}, idempotency.Key{}, liked); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -36,12 +37,12 @@ func TestLikesAreNaturallyIdempotent(t *testing.T) {
 	db := d.Open(t, pgtest.API)
 	ada, bob := user(t, d, "ada", ""), user(t, d, "bob", "")
 	source := post(t, db, ada, "hello")
-	retweet, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, TweetID: source}, store.Key{}, posted)
+	retweet, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, TweetID: source}, idempotency.Key{}, posted)
 	if err != nil {
 		t.Fatal(err)
 	}
-	try := func(tweet int64, key string) (store.Answer, error) {
-		return db.Like(t.Context(), store.NewLike{UserID: bob, TweetID: tweet}, store.Key{Route: "r", Key: key, Fingerprint: []byte("f")}, liked)
+	try := func(tweet int64, key string) (idempotency.Answer, error) {
+		return db.Like(t.Context(), store.NewLike{UserID: bob, TweetID: tweet}, idempotency.Key{Route: "r", Key: key, Fingerprint: []byte("f")}, liked)
 	}
 	for _, tt := range []struct {
 		tweet    int64
@@ -66,7 +67,7 @@ func TestLikesAreNaturallyIdempotent(t *testing.T) {
 	if n := query[int](t, d, `select count(*) from idempotency_keys where key = 'other'`); n != 0 {
 		t.Error("a key is kept for nothing")
 	}
-	if _, err := db.Like(t.Context(), store.NewLike{UserID: 42, TweetID: source}, store.Key{}, liked); !errors.Is(err, problem.Unauthenticated) {
+	if _, err := db.Like(t.Context(), store.NewLike{UserID: 42, TweetID: source}, idempotency.Key{}, liked); !errors.Is(err, problem.Unauthenticated) {
 		t.Errorf("no such user: %v", err)
 	}
 }
@@ -78,7 +79,7 @@ func TestALikeTakenBack(t *testing.T) {
 	db := d.Open(t, pgtest.API)
 	ada, bob := user(t, d, "ada", ""), user(t, d, "bob", "")
 	source := post(t, db, ada, "hello")
-	retweet, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, TweetID: source}, store.Key{}, posted)
+	retweet, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, TweetID: source}, idempotency.Key{}, posted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +114,7 @@ func TestConcurrentLikesByOneUserMakeOne(t *testing.T) {
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			if _, err := db.Like(t.Context(), store.NewLike{UserID: ada, TweetID: source}, store.Key{}, liked); err != nil {
+			if _, err := db.Like(t.Context(), store.NewLike{UserID: ada, TweetID: source}, idempotency.Key{}, liked); err != nil {
 				t.Error(err)
 			}
 		})

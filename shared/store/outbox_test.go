@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"warble/shared/env"
+	"warble/shared/idempotency"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
 	"warble/shared/telemetry"
@@ -245,7 +246,7 @@ func TestADeletionKeepsItsTrace(t *testing.T) {
 	db := d.Open(t, pgtest.API)
 	ada := user(t, d, "ada", "")
 	tweet, source := post(t, db, ada, "x"), post(t, db, ada, "y")
-	if _, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, TweetID: source}, store.Key{}, posted); err != nil {
+	if _, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, TweetID: source}, idempotency.Key{}, posted); err != nil {
 		t.Fatal(err)
 	}
 	tel := telemetry.FromEnv(env.New(func(name string) (string, bool) { return "127.0.0.1", name == "DD_AGENT_HOST" }), "test", "test")

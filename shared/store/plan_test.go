@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"warble/shared/experiment"
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -207,9 +208,9 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 		tweets, users, names = append(tweets, (30003+n)<<22), append(users, (1+n)<<22), append(names, fmt.Sprint("u", n+1))
 	}
 	times := 0
-	key := func() store.Key {
+	key := func() idempotency.Key {
 		times++
-		return store.Key{Route: "POST /2/tweets", Key: fmt.Sprint("key", times), Fingerprint: []byte("f")}
+		return idempotency.Key{Route: "POST /2/tweets", Key: fmt.Sprint("key", times), Fingerprint: []byte("f")}
 	}
 	list := func(_ any, err error) error { return err }
 	read := func(p store.Page) store.Page { // as functions do
@@ -286,7 +287,7 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 			return list(db.CreateTweet(t.Context(), store.NewTweet{AuthorID: user, Community: "gophers", Text: "x"}, key(), posted))
 		}},
 		{"tweet with a known key", pgtest.API, most, func(db *store.DB) error {
-			k := store.Key{Route: "POST /2/tweets", Key: "again", Fingerprint: []byte("f")}
+			k := idempotency.Key{Route: "POST /2/tweets", Key: "again", Fingerprint: []byte("f")}
 			return list(db.CreateTweet(t.Context(), store.NewTweet{AuthorID: user, Community: "gophers", Text: "x"}, k, posted))
 		}},
 		{"retweet", pgtest.API, 2 * most, func(db *store.DB) error {

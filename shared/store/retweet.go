@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/telemetry"
 )
@@ -63,7 +64,7 @@ const retweetSQL = `
 
 // Retweet repeats a tweet under the user's name, once: a second time changes nothing and answers with the first one's
 // id. Errors: problem.NotFound where the tweet is not there, and those of CreateTweet.
-func (db *DB) Retweet(ctx context.Context, r NewRetweet, k Key, b Body) (Answer, error) {
+func (db *DB) Retweet(ctx context.Context, r NewRetweet, k idempotency.Key, b Body) (idempotency.Answer, error) {
 	k.UserID = r.UserID
 	answer, err := db.write(ctx, retweetSQL, k, b, r.TweetID, r.Community, r.Traceparent)
 	if violated(err) == "retweets_once" {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -29,8 +30,8 @@ func TestRetweetsAreNaturallyIdempotent(t *testing.T) {
 	db := d.Open(t, pgtest.API)
 	ada, bob := user(t, d, "ada", ""), user(t, d, "bob", "")
 	source := post(t, db, ada, "hello")
-	retweet := func(tweet int64, key string) (store.Answer, error) {
-		return db.Retweet(t.Context(), store.NewRetweet{UserID: bob, TweetID: tweet}, store.Key{Route: "r", Key: key, Fingerprint: []byte("f")}, posted)
+	retweet := func(tweet int64, key string) (idempotency.Answer, error) {
+		return db.Retweet(t.Context(), store.NewRetweet{UserID: bob, TweetID: tweet}, idempotency.Key{Route: "r", Key: key, Fingerprint: []byte("f")}, posted)
 	}
 	first, err := retweet(source, "")
 	if err != nil {
@@ -71,7 +72,7 @@ func TestARetweetTakenBack(t *testing.T) {
 		"undo by its own id": func(retweet int64) error { return db.UndoRetweet(t.Context(), store.Author{ID: bob}, retweet) },
 		"delete it":          func(retweet int64) error { return db.DeleteTweet(t.Context(), retweet, store.Author{ID: bob}) },
 	} {
-		answer, err := db.Retweet(t.Context(), store.NewRetweet{UserID: bob, TweetID: source}, store.Key{}, posted)
+		answer, err := db.Retweet(t.Context(), store.NewRetweet{UserID: bob, TweetID: source}, idempotency.Key{}, posted)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +107,7 @@ func TestConcurrentRetweetsByOneUserMakeOne(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range bodies {
 		all.Go(func() {
-			a, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, TweetID: source}, store.Key{}, posted)
+			a, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, TweetID: source}, idempotency.Key{}, posted)
 			if err != nil {
 				t.Error(err)
 			}
@@ -131,15 +132,15 @@ func TestConcurrentRetweetsAndLikesByManyUsersAreAllCounted(t *testing.T) {
 	source := post(t, db, user(t, d, "ada", ""), "hello")
 	exec(t, d, `insert into users (id, username, name) select i, 'u' || i, 'U' from generate_series(1, 50) i`)
 	for _, c := range []struct {
-		do    func(userID int64) (store.Answer, error)
+		do    func(userID int64) (idempotency.Answer, error)
 		undo  func(ctx context.Context, user store.Author, tweetID int64) error
 		count func(*testing.T, *store.DB, int64) int
 	}{
-		{func(id int64) (store.Answer, error) {
-			return db.Retweet(t.Context(), store.NewRetweet{UserID: id, TweetID: source}, store.Key{}, posted)
+		{func(id int64) (idempotency.Answer, error) {
+			return db.Retweet(t.Context(), store.NewRetweet{UserID: id, TweetID: source}, idempotency.Key{}, posted)
 		}, db.UndoRetweet, retweets},
-		{func(id int64) (store.Answer, error) {
-			return db.Like(t.Context(), store.NewLike{UserID: id, TweetID: source}, store.Key{}, liked)
+		{func(id int64) (idempotency.Answer, error) {
+			return db.Like(t.Context(), store.NewLike{UserID: id, TweetID: source}, idempotency.Key{}, liked)
 		}, db.UndoLike, likes},
 	} {
 		var all sync.WaitGroup
@@ -170,7 +171,7 @@ func TestListsOfRetweetsArePaged(t *testing.T) {
 	var own, users []int64 // of the retweets
 	for _, name := range []string{"bob", "cyd", "dan"} {
 		u := user(t, d, name, "")
-		a, err := db.Retweet(t.Context(), store.NewRetweet{UserID: u, TweetID: source}, store.Key{}, posted)
+		a, err := db.Retweet(t.Context(), store.NewRetweet{UserID: u, TweetID: source}, idempotency.Key{}, posted)
 		if err != nil {
 			t.Fatal(err)
 		}

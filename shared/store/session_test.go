@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -41,8 +42,8 @@ func TestNobodyWritesAfterTheEnd(t *testing.T) {
 				author.ID = 42
 			}
 			exec(t, d, `do $$ begin `+end+`; end $$`)
-			key := func(k string) store.Key {
-				return store.Key{Session: author.Session, Route: "r", Key: k, Fingerprint: []byte("f")}
+			key := func(k string) idempotency.Key {
+				return idempotency.Key{Session: author.Session, Route: "r", Key: k, Fingerprint: []byte("f")}
 			}
 			for _, k := range []string{"", "k"} {
 				for what, write := range map[string]func() error{

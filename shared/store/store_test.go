@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"warble/shared/clocktest"
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/migrations"
@@ -63,14 +64,14 @@ var posted = store.Body{Status: 201, Before: `{"data":{"id":"`, After: `"}}`}
 // post makes a tweet and returns its id.
 func post(t *testing.T, db *store.DB, author int64, text string) int64 {
 	t.Helper()
-	a, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: author, Community: "gophers", Text: text}, store.Key{}, posted)
+	a, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: author, Community: "gophers", Text: text}, idempotency.Key{}, posted)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return idOf(t, a)
 }
 
-func idOf(t *testing.T, a store.Answer) int64 {
+func idOf(t *testing.T, a idempotency.Answer) int64 {
 	t.Helper()
 	digits, ok := strings.CutPrefix(string(a.Body), posted.Before)
 	id, err := strconv.ParseInt(strings.TrimSuffix(digits, posted.After), 10, 64)
@@ -158,7 +159,7 @@ func TestADatabaseThatHangsIsSaidWithinTwoSeconds(t *testing.T) {
 	}
 	var err error
 	took := clocktest.Took(func() {
-		_, err = db.CreateTweet(t.Context(), store.NewTweet{AuthorID: ada, Text: "x"}, store.Key{}, posted)
+		_, err = db.CreateTweet(t.Context(), store.NewTweet{AuthorID: ada, Text: "x"}, idempotency.Key{}, posted)
 	})
 	if !errors.Is(err, problem.Unavailable) || took > 2*time.Second {
 		t.Errorf("%v after %s", err, took)

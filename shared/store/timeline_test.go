@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"testing"
 
+	"warble/shared/idempotency"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
 )
@@ -17,10 +18,10 @@ func TestTimelinesArePagedByID(t *testing.T) {
 	for i := range 5 {
 		ids = append(ids, post(t, db, ada, strconv.Itoa(i)))
 	}
-	if _, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: bob, Community: "sres", Text: "elsewhere"}, store.Key{}, posted); err != nil {
+	if _, err := db.CreateTweet(t.Context(), store.NewTweet{AuthorID: bob, Community: "sres", Text: "elsewhere"}, idempotency.Key{}, posted); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, Community: "gophers", TweetID: ids[0]}, store.Key{}, posted); err != nil {
+	if _, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, Community: "gophers", TweetID: ids[0]}, idempotency.Key{}, posted); err != nil {
 		t.Fatal(err)
 	}
 	texts := func(list []store.Tweet, err error) (texts string) {

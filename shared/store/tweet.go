@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/telemetry"
 )
@@ -57,15 +58,15 @@ const CreateTweetSQL = `
 // connection share a commit with others that do. Errors: problem.Invalid where the key
 // was used for something else, problem.Conflict where the first request with it is still running, and
 // problem.Unauthenticated where there is no such author.
-func (db *DB) CreateTweet(ctx context.Context, t NewTweet, k Key, b Body) (Answer, error) {
+func (db *DB) CreateTweet(ctx context.Context, t NewTweet, k idempotency.Key, b Body) (idempotency.Answer, error) {
 	k.UserID = t.AuthorID
 	var (
-		answer Answer
+		answer idempotency.Answer
 		err    error
 	)
 	if k.Key != "" {
 		answer, err = db.write(ctx, CreateTweetSQL, k, b, t.Community, t.Text, t.Traceparent)
-	} else if answer.Body, err = db.tweets.write(ctx, db.timeout, k.args(b, t.Community, t.Text, t.Traceparent)); err == nil {
+	} else if answer.Body, err = db.tweets.write(ctx, db.timeout, args(k, b, t.Community, t.Text, t.Traceparent)); err == nil {
 		answer.Status = b.Status
 	}
 	if violated(err) == "tweets_author_id_fkey" {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"warble/shared/idempotency"
 	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
@@ -19,7 +20,7 @@ func TestATweetAndItsEventAreOneStatement(t *testing.T) {
 	db := d.Open(t, pgtest.API)
 	ada := user(t, d, "ada", "gophers")
 	answer, err := db.CreateTweet(t.Context(),
-		store.NewTweet{AuthorID: ada, Community: "gophers", Text: "hello", Traceparent: "00-1-2-01"}, store.Key{}, posted)
+		store.NewTweet{AuthorID: ada, Community: "gophers", Text: "hello", Traceparent: "00-1-2-01"}, idempotency.Key{}, posted)
 	if err != nil || answer.Replayed || answer.Status != 201 {
 		t.Fatalf("%+v %v", answer, err)
 	}
@@ -74,7 +75,7 @@ func TestADeletedTweetLeavesATombstone(t *testing.T) {
 	db := d.Open(t, pgtest.API)
 	ada, bob := user(t, d, "ada", "gophers"), user(t, d, "bob", "gophers")
 	id := post(t, db, ada, "secret")
-	retweet, err := db.Retweet(t.Context(), store.NewRetweet{UserID: bob, Community: "gophers", TweetID: id}, store.Key{}, posted)
+	retweet, err := db.Retweet(t.Context(), store.NewRetweet{UserID: bob, Community: "gophers", TweetID: id}, idempotency.Key{}, posted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +105,7 @@ func TestADeletedTweetLeavesATombstone(t *testing.T) {
 			t.Errorf("%s still shows %+v, %v", name, tweets, err)
 		}
 	}
-	if _, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, TweetID: id}, store.Key{}, posted); !errors.Is(err, problem.NotFound) {
+	if _, err := db.Retweet(t.Context(), store.NewRetweet{UserID: ada, TweetID: id}, idempotency.Key{}, posted); !errors.Is(err, problem.NotFound) {
 		t.Errorf("retweeting it: %v", err)
 	}
 	for _, u := range []int64{ada, bob} {

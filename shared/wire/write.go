@@ -9,18 +9,6 @@ import (
 	"warble/shared/store"
 )
 
-// Once runs the write of a POST. If a request with the same Idempotency-Key is under way, it waits and returns that request's answer.
-// write must store the key that it gets together with its rows.
-func Once(ctx context.Context, once *function.Once, write func(context.Context, store.Key) (store.Answer, error)) (function.Answer, error) {
-	caller := function.Caller(ctx)
-	k := store.Key{UserID: caller.UserID, Session: caller.Session, Route: "POST " + function.Current(ctx).Route}
-	k.Key, k.Fingerprint = function.Idempotency(ctx)
-	return once.Do(ctx, k.Scope(), k.Fingerprint, func(ctx context.Context) (function.Answer, error) {
-		answer, err := write(ctx, k)
-		return function.Answer(answer), err
-	})
-}
-
 // Author returns the caller, for statements that write.
 func Author(ctx context.Context) store.Author {
 	caller := function.Caller(ctx)
