@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -31,20 +30,13 @@ func validate(t testing.TB) (url string, issuer *token.Issuer) {
 // send makes a request and decodes the JSON of its answer.
 func send(t testing.TB, method, url, authorization string) (*http.Response, map[string]any) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(context.Background(), method, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var headers []string
 	if authorization != "" {
-		request.Header.Set("Authorization", authorization)
+		headers = []string{"Authorization", authorization}
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
+	response, text := apitest.Send(t, method, url, "", headers...)
 	var body map[string]any
-	if err := json.NewDecoder(response.Body).Decode(&body); err != nil {
+	if err := json.Unmarshal([]byte(text), &body); err != nil {
 		t.Fatal(err)
 	}
 	return response, body

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"warble/shared/apitest"
 	"warble/shared/function"
 )
 
@@ -21,41 +22,20 @@ func serveWeb(t *testing.T) string {
 	return server.URL
 }
 
-func get(t *testing.T, url string, headers ...string) (*http.Response, string) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer, string(text)
-}
-
 const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 // TestFirstPageIsSmall: what a browser loads before anything is done is at most 100 kB, and nothing that is loaded loads more.
 func TestFirstPageIsSmall(t *testing.T) {
 	t.Parallel()
 	url := serveWeb(t)
-	_, page := get(t, url+"/", "Accept", browser)
+	_, page := apitest.Send(t, "GET", url+"/", "", "Accept", browser)
 	size := len(page)
 	assets := regexp.MustCompile(`(?:src|href)="(/assets/[^"]*)"`).FindAllStringSubmatch(page, -1)
 	if len(assets) != 3 {
 		t.Fatalf("the page loads %q: expected a stylesheet, a script and an icon", assets)
 	}
 	for _, asset := range assets {
-		answer, text := get(t, url+asset[1])
+		answer, text := apitest.Send(t, "GET", url+asset[1], "")
 		if answer.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s", asset[1], answer.Status)
 		}
@@ -73,7 +53,7 @@ func TestFirstPageIsSmall(t *testing.T) {
 func TestBrowsersGetThePageAndOthersLinks(t *testing.T) {
 	t.Parallel()
 	url := serveWeb(t)
-	answer, page := get(t, url+"/", "Accept", browser)
+	answer, page := apitest.Send(t, "GET", url+"/", "", "Accept", browser)
 	if kind := answer.Header.Get("Content-Type"); kind != "text/html; charset=utf-8" || !strings.Contains(page, "<title>Warble playground</title>") {
 		t.Errorf("%s: %.100s", kind, page)
 	}
@@ -81,13 +61,13 @@ func TestBrowsersGetThePageAndOthersLinks(t *testing.T) {
 		t.Errorf("Content-Security-Policy: %s", policy)
 	}
 	for _, accept := range []string{"", "*/*", "application/json"} {
-		answer, text := get(t, url+"/", "Accept", accept)
+		answer, text := apitest.Send(t, "GET", url+"/", "", "Accept", accept)
 		var links linked
 		if err := json.Unmarshal([]byte(text), &links); err != nil || links.Links["contract"] != "/openapi.yaml" || answer.Header.Get("Vary") != "Accept" {
 			t.Errorf("Accept %q: %v %s %v", accept, err, text, answer.Header)
 		}
 	}
-	if answer, _ := get(t, url+"/nothing", "Accept", browser); answer.StatusCode != http.StatusNotFound {
+	if answer, _ := apitest.Send(t, "GET", url+"/nothing", "", "Accept", browser); answer.StatusCode != http.StatusNotFound {
 		t.Errorf("a path that nothing has: %s, want 404", answer.Status)
 	}
 }
@@ -100,17 +80,17 @@ func TestFilesHaveTheirTypesAndTags(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, entry := range entries {
-		answer, _ := get(t, url+"/assets/"+entry.Name())
+		answer, _ := apitest.Send(t, "GET", url+"/assets/"+entry.Name(), "")
 		tag := answer.Header.Get("ETag")
 		if answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Type") == "" || answer.Header.Get("X-Content-Type-Options") != "nosniff" || tag == "" {
 			t.Errorf("%s: %s %v", entry.Name(), answer.Status, answer.Header)
 		}
-		if again, text := get(t, url+"/assets/"+entry.Name(), "If-None-Match", tag); again.StatusCode != http.StatusNotModified || text != "" {
+		if again, text := apitest.Send(t, "GET", url+"/assets/"+entry.Name(), "", "If-None-Match", tag); again.StatusCode != http.StatusNotModified || text != "" {
 			t.Errorf("%s with its tag: %s %q", entry.Name(), again.Status, text)
 		}
 	}
 	for _, name := range []string{"nothing.js", "..", "%2e%2e%2fweb.go", "sub%2fapp.js"} {
-		if answer, _ := get(t, url+"/assets/"+name); answer.StatusCode != http.StatusNotFound {
+		if answer, _ := apitest.Send(t, "GET", url+"/assets/"+name, ""); answer.StatusCode != http.StatusNotFound {
 			t.Errorf("/assets/%s: %s, want 404", name, answer.Status)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"warble/shared/apitest"
 	"warble/shared/function"
 	"warble/shared/problem"
 )
@@ -66,7 +67,7 @@ func TestTheProbeLatchesAndReadyzDoesNot(t *testing.T) {
 	url, log := serve(t, function.Routes{}, &database)
 	expect := func(path string, status int) {
 		t.Helper()
-		answer, body := send(t, http.MethodGet, url+path, "")
+		answer, body := apitest.Send(t, http.MethodGet, url+path, "")
 		if answer.StatusCode != status {
 			t.Errorf("%s: %d %s, want %d", path, answer.StatusCode, body, status)
 		}
@@ -82,7 +83,7 @@ func TestTheProbeLatchesAndReadyzDoesNot(t *testing.T) {
 	database.down.Store(true)
 	expect("/healthz", 200)
 	expect("/readyz", 503)
-	if answer, body := send(t, http.MethodPost, url+"/healthz", ""); answer.StatusCode != 405 || answer.Header.Get("Allow") != "GET, HEAD" {
+	if answer, body := apitest.Send(t, http.MethodPost, url+"/healthz", ""); answer.StatusCode != 405 || answer.Header.Get("Allow") != "GET, HEAD" {
 		t.Errorf("POST: %d %s, Allow %q", answer.StatusCode, body, answer.Header.Get("Allow"))
 	}
 	if lines := log.lines(t); len(lines) != 1 || lines[0]["message"] != "not ready" {
@@ -99,7 +100,7 @@ func TestAPanicIsAProblemAndALogLine(t *testing.T) {
 			panic("in the middle")
 		}),
 	})
-	answer, body := send(t, http.MethodGet, url+"/panic", "", "X-Request-Id", "my.id-1")
+	answer, body := apitest.Send(t, http.MethodGet, url+"/panic", "", "X-Request-Id", "my.id-1")
 	if answer.StatusCode != 500 || strings.Contains(body, "secret") || !strings.Contains(body, `"instance":"my.id-1"`) {
 		t.Errorf("%d %s", answer.StatusCode, body)
 	}
@@ -125,7 +126,7 @@ func TestRequestIDs(t *testing.T) {
 	for sent, kept := range map[string]bool{
 		"abc-1.2_3": true, strings.Repeat("a", 64): true, strings.Repeat("a", 65): false, "a b": false, "ä": false, "a;b": false,
 	} {
-		answer, _ := send(t, http.MethodGet, url+"/", "", "X-Request-Id", sent)
+		answer, _ := apitest.Send(t, http.MethodGet, url+"/", "", "X-Request-Id", sent)
 		if got := answer.Header.Get("X-Request-Id"); (got == sent) != kept || got == "" {
 			t.Errorf("sent %q, got %q", sent, got)
 		}
@@ -198,8 +199,8 @@ func TestOnlyASignedAssertionIsBelieved(t *testing.T) {
 func TestTheUnspecifiedRouteIsNeverLabelledByItsPath(t *testing.T) {
 	t.Parallel()
 	url, log := serve(t, function.Routes{"GET /notes/{id}": function.JSON(echo)})
-	send(t, http.MethodGet, url+"/notes/5?secret=1", "")
-	send(t, http.MethodGet, url+"/random/5", "")
+	apitest.Send(t, http.MethodGet, url+"/notes/5?secret=1", "")
+	apitest.Send(t, http.MethodGet, url+"/random/5", "")
 	lines := log.lines(t)
 	if len(lines) != 2 || lines[0]["http.route"] != "/notes/{id}" || lines[1]["http.route"] != "unmatched" {
 		t.Errorf("%v", lines)

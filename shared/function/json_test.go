@@ -3,7 +3,6 @@ package function_test
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"warble/shared/apitest"
 	"warble/shared/function"
 	"warble/shared/idempotency"
 	"warble/shared/problem"
@@ -47,28 +47,6 @@ func serve(t *testing.T, routes function.Routes, needs ...function.Dependency) (
 	server := httptest.NewServer(function.NewTest(log).Handler(routes, needs...))
 	t.Cleanup(server.Close)
 	return server.URL, log
-}
-
-// send returns the answer and its body.
-func send(t *testing.T, method, url, body string, headers ...string) (*http.Response, string) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Add(headers[i], headers[i+1])
-	}
-	answer, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer, string(text)
 }
 
 func TestJSONRefuses(t *testing.T) {
@@ -125,7 +103,7 @@ func TestJSONRefuses(t *testing.T) {
 			if tt.kind != "" {
 				headers = []string{"Content-Type", tt.kind}
 			}
-			answer, body := send(t, http.MethodPost, url+tt.path, tt.body, headers...)
+			answer, body := apitest.Send(t, http.MethodPost, url+tt.path, tt.body, headers...)
 			if answer.StatusCode != tt.status || !strings.Contains(body, tt.says) {
 				t.Fatalf("%d %s\nwant %d with %q", answer.StatusCode, body, tt.status, tt.says)
 			}
@@ -154,12 +132,12 @@ func TestJSONReads(t *testing.T) {
 	t.Parallel()
 	url, _ := serve(t, function.Routes{"POST /notes/{id}": function.JSON(echo)})
 	for _, kind := range []string{"application/json", "Application/JSON", "application/json;charset=UTF-8", `application/json; charset="utf-8"`} {
-		if answer, body := send(t, http.MethodPost, url+"/notes/1", `{}`, "Content-Type", kind); answer.StatusCode != 200 {
+		if answer, body := apitest.Send(t, http.MethodPost, url+"/notes/1", `{}`, "Content-Type", kind); answer.StatusCode != 200 {
 			t.Errorf("%s: %d %s", kind, answer.StatusCode, body)
 		}
 	}
 	for encoding, want := range map[string]int{"identity": 200, "Identity": 200, "IDENTITY": 200, "gzip": 415} {
-		answer, body := send(t, http.MethodPost, url+"/notes/1", `{}`, "Content-Type", "application/json", "Content-Encoding", encoding)
+		answer, body := apitest.Send(t, http.MethodPost, url+"/notes/1", `{}`, "Content-Type", "application/json", "Content-Encoding", encoding)
 		if answer.StatusCode != want {
 			t.Errorf("Content-Encoding: %s: %d %s, want %d", encoding, answer.StatusCode, body, want)
 		}
@@ -176,7 +154,7 @@ func TestJSONReads(t *testing.T) {
 		`{"text":"\ud83d\ude00"}`:           `{"text":"😀","count":0}`,
 		`{"text":"😀"}`:                      `{"text":"😀","count":0}`,
 	} {
-		if answer, got := send(t, http.MethodPost, url+"/notes/1", body, "Content-Type", "application/json"); answer.StatusCode != 200 || got != want+"\n" {
+		if answer, got := apitest.Send(t, http.MethodPost, url+"/notes/1", body, "Content-Type", "application/json"); answer.StatusCode != 200 || got != want+"\n" {
 			t.Errorf("%s: %d %s, want %s", body, answer.StatusCode, got, want)
 		}
 	}
@@ -185,7 +163,7 @@ func TestJSONReads(t *testing.T) {
 func TestWrongMethodNamesTheRightOnes(t *testing.T) {
 	t.Parallel()
 	url, _ := serve(t, function.Routes{"POST /notes/{id}": function.JSON(echo), "DELETE /notes/{id}": function.JSON(echo)})
-	answer, body := send(t, http.MethodPut, url+"/notes/1", "")
+	answer, body := apitest.Send(t, http.MethodPut, url+"/notes/1", "")
 	if answer.StatusCode != http.StatusMethodNotAllowed || answer.Header.Get("Allow") != "POST, DELETE" {
 		t.Errorf("%d, Allow %q: %s", answer.StatusCode, answer.Header.Get("Allow"), body)
 	}
@@ -203,7 +181,7 @@ func TestJSONAnswers(t *testing.T) {
 		}),
 	})
 
-	answer, body := send(t, http.MethodPost, url+"/notes/1", `{"text":"<a>","count":2}`, "Content-Type", "application/json; charset=utf-8")
+	answer, body := apitest.Send(t, http.MethodPost, url+"/notes/1", `{"text":"<a>","count":2}`, "Content-Type", "application/json; charset=utf-8")
 	if answer.StatusCode != 201 || answer.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("POST: %d %v", answer.StatusCode, answer.Header)
 	}
@@ -211,30 +189,30 @@ func TestJSONAnswers(t *testing.T) {
 		t.Error(diff)
 	}
 
-	answer, _ = send(t, http.MethodGet, url+"/notes/1", "")
+	answer, _ = apitest.Send(t, http.MethodGet, url+"/notes/1", "")
 	tag := answer.Header.Get("ETag")
 	if answer.StatusCode != 200 || tag == "" {
 		t.Fatalf("GET: %d, ETag %q", answer.StatusCode, tag)
 	}
 	for _, header := range []string{tag, "W/" + tag, `"other", ` + tag, "*"} {
-		if answer, body := send(t, http.MethodGet, url+"/notes/1", "", "If-None-Match", header); answer.StatusCode != 304 || body != "" {
+		if answer, body := apitest.Send(t, http.MethodGet, url+"/notes/1", "", "If-None-Match", header); answer.StatusCode != 304 || body != "" {
 			t.Errorf("If-None-Match %s: %d %q", header, answer.StatusCode, body)
 		}
 	}
-	if answer, body := send(t, http.MethodGet, url+"/notes/1", "", "If-None-Match", `"other"`, "If-None-Match", `"third", `+tag); answer.StatusCode != 304 || body != "" {
+	if answer, body := apitest.Send(t, http.MethodGet, url+"/notes/1", "", "If-None-Match", `"other"`, "If-None-Match", `"third", `+tag); answer.StatusCode != 304 || body != "" {
 		t.Errorf("If-None-Match over two lines: %d %q", answer.StatusCode, body)
 	}
-	if answer, _ := send(t, http.MethodGet, url+"/notes/1", "", "If-None-Match", `"other"`); answer.StatusCode != 200 {
+	if answer, _ := apitest.Send(t, http.MethodGet, url+"/notes/1", "", "If-None-Match", `"other"`); answer.StatusCode != 200 {
 		t.Errorf("another tag: %d", answer.StatusCode)
 	}
 
-	if answer, body := send(t, http.MethodDelete, url+"/notes", ""); answer.StatusCode != 204 || body != "" {
+	if answer, body := apitest.Send(t, http.MethodDelete, url+"/notes", ""); answer.StatusCode != 204 || body != "" {
 		t.Errorf("DELETE: %d %q", answer.StatusCode, body)
 	}
-	if answer, body := send(t, http.MethodPost, url+"/nothing", ""); answer.StatusCode != 204 || body != "" {
+	if answer, body := apitest.Send(t, http.MethodPost, url+"/nothing", ""); answer.StatusCode != 204 || body != "" {
 		t.Errorf("POST without a body: %d %q", answer.StatusCode, body)
 	}
-	answer, body = send(t, http.MethodGet, url+"/first", "")
+	answer, body = apitest.Send(t, http.MethodGet, url+"/first", "")
 	if answer.StatusCode != 201 || body != `{"id":"7"}` || answer.Header.Get("Idempotency-Replayed") != "true" {
 		t.Errorf("replay: %d %q %v", answer.StatusCode, body, answer.Header)
 	}
