@@ -60,7 +60,7 @@ func (l *likes) undo(ctx context.Context, q undoRequest) (wire.Single[liked], er
 }
 
 func (l *likes) likingUsers(ctx context.Context, q wire.QueryByID) (wire.List[wire.User], error) {
-	page, err := q.ListPage(ctx, l.db, wire.UsersSize)
+	page, err := l.page(ctx, q.Query, wire.UsersSize)
 	if err != nil {
 		return wire.List[wire.User]{}, err
 	}
@@ -73,7 +73,7 @@ func (l *likes) likingUsers(ctx context.Context, q wire.QueryByID) (wire.List[wi
 }
 
 func (l *likes) likedTweets(ctx context.Context, q wire.QueryByID) (wire.List[wire.Tweet], error) {
-	page, err := q.ListPage(ctx, l.db, wire.TimelineSize)
+	page, err := l.page(ctx, q.Query, wire.TimelineSize)
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}
@@ -85,13 +85,22 @@ func (l *likes) likedTweets(ctx context.Context, q wire.QueryByID) (wire.List[wi
 		return wire.List[wire.Tweet]{}, err
 	}
 	rows, meta := wire.Cut(page, rows, func(r store.Listed[store.Tweet]) int64 { return r.Position })
-	list := wire.List[wire.Tweet]{Data: make([]wire.Tweet, len(rows)), Meta: meta}
-	tweets, features := make([]store.Tweet, len(rows)), l.features.Of(ctx)
+	tweets := make([]store.Tweet, len(rows))
 	for i, r := range rows {
-		tweets[i], list.Data[i] = r.Item, wire.NewTweet(r.Item, features)
+		tweets[i] = r.Item
 	}
-	list.Includes, err = q.Expansions.Include(ctx, l.db, features, tweets...)
-	return list, err
+	related, err := l.db.Related(ctx, q.Expansions, tweets...)
+	return wire.Tweets(tweets, meta, related, l.features.Of(ctx)), err
+}
+
+// page reads which part of a list the caller asks for.
+func (l *likes) page(ctx context.Context, q wire.Query, size int) (wire.Page, error) {
+	page, err := q.Page(size)
+	if err != nil {
+		return wire.Page{}, err
+	}
+	horizon, err := l.db.Horizon(ctx)
+	return page.AsOf(horizon, function.Caller(ctx).UserID), err
 }
 
 type liked struct {

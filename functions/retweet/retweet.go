@@ -54,7 +54,7 @@ func (t *retweets) undo(ctx context.Context, q undoRequest) (wire.Single[retweet
 }
 
 func (t *retweets) retweetedBy(ctx context.Context, q wire.QueryByID) (wire.List[wire.User], error) {
-	page, err := q.ListPage(ctx, t.db, wire.UsersSize)
+	page, err := t.page(ctx, q.Query, wire.UsersSize)
 	if err != nil {
 		return wire.List[wire.User]{}, err
 	}
@@ -67,7 +67,7 @@ func (t *retweets) retweetedBy(ctx context.Context, q wire.QueryByID) (wire.List
 }
 
 func (t *retweets) list(ctx context.Context, q wire.QueryByID) (wire.List[wire.Tweet], error) {
-	page, err := q.ListPage(ctx, t.db, wire.TimelineSize)
+	page, err := t.page(ctx, q.Query, wire.TimelineSize)
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}
@@ -79,7 +79,19 @@ func (t *retweets) list(ctx context.Context, q wire.QueryByID) (wire.List[wire.T
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}
-	return wire.Tweets(ctx, t.db, q.Query, page, rows, t.features.Of(ctx))
+	rows, meta := wire.CutTweets(page, rows)
+	related, err := t.db.Related(ctx, q.Expansions, rows...)
+	return wire.Tweets(rows, meta, related, t.features.Of(ctx)), err
+}
+
+// page reads which part of a list the caller asks for.
+func (t *retweets) page(ctx context.Context, q wire.Query, size int) (wire.Page, error) {
+	page, err := q.Page(size)
+	if err != nil {
+		return wire.Page{}, err
+	}
+	horizon, err := t.db.Horizon(ctx)
+	return page.AsOf(horizon, function.Caller(ctx).UserID), err
 }
 
 type retweeted struct {

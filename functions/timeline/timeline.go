@@ -27,7 +27,7 @@ type timelines struct {
 
 // tweets lists what a user posted.
 func (t *timelines) tweets(ctx context.Context, q wire.QueryByID) (wire.List[wire.Tweet], error) {
-	page, err := q.ListPage(ctx, t.db, wire.TimelineSize)
+	page, err := t.page(ctx, q.Query)
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}
@@ -38,7 +38,7 @@ func (t *timelines) tweets(ctx context.Context, q wire.QueryByID) (wire.List[wir
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}
-	return wire.Tweets(ctx, t.db, q.Query, page, found, t.features.Of(ctx))
+	return t.list(ctx, q.Query, page, found)
 }
 
 // home lists what the members of the user's community posted, and of a user without one their own tweets.
@@ -50,7 +50,7 @@ func (t *timelines) home(ctx context.Context, q wire.QueryByID) (wire.List[wire.
 	if community == "" {
 		return t.tweets(ctx, q)
 	}
-	page, err := q.ListPage(ctx, t.db, wire.TimelineSize)
+	page, err := t.page(ctx, q.Query)
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}
@@ -58,5 +58,22 @@ func (t *timelines) home(ctx context.Context, q wire.QueryByID) (wire.List[wire.
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}
-	return wire.Tweets(ctx, t.db, q.Query, page, found, t.features.Of(ctx))
+	return t.list(ctx, q.Query, page, found)
+}
+
+// page reads which part of a list the caller asks for.
+func (t *timelines) page(ctx context.Context, q wire.Query) (wire.Page, error) {
+	page, err := q.Page(wire.TimelineSize)
+	if err != nil {
+		return wire.Page{}, err
+	}
+	horizon, err := t.db.Horizon(ctx)
+	return page.AsOf(horizon, function.Caller(ctx).UserID), err
+}
+
+// list answers with the page of what was found, and what it refers to.
+func (t *timelines) list(ctx context.Context, q wire.Query, page wire.Page, found []store.Tweet) (wire.List[wire.Tweet], error) {
+	rows, meta := wire.CutTweets(page, found)
+	related, err := t.db.Related(ctx, q.Expansions, rows...)
+	return wire.Tweets(rows, meta, related, t.features.Of(ctx)), err
 }

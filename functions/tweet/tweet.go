@@ -64,9 +64,9 @@ func (t *tweets) get(ctx context.Context, q wire.QueryByID) (wire.Single[wire.Tw
 	if len(found) == 0 {
 		return wire.Single[wire.Tweet]{}, problem.NotFound.Detail("there is no such tweet")
 	}
+	related, err := t.db.Related(ctx, q.Expansions, found...)
 	features := t.features.Of(ctx)
-	includes, err := q.Expansions.Include(ctx, t.db, features, found...)
-	return wire.Single[wire.Tweet]{Data: wire.NewTweet(found[0], features), Includes: includes}, err
+	return wire.Single[wire.Tweet]{Data: wire.NewTweet(found[0], features), Includes: wire.NewIncludes(related, features)}, err
 }
 
 func (t *tweets) lookUp(ctx context.Context, q wire.Query) (wire.Lookup[wire.Tweet], error) {
@@ -86,7 +86,8 @@ func (t *tweets) lookUp(ctx context.Context, q wire.Query) (wire.Lookup[wire.Twe
 		}
 		return wire.NewTweet(found[at], features), true
 	})
-	answer.Includes, err = q.Expansions.Include(ctx, t.db, features, found...)
+	related, err := t.db.Related(ctx, q.Expansions, found...)
+	answer.Includes = wire.NewIncludes(related, features)
 	return answer, err
 }
 

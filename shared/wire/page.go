@@ -1,14 +1,12 @@
 package wire
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"math"
 	"slices"
 
 	"warble/shared/feature"
-	"warble/shared/function"
 	"warble/shared/store"
 )
 
@@ -29,18 +27,14 @@ type Page struct {
 	reader          int64 // whose rows above it are listed as well
 }
 
-// ListPage is Page for a list that is read from db. A caller who reads on from its newest_id or previous_token gets every row once,
-// because neither passes the horizon. Above the horizon only the caller's own rows are listed.
-func (q *Query) ListPage(ctx context.Context, db *store.DB, size int) (Page, error) {
-	p, err := q.Page(size)
-	if err != nil {
-		return p, err
-	}
-	p.reader = function.Caller(ctx).UserID
-	if p.horizon, err = db.Horizon(ctx); p.token.settled {
+// AsOf returns the page of a list that reader reads while the store's horizon is at horizon. A caller who reads on from its newest_id or
+// previous_token gets every row once, because neither passes the horizon. Above the horizon only the reader's own rows are listed.
+func (p Page) AsOf(horizon, reader int64) Page {
+	p.horizon, p.reader = horizon, reader
+	if p.token.settled {
 		p.horizon = max(p.horizon, p.token.id-1) // another process may know of more than this one
 	}
-	return p, err
+	return p
 }
 
 // Page reads max_results, pagination_token, since_id, until_id, start_time (inclusive), end_time (exclusive) and exclude.
@@ -155,19 +149,22 @@ func Users(p Page, rows []store.Listed[store.User]) List[User] {
 	return list
 }
 
-// Tweets is one page of tweets, with the further objects that q asks for. features are the caller's features.
-func Tweets(ctx context.Context, db *store.DB, q Query, p Page, rows []store.Tweet, features feature.Set) (List[Tweet], error) {
+// CutTweets is Cut for tweets by their own ids. It also says which are the newest and the oldest.
+func CutTweets(p Page, rows []store.Tweet) ([]store.Tweet, Meta) {
 	rows, meta := Cut(p, rows, func(t store.Tweet) int64 { return t.ID })
 	if len(rows) > 0 {
 		meta.NewestID, meta.OldestID = ID(p.newest(rows)), ID(rows[len(rows)-1].ID)
 	}
-	list := List[Tweet]{Data: make([]Tweet, len(rows)), Meta: meta}
+	return rows, meta
+}
+
+// Tweets is one page of tweets, which Cut or CutTweets made, and what they refer to. features are the caller's.
+func Tweets(rows []store.Tweet, meta Meta, related store.Related, features feature.Set) List[Tweet] {
+	list := List[Tweet]{Data: make([]Tweet, len(rows)), Includes: NewIncludes(related, features), Meta: meta}
 	for i, t := range rows {
 		list.Data[i] = NewTweet(t, features)
 	}
-	var err error
-	list.Includes, err = q.Expansions.Include(ctx, db, features, rows...)
-	return list, err
+	return list
 }
 
 // token is a position in a list: rows older than id, or rows newer than id. It reveals nothing that the list does not show, so it is not

@@ -17,7 +17,7 @@ import (
 
 // Query is the query string of a GET under /2. Unknown parameters are ignored.
 type Query struct {
-	Expansions Expansions
+	Expansions store.References // the objects that the answer is to include
 	values     url.Values
 }
 
@@ -35,10 +35,10 @@ func (q *Query) FromRequest(r *http.Request) (err error) {
 		}
 	}
 	expansions, err := q.named("expansions")
-	q.Expansions = Expansions{
-		Authors:           slices.Contains(expansions, "author_id"),
-		Referenced:        slices.Contains(expansions, "referenced_tweets.id"),
-		ReferencedAuthors: slices.Contains(expansions, "referenced_tweets.id.author_id"),
+	q.Expansions = store.References{
+		Authors:       slices.Contains(expansions, "author_id"),
+		Sources:       slices.Contains(expansions, "referenced_tweets.id"),
+		SourceAuthors: slices.Contains(expansions, "referenced_tweets.id.author_id"),
 	}
 	return err
 }

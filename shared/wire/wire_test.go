@@ -80,7 +80,7 @@ func TestNamesThatXKnows(t *testing.T) {
 	}
 	for parameter, names := range known {
 		q := query(t, parameter+"="+url.QueryEscape(names))
-		if all := (wire.Expansions{Authors: true, Referenced: true, ReferencedAuthors: true}); parameter == "expansions" && q.Expansions != all {
+		if all := (store.References{Authors: true, Sources: true, SourceAuthors: true}); parameter == "expansions" && q.Expansions != all {
 			t.Errorf("%s: %+v", names, q.Expansions)
 		}
 		for _, wrong := range []string{names + ",nonsense", "Id", "id,", ",id", "id, id"} {
