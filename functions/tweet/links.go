@@ -37,28 +37,41 @@ func links(text string) []span {
 	}
 }
 
-// linkAround looks for a link that begins at from or later and whose domain has its first dot at dot. The link is empty
-// where there is none; next is behind the domain.
+// linkAround looks for a link that begins at from or later and whose domain has its first dot at dot. The link is empty if
+// there is none; next is behind the domain.
 func linkAround(text string, from, dot int) (link span, next int) {
-	host := runBefore(text, from, dot, isHost)
-	if start := schemeBefore(text, from, host); start < host {
-		next = runAfter(text, dot, isHost)
-		if domain := domainEnd(text, host, next); domain > host {
-			link = span{start, queryEnd(text, pathEnd(text, portEnd(text, domain)))}
-		}
-		return link, next
+	host := span{runBefore(text, from, dot, isHost), runAfter(text, dot, isHost)}
+	if start := schemeBefore(text, from, host.start); start < host.start {
+		return linkWithScheme(text, start, host), host.end
 	}
-	host, next = runBefore(text, from, dot, isPlainHost), runAfter(text, dot, isPlainHost)
-	if before, _ := utf8.DecodeLastRuneInString(text[:host]); host > 0 && strings.ContainsRune("@＠$#＃/", before) {
-		return span{}, next
+	host = span{runBefore(text, from, dot, isPlainHost), runAfter(text, dot, isPlainHost)}
+	return linkWithoutScheme(text, host), host.end
+}
+
+// linkWithScheme returns the link whose scheme begins at start and whose domain begins host. It is empty if no domain does.
+func linkWithScheme(text string, start int, host span) span {
+	domain := domainEnd(text, host.start, host.end)
+	if domain == host.start {
+		return span{}
 	}
-	if domain := domainEnd(text, host, next); domain > host {
-		link = span{host + strings.LastIndex(text[host:domain], "_") + 1, domain}
-		if port := portEnd(text, domain); strings.HasPrefix(text[port:], "/") {
-			link.end = queryEnd(text, pathEnd(text, port))
-		}
+	return span{start, queryEnd(text, pathEnd(text, portEnd(text, domain)))}
+}
+
+// linkWithoutScheme returns the link whose domain begins host. It is empty if no domain does, or if host is part of a mention,
+// a cashtag, a hashtag or a path.
+func linkWithoutScheme(text string, host span) span {
+	if before, _ := utf8.DecodeLastRuneInString(text[:host.start]); host.start > 0 && strings.ContainsRune("@＠$#＃/", before) {
+		return span{}
 	}
-	return link, next
+	domain := domainEnd(text, host.start, host.end)
+	if domain == host.start {
+		return span{}
+	}
+	link := span{host.start + strings.LastIndex(text[host.start:domain], "_") + 1, domain} // _ is in no domain without a scheme
+	if port := portEnd(text, domain); strings.HasPrefix(text[port:], "/") {                // without a path, a port is no part of it
+		link.end = queryEnd(text, pathEnd(text, port))
+	}
+	return link
 }
 
 // runBefore returns where the run of such runes begins that ends before at, from at the earliest.
