@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"warble/shared/apitest"
 	"warble/shared/experiment"
 )
 
@@ -28,31 +28,6 @@ func serveBoard(t *testing.T, a *api) (url, token string) {
 	return server.URL, b.token
 }
 
-// ask sends a request with headers, which are names and values in turn; a Host is one of them.
-func ask(t *testing.T, method, url, body string, headers ...string) (*http.Response, string) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		if headers[i] == "Host" {
-			r.Host = headers[i+1]
-		}
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer, string(text)
-}
-
 func TestTheBoardShowsWhatTheResourceSays(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, nil)
@@ -65,7 +40,7 @@ func TestTheBoardShowsWhatTheResourceSays(t *testing.T) {
 		"/":                  {"Do people &lt;post&gt; more?", "Running, step 1/3 10%", "1.0% to 7.3%", `<svg class="span"`, "Health red", `href="/experiments/likes"`},
 		"/experiments/likes": {"Do people &lt;post&gt; more?", "DATABASE_URL is not set", `data-verb="pause"`, `data-verb="step"`, `data-verb="promote"`, `data-verb="rollback"`},
 	} {
-		answer, page := ask(t, http.MethodGet, url+path, "")
+		answer, page := apitest.Send(t, http.MethodGet, url+path, "")
 		if answer.StatusCode != http.StatusOK || !strings.Contains(answer.Header.Get("Content-Security-Policy"), "default-src 'self'") {
 			t.Errorf("%s: %s %v", path, answer.Status, answer.Header)
 		}
@@ -75,11 +50,11 @@ func TestTheBoardShowsWhatTheResourceSays(t *testing.T) {
 			}
 		}
 	}
-	if answer, page := ask(t, http.MethodGet, url+"/experiments/hearts", ""); answer.StatusCode != http.StatusNotFound || !strings.Contains(page, "there is no experiment hearts in the namespace warble") {
+	if answer, page := apitest.Send(t, http.MethodGet, url+"/experiments/hearts", ""); answer.StatusCode != http.StatusNotFound || !strings.Contains(page, "there is no experiment hearts in the namespace warble") {
 		t.Errorf("an experiment that is not there: %s\n%s", answer.Status, page)
 	}
 	for _, asset := range []string{"report.css", "board.css", "board.js"} {
-		if answer, text := ask(t, http.MethodGet, url+"/assets/"+asset, ""); answer.StatusCode != http.StatusOK || len(text) < 100 {
+		if answer, text := apitest.Send(t, http.MethodGet, url+"/assets/"+asset, ""); answer.StatusCode != http.StatusOK || len(text) < 100 {
 			t.Errorf("%s: %s %q", asset, answer.Status, text)
 		}
 	}
@@ -90,7 +65,7 @@ func TestAButtonDoesWhatTheVerbDoes(t *testing.T) {
 	a := newAPI(t, steer)
 	a.keep(likes(experiment.Running))
 	url, token := serveBoard(t, a)
-	answer, said := ask(t, http.MethodPost, url+"/experiments/likes/pause", `{"why": "lunch"}`, "X-Board-Token", token)
+	answer, said := apitest.Send(t, http.MethodPost, url+"/experiments/likes/pause", `{"why": "lunch"}`, "X-Board-Token", token)
 	if is := a.there("likes"); answer.StatusCode != http.StatusOK || !strings.HasSuffix(said, "likes is Paused, step 1/3 10%\nDone.\n") || is.Spec.Why != "lunch" || is.Spec.By != "ada" {
 		t.Errorf("pause: %s\n%s\n%+v", answer.Status, said, is.Spec.Wishes)
 	}
@@ -105,11 +80,11 @@ func TestAButtonDoesWhatTheVerbDoes(t *testing.T) {
 		{"resume", `why`, http.StatusBadRequest, "expected {why, confirm}"},
 		{"rollback", `{"why": "it hurts"}`, http.StatusUnprocessableEntity, "expected likes, because this cannot be undone"},
 	} {
-		if answer, said := ask(t, http.MethodPost, url+"/experiments/likes/"+c.verb, c.body, "X-Board-Token", token); answer.StatusCode != c.status || !strings.Contains(said, c.want) {
+		if answer, said := apitest.Send(t, http.MethodPost, url+"/experiments/likes/"+c.verb, c.body, "X-Board-Token", token); answer.StatusCode != c.status || !strings.Contains(said, c.want) {
 			t.Errorf("%s %s: %s %s: expected %d, %s", c.verb, c.body, answer.Status, said, c.status, c.want)
 		}
 	}
-	if _, said := ask(t, http.MethodPost, url+"/experiments/likes/rollback", `{"why": "it hurts", "confirm": "likes"}`, "X-Board-Token", token); a.there("likes").Status.Conclusion != experiment.WasRolledBack {
+	if _, said := apitest.Send(t, http.MethodPost, url+"/experiments/likes/rollback", `{"why": "it hurts", "confirm": "likes"}`, "X-Board-Token", token); a.there("likes").Status.Conclusion != experiment.WasRolledBack {
 		t.Errorf("rollback: %s", said)
 	}
 }
@@ -129,14 +104,14 @@ func TestTheBoardAnswersItsOwnPageAlone(t *testing.T) {
 		"no token":                         {},
 		"another token":                    {"X-Board-Token", "other"},
 	} {
-		if answer, said := ask(t, http.MethodPost, url+"/experiments/likes/pause", why, headers...); answer.StatusCode != http.StatusForbidden {
+		if answer, said := apitest.Send(t, http.MethodPost, url+"/experiments/likes/pause", why, headers...); answer.StatusCode != http.StatusForbidden {
 			t.Errorf("%s: %s %s: expected 403", name, answer.Status, said)
 		}
 	}
 	if writes := a.writes(""); len(writes) > 0 {
 		t.Errorf("written all the same: %q", writes)
 	}
-	if answer, _ := ask(t, http.MethodGet, url+"/", "", "Host", "board.example"); answer.StatusCode != http.StatusForbidden {
+	if answer, _ := apitest.Send(t, http.MethodGet, url+"/", "", "Host", "board.example"); answer.StatusCode != http.StatusForbidden {
 		t.Errorf("the list by another name: %s: expected 403", answer.Status)
 	}
 	for _, address := range []string{"0.0.0.0:8070", ":8070", "192.0.2.1:8070", "board.example:8070"} {

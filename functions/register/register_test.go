@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -75,18 +73,9 @@ func (a answer) fields() string {
 
 func (w *world) post(body []byte) answer {
 	w.Helper()
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, w.url+"/auth/register", bytes.NewReader(body))
-	if err != nil {
-		w.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/json; charset=utf-8")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		w.Fatal(err)
-	}
-	defer response.Body.Close()
+	response, text := apitest.Send(w, http.MethodPost, w.url+"/auth/register", string(body), "Content-Type", "application/json; charset=utf-8")
 	a := answer{status: response.StatusCode, header: response.Header}
-	if err := json.NewDecoder(response.Body).Decode(&a.body); err != nil {
+	if err := json.Unmarshal([]byte(text), &a.body); err != nil {
 		w.Fatalf("%s: %v", response.Status, err)
 	}
 	if cache := a.header.Get("Cache-Control"); cache != "no-store" {
