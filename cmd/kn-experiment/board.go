@@ -41,7 +41,7 @@ const (
 //go:embed dashboard
 var boardFiles embed.FS
 
-var boardPages = template.Must(template.ParseFS(boardFiles, "dashboard/*.html"))
+var boardPages = template.Must(template.Must(template.ParseFS(boardFiles, "dashboard/*.html")).New("head").Parse(report.Head))
 
 func (s *settings) dashboard() *cobra.Command {
 	var listen string

@@ -22,15 +22,20 @@ var pageText string
 //go:embed body.html
 var bodyText string
 
+// Head is a template of what the head of every page begins with. Its argument is the page's title.
+//
+//go:embed head.html
+var Head string
+
 // Style is how Body is to look.
 //
 //go:embed style.css
 var Style string
 
-var page = template.Must(template.Must(template.New("page").Funcs(template.FuncMap{
+var page = template.Must(template.Must(template.Must(template.New("page").Funcs(template.FuncMap{
 	"plain": plain,
 	"style": func() template.CSS { return template.CSS(Style) }, //nolint:gosec // a file of this package
-}).Parse(pageText)).New("body").Parse(bodyText))
+}).Parse(pageText)).New("body").Parse(bodyText)).New("head").Parse(Head))
 
 // Button is what can be done with an experiment, for a page that can do it.
 type Button struct {
