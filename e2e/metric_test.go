@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,30 +21,12 @@ import (
 	"warble/shared/rollout"
 )
 
-// revenueFile is judged by what no function of Warble knows.
-const revenueFile = `apiVersion: warble.dev/v1alpha1
-kind: Experiment
-metadata: {name: likes-e2e}
-spec:
-  services: [like, timeline, tweet]
-  treatment: {env: {FEATURES: likes}}
-  unit: user
-  ramp: {steps: [50], hold: {time: 10m}}
-  metrics:
-    window: 10s
-    primary: {name: revenue, minimumEffect: 5%}
-    secondary: [buyers]
-`
-
 // An outcome that is an event of somebody else's service: from the Metric to the report, without a cluster and a Broker.
 func TestLocalMetricOfEvents(t *testing.T) {
 	processes(t)
-	folder := t.TempDir()
-	file := filepath.Join(folder, "revenue.yaml")
-	if err := os.WriteFile(file, []byte(revenueFile), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	l := newLocal(t, folder)
+	// It is judged by what no function of Warble knows.
+	file := likesFile(t, "10m", "{window: 10s, primary: {name: revenue, minimumEffect: 5%}, secondary: [buyers]}")
+	l := newLocal(t)
 	var err error
 	if l.run, err = apitest.StartLocal(t.Context(), "DATABASE_URL="); err != nil {
 		t.Fatal(err)

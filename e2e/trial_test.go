@@ -23,19 +23,25 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// trialFile has its planned end after the hold and a window; what completes later does not count in so small an experiment.
-const trialFile = `apiVersion: warble.dev/v1alpha1
+// likesFile writes the experiment likes-e2e, with this hold and these metrics, into a file, and returns its name.
+func likesFile(t *testing.T, hold, metrics string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "likes.yaml")
+	text := fmt.Sprintf(`apiVersion: warble.dev/v1alpha1
 kind: Experiment
 metadata: {name: likes-e2e}
 spec:
   services: [like, timeline, tweet]
   treatment: {env: {FEATURES: likes}}
   unit: user
-  ramp: {steps: [50], hold: {time: 90s}}
-  metrics:
-    window: 2s
-    primary: {name: tweets_per_user, minimumEffect: 5%}
-`
+  ramp: {steps: [50], hold: {time: %s}}
+  metrics: %s
+`, hold, metrics)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
 
 // local is a local run with an experiment, and what is seen of it.
 type local struct {
@@ -48,9 +54,9 @@ type local struct {
 }
 
 // newLocal has the tool, and no run yet.
-func newLocal(t *testing.T, folder string) *local {
+func newLocal(t *testing.T) *local {
 	t.Helper()
-	l := &local{t: t, tool: filepath.Join(folder, "kn-experiment"), arms: make(map[string]experiment.Arm), requests: make(map[experiment.Arm]int)}
+	l := &local{t: t, tool: filepath.Join(t.TempDir(), "kn-experiment"), arms: make(map[string]experiment.Arm), requests: make(map[experiment.Arm]int)}
 	if text, err := exec.CommandContext(t.Context(), "go", "build", "-o", l.tool, "../cmd/kn-experiment").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -61,12 +67,9 @@ func newLocal(t *testing.T, folder string) *local {
 // also across a restart, and until a person stops it.
 func TestLocalExperiment(t *testing.T) {
 	processes(t)
-	folder := t.TempDir()
-	file := filepath.Join(folder, "likes.yaml")
-	if err := os.WriteFile(file, []byte(trialFile), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	l := newLocal(t, folder)
+	// Its planned end is after the hold and a window; what completes later does not count in so small an experiment.
+	file := likesFile(t, "90s", "{window: 2s, primary: {name: tweets_per_user, minimumEffect: 5%}}")
+	l := newLocal(t)
 	var err error
 	if l.run, err = apitest.StartExperiment(t.Context(), file, "DATABASE_URL="); err != nil {
 		t.Fatal(err)
