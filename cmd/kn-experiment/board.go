@@ -153,9 +153,9 @@ type boardPill struct{ Words, Class string }
 
 // boardRow is an experiment in the list.
 type boardRow struct {
-	Name, Title, Services, Phase, Message, People, Lift, Age string
-	Span                                                     template.HTML // the lift, drawn
-	Pills                                                    []boardPill
+	Name, Title, Services, Phase, Message, Exposed, Lift, Age string
+	Span                                                      template.HTML // the lift, drawn
+	Pills                                                     []boardPill
 }
 
 func (b *board) list(w http.ResponseWriter, r *http.Request) {
@@ -172,7 +172,7 @@ func (b *board) list(w http.ResponseWriter, r *http.Request) {
 	slices.SortStableFunc(experiments, func(a, b rollout.Experiment) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
 	entered, err := b.entered(r.Context())
 	if err != nil {
-		data.Problem = strings.TrimSpace(data.Problem + " The people cannot be counted: " + err.Error())
+		data.Problem = strings.TrimSpace(data.Problem + " It is not known how many were exposed: " + err.Error())
 	}
 	var lifts []*readout.Lift
 	for i := range experiments {
@@ -182,13 +182,13 @@ func (b *board) list(w http.ResponseWriter, r *http.Request) {
 			lift, data.Drawn = &l, true
 		}
 		lifts = append(lifts, lift)
-		people := "–"
+		exposed := "–"
 		if n := entered[e.Name]; n != (experiment.Counts{}) {
-			people = figures.Whole(n.Control + n.Treatment)
+			exposed = figures.Count(n.Control+n.Treatment, e.Spec.Identity.Person())
 		}
 		data.Experiments = append(data.Experiments, boardRow{
-			People: people,
-			Name:   e.Name, Title: titleOf(e), Services: strings.Join(e.Spec.Services, ", "), Phase: e.Describe(), Message: e.Status.Message,
+			Exposed: exposed,
+			Name:    e.Name, Title: titleOf(e), Services: strings.Join(e.Spec.Services, ", "), Phase: e.Describe(), Message: e.Status.Message,
 			Lift: orDash(e.Status.Lift), Age: age(e.CreationTimestamp), Pills: pillsOf(e),
 		})
 	}
@@ -203,7 +203,7 @@ func (b *board) list(w http.ResponseWriter, r *http.Request) {
 	b.page(w, status, "Experiments", "", body.Bytes())
 }
 
-// entered are the people who have met each experiment; empty without a database.
+// entered counts who has met each experiment, by arm; empty without a database.
 func (b *board) entered(ctx context.Context) (map[string]experiment.Counts, error) {
 	if b.db == nil {
 		return nil, nil //nolint:nilnil // nobody is known
@@ -325,7 +325,7 @@ func buttons(e *rollout.Experiment, next readout.Action) (all []report.Button) {
 	more := e.Status.Step+1 < len(e.Spec.Ramp.Steps)
 	switch e.Status.Phase {
 	case "", experiment.Draft:
-		add("start", "Start…", "Both arms are made. Once each answers, the first people enter the experiment.", "go", false)
+		add("start", "Start…", "Both arms are made. Once each answers, the first "+figures.Plural(e.Spec.Noun())+" enter the experiment.", "go", false)
 	case experiment.Warming, experiment.Promoting:
 		rollback()
 	case experiment.Running:

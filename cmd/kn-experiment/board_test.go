@@ -11,6 +11,7 @@ import (
 
 	"warble/shared/apitest"
 	"warble/shared/experiment"
+	"warble/shared/readout"
 )
 
 // serveBoard serves the board of an API server, and returns its URL and its token.
@@ -37,7 +38,7 @@ func TestTheBoardShowsWhatTheResourceSays(t *testing.T) {
 	a.keep(e)
 	url, _ := serveBoard(t, a)
 	for path, wants := range map[string][]string{
-		"/":                  {"Do people &lt;post&gt; more?", "Running, step 1/3 10%", "1.0% to 7.3%", `<svg class="span"`, "Health red", `href="/experiments/likes"`},
+		"/":                  {"Do people &lt;post&gt; more?", "Running, step 1/3 10%", "1.0% to 7.3%", `<svg class="span"`, "Health red", `href="/experiments/likes"`, `<th scope="col">Exposed</th>`, `<td data-of="Exposed">–</td>`},
 		"/experiments/likes": {"Do people &lt;post&gt; more?", "DATABASE_URL is not set", `data-verb="pause"`, `data-verb="step"`, `data-verb="promote"`, `data-verb="rollback"`},
 	} {
 		answer, page := apitest.Send(t, http.MethodGet, url+path, "")
@@ -56,6 +57,23 @@ func TestTheBoardShowsWhatTheResourceSays(t *testing.T) {
 	for _, asset := range []string{"report.css", "board.css", "board.js"} {
 		if answer, text := apitest.Send(t, http.MethodGet, url+"/assets/"+asset, ""); answer.StatusCode != http.StatusOK || len(text) < 100 {
 			t.Errorf("%s: %s %q", asset, answer.Status, text)
+		}
+	}
+}
+
+// TestAStartSaysWhoEnters: users, communities or visitors, whatever the unit is.
+func TestAStartSaysWhoEnters(t *testing.T) {
+	t.Parallel()
+	e := likes(experiment.Draft)
+	for want, change := range map[string]func(){
+		"the first communities enter": func() { e.Spec.Unit = experiment.Community },
+		"the first users enter":       func() { e.Spec.Unit = experiment.User },
+		"the first visitors enter":    func() { e.Spec.Unit, e.Spec.Identity.Kind = experiment.User, experiment.ByVisitor },
+	} {
+		e.Spec.Identity = experiment.Identity{}
+		change()
+		if start := buttons(e, readout.Wait)[0]; start.Verb != "start" || !strings.Contains(start.Says, want) {
+			t.Errorf("%+v: want %q", start, want)
 		}
 	}
 }

@@ -65,6 +65,22 @@ type Issuer struct {
 // Foreign reports whether the units do not belong to Warble. Then only their exposures and events are known.
 func (i *Identity) Foreign() bool { return i.Kind == ByIssuer || i.Kind == ByVisitor }
 
+// Person returns the noun for those whom the edge identifies: visitor or user.
+func (i *Identity) Person() string {
+	if i.Kind == ByVisitor {
+		return "visitor"
+	}
+	return "user"
+}
+
+// Noun returns the noun for the unit: community, user or visitor; request if each request is judged by itself.
+func (s *Spec) Noun() string {
+	if s.Unit == User {
+		return s.Identity.Person()
+	}
+	return string(s.Unit)
+}
+
 // Visitors returns the name of the visitors' cookie; empty if visitors are not the units.
 func (i *Identity) Visitors() string {
 	switch {

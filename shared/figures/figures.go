@@ -18,14 +18,18 @@ func Whole(n int64) string { return english.Sprintf("%d", n) }
 
 // Count writes a count of something: 1 community, 12,034 users.
 func Count(n int64, noun string) string {
-	switch {
-	case n == 1:
-	case strings.HasSuffix(noun, "y"):
-		noun = strings.TrimSuffix(noun, "y") + "ies"
-	default:
-		noun += "s"
+	if n != 1 {
+		noun = Plural(noun)
 	}
 	return Whole(n) + " " + noun
+}
+
+// Plural returns the plural of a noun: communities, users.
+func Plural(noun string) string {
+	if stem, found := strings.CutSuffix(noun, "y"); found {
+		return stem + "ies"
+	}
+	return noun + "s"
 }
 
 // Decimal writes three significant digits, and all digits before the point.

@@ -3,6 +3,7 @@ package readout_test
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,13 @@ func TestVisitorsAreCountedByTheirExposuresAlone(t *testing.T) {
 	want := "traffic: ok, sample ratio: ok, assignment: ok, served as assigned: ok, one arm each: ok"
 	if got := strings.Join(checks(r), ", "); got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+	words := r.Sentence
+	for _, c := range r.Health {
+		words += "\n" + c.Detail
+	}
+	if !strings.Contains(words, "1,000 visitors") || regexp.MustCompile(`\busers?\b`).MatchString(words) {
+		t.Errorf("the units are visitors: %s", words)
 	}
 	if !strings.Contains(r.Health[1].Detail, "its last 10 s of exposures") {
 		t.Errorf("the report does not say what an edge that dies takes with it: %s", r.Health[1].Detail)

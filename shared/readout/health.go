@@ -33,7 +33,7 @@ func (r *reading) health() error {
 		if !r.foreign() { // else nobody knows who has never come
 			checks = append(checks, r.neverExposed) // compares what rehash has counted
 		}
-		checks = append(checks, misled, crossed)
+		checks = append(checks, r.misled, r.crossed)
 		if !r.observational() && !r.foreign() { // of a guest's pods nobody hears
 			checks = append(checks, r.autoscaling)
 		}
@@ -73,7 +73,7 @@ func (r *reading) traffic([]store.Exposed) (Check, error) {
 		c.State = Red
 		c.Detail += fmt.Sprintf(", %s and %s of them in the last %s: an arm is not reached", figures.Whole(recent.Control), figures.Whole(recent.Treatment), silence)
 	case starved(users, users) && r.Spec.Unit == experiment.User:
-		c.State, c.Detail = Red, fmt.Sprintf("%s users exposed to control, %s to treatment: an arm is not reached", figures.Whole(users.Control), figures.Whole(users.Treatment))
+		c.State, c.Detail = Red, fmt.Sprintf("%s exposed to control, %s to treatment: an arm is not reached", figures.Count(users.Control, r.Spec.Noun()), figures.Whole(users.Treatment))
 	case all == experiment.Counts{} && r.end.Sub(r.begin) > silence:
 		c.State, c.Detail = Red, "no request has reached either arm since the start"
 	case all == experiment.Counts{}:
@@ -109,7 +109,7 @@ func (r *reading) sampleRatio(exposed []store.Exposed) (Check, error) {
 	}
 	c.State = OK
 	c.Detail = fmt.Sprintf("%s exposed in control, %s in treatment, %s expected in each: p %s at any look",
-		figures.Count(all.Control, string(r.Spec.Unit)), figures.Whole(all.Treatment), figures.Decimal(float64(all.Control+all.Treatment)/2), figures.P(test.P()))
+		figures.Count(all.Control, r.Spec.Noun()), figures.Whole(all.Treatment), figures.Decimal(float64(all.Control+all.Treatment)/2), figures.P(test.P()))
 	if r.foreign() {
 		c.Detail += "; an edge that dies takes its last 10 s of exposures with it, of both arms alike"
 	}
@@ -204,9 +204,9 @@ func (r *reading) rehash([]store.Exposed) (Check, error) {
 	if r.observational() {
 		how = "are listed for"
 	}
-	c.Detail = fmt.Sprintf("all of %s %s the stored arm", figures.Count(units, string(r.Spec.Unit)), how)
+	c.Detail = fmt.Sprintf("all of %s %s the stored arm", figures.Count(units, r.Spec.Noun()), how)
 	if wrong > 0 {
-		c.State, c.Detail = Red, fmt.Sprintf("%s of %s do not belong in the stored arm", figures.Whole(wrong), figures.Count(units, string(r.Spec.Unit)))
+		c.State, c.Detail = Red, fmt.Sprintf("%s of %s do not belong in the stored arm", figures.Whole(wrong), figures.Count(units, r.Spec.Noun()))
 	} else if units == 0 {
 		c.State, c.Detail = Unknown, "nobody has been exposed yet"
 	}
@@ -304,7 +304,7 @@ func (r *reading) neverExposed([]store.Exposed) (Check, error) {
 	})
 	c.State = OK
 	c.Detail = fmt.Sprintf("%s of %s in control, %s of %s in treatment had not come an hour after their assignment: p %s at any look",
-		figures.Whole(failed[0]), figures.Count(int64(len(r.arrivals[0])), string(r.Spec.Unit)), figures.Whole(failed[1]), figures.Whole(int64(len(r.arrivals[1]))), figures.P(test.P()))
+		figures.Whole(failed[0]), figures.Count(int64(len(r.arrivals[0])), r.Spec.Noun()), figures.Whole(failed[1]), figures.Whole(int64(len(r.arrivals[1]))), figures.P(test.P()))
 	if test.P() <= stats.EqualSharesAlarm {
 		c.State = Red
 	}
@@ -337,20 +337,20 @@ func (r *reading) autoscaling([]store.Exposed) (Check, error) {
 	return c, nil
 }
 
-func misled(exposed []store.Exposed) (Check, error) {
-	return share("served as assigned", exposed, func(e store.Exposed) int64 { return e.Misled }, "were first served by something else than their arm"), nil
+func (r *reading) misled(exposed []store.Exposed) (Check, error) {
+	return r.share("served as assigned", exposed, func(e store.Exposed) int64 { return e.Misled }, "were first served by something else than their arm"), nil
 }
 
-func crossed(exposed []store.Exposed) (Check, error) {
-	return share("one arm each", exposed, func(e store.Exposed) int64 { return e.Crossed }, "were seen in both arms, and count by their first"), nil
+func (r *reading) crossed(exposed []store.Exposed) (Check, error) {
+	return r.share("one arm each", exposed, func(e store.Exposed) int64 { return e.Crossed }, "were seen in both arms, and count by their first"), nil
 }
 
-func share(name string, exposed []store.Exposed, of func(store.Exposed) int64, what string) Check {
+func (r *reading) share(name string, exposed []store.Exposed, of func(store.Exposed) int64, what string) Check {
 	var users, some int64
 	for _, e := range exposed {
 		users, some = users+e.Users, some+of(e)
 	}
-	c := Check{Name: name, State: OK, Detail: fmt.Sprintf("%s of %s %s", figures.Whole(some), figures.Count(users, "user"), what)}
+	c := Check{Name: name, State: OK, Detail: fmt.Sprintf("%s of %s %s", figures.Whole(some), figures.Count(users, r.Spec.Identity.Person()), what)}
 	switch {
 	case users == 0:
 		c.State, c.Detail = Unknown, "nobody has been exposed yet"

@@ -203,7 +203,7 @@ func (r *reading) conclude() {
 }
 
 func (r *Report) waits() string {
-	units := fmt.Sprintf("%s in the control and %s in the treatment have completed their %s", figures.Count(r.Units.Completed.Control, string(r.Units.Kind)), figures.Whole(r.Units.Completed.Treatment), r.Spec.Metrics.Window)
+	units := fmt.Sprintf("%s in the control and %s in the treatment have completed their %s", figures.Count(r.Units.Completed.Control, r.Spec.Noun()), figures.Whole(r.Units.Completed.Treatment), r.Spec.Metrics.Window)
 	switch m := r.Method; {
 	case m.Speaks:
 		return fmt.Sprintf("Not yet decided: %s. %s so far.", units, r.measured())
@@ -215,7 +215,7 @@ func (r *Report) waits() string {
 
 func (r *Report) decided(d experiment.Decision) string {
 	e := r.Primary
-	by := fmt.Sprintf("by %s over %s in the control and %s in the treatment", map[string]string{Permutation: "a " + Permutation, Sequence: "a " + Sequence, Welch: Welch}[e.Method], figures.Count(e.Control.Units, string(r.Units.Kind)), figures.Whole(e.Treatment.Units))
+	by := fmt.Sprintf("by %s over %s in the control and %s in the treatment", map[string]string{Permutation: "a " + Permutation, Sequence: "a " + Sequence, Welch: Welch}[e.Method], figures.Count(e.Control.Units, r.Spec.Noun()), figures.Whole(e.Treatment.Units))
 	switch d {
 	case experiment.Harm:
 		return fmt.Sprintf("The feature harms. %s, %s.", r.measured(), by)
@@ -238,7 +238,7 @@ func (r *Report) decided(d experiment.Decision) string {
 		if why == "" {
 			why = "too few units completed"
 		}
-		return fmt.Sprintf("It ended with no answer: %s; %s in the control and %s in the treatment completed.", why, figures.Count(r.Units.Completed.Control, string(r.Units.Kind)), figures.Whole(r.Units.Completed.Treatment))
+		return fmt.Sprintf("It ended with no answer: %s; %s in the control and %s in the treatment completed.", why, figures.Count(r.Units.Completed.Control, r.Spec.Noun()), figures.Whole(r.Units.Completed.Treatment))
 	}
 	return fmt.Sprintf("It ended with no answer. %s, %s.", r.measured(), by)
 }

@@ -25,7 +25,7 @@ func Plan(w io.Writer, p readout.Planned) error {
 	case p.CV > 0:
 		fact("Past", fmt.Sprintf("%s: %s on average over %s, with a coefficient of variation of %s", p.Label, figures.Decimal(p.Mean), figures.Count(p.Users, "user"), figures.Decimal(p.CV)))
 		if p.Design.ClusterSize > 0 {
-			fact("", fmt.Sprintf("%s of %s members on average (coefficient of variation %s), intraclass correlation %s", figures.Count(2, unit)[2:], figures.Decimal(p.Design.ClusterSize), figures.Decimal(p.Design.ClusterSizeCV), figures.Decimal(p.Design.ICC)))
+			fact("", fmt.Sprintf("%s of %s members on average (coefficient of variation %s), intraclass correlation %s", figures.Plural(unit), figures.Decimal(p.Design.ClusterSize), figures.Decimal(p.Design.ClusterSizeCV), figures.Decimal(p.Design.ICC)))
 		}
 		if p.Needed > 0 {
 			fact("Needed", fmt.Sprintf("%s per arm, for %s with power %g at alpha %g", figures.Count(p.Needed, unit), figures.Change(p.Effect), p.Design.Power, p.Design.Alpha))

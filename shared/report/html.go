@@ -87,6 +87,7 @@ type view struct {
 	CheckRows             []row
 	Days                  []row
 	DaysNote              string
+	People                string // Users or Visitors
 	Latencies             []row
 	Members               []row
 	Parts                 []row
@@ -162,7 +163,7 @@ func newView(r *readout.Report, buttons []Button) (*view, error) {
 		v.Latencies = latencyRows(r.Latency)
 	}
 	if len(r.Days) > 0 {
-		v.Days, v.DaysNote = dayRows(r), dayNote(r)
+		v.Days, v.DaysNote, v.People = dayRows(r), dayNote(r), capital(people(r))
 	}
 	if len(r.Splits) > 0 {
 		v.Parts, v.PartsNote = splitRows(r), splitNote(r)
@@ -299,7 +300,7 @@ func tiles(r *readout.Report) (all []tile) {
 	}
 	if r.Units.Kind != experiment.Request {
 		done := r.Units.Completed
-		all = append(all, tile{Name: capital(figures.Count(2, string(r.Units.Kind))[2:]) + " with a full window", Value: figures.Whole(done.Control + done.Treatment), Note: figures.Whole(done.Control) + " control · " + figures.Whole(done.Treatment) + " treatment"})
+		all = append(all, tile{Name: capital(figures.Plural(r.Spec.Noun())) + " with a full window", Value: figures.Whole(done.Control + done.Treatment), Note: figures.Whole(done.Control) + " control · " + figures.Whole(done.Treatment) + " treatment"})
 	}
 	ramp := tile{Name: "Ramp", Note: "% in each arm"}
 	for i, percent := range r.Spec.Ramp.Steps {
@@ -328,7 +329,7 @@ func (v *view) measure(r *readout.Report) {
 	drawn := Spans(lifts)
 	for i, e := range all {
 		cells := effectRow(e)
-		m := metricRow{Label: e.Label, Name: e.Metric, Role: "secondary", Control: cells[1], Treatment: cells[2], Difference: cells[3], Interval: cells[4], Notes: effectNotes(e)}
+		m := metricRow{Label: e.Label, Name: e.Metric, Role: "secondary", Control: cells[1], Treatment: cells[2], Difference: cells[3], Interval: cells[4], Notes: effectNotes(r, e)}
 		if i == 0 && r.Primary != nil {
 			m.Role = "goal"
 		}

@@ -41,7 +41,7 @@ func Markdown(w io.Writer, r readout.Report) error {
 		}
 	}
 	if len(r.Days) > 0 {
-		m.section("By day since entry", row{"", "Users", "Control", "Treatment", "Difference", confidence(&r)}, dayRows(&r))
+		m.section("By day since entry", row{"", capital(people(&r)), "Control", "Treatment", "Difference", confidence(&r)}, dayRows(&r))
 		m.printf("%s\n\n", escaped(dayNote(&r)))
 	}
 	if r.Latency != nil {
@@ -90,7 +90,7 @@ func (m markdown) effects(r *readout.Report, title, p string, effects []readout.
 	var rows []row
 	for i := range effects {
 		e := &effects[i]
-		rows = append(rows, append(effectRow(e), strings.Join(effectNotes(e), "; ")))
+		rows = append(rows, append(effectRow(e), strings.Join(effectNotes(r, e), "; ")))
 	}
 	m.section(title, row{"Metric", "Control", "Treatment", "Difference", confidence(r), p, ""}, rows)
 }

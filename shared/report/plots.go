@@ -302,11 +302,11 @@ func guardrailPlot(r *readout.Report) (*plot.Plot, error) {
 	return p, nil
 }
 
-// exposurePlot is how many users each arm had.
+// exposurePlot is how many users or visitors each arm had.
 func exposurePlot(r *readout.Report) (*plot.Plot, error) {
 	p := newPlot()
 	p.X.Tick.Marker = dates{}
-	p.Y.Label.Text = "exposed users"
+	p.Y.Label.Text = "exposed " + people(r)
 	var control, treatment plotter.XYs
 	control, treatment = append(control, plotter.XY{X: seconds(r.Steps[0].At)}), append(treatment, plotter.XY{X: seconds(r.Steps[0].At)})
 	for _, e := range r.Exposures {
@@ -478,7 +478,7 @@ func plots(r *readout.Report) (drawn []figure, err error) {
 		add(ofGuardrails, "Guardrails", "Each harm with its bounds. An interval wholly left of the margin passes; one wholly right of it is a breach.", func() (*plot.Plot, error) { return guardrailPlot(r) })
 	}
 	if len(r.Steps) > 0 && r.Spec.Unit != experiment.Request {
-		add(ofAnything, "Exposures", "Users who have met the experiment.", func() (*plot.Plot, error) { return exposurePlot(r) })
+		add(ofAnything, "Exposures", capital(people(r))+" who have met the experiment.", func() (*plot.Plot, error) { return exposurePlot(r) })
 	}
 	if len(r.Steps) > 0 {
 		add(ofAnything, "Ramp", "The share of all slots that each arm has.", func() (*plot.Plot, error) { return slotPlot(r) })

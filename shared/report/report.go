@@ -39,9 +39,9 @@ func summary(r *readout.Report) (rows []row) {
 	u := r.Units
 	if u.Kind != experiment.Request {
 		rows = append(rows, row{"Units", fmt.Sprintf("%s of %s entered, %s control and %s treatment; %s and %s completed their %s; %s",
-			figures.Count(u.Entered.Control+u.Entered.Treatment, string(u.Kind)), figures.Whole(u.Reachable), figures.Whole(u.Entered.Control), figures.Whole(u.Entered.Treatment),
+			figures.Count(u.Entered.Control+u.Entered.Treatment, r.Spec.Noun()), figures.Whole(u.Reachable), figures.Whole(u.Entered.Control), figures.Whole(u.Entered.Treatment),
 			figures.Whole(u.Completed.Control), figures.Whole(u.Completed.Treatment), r.Spec.Metrics.Window, planned(u.Planned))})
-		rows = append(rows, row{"Users", fmt.Sprintf("%s exposed to the control, %s to the treatment", figures.Whole(u.Users.Control), figures.Whole(u.Users.Treatment))})
+		rows = append(rows, row{capital(people(r)), fmt.Sprintf("%s exposed to the control, %s to the treatment", figures.Whole(u.Users.Control), figures.Whole(u.Users.Treatment))})
 	}
 	rows = append(rows, row{"Method", method(r)})
 	if found := detectable(r); found != "" {
@@ -55,8 +55,14 @@ func summary(r *readout.Report) (rows []row) {
 		rows = append(rows, row{"Steps", strings.Join(steps, ", ")})
 	}
 	rows = append(rows, row{"Phase", fmt.Sprintf("%s; figures up to %s", r.Phase, minute(r.Until))})
+	if known := knownBy(r); known != "" {
+		rows = append(rows, row{"Known by", known})
+	}
 	return append(rows, row{"Assigned by", assignedBy(r)})
 }
+
+// people is the word for those who were exposed: users or visitors.
+func people(r *readout.Report) string { return figures.Plural(r.Spec.Identity.Person()) }
 
 // detectable is what effect can be found, now and at the planned end.
 func detectable(r *readout.Report) string {
@@ -79,6 +85,18 @@ func planned(units int64) string {
 		return "no number is planned, so that it ends by time"
 	}
 	return figures.Whole(units) + " planned"
+}
+
+// knownBy is how the edge knows the units, where they are no users of Warble.
+func knownBy(r *readout.Report) string {
+	identity := &r.Spec.Identity
+	if cookie := identity.Visitors(); cookie != "" {
+		return "the cookie " + cookie
+	}
+	if identity.Issuer != nil {
+		return "the tokens of " + identity.Issuer.URL
+	}
+	return ""
 }
 
 func assignedBy(r *readout.Report) string {
@@ -158,7 +176,7 @@ func interval(e *readout.Effect) string {
 }
 
 // effectNotes are what a row cannot say.
-func effectNotes(e *readout.Effect) (notes []string) {
+func effectNotes(r *readout.Report, e *readout.Effect) (notes []string) {
 	if e.Late != nil { // a metric of one's own, which no page of ours describes
 		notes = append(notes, fmt.Sprintf("%s, in %s: %s", e.Label, e.Unit, e.About))
 	}
@@ -169,7 +187,7 @@ func effectNotes(e *readout.Effect) (notes []string) {
 		notes = append(notes, "a difference of "+e.Signed(*e.Difference))
 	}
 	if missing := e.Control.Missing + e.Treatment.Missing; missing > 0 {
-		notes = append(notes, fmt.Sprintf("%s without a value: %s in control, %s in treatment", figures.Count(missing, "user"), figures.Whole(e.Control.Missing), figures.Whole(e.Treatment.Missing)))
+		notes = append(notes, fmt.Sprintf("%s without a value: %s in control, %s in treatment", figures.Count(missing, r.Spec.Identity.Person()), figures.Whole(e.Control.Missing), figures.Whole(e.Treatment.Missing)))
 	}
 	if l := e.Late; l != nil && l.Control+l.Treatment > 0 {
 		notes = append(notes, fmt.Sprintf("%s not used, for they came more than %s after their window: %s in control, %s in treatment",
@@ -294,7 +312,7 @@ func splitRows(r *readout.Report) (rows []row) {
 
 // splitNote keeps readers from choosing the community that suits them.
 func splitNote(r *readout.Report) string {
-	return r.Primary.Label + " of completed users, of the largest communities. It describes: among many communities some differ by chance, and none of them decides anything."
+	return r.Primary.Label + " of completed " + people(r) + ", of the largest communities. It describes: among many communities some differ by chance, and none of them decides anything."
 }
 
 // scoreRow is how often a score was given, and which part of the arm's feedback that is.

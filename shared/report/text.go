@@ -64,7 +64,7 @@ func Text(w io.Writer, r readout.Report, coloured bool) error {
 	}
 	if len(r.Days) > 0 {
 		t.title("By day since entry")
-		t.table([]int{16, 10, 11, 12, 13, 18}, row{"", "users", "control", "treatment", "difference", confidence(&r)}, dayRows(&r))
+		t.table([]int{16, 10, 11, 12, 13, 18}, row{"", people(&r), "control", "treatment", "difference", confidence(&r)}, dayRows(&r))
 		t.wrap("  ", "  ", dayNote(&r))
 	}
 	if r.Latency != nil {
@@ -162,7 +162,7 @@ func (t text) effects(r *readout.Report, title, p string, effects []readout.Effe
 	}
 	t.table([]int{19, 9, 11, 12, 20, 9}, row{"", "control", "treatment", "difference", confidence(r), p}, rows)
 	for i := range effects {
-		for _, note := range effectNotes(&effects[i]) {
+		for _, note := range effectNotes(r, &effects[i]) {
 			t.wrap("  "+effects[i].Label+": ", "    ", note)
 		}
 	}

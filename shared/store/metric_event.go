@@ -142,18 +142,19 @@ func OfEvents(m experiment.Metric) Metric {
 	var within, before string // what becomes of events in the window, and of those before
 	switch m.Kind {
 	case experiment.KindProportion:
-		own.Kind, own.About = Share, "users with a "+own.Events+" event"
+		own.Kind, own.About = Share, "1 with a "+own.Events+" event"
 		if value != "" {
 			own.About += " whose " + value + " is not 0"
 		}
+		own.About += ", else 0"
 		within, before = `coalesce(bool_or(v.value <> 0) filter (where v.at_id >= m.entry_id), false)::integer`, `coalesce(bool_or(v.value <> 0) filter (where v.at_id < m.entry_id), false)::integer`
 	case experiment.KindMean:
-		own.Kind, own.About = Score, "the mean "+value+" of a user's "+own.Events+" events; users who have none are missing"
+		own.Kind, own.About = Score, "the mean "+value+" of "+own.Events+" events; no value without any"
 		within, before = `avg(v.value) filter (where v.at_id >= m.entry_id)`, `avg(v.value) filter (where v.at_id < m.entry_id)`
 	default:
-		own.Kind, own.About = Mean, own.Events+" events of a user"
+		own.Kind, own.About = Mean, "the number of "+own.Events+" events"
 		if value != "" {
-			own.About = "the sum of " + value + " of a user's " + own.Events + " events"
+			own.About = "the sum of " + value + " of " + own.Events + " events"
 		}
 		within, before = `coalesce(sum(v.value) filter (where v.at_id >= m.entry_id), 0)`, `coalesce(sum(v.value) filter (where v.at_id < m.entry_id), 0)`
 	}

@@ -309,11 +309,11 @@ func (s *Snapshot) Scores(ctx context.Context, members Members) (all Scores, err
 	return all, err
 }
 
-// Entered counts the users who have met each experiment, by the arm that they are in.
+// Entered counts the users and visitors who have met each experiment, by the arm that they are in.
 func (db *DB) Entered(ctx context.Context) (map[string]experiment.Counts, error) {
 	rows, err := db.pool.Query(ctx, `
 		select experiment, assigned, count(*)
-		from exposures
+		from exposed
 		group by experiment, assigned`)
 	if err != nil {
 		return nil, err
