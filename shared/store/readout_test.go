@@ -3,7 +3,9 @@ package store_test
 import (
 	"context"
 	"fmt"
+	osexec "os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -335,6 +337,48 @@ func TestWhoIsOfWhichCommunity(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// The file that adds up a metric runs in psql by hand, as its heading says, and says what the readout reads.
+func TestUserSumsRunsInPsql(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t)
+	exec(t, d, `insert into users (id, username, name, community)
+		select id_at('2026-08-01Z') + n, 'u' || n, 'U', (array['gophers', 'sres', null])[1 + n % 3] from generate_series(1, 30) n`)
+	exec(t, d, `insert into exposures (experiment, user_id, unit, assigned, served, revision, generation, first_at)
+		select 'likes', id, id::text, case when id % 2 = 0 then 'treatment' else 'control' end, 'none', 'r', 1, $1::timestamptz + interval '1 day' * (id % 4) from users`, entry)
+	exec(t, d, `insert into tweets (id, author_id, text) select id_at($1) + 40 * n + id % 40, id, 'x' from users, generate_series(1, 3) n where id % 5 > n`, entry)
+	end := entry.Add(window + 2*24*time.Hour)
+	metric, err := store.MetricNamed("tweets_per_user", store.Mean)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	snapshot(t, d, func(ctx context.Context, s *store.Snapshot) error {
+		sums, err := s.UserSums(ctx, metric, store.Members{Experiment: "likes", Window: window, End: end},
+			store.Looks{Start: entry, Every: 24 * time.Hour, End: end, Cut: end.Add(-24 * time.Hour)}, []string{"gophers"})
+		for _, sum := range sums {
+			fmt.Fprintf(&want, "%s|%d|%.1s|%.1s|%s|%d|%d|%d|%v|%v|%v|%v|%v\n", sum.Arm, sum.Look, strconv.FormatBool(sum.Late), strconv.FormatBool(sum.Known),
+				sum.Community, sum.Users, sum.N, sum.NonZero, sum.SumY, sum.SumYY, sum.SumX, sum.SumXX, sum.SumXY)
+		}
+		return err
+	})
+	arguments := []string{"-d", d.URL(pgtest.Ops), "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", "shared/store/readout/user_sums.sql"}
+	for name, value := range map[string]string{
+		"metric_name": "tweets_per_user", "experiment": "likes", "apart": "{gophers}", "window": fmt.Sprint(window.Milliseconds()), "past": fmt.Sprint(store.Past.Milliseconds()),
+		"start": entry.Format(time.RFC3339), "every": fmt.Sprint((24 * time.Hour).Milliseconds()), "end": end.Format(time.RFC3339), "cut": end.Add(-24 * time.Hour).Format(time.RFC3339),
+	} {
+		arguments = append(arguments, "-v", name+"="+value)
+	}
+	psql := osexec.CommandContext(t.Context(), "psql", arguments...)
+	psql.Dir = "../.."
+	got, err := psql.CombinedOutput()
+	if err != nil {
+		t.Fatalf("psql: %v: %s", err, got)
+	}
+	if diff := cmp.Diff(want.String(), string(got)); diff != "" || want.Len() == 0 {
+		t.Errorf("the readout and psql: %s", diff)
+	}
 }
 
 // A readout looks each exposed user up in an index that holds all it needs, and reads no table of what everyone did.

@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"embed"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,28 +38,49 @@ type Active struct {
 	Communities []string
 }
 
-// sql returns the rows m of the metrics' contract, whether their windows are over or not. Times become ids once per
-// member, not once per row that is compared with them: offset 0 is what keeps PostgreSQL from moving it there.
+// readoutFiles are statements that psql runs as well.
+//
+//go:embed readout/*.sql
+var readoutFiles embed.FS
+
+// variable is one of psql's, as :window or :'end', or a cast, which is none.
+var variable = regexp.MustCompile(`::|:('?)([a-z_]+)('?)`)
+
+// statement reads a file of readout/: without comments and lines for psql, with parts in place of the variables of their names, and
+// with named arguments of pgx in place of the others.
+func statement(name string, parts map[string]string) string {
+	text, err := readoutFiles.ReadFile("readout/" + name + ".sql")
+	if err != nil {
+		panic(err) // a name that a test has never asked for
+	}
+	var kept strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if word := strings.TrimSpace(line); !strings.HasPrefix(word, "--") && !strings.HasPrefix(word, `\`) {
+			kept.WriteString(line)
+		}
+	}
+	return variable.ReplaceAllStringFunc(strings.TrimSuffix(kept.String(), ";\n"), func(found string) string {
+		name := strings.Trim(found, ":'")
+		switch part, replaced := parts[name]; {
+		case name == "":
+			return found
+		case replaced:
+			return part
+		}
+		return "@" + name
+	})
+}
+
+// sql returns the rows m of the metrics' contract, whether their windows are over or not.
 func (m Members) sql() (string, pgx.NamedArgs) {
 	args := pgx.NamedArgs{"window": m.Window.Milliseconds(), "past": Past.Milliseconds(), "end": m.End}
-	from := `
-		select e.user_id, e.subject, e.assigned as arm, e.unit, id_at(e.first_at) as entry_id
-		from exposed e
-		where e.experiment = @experiment and e.first_at < @end`
+	entered := "exposed"
 	switch {
 	case m.Active != nil:
-		from = `
-		select a.user_id, a.user_id::text as subject, 'control' as arm, a.user_id::text as unit, id_at(min(a.day)::timestamp at time zone 'UTC') as entry_id
-		from activity a
-		join users u on u.id = a.user_id and (cardinality(@communities::text[]) = 0 or u.community = any(@communities))
-		where a.day >= @from and a.day < @to
-		group by a.user_id`
+		entered = "active"
 		args["from"], args["to"], args["communities"] = m.Active.From, m.Active.To, noNull(m.Active.Communities)
 	case m.Openings != nil:
-		from = `
-		select u.id as user_id, u.id::text as subject, o.arm, o.unit, id_at(o.entry) as entry_id
-		from unnest(@units::text[], @arms::text[], @entries::timestamptz[]) as o (unit, arm, entry)
-		join users u on u.community = o.unit and u.id < id_at(o.entry)`
+		entered = "openings"
 		units, arms, entries := make([]string, 0), make([]string, 0), make([]time.Time, 0)
 		for _, o := range m.Openings {
 			units, arms, entries = append(units, o.Unit), append(arms, string(o.Arm)), append(entries, o.Entry)
@@ -65,40 +89,7 @@ func (m Members) sql() (string, pgx.NamedArgs) {
 	default:
 		args["experiment"] = m.Experiment
 	}
-	return `
-		select
-			user_id,
-			subject,
-			arm,
-			unit,
-			entry_id,
-			until_id,
-			past_id,
-			date '2026-01-01' + (((entry_id >> 22) + 86399999) / 86400000)::integer as first_day,
-			date '2026-01-01' + ((until_id >> 22) / 86400000)::integer - 1 as last_day,
-			date '2026-01-01' + (((past_id >> 22) + 86399999) / 86400000)::integer as past_first_day,
-			date '2026-01-01' + ((entry_id >> 22) / 86400000)::integer - 1 as past_last_day
-		from (
-			select
-				user_id,
-				subject,
-				arm,
-				unit,
-				entry_id,
-				entry_id + (@window::bigint << 22) as until_id,
-				entry_id - (@past::bigint << 22) as past_id
-			from (` + from + `
-			offset 0) entered
-		offset 0) m`, args
-}
-
-// valued is the rows of members with their values of a metric.
-func (m Members) valued(metric Metric) (string, pgx.NamedArgs) {
-	from, args := m.sql()
-	return `
-		from (` + from + `) m
-		cross join lateral (` + metric.sql + `) v
-		where m.until_id <= id_at(@end)`, args
+	return statement("members", map[string]string{"entered": statement(entered, nil)}), args
 }
 
 // Sums are the sufficient statistics of a metric over the users of an arm whose windows ended in one look.
@@ -115,48 +106,15 @@ type Sums struct {
 	SumY, SumYY, SumX, SumXX, SumXY float64
 }
 
-// UserSums adds up a metric per arm and look, apart before and after the looks' cut, and for these communities, if any. Memory on both sides grows with looks
-// and communities, not with users.
+// UserSums adds up a metric per arm and look, apart before and after the looks' cut, and for these communities, if any. Memory on both
+// sides grows with looks and communities, not with users.
 func (s *Snapshot) UserSums(ctx context.Context, metric Metric, members Members, looks Looks, communities []string) ([]Sums, error) {
-	from, args := members.valued(metric)
-	args["start"], args["every"], args["cut"] = looks.Start, looks.Every.Milliseconds(), looks.Cut
+	rows, args := members.sql()
+	args["start"], args["every"], args["cut"], args["apart"] = looks.Start, looks.Every.Milliseconds(), looks.Cut, noNull(communities)
 	if looks.Cut.IsZero() {
 		args["cut"] = members.End
 	}
-	community, join := `''`, ``
-	if len(communities) > 0 {
-		community, join = `coalesce(c.slug, '')`, `
-		join users u on u.id = v.user_id
-		left join unnest(@apart::text[]) as c (slug) on c.slug = u.community`
-		args["apart"] = communities
-	}
-	return collect(ctx, s, pgx.RowToStructByPos[Sums], `
-		select
-			arm,
-			look,
-			late,
-			known,
-			`+community+`,
-			count(*),
-			count(y),
-			count(y) filter (where y <> 0),
-			coalesce(sum(y), 0),
-			coalesce(sum(y * y), 0),
-			coalesce(sum(x) filter (where known), 0),
-			coalesce(sum(x * x) filter (where known), 0),
-			coalesce(sum(x * y) filter (where known), 0)
-		from (
-			select
-				m.user_id,
-				m.arm,
-				((m.until_id - id_at(@start)) / (@every::bigint << 22))::integer as look,
-				m.until_id > id_at(@cut) as late,
-				v.value is not null and v.prior is not null and m.user_id < m.past_id as known,
-				v.value::float8 as y,
-				v.prior::float8 as x`+from+`
-		offset 0) v`+join+`
-		group by 1, 2, 3, 4, 5
-		order by 1, 2, 3, 4, 5`, args)
+	return collect(ctx, s, pgx.RowToStructByPos[Sums], statement("user_sums", map[string]string{"members": rows, "metric": metric.sql}), args)
 }
 
 // UnitMembers counts the members of each community at its entry; one without any is not there.
@@ -212,7 +170,7 @@ type UnitSums struct {
 
 // UnitSums adds up a metric per community.
 func (s *Snapshot) UnitSums(ctx context.Context, metric Metric, members Members) ([]UnitSums, error) {
-	from, args := members.valued(metric)
+	from, args := members.sql()
 	return collect(ctx, s, pgx.RowToStructByPos[UnitSums], `
 		select
 			unit,
@@ -225,7 +183,10 @@ func (s *Snapshot) UnitSums(ctx context.Context, metric Metric, members Members)
 			select
 				m.unit,
 				m.arm,
-				v.value::float8 as y`+from+`
+				v.value::float8 as y
+			from (`+from+`) m
+			cross join lateral (`+metric.sql+`) v
+			where m.until_id <= id_at(@end)
 		offset 0) v
 		group by unit, arm
 		order by unit, arm`, args)

@@ -1,0 +1,10 @@
+-- who has met an experiment
+select
+    e.user_id,
+    e.subject,
+    e.assigned as arm,
+    e.unit,
+    id_at(e.first_at) as entry_id
+from exposed e
+where e.experiment = :'experiment'
+    and e.first_at < :'end'

@@ -1,0 +1,10 @@
+-- all who were of an opened community when it entered
+select
+    u.id as user_id,
+    u.id::text as subject,
+    o.arm,
+    o.unit,
+    id_at(o.entry) as entry_id
+from unnest(:'units'::text[], :'arms'::text[], :'entries'::timestamptz[]) as o (unit, arm, entry)
+join users u on u.community = o.unit
+    and u.id < id_at(o.entry)
