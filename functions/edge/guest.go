@@ -138,6 +138,15 @@ func (g *guests) serve(w http.ResponseWriter, r *http.Request, x *function.Excha
 			return
 		}
 	}
+	if r.Header.Get("Upgrade") != "" {
+		upgraded, end, err := x.Upgrade(r)
+		if err != nil {
+			function.Fail(w, r, err)
+			return
+		}
+		defer end()
+		r = upgraded
+	}
 	x.Stream(r)
 	v := &visit{begun: time.Now(), revision: to.guest.revision, base: to.guest.revision}
 	v.passage = passage{name: to.name, url: to.url, untouched: to.url, client: x.Client, id: x.RequestID, until: v.begun.Add(to.guest.timeout)}

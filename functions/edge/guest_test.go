@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -290,6 +292,52 @@ func TestAWebSocketThroughAnArm(t *testing.T) {
 	}
 	if failed := scrape(t, edge.told); strings.Contains(failed, `code="500"`) {
 		t.Errorf("the WebSocket counts as failed: %s", failed)
+	}
+}
+
+// TestAnEdgeThatDrainsWaitsForWebSockets, in a process of its own, and ends well when the last is over.
+func TestAnEdgeThatDrainsWaitsForWebSockets(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "routes.json")
+	writeRoutes(t, file, nil, guestAt(shop(t, "untouched")))
+	edge, stop := newKeys(t).startProcess(t, "edge", "ROUTES_FILE="+file)
+	eventually(t, "the edge", func() bool { return send(t, http.MethodGet, edge+"/shop", "").StatusCode == http.StatusOK })
+	connection, err := websocket.Dial(strings.Replace(edge, "http", "ws", 1)+"/shop/ws", "", edge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	read := func(want string) {
+		t.Helper()
+		text := make([]byte, len(want))
+		if _, err := io.ReadFull(connection, text); err != nil || string(text) != want {
+			t.Fatalf("the WebSocket says %q, %v: want %q", text, err, want)
+		}
+	}
+	read("untouched")
+	ended := make(chan struct{})
+	go func() { stop(); close(ended) }()
+	eventually(t, "no new connections", func() bool {
+		fresh, err := net.Dial("tcp", strings.TrimPrefix(edge, "http://"))
+		if err == nil {
+			fresh.Close()
+		}
+		return err != nil
+	})
+	for n := range 20 { // longer than a drain of nothing takes
+		time.Sleep(50 * time.Millisecond)
+		if _, err := fmt.Fprint(connection, "message ", n); err != nil {
+			t.Fatal(err)
+		}
+		read(fmt.Sprint("message ", n))
+	}
+	if err := connection.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("the edge still runs")
 	}
 }
 

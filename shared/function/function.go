@@ -43,6 +43,7 @@ type Function struct {
 	exposureFailures *telemetry.Counter
 	jobs             []job
 	drain            drain
+	upgrades         upgrades
 }
 
 // Routes maps net/http patterns ("POST /2/tweets") to handlers.

@@ -1,6 +1,7 @@
 package function
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,8 +37,11 @@ const (
 	lameDuck = 500 * time.Millisecond
 )
 
-// drain is set once SIGTERM has come.
-type drain struct{ begun atomic.Bool }
+// drain has begun once SIGTERM has come.
+type drain struct {
+	begun atomic.Bool
+	limit time.Duration // how long it takes at most; drainLimit where it is 0
+}
 
 // Serve answers routes until SIGTERM or SIGINT, finishes what runs, closes needs and returns. Where the configuration
 // is wrong it logs one line per mistake and exits with status 2 before it listens; where it cannot listen, with 1.
@@ -120,16 +124,22 @@ func (f *Function) serve(ctx context.Context, handler http.Handler, needs []Depe
 	return err
 }
 
-// stop takes no new connection, answers what arrives on those that are open for lameDuck, then waits for what runs.
+// stop takes no new connection, answers what arrives on those that are open for lameDuck, then waits for what runs, and for connections
+// that another protocol has taken over. Those that are left at the limit it cuts.
 func (f *Function) stop(ctx context.Context, server *http.Server, listener net.Listener) error {
 	f.drain.begun.Store(true)
+	f.upgrades.refuse()
 	if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	time.Sleep(lameDuck)
-	ctx, cancel := context.WithTimeout(ctx, drainLimit-lameDuck)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(f.drain.limit, drainLimit)-lameDuck)
 	defer cancel()
-	if err := server.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
+	err := server.Shutdown(ctx)
+	if cut := f.upgrades.wait(ctx); cut > 0 {
+		f.Telemetry.Log.Info().Int("connections", cut).Msg("connections of other protocols were cut at the end of the drain")
+	}
+	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return errors.Join(fmt.Errorf("drain: %w", err), server.Close())
 	}
 	return nil

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,8 +17,15 @@ import (
 // running starts f.serve on a free port and returns its URL, the function that ends it, and its result.
 func running(t *testing.T, routes Routes, needs ...Dependency) (url string, stop func(), stopped chan error) {
 	t.Helper()
+	return runningFor(t, drainLimit, routes, needs...)
+}
+
+// runningFor is running with another limit of the drain.
+func runningFor(t *testing.T, limit time.Duration, routes Routes, needs ...Dependency) (url string, stop func(), stopped chan error) {
+	t.Helper()
 	read, write := io.Pipe()
 	f := NewTest(write)
+	f.drain.limit = limit
 	ctx, stop := context.WithCancel(t.Context())
 	stopped = make(chan error, 1)
 	go func() { stopped <- f.serve(ctx, f.Handler(routes, needs...), needs) }()
@@ -105,6 +114,116 @@ func TestDrainFinishesWhatRunsAndTakesNothingNew(t *testing.T) {
 	}
 	if database.at.Load() == 0 {
 		t.Error("the database was not closed")
+	}
+}
+
+// echoes takes its connection over, and says again what it is told.
+var echoes = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	x := Current(r.Context())
+	r, end, err := x.Upgrade(r)
+	if err != nil {
+		Fail(w, r, err)
+		return
+	}
+	defer end()
+	x.Switched()
+	connection, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	defer connection.Close()
+	defer context.AfterFunc(r.Context(), func() { connection.Close() })()
+	_, _ = io.WriteString(connection, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	_, _ = io.Copy(connection, buffered)
+})
+
+// upgrade opens a connection and asks to echo on it. say sends a line, and returns the one that comes back.
+func upgrade(t *testing.T, url string) (say func(line string) (string, error), hangUp func() error) {
+	t.Helper()
+	connection, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { connection.Close() })
+	if _, err := io.WriteString(connection, "GET /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(connection)
+	answer, err := http.ReadResponse(lines, nil)
+	if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	return func(line string) (string, error) {
+		if _, err := io.WriteString(connection, line+"\n"); err != nil {
+			return "", err
+		}
+		said, err := lines.ReadString('\n')
+		return strings.TrimSpace(said), err
+	}, connection.Close
+}
+
+func TestDrainWaitsForConnectionsOfOtherProtocolsAndTakesNoNewOnes(t *testing.T) {
+	t.Parallel()
+	url, stop, stopped := runningFor(t, time.Hour, Routes{"GET /echo": echoes, "GET /quick": http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})})
+	say, hangUp := upgrade(t, url)
+	stop()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		fresh := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		answer, err := fresh.Get(url + "/quick")
+		if err != nil {
+			break
+		}
+		answer.Body.Close()
+		if time.Now().After(deadline) {
+			t.Fatal("still takes new connections")
+		}
+	}
+	for until := time.Now().Add(2 * lameDuck); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		if said, err := say("hello"); said != "hello" {
+			t.Fatalf("the connection says %q, %v", said, err)
+		}
+	}
+	select {
+	case err := <-stopped:
+		t.Fatalf("it has ended under a connection that is open: %v", err)
+	default:
+	}
+	if err := hangUp(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDrainCutsConnectionsOfOtherProtocolsAtItsLimit(t *testing.T) {
+	t.Parallel()
+	url, stop, stopped := runningFor(t, lameDuck+100*time.Millisecond, Routes{"GET /echo": echoes})
+	say, _ := upgrade(t, url)
+	stop()
+	select {
+	case err := <-stopped:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it hangs")
+	}
+	for range 2 { // the first may still be written
+		if said, err := say("hello"); err == nil {
+			t.Errorf("the connection says %q after the limit", said)
+		}
+	}
+}
+
+func TestADrainRefusesToUpgrade(t *testing.T) {
+	t.Parallel()
+	f := NewTest(io.Discard)
+	f.upgrades.refuse()
+	w := httptest.NewRecorder()
+	f.Handler(Routes{"GET /echo": echoes}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/echo", nil))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %v", w.Code, w.Header())
 	}
 }
 
