@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -21,15 +22,23 @@ import (
 func (s *settings) plan() *cobra.Command {
 	var file string
 	var anyway bool
+	var knows experiment.Known
 	c := &cobra.Command{
 		Use: "plan -f FILE", Short: "Show what a start would make, and what effect it can find", Args: noArgs,
 		Long: `What a start would make for each Service; and, from what people have done so far (DATABASE_URL), how many units it needs, when
 those will have come at the present rate, and what effect can be found by the planned end. Its exit code is 3 where that is
-less than the file wants to find, or a step of the ramp brings too few.`,
-		Example: "  kn experiment plan -f knative/experiments/likes.yaml",
+less than the file wants to find, or a step of the ramp brings too few.
+
+Visitors and users of another issuer have no past but in an experiment before, and in the events of the metric. The file's spec.plan, or
+the flags, say what you know of them.`,
+		Example: `  kn experiment plan -f knative/experiments/likes.yaml
+  kn experiment plan -f e2e/guest/experiment.yaml --units-per-day 50000 --mean 0.3 --cv 1.8`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			e, err := read(c, file)
 			if err != nil {
+				return err
+			}
+			if err := put(knows, e); err != nil {
 				return err
 			}
 			cluster, err := s.cluster(e.Namespace)
@@ -69,8 +78,29 @@ less than the file wants to find, or a step of the ramp brings too few.`,
 		},
 	}
 	fileFlag(c, &file)
+	knownFlags(c, &knows)
 	c.Flags().BoolVar(&anyway, "anyway", false, "do not refuse a design that cannot find the effect it is for")
 	return c
+}
+
+// knownFlags are what people know of units, in place of the file's spec.plan.
+func knownFlags(c *cobra.Command, knows *experiment.Known) {
+	c.Flags().IntVar(&knows.UnitsPerDay, "units-per-day", 0, "how many new units a day come to the Services, as spec.plan.unitsPerDay")
+	c.Flags().Float64Var(&knows.Mean, "mean", 0, "the primary metric's value per unit and window, as spec.plan.mean")
+	c.Flags().Float64Var(&knows.CV, "cv", 0, "its coefficient of variation, as spec.plan.cv")
+}
+
+// put puts what the flags say into the experiment, so that its start goes by it, too.
+func put(knows experiment.Known, e *rollout.Experiment) error {
+	if knows == (experiment.Known{}) {
+		return nil
+	}
+	plan := &e.Spec.Plan
+	plan.UnitsPerDay, plan.Mean, plan.CV = cmp.Or(knows.UnitsPerDay, plan.UnitsPerDay), cmp.Or(knows.Mean, plan.Mean), cmp.Or(knows.CV, plan.CV)
+	if err := e.Spec.Check(); err != nil {
+		return exit(misused, "%w", err)
+	}
+	return nil
 }
 
 // admit says what is against a start, or of which revisions the arms would be made. It changes nothing.

@@ -28,6 +28,7 @@ type starting struct {
 
 func (s *settings) start() *cobra.Command {
 	var b starting
+	var knows experiment.Known
 	var file, at, dryRun, output string
 	c := &cobra.Command{
 		Use: "start {-f FILE | NAME}", Short: "Make both arms, wait until each answers, and start the clock",
@@ -48,11 +49,19 @@ A design that cannot find the effect it is for is refused, if DATABASE_URL is se
 			}
 			b.begin = experiment.Wishes{Start: at == "", StartAt: at}
 			if file == "" {
+				for _, flag := range []string{"units-per-day", "mean", "cv"} {
+					if c.Flags().Changed(flag) {
+						return exit(misused, "expected --%s with -f FILE, for a draft has its plan", flag)
+					}
+				}
 				b.name = args[0]
 				return s.begin(c, &b, dryRun, output)
 			}
 			e, err := read(c, file)
 			if err != nil {
+				return err
+			}
+			if err := put(knows, e); err != nil {
 				return err
 			}
 			switch {
@@ -73,6 +82,7 @@ A design that cannot find the effect it is for is refused, if DATABASE_URL is se
 	}
 	b.flags(c, 0)
 	fileFlag(c, &file)
+	knownFlags(c, &knows)
 	c.Flags().StringVar(&at, "at", "", "when to start, as 2026-12-01T09:00:00Z (now)")
 	c.Flags().BoolVar(&b.anyway, "anyway", false, "start a design that cannot find the effect it is for")
 	choice(c, &dryRun, "dry-run", "", "client: print what to keep in Git, and write nothing", "none", "client")

@@ -109,6 +109,8 @@ func (s *Spec) Check() error {
 	s.checkAssignment(&m)
 	s.checkRamp(&m)
 	s.Metrics.check(&m)
+	s.Plan.check(&m)
+	m.expect(s.Plan == Known{} || s.Unit == User && s.Assignment != "list", "plan", "expected none but with unit user and assignment slots, whose units come one by one")
 	if s.Unit == Request {
 		s.checkRequest(&m)
 	} else {
@@ -123,6 +125,13 @@ func (s *Spec) Check() error {
 	m.lasts("warmingDeadline", s.WarmingDeadline)
 	s.Wishes.check(&m, s.Services, len(s.Ramp.Steps))
 	return errors.Join(m...)
+}
+
+func (k *Known) check(m *mistakes) {
+	m.expect(k.UnitsPerDay >= 0 && k.UnitsPerDay <= 1e9, "plan.unitsPerDay", "%d: expected 1 to 1000000000", k.UnitsPerDay)
+	m.expect(k.Mean == 0 || k.Mean >= 1e-6 && k.Mean <= 1e12, "plan.mean", "%v: expected 0.000001 to 1000000000000", k.Mean)
+	m.expect(k.CV == 0 || k.CV >= .001 && k.CV <= 1000, "plan.cv", "%v: expected 0.001 to 1000", k.CV)
+	m.expect(k.CV == 0 || k.Mean != 0, "plan.cv", "expected mean with it")
 }
 
 // mostCounted is the largest product of services and steps with a baseline, because an edge sends the counts of all of them in one

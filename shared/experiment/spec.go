@@ -30,6 +30,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="!has(self.metrics.baseline) || self.services.size() * self.ramp.steps.size() <= 40",message="metrics.baseline: expected none with so many services and steps, which are 40 multiplied at most with one"
 // +kubebuilder:validation:XValidation:rule="!has(self.identity) || self.identity.kind == 'token' || self.unit == 'user'",message="unit: expected user with identity issuer or visitor, for Warble knows the communities of its own users alone"
 // +kubebuilder:validation:XValidation:rule="!has(self.identity) || self.identity.kind != 'visitor' || !has(self.audience) || !has(self.audience.communities)",message="audience.communities: expected none with identity visitor, who is of no community"
+// +kubebuilder:validation:XValidation:rule="!has(self.plan) || self.unit == 'user' && self.assignment != 'list'",message="plan: expected none but with unit user and assignment slots, whose units come one by one"
 // +kubebuilder:validation:XValidation:rule="self.unit != 'request' || has(self.metrics.guardrails)",message="metrics.guardrails: expected one at least with unit request, which nothing else judges"
 type Spec struct {
 	// Title is the question that the experiment answers, for example "Do people post more when they can like?". Without a title,
@@ -100,6 +101,10 @@ type Spec struct {
 	// +kubebuilder:validation:Pattern=`^[-._/A-Za-z0-9]*$`
 	Salt    string  `json:"salt,omitempty"`
 	Metrics Metrics `json:"metrics"`
+	// Plan is what you know of the units before the start. It replaces what the database knows of their past, for example if a guest's
+	// visitors were in no experiment before.
+	// +optional
+	Plan Known `json:"plan,omitzero"`
 	// Alpha is the chance of a verdict of harm or win if there is no effect: a share, 0.05 by default.
 	// +optional
 	// +kubebuilder:default=0.05
@@ -287,6 +292,28 @@ func (g *Metrics) Bounds() (bounds []Duration) {
 	}
 	slices.Sort(bounds)
 	return slices.Compact(bounds)
+}
+
+// Known is what people know of the units and of the primary metric before the start. It sets how many units the experiment waits for.
+//
+// +kubebuilder:object:generate=true
+// +kubebuilder:validation:XValidation:rule="!has(self.cv) || has(self.mean)",message="cv: expected mean with it"
+type Known struct {
+	// UnitsPerDay is how many new units a day come to the services, in both arms and in none together.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000000
+	UnitsPerDay int `json:"unitsPerDay,omitempty"`
+	// Mean is the primary metric's value per unit and window without the treatment. Of a proportion it is the share, less than 1.
+	// +optional
+	// +kubebuilder:validation:Minimum=0.000001
+	// +kubebuilder:validation:Maximum=1000000000000
+	Mean float64 `json:"mean,omitempty"`
+	// CV is the coefficient of variation of a unit's value: the standard deviation, divided by the mean. A proportion needs none.
+	// +optional
+	// +kubebuilder:validation:Minimum=0.001
+	// +kubebuilder:validation:Maximum=1000
+	CV float64 `json:"cv,omitempty"`
 }
 
 // Primary is the metric that decides the verdict, and the smallest effect on it that is worth having.

@@ -3,10 +3,14 @@ package readout_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"sigs.k8s.io/yaml"
 
 	"warble/shared/experiment"
 	"warble/shared/readout"
@@ -59,14 +63,6 @@ func TestVisitorsAreCountedByTheirExposuresAlone(t *testing.T) {
 	if _, err := readout.Plan(t.Context(), w.Open(t, pgtest.Ops), w.Spec, nil, begin); err == nil || !strings.Contains(err.Error(), "tweets_per_user is what users of Warble do") {
 		t.Errorf("the plan says %v", err)
 	}
-	w.Spec.Metrics.Primary.Name = "orders"
-	p, err := readout.Plan(t.Context(), w.Open(t, pgtest.Ops), w.Spec, []experiment.Metric{ownMetric("orders", experiment.KindSum, "")}, begin)
-	if err == nil {
-		err = p.Err()
-	}
-	if err == nil || !strings.Contains(err.Error(), "nothing is known of people by identity visitor") {
-		t.Errorf("the plan says %v", err)
-	}
 }
 
 // TestVisitorsAreJudgedByTheirEvents: who saw the treatment orders twice as often, and events name visitors by their ids.
@@ -109,5 +105,140 @@ func TestVisitorsAreJudgedByTheirEvents(t *testing.T) {
 	r := w.Read(begin.Add(14*day + time.Hour))
 	if r.Verdict != readout.Verdict(experiment.Win) || r.Primary == nil || r.Primary.Lift == nil {
 		t.Errorf("%s: %s\n%+v", r.Verdict, r.Sentence, r.Health)
+	}
+}
+
+// visitorsWorld is one of visitors.
+func visitorsWorld(t *testing.T) readouttest.World {
+	t.Helper()
+	return readouttest.New(t, func(s *experiment.Spec) { s.Identity.Kind = experiment.ByVisitor })
+}
+
+// TestAPlanForVisitorsTakesWhatPeopleKnow: nothing is known of them, and a calculator's three figures are enough.
+func TestAPlanForVisitorsTakesWhatPeopleKnow(t *testing.T) {
+	t.Parallel()
+	w, orders, buyers := visitorsWorld(t), ownMetric("orders", experiment.KindSum, ""), ownMetric("buyers", experiment.KindProportion, "")
+	if p := visit(t, w, orders); p.Units != 0 || p.Err() == nil || p.Err().Error() != "ramp: nothing says how many visitors come: no experiment before had them at like: say it in plan.unitsPerDay" {
+		t.Errorf("nothing is known: %v", p.Err())
+	}
+	w.Spec.Plan.UnitsPerDay = 200
+	if p := visit(t, w, orders); p.Completed != 700 || p.Err() == nil || !strings.Contains(p.Err().Error(), "say it in plan.mean and, but for a proportion, plan.cv") {
+		t.Errorf("who comes is known, and not what they do: %d, %v", p.Completed, p.Err())
+	}
+	w.Spec.Plan.Mean, w.Spec.Plan.CV = 4, .5
+	p := visit(t, w, orders)
+	// As TestPlan has it, of the same figures.
+	if p.Needed < 226 || p.Needed > 234 || p.Units != 2*p.Needed || p.Err() != nil || p.Method != readout.Sequence || p.Source != "200 units a day and the mean and how much it varies, as the plan says" {
+		t.Errorf("%+v, %v", p, p.Err())
+	}
+	w.Spec.Plan = experiment.Known{UnitsPerDay: 3000, Mean: .1}
+	if p := visit(t, w, buyers); p.CV != 3 || p.Needed < 3000 || p.Needed > 10000 || p.Err() != nil {
+		t.Errorf("a proportion: %+v, %v", p, p.Err())
+	}
+	w.Spec.Plan = experiment.Known{UnitsPerDay: 4, Mean: .5} // few, who are judged by their labels
+	if p := visit(t, w, buyers); p.Method != readout.Permutation || p.Simulated == 0 || p.Completed != 14 {
+		t.Errorf("few: %+v, %v", p, p.Err())
+	}
+}
+
+// TestThePlanOfTheGuestsPageIsOne: docs/guests.md starts its experiment by these figures, and without --anyway.
+func TestThePlanOfTheGuestsPageIsOne(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../e2e/guest/experiment.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e struct{ Spec experiment.Spec }
+	if err := yaml.Unmarshal(text, &e); err != nil {
+		t.Fatal(err)
+	}
+	e.Spec.Default()
+	page, err := os.ReadFile("../../docs/guests.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if flags := "kn experiment start -f e2e/guest/experiment.yaml --units-per-day 50000 --mean 0.3 --cv 1.8\n"; !strings.Contains(string(page), flags) {
+		t.Errorf("the page has no %s", flags)
+	}
+	e.Spec.Plan = experiment.Known{UnitsPerDay: 50000, Mean: .3, CV: 1.8}
+	p, err := readout.Plan(t.Context(), pgtest.New(t).Open(t, pgtest.Ops), e.Spec, []experiment.Metric{ownMetric("orders", experiment.KindSum, "")}, begin)
+	if err != nil || p.Err() != nil || p.Units == 0 {
+		t.Errorf("%+v, %v, %v", p, err, p.Err())
+	}
+}
+
+// order has the nth visitor order so many times, from a time on.
+func order(t *testing.T, w readouttest.World, visitors int, when func(n int) (from time.Time, times int)) {
+	t.Helper()
+	m := ownMetric("orders", experiment.KindSum, "")
+	said := []store.MetricEvent{{Metric: m, Occurrence: experiment.Occurrence{Unit: "somebody", Value: 1}}}
+	if err := w.Open(t, pgtest.Ops).RecordEvent(t.Context(), "/shop", "an order of long ago, for its series", begin.Add(-60*day), said); err != nil {
+		t.Fatal(err)
+	}
+	var units []string
+	var ats []time.Time
+	for n := range visitors {
+		from, times := when(n)
+		for i := range times {
+			units, ats = append(units, fmt.Sprint("visitor-", n)), append(ats, from.Add(time.Duration(i)*time.Second))
+		}
+	}
+	w.Exec(`
+		insert into metric_events (series, event, unit, at_id, arrived_id, value)
+		select (select min(series) from metric_events), gen_random_uuid(), unit, id_at(at), id_at(at), 1
+		from unnest($1::text[], $2::timestamptz[]) as e (unit, at)`, units, ats)
+}
+
+// visit plans an experiment of a world's visitors, a month after that which is there.
+func visit(t *testing.T, w readouttest.World, m experiment.Metric) readout.Planned {
+	t.Helper()
+	w.Spec.Metrics.Primary = experiment.Primary{Name: m.Name, MinimumEffect: .2}
+	p, err := readout.Plan(t.Context(), w.Open(t, pgtest.Ops), w.Spec, []experiment.Metric{m}, begin.Add(30*day))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestAPlanForVisitorsTakesTheHistoryOfTheirEvents: 40 a day order once or three times, and all others of 200 a day do not.
+func TestAPlanForVisitorsTakesTheHistoryOfTheirEvents(t *testing.T) {
+	t.Parallel()
+	w, orders := visitorsWorld(t), ownMetric("orders", experiment.KindSum, "")
+	order(t, w, 560, func(n int) (time.Time, int) {
+		return begin.Add(9*day - 15*time.Minute + time.Duration(n)*14*day/560), 1 + n%2*2
+	})
+	if p := visit(t, w, orders); p.Err() == nil || !strings.Contains(p.Err().Error(), "how many visitors come, of whom 40 visitors a day had events shop.order.v1") {
+		t.Errorf("%v", p.Err())
+	}
+	w.Spec.Plan.UnitsPerDay = 200
+	p := visit(t, w, orders)
+	// 560 of 2800: (280 + 3*280)/2800 = .4 each; the squares' mean is (280 + 9*280)/2800 = 1, so the variance is .84.
+	if p.Users != 2800 || math.Abs(p.Mean-.4) > .001 || math.Abs(p.CV-math.Sqrt(.84)/.4) > .01 || p.Units != 0 && p.Err() != nil {
+		t.Errorf("%+v, %v", p, p.Err())
+	}
+}
+
+// TestAPlanForVisitorsTakesTheExperimentBefore: it has exposed 1000 of them in the week that it ran, of whom the control's ordered.
+func TestAPlanForVisitorsTakesTheExperimentBefore(t *testing.T) {
+	t.Parallel()
+	w, orders := visitorsWorld(t), ownMetric("orders", experiment.KindSum, "")
+	w.Exec(`
+		insert into guest_exposures (experiment, unit, assigned, served, revision, generation, first_at)
+		select 'likes', 'visitor-' || n, arm, arm, 'shop-' || arm, 1, $1::timestamptz + interval '7 days' / 1000 * n
+		from (select n, case n % 2 when 0 then 'control' else 'treatment' end as arm from generate_series(0, 999) n) v`, begin)
+	w.Transition("end", "Concluded", 0, 0, begin.Add(7*day))
+	order(t, w, 1000, func(n int) (time.Time, int) {
+		return begin.Add(7*day/1000*time.Duration(n) + time.Hour), 1 + n/2%7 + n%2*100 // the control as in TestPlan, and a treatment that is not looked at
+	})
+	p := visit(t, w, orders)
+	if p.Users != 500 || math.Abs(p.Mean-4) > .05 || math.Abs(p.CV-.5) > .01 || p.Completed < 490 || p.Completed > 510 || p.Err() != nil || p.Units != 2*p.Needed {
+		t.Errorf("%+v, %v", p, p.Err())
+	}
+	if p.Source != "visitors of likes, an experiment before, and what its control did" {
+		t.Error(p.Source)
+	}
+	w.Spec.Identity.Cookie = "another" // whose visitors are others
+	if visit(t, w, orders).Users != 0 {
+		t.Error("the visitors of another cookie are taken for these")
 	}
 }

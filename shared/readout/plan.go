@@ -32,6 +32,8 @@ type Planned struct {
 	Mean  float64 `json:"mean"`
 	CV    float64 `json:"cv"`
 	Users int64   `json:"users"`
+	// Source says for people where these are from, if not from what users of Warble did in the last weeks.
+	Source string `json:"source,omitempty"`
 
 	Needed     int64    `json:"needed"`     // units per arm, of the same kind as those there are; 0 where it is not known
 	Steps      []Growth `json:"steps"`      // of the ramp
@@ -88,9 +90,12 @@ type past struct {
 	members  int64
 	mean, cv float64
 	nonZero  float64                    // share of the users with a value other than 0
-	reach    func(days float64) float64 // units that are seen within a time, at all slots
+	reach    func(days float64) float64 // units that are seen within a time, at all slots; nil where nothing says how many come
+	unknown  string                     // what to do then
+	source   string                     // as Planned has it
 	design   stats.Design
-	units    []stats.Unit // those there are: communities, or some of the users where few will come
+	from     store.Members // whose values, those of the control, the users' are
+	units    []stats.Unit  // those there are: communities, or some of the users where few will come
 }
 
 func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, own []experiment.Metric, now time.Time) (Planned, error) {
@@ -124,29 +129,36 @@ func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, own []ex
 	if f.foreign() && metric.Events == "" {
 		return p, problem.Invalid.Field("metrics.primary.name", "%s is what users of Warble do: expected a metric of events, for the units are known by identity %s", p.Metric, spec.Identity.Kind)
 	}
-	if f.foreign() {
-		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary: nothing is known of people by identity %s before the experiment, so that no number of units can be told", spec.Identity.Kind))
-		return p, nil
-	}
 	read := f.users
-	if spec.Unit == experiment.Community {
+	switch {
+	case f.foreign():
+		read = f.guests
+	case spec.Unit == experiment.Community:
 		read = f.communities
 	}
 	before, err := read(ctx, s, metric)
 	if err != nil {
 		return p, fmt.Errorf("past of %s: %w", p.Metric, err)
 	}
-	p.Mean, p.CV, p.Users = before.mean, before.cv, before.members
+	if err := f.given(&before, metric); err != nil {
+		return p, err
+	}
+	p.Mean, p.CV, p.Users, p.Source = before.mean, before.cv, before.members, before.source
 	p.Design.ClusterSize, p.Design.ClusterSizeCV, p.Design.ICC = before.design.ClusterSize, before.design.ClusterSizeCV, before.design.ICC
+	if before.reach == nil {
+		p.Hopeless = append(p.Hopeless, before.unknown)
+		return p, nil
+	}
 	p.ramp(spec, before)
-	if spec.Unit == experiment.User && p.Completed < sequenceFrom { // they are judged by their labels, and simulated one by one
-		members := f.active()
-		singles, err := s.UserValues(ctx, metric, members, mostSimulated)
+	if spec.Unit == experiment.User && p.Completed < sequenceFrom && before.cv > 0 && before.units == nil { // they are judged by their labels, and simulated one by one
+		singles, err := s.UserValues(ctx, metric, before.from, mostSimulated)
 		if err != nil {
 			return p, err
 		}
 		for _, v := range singles {
-			before.units = append(before.units, stats.Unit{Sum: v.Value, Size: 1})
+			if v.Arm == experiment.Control {
+				before.units = append(before.units, stats.Unit{Sum: v.Value, Size: 1})
+			}
 		}
 	}
 	return p, p.size(metric, spec, before)
@@ -182,7 +194,11 @@ func (p *Planned) ramp(spec experiment.Spec, before past) {
 func (p *Planned) size(metric store.Metric, spec experiment.Spec, before past) error {
 	p.Method = p.methodOf(before)
 	if before.cv == 0 {
-		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary metric: nobody has a value of \"%s\" from the last %s, so nothing says how much it varies and how many units are needed", p.Label, spec.Metrics.Window))
+		hint := ""
+		if spec.Unit == experiment.User && spec.Assignment != "list" {
+			hint = ": say it in plan.mean and, but for a proportion, plan.cv"
+		}
+		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary metric: nobody has a value of \"%s\" from the last %s, so nothing says how much it varies and how many units are needed%s", p.Label, spec.Metrics.Window, hint))
 		return nil
 	}
 	if p.Design.Sequence = p.Method == Sequence; p.Design.Sequence && spec.Unit == experiment.User {
@@ -354,22 +370,32 @@ func (f *frame) users(ctx context.Context, s *store.Snapshot, metric store.Metri
 		all = all.Merge(stats.Moments{N: a.N, Sum: a.SumY, SumSq: a.SumYY})
 		arrivals[max(0, min(a.Look, days-1))] += float64(a.Users)
 	}
-	layer := float64(f.rules.Layer.To-f.rules.Layer.From) / experiment.Slots
-	p := past{members: all.N, nonZero: float64(nonZero) / float64(max(1, all.N)), reach: func(d float64) (n float64) {
-		if f.observational() {
-			return 2 * float64(min(len(f.Spec.List.Control), len(f.Spec.List.Treatment)))
-		}
-		late := 0.0 // users a day, in the second week
-		for _, a := range arrivals[days/2:] {
-			late += a / float64(days-days/2)
-		}
-		for _, a := range arrivals {
-			n += a * max(0, min(1, d))
-			d--
-		}
-		return layer * (n + late*max(0, d))
-	}}
+	p := past{members: all.N, nonZero: float64(nonZero) / float64(max(1, all.N)), reach: f.reach(arrivals, float64(days)), from: members}
 	return p, p.spread(all)
+}
+
+// reach tells how many units are seen within so many days, at all slots of the layer's share, if so many were on each of the days of
+// the past, of which the last may be a part of one. After these it takes the rate of their second half.
+func (f *frame) reach(arrivals []float64, days float64) func(d float64) float64 {
+	if f.observational() {
+		return func(float64) float64 { return 2 * float64(min(len(f.Spec.List.Control), len(f.Spec.List.Treatment))) }
+	}
+	half := len(arrivals) / 2
+	late := 0.0
+	for _, a := range arrivals[half:] {
+		late += a / (days - float64(half))
+	}
+	return func(d float64) (n float64) {
+		for i, a := range arrivals {
+			n += a * max(0, min(1, (d-float64(i))/min(1, days-float64(i))))
+		}
+		return f.share() * (n + late*max(0, d-days))
+	}
+}
+
+// share is how much of its layer the experiment has.
+func (f *frame) share() float64 {
+	return float64(f.rules.Layer.To-f.rules.Layer.From) / experiment.Slots
 }
 
 // spread is a metric's mean and variation.

@@ -23,7 +23,11 @@ func Plan(w io.Writer, p readout.Planned) error {
 	}
 	switch {
 	case p.CV > 0:
-		fact("Past", fmt.Sprintf("%s: %s on average over %s, with a coefficient of variation of %s", p.Label, figures.Decimal(p.Mean), figures.Count(p.Users, "user"), figures.Decimal(p.CV)))
+		over := ""
+		if p.Users > 0 {
+			over = " over " + figures.Count(p.Users, "user")
+		}
+		fact("Past", fmt.Sprintf("%s: %s on average%s, with a coefficient of variation of %s", p.Label, figures.Decimal(p.Mean), over, figures.Decimal(p.CV)))
 		if p.Design.ClusterSize > 0 {
 			fact("", fmt.Sprintf("%s of %s members on average (coefficient of variation %s), intraclass correlation %s", figures.Plural(unit), figures.Decimal(p.Design.ClusterSize), figures.Decimal(p.Design.ClusterSizeCV), figures.Decimal(p.Design.ICC)))
 		}
@@ -32,6 +36,9 @@ func Plan(w io.Writer, p readout.Planned) error {
 		}
 	case p.Method != readout.Guards:
 		fact("Past", "nothing is known of "+p.Label)
+	}
+	if p.Source != "" {
+		fact("From", p.Source)
 	}
 	for _, s := range p.Steps {
 		fact("Step", fmt.Sprintf("%d%% from day %s on: %s per arm by its end", s.Percent, figures.Decimal(s.From), figures.Count(s.Units, unit)))

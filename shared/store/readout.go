@@ -99,6 +99,33 @@ func (s *Snapshot) Experiment(ctx context.Context, name string) (Started, error)
 	return e, err
 }
 
+// Predecessor returns the latest experiment before a time that has exposed the same kind of guests at one of the same services, and
+// whose exposures are still kept; problem.NotFound where there is none.
+func (s *Snapshot) Predecessor(ctx context.Context, spec experiment.Spec, before time.Time) (Started, error) {
+	identity, err := json.Marshal(spec.Identity)
+	if err != nil {
+		return Started{}, fmt.Errorf("identity: %w", err)
+	}
+	var name string
+	err = s.one(ctx, []any{&name}, `
+		select name
+		from experiments e
+		where started_at < $1
+			and spec -> 'identity' = $2::jsonb
+			and spec -> 'services' ?| $3
+			and coalesce(spec -> 'audience' -> 'communities', '[]') @> to_jsonb($4::text[])
+			and to_jsonb($4::text[]) @> coalesce(spec -> 'audience' -> 'communities', '[]')
+			and exists (select from guest_exposures where experiment = e.name)
+		order by started_at desc
+		limit 1`, before, string(identity), spec.Services, noNull(spec.Audience.Communities))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Started{}, problem.NotFound.Detail("no experiment had them before")
+	} else if err != nil {
+		return Started{}, failure(err)
+	}
+	return s.Experiment(ctx, name)
+}
+
 // Communities returns the slugs of the communities that had a member before a time.
 func (s *Snapshot) Communities(ctx context.Context, before time.Time) ([]string, error) {
 	return collect(ctx, s, pgx.RowTo[string], `

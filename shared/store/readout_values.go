@@ -16,11 +16,12 @@ import (
 // have a value.
 //
 // They are the users who were exposed to Experiment, or else all who were of an opened community when it entered, or else,
-// for want of an experiment, those who were active: each from the first day on that they were.
+// for want of an experiment, those who were active: each from the first day on that they were; or those who acted.
 type Members struct {
 	Experiment string
 	Openings   []Opening
 	Active     *Active
+	Acting     *Acting
 	Window     time.Duration
 	End        time.Time
 }
@@ -36,6 +37,13 @@ type Opening struct {
 type Active struct {
 	From, To    time.Time
 	Communities []string
+}
+
+// Acting selects those who had an event of Metric from From up to, but not including, To, users of Warble or not, each from the first
+// of these events.
+type Acting struct {
+	Metric   Metric
+	From, To time.Time
 }
 
 // readoutFiles are statements that psql runs as well.
@@ -79,6 +87,9 @@ func (m Members) sql() (string, pgx.NamedArgs) {
 	case m.Active != nil:
 		entered = "active"
 		args["from"], args["to"], args["communities"] = m.Active.From, m.Active.To, noNull(m.Active.Communities)
+	case m.Acting != nil:
+		entered = "acting"
+		args["from"], args["to"], args["series"] = m.Acting.From, m.Acting.To, m.Acting.Metric.of
 	case m.Openings != nil:
 		entered = "openings"
 		units, arms, entries := make([]string, 0), make([]string, 0), make([]time.Time, 0)

@@ -1,0 +1,168 @@
+package readout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"warble/shared/experiment"
+	"warble/shared/figures"
+	"warble/shared/problem"
+	"warble/shared/stats"
+	"warble/shared/store"
+)
+
+// guests are units that are no users of Warble's: the database knows those whom an experiment before this one has exposed, and those
+// who have sent the metric's events.
+func (f *frame) guests(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
+	before, err := s.Predecessor(ctx, f.Spec, f.at)
+	if err == nil {
+		return f.exposed(ctx, s, metric, before)
+	} else if !errors.Is(err, problem.NotFound) {
+		return past{}, err
+	}
+	return f.acting(ctx, s, metric)
+}
+
+// exposed are those whom another experiment has exposed, and what its control did then.
+func (f *frame) exposed(ctx context.Context, s *store.Snapshot, metric store.Metric, other store.Started) (past, error) {
+	o := newFrame(other, f.at)
+	if len(o.steps) == 0 { // its guests have rows, and it has no step that brought them
+		return f.acting(ctx, s, metric)
+	}
+	members := store.Members{Experiment: other.Name, Window: f.window, End: f.settled}
+	looks := store.Looks{Start: o.begin, Every: day, End: o.end}
+	sums, err := s.UserSums(ctx, metric, members, store.Looks{Start: o.begin.Add(f.window), Every: day, End: f.settled}, nil)
+	if err != nil {
+		return past{}, err
+	}
+	came, err := s.Exposures(ctx, other.Name, looks)
+	if err != nil {
+		return past{}, err
+	}
+	var all stats.Moments
+	var nonZero int64
+	for _, a := range sums {
+		if a.Arm == experiment.Control {
+			nonZero += a.NonZero
+			all = all.Merge(stats.Moments{N: a.N, Sum: a.SumY, SumSq: a.SumYY})
+		}
+	}
+	days := o.end.Sub(o.begin).Hours() / 24
+	arrivals := make([]float64, int(math.Ceil(days)))
+	open := o.share() * 2 * float64(o.steps[len(o.steps)-1].Percent) / 100
+	for _, e := range came {
+		if e.Look < len(arrivals) {
+			arrivals[e.Look] += float64(e.Users) / open
+		}
+	}
+	p := past{members: all.N, nonZero: float64(nonZero) / float64(max(1, all.N)), from: members, source: f.people() + " of " + other.Name + ", an experiment before, and what its control did"}
+	if len(arrivals) > 0 {
+		p.reach = f.reach(arrivals, days)
+	} else {
+		p.unknown = f.whoComes("")
+	}
+	return p, p.spread(all)
+}
+
+// acting are those who sent the metric's events. All others, of as many as people say there are, have a value of 0.
+func (f *frame) acting(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
+	to := f.settled.Add(-f.window)
+	from := to.Add(-lookback)
+	members := store.Members{Acting: &store.Acting{Metric: metric, From: from, To: to}, Window: f.window, End: f.settled}
+	sums, err := s.UserSums(ctx, metric, members, store.Looks{Start: from.Add(f.window), Every: lookback, End: f.settled}, nil)
+	if err != nil {
+		return past{}, err
+	}
+	var all stats.Moments
+	var nonZero int64
+	for _, a := range sums {
+		nonZero += a.NonZero
+		all = all.Merge(stats.Moments{N: a.N, Sum: a.SumY, SumSq: a.SumYY})
+	}
+	if all.N == 0 {
+		return past{unknown: f.whoComes("")}, nil
+	}
+	days := lookback.Hours() / 24
+	acted := fmt.Sprintf("%.4g %s a day had events %s", float64(all.N)/days, f.people(), metric.Events)
+	p := past{unknown: f.whoComes(", of whom " + acted), source: acted}
+	came := int64(f.Spec.Plan.UnitsPerDay) * int64(days)
+	if came == 0 {
+		return p, nil
+	}
+	if metric.Kind != store.Score { // who has no event has no score, and else 0
+		all.N = max(all.N, came)
+		p.source += ", of those that plan.unitsPerDay says; all others had none"
+	}
+	p.members, p.nonZero = all.N, float64(nonZero)/float64(all.N)
+	if err := p.spread(all); err != nil || p.cv == 0 {
+		return p, err
+	}
+	p.units = twoValues(p.mean, p.cv)
+	return p, nil
+}
+
+// people are the units, for people.
+func (f *frame) people() string {
+	if f.Spec.Identity.Kind == experiment.ByIssuer {
+		return "users of " + f.Spec.Identity.Issuer.URL
+	}
+	return "visitors"
+}
+
+// whoComes says what is missing where nothing says how many units come.
+func (f *frame) whoComes(more string) string {
+	return fmt.Sprintf("ramp: nothing says how many %s come%s: no experiment before had them at %s: say it in plan.unitsPerDay", f.people(), more, strings.Join(f.Spec.Services, ", "))
+}
+
+// given puts what people know in the place of what the database knows.
+func (f *frame) given(p *past, metric store.Metric) error {
+	plan := f.Spec.Plan
+	if plan == (experiment.Known{}) && p.reach != nil {
+		return nil
+	}
+	var said []string
+	if f.observational() {
+		p.reach = f.reach(nil, 0)
+	} else if plan.UnitsPerDay > 0 {
+		p.reach = func(d float64) float64 { return f.share() * float64(plan.UnitsPerDay) * max(0, d) }
+		said = append(said, figures.Count(int64(plan.UnitsPerDay), "unit")+" a day")
+	}
+	if plan.Mean > 0 {
+		p.members, p.mean, p.cv = 0, plan.Mean, plan.CV
+		switch {
+		case metric.Kind == store.Share && plan.Mean >= 1:
+			return problem.Invalid.Field("plan.mean", "%v: expected less than 1, the share of those with a value of \"%s\"", plan.Mean, metric.Label)
+		case metric.Kind == store.Share:
+			p.cv = math.Sqrt((1 - plan.Mean) / plan.Mean)
+		case plan.CV == 0:
+			return problem.Invalid.Field("plan.cv", "missing: expected how much \"%s\" varies: the standard deviation of a unit's value, divided by the mean", metric.Label)
+		}
+		p.units, p.nonZero = twoValues(p.mean, p.cv), 1/(1+p.cv*p.cv)
+		p.source = "" // all of it is the plan's
+		said = append(said, "the mean and how much it varies")
+	}
+	if len(said) > 0 {
+		if p.source != "" {
+			p.source += "; "
+		}
+		p.source += strings.Join(said, " and ") + ", as the plan says"
+	}
+	return nil
+}
+
+// twoValues are units of a mean and a coefficient of variation: some have all there is, and the others nothing. So it is with a
+// proportion; of another metric no more is known.
+func twoValues(mean, cv float64) []stats.Unit {
+	units := make([]stats.Unit, mostSimulated)
+	some := max(1, int(math.Round(mostSimulated/(1+cv*cv))))
+	for i := range units {
+		units[i].Size = 1
+		if i < some {
+			units[i].Sum = mean * mostSimulated / float64(some)
+		}
+	}
+	return units
+}
