@@ -89,7 +89,7 @@ an unknown metric is refused, with a list of all metrics.
 - **An event counts once.** Its source and its id identify it. If it is delivered again, even with other data, nothing changes.
 - **An event's time is its attribute** ` + "`time`" + `, not the time of its arrival. So the order of delivery does not matter.
 - **Late events.** A unit's value is frozen ` + "`lag`" + ` after the end of its window, and the unit counts from then on. The report counts later
-  events by arm, but does not use them. Figures do not change afterwards. All metrics of an experiment wait for its longest lag.
+  events by arm and by the day of their arrival, but does not use them. Figures do not change afterwards. All metrics of an experiment wait for its longest lag.
 - **Invalid events** are refused with 422: without a time, with a time more than %s ahead or %d days ago, without a unit or without a
   number. Knative does not retry them, and sends them to the dead letter sink. Steer's log names the metric and the field, and
   ` + "`steer_events_total`" + ` counts them. An event that no Metric reads is answered with 404. Knative retries it for some minutes, because

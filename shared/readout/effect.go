@@ -134,7 +134,11 @@ func (r *reading) effect(name string, primary bool) (e Effect, interval func(*Ef
 		if err != nil {
 			return e, nil, fmt.Errorf("metric %s: events that came late: %w", name, err)
 		}
-		e.Late = &Late{late, experiment.Duration(metric.Lag)}
+		e.Late = &Late{Lag: experiment.Duration(metric.Lag), Days: append([]store.LateDay{}, late...)}
+		for _, d := range late {
+			e.Late.Control += d.Control
+			e.Late.Treatment += d.Treatment
+		}
 	}
 	j := judgement{reading: r, metric: metric, primary: primary, sequence: stats.Sequence{Planned: cmp.Or(r.PlannedUnits, unplanned), Alpha: r.alpha}}
 	err = j.judge(&e)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,10 @@ func TestMetricsOfEventsByHand(t *testing.T) {
 		{3, 6 * day, 100, 20 * day},
 	}
 	s.order(orders, all(len(orders)))
+	stored, err := s.db.StoredEvents(t.Context(), append(s.metrics, ownMetric("others", experiment.KindSum, "other")))
+	if err != nil || len(stored) != 4 || stored[0].Events != 11 || !stored[0].Last.Equal(begin.Add(7*day+time.Hour)) || stored[3] != (store.Stored{}) {
+		t.Errorf("%+v, %v", stored, err)
+	}
 	end := 7*day + time.Hour + 15*time.Minute
 	if r := s.Read(begin.Add(end - time.Millisecond)); r.Units.Completed != (experiment.Counts{}) || r.Primary.Control.Mean != nil {
 		t.Errorf("events may still come, and yet %+v have completed: %v", r.Units.Completed, r.Primary.Control)
@@ -136,7 +141,7 @@ func TestMetricsOfEventsByHand(t *testing.T) {
 			t.Errorf("%s: %q, in %q: %s", e.Metric, e.Label, e.Unit, e.About)
 		}
 		// That of the fifth day arrived when the window had just been frozen; that of the sixth comes after this report.
-		if e.Late == nil || e.Late.Counts != (experiment.Counts{Treatment: 1}) || e.Late.Lag.String() != "15m" {
+		if e.Late == nil || e.Late.Counts != (experiment.Counts{Treatment: 1}) || e.Late.Lag.String() != "15m" || !slices.Equal(e.Late.Days, []store.LateDay{{Day: "2026-10-08", Treatment: 1}}) {
 			t.Errorf("%s: late %+v", e.Metric, e.Late)
 		}
 	}
@@ -148,7 +153,7 @@ func TestMetricsOfEventsByHand(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b float64) bool { return a-b < 1e-12 && b-a < 1e-12 })); diff != "" {
 		t.Error(diff)
 	}
-	if late := s.Read(begin.Add(30 * day)).Primary.Late; late == nil || late.Treatment != 2 {
+	if late := s.Read(begin.Add(30 * day)).Primary.Late; late == nil || late.Treatment != 2 || len(late.Days) != 2 || late.Days[1] != (store.LateDay{Day: "2026-10-27", Treatment: 1}) {
 		t.Errorf("later: %+v", late)
 	}
 }

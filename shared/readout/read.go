@@ -40,7 +40,7 @@ type rows interface {
 	Windows(ctx context.Context, metric store.Metric, span store.Span, over time.Duration) ([]store.Windows, error)
 	Buckets(ctx context.Context, metric store.Metric, name string, over time.Duration) ([]store.Buckets, error)
 	Baseline(ctx context.Context, metric store.Metric, name string, over time.Duration) ([]store.Buckets, error)
-	LateEvents(ctx context.Context, metric store.Metric, members store.Members, now time.Time) (experiment.Counts, error)
+	LateEvents(ctx context.Context, metric store.Metric, members store.Members, now time.Time) ([]store.LateDay, error)
 
 	Histograms(ctx context.Context, metric store.Metric, span store.Span, every time.Duration) ([]store.Histogram, error)
 }

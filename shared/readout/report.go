@@ -243,11 +243,12 @@ type Level struct {
 	Mean    *float64 `json:"mean"`    // per user
 }
 
-// Late is how many events of each arm came too late to count.
+// Late is how many events of each arm came too late to count, and when.
 type Late struct {
 	experiment.Counts
 
-	Lag experiment.Duration `json:"lag"`
+	Lag  experiment.Duration `json:"lag"`
+	Days []store.LateDay     `json:"days"` // on which they arrived
 }
 
 // NoWorse is whether a metric is shown to be no worse by more than a margin.

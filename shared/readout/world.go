@@ -509,8 +509,8 @@ func (s *simulated) Baseline(context.Context, store.Metric, string, time.Duratio
 }
 
 // LateEvents has none: a simulated world has no metrics of events.
-func (s *simulated) LateEvents(context.Context, store.Metric, store.Members, time.Time) (experiment.Counts, error) {
-	return experiment.Counts{}, nil
+func (s *simulated) LateEvents(context.Context, store.Metric, store.Members, time.Time) ([]store.LateDay, error) {
+	return nil, nil
 }
 
 func (s *simulated) Histograms(context.Context, store.Metric, store.Span, time.Duration) ([]store.Histogram, error) {

@@ -16,6 +16,7 @@ import (
 	"warble/shared/experiment"
 	"warble/shared/figures"
 	"warble/shared/readout"
+	"warble/shared/store"
 )
 
 // Schema is the JSON Schema of what JSON writes.
@@ -192,6 +193,7 @@ func effectNotes(r *readout.Report, e *readout.Effect) (notes []string) {
 	if l := e.Late; l != nil && l.Control+l.Treatment > 0 {
 		notes = append(notes, fmt.Sprintf("%s not used, for they came more than %s after their window: %s in control, %s in treatment",
 			figures.Count(l.Control+l.Treatment, "event"), l.Lag, figures.Whole(l.Control), figures.Whole(l.Treatment)))
+		notes = append(notes, lateDays(l.Days))
 	}
 	if n := e.NoWorse; n != nil {
 		said := map[experiment.Guard]string{experiment.GuardPass: "at most %s worse, which is the limit", experiment.GuardBreach: "worse by more than the limit of %s", experiment.GuardInconclusive: "not known yet whether it is worse by less than the limit of %s"}
@@ -204,6 +206,25 @@ func effectNotes(r *readout.Report, e *readout.Effect) (notes []string) {
 		notes = append(notes, e.Note)
 	}
 	return notes
+}
+
+// mostLateDays are how many days of late events a report names.
+const mostLateDays = 7
+
+// lateDays says when late events arrived, the latest days last.
+func lateDays(days []store.LateDay) string {
+	var said []string
+	if more := len(days) - mostLateDays; more > 0 {
+		var before int64
+		for _, d := range days[:more] {
+			before += d.Control + d.Treatment
+		}
+		said, days = append(said, fmt.Sprintf("%s on %s before", figures.Whole(before), figures.Count(int64(more), "day"))), days[more:]
+	}
+	for _, d := range days {
+		said = append(said, fmt.Sprintf("%s and %s on %s", figures.Whole(d.Control), figures.Whole(d.Treatment), d.Day))
+	}
+	return "they arrived, in control and treatment: " + strings.Join(said, ", ")
 }
 
 func latencyRows(l *readout.Latency) (rows []row) {

@@ -17,6 +17,7 @@ import (
 	"warble/shared/readout"
 	"warble/shared/readout/readouttest"
 	"warble/shared/report"
+	"warble/shared/store"
 	"warble/shared/store/pgtest"
 )
 
@@ -57,7 +58,7 @@ func worlds(t *testing.T) map[string]readout.Report {
 	own := users.Read(begin.Add(20 * day)) // as if its metrics were people's own
 	revenue := *own.Primary
 	revenue.Metric, revenue.Label, revenue.About, revenue.Unit = "revenue", "Revenue <b>", "the sum of | of a user's shop.order.v1 events", "EUR"
-	revenue.Late = &readout.Late{Counts: experiment.Counts{Control: 3, Treatment: 1}, Lag: experiment.Duration(15 * time.Minute)}
+	revenue.Late = &readout.Late{Counts: experiment.Counts{Control: 3, Treatment: 1}, Lag: experiment.Duration(15 * time.Minute), Days: []store.LateDay{{Day: "2026-10-08", Control: 1}, {Day: "2026-10-09", Control: 2, Treatment: 1}}}
 	own.Primary = &revenue
 	return map[string]readout.Report{
 		"own metrics":     own,
@@ -87,6 +88,9 @@ func TestFormats(t *testing.T) {
 	for name, r := range worlds(t) {
 		t.Run(name, func(t *testing.T) {
 			text := string(write(t, plainText, r))
+			if late := "they arrived, in control and treatment: 1 and 0 on 2026-10-08, 2 and 1 on 2026-10-09"; strings.Contains(strings.Join(strings.Fields(text), " "), late) != (name == "own metrics") {
+				t.Errorf("%q: %s", late, text)
+			}
 			for line := range strings.Lines(text) {
 				// A word that is longer than a line has one of its own.
 				if line = strings.TrimSuffix(line, "\n"); uniseg.StringWidth(line) > 80 && len(strings.Fields(line)) > 1 {

@@ -117,6 +117,32 @@ func (db *DB) MetricsOf(ctx context.Context, eventType string) (metrics []experi
 	return metrics, nil
 }
 
+// Stored is what there is of a metric's events.
+type Stored struct {
+	Events int64
+	Last   time.Time // when the last of them happened; zero without one
+}
+
+// StoredEvents counts the events that each of these metrics reads, in their order.
+func (db *DB) StoredEvents(ctx context.Context, metrics []experiment.Metric) ([]Stored, error) {
+	series := make([]int64, len(metrics))
+	for i := range metrics {
+		series[i] = seriesOf(&metrics[i])
+	}
+	return rows(ctx, db, func(row pgx.CollectableRow) (s Stored, err error) {
+		var last int64
+		if err = row.Scan(&s.Events, &last); s.Events > 0 {
+			s.Last = epoch.Add(time.Duration(last>>22) * time.Millisecond)
+		}
+		return s, err
+	}, `
+		select count(v.at_id), coalesce(max(v.at_id), 0)
+		from unnest($1::bigint[]) with ordinality as asked (series, place)
+		left join metric_events v on v.series = asked.series
+		group by asked.place
+		order by asked.place`, series)
+}
+
 // SweepEvents deletes what events said long ago, unless an experiment uses it that is not archived.
 func (db *DB) SweepEvents(ctx context.Context) error {
 	return db.sweep(ctx, `
@@ -180,19 +206,31 @@ func (m *Metric) closes() string {
 	return `m.until_id + (` + strconv.FormatInt(m.Lag.Milliseconds(), 10) + `::bigint << 22)`
 }
 
-// LateEvents counts per arm the events that belong into the windows of members and arrived, by now, after those were frozen. They
-// are not used.
-func (s *Snapshot) LateEvents(ctx context.Context, metric Metric, members Members, now time.Time) (n experiment.Counts, err error) {
+// LateDay is how many late events of each arm arrived on a day.
+type LateDay struct {
+	Day       string `json:"day"` // UTC, as 2026-05-03
+	Control   int64  `json:"control"`
+	Treatment int64  `json:"treatment"`
+}
+
+// LateEvents counts per day and arm the events that belong into the windows of members and arrived, by now, after those were frozen.
+// They are not used. Days without any are not there.
+func (s *Snapshot) LateEvents(ctx context.Context, metric Metric, members Members, now time.Time) ([]LateDay, error) {
 	if metric.Events == "" {
-		return n, nil
+		return nil, nil
 	}
 	from, args := members.sql()
 	args["now"] = now
-	return n, failure(s.one(ctx, []any{&n.Control, &n.Treatment}, `
-		select count(*) filter (where m.arm = 'control'), count(*) filter (where m.arm = 'treatment')
+	return collect(ctx, s, pgx.RowToStructByPos[LateDay], `
+		select
+			to_char(date '2026-01-01' + ((v.arrived_id >> 22) / 86400000)::integer, 'YYYY-MM-DD'),
+			count(*) filter (where m.arm = 'control'),
+			count(*) filter (where m.arm = 'treatment')
 		from (`+from+`) m
 		join metric_events v on `+metric.events()+`
 			and v.at_id >= m.entry_id
 			and v.arrived_id >= `+metric.closes()+`
-		where m.until_id <= id_at(@end) and v.arrived_id < id_at(@now)`, args))
+		where m.until_id <= id_at(@end) and v.arrived_id < id_at(@now)
+		group by 1
+		order by 1`, args)
 }
