@@ -40,6 +40,7 @@ type api struct {
 	forbidden string // a resource that nobody may read
 	invalid   string // why every change is against the rules
 	services  []any
+	metrics   []rollout.Metric
 	database  string   // the verbs' DATABASE_URL
 	requests  []string // those that write, with their bodies
 }
@@ -60,6 +61,9 @@ func newAPI(t *testing.T, look func(e *rollout.Experiment, looks int)) *api {
 		"DELETE " + experiments + "/{name}": func(r *http.Request) (any, error) {
 			delete(a.kept, r.PathValue("name"))
 			return metav1.Status{Status: metav1.StatusSuccess}, nil
+		},
+		"GET /apis/warble.dev/v1alpha1/namespaces/warble/metrics": func(*http.Request) (any, error) {
+			return rollout.MetricList{TypeMeta: metav1.TypeMeta{APIVersion: rollout.GroupVersion.String(), Kind: "MetricList"}, Items: a.metrics}, nil
 		},
 		"GET /apis/serving.knative.dev/v1/namespaces/warble/services": func(*http.Request) (any, error) {
 			if a.forbidden == "services" {

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,31 +18,95 @@ import (
 
 	"warble/shared/experiment"
 	"warble/shared/rollout"
+	"warble/shared/store"
 )
 
 // read reads an Experiment from a file, or from the standard input where that is -, and says all that is wrong with it.
 func read(c *cobra.Command, file string) (*rollout.Experiment, error) {
+	e, _, _, err := readAll(c, file)
+	return e, err
+}
+
+// document is one of those of a file, and what of the file comes before it as empty lines, so that mistakes name lines of the file.
+type document []byte
+
+// documents are those of a YAML file.
+func documents(text []byte) (all []document) {
+	var current []byte
+	add := func() {
+		if len(bytes.TrimSpace(current)) > 0 {
+			all = append(all, current)
+		}
+	}
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(line, []byte("---")) && len(bytes.TrimSpace(line)) == 3 {
+			add()
+			current = bytes.Repeat([]byte("\n"), bytes.Count(current, []byte("\n"))+1)
+			continue
+		}
+		current = append(current, line...)
+	}
+	add()
+	return all
+}
+
+// readAll is read, with the document of the Experiment, and the Metrics that the file has beside it. Other resources in it are not
+// looked at.
+func readAll(c *cobra.Command, file string) (e *rollout.Experiment, its document, own []experiment.Metric, err error) {
 	var text []byte
-	var err error
 	switch file {
 	case "":
-		return nil, exit(misused, "no file: %s", c.UseLine())
+		return nil, nil, nil, exit(misused, "no file: %s", c.UseLine())
 	case "-":
 		text, err = io.ReadAll(c.InOrStdin())
 	default:
 		text, err = os.ReadFile(file)
 	}
 	if err != nil {
-		return nil, exit(misused, "%w", err)
+		return nil, nil, nil, exit(misused, "%w", err)
 	}
-	e, err := rollout.Parse(text)
-	if err == nil {
-		err = e.Spec.CheckNames(e.Name)
+	all := documents(text)
+	kinds := make([]string, len(all))
+	for i, one := range all {
+		var is metav1.TypeMeta
+		if yaml.Unmarshal(one, &is) == nil { // what is no YAML is an Experiment's mistake
+			kinds[i] = is.Kind
+		}
 	}
-	if err != nil {
-		return nil, exit(misused, "%w", located(file, text, err))
+	if !slices.Contains(kinds, rollout.Kind) { // says what it is instead
+		all, kinds = all[:min(1, len(all))], []string{rollout.Kind}
 	}
-	return e, nil
+	if len(all) == 0 {
+		all = []document{text}
+	}
+	var wrong []error
+	for i, one := range all {
+		switch kinds[i] {
+		case rollout.Kind:
+			if e != nil {
+				wrong = append(wrong, fmt.Errorf("%s: two Experiments: expected one", file))
+				continue
+			}
+			its = one
+			if e, err = rollout.Parse(one); err == nil {
+				err = e.Spec.CheckNames(e.Name)
+			}
+			if err != nil {
+				wrong = append(wrong, located(file, one, err))
+			}
+		case rollout.MetricKind:
+			m, err := rollout.ParseMetric(one)
+			if err != nil {
+				wrong = append(wrong, located(file, one, err))
+				continue
+			}
+			own = append(own, experiment.Metric{Name: m.Name, EventMetric: m.Spec})
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, nil, nil, exit(misused, "%w", errors.Join(wrong...))
+	}
+	return e, its, own, nil
 }
 
 // lastApplied is kubectl's copy of what was applied, which is of no file.
@@ -110,19 +178,80 @@ func choice(c *cobra.Command, value *string, name, shorthand, usage string, allo
 func (s *settings) validate() *cobra.Command {
 	var file string
 	c := &cobra.Command{
-		Use: "validate -f FILE", Short: "Say all that is wrong with a file, and ask nobody", Args: noArgs,
+		Use: "validate -f FILE", Short: "Say all that is wrong with a file, and change nothing", Args: noArgs,
+		Long: `Say all that is wrong with the Experiment in a file. The file may have Metrics, too. The cluster is asked for nothing but metrics that
+are neither Warble's own nor in the file; if it cannot be asked, that is said, and is no mistake.`,
 		Example: "  kn experiment validate -f knative/experiments/likes.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
-			e, err := read(c, file)
-			if err == nil {
-				c.Printf("%s: experiment %s is well-formed\n", file, e.Name)
+			e, its, own, err := readAll(c, file)
+			if err != nil {
+				return err
 			}
-			return err
+			if err := s.checkMetrics(c, e, own); err != nil {
+				return exit(misused, "%w", located(file, its, err))
+			}
+			c.Printf("%s: experiment %s is well-formed\n", file, e.Name)
+			return nil
 		},
 	}
 	fileFlag(c, &file)
 	return c
 }
+
+// checkMetrics says which of the metrics that an experiment names there are not, by field. own are those that are known without the
+// cluster.
+func (s *settings) checkMetrics(c *cobra.Command, e *rollout.Experiment, own []experiment.Metric) error {
+	fields := map[string]string{"metrics.primary.name": e.Spec.Metrics.Primary.Name}
+	for i, name := range e.Spec.Metrics.Secondary {
+		fields[fmt.Sprintf("metrics.secondary[%d]", i)] = name
+	}
+	for i, n := range e.Spec.Metrics.NoWorse {
+		fields[fmt.Sprintf("metrics.noWorse[%d].name", i)] = n.Name
+	}
+	maps.DeleteFunc(fields, func(_, name string) bool { return name == "" }) // unit request has no primary metric
+	elsewhere := func(name string) bool {                                    // it may be in the cluster
+		_, err := store.OfUsers(name, own)
+		return err != nil && experiment.CheckMetricName(name) == nil
+	}
+	var unknown error // why the cluster's are not known
+	if slices.ContainsFunc(slices.Collect(maps.Values(fields)), elsewhere) {
+		var there []experiment.Metric
+		there, unknown = s.metricsOf(c, e.Namespace)
+		for _, m := range there {
+			if elsewhere(m.Name) { // the file's is newer
+				own = append(own, m)
+			}
+		}
+	}
+	var wrong []error
+	for _, field := range slices.Sorted(maps.Keys(fields)) {
+		name := fields[field]
+		metric, err := store.OfUsers(name, own)
+		switch {
+		case err != nil && unknown != nil && elsewhere(name):
+			c.Printf("%s: metric %q is not Warble's own; whether the cluster has it is not known: %v\n", field, name, unknown)
+		case err != nil:
+			wrong = append(wrong, fmt.Errorf("%s: %w", field, err))
+		case e.Spec.Identity.Foreign() && metric.Events == "":
+			wrong = append(wrong, fmt.Errorf("%s: %s is what users of Warble do: expected a metric of events, because the units are known by identity %s", field, name, e.Spec.Identity.Kind))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// metricsOf are the metrics of people's own in the cluster.
+func (s *settings) metricsOf(c *cobra.Command, namespace string) ([]experiment.Metric, error) {
+	cluster, err := s.cluster(namespace)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), askLimit)
+	defer cancel()
+	return rollout.Own(ctx, cluster, func(format string, args ...any) { c.Printf(format+"\n", args...) })
+}
+
+// askLimit is how long a cluster may take to answer a verb that does without it.
+const askLimit = 5 * time.Second
 
 func fileFlag(c *cobra.Command, file *string) {
 	c.Flags().StringVarP(file, "filename", "f", "", "file of the Experiment, - for the standard input")

@@ -78,7 +78,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or file; 3 refused, withheld or stuc
 	flags.StringVarP(&s.Namespace, "namespace", "n", "", "namespace of the experiment (that of the file, of the context, or "+defaultNamespace+")")
 	flags.StringVar(&s.by, "by", os.Getenv("USER"), "who you are, for the record")
 	_ = root.MarkPersistentFlagFilename("kubeconfig") // the flag was just made
-	root.AddCommand(s.validate(), s.plan(), s.start(), s.status(), s.list(), s.report(), s.simulate(), s.drive(), s.archive(), s.dashboard(), s.version())
+	root.AddCommand(s.validate(), s.plan(), s.start(), s.status(), s.list(), s.metrics(), s.report(), s.simulate(), s.drive(), s.archive(), s.dashboard(), s.version())
 	root.AddCommand(s.wishes()...)
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", columns)))
 	for _, c := range append(root.Commands(), root) {
@@ -139,7 +139,6 @@ func (s *settings) version() *cobra.Command {
 
 // served says whether the cluster has the resource.
 func (s *settings) served(ctx context.Context) string {
-	const limit = 5 * time.Second
 	config, namespace, err := s.reach("")
 	if err != nil {
 		return err.Error()
@@ -148,7 +147,7 @@ func (s *settings) served(ctx context.Context) string {
 	if err != nil {
 		return err.Error()
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	switch _, err := cluster.Experiments(ctx); {
 	case errors.Is(err, rollout.ErrNotFound):
