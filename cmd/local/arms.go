@@ -19,7 +19,7 @@ func idOf(key armsKey, revision string) armID { return armID(string(key) + "/" +
 // fleet has it.
 func (f *fleet) addArm(service *manifest.Service, id armID, revision string, arm experiment.Arm, settings []string) (*function, error) {
 	if service == nil {
-		return nil, fmt.Errorf("%s: expected a manifest of its function in knative/", revision)
+		return nil, fmt.Errorf("%s: expected a manifest of its function in knative/, or -guest with the folder of its guest", revision)
 	}
 	one, err := f.newFunction(service, revision, service.Name()+" "+string(arm), settings)
 	if err != nil {
@@ -180,7 +180,7 @@ func (f *fleet) succeed(ctx context.Context, old *function, revision string, set
 	if err != nil {
 		return err
 	}
-	if err := ready(ctx, one.address, p); err != nil {
+	if err := one.ready(ctx, one.address, p); err != nil {
 		p.end()
 		return err
 	}

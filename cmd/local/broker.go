@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,12 +24,15 @@ import (
 // asks for its type. As the broker that comes with Knative it keeps them in memory. It posts all events to the caller's K_SINK
 // as well, where there is one, and otherwise logs them.
 type broker struct {
-	subscribers map[string][]string                  // functions by type of event
+	subscribers map[string][]subscriber              // by type of event
 	address     func(function string) (string, bool) // of the process that serves it now
 	proxy       http.Handler                         // to the caller's K_SINK; nil for none
 	log         io.Writer
 	deliveries  context.Context //nolint:containedctx // of the run: a delivery outlives the request that brought it
 }
+
+// subscriber is a function that a Trigger brings events to, and the path that it takes them at.
+type subscriber struct{ function, path string }
 
 const (
 	// maxEvent is more than an event of Warble's has.
@@ -40,10 +44,15 @@ const (
 )
 
 func newBroker(folder, sink string, address func(string) (string, bool), log io.Writer) (*broker, error) {
-	b := &broker{address: address, log: log}
-	var err error
-	if b.subscribers, err = readTriggers(folder); err != nil {
+	b := &broker{address: address, log: log, subscribers: make(map[string][]subscriber)}
+	files, err := filepath.Glob(filepath.Join(folder, "600-*.yaml"))
+	if err != nil {
 		return nil, err
+	}
+	for _, file := range files {
+		if err := readTriggers(file, b.subscribers); err != nil {
+			return nil, err
+		}
 	}
 	if sink != "" {
 		target, err := url.Parse(sink)
@@ -62,46 +71,40 @@ func newBroker(folder, sink string, address func(string) (string, bool), log io.
 	return b, nil
 }
 
-// readTriggers returns the functions that the Triggers of a folder bring events to, by type.
-func readTriggers(folder string) (map[string][]string, error) {
-	files, err := filepath.Glob(filepath.Join(folder, "600-*.yaml"))
+// readTriggers adds those that the Triggers of a file bring events to, by type.
+func readTriggers(file string, subscribers map[string][]subscriber) error {
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	subscribers := make(map[string][]string)
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
+	for part := range strings.SplitSeq(string(text), "\n---\n") {
+		var trigger struct {
+			Kind string `json:"kind"`
+			Spec struct {
+				Filter struct {
+					Attributes map[string]string `json:"attributes"`
+				} `json:"filter"`
+				Subscriber struct {
+					Ref struct {
+						Name string `json:"name"`
+					} `json:"ref"`
+					URI string `json:"uri"`
+				} `json:"subscriber"`
+			} `json:"spec"`
 		}
-		for part := range strings.SplitSeq(string(text), "\n---\n") {
-			var trigger struct {
-				Kind string `json:"kind"`
-				Spec struct {
-					Filter struct {
-						Attributes map[string]string `json:"attributes"`
-					} `json:"filter"`
-					Subscriber struct {
-						Ref struct {
-							Name string `json:"name"`
-						} `json:"ref"`
-					} `json:"subscriber"`
-				} `json:"spec"`
-			}
-			if err := yaml.Unmarshal([]byte(part), &trigger); err != nil {
-				return nil, fmt.Errorf("%s: %w", file, err)
-			}
-			if trigger.Kind != "Trigger" {
-				continue
-			}
-			kind, to := trigger.Spec.Filter.Attributes["type"], trigger.Spec.Subscriber.Ref.Name
-			if kind == "" || len(trigger.Spec.Filter.Attributes) != 1 || to == "" {
-				return nil, fmt.Errorf("%s: a local run knows Triggers that filter by type alone, and whose subscriber is a function", file)
-			}
-			subscribers[kind] = append(subscribers[kind], to)
+		if err := yaml.Unmarshal([]byte(part), &trigger); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
 		}
+		if trigger.Kind != "Trigger" {
+			continue
+		}
+		kind, to := trigger.Spec.Filter.Attributes["type"], trigger.Spec.Subscriber.Ref.Name
+		if kind == "" || len(trigger.Spec.Filter.Attributes) != 1 || to == "" {
+			return fmt.Errorf("%s: a local run knows Triggers that filter by type alone, and whose subscriber is a function", file)
+		}
+		subscribers[kind] = append(subscribers[kind], subscriber{to, cmp.Or(trigger.Spec.Subscriber.URI, "/")})
 	}
-	return subscribers, nil
+	return nil
 }
 
 // start serves the broker on loopback until ctx ends or stop is called. It returns its URL.
@@ -130,8 +133,8 @@ func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	for _, function := range b.subscribers[e.Type()] {
-		go b.bring(function, header, body)
+	for _, to := range b.subscribers[e.Type()] {
+		go b.bring(to, header, body)
 	}
 	if b.proxy != nil {
 		again()
@@ -145,15 +148,15 @@ func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // bring posts an event to a function until it has taken it or has said that it never will.
-func (b *broker) bring(function string, header http.Header, body []byte) {
+func (b *broker) bring(to subscriber, header http.Header, body []byte) {
 	backoff := deliveryBackoff
 	for range deliveryTries {
-		again, err := b.post(function, header, body)
+		again, err := b.post(to, header, body)
 		if err == nil {
 			return
 		}
 		if !again {
-			fmt.Fprintf(b.log, "{\"level\":\"warn\",\"message\":%q}\n", fmt.Sprintf("%s was not brought an event: %v", function, err))
+			fmt.Fprintf(b.log, "{\"level\":\"warn\",\"message\":%q}\n", fmt.Sprintf("%s was not brought an event: %v", to.function, err))
 			return
 		}
 		select {
@@ -163,18 +166,18 @@ func (b *broker) bring(function string, header http.Header, body []byte) {
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}
-	fmt.Fprintf(b.log, "{\"level\":\"warn\",\"message\":%q}\n", function+" was not brought an event: it took none in two minutes")
+	fmt.Fprintf(b.log, "{\"level\":\"warn\",\"message\":%q}\n", to.function+" was not brought an event: it took none in two minutes")
 }
 
 // post reports, with the error, whether another try may do better; Knative's broker gives up most 4xx.
-func (b *broker) post(function string, header http.Header, body []byte) (again bool, err error) {
-	address, known := b.address(function)
+func (b *broker) post(to subscriber, header http.Header, body []byte) (again bool, err error) {
+	address, known := b.address(to.function)
 	if !known {
 		return false, errors.New("there is no such function")
 	}
 	ctx, cancel := context.WithTimeout(b.deliveries, deliveryTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+to.path, bytes.NewReader(body))
 	if err != nil {
 		return false, err
 	}

@@ -100,7 +100,10 @@ func (c *cluster) Services(context.Context, []string) (all []*rollout.Service, e
 			Name: m.Name(), UID: string(k.Namespace) + "-" + m.Name(),
 			Created: revision, Ready: ready, Settled: ready == revision, Latest: true,
 			Image: m.Container().Image, Wished: m.Container().Image, Env: make(map[string]string),
-			Timeout: requestTimeout, Pool: pool, Experiments: m.Metadata.Annotations[manifest.ExperimentsAnnotation],
+			Timeout: requestTimeout, Pool: pool, Guest: m.Guest(), Experiments: m.Metadata.Annotations[manifest.ExperimentsAnnotation],
+		}
+		if s.Guest { // it has a database of its own, if it has one
+			s.Pool = 0
 		}
 		for _, v := range m.Container().Env {
 			if v.ValueFrom != nil {

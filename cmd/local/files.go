@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"os"
 	"strconv"
+	"strings"
 
 	"warble/shared/experiment"
+	"warble/shared/manifest"
 )
 
 // The routes file, as functions/edge reads it.
@@ -21,6 +23,12 @@ type (
 		Routes   []string `json:"routes"`
 
 		Streams map[string]int `json:"streams,omitempty"`
+		Guest   *guestEntry    `json:"guest,omitempty"`
+	}
+	guestEntry struct {
+		Hosts          []string `json:"hosts,omitempty"`
+		TimeoutSeconds int      `json:"timeoutSeconds,omitempty"`
+		RateLimit      string   `json:"rateLimit,omitempty"`
 	}
 )
 
@@ -43,10 +51,10 @@ func (f *fleet) writeFilesLocked() error {
 	targets := []scrapeTarget{}
 	for _, one := range f.functions {
 		name := one.service.Name()
-		if paths := one.service.Routes(); len(paths) > 0 && one.arm == "" {
-			routes.Functions = append(routes.Functions, routesEntry{Name: name, URL: "http://" + one.address, Starting: one.starting, Routes: paths, Streams: one.service.Streams()})
+		if paths, visitors := one.service.Routes(), guestOf(one.service); (len(paths) > 0 || visitors != nil) && one.arm == "" {
+			routes.Functions = append(routes.Functions, routesEntry{Name: name, URL: "http://" + one.address, Starting: one.starting, Routes: paths, Streams: one.service.Streams(), Guest: visitors})
 		}
-		if one.process != nil {
+		if one.process != nil && !one.service.Guest() {
 			labels := map[string]string{"namespace": "warble", "function": name, "pod": name + "-" + strconv.Itoa(one.process.cmd.Process.Pid)}
 			targets = append(targets, scrapeTarget{[]string{one.process.metrics}, labels})
 		}
@@ -55,6 +63,15 @@ func (f *fleet) writeFilesLocked() error {
 		return err
 	}
 	return replaceFile(f.state.path("metrics.json"), targets)
+}
+
+// guestOf is what the edge is told of a guest; nil for a function.
+func guestOf(s *manifest.Service) *guestEntry {
+	if !s.Guest() {
+		return nil
+	}
+	a := s.Metadata.Annotations
+	return &guestEntry{Hosts: strings.Fields(a[manifest.HostsAnnotation]), TimeoutSeconds: s.Spec.Template.Spec.TimeoutSeconds, RateLimit: a[manifest.RateLimitAnnotation]}
 }
 
 // follow has the fleet be as it is kept: it tells the edge what is in force of the experiments, and drops arms that are not

@@ -145,7 +145,7 @@ func (f *fleet) bring(ctx context.Context, one *function) error {
 	if err != nil {
 		return err
 	}
-	if err := ready(ctx, one.address, p); err != nil {
+	if err := one.ready(ctx, one.address, p); err != nil {
 		p.end()
 		return fmt.Errorf("%s: %w", one.name, err)
 	}
@@ -230,7 +230,7 @@ func (f *fleet) replaceOne(ctx context.Context, one *function) error {
 	if err != nil {
 		return err
 	}
-	if err := ready(ctx, address, p); err != nil {
+	if err := one.ready(ctx, address, p); err != nil {
 		p.end()
 		return err
 	}

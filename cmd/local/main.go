@@ -1,10 +1,12 @@
 // Command local runs all of Warble on this machine: the real functions, each a process of its own started as its
 // manifest in knative/ says, a PostgreSQL server, and the edge in front.
 //
-//	go run ./cmd/local [-fresh] [-demo] [-experiment FILE] [-board 127.0.0.1:8070] [-listen 127.0.0.1:8080] [-state DIR] [-v] [-json]
+//	go run ./cmd/local [-fresh] [-demo] [-experiment FILE] [-guest FOLDER] [-board 127.0.0.1:8070] [-listen 127.0.0.1:8080] [-state DIR] [-v] [-json]
 //
 // An experiment gets two arms, processes of their own, and moves as in a cluster. It is started and ended with kn experiment,
 // by the kubeconfig in the state folder; -experiment starts that of a file, and the board beside the API shows them.
+//
+// -guest runs a Service that is not Warble's beside the functions: a program in Go with its service.yaml, as docs/guests.md has one.
 //
 // A terminal gets a line for each request, and with -v all that the processes say. A pipe gets that, too.
 //
@@ -37,6 +39,7 @@ type options struct {
 	demo   bool
 
 	experiment string // a file, or none
+	guest      string // a folder, or empty
 	board      string // an address, or none
 
 	verbose, json bool
@@ -56,6 +59,7 @@ func main() {
 	flag.BoolVar(&o.fresh, "fresh", false, "empty the database first")
 	flag.BoolVar(&o.demo, "demo", false, "fill in 20 users and 200 tweets")
 	flag.StringVar(&o.experiment, "experiment", "", "start the experiment of this file; none starts none ("+playing+", but where FEATURES is set)")
+	flag.StringVar(&o.guest, "guest", "", "run the guest of this folder, too, as e2e/guest: a program in Go, service.yaml, and metric.yaml if it has metrics")
 	flag.StringVar(&o.board, "board", boardAddress, "address of the board of experiments; none starts none")
 	flag.BoolVar(&o.verbose, "v", false, "show every line of every function, and not the requests alone")
 	flag.BoolVar(&o.json, "json", false, "as for a pipe: every line of every function, in JSON")
@@ -82,6 +86,13 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	services, err := manifest.ReadAll("knative")
 	if err != nil {
 		return err
+	}
+	var visited *guest
+	if o.guest != "" {
+		if visited, err = readGuest(o.guest, services); err != nil {
+			return err
+		}
+		services = append(services, visited.service)
 	}
 	var file *rollout.Experiment
 	asked := o.experiment != ""
@@ -112,6 +123,11 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if visited != nil {
+		if err := visited.keepMetrics(records); err != nil {
+			return err
+		}
+	}
 	if file != nil {
 		if err := records.begin(file); err != nil && asked { // what nobody has asked for leaves what is there
 			return fmt.Errorf("-experiment %s: %w", o.experiment, err)
@@ -127,7 +143,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	began, built := time.Now(), make(chan error, 1)
 	go func() {
-		err := build(ctx, state)
+		err := build(ctx, state, visited)
 		if err == nil {
 			console.done("every function is built", began)
 		}
@@ -159,6 +175,11 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	broker, err := newBroker("knative", os.Getenv("K_SINK"), fleet.addressFor, console.named("broker"))
 	if err != nil {
 		return err
+	}
+	if visited != nil && len(visited.metrics) > 0 {
+		if err := readTriggers(visited.metricFile(), broker.subscribers); err != nil {
+			return err
+		}
 	}
 	sink, stopBroker, err := broker.start(ctx)
 	if err != nil {
@@ -197,7 +218,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 			console.print("stopping\n")
 			return nil
 		case <-again:
-			if err := build(ctx, state); err != nil {
+			if err := build(ctx, state, visited); err != nil {
 				console.print(err.Error() + "\n")
 				continue
 			}
@@ -207,8 +228,16 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 }
 
-// build puts every function's binary into the state folder, and that of kn experiment, which serves the board.
-func build(ctx context.Context, s state) error {
+// build puts every function's binary into the state folder, that of kn experiment, which serves the board, and the guest's, if there is
+// one.
+func build(ctx context.Context, s state, g *guest) error {
+	if g != nil { // its folder may be of another module
+		command := exec.CommandContext(ctx, "go", "build", "-o", s.path("bin", g.service.Name()), ".")
+		command.Dir = g.folder
+		if output, err := command.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build in %s: %w\n%s", g.folder, err, output)
+		}
+	}
 	command := exec.CommandContext(ctx, "go", "build", "-o", s.path("bin")+"/", "./functions/...", "./cmd/kn-experiment")
 	if output, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build ./functions/... ./cmd/kn-experiment: %w\n%s", err, output)

@@ -161,6 +161,11 @@ func (s *Service) Name() string { return s.Metadata.Name }
 // Container returns the only container. The Service must have been checked by Read or Parse.
 func (s *Service) Container() *Container { return &s.Spec.Template.Spec.Containers[0] }
 
+// Guest tells whether it is no function of Warble's.
+func (s *Service) Guest() bool {
+	return s.Metadata.Labels[Guest] == "true" || s.Metadata.Annotations[Guest] == "true"
+}
+
 // Routes returns the paths that the edge sends to the function.
 func (s *Service) Routes() []string { return Routes(s.Metadata.Annotations[RoutesAnnotation]) }
 
