@@ -32,7 +32,7 @@ less than the file wants to find, or a step of the ramp brings too few.
 Visitors and users of another issuer have no past but in an experiment before, and in the events of the metric. The file's spec.plan, or
 the flags, say what you know of them.`,
 		Example: `  kn experiment plan -f knative/experiments/likes.yaml
-  kn experiment plan -f e2e/guest/experiment.yaml --units-per-day 50000 --mean 0.3 --cv 1.8`,
+  kn experiment plan -f banner.yaml --units-per-day 50000 --mean 0.3 --cv 1.8`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			e, err := read(c, file)
 			if err != nil {
