@@ -128,14 +128,33 @@ func (s *server) stop() error {
 	return errors.Join(s.log.Close(), os.Remove(s.log.Name()))
 }
 
-// resident is the memory that the process holds, in MiB.
-func (s *server) resident(ctx context.Context) (float64, error) {
-	text, err := exec.CommandContext(ctx, "ps", "-o", "rss=", "-p", strconv.Itoa(s.cmd.Process.Pid)).Output()
+// memory is what a process takes of a machine's, in MiB.
+type memory struct {
+	// held are its pages and its share of those that it has with other processes: PSS, which adds up to what all of them take. RSS
+	// counts a page that two processes share twice.
+	held float64
+	// own is the part of held that no file has: heap, stacks and variables. The rest are pages of the binary, which the kernel drops
+	// where memory is short, and reads again.
+	own float64
+}
+
+// memory reads the process's memory, from Linux's own account.
+func (s *server) memory() (m memory, err error) {
+	file := fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid)
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return 0, fmt.Errorf("ps: %w", err)
+		return memory{}, err
 	}
-	kilobytes, err := strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
-	return kilobytes / 1024, err
+	for name, value := range map[string]*float64{"Pss": &m.held, "Pss_Anon": &m.own} {
+		_, after, found := strings.Cut(string(text), "\n"+name+":")
+		line, _, _ := strings.Cut(after, " kB\n")
+		kilobytes, err := strconv.ParseFloat(strings.TrimSpace(line), 64)
+		if !found || err != nil {
+			return memory{}, fmt.Errorf("%s has no %s: expected Linux 5.10 or later", file, name)
+		}
+		*value = kilobytes / 1024
+	}
+	return m, nil
 }
 
 // cpu is the CPU time that the process has used, in ms; a machine that is busy with something else does not change it much.

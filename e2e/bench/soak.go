@@ -16,7 +16,7 @@ var soakMix = []request{
 	{Method: "GET", Path: "/2/tweets?ids=" + tweetID},
 }
 
-// soak sends many requests of many users through the edge and fits a line to the resident memory of those who answer.
+// soak sends many requests of many users through the edge and fits a line to the memory of those who answer.
 // The first quarter is left out: caches fill, and the heap finds its size.
 func (b *bench) soak(ctx context.Context) (figures []figure, err error) {
 	names := []string{"edge", "tweet", "validate"}
@@ -42,11 +42,11 @@ func (b *bench) soak(ctx context.Context) (figures []figure, err error) {
 				ended = true
 			case <-time.After(time.Second):
 				for _, name := range names {
-					resident, err := running[name].resident(ctx)
+					m, err := running[name].memory()
 					if err != nil {
 						return err
 					}
-					samples[name] = append(samples[name], resident)
+					samples[name] = append(samples[name], m.held)
 				}
 			}
 		}
@@ -57,7 +57,7 @@ func (b *bench) soak(ctx context.Context) (figures []figure, err error) {
 				return fmt.Errorf("%d requests were over before their memory could be followed", b.requests)
 			}
 			quarter := len(all) / 4
-			fmt.Fprintf(os.Stderr, "%s resident, median of each quarter: %.1f %.1f %.1f %.1f MiB\n", name, summarize(all[:quarter]).Median,
+			fmt.Fprintf(os.Stderr, "%s memory, median of each quarter: %.1f %.1f %.1f %.1f MiB\n", name, summarize(all[:quarter]).Median,
 				summarize(all[quarter:2*quarter]).Median, summarize(all[2*quarter:3*quarter]).Median, summarize(all[3*quarter:]).Median)
 			perMillion := slope(all[quarter:]) * float64(len(all)) / float64(b.requests) * 1e6
 			figures = append(figures, atMost(2).figure("growth over a million requests, "+name, "MiB", []float64{perMillion}, nil))

@@ -37,17 +37,23 @@ func (b *bench) firstAnswer(name string) contestant {
 // idle is how long a function has had nothing to do when its memory is read.
 const idle = 5 * time.Second
 
-// size reads every function's resident memory after its first 200 and a pause, and the size of its binary.
+// size reads every function's memory after its first 200 and a pause, that of all functions together, and the size of each binary.
 func (b *bench) size(ctx context.Context) (figures []figure, err error) {
 	err = b.with(ctx, func(running map[string]*server) error {
 		time.Sleep(idle)
+		var all memory
 		for _, s := range b.services {
-			resident, err := running[s.Name()].resident(ctx)
+			m, err := running[s.Name()].memory()
 			if err != nil {
 				return err
 			}
-			figures = append(figures, atMost(35).figure("resident when idle, "+s.Name(), "MiB", []float64{resident}, nil))
+			all.held += m.held
+			all.own += m.own
+			figures = append(figures, atMost(35).figure("memory when idle, "+s.Name(), "MiB", []float64{m.held}, nil))
 		}
+		figures = append(figures,
+			atMost(250).figure("memory when idle, all functions", "MiB", []float64{all.held}, nil),
+			atMost(100).figure("of it no pages of binaries", "MiB", []float64{all.own}, nil))
 		return nil
 	}, b.names()...)
 	for _, s := range b.services {
