@@ -52,8 +52,8 @@ type Edge struct {
 	config
 	routes      *routes
 	tokens      *token.Verifier
-	key         []byte // signs what the functions are told
-	own         *http.ServeMux
+	signer      *function.Signer // of what the functions are told
+	own         own
 	limiter     *limiter
 	proxy       *httputil.ReverseProxy
 	guests      *guests
@@ -64,7 +64,7 @@ type Edge struct {
 // New returns the edge's handler. key signs the headers that tell a function what the edge found out.
 func New(c config, r *routes, tokens *token.Verifier, key []byte, t *telemetry.Telemetry) *Edge {
 	e := &Edge{
-		config: c, routes: r, tokens: tokens, key: key, own: ownRoutes(functions.OpenAPI), limiter: newLimiter(c.limits, time.Now),
+		config: c, routes: r, tokens: tokens, signer: function.NewSigner(key), own: ownRoutes(functions.OpenAPI), limiter: newLimiter(c.limits, time.Now),
 		outcomes: newOutcomes(c.steerURL, c.pod, key, t), experiments: t.ExperimentMetrics(),
 	}
 	r.wires.say = e.outcomes.suspend
@@ -308,15 +308,15 @@ func (e *Edge) rewrite(pr *httputil.ProxyRequest) {
 	header.Del("Knative-Serving-Tag") // Knative would take it for a choice of revision
 	header.Del("Accept-Encoding")     // functions answer uncompressed, and X's clients break on zstd
 	header.Del("Expect")              // the body is here; at a function's 100, ReverseProxy clears the headers of its own answer
-	header.Set("X-Forwarded-For", p.client.String())
-	header.Set("X-Request-Id", p.id)
-	header.Set(function.HeaderClient, p.client.String())
-	header.Set(function.HeaderDeadline, strconv.FormatInt(p.until.UnixMilli(), 10))
+	client := []string{p.client.String()}
+	header["X-Forwarded-For"], header[function.HeaderClient] = client, client
+	header["X-Request-Id"] = []string{p.id}
+	header[function.HeaderDeadline] = []string{strconv.FormatInt(p.until.UnixMilli(), 10)}
 	if p.assignment != "" {
-		header.Set(experiment.Header, p.assignment)
+		header[experiment.Header] = []string{p.assignment}
 		header["Baggage"] = append(header["Baggage"], p.side.baggage...)
 	}
-	function.Sign(out, e.key, time.Now())
+	e.signer.Sign(out, time.Now())
 }
 
 // modify drops what the edge has already set on its own answer, makes an error of what stands between the edge and a

@@ -253,7 +253,7 @@ func (g *guests) rewrite(pr *httputil.ProxyRequest) {
 		header.Set(experiment.Header, v.assignment)
 		header["Baggage"] = append(header["Baggage"], v.side.baggage...)
 	}
-	function.Sign(out, g.edge.key, time.Now())
+	g.edge.signer.Sign(out, time.Now())
 }
 
 // modify sets what the edge says of the answer, counts it if it has no end, and watches its body.

@@ -112,7 +112,7 @@ type limiter struct {
 // share is one replica's part of the limits.
 type share struct {
 	limits
-	policies [classes][]string
+	most, policies [classes][]string // the limits as headers have them, made once
 }
 
 func newLimiter(l limits, now func() time.Time) *limiter {
@@ -130,6 +130,7 @@ func (m *limiter) divide(replicas int) {
 	for c := range classes {
 		l := &s.limits[c]
 		l.calls = max(1, l.calls/replicas)
+		s.most[c] = []string{strconv.Itoa(l.calls)}
 		s.policies[c] = []string{`"` + classNames[c] + `";q=` + strconv.Itoa(l.calls) + `;w=` + strconv.Itoa(int(l.window/time.Second))}
 	}
 	m.share.Store(s)
@@ -197,7 +198,7 @@ func evict(counts map[caller]count, now time.Time) {
 // for one finds the next window begun.
 func (s *share) describe(header http.Header, c class, left int, ends time.Time, rest time.Duration) {
 	remaining := strconv.Itoa(left)
-	header["X-Rate-Limit-Limit"] = []string{strconv.Itoa(s.limits[c].calls)}
+	header["X-Rate-Limit-Limit"] = s.most[c]
 	header["X-Rate-Limit-Remaining"] = []string{remaining}
 	header["X-Rate-Limit-Reset"] = []string{strconv.FormatInt(ends.Add(time.Second-1).Unix(), 10)}
 	header["Ratelimit-Policy"] = s.policies[c]

@@ -18,13 +18,33 @@ import (
 //go:embed docs
 var docs embed.FS
 
-// ownRoutes is what the edge answers itself: the contract, and Swagger UI from the binary to read it with.
-func ownRoutes(contract []byte) *http.ServeMux {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
+// own is what the edge answers itself. Its patterns are plain paths.
+type own struct {
+	mux   *http.ServeMux
+	paths map[string]bool
+}
+
+func (o own) handle(path, pattern string, handler http.Handler) {
+	o.mux.Handle(pattern, handler)
+	o.paths[path] = true
+}
+
+// Handler returns the handler of a request, and its pattern; "" where it is not for the edge itself. The mux is asked for its own
+// paths alone, because for any other it looks for the methods that would match, which takes longer than to find a function.
+func (o own) Handler(r *http.Request) (handler http.Handler, pattern string) {
+	if !o.paths[r.URL.Path] {
+		return nil, ""
+	}
+	return o.mux.Handler(r)
+}
+
+// ownRoutes is the contract, and Swagger UI from the binary to read it with.
+func ownRoutes(contract []byte) own {
+	mux := own{http.NewServeMux(), make(map[string]bool)}
+	mux.handle("/openapi.yaml", "/openapi.yaml", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/yaml")
 		_, _ = w.Write(contract) // the client may be gone, and there is nobody else to tell
-	})
+	}))
 	for path, kind := range map[string]string{"/docs": "text/html", "/docs/{$}": "text/html", "/docs/docs.css": "text/css", "/docs/init.js": "text/javascript"} {
 		name := "docs/index.html"
 		if kind != "text/html" {
@@ -34,7 +54,7 @@ func ownRoutes(contract []byte) *http.ServeMux {
 		if err != nil {
 			panic(err) // it is in the binary
 		}
-		mux.Handle(path, closed(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mux.handle(strings.TrimSuffix(path, "{$}"), path, closed(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", kind+"; charset=utf-8")
 			_, _ = w.Write(text) // the client may be gone
 		})))
@@ -46,7 +66,8 @@ func ownRoutes(contract []byte) *http.ServeMux {
 	}
 	ui := closed(byTheLetter(v5emb.New("Warble", "/openapi.yaml", "/docs/")))
 	for _, file := range files {
-		mux.Handle("/docs/"+strings.TrimSuffix(file.Name(), ".gz"), ui)
+		path := "/docs/" + strings.TrimSuffix(file.Name(), ".gz")
+		mux.handle(path, path, ui)
 	}
 	return mux
 }

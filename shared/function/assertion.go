@@ -4,11 +4,13 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"hash"
 	"net/http"
 	"net/netip"
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"warble/shared/experiment"
@@ -21,7 +23,7 @@ const (
 	HeaderClient    = "Warble-Client"    // the client's address
 	HeaderDeadline  = "Warble-Deadline"  // when the edge gives up, Unix milliseconds
 	HeaderTime      = "Warble-Time"      // when it was signed, Unix seconds
-	HeaderSignature = "Warble-Signature" // hex HMAC-SHA256 of what signed returns
+	HeaderSignature = "Warble-Signature" // hex HMAC-SHA256 of what sign says
 
 	headerPrefix = "Warble-"
 )
@@ -29,12 +31,37 @@ const (
 // assertionLife is how long a signature is accepted, to either side of now: clocks of two nodes may differ.
 const assertionLife = 60 * time.Second
 
+// Signer signs what the edge asserts, with one key. It is safe for concurrent use.
+type Signer struct {
+	key  []byte
+	macs sync.Pool // of *mac
+}
+
+// mac is the keyed state of HMAC, which costs more to make than a signature, and what it reads and writes.
+type mac struct {
+	hash.Hash
+
+	text []byte
+	sum  [sha256.Size]byte
+	hex  [2 * sha256.Size]byte
+}
+
+// NewSigner returns a Signer. One without a key, which is nil or empty, believes nothing.
+func NewSigner(key []byte) *Signer {
+	return &Signer{key, sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key)} }}}
+}
+
 // Sign sets Warble-Time and Warble-Signature on a request to a function. Every other Warble-* header and X-Request-Id
 // must be in place, and none that a client sent: see StripAssertions.
-func Sign(r *http.Request, key []byte, now time.Time) {
-	r.Header.Set(HeaderTime, strconv.FormatInt(now.Unix(), 10))
-	r.Header.Set(HeaderSignature, signature(r, r.URL.RequestURI(), key))
+func (s *Signer) Sign(r *http.Request, now time.Time) {
+	r.Header[HeaderTime] = []string{strconv.FormatInt(now.Unix(), 10)}
+	m := s.macs.Get().(*mac)
+	r.Header[HeaderSignature] = []string{string(m.sign(r, r.URL.RequestURI()))}
+	s.macs.Put(m)
 }
+
+// Sign signs with a key that is used once.
+func Sign(r *http.Request, key []byte, now time.Time) { NewSigner(key).Sign(r, now) }
 
 // StripAssertions removes every Warble-* header, which only the edge may set.
 func StripAssertions(header http.Header) {
@@ -53,16 +80,19 @@ type assertion struct {
 }
 
 // verify returns what the edge asserted, and false where nothing is asserted, or the signature does not hold.
-func verify(r *http.Request, key []byte, now time.Time) (assertion, bool) {
+func (s *Signer) verify(r *http.Request, now time.Time) (assertion, bool) {
 	sent := r.Header.Get(HeaderSignature)
-	if len(key) == 0 || sent == "" {
+	if len(s.key) == 0 || sent == "" {
 		return assertion{}, false
 	}
 	at, err := strconv.ParseInt(r.Header.Get(HeaderTime), 10, 64)
 	if err != nil || now.Sub(time.Unix(at, 0)).Abs() > assertionLife {
 		return assertion{}, false
 	}
-	if !hmac.Equal([]byte(sent), []byte(signature(r, r.RequestURI, key))) {
+	m := s.macs.Get().(*mac)
+	holds := hmac.Equal([]byte(sent), m.sign(r, r.RequestURI))
+	s.macs.Put(m)
+	if !holds {
 		return assertion{}, false
 	}
 	client, err := netip.ParseAddr(r.Header.Get(HeaderClient))
@@ -79,12 +109,12 @@ func verify(r *http.Request, key []byte, now time.Time) (assertion, bool) {
 	return a, true
 }
 
-// signature is over the method, the target, the request id and each Warble-* header but itself, sorted, one a line.
+// sign signs the method, the target, the request id and each Warble-* header but the signature, sorted, one a line. What it
+// returns is valid until it is called again.
 // A header value holds no line break (net/http refuses them), so no two requests have the same text. The target is as the
 // request line has it.
-func signature(r *http.Request, target string, key []byte) string {
-	text := make([]byte, 0, 512)
-	text = append(text, r.Method...)
+func (m *mac) sign(r *http.Request, target string) []byte {
+	text := append(m.text[:0], r.Method...)
 	text = append(text, '\n')
 	text = append(text, target...)
 	text = append(text, '\n')
@@ -98,10 +128,11 @@ func signature(r *http.Request, target string, key []byte) string {
 			text = append(text, value...)
 		}
 	}
-	mac := hmac.New(sha256.New, key)
-	mac.Write(text)
-	var sum [sha256.Size]byte
-	return hex.EncodeToString(mac.Sum(sum[:0]))
+	m.text = text
+	m.Reset()
+	m.Write(text)
+	hex.Encode(m.hex[:], m.Sum(m.sum[:0]))
+	return m.hex[:]
 }
 
 func assertedNames(header http.Header, names []string) []string {

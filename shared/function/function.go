@@ -36,7 +36,7 @@ type Function struct {
 	host             string     // HOST; empty for every interface
 	port             int        // PORT
 	metricsPort      int        // METRICS_PORT; 0 switches it off
-	edgeKey          []byte     // signs what the edge asserts; nil trusts nothing
+	signer           *Signer    // of what the edge asserts; without a key it trusts nothing
 	served           served     // WARBLE_EXPERIMENT and WARBLE_ARM
 	faults           faults     // FAULTS
 	latencies        *latencies // of the arm; nil where the process is of none
@@ -73,7 +73,7 @@ func New() *Function {
 		f.Telemetry.CountNothing()
 	}
 	if file := e.String("EDGE_KEY_FILE", ""); file != "" {
-		f.edgeKey = readEdgeKey(e, file)
+		f.signer = NewSigner(readEdgeKey(e, file))
 	}
 	return f
 }
@@ -93,7 +93,7 @@ func NewTest(log io.Writer, settings ...string) *Function {
 		return "", false
 	})
 	f := newFunction(e, telemetry.New("test", "test-00001", log), "test")
-	f.edgeKey = TestKey
+	f.signer = NewSigner(TestKey)
 	return f
 }
 
@@ -104,6 +104,7 @@ func newFunction(e *env.Reader, t *telemetry.Telemetry, service string) *Functio
 		service:   service,
 		revision:  e.String("K_REVISION", ""),
 		served:    readServed(e),
+		signer:    NewSigner(nil),
 		faults:    readFaults(e),
 		exposureFailures: t.Counter("warble_exposure_failures_total",
 			"Requests answered as the control's, for the exposure of their user could not be written."),
@@ -111,7 +112,7 @@ func newFunction(e *env.Reader, t *telemetry.Telemetry, service string) *Functio
 }
 
 // EdgeKey is the key that signs what the edge asserts; nil where EDGE_KEY_FILE is not set.
-func (f *Function) EdgeKey() []byte { return f.edgeKey }
+func (f *Function) EdgeKey() []byte { return f.signer.key }
 
 // Every runs do now and then each interval while the function serves; one that returns only when its context ends runs
 // once. An error is logged, and the next run is not

@@ -130,7 +130,7 @@ func (f *Function) exchange(w http.ResponseWriter, r *http.Request, handler http
 	x := &Exchange{ResponseWriter: w, function: f, RequestID: requestID(r), UserAgent: userAgent(r), Route: unmatched, Client: peer(r)}
 	ofArm := false
 	ctx := context.WithValue(r.Context(), contextKey{}, x)
-	if asserted, ok := verify(r, f.edgeKey, start); ok {
+	if asserted, ok := f.signer.verify(r, start); ok {
 		x.Client, x.Assignment, x.signed = asserted.client, asserted.assignment, true
 		if asserted.unread != nil {
 			x.unexposed("", asserted.unread)
