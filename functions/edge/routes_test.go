@@ -17,7 +17,7 @@ import (
 
 func TestParseRoutesNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	const shape = `expected {"functions": [{name, url, tags, starting, routes, guest}], "experiments": []}: `
+	const shape = `expected {"functions": [{name, url, tags, starting, routes, streams, guest}], "experiments": []}: `
 	for text, want := range map[string]string{
 		``:                                     shape + "EOF",
 		`[]`:                                   shape + "json: cannot unmarshal array",

@@ -40,11 +40,12 @@ func links(text string) []span {
 // linkAround looks for a link that begins at from or later and whose domain has its first dot at dot. The link is empty if
 // there is none; next is behind the domain.
 func linkAround(text string, from, dot int) (link span, next int) {
-	host := span{runBefore(text, from, dot, isHost), runAfter(text, dot, isHost)}
-	if start := schemeBefore(text, from, host.start); start < host.start {
+	begin := runBefore(text, from, dot, isHost)
+	if start := schemeBefore(text, from, begin); start < begin {
+		host := span{begin, runAfter(text, dot, isHost)} // only now: next would lie before the end of many long runs
 		return linkWithScheme(text, start, host), host.end
 	}
-	host = span{runBefore(text, from, dot, isPlainHost), runAfter(text, dot, isPlainHost)}
+	host := span{runBefore(text, from, dot, isPlainHost), runAfter(text, dot, isPlainHost)}
 	return linkWithoutScheme(text, host), host.end
 }
 
