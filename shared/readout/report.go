@@ -148,7 +148,7 @@ type GuardrailStep struct {
 	Bounds Interval         `json:"bounds"`
 	// Baseline is the same difference before anybody was treated; null where none is taken off.
 	Baseline *float64 `json:"baseline"`
-	Recent   *float64 `json:"recent"` // lower bound of the harm of the last half hour, in a longer step
+	Recent   *float64 `json:"recent"` // lower bound of the harm since a moment within the step, the largest; nil where none is over the margin
 	Windows  int64    `json:"windows"`
 	Control  Requests `json:"control"`
 	Treated  Requests `json:"treatment"`

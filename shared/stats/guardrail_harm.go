@@ -36,11 +36,8 @@ const (
 	GuardrailRequests = 200
 	// GuardrailPlanned is the number of windows at which the bounds are tightest.
 	GuardrailPlanned = 100
-	// RecentWindows is how far back the look at the recent harm goes: half an hour.
-	RecentWindows = 180
-
-	earliestWindows = 6  // from which a breach may be shown
-	batchWindows    = 10 // of the shortest batches of a step that is not early
+	earliestWindows  = 6  // from which a breach may be shown
+	batchWindows     = 10 // of the shortest batches of a step that is not early
 
 	// Longer batches count while there are so many of them. Batches of 10 windows alone understate errors that wander for
 	// minutes, by a factor of about 3 where the correlation from window to window is .95. But a breach must be quick: 3
@@ -48,9 +45,10 @@ const (
 	breachBatches = 8
 	passBatches   = 3
 
-	// recentShare is the part of the lower bound's alpha that looks at the recent windows spend. It makes the cumulative
-	// bound 2 % wider.
+	// recentShare is the part of the lower bound's alpha that looks for a harm that began within the step spend. It makes
+	// the cumulative bound 2 % wider.
 	recentShare = .2
+	lateWidth   = 1.5 // of the half-width by batches since an onset
 )
 
 // HarmTest is a non-inferiority test of a share of bad requests that may be asked after every window: the treatment may
@@ -78,12 +76,6 @@ type Comparison struct {
 	Baseline float64
 	Based    bool
 	Recent   RecentHarm
-}
-
-// RecentHarm is the harm in the last RecentWindows of a longer step. It never passes a step.
-type RecentHarm struct {
-	Harm  Estimate
-	Lower float64 // infinite while not known
 }
 
 // ServiceHarm is one Service judged alone. Where it is the only one, it has the figures of the whole.
@@ -126,9 +118,10 @@ type HarmResult struct {
 // them, for Upper, from 30 windows on, while there are 3. From 6 to 39 windows Lower takes batches of a sixth of the
 // step, and twice the half-width.
 //
-// In a step of over 180 windows the last 180 are looked at as well, in batches of 10. Those looks have a fifth of
-// Alpha/2/Of, of which the j-th 180 windows spend 1/(j(j+1)). Every Service is also judged alone, at alpha divided by
-// their number.
+// A harm that began within the step widens these batches itself. So the windows since each minute are judged as a step of
+// their own as well, as long as that is 6 windows or more, with the batches before that minute telling how much batches
+// differ. They share a fifth of Alpha/2/Of: the j-th minute has 1/(j(j+1)) of it. Every Service is also judged alone, at
+// alpha divided by their number.
 // Sources: Cochran, "Sampling Techniques" (standardisation); Law, Kelton, "Simulation Modeling and Analysis" (batch
 // means); Efron, Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981.
 func (g HarmTest) Judge(traffic []Traffic) (HarmResult, error) {
@@ -138,7 +131,7 @@ func (g HarmTest) Judge(traffic []Traffic) (HarmResult, error) {
 	var result HarmResult
 	var parts []part
 	for i := range traffic {
-		p, err := newPart(&traffic[i], traffic[i].Windows)
+		p, err := newPart(&traffic[i])
 		if err != nil {
 			return HarmResult{}, err
 		}
@@ -187,6 +180,7 @@ const maxTests = 1_000_000 // a demand past any experiment
 // compare judges some Services together, as one of so many comparisons that share alpha.
 func (g HarmTest) compare(parts []part, among int) Comparison {
 	m := newMix(parts, g.Margin)
+	m.answered = answered(parts)
 	a := g.Alpha / 2 / float64(g.Of*among)
 	c := Comparison{
 		Verdict: Inconclusive, Early: m.answered < GuardrailWindows, Rates: m.rates, Baseline: m.baseline, Based: m.based,
@@ -206,28 +200,4 @@ func (g HarmTest) compare(parts []part, among int) Comparison {
 		c.Verdict = Pass
 	}
 	return c
-}
-
-// recent looks at the last windows of a step that has more, in batches of 10 only, because longer ones would see nothing
-// in so few windows. Buckets are known for the whole step only, and who was active lately may differ from that, so the
-// jackknife's part of the half-width is doubled.
-func (g HarmTest) recent(parts []part, a float64) RecentHarm {
-	none := RecentHarm{Lower: math.Inf(-1)}
-	if len(parts) == 0 || len(parts[0].windows) <= RecentWindows {
-		return none
-	}
-	block := float64(len(parts[0].windows) / RecentWindows)
-	var late []part
-	for _, p := range parts {
-		if l := p.last(RecentWindows); l.comparable() {
-			late = append(late, l)
-		}
-	}
-	m := newMix(late, g.Margin)
-	if m.answered < earliestWindows || m.rates[0]+g.Margin >= 1 {
-		return none
-	}
-	m.jackknife *= 2
-	multiple := m.multiple(a / block / (block + 1))
-	return RecentHarm{m.estimate(), m.harm() - m.half(multiple, a, []int{batchWindows})}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"gonum.org/v1/gonum/stat/distuv"
 )
 
 var harmTest = HarmTest{Margin: .005, Alpha: .05, Of: 2}
@@ -189,6 +190,45 @@ func TestALateHarmIsNoticed(t *testing.T) {
 	r := must(harmTest.Judge([]Traffic{step}))(t)
 	if r.Verdict != Breach || r.Bounds.Lower > harmTest.Margin || r.Recent.Lower <= harmTest.Margin {
 		t.Errorf("%+v, want a breach by the last windows only", r)
+	}
+}
+
+// TestRecentHarmFigures is worked by hand: 30 of 100 requests fail from the 67th of 78 windows on.
+func TestRecentHarmFigures(t *testing.T) {
+	t.Parallel()
+	step := evenly("tweet", 78, Proportion{20, 1000}, Proportion{20, 1000})
+	for i := range step.Windows { // batches of two windows differ by a point from their side's mean
+		failed := int64(10 + 20*(i/2%2))
+		if i >= 66 {
+			failed += 300
+		}
+		step.Windows[i].Treatment.Successes = failed
+	}
+	r := must(harmTest.Judge([]Traffic{step}))(t)
+	alpha := .05 / 2 / 2 * .2 / 11 / 12                                              // of the 11th minute
+	tail := distuv.UnitNormal.Survival(Sequence{100, alpha}.oneSided(12))            // 12 windows
+	half := 1.5 * studentQuantile(tail, 29+5) * math.Sqrt((30+6)*square(.01)/(29+5)) // 30 batches before, without the 6 windows between, and 6 after
+	if r.Verdict != Breach || math.Abs(r.Recent.Harm.Value-.3) > 1e-12 || math.Abs(r.Recent.Lower-(.3-half)) > 1e-9 {
+		t.Errorf("%+v, want a harm of .3 of late, and %v at least", r.Recent, .3-half)
+	}
+	if r.Bounds.Lower > 0 {
+		t.Errorf("%v, want nothing shown by the whole step", r.Bounds)
+	}
+}
+
+func TestOnsetsAreDenseLateInAStep(t *testing.T) {
+	t.Parallel()
+	for windows, want := range map[int][]onset{
+		11: nil,
+		12: {{6, 6}},
+		60: {{54, 6}, {48, 6}, {42, 6}, {36, 6}, {30, 6}, {24, 6}, {18, 6}, {12, 12}},
+	} {
+		if diff := cmp.Diff(want, onsets(windows), cmp.AllowUnexported(onset{})); diff != "" {
+			t.Errorf("%d windows: %s", windows, diff)
+		}
+	}
+	if n := len(onsets(30 * 8640)); n > 60 {
+		t.Errorf("%d onsets in 30 days, want few", n)
 	}
 }
 

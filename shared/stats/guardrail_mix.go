@@ -15,14 +15,10 @@ type mix struct {
 	based    bool
 	answered int64 // windows in which both arms answered something
 
-	independent [2]float64 // variances of the arms' rates if requests fail independently of each other
-	before      float64    // that of the baseline
-	jackknife   float64    // standard error
-	df          float64    // of the jackknife's; under 1, nothing can be shown
-
-	// Sums over the windows up to each one: what a window adds to the harm's deviation, and its requests by arm.
-	deviation []float64
-	requests  [2][]int64
+	independent      [2]float64 // variances of the arms' rates if requests fail independently of each other
+	baselineVariance float64    // if its requests fail independently as well
+	jackknife        float64    // standard error
+	df               float64    // of the jackknife's; under 1, nothing can be shown
 }
 
 func newMix(parts []part, margin float64) *mix {
@@ -43,7 +39,6 @@ func newMix(parts []part, margin float64) *mix {
 	}
 	m.requestVariance(margin)
 	m.unitVariance()
-	m.cumulate()
 	return m
 }
 
@@ -57,13 +52,15 @@ func (m *mix) requestVariance(margin float64) {
 		m.independent[1] += w2 * max(p.totals[1].variance(), most*(1-most)) / float64(p.totals[1].N)
 		for _, b := range p.baseline {
 			if b.N > 0 {
-				m.before += w2 * b.variance() / float64(b.N)
+				m.baselineVariance += w2 * b.variance() / float64(b.N)
 			}
 		}
 	}
 }
 
-func (m *mix) binomial() float64 { return math.Sqrt(m.independent[0] + m.independent[1] + m.before) }
+func (m *mix) binomial() float64 {
+	return math.Sqrt(m.independent[0] + m.independent[1] + m.baselineVariance)
+}
 
 // unitVariance is the jackknife over the buckets of units of each arm: with bucket b left out of every Service, the arm's
 // rate is theta(-b), and V = (k-1)/k sum (theta(-b) - mean)^2 over the k buckets that asked anything. It is at least the
@@ -115,65 +112,58 @@ func (m *mix) deleteOne(arm int) (variance, effective float64) {
 	return max(0, (k-1)/k*(rates.SumSq-rates.Sum*(rates.Sum/k))), n * (n / squares)
 }
 
-func (m *mix) cumulate() {
-	windows := 0
-	if len(m.parts) > 0 {
-		windows = len(m.parts[0].windows)
+func (m *mix) windows() int {
+	if len(m.parts) == 0 {
+		return 0
 	}
-	m.deviation = make([]float64, windows+1)
-	for arm := range m.requests {
-		m.requests[arm] = make([]int64, windows+1)
-	}
-	for i := range m.parts {
-		m.parts[i].deviate(m.deviation[1:], m.requests[0][1:], m.requests[1][1:])
-	}
-	for i := range windows {
-		if m.requests[0][i+1] > 0 && m.requests[1][i+1] > 0 {
-			m.answered++
-		}
-		m.deviation[i+1] += m.deviation[i]
-		m.requests[0][i+1] += m.requests[0][i]
-		m.requests[1][i+1] += m.requests[1][i]
-	}
-}
-
-// deviate adds what each window has: its part of the harm's deviation, by linearisation, and requests.
-func (p *part) deviate(deviation []float64, control, treatment []int64) {
-	pc, pt := p.totals[0].share(), p.totals[1].share()
-	wc, wt := p.weight/float64(p.totals[0].N), p.weight/float64(p.totals[1].N)
-	for i, w := range p.windows {
-		deviation[i] += wt*(float64(w.Treatment.Successes)-pt*float64(w.Treatment.N)) - wc*(float64(w.Control.Successes)-pc*float64(w.Control.N))
-		control[i] += w.Control.N
-		treatment[i] += w.Treatment.N
-	}
+	return m.parts[0].to - m.parts[0].from
 }
 
 // batches is the variance of the harm from batches of so many windows, or a little more so that they are equal, and its
-// degrees of freedom. Batches count by their requests, as buckets do: those without any are none.
+// degrees of freedom.
 func (m *mix) batches(size int) (variance, df float64) {
-	windows := len(m.deviation) - 1
-	k := windows / size
-	var squares float64
-	var requests [2]float64
-	for b := range k {
-		from, to := b*windows/k, (b+1)*windows/k
-		d := m.deviation[to] - m.deviation[from]
-		squares += d * d
-		for arm, sums := range m.requests {
-			n := float64(sums[to] - sums[from])
-			requests[arm] += n * n
-		}
-	}
-	effective := float64(k)
-	for arm, sums := range m.requests {
-		n := float64(sums[windows])
-		effective = min(effective, n*(n/requests[arm]))
-	}
+	squares, effective := m.squares(size)
 	variance = effective / (effective - 1) * squares
-	if m.before > 0 { // the baseline had bursts as well
-		variance += m.before * max(1, variance/(m.independent[0]+m.independent[1]))
+	if m.baselineVariance > 0 { // the baseline had bursts as well
+		variance += m.baselineVariance * max(1, variance/(m.independent[0]+m.independent[1]))
 	}
 	return variance, effective - 1
+}
+
+// squares are of the batches' parts of the harm's deviation, by linearisation. Batches count by their requests, as buckets
+// do: those without any are none.
+func (m *mix) squares(size int) (squares, effective float64) {
+	windows := m.windows()
+	k := windows / size
+	shares, factors := make([][2]float64, len(m.parts)), make([][2]float64, len(m.parts))
+	for i, p := range m.parts {
+		shares[i] = [2]float64{p.totals[0].share(), p.totals[1].share()}
+		factors[i] = [2]float64{-p.weight / float64(p.totals[0].N), p.weight / float64(p.totals[1].N)}
+	}
+	var sums, requests [2]float64
+	for b := range k {
+		var n [2]float64
+		d := 0.0
+		for i := range m.parts {
+			p := &m.parts[i]
+			from, to := p.from+b*windows/k, p.from+(b+1)*windows/k
+			for arm := range n {
+				of := less(p.sums[arm][to], p.sums[arm][from])
+				asked := float64(of.N)
+				d += factors[i][arm] * (float64(of.Successes) - shares[i][arm]*asked)
+				n[arm] += asked
+			}
+		}
+		squares += d * d
+		for arm := range n {
+			sums[arm], requests[arm] = sums[arm]+n[arm], requests[arm]+n[arm]*n[arm]
+		}
+	}
+	effective = float64(k)
+	for arm, n := range sums {
+		effective = min(effective, n*(n/requests[arm]))
+	}
+	return squares, effective
 }
 
 // half is the half-width: the widest over batches of so many windows, in ascending order. Quantiles of t are what a look
@@ -215,7 +205,7 @@ func (m *mix) lower(alpha float64) float64 {
 	if m.answered < earliestWindows {
 		return math.Inf(-1)
 	}
-	windows := len(m.deviation) - 1
+	windows := m.windows()
 	if m.answered < 4*batchWindows {
 		return m.harm() - 2*m.half(m.multiple(alpha), alpha, []int{quickBatch(windows)})
 	}
@@ -223,7 +213,7 @@ func (m *mix) lower(alpha float64) float64 {
 }
 
 func (m *mix) upper(alpha float64) float64 {
-	return m.harm() + m.half(m.multiple(alpha), alpha, batchSizes(len(m.deviation)-1, passBatches))
+	return m.harm() + m.half(m.multiple(alpha), alpha, batchSizes(m.windows(), passBatches))
 }
 
 // quickBatch is how long the batches of an early look are: a sixth of the step. With quarters a large harm at few requests would
@@ -247,12 +237,12 @@ func (m *mix) estimate() Estimate {
 		return Estimate{}
 	}
 	var n float64
-	for _, sums := range m.requests {
-		n += float64(sums[len(sums)-1])
+	for _, p := range m.parts {
+		n += float64(p.totals[0].N + p.totals[1].N)
 	}
 	e := Estimate{Value: m.harm(), SE: m.binomial(), DF: n - 2, N: m.answered}
-	if windows := len(m.deviation) - 1; m.answered >= earliestWindows {
-		if variance, df := m.batches(quickBatch(windows)); df >= 1 && variance > e.SE*e.SE {
+	if m.answered >= earliestWindows {
+		if variance, df := m.batches(quickBatch(m.windows())); df >= 1 && variance > e.SE*e.SE {
 			e.SE, e.DF = math.Sqrt(variance), df
 		}
 	}

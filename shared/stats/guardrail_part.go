@@ -8,17 +8,23 @@ import (
 // part is one Service's traffic in some windows of a step.
 type part struct {
 	*Traffic
-	windows  []Window      // the last ones of the step's
-	totals   [2]Proportion // of these windows
-	buckets  [2]Proportion // of Buckets
-	baseline [2]Proportion // of Baseline; zero where it has too little to be taken off
-	weight   float64       // its share of the control's requests in the mix
+	sums     [2][]Proportion // of the step's windows up to each one
+	from, to int             // the windows of this part
+	totals   [2]Proportion   // of these windows
+	buckets  [2]Proportion   // of Buckets
+	baseline [2]Proportion   // of Baseline; zero where it has too little to be taken off
+	weight   float64         // its share of the control's requests in the mix
 }
 
-func newPart(t *Traffic, windows []Window) (part, error) {
-	p := part{Traffic: t, windows: windows}
-	for i, w := range windows {
+// newPart has all windows of the step.
+func newPart(t *Traffic) (part, error) {
+	p := part{Traffic: t, to: len(t.Windows)}
+	for arm := range p.sums {
+		p.sums[arm] = make([]Proportion, len(t.Windows)+1)
+	}
+	for i, w := range t.Windows {
 		p.totals[0], p.totals[1] = plus(p.totals[0], w.Control), plus(p.totals[1], w.Treatment)
+		p.sums[0][i+1], p.sums[1][i+1] = p.totals[0], p.totals[1]
 		if !w.Control.counts() || !w.Treatment.counts() || !p.totals[0].counts() || !p.totals[1].counts() {
 			err := errors.Join(of("control", w.Control.requests()), of("treatment", w.Treatment.requests()))
 			if err == nil {
@@ -42,13 +48,32 @@ func newPart(t *Traffic, windows []Window) (part, error) {
 	return p, nil
 }
 
-// last is the same Service in its last n windows.
-func (p part) last(n int) part {
-	p.windows, p.totals = p.windows[len(p.windows)-n:], [2]Proportion{}
-	for _, w := range p.windows {
-		p.totals[0], p.totals[1] = plus(p.totals[0], w.Control), plus(p.totals[1], w.Treatment)
-	}
+// within is the same Service in some windows of the step.
+func (p part) within(from, to int) part {
+	p.from, p.to = from, to
+	p.totals = [2]Proportion{p.between(0, from, to), p.between(1, from, to)}
 	return p
+}
+
+// between is what an arm answered in some windows of the step.
+func (p *part) between(arm, from, to int) Proportion { return less(p.sums[arm][to], p.sums[arm][from]) }
+
+// answered counts the windows in which both arms answered something, of any Service.
+func answered(parts []part) (windows int64) {
+	if len(parts) == 0 {
+		return 0
+	}
+	for i := parts[0].from; i < parts[0].to; i++ {
+		var n [2]int64
+		for k := range parts {
+			w := parts[k].Windows[i]
+			n[0], n[1] = n[0]+w.Control.N, n[1]+w.Treatment.N
+		}
+		if n[0] > 0 && n[1] > 0 {
+			windows++
+		}
+	}
+	return windows
 }
 
 // comparable tells whether an arm's rate means something. Where buckets are not known, the Service stays in the mix and

@@ -102,7 +102,7 @@ func TestBatchesAreEqual(t *testing.T) {
 			t.Errorf("%d windows: %s", windows, diff)
 		}
 	}
-	m := newMix([]part{must(newPart(&Traffic{Service: "tweet"}, evenly("", 39, Proportion{1, 10}, Proportion{1, 10}).Windows))(t)}, .01)
+	m := newMix([]part{must(newPart(&Traffic{Service: "tweet", Windows: evenly("", 39, Proportion{1, 10}, Proportion{1, 10}).Windows}))(t)}, .01)
 	if _, df := m.batches(10); math.Abs(df-2) > 1e-12 {
 		t.Errorf("%v degrees of freedom of 39 windows in 3 batches, want 2", df)
 	}
@@ -144,14 +144,19 @@ func FuzzHarm(f *testing.F) {
 	})
 }
 
-// BenchmarkHarm is 30 days of two Services, and the cost of one look.
+// BenchmarkHarm is 30 days of two Services, and the cost of one look: without a harm, and with one at which every onset is
+// worked out.
 func BenchmarkHarm(b *testing.B) {
-	traffic := []Traffic{
-		evenly("read", 30*8640, Proportion{1, 100}, Proportion{1, 100}),
-		evenly("tweet", 30*8640, Proportion{1, 10}, Proportion{1, 10}),
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		must(harmTest.Judge(traffic))(b)
+	for name, failed := range map[string]int64{"none": 1, "some": 2} {
+		traffic := []Traffic{
+			evenly("read", 30*8640, Proportion{1, 100}, Proportion{failed, 100}),
+			evenly("tweet", 30*8640, Proportion{1, 10}, Proportion{failed, 10}),
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				must(harmTest.Judge(traffic))(b)
+			}
+		})
 	}
 }
