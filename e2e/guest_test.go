@@ -99,6 +99,7 @@ func visitors(t *testing.T, with map[string]experiment.Value) *trial {
 		s.Ramp.Hold.Time, s.Metrics.Window = new(experiment.Duration(3*time.Minute)), experiment.Duration(time.Minute)
 		s.Metrics.Primary = experiment.Primary{Name: "orders", MinimumEffect: .3}
 		s.Promote, s.Alpha = "automatic", .01
+		s.Plan = experiment.Known{UnitsPerDay: 1_000_000, Mean: 1, CV: .9} // five orders at .2 each, as below
 	})
 }
 
@@ -108,7 +109,7 @@ func TestClusterAGuestsVisitorsAreInAnExperiment(t *testing.T) {
 	cluster(t)
 	guest(t)
 	e := visitors(t, map[string]experiment.Value{"BANNER": "Free delivery"})
-	e.must("start", "-f", e.file, "--anyway")
+	e.must("start", "-f", e.file)
 	var mu sync.Mutex
 	var everyone []*visitor
 	shopping := func(ctx context.Context) {
@@ -263,7 +264,7 @@ func TestClusterAGuestThatFailsIsRolledBack(t *testing.T) {
 	for i := range people {
 		people[i] = &visitor{user: &user{t: t}}
 	}
-	e.must("start", "-f", e.file, "--anyway")
+	e.must("start", "-f", e.file)
 	within(t, "its rollback", readyLimit, func() bool {
 		for _, v := range people {
 			v.see("GET", "/shop", "")

@@ -39,11 +39,7 @@ func (b *bench) edge(ctx context.Context) (figures []figure, err error) {
 // withEdge runs do while servers of these names run, with an edge in front that knows them.
 func (b *bench) withEdge(ctx context.Context, do func(running map[string]*server) error, names ...string) error {
 	return b.with(ctx, func(running map[string]*server) error {
-		addresses := make(map[string]string)
-		for name, s := range running {
-			addresses[name] = s.address
-		}
-		if err := b.writeRoutes(addresses); err != nil {
+		if err := b.writeRoutes(b.routesTo(running)); err != nil {
 			return err
 		}
 		return b.with(ctx, func(front map[string]*server) error {

@@ -137,6 +137,10 @@ func (w *worker) send(n int) (err error) {
 	out = append(out, kind.Path...)
 	out = append(out, " HTTP/1.1\r\nHost: warble\r\nAuthorization: Bearer "...)
 	out = append(out, w.tokens[n%len(w.tokens)]...)
+	if kind.Cookie != "" {
+		out = append(out, "\r\nCookie: "...)
+		out = append(out, kind.Cookie...)
+	}
 	if kind.Body != "" {
 		out = append(out, "\r\nContent-Type: application/json\r\nContent-Length: "...)
 		out = strconv.AppendInt(out, int64(len(kind.Body)), 10)

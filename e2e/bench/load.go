@@ -24,7 +24,7 @@ type load struct {
 	Skip        int           // which of them comes first
 }
 
-type request struct{ Method, Path, Body string }
+type request struct{ Method, Path, Body, Cookie string }
 
 // outcome is what came of a load. Durations are in seconds.
 type outcome struct {

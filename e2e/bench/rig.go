@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"warble/shared/env"
+	"warble/shared/experiment"
 	"warble/shared/manifest"
 	"warble/shared/store"
 	"warble/shared/store/migrations"
@@ -128,24 +129,36 @@ func (r *rig) makeKeys() error {
 	return errors.Join(
 		os.WriteFile(r.path("tokens"), []byte(strings.Join(tokens, "\n")), 0o600),
 		os.WriteFile(r.path("edge.key"), []byte(strings.Repeat("bench", 8)), 0o600),
-		r.writeRoutes(nil),
+		r.writeRoutes(routes{Functions: []route{}}),
 	)
 }
 
-// writeRoutes writes the edge's routes file for the functions that run.
-func (r *rig) writeRoutes(addresses map[string]string) error {
-	type entry struct {
-		Name   string   `json:"name"`
-		URL    string   `json:"url"`
-		Routes []string `json:"routes"`
-	}
-	table := map[string][]entry{"functions": {}}
+// routes is the edge's routes file.
+type routes struct {
+	Functions   []route            `json:"functions"`
+	Experiments []experiment.Rules `json:"experiments,omitempty"`
+}
+
+type route struct {
+	Name   string    `json:"name"`
+	URL    string    `json:"url"`
+	Routes []string  `json:"routes"`
+	Guest  *struct{} `json:"guest,omitempty"` // with the defaults of a guest
+}
+
+// routesTo returns the routes that the manifests name, to the functions that run.
+func (r *rig) routesTo(running map[string]*server) routes {
+	to := routes{Functions: []route{}}
 	for _, s := range r.services {
-		if address := addresses[s.Name()]; address != "" {
-			table["functions"] = append(table["functions"], entry{s.Name(), "http://" + address, s.Routes()})
+		if one := running[s.Name()]; one != nil {
+			to.Functions = append(to.Functions, route{Name: s.Name(), URL: "http://" + one.address, Routes: s.Routes()})
 		}
 	}
-	text, err := json.Marshal(table)
+	return to
+}
+
+func (r *rig) writeRoutes(to routes) error {
+	text, err := json.Marshal(to)
 	if err != nil {
 		return err
 	}
