@@ -128,7 +128,7 @@ func TestRefusalsAreKnownByWhatTheyAre(t *testing.T) {
 		return err
 	}
 	arms := func(ctx context.Context, c *knative.Cluster) error { _, err := c.Arms(ctx, likes); return err }
-	update := func(ctx context.Context, c *knative.Cluster) error { return c.UpdateStatus(ctx, likes) }
+	update := func(ctx context.Context, c *knative.Cluster) error { return c.UpdateStatus(ctx, likes.DeepCopy()) }
 	create := func(ctx context.Context, c *knative.Cluster) error { return c.CreateExperiment(ctx, likes.DeepCopy()) }
 	wish := func(ctx context.Context, c *knative.Cluster) error { return c.Wish(ctx, likes.DeepCopy()) }
 	makeArm := func(ctx context.Context, c *knative.Cluster) error { return c.MakeArm(ctx, likes, arm) }
@@ -299,7 +299,7 @@ func TestASlowServerIsLeftWithTheCall(t *testing.T) {
 	for name, call := range map[string]call{
 		"reading":   func(ctx context.Context, c *knative.Cluster) error { _, err := c.Experiment(ctx, "likes"); return err },
 		"Knative's": func(ctx context.Context, c *knative.Cluster) error { _, err := c.Arms(ctx, likes); return err },
-		"writing":   func(ctx context.Context, c *knative.Cluster) error { return c.UpdateStatus(ctx, likes) },
+		"writing":   func(ctx context.Context, c *knative.Cluster) error { return c.UpdateStatus(ctx, likes.DeepCopy()) },
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
