@@ -46,7 +46,7 @@ func (r *reading) guardrails() error {
 		if g.Over > 0 {
 			judged.Over = g.Over.String()
 		}
-		test := stats.HarmTest{Margin: float64(g.Margin), Alpha: r.alpha, Of: len(r.Spec.Metrics.Guardrails) * len(r.Spec.Ramp.Steps)}
+		test := stats.HarmTest{Margin: float64(g.Margin), Alpha: r.alpha, Tests: len(r.Spec.Metrics.Guardrails) * len(r.Spec.Ramp.Steps)}
 		for i := range r.steps {
 			step, err := r.guardrailAt(i, test, windows, buckets, baseline)
 			if err != nil {
@@ -89,12 +89,12 @@ func (r *reading) guardrailAt(i int, test stats.HarmTest, windows []store.Window
 	step.Early, step.Harm, step.Windows, step.Bounds = result.Early, result.Harm.Value, result.Harm.N, known(result.Bounds)
 	step.Control = Requests{result.Control.N, result.Control.Successes, result.Rates[0]}
 	step.Treated = Requests{result.Treatment.N, result.Treatment.Successes, result.Rates[1]}
-	if result.Based {
+	if result.HasBaseline {
 		step.Baseline = &result.Baseline
 	}
-	step.Recent, step.State = finite(result.Recent.Lower), guards[result.Verdict]
+	step.Recent, step.State = finite(result.Recent.Lower), guards[result.Finding]
 	for _, s := range result.Services {
-		step.Services = append(step.Services, ServiceHarm{s.Service, guards[s.Verdict], s.Harm.Value, known(s.Bounds)})
+		step.Services = append(step.Services, ServiceHarm{s.Service, guards[s.Finding], s.Harm.Value, known(s.Bounds)})
 	}
 	for _, s := range result.LeftOut {
 		step.LeftOut = append(step.LeftOut, LeftOut{s.Service, s.Share})
@@ -113,7 +113,7 @@ func (r *reading) guardrailAt(i int, test stats.HarmTest, windows []store.Window
 }
 
 // guards are the states, by what the statistics say.
-var guards = map[stats.Verdict]experiment.Guard{stats.Pass: experiment.GuardPass, stats.Breach: experiment.GuardBreach, stats.Inconclusive: experiment.GuardInconclusive}
+var guards = map[stats.Finding]experiment.Guard{stats.Pass: experiment.GuardPass, stats.Breach: experiment.GuardBreach, stats.Inconclusive: experiment.GuardInconclusive}
 
 // trafficOf is what both arms of each Service were asked in a step, each from the step's first window to its last, and when the
 // last window in which both were asked began. Their baseline is of the units whose slots this step or one before it has opened.

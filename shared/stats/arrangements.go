@@ -19,14 +19,14 @@ const (
 	// PermutationFewest is how many are drawn if there are very many units. Then a P of .05 is within .006 of the exact P.
 	PermutationFewest = 10_000
 
-	// shuffled limits the total number of units that all draws move, which determines their time: about 5 ns per unit. From
+	// maxMoves limits the total number of units that all draws move, which determines their time: about 5 ns per unit. From
 	// 500 treated units on it lowers the number of draws, down to PermutationFewest for 5000.
-	shuffled = 50_000_000
+	maxMoves = 50_000_000
 )
 
-// draws returns how many arrangements are drawn if there are so many treated units.
-func draws(treated int) int {
-	return max(PermutationFewest, min(PermutationDraws, shuffled/max(1, treated)))
+// drawsFor returns how many arrangements are drawn with this number of treated units.
+func drawsFor(treated int) int {
+	return max(PermutationFewest, min(PermutationDraws, maxMoves/max(1, treated)))
 }
 
 // SmallestP is the smallest two-sided P that a permutation test can give, 2/arrangements and at most 1. perStratum has the
@@ -41,7 +41,7 @@ func SmallestP(perStratum [][2]int) float64 {
 	}
 	n := math.Round(math.Exp(min(logN, 100)))
 	if n > PermutationExact {
-		n = float64(draws(treated) + 1)
+		n = float64(drawsFor(treated) + 1)
 	}
 	return min(1, 2/n)
 }
@@ -77,11 +77,11 @@ type stratum struct {
 	treated int
 }
 
-// label sorts units into strata. If a unit's label is treatment, its sums.treated is part of the unit.
-func label(units []Unit, part func(Unit) float64) (labelled, error) {
+// labelUnits sorts units into strata. For a unit whose label is treatment, sums.treated is treatedPart of the unit.
+func labelUnits(units []Unit, treatedPart func(Unit) float64) (labelled, error) {
 	units = slices.Clone(units)
 	slices.SortFunc(units, func(a, b Unit) int {
-		return cmp.Or(cmp.Compare(a.Stratum, b.Stratum), boolean(b.Treatment)-boolean(a.Treatment),
+		return cmp.Or(cmp.Compare(a.Stratum, b.Stratum), oneIf(b.Treatment)-oneIf(a.Treatment),
 			cmp.Compare(a.Sum, b.Sum), cmp.Compare(a.Size, b.Size))
 	})
 	l := labelled{n: len(units)}
@@ -95,7 +95,7 @@ func label(units []Unit, part func(Unit) float64) (labelled, error) {
 		s := &l.strata[len(l.strata)-1]
 		added := sums{sum: u.Sum, size: u.Size}
 		if u.Treatment {
-			added.treated = part(u)
+			added.treated = treatedPart(u)
 			s.treated++
 			l.treated++
 			l.real = l.real.plus(added)
@@ -108,7 +108,7 @@ func label(units []Unit, part func(Unit) float64) (labelled, error) {
 	return l, nil
 }
 
-func boolean(b bool) int {
+func oneIf(b bool) int {
 	if b {
 		return 1
 	}
@@ -126,7 +126,7 @@ func (l labelled) exact() bool {
 
 // arrange calls add with the treatment's sums in every arrangement of the labels. If there are too many, it calls add for
 // the real arrangement and for random draws.
-func (l labelled) arrange(draws int, seed uint64, add func(part sums)) {
+func (l labelled) arrange(draws int, seed uint64, add func(treatment sums)) {
 	if l.exact() {
 		enumerate(l.strata, sums{}, add)
 		return
@@ -134,36 +134,36 @@ func (l labelled) arrange(draws int, seed uint64, add func(part sums)) {
 	add(l.real)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range draws {
-		var part sums
+		var treatment sums
 		for _, s := range l.strata {
 			for i := range s.treated { // the first steps of a Fisher-Yates shuffle
 				j := i + random.IntN(len(s.units)-i)
 				s.units[i], s.units[j] = s.units[j], s.units[i]
-				part = part.plus(s.units[i])
+				treatment = treatment.plus(s.units[i])
 			}
 		}
-		add(part)
+		add(treatment)
 	}
 }
 
-// enumerate calls add for every arrangement of the strata. part has the treatment's sums from earlier strata.
-func enumerate(strata []stratum, part sums, add func(part sums)) {
+// enumerate calls add for every arrangement of the strata. earlier has the treatment's sums in the strata before these.
+func enumerate(strata []stratum, earlier sums, add func(treatment sums)) {
 	if len(strata) == 0 {
-		add(part)
+		add(earlier)
 		return
 	}
 	s := strata[0]
 	chosen := make([]int, s.treated)
 	for g := combin.NewCombinationGenerator(len(s.units), s.treated); g.Next(); {
-		with := part
+		treatment := earlier
 		for _, i := range g.Combination(chosen) {
-			with = with.plus(s.units[i])
+			treatment = treatment.plus(s.units[i])
 		}
-		enumerate(strata[1:], with, add)
+		enumerate(strata[1:], treatment, add)
 	}
 }
 
-// tally counts arrangements by comparing their difference with the real one.
+// tally counts arrangements by how their difference compares with the real one.
 type tally struct {
 	n, atLeast, atMost int // all arrangements; those with at least, and with at most, the real difference
 	ties               int // those with the same difference

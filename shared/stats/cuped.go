@@ -33,7 +33,7 @@ func CUPED(control, treatment History) (Adjusted, error) {
 	}
 	a, errA := control.centre(past)
 	b, errB := treatment.centre(past)
-	if err := errors.Join(of("control", errA), of("treatment", errB)); err != nil {
+	if err := errors.Join(withName("control", errA), withName("treatment", errB)); err != nil {
 		return Adjusted{}, err
 	}
 	return adjust(a, b)
@@ -59,7 +59,7 @@ func (h History) centre(past float64) (centredArm, error) {
 	xx, errX := centred(p.N, p.SumX, p.SumXX)
 	n := float64(p.N)
 	xy := p.SumXY - p.SumX*(p.SumY/n)
-	if err := errors.Join(of("y", errY), of("x", errX)); err != nil {
+	if err := errors.Join(withName("y", errY), withName("x", errX)); err != nil {
 		return centredArm{}, err
 	}
 	return centredArm{n: p.N, y: p.SumY / n, x: p.SumX/n - past, yy: yy, xx: xx, xy: xy}, nil
@@ -75,7 +75,7 @@ func adjust(a, b centredArm) (Adjusted, error) {
 	}
 	control, errA := a.adjusted(theta)
 	treatment, errB := b.adjusted(theta)
-	if err := errors.Join(of("control", errA), of("treatment", errB)); err != nil {
+	if err := errors.Join(withName("control", errA), withName("treatment", errB)); err != nil {
 		return Adjusted{}, err
 	}
 	result := Adjusted{Control: control, Treatment: treatment, Theta: theta}

@@ -11,7 +11,7 @@ import (
 // Source: Welch, "The generalization of Student's problem", Biometrika 34, 1947.
 // An effect without variance is an error only when it is judged.
 func Difference(control, treatment Estimate) (Estimate, error) {
-	if err := levels(control, treatment); err != nil {
+	if err := checkLevels(control, treatment); err != nil {
 		return Estimate{}, err
 	}
 	return newEstimate(treatment.Value-control.Value, square(control.SE)+square(treatment.SE), welch(control, treatment), control.N+treatment.N)
@@ -22,7 +22,7 @@ func Difference(control, treatment Estimate) (Estimate, error) {
 // control mean that is positive and has a small standard error; otherwise LogRatio has better coverage.
 // Source: Deng, Knoblich, Lu, KDD 2018. Errors: ErrUnstable if YA is not above 0.
 func Lift(control, treatment Estimate) (Estimate, error) {
-	if err := levels(control, treatment); err != nil {
+	if err := checkLevels(control, treatment); err != nil {
 		return Estimate{}, err
 	}
 	a, b := control.Value, treatment.Value
@@ -41,7 +41,7 @@ const stableSE = 5
 // Source: Deng, Knoblich, Lu, KDD 2018.
 // Errors: ErrUnstable if YA is less than 5 of its standard errors, or a mean is not above 0.
 func LogRatio(control, treatment Estimate) (Estimate, error) {
-	if err := levels(control, treatment); err != nil {
+	if err := checkLevels(control, treatment); err != nil {
 		return Estimate{}, err
 	}
 	a, b := control.Value, treatment.Value
@@ -51,8 +51,8 @@ func LogRatio(control, treatment Estimate) (Estimate, error) {
 	return newEstimate(math.Log(b)-math.Log(a), square(control.SE/a)+square(treatment.SE/b), welch(control, treatment), control.N+treatment.N)
 }
 
-func levels(control, treatment Estimate) error {
-	return errors.Join(control.level("control"), treatment.level("treatment"))
+func checkLevels(control, treatment Estimate) error {
+	return errors.Join(control.checkLevel("control"), treatment.checkLevel("treatment"))
 }
 
 // welch computes with the arms' shares of the variance, whose fourth powers neither overflow nor underflow. Without

@@ -25,7 +25,7 @@ const (
 // theta0 is the mean of both, weighted by the block. E is multiplied by a likelihood ratio of the block's outcomes: with
 // each arm's theta, over theta0 for both. P = min(1, 1/the largest E so far).
 //
-// E is an E-variable whatever the common share p: a block's expectation is (1 + s dA)^nA (1 + s dB)^nB with
+// E is an E-variable at any common share p: the ratio of a block has the expectation (1 + s dA)^nA (1 + s dB)^nB with
 // d = theta - theta0 and s = (p - theta0)/(theta0 (1 - theta0)). This is at most 1, because nA dA + nB dB = 0 and the
 // logarithm is concave. Units need not be independent of earlier ones. But a unit's outcome must be final when it is
 // added, and the order must not depend on outcomes.
@@ -50,7 +50,7 @@ func NewEqualShares(control, treatment int) (*EqualShares, error) {
 	if control < 1 || treatment < 1 {
 		return nil, fmt.Errorf("weights %d : %d: expected 1 or more", control, treatment)
 	}
-	d := divisor(control, treatment)
+	d := greatestCommonDivisor(control, treatment)
 	if max(control, treatment)/d > maxBlock {
 		return nil, fmt.Errorf("weights %d : %d: expected blocks of at most %d units", control, treatment, maxBlock)
 	}
@@ -63,7 +63,7 @@ func (s *EqualShares) Add(treatment, failed bool) {
 	if treatment {
 		arm = &s.treatment
 	}
-	arm.units, arm.failures = arm.units+1, arm.failures+boolean(failed)
+	arm.units, arm.failures = arm.units+1, arm.failures+oneIf(failed)
 	if arm.units < arm.size {
 		return
 	}
@@ -82,20 +82,20 @@ func (s *EqualShares) compare() {
 	a, b := &s.control, &s.treatment
 	thetaA, thetaB := a.theta(), b.theta()
 	theta0 := (float64(a.size)*thetaA + float64(b.size)*thetaB) / float64(a.size+b.size)
-	s.logE += a.next(thetaA, theta0) + b.next(thetaB, theta0)
+	s.logE += a.takeBlock(thetaA, theta0) + b.takeBlock(thetaB, theta0)
 	s.largest = max(s.largest, s.logE)
 }
 
 func (b *blocks) theta() float64 { return (b.failed + prior) / (b.n + 2*prior) }
 
-// next returns the log likelihood ratio of the first waiting block, and counts the block as compared.
-func (b *blocks) next(theta, theta0 float64) float64 {
+// takeBlock returns the log likelihood ratio of the first waiting block, and counts the block as compared.
+func (b *blocks) takeBlock(theta, theta0 float64) float64 {
 	failed, worked := float64(b.waiting[0]), float64(b.size-b.waiting[0])
 	b.waiting, b.n, b.failed = b.waiting[1:], b.n+float64(b.size), b.failed+failed
 	return failed*math.Log(theta/theta0) + worked*math.Log((1-theta)/(1-theta0))
 }
 
-func divisor(a, b int) int {
+func greatestCommonDivisor(a, b int) int {
 	for b > 0 {
 		a, b = b, a%b
 	}

@@ -12,7 +12,7 @@ import (
 // look at independent units. Its time grows with the standard deviation of the successes, not with the number of units.
 // Source: Fisher, "Statistical Methods for Research Workers", 1934; two-sided as R's fisher.test.
 func FisherExact(control, treatment Proportion) (Test, error) {
-	if err := proportions(control, treatment); err != nil {
+	if err := checkProportions(control, treatment); err != nil {
 		return Test{}, err
 	}
 	h := hypergeometric{
@@ -20,11 +20,11 @@ func FisherExact(control, treatment Proportion) (Test, error) {
 		failures:  control.N + treatment.N - control.Successes - treatment.Successes,
 		draws:     treatment.N,
 	}
-	seen := treatment.Successes
+	observed := treatment.Successes
 	low, high := max(0, h.draws-h.failures), min(h.draws, h.successes)
 	mode := h.mode()
 	// Probabilities fall on each side of the mode, so the tables no likelier than the observed one are the two tails.
-	limit := h.logP(seen) + tieTolerance
+	limit := h.logP(observed) + tieTolerance
 	below := low + int64(sort.Search(int(mode-low+1), func(i int) bool { return h.logP(low+int64(i)) > limit })) - 1
 	above := mode + int64(sort.Search(int(high-mode+1), func(i int) bool { return h.logP(mode+int64(i)) <= limit }))
 	if below >= mode || above <= mode {

@@ -10,9 +10,9 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-var harmTest = HarmTest{Margin: .005, Alpha: .05, Of: 2}
+var harmTest = HarmTest{Margin: .005, Alpha: .05, Tests: 2}
 
-// evenly is a Service whose requests come evenly from 32 buckets, in windows that are all alike.
+// evenly returns a Service with equal windows, and requests that are spread evenly over 32 buckets.
 func evenly(service string, windows int, control, treatment Proportion) Traffic {
 	t := Traffic{Service: service, Windows: slices.Repeat([]Window{{control, treatment}}, windows)}
 	for arm, p := range []Proportion{control, treatment} {
@@ -22,7 +22,7 @@ func evenly(service string, windows int, control, treatment Proportion) Traffic 
 	return t
 }
 
-func TestHarmVerdicts(t *testing.T) {
+func TestWhenAGuardrailPassesAndBreaches(t *testing.T) {
 	t.Parallel()
 	none, all, few, more := Proportion{0, 1000}, Proportion{1000, 1000}, Proportion{10, 1000}, Proportion{30, 1000}
 	onlyOne := evenly("tweet", 100, none, none)
@@ -31,38 +31,38 @@ func TestHarmVerdicts(t *testing.T) {
 	}
 	unknown := evenly("tweet", 100, none, all)
 	unknown.Buckets = [2][]Proportion{}
-	good, large := evenly("read", 100, none, none), Proportion{0, 99000}
+	good, manyGood := evenly("read", 100, none, none), Proportion{0, 99000}
 	for name, c := range map[string]struct {
 		traffic []Traffic
-		verdict Verdict
+		finding Finding
 		early   bool
 	}{
-		"no Service":                           {nil, Inconclusive, true},
-		"no windows":                           {[]Traffic{{Service: "tweet"}}, Inconclusive, true},
-		"5 windows, all bad":                   {[]Traffic{evenly("tweet", 5, none, all)}, Inconclusive, true},
-		"6 windows, all bad":                   {[]Traffic{evenly("tweet", 6, none, all)}, Breach, true},
-		"29 windows, all good":                 {[]Traffic{evenly("tweet", 29, none, none)}, Inconclusive, true},
-		"100 windows, all good":                {[]Traffic{evenly("tweet", 100, none, none)}, Pass, false},
-		"all good, few requests":               {[]Traffic{evenly("tweet", 30, Proportion{0, 10}, Proportion{0, 10})}, Inconclusive, false},
-		"199 requests in an arm, all bad":      {[]Traffic{evenly("tweet", 199, none, Proportion{1, 1})}, Inconclusive, true},
-		"200 requests in an arm, all bad":      {[]Traffic{evenly("tweet", 200, none, Proportion{1, 1})}, Breach, false},
-		"all requests of both arms fail":       {[]Traffic{evenly("tweet", 100, all, all)}, Inconclusive, false},
-		"a breach beside much that passes":     {[]Traffic{evenly("tweet", 100, few, more), evenly("read", 100, large, large)}, Breach, false},
-		"buckets are not known":                {[]Traffic{unknown}, Inconclusive, false},
-		"one user":                             {[]Traffic{onlyOne}, Inconclusive, true},
-		"one user beside a Service of many":    {[]Traffic{good, onlyOne}, Pass, false},
-		"unknown buckets beside known ones":    {[]Traffic{good, unknown}, Inconclusive, false},
-		"windows in which one arm is not seen": {[]Traffic{evenly("tweet", 1000, Proportion{}, Proportion{5, 5})}, Inconclusive, true},
+		"no Service":                            {nil, Inconclusive, true},
+		"no windows":                            {[]Traffic{{Service: "tweet"}}, Inconclusive, true},
+		"5 windows, all bad":                    {[]Traffic{evenly("tweet", 5, none, all)}, Inconclusive, true},
+		"6 windows, all bad":                    {[]Traffic{evenly("tweet", 6, none, all)}, Breach, true},
+		"29 windows, all good":                  {[]Traffic{evenly("tweet", 29, none, none)}, Inconclusive, true},
+		"100 windows, all good":                 {[]Traffic{evenly("tweet", 100, none, none)}, Pass, false},
+		"all good, few requests":                {[]Traffic{evenly("tweet", 30, Proportion{0, 10}, Proportion{0, 10})}, Inconclusive, false},
+		"199 requests in an arm, all bad":       {[]Traffic{evenly("tweet", 199, none, Proportion{1, 1})}, Inconclusive, true},
+		"200 requests in an arm, all bad":       {[]Traffic{evenly("tweet", 200, none, Proportion{1, 1})}, Breach, false},
+		"all requests of both arms fail":        {[]Traffic{evenly("tweet", 100, all, all)}, Inconclusive, false},
+		"one harmed Service of two":             {[]Traffic{evenly("tweet", 100, few, more), evenly("read", 100, manyGood, manyGood)}, Breach, false},
+		"unknown buckets":                       {[]Traffic{unknown}, Inconclusive, false},
+		"requests of one user only":             {[]Traffic{onlyOne}, Inconclusive, true},
+		"one user in one Service of two":        {[]Traffic{good, onlyOne}, Pass, false},
+		"unknown buckets in one Service of two": {[]Traffic{good, unknown}, Inconclusive, false},
+		"no requests of the control":            {[]Traffic{evenly("tweet", 1000, Proportion{}, Proportion{5, 5})}, Inconclusive, true},
 	} {
 		r, err := harmTest.Judge(c.traffic)
-		if err != nil || r.Verdict != c.verdict || r.Early != c.early {
-			t.Errorf("%s: %+v, %v; want %s, early %t", name, r, err, c.verdict, c.early)
+		if err != nil || r.Finding != c.finding || r.Early != c.early {
+			t.Errorf("%s: %+v, %v; want %s, early %t", name, r, err, c.finding, c.early)
 		}
 	}
 }
 
-// figures are worked by hand from these: 40 windows, 2 Services, 4 buckets.
-func TestHarmFigures(t *testing.T) {
+// The expected figures are computed by hand for 40 windows, 2 Services and 4 buckets.
+func TestHarmIsComputedAsDescribed(t *testing.T) {
 	t.Parallel()
 	traffic := []Traffic{
 		evenly("read", 40, Proportion{6, 300}, Proportion{8, 200}),
@@ -106,18 +106,19 @@ func TestHarmFigures(t *testing.T) {
 	}
 }
 
-// TestHarmHalfWidths: of a harm whose buckets are all alike, by requests that fail independently, and in bursts.
-func TestHarmHalfWidths(t *testing.T) {
+// All buckets are equal, so the half-width comes from requests: first from independent ones, then from batches, because
+// failures come in bursts.
+func TestHalfWidthsOfIndependentRequestsAndOfBursts(t *testing.T) {
 	t.Parallel()
 	even := evenly("tweet", 100, Proportion{20, 1000}, Proportion{20, 1000})
 	r := must(harmTest.Judge([]Traffic{even}))(t)
-	se := math.Sqrt(.02*.98/1e5 + .025*.975/1e5) // the treatment may be worse by the margin
-	multiple := Sequence{100, .05 / 4 * .8}.oneSided(100)
-	want := Interval{-multiple * se, 2.7795 * se} // of the reference values: .27795 sigma, and sigma is 10 standard errors
+	se := math.Sqrt(.02*.98/1e5 + .025*.975/1e5) // the treatment has the variance of a rate that is worse by the margin
+	multiple := Sequence{100, .05 / 4 * .8}.oneSidedMultiple(100)
+	want := Interval{-multiple * se, 2.7795 * se} // TestFiguresAgreeWithPublishedOnes has .27795 sigma, and sigma is 10 standard errors
 	if math.Abs(r.Bounds.Lower/want.Lower-1) > 1e-7 || math.Abs(r.Bounds.Upper/want.Upper-1) > 1e-7 {
 		t.Errorf("independent: %v, want %v", r.Bounds, want)
 	}
-	for i := range even.Windows { // the treatment fails in every second ten of the windows
+	for i := range even.Windows { // the treatment fails only in every second batch of ten windows
 		if i/10%2 == 0 {
 			even.Windows[i].Treatment.Successes = 0
 		} else {
@@ -130,14 +131,14 @@ func TestHarmHalfWidths(t *testing.T) {
 	}
 }
 
-func TestAHarmedServiceIsNamed(t *testing.T) {
+func TestAServiceThatAloneIsHarmedIsNamed(t *testing.T) {
 	t.Parallel()
 	r := must(harmTest.Judge([]Traffic{
 		evenly("read", 100, Proportion{50, 5000}, Proportion{50, 5000}),
 		evenly("tweet", 100, Proportion{1, 100}, Proportion{4, 50}),
 		evenly("search", 100, Proportion{0, 1}, Proportion{1, 1}),
 	}))(t)
-	if r.Verdict != Breach || !slices.Equal(r.Harmed, []string{"tweet"}) || r.Comparison.Bounds.Lower > harmTest.Margin {
+	if r.Finding != Breach || !slices.Equal(r.Harmed, []string{"tweet"}) || r.Comparison.Bounds.Lower > harmTest.Margin {
 		t.Errorf("%+v, want a breach by tweet alone", r)
 	}
 	if diff := cmp.Diff([]LeftOut{{"search", 1. / 5101}}, r.LeftOut, near); diff != "" {
@@ -145,42 +146,42 @@ func TestAHarmedServiceIsNamed(t *testing.T) {
 	}
 }
 
-// TestAnotherMixIsNoHarm: the treatment asks what fails often four times as much.
-func TestAnotherMixIsNoHarm(t *testing.T) {
+// The treatment sends four times as many requests to the Service that fails often.
+func TestAnotherMixOfServicesIsNoHarm(t *testing.T) {
 	t.Parallel()
 	r := must(harmTest.Judge([]Traffic{
 		evenly("read", 100, Proportion{4, 800}, Proportion{2, 400}),
 		evenly("tweet", 100, Proportion{20, 200}, Proportion{80, 800}),
 	}))(t)
 	if math.Abs(r.Harm.Value) > 1e-12 || r.Treatment.share() < 2*r.Control.share() {
-		t.Errorf("harm %v, want 0 of every Service", r.Harm.Value)
+		t.Errorf("harm %v, want 0: no Service is harmed", r.Harm.Value)
 	}
 }
 
-func TestABaselineIsTakenOff(t *testing.T) {
+func TestTheDifferenceInTheBaselineIsSubtracted(t *testing.T) {
 	t.Parallel()
 	tweet := evenly("tweet", 200, Proportion{10, 1000}, Proportion{30, 1000})
-	if r := must(harmTest.Judge([]Traffic{tweet}))(t); r.Verdict != Breach {
+	if r := must(harmTest.Judge([]Traffic{tweet}))(t); r.Finding != Breach {
 		t.Errorf("%+v without a baseline, want a breach", r)
 	}
 	tweet.Baseline = evenly("", 200, Proportion{10, 1000}, Proportion{30, 1000}).Buckets
 	r := must(harmTest.Judge([]Traffic{tweet}))(t)
-	if r.Verdict != Pass || r.Harm.Value != 0 || !r.Based || math.Abs(r.Baseline-.02) > 1e-12 {
+	if r.Finding != Pass || r.Harm.Value != 0 || !r.HasBaseline || math.Abs(r.Baseline-.02) > 1e-12 {
 		t.Errorf("%+v with a baseline, want a pass", r)
 	}
-	var little [2][]Proportion // under 200 requests
-	for arm := range little {
-		little[arm] = make([]Proportion, 32)
-		little[arm][3], little[arm][4] = Proportion{0, 50}, Proportion{50, 50}
+	var tooFew [2][]Proportion // under 200 requests
+	for arm := range tooFew {
+		tooFew[arm] = make([]Proportion, 32)
+		tooFew[arm][3], tooFew[arm][4] = Proportion{0, 50}, Proportion{50, 50}
 	}
-	tweet.Baseline = little
-	if r := must(harmTest.Judge([]Traffic{tweet}))(t); r.Baseline != 0 || r.Based {
-		t.Errorf("%+v, want no baseline of so few requests", r)
+	tweet.Baseline = tooFew
+	if r := must(harmTest.Judge([]Traffic{tweet}))(t); r.Baseline != 0 || r.HasBaseline {
+		t.Errorf("%+v, want no baseline, because it has too few requests", r)
 	}
 }
 
-// TestALateHarmIsNoticed: after two days of good windows, the whole of the step shows nothing yet.
-func TestALateHarmIsNoticed(t *testing.T) {
+// After two days of good windows, the step as a whole does not show the harm yet.
+func TestAHarmThatBeginsAfterTwoDaysIsDetected(t *testing.T) {
 	t.Parallel()
 	good, bad := Window{Proportion{10, 1000}, Proportion{10, 1000}}, Window{Proportion{10, 1000}, Proportion{30, 1000}}
 	step := evenly("tweet", 2*8640+168, good.Control, good.Treatment)
@@ -188,16 +189,16 @@ func TestALateHarmIsNoticed(t *testing.T) {
 		step.Windows[i] = bad
 	}
 	r := must(harmTest.Judge([]Traffic{step}))(t)
-	if r.Verdict != Breach || r.Bounds.Lower > harmTest.Margin || r.Recent.Lower <= harmTest.Margin {
-		t.Errorf("%+v, want a breach by the last windows only", r)
+	if r.Finding != Breach || r.Bounds.Lower > harmTest.Margin || r.Recent.Lower <= harmTest.Margin {
+		t.Errorf("%+v, want a breach that only the last windows show", r)
 	}
 }
 
-// TestRecentHarmFigures is worked by hand: 30 of 100 requests fail from the 67th of 78 windows on.
-func TestRecentHarmFigures(t *testing.T) {
+// The expected figures are computed by hand: 30 of 100 requests fail from the 67th of 78 windows on.
+func TestRecentHarmIsComputedAsDescribed(t *testing.T) {
 	t.Parallel()
 	step := evenly("tweet", 78, Proportion{20, 1000}, Proportion{20, 1000})
-	for i := range step.Windows { // batches of two windows differ by a point from their side's mean
+	for i := range step.Windows { // batches of two windows differ by a point from the mean before, or since, the onset
 		failed := int64(10 + 20*(i/2%2))
 		if i >= 66 {
 			failed += 300
@@ -206,17 +207,17 @@ func TestRecentHarmFigures(t *testing.T) {
 	}
 	r := must(harmTest.Judge([]Traffic{step}))(t)
 	alpha := .05 / 2 / 2 * .2 / 11 / 12                                              // of the 11th minute
-	tail := distuv.UnitNormal.Survival(Sequence{100, alpha}.oneSided(12))            // 12 windows
-	half := 1.5 * studentQuantile(tail, 29+5) * math.Sqrt((30+6)*square(.01)/(29+5)) // 30 batches before, without the 6 windows between, and 6 after
-	if r.Verdict != Breach || math.Abs(r.Recent.Harm.Value-.3) > 1e-12 || math.Abs(r.Recent.Lower-(.3-half)) > 1e-9 {
-		t.Errorf("%+v, want a harm of .3 of late, and %v at least", r.Recent, .3-half)
+	tail := distuv.UnitNormal.Survival(Sequence{100, alpha}.oneSidedMultiple(12))    // 12 windows
+	half := 1.5 * studentQuantile(tail, 29+5) * math.Sqrt((30+6)*square(.01)/(29+5)) // 30 batches before the onset, without the 6 windows of the gap, and 6 since
+	if r.Finding != Breach || math.Abs(r.Recent.Harm.Value-.3) > 1e-12 || math.Abs(r.Recent.Lower-(.3-half)) > 1e-9 {
+		t.Errorf("%+v, want a recent harm of .3, and a lower bound of %v", r.Recent, .3-half)
 	}
 	if r.Bounds.Lower > 0 {
-		t.Errorf("%v, want nothing shown by the whole step", r.Bounds)
+		t.Errorf("%v, want no harm shown by the whole step", r.Bounds)
 	}
 }
 
-func TestOnsetsAreDenseLateInAStep(t *testing.T) {
+func TestRecentOnsetsAreCloserTogetherThanOlderOnes(t *testing.T) {
 	t.Parallel()
 	for windows, want := range map[int][]onset{
 		11: nil,
@@ -228,11 +229,11 @@ func TestOnsetsAreDenseLateInAStep(t *testing.T) {
 		}
 	}
 	if n := len(onsets(30 * 8640)); n > 60 {
-		t.Errorf("%d onsets in 30 days, want few", n)
+		t.Errorf("%d onsets in 30 days, want at most 60", n)
 	}
 }
 
-func TestHarmRefusesWhatIsNoTraffic(t *testing.T) {
+func TestJudgeRefusesImpossibleTraffic(t *testing.T) {
 	t.Parallel()
 	good := evenly("tweet", 40, Proportion{1, 10}, Proportion{1, 10})
 	with := func(change func(*Traffic)) []Traffic {
@@ -246,9 +247,9 @@ func TestHarmRefusesWhatIsNoTraffic(t *testing.T) {
 		says    string
 	}{
 		{HarmTest{0, .05, 1}, nil, "margin 0"},
-		{HarmTest{.1, .05, 0}, nil, "one of 0"},
+		{HarmTest{.1, .05, 0}, nil, "0 tests"},
 		{HarmTest{.1, 1, 1}, nil, "alpha 1"},
-		{harmTest, []Traffic{good, good}, `"tweet": given twice`},
+		{harmTest, []Traffic{good, good}, `"tweet": listed twice`},
 		{harmTest, []Traffic{good, evenly("read", 39, Proportion{}, Proportion{})}, "read: 39 windows: expected 40, as tweet has"},
 		{harmTest, with(func(t *Traffic) { t.Windows[7].Treatment = Proportion{2, 1} }), "tweet: window 7: treatment: 2 of 1"},
 		{harmTest, with(func(t *Traffic) { t.Windows[7].Control.N = math.MaxInt64 }), "tweet: window 7: control"},

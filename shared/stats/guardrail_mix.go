@@ -7,18 +7,18 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// mix is Services compared together, and the standard errors of their harm.
+// mix has Services that are compared together, and what the bounds of their harm are computed from.
 type mix struct {
-	parts    []part
-	rates    [2]float64 // standardised to the control's mix
-	baseline float64
-	based    bool
-	answered int64 // windows in which both arms answered something
+	parts       []part
+	rates       [2]float64 // standardised to the control's mix
+	baseline    float64    // the difference of the arms' rates before anybody was treated
+	hasBaseline bool
+	answered    int64 // windows in which both arms answered a request
 
-	independent      [2]float64 // variances of the arms' rates if requests fail independently of each other
-	baselineVariance float64    // if its requests fail independently as well
-	jackknife        float64    // standard error
-	df               float64    // of the jackknife's; under 1, nothing can be shown
+	requestVariance  [2]float64 // of the arms' rates, if requests fail independently of each other
+	baselineVariance float64    // of the baseline, in the same way
+	unitSE           float64    // standard error of the harm by the jackknife over buckets of units
+	unitDF           float64    // degrees of freedom of unitSE; if under 1, nothing can be shown
 }
 
 func newMix(parts []part, margin float64) *mix {
@@ -34,84 +34,91 @@ func newMix(parts []part, margin float64) *mix {
 			m.rates[arm] += p.weight * p.totals[arm].share()
 		}
 		if p.baseline[0].N > 0 {
-			m.baseline, m.based = m.baseline+p.weight*(p.baseline[1].share()-p.baseline[0].share()), true
+			m.baseline, m.hasBaseline = m.baseline+p.weight*(p.baseline[1].share()-p.baseline[0].share()), true
 		}
 	}
-	m.requestVariance(margin)
-	m.unitVariance()
+	m.setRequestVariance(margin)
+	m.setUnitVariance()
 	return m
 }
 
-// requestVariance is the binomial variance. No errors in an arm would prove anything by that; so an arm may also have the
-// rate that the other's and the margin leave it, if that varies more.
-func (m *mix) requestVariance(margin float64) {
+// setRequestVariance sets the binomial variances. An arm without errors would have the variance 0, and would prove anything.
+// So each arm has at least the variance at the rate that it would have if the harm was the margin.
+func (m *mix) setRequestVariance(margin float64) {
 	for _, p := range m.parts {
-		w2 := p.weight * p.weight
-		least, most := max(0, p.totals[1].share()-margin), min(1, p.totals[0].share()+margin)
-		m.independent[0] += w2 * max(p.totals[0].variance(), least*(1-least)) / float64(p.totals[0].N)
-		m.independent[1] += w2 * max(p.totals[1].variance(), most*(1-most)) / float64(p.totals[1].N)
+		weight2 := p.weight * p.weight
+		control, treatment := p.totals[0], p.totals[1]
+		controlAtMargin := max(0, treatment.share()-margin)
+		treatmentAtMargin := min(1, control.share()+margin)
+		m.requestVariance[0] += weight2 * max(control.variance(), controlAtMargin*(1-controlAtMargin)) / float64(control.N)
+		m.requestVariance[1] += weight2 * max(treatment.variance(), treatmentAtMargin*(1-treatmentAtMargin)) / float64(treatment.N)
 		for _, b := range p.baseline {
 			if b.N > 0 {
-				m.baselineVariance += w2 * b.variance() / float64(b.N)
+				m.baselineVariance += weight2 * b.variance() / float64(b.N)
 			}
 		}
 	}
 }
 
-func (m *mix) binomial() float64 {
-	return math.Sqrt(m.independent[0] + m.independent[1] + m.baselineVariance)
+// requestSE is the standard error of the harm if requests fail independently of each other.
+func (m *mix) requestSE() float64 {
+	return math.Sqrt(m.requestVariance[0] + m.requestVariance[1] + m.baselineVariance)
 }
 
-// unitVariance is the jackknife over the buckets of units of each arm: with bucket b left out of every Service, the arm's
-// rate is theta(-b), and V = (k-1)/k sum (theta(-b) - mean)^2 over the k buckets that asked anything. It is at least the
-// binomial one, so that no errors do not pass for units that are all alike. Degrees of freedom are Satterthwaite's, with
-// e - 1 for each arm, e = (sum n_b)^2/sum n_b^2 the effective number of its buckets.
-func (m *mix) unitVariance() {
-	if len(m.parts) == 0 || slices.ContainsFunc(m.parts, func(p part) bool { return !p.known() }) {
+// setUnitVariance sets the jackknife over the buckets of units. For each arm V = (k-1)/k sum (theta(-b) - mean)^2 over the k
+// buckets with requests, theta(-b) the arm's rate without bucket b of every Service. V is at least the binomial variance, so
+// that buckets without errors do not count as equal units. Degrees of freedom are Satterthwaite's, with e - 1 for each arm,
+// e = (sum n_b)^2/sum n_b^2 the effective number of its buckets.
+func (m *mix) setUnitVariance() {
+	if len(m.parts) == 0 || slices.ContainsFunc(m.parts, func(p part) bool { return !p.bucketsKnown() }) {
 		return
 	}
-	var sum, spread float64
+	var variance, perDF float64 // sums over the arms of V and V^2/(e - 1)
 	fewest := math.Inf(1)
 	for arm := range m.rates {
-		v, effective := m.deleteOne(arm)
-		v = max(v, m.independent[arm])
+		v, effective := m.leaveOneOut(arm)
+		v = max(v, m.requestVariance[arm])
 		fewest = min(fewest, effective)
-		sum += v
+		variance += v
 		if v > 0 {
-			spread += v * (v / (effective - 1))
+			perDF += v * (v / (effective - 1))
 		}
 	}
-	m.jackknife, m.df = math.Sqrt(sum), sum*(sum/spread)
-	if spread == 0 {
-		m.df = fewest - 1
+	m.unitSE, m.unitDF = math.Sqrt(variance), variance*(variance/perDF)
+	if perDF == 0 {
+		m.unitDF = fewest - 1
 	}
 }
 
-func (m *mix) deleteOne(arm int) (variance, effective float64) {
-	var rates Moments
-	var n, squares float64
+// leaveOneOut returns the jackknife variance of an arm's rate, and the effective number of the arm's buckets.
+func (m *mix) leaveOneOut(arm int) (variance, effective float64) {
+	var rates, requests Moments // the rate without each bucket, minus the arm's rate, which avoids cancellation; and the buckets' requests
 	for b := range m.parts[0].Buckets[arm] {
-		asked, theta := 0.0, 0.0
-		used := false
+		n, rate := 0.0, 0.0
+		inBaseline := false
 		for i := range m.parts {
 			p := &m.parts[i]
 			bucket := p.Buckets[arm][b]
-			asked += float64(bucket.N)
-			theta += p.weight * less(p.buckets[arm], bucket).share()
+			n += float64(bucket.N)
+			rate += p.weight * minus(p.buckets[arm], bucket).share()
 			if p.baseline[arm].N > 0 {
-				theta -= p.weight * less(p.baseline[arm], p.Baseline[arm][b]).share()
-				used = used || p.Baseline[arm][b].N > 0
+				rate -= p.weight * minus(p.baseline[arm], p.Baseline[arm][b]).share()
+				inBaseline = inBaseline || p.Baseline[arm][b].N > 0
 			}
 		}
-		n, squares = n+asked, squares+asked*asked
-		if asked > 0 || used {
-			rates.Add(theta - m.rates[arm])
+		requests.Add(n)
+		if n > 0 || inBaseline {
+			rates.Add(rate - m.rates[arm])
 		}
 	}
 	k := float64(rates.N)
-	return max(0, (k-1)/k*(rates.SumSq-rates.Sum*(rates.Sum/k))), n * (n / squares)
+	return max(0, (k-1)/k*(rates.SumSq-rates.Sum*(rates.Sum/k))), effectiveNumber(requests)
 }
 
+// effectiveNumber is EffectiveNumber for counts of requests, of which one is more than 0.
+func effectiveNumber(requests Moments) float64 { return requests.Sum * (requests.Sum / requests.SumSq) }
+
+// windows is the number of windows that are compared.
 func (m *mix) windows() int {
 	if len(m.parts) == 0 {
 		return 0
@@ -119,77 +126,117 @@ func (m *mix) windows() int {
 	return m.parts[0].to - m.parts[0].from
 }
 
-// batches is the variance of the harm from batches of so many windows, or a little more so that they are equal, and its
-// degrees of freedom.
-func (m *mix) batches(size int) (variance, df float64) {
-	squares, effective := m.squares(size)
+// batchVariance returns the variance of the harm by batches of this many windows, and its degrees of freedom. The batches are
+// equal, and therefore may be a little longer.
+func (m *mix) batchVariance(size int) (variance, df float64) {
+	squares, effective := m.batchSquares(size)
 	variance = effective / (effective - 1) * squares
-	if m.baselineVariance > 0 { // the baseline had bursts as well
-		variance += m.baselineVariance * max(1, variance/(m.independent[0]+m.independent[1]))
+	if m.baselineVariance > 0 {
+		variance += m.baselineVariance * m.burstFactor(variance)
 	}
 	return variance, effective - 1
 }
 
-// squares are of the batches' parts of the harm's deviation, by linearisation. Batches count by their requests, as buckets
-// do: those without any are none.
-func (m *mix) squares(size int) (squares, effective float64) {
-	windows := m.windows()
-	k := windows / size
-	shares, factors := make([][2]float64, len(m.parts)), make([][2]float64, len(m.parts))
-	for i, p := range m.parts {
-		shares[i] = [2]float64{p.totals[0].share(), p.totals[1].share()}
-		factors[i] = [2]float64{-p.weight / float64(p.totals[0].N), p.weight / float64(p.totals[1].N)}
-	}
-	var sums, requests [2]float64
-	for b := range k {
-		var n [2]float64
-		d := 0.0
-		for i := range m.parts {
-			p := &m.parts[i]
-			from, to := p.from+b*windows/k, p.from+(b+1)*windows/k
-			for arm := range n {
-				of := less(p.sums[arm][to], p.sums[arm][from])
-				asked := float64(of.N)
-				d += factors[i][arm] * (float64(of.Successes) - shares[i][arm]*asked)
-				n[arm] += asked
-			}
-		}
-		squares += d * d
-		for arm := range n {
-			sums[arm], requests[arm] = sums[arm]+n[arm], requests[arm]+n[arm]*n[arm]
-		}
-	}
-	effective = float64(k)
-	for arm, n := range sums {
-		effective = min(effective, n*(n/requests[arm]))
-	}
-	return squares, effective
+// burstFactor is how many times the variance of independent requests a variance by batches is, and at least 1. The baseline is
+// assumed to have had the same bursts, so its variance is multiplied by this.
+func (m *mix) burstFactor(variance float64) float64 {
+	return max(1, variance/(m.requestVariance[0]+m.requestVariance[1]))
 }
 
-// half is the half-width: the widest over batches of so many windows, in ascending order. Quantiles of t are what a look
-// costs, and fall with the degrees of freedom. So the largest batches come first, and smaller ones that would not be
-// wider even by the last quantile need none of their own.
-func (m *mix) half(multiple, jackknifeAlpha float64, sizes []int) float64 {
-	if m.df < 1 {
+// batchSquares writes the harm's deviation from its mean as a sum over batches (linearised), and returns the sum of the squares
+// of its terms. It also returns the effective number of batches: like buckets, batches count by their requests, so a batch
+// without requests does not count.
+func (m *mix) batchSquares(size int) (squares, effective float64) {
+	windows := m.windows()
+	batches := windows / size
+	slopes := m.slopes()
+	var requests [2]Moments // of the batches, by arm
+	for b := range batches {
+		deviation, n := m.deviation(slopes, b*windows/batches, (b+1)*windows/batches)
+		squares += deviation * deviation
+		for arm := range n {
+			requests[arm].Add(n[arm])
+		}
+	}
+	return squares, min(float64(batches), effectiveNumber(requests[0]), effectiveNumber(requests[1]))
+}
+
+// slope says how the harm depends on the requests of a Service's arm: perRequest (bad - share n), of n requests.
+type slope struct{ perRequest, share float64 }
+
+// slopes returns the slopes of each Service's control and treatment.
+func (m *mix) slopes() [][2]slope {
+	slopes := make([][2]slope, len(m.parts))
+	for i, p := range m.parts {
+		control, treatment := p.totals[0], p.totals[1]
+		slopes[i] = [2]slope{
+			{-p.weight / float64(control.N), control.share()},
+			{p.weight / float64(treatment.N), treatment.share()},
+		}
+	}
+	return slopes
+}
+
+// deviation returns what the requests in some windows add to the harm's deviation, and the number of these requests by arm.
+// Windows are counted from the mix's first.
+func (m *mix) deviation(slopes [][2]slope, from, to int) (deviation float64, n [2]float64) {
+	for i := range m.parts {
+		p := &m.parts[i]
+		for arm := range n {
+			r, s := p.requests(arm, p.from+from, p.from+to), slopes[i][arm]
+			deviation += s.perRequest * (float64(r.Successes) - s.share*float64(r.N))
+			n[arm] += float64(r.N)
+		}
+	}
+	return deviation, n
+}
+
+// lower returns the lower bound of the harm.
+func (m *mix) lower(alpha float64) float64 {
+	windows := m.windows()
+	switch {
+	case m.answered < earliestWindows:
+		return math.Inf(-1)
+	case m.answered < 4*batchWindows:
+		return m.harm() - 2*m.halfWidth(alpha, []int{earlyBatch(windows)})
+	}
+	return m.harm() - m.halfWidth(alpha, batchSizes(windows, breachBatches))
+}
+
+// upper returns the upper bound of the harm.
+func (m *mix) upper(alpha float64) float64 {
+	return m.harm() + m.halfWidth(alpha, batchSizes(m.windows(), passBatches))
+}
+
+// halfWidth returns the half-width of a bound: the largest by independent requests, by units, and by batches of each of these
+// sizes, which must ascend.
+//
+// Quantiles of t take most of the time of a look. They become smaller with more degrees of freedom, so the largest batches are
+// tried first. Smaller batches that would not be wider even by the last quantile do not need their own.
+func (m *mix) halfWidth(alpha float64, batchSizes []int) float64 {
+	if m.unitDF < 1 {
 		return math.Inf(1)
 	}
-	half := max(multiple*m.binomial(), studentHalf(jackknifeAlpha/2, m.df, m.jackknife))
+	multiple := m.multiple(alpha)
+	widest := max(multiple*m.requestSE(), studentHalf(alpha/2, m.unitDF, m.unitSE))
 	tail := distuv.UnitNormal.Survival(multiple)
-	last, lastDF := math.Inf(1), 1.0
-	for _, size := range slices.Backward(sizes) {
-		variance, df := m.batches(size)
+	quantile, quantileDF := math.Inf(1), 1.0
+	for _, size := range slices.Backward(batchSizes) {
+		variance, df := m.batchVariance(size)
 		if df < 1 {
 			return math.Inf(1)
 		}
-		if se := math.Sqrt(variance); se > 0 && (df < lastDF || last*se > half) {
-			last, lastDF = studentQuantile(tail, df), df
-			half = max(half, last*se)
+		se := math.Sqrt(variance)
+		canBeWider := se > 0 && (df < quantileDF || quantile*se > widest)
+		if canBeWider {
+			quantile, quantileDF = studentQuantile(tail, df), df
+			widest = max(widest, quantile*se)
 		}
 	}
-	return half
+	return widest
 }
 
-// studentHalf is 0 where nothing varies, though the quantile may be infinite.
+// studentHalf is 0 if nothing varies, even if the quantile is infinite.
 func studentHalf(tail, df, se float64) float64 {
 	if se == 0 {
 		return 0
@@ -197,30 +244,18 @@ func studentHalf(tail, df, se float64) float64 {
 	return studentQuantile(tail, df) * se
 }
 
+// multiple is how many standard errors of independent requests a one-sided bound is from the harm.
 func (m *mix) multiple(alpha float64) float64 {
-	return Sequence{Planned: GuardrailPlanned, Alpha: alpha}.oneSided(m.answered)
+	return Sequence{Planned: GuardrailPlanned, Alpha: alpha}.oneSidedMultiple(m.answered)
 }
 
-func (m *mix) lower(alpha float64) float64 {
-	if m.answered < earliestWindows {
-		return math.Inf(-1)
-	}
-	windows := m.windows()
-	if m.answered < 4*batchWindows {
-		return m.harm() - 2*m.half(m.multiple(alpha), alpha, []int{quickBatch(windows)})
-	}
-	return m.harm() - m.half(m.multiple(alpha), alpha, batchSizes(windows, breachBatches))
-}
+// earlyBatch is the number of windows in a batch of an early look: a sixth of the step. With quarters, a large harm at few
+// requests would not be found before the 40th window, because the quantile of t with 3 degrees of freedom is three times the
+// one with 5.
+func earlyBatch(windows int) int { return min(windows/6, batchWindows) }
 
-func (m *mix) upper(alpha float64) float64 {
-	return m.harm() + m.half(m.multiple(alpha), alpha, batchSizes(m.windows(), passBatches))
-}
-
-// quickBatch is how long the batches of an early look are: a sixth of the step. With quarters a large harm at few requests would
-// wait for the 40th window, as a quantile of t with 3 degrees of freedom is three times as large as one with 5.
-func quickBatch(windows int) int { return min(windows/6, batchWindows) }
-
-// batchSizes are 10, 20, 30, 45, 67 windows and so on, by halves, while there are so many batches; 10 always.
+// batchSizes returns 10, 20, 30, 45, 67 windows and so on, each half as long again as the one before. After 10, it has only
+// sizes of which the step has the least number of batches.
 func batchSizes(windows, least int) []int {
 	sizes := []int{batchWindows}
 	for size := 2 * batchWindows; windows/size >= least; size += max(batchWindows, size/2) {
@@ -231,23 +266,23 @@ func batchSizes(windows, least int) []int {
 
 func (m *mix) harm() float64 { return m.rates[1] - m.rates[0] - m.baseline }
 
-// estimate has the largest of the standard errors, and its degrees of freedom.
+// estimate returns the harm with the largest of its standard errors, and that one's degrees of freedom.
 func (m *mix) estimate() Estimate {
 	if len(m.parts) == 0 {
 		return Estimate{}
 	}
-	var n float64
+	var requests float64
 	for _, p := range m.parts {
-		n += float64(p.totals[0].N + p.totals[1].N)
+		requests += float64(p.totals[0].N + p.totals[1].N)
 	}
-	e := Estimate{Value: m.harm(), SE: m.binomial(), DF: n - 2, N: m.answered}
+	e := Estimate{Value: m.harm(), SE: m.requestSE(), DF: requests - 2, N: m.answered}
 	if m.answered >= earliestWindows {
-		if variance, df := m.batches(quickBatch(m.windows())); df >= 1 && variance > e.SE*e.SE {
+		if variance, df := m.batchVariance(earlyBatch(m.windows())); df >= 1 && variance > e.SE*e.SE {
 			e.SE, e.DF = math.Sqrt(variance), df
 		}
 	}
-	if m.df >= 1 && m.jackknife > e.SE {
-		e.SE, e.DF = m.jackknife, m.df
+	if m.unitDF >= 1 && m.unitSE > e.SE {
+		e.SE, e.DF = m.unitSE, m.unitDF
 	}
 	return e
 }

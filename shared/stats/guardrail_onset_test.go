@@ -10,9 +10,9 @@ import (
 	"warble/shared/stats/statsworld"
 )
 
-// TestALateHarmIsToldSoon: a harm that begins within a step is told within so many windows in 9 of 10 runs. -v prints how
-// soon, and in how many runs before the end of a step of 5, 10, 20, 30 minutes.
-func TestALateHarmIsToldSoon(t *testing.T) {
+// A harm that begins within a step is detected within the given number of windows in 9 of 10 runs. -v prints how soon, and in how
+// many runs this is before the end of a step of 5, 10, 20, 30 minutes.
+func TestALateHarmIsDetectedSoon(t *testing.T) {
 	t.Parallel()
 	for i, c := range []struct {
 		points, requests float64 // requests of both arms, in a window
@@ -31,34 +31,34 @@ func TestALateHarmIsToldSoon(t *testing.T) {
 		for _, onset := range c.onsets {
 			t.Run(fmt.Sprintf("%v points of %v requests, one of %d tests, after %d windows", c.points, c.requests, c.tests, onset), func(t *testing.T) {
 				w := statsworld.Independent(c.requests).Late(c.points/100, onset)
-				test := stats.HarmTest{Margin: margin, Alpha: .05, Of: c.tests}
+				test := stats.HarmTest{Margin: margin, Alpha: .05, Tests: c.tests}
 				var delays []int
 				for run := range *judged {
-					delays = append(delays, delay(t, w, test, rand.New(rand.NewPCG(uint64(1000*i+onset), uint64(run)))))
+					delays = append(delays, windowsUntilBreach(t, w, test, rand.New(rand.NewPCG(uint64(1000*i+onset), uint64(run)))))
 				}
 				slices.Sort(delays)
-				t.Logf("told after %d windows (median), %d (90 %%); before the end of a step of 5, 10, 20, 30 min: %.0f, %.0f, %.0f, %.0f %%",
-					delays[len(delays)/2], delays[len(delays)*9/10], before(delays, 30-onset), before(delays, 60-onset), before(delays, 120-onset), before(delays, 180-onset))
-				g := guarded{runs: len(delays)}
+				t.Logf("detected after %d windows (median), %d (90 %%); before the end of a step of 5, 10, 20, 30 min: %.0f, %.0f, %.0f, %.0f %%",
+					delays[len(delays)/2], delays[len(delays)*9/10], percentWithin(delays, 30-onset), percentWithin(delays, 60-onset), percentWithin(delays, 120-onset), percentWithin(delays, 180-onset))
+				late := 0
 				for _, d := range delays {
 					if d > c.within {
-						g.passed++
+						late++
 					}
 				}
-				g.atMost(t, fmt.Sprintf("not told within %d windows", c.within), g.passed, .1)
+				outcomes{runs: len(delays)}.atMost(t, fmt.Sprintf("not detected within %d windows", c.within), late, .1)
 			})
 		}
 	}
 }
 
-// before is how many of a hundred delays are of so many windows at most.
-func before(delays []int, windows int) float64 {
+// percentWithin returns how many of a hundred delays are of at most this many windows. delays must be sorted.
+func percentWithin(delays []int, windows int) float64 {
 	n, _ := slices.BinarySearch(delays, windows+1)
 	return 100 * float64(n) / float64(len(delays))
 }
 
-// delay is after how many windows a harm is told, at a look after each; 180 for later or never.
-func delay(t *testing.T, w statsworld.World, test stats.HarmTest, random *rand.Rand) int {
+// windowsUntilBreach returns how many windows after its onset a harm is detected, with a look after each; 180 if later or never.
+func windowsUntilBreach(t *testing.T, w statsworld.World, test stats.HarmTest, random *rand.Rand) int {
 	t.Helper()
 	s := w.Start(random)
 	for range w.From {
@@ -70,7 +70,7 @@ func delay(t *testing.T, w statsworld.World, test stats.HarmTest, random *rand.R
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Verdict == stats.Breach {
+		if r.Finding == stats.Breach {
 			return n
 		}
 	}

@@ -5,61 +5,70 @@ import (
 	"fmt"
 )
 
-// part is one Service's traffic in some windows of a step.
+// part has one Service's traffic in some windows of a step.
 type part struct {
 	*Traffic
-	sums     [2][]Proportion // of the step's windows up to each one
+	sums     [2][]Proportion // sums[arm][i] has the arm's requests in the step's first i windows
 	from, to int             // the windows of this part
-	totals   [2]Proportion   // of these windows
-	buckets  [2]Proportion   // of Buckets
-	baseline [2]Proportion   // of Baseline; zero where it has too little to be taken off
+	totals   [2]Proportion   // in these windows
+	buckets  [2]Proportion   // sums of Buckets
+	baseline [2]Proportion   // sums of Baseline; zero if it is too small to be subtracted
 	weight   float64         // its share of the control's requests in the mix
 }
 
-// newPart has all windows of the step.
+// newPart returns a part with all windows of the step.
 func newPart(t *Traffic) (part, error) {
 	p := part{Traffic: t, to: len(t.Windows)}
-	for arm := range p.sums {
-		p.sums[arm] = make([]Proportion, len(t.Windows)+1)
-	}
-	for i, w := range t.Windows {
-		p.totals[0], p.totals[1] = plus(p.totals[0], w.Control), plus(p.totals[1], w.Treatment)
-		p.sums[0][i+1], p.sums[1][i+1] = p.totals[0], p.totals[1]
-		if !w.Control.counts() || !w.Treatment.counts() || !p.totals[0].counts() || !p.totals[1].counts() {
-			err := errors.Join(of("control", w.Control.requests()), of("treatment", w.Treatment.requests()))
-			if err == nil {
-				err = errors.New("more than 2^53 requests up to there")
-			}
-			return part{}, fmt.Errorf("%s: window %d: %w", t.Service, i, err)
-		}
+	if err := p.sumWindows(); err != nil {
+		return part{}, fmt.Errorf("%s: %w", t.Service, err)
 	}
 	for arm, name := range [2]string{"control", "treatment"} {
 		var err error
-		if p.buckets[arm], err = total(t.Buckets[arm]); err != nil {
+		if p.buckets[arm], err = sumBuckets(t.Buckets[arm]); err != nil {
 			return part{}, fmt.Errorf("%s: %s: %w", t.Service, name, err)
 		}
-		if p.baseline[arm], err = total(t.Baseline[arm]); err != nil {
+		if p.baseline[arm], err = sumBuckets(t.Baseline[arm]); err != nil {
 			return part{}, fmt.Errorf("%s: baseline: %s: %w", t.Service, name, err)
 		}
 	}
-	if !enough(p.baseline) || crowded(t.Baseline) {
+	if !haveEnough(p.baseline) || inOneBucket(t.Baseline) {
 		p.baseline = [2]Proportion{}
 	}
 	return p, nil
 }
 
-// within is the same Service in some windows of the step.
-func (p part) within(from, to int) part {
+func (p *part) sumWindows() error {
+	for arm := range p.sums {
+		p.sums[arm] = make([]Proportion, len(p.Windows)+1)
+	}
+	for i, w := range p.Windows {
+		p.totals[0], p.totals[1] = plus(p.totals[0], w.Control), plus(p.totals[1], w.Treatment)
+		p.sums[0][i+1], p.sums[1][i+1] = p.totals[0], p.totals[1]
+		if !w.Control.valid() || !w.Treatment.valid() || !p.totals[0].valid() || !p.totals[1].valid() {
+			err := errors.Join(withName("control", w.Control.checkCounts()), withName("treatment", w.Treatment.checkCounts()))
+			if err == nil {
+				err = errors.New("more than 2^53 requests up to this window")
+			}
+			return fmt.Errorf("window %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// restrict returns the same Service in some windows of the step.
+func (p part) restrict(from, to int) part {
 	p.from, p.to = from, to
-	p.totals = [2]Proportion{p.between(0, from, to), p.between(1, from, to)}
+	p.totals = [2]Proportion{p.requests(0, from, to), p.requests(1, from, to)}
 	return p
 }
 
-// between is what an arm answered in some windows of the step.
-func (p *part) between(arm, from, to int) Proportion { return less(p.sums[arm][to], p.sums[arm][from]) }
+// requests returns the requests of an arm in some windows of the step.
+func (p *part) requests(arm, from, to int) Proportion {
+	return minus(p.sums[arm][to], p.sums[arm][from])
+}
 
-// answered counts the windows in which both arms answered something, of any Service.
-func answered(parts []part) (windows int64) {
+// answeredWindows counts the windows in which both arms answered a request, of any Service.
+func answeredWindows(parts []part) (windows int64) {
 	if len(parts) == 0 {
 		return 0
 	}
@@ -76,16 +85,18 @@ func answered(parts []part) (windows int64) {
 	return windows
 }
 
-// comparable tells whether an arm's rate means something. Where buckets are not known, the Service stays in the mix and
-// keeps it from being decided.
-func (p part) comparable() bool { return enough(p.totals) && (!p.known() || !crowded(p.Buckets)) }
+// canBeCompared reports whether the arms' rates mean anything. A Service whose buckets are not known stays in the mix, so that
+// the mix is inconclusive.
+func (p part) canBeCompared() bool {
+	return haveEnough(p.totals) && (!p.bucketsKnown() || !inOneBucket(p.Buckets))
+}
 
-func (p part) known() bool { return p.buckets[0].N > 0 && p.buckets[1].N > 0 }
+func (p part) bucketsKnown() bool { return p.buckets[0].N > 0 && p.buckets[1].N > 0 }
 
-func enough(arms [2]Proportion) bool { return min(arms[0].N, arms[1].N) >= GuardrailRequests }
+func haveEnough(arms [2]Proportion) bool { return min(arms[0].N, arms[1].N) >= GuardrailRequests }
 
-// crowded tells whether an arm's requests all came from one bucket of units: nothing is known of how units differ.
-func crowded(arms [2][]Proportion) bool {
+// inOneBucket reports whether an arm's requests all came from one bucket of units. Then nothing shows how much units differ.
+func inOneBucket(arms [2][]Proportion) bool {
 	for _, buckets := range arms {
 		used := 0
 		for _, b := range buckets {
@@ -102,36 +113,26 @@ func crowded(arms [2][]Proportion) bool {
 
 func plus(a, b Proportion) Proportion { return Proportion{a.Successes + b.Successes, a.N + b.N} }
 
-func less(a, b Proportion) Proportion { return Proportion{a.Successes - b.Successes, a.N - b.N} }
+func minus(a, b Proportion) Proportion { return Proportion{a.Successes - b.Successes, a.N - b.N} }
 
-func total(buckets []Proportion) (sum Proportion, err error) {
+func sumBuckets(buckets []Proportion) (sum Proportion, err error) {
 	for i, b := range buckets {
 		sum = plus(sum, b)
-		if err := errors.Join(b.requests(), sum.requests()); err != nil {
+		if err := errors.Join(b.checkCounts(), sum.checkCounts()); err != nil {
 			return Proportion{}, fmt.Errorf("bucket %d: %w", i, err)
 		}
 	}
 	return sum, nil
 }
 
-// requests is check where having had none is no mistake.
-func (p Proportion) requests() error {
-	if err := p.check(); !errors.Is(err, ErrTooFew) {
-		return err
-	}
-	return nil
-}
-
-func (p Proportion) counts() bool { return 0 <= p.Successes && p.Successes <= p.N && p.N <= maxCount }
-
-// checkTraffic wants Services that can be laid side by side: by window and by bucket.
+// checkTraffic expects Services with the same windows and the same buckets.
 func checkTraffic(traffic []Traffic) (err error) {
-	named := map[string]bool{}
+	seen := map[string]bool{}
 	for _, t := range traffic {
-		if named[t.Service] {
-			err = errors.Join(err, fmt.Errorf("%q: given twice", t.Service))
+		if seen[t.Service] {
+			err = errors.Join(err, fmt.Errorf("%q: listed twice, expected each Service once", t.Service))
 		}
-		named[t.Service] = true
+		seen[t.Service] = true
 		if n, m := len(traffic[0].Windows), len(t.Windows); n != m {
 			err = errors.Join(err, fmt.Errorf("%s: %d windows: expected %d, as %s has", t.Service, m, n, traffic[0].Service))
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// randomTraffic is two Services in so many windows.
+// randomTraffic draws this many windows of two Services.
 func randomTraffic(random *rand.Rand, windows int) []Traffic {
 	traffic := []Traffic{{Service: "read"}, {Service: "tweet"}}
 	for i := range traffic {
@@ -32,29 +32,29 @@ func randomTraffic(random *rand.Rand, windows int) []Traffic {
 	return traffic
 }
 
-// TestHarmKeepsToItsData: what the order of Services and of buckets, a Service without requests, and windows without
-// requests at the end must not change.
-func TestHarmKeepsToItsData(t *testing.T) {
+// Neither the order of Services or of buckets changes the result, nor does a Service without requests. Windows without requests
+// at the end do not change the harm.
+func TestTheResultDependsOnlyOnTheRequests(t *testing.T) {
 	t.Parallel()
 	random := seeded(40)
 	for _, windows := range []int{7, 25, 40, 111, 400} {
 		traffic := randomTraffic(random, windows)
 		want := must(harmTest.Judge(traffic))(t)
-		same := func(what string, got HarmResult) {
+		expectSame := func(what string, got HarmResult) {
 			slices.SortFunc(got.Services, func(a, b ServiceHarm) int { return strings.Compare(a.Service, b.Service) })
 			got.LeftOut = nil
 			if diff := cmp.Diff(want, got, near); diff != "" {
 				t.Errorf("%d windows, %s: %s", windows, what, diff)
 			}
 		}
-		same("other order", must(harmTest.Judge([]Traffic{traffic[1], traffic[0]}))(t))
-		same("a Service without requests", must(harmTest.Judge(append(traffic, Traffic{Service: "idle", Windows: make([]Window, windows)})))(t))
+		expectSame("other order of Services", must(harmTest.Judge([]Traffic{traffic[1], traffic[0]}))(t))
+		expectSame("a Service without requests", must(harmTest.Judge(append(traffic, Traffic{Service: "idle", Windows: make([]Window, windows)})))(t))
 		for i := range traffic {
 			for arm := range traffic[i].Buckets {
 				slices.Reverse(traffic[i].Buckets[arm])
 			}
 		}
-		same("other buckets", must(harmTest.Judge(traffic))(t))
+		expectSame("other order of buckets", must(harmTest.Judge(traffic))(t))
 		for i := range traffic {
 			traffic[i].Windows = append(traffic[i].Windows, make([]Window, 5)...)
 		}
@@ -64,38 +64,38 @@ func TestHarmKeepsToItsData(t *testing.T) {
 	}
 }
 
-// TestHarmScales: a few times the requests have the same rates, and bounds no wider; arms changed for each other, the
-// opposite harm.
-func TestHarmScales(t *testing.T) {
+// With 100 times as many requests at the same rates, the harm is the same and the bounds are no wider. If the arms are exchanged,
+// the harm is the opposite.
+func TestMoreRequestsNarrowTheBoundsAndExchangedArmsNegateTheHarm(t *testing.T) {
 	t.Parallel()
 	random := seeded(41)
 	for range 20 {
 		traffic := randomTraffic(random, 31+random.IntN(100))[:1]
 		small := must(harmTest.Judge(traffic))(t)
-		mirrored := Traffic{Service: "read", Buckets: [2][]Proportion{traffic[0].Buckets[1], traffic[0].Buckets[0]}}
-		large := Traffic{Service: "read"}
-		times := func(p Proportion) Proportion { return Proportion{100 * p.Successes, 100 * p.N} }
+		exchanged := Traffic{Service: "read", Buckets: [2][]Proportion{traffic[0].Buckets[1], traffic[0].Buckets[0]}}
+		hundredfold := Traffic{Service: "read"}
+		times100 := func(p Proportion) Proportion { return Proportion{100 * p.Successes, 100 * p.N} }
 		for _, w := range traffic[0].Windows {
-			mirrored.Windows = append(mirrored.Windows, Window{w.Treatment, w.Control})
-			large.Windows = append(large.Windows, Window{times(w.Control), times(w.Treatment)})
+			exchanged.Windows = append(exchanged.Windows, Window{w.Treatment, w.Control})
+			hundredfold.Windows = append(hundredfold.Windows, Window{times100(w.Control), times100(w.Treatment)})
 		}
 		for arm, buckets := range traffic[0].Buckets {
 			for _, p := range buckets {
-				large.Buckets[arm] = append(large.Buckets[arm], times(p))
+				hundredfold.Buckets[arm] = append(hundredfold.Buckets[arm], times100(p))
 			}
 		}
-		if r := must(harmTest.Judge([]Traffic{mirrored}))(t); math.Abs(r.Harm.Value+small.Harm.Value) > 1e-12 {
-			t.Errorf("harm %v, and %v of exchanged arms", small.Harm.Value, r.Harm.Value)
+		if r := must(harmTest.Judge([]Traffic{exchanged}))(t); math.Abs(r.Harm.Value+small.Harm.Value) > 1e-12 {
+			t.Errorf("harm %v, and %v with exchanged arms", small.Harm.Value, r.Harm.Value)
 		}
-		r := must(harmTest.Judge([]Traffic{large}))(t)
+		r := must(harmTest.Judge([]Traffic{hundredfold}))(t)
 		wider := r.Bounds.Lower < small.Bounds.Lower-1e-12 || r.Bounds.Upper > small.Bounds.Upper+1e-12
 		if wider || math.Abs(r.Harm.Value-small.Harm.Value) > 1e-12 {
-			t.Errorf("%+v, and %+v of a few times the requests", small, r)
+			t.Errorf("%+v, and %+v with 100 times the requests", small, r)
 		}
 	}
 }
 
-func TestBatchesAreEqual(t *testing.T) {
+func TestSizesOfBatches(t *testing.T) {
 	t.Parallel()
 	for windows, want := range map[int][]int{30: {10}, 100: {10, 20, 30}, 303: {10, 20, 30, 45, 67, 100}} {
 		if diff := cmp.Diff(want, batchSizes(windows, 3)); diff != "" {
@@ -103,13 +103,13 @@ func TestBatchesAreEqual(t *testing.T) {
 		}
 	}
 	m := newMix([]part{must(newPart(&Traffic{Service: "tweet", Windows: evenly("", 39, Proportion{1, 10}, Proportion{1, 10}).Windows}))(t)}, .01)
-	if _, df := m.batches(10); math.Abs(df-2) > 1e-12 {
+	if _, df := m.batchVariance(10); math.Abs(df-2) > 1e-12 {
 		t.Errorf("%v degrees of freedom of 39 windows in 3 batches, want 2", df)
 	}
 }
 
-// FuzzHarm: any traffic has a verdict or an error, and no figure of it is NaN.
-func FuzzHarm(f *testing.F) {
+// For any traffic, Judge returns an error or a result without NaN.
+func FuzzJudgeNeverReturnsNaN(f *testing.F) {
 	f.Add([]byte{}, .005, .05, 1, uint16(0), uint8(0))
 	f.Add([]byte{1, 9, 1, 9, 0, 9, 2, 9}, .005, .05, 1, uint16(40), uint8(2))
 	f.Add([]byte{0, 255, 255, 255, 7, 0, 0, 0, 3, 1}, 1e-300, 1e-9, 100, uint16(400), uint8(32))
@@ -144,8 +144,8 @@ func FuzzHarm(f *testing.F) {
 	})
 }
 
-// BenchmarkHarm is 30 days of two Services, and the cost of one look: without a harm, and with one at which every onset is
-// worked out.
+// BenchmarkHarm measures one look at 30 days of two Services: without a harm, and with a harm that makes it compute the bound of
+// every onset.
 func BenchmarkHarm(b *testing.B) {
 	for name, failed := range map[string]int64{"none": 1, "some": 2} {
 		traffic := []Traffic{

@@ -6,98 +6,113 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// RecentHarm is the harm since some moment of the step: the one that shows it most clearly. It never passes a step.
+// RecentHarm is the harm since the moment of the step that shows it most clearly. It can lead to a breach, but never to a pass.
 type RecentHarm struct {
 	Harm  Estimate // zero while Lower is infinite
-	Lower float64  // infinite where the treatment is worse by more than the margin since none of the moments
+	Lower float64  // lower bound; negative infinity if since no moment the treatment is worse by more than the margin
 }
 
-// onset is a moment at which a harm may have begun: after so many windows, of which the last are between it and the onset
-// before it.
-type onset struct{ window, between int }
+// onset is a moment at which a harm may have begun.
+type onset struct {
+	window int // number of windows of the step before the onset
+	gap    int // number of windows between the onset and the one before it
+}
 
-// onsets are those that a look asks about: every sixth window that was 6 to 47 windows ago, every twelfth that was 48 to
-// 95, and so on by doubling. They are about 7 and 4 for each doubling of the step, and every look asks about the same ones.
+// onsets returns the onsets that a look judges: every sixth window of those 6 to 47 windows ago, every twelfth of those 48 to
+// 95 windows ago, and so on by doubling. These are about 7, and 4 for each doubling of the step. Onsets are multiples of their
+// gap, so that all looks judge the same ones.
 func onsets(windows int) (all []onset) {
-	latest := earliestWindows
-	for between := earliestWindows; windows-latest >= between; between *= 2 {
-		for from := (windows - latest) / between * between; from > 0 && windows-from < 8*between; from -= between {
-			all = append(all, onset{from, between})
+	youngest := earliestWindows
+	for gap := earliestWindows; windows-youngest >= gap; gap *= 2 {
+		latest := (windows - youngest) / gap * gap
+		for window := latest; window > 0 && windows-window < 8*gap; window -= gap {
+			all = append(all, onset{window, gap})
 		}
-		latest = 8 * between
+		youngest = 8 * gap
 	}
 	return all
 }
 
-// recent judges the windows since each onset as those of a step of their own. The onset at the j-th minute has
-// a/(j(j+1)), which adds up to at most a, and its bound holds at every look.
-func (g HarmTest) recent(parts []part, a float64) RecentHarm {
+// recent judges the windows since each onset as a separate step, and returns the onset with the highest lower bound. The onset
+// at the j-th minute has alpha/(j(j+1)). These add up to at most alpha, and each bound holds at all looks.
+func (g HarmTest) recent(parts []part, alpha float64) RecentHarm {
 	clearest := RecentHarm{Lower: math.Inf(-1)}
 	if len(parts) == 0 {
 		return clearest
 	}
-	windows := parts[0].to
-	for _, o := range onsets(windows) {
-		var late []part
-		for _, p := range parts {
-			if l := p.within(o.window, windows); l.comparable() {
-				late = append(late, l)
-			}
-		}
-		m := newMix(late, g.Margin)
-		if m.rates[0]+g.Margin >= 1 || m.harm() <= max(g.Margin, clearest.Lower) {
+	for _, o := range onsets(parts[0].to) {
+		since := partsSince(parts, o)
+		m := newMix(since, g.Margin)
+		cannotBreach := m.rates[0]+g.Margin >= 1 || m.harm() <= g.Margin
+		if cannotBreach || m.harm() <= clearest.Lower { // the bound is less than the harm, so it cannot be the highest
 			continue
 		}
-		if m.answered = answered(late); m.answered < earliestWindows {
+		if m.answered = answeredWindows(since); m.answered < earliestWindows {
 			continue
 		}
 		j := float64(o.window / earliestWindows)
-		if lower := m.harm() - m.lateHalf(o, a/j/(j+1), a); lower > clearest.Lower {
+		if lower := m.harm() - m.lateHalfWidth(o, alpha/j/(j+1), alpha); lower > clearest.Lower {
 			clearest = RecentHarm{m.estimate(), lower}
 		}
 	}
 	return clearest
 }
 
-// lateHalf is the half-width of the harm since an onset. Its batches are a sixth as long as the time since then, and those
-// of the time before the onset tell as well how much batches differ. Their standard deviation stands for the mean's
-// standard error: where errors wander more slowly than a batch takes, averaging batches makes them no surer. It is taken
-// half as wide again, because errors that wander are skewed.
-//
-// Each side of the onset has its own mean, so that the harm is no part of what batches differ by. A harm that began between
-// this onset and the one before it would be; so the windows between the two tell nothing.
-//
-// Buckets are known for the whole step only, and who was active lately may differ from that, so the jackknife's part is
-// doubled.
-func (m *mix) lateHalf(o onset, alpha, jackknifeAlpha float64) float64 {
-	size := m.windows() / earliestWindows
-	squares, effective := m.squares(size)
-	squares, df := squares*effective*effective, effective-1
-	if before := m.before(o); before.windows() >= 2*size {
-		s, effective := before.squares(size)
-		squares, df = squares+s*effective*effective, df+effective-1
+// partsSince returns the windows since an onset, of the Services that can be compared in these windows.
+func partsSince(parts []part, o onset) (since []part) {
+	for _, p := range parts {
+		if late := p.restrict(o.window, p.to); late.canBeCompared() {
+			since = append(since, late)
+		}
 	}
-	if m.df < 1 || df < 1 {
-		return math.Inf(1)
-	}
-	multiple := m.multiple(alpha)
-	batch := squares / df
-	if m.baselineVariance > 0 {
-		batch += m.baselineVariance * max(1, batch/float64(m.windows()/size)/(m.independent[0]+m.independent[1]))
-	}
-	return max(
-		multiple*m.binomial(),
-		2*studentHalf(jackknifeAlpha/2, m.df, m.jackknife),
-		lateWidth*studentHalf(distuv.UnitNormal.Survival(multiple), df, math.Sqrt(batch)),
-	)
+	return since
 }
 
-// before is the same mix of Services before an onset; empty where one of them had too few requests.
+// lateHalfWidth returns the half-width of the harm since an onset, the largest of three.
+//
+//   - By independent requests, as for the whole step.
+//   - By units, doubled, because buckets are known only for the whole step, and other units may have been active lately.
+//   - By batches, from the standard deviation of a single batch instead of the standard error of their mean: if errors wander
+//     more slowly than a batch takes, averaging batches does not make them surer. Multiplied by lateWidth, because errors that
+//     wander are skewed.
+func (m *mix) lateHalfWidth(o onset, alpha, unitAlpha float64) float64 {
+	size := m.windows() / earliestWindows
+	variance, df := m.singleBatchVariance(o, size)
+	if m.unitDF < 1 || df < 1 {
+		return math.Inf(1)
+	}
+	if m.baselineVariance > 0 {
+		batches := float64(m.windows() / size)
+		variance += m.baselineVariance * m.burstFactor(variance/batches)
+	}
+	multiple := m.multiple(alpha)
+	byRequests := multiple * m.requestSE()
+	byUnits := studentHalf(unitAlpha/2, m.unitDF, m.unitSE)
+	byBatches := studentHalf(distuv.UnitNormal.Survival(multiple), df, math.Sqrt(variance))
+	return max(byRequests, 2*byUnits, lateWidth*byBatches)
+}
+
+// singleBatchVariance returns the variance of the harm in a single batch of this many windows, and its degrees of freedom. It
+// is pooled over the batches since the onset and those before it. Each of these two times has its own mean, so the harm is not
+// part of the variance. A harm that began within the gap before the onset would be, so the windows of the gap are not used.
+func (m *mix) singleBatchVariance(o onset, size int) (variance, df float64) {
+	// A batch adds its deviation over the number of batches to the mean's deviation, hence the factors n^2.
+	squares, n := m.batchSquares(size)
+	squares, df = squares*n*n, n-1
+	if before := m.before(o); before.windows() >= 2*size {
+		s, n := before.batchSquares(size)
+		squares, df = squares+s*n*n, df+n-1
+	}
+	return squares / df, df
+}
+
+// before returns the same Services in the windows before an onset and its gap. It is empty if one of them had too few requests
+// in these windows.
 func (m *mix) before(o onset) *mix {
 	before := &mix{}
 	for _, p := range m.parts {
-		p = p.within(0, o.window-o.between)
-		if !enough(p.totals) {
+		p = p.restrict(0, o.window-o.gap)
+		if !haveEnough(p.totals) {
 			return &mix{}
 		}
 		before.parts = append(before.parts, p)

@@ -12,93 +12,94 @@ import (
 	"warble/shared/stats/statsworld"
 )
 
-// The promises of a guardrail, measured: go test ./shared/stats -run 'Harmless|OfTheMargin|IsNoticed' -v -judged 2000
-var judged = flag.Int("judged", 12, "steps of a ramp that are simulated in each world of a guardrail; the promises are about 2000")
+// These tests measure what docs/verdicts.md promises of guardrails: go test ./shared/stats -run TestHarm -v -judged 2000
+var judged = flag.Int("judged", 12, "how many steps of a ramp are simulated in each world of a guardrail; the promises are about 2000")
 
 const margin = .005
 
-// trial is a step of a ramp in a world, looked at after each of the first 30 windows, and after every few from then on.
-type trial struct {
+// scenario is a step of a ramp in a world. There is a look after each of the first 30 windows, and then after every few windows.
+type scenario struct {
 	name    string
 	world   statsworld.World
 	windows int
-	every   int
+	every   int // number of windows between looks, after the first 30
 	test    stats.HarmTest
-	tests   int // independent ones that share the alpha for rolling back
+	tests   int // number of independent tests that share the alpha for rolling back
 }
 
-// of is an hour's step with the looks of a readout that runs each minute.
-func of(name string, world statsworld.World) trial {
-	return trial{name, world, 360, 6, stats.HarmTest{Margin: margin, Alpha: .05, Of: 1}, 1}
+// hour is one guardrail in a step of an hour, with the looks of a readout that runs each minute.
+func hour(name string, world statsworld.World) scenario {
+	return scenario{name, world, 360, 6, stats.HarmTest{Margin: margin, Alpha: .05, Tests: 1}, 1}
 }
 
-// fifteen is five guardrails in three steps of ten minutes.
-func fifteen(name string, world statsworld.World) trial {
-	return trial{name, world, 60, 6, stats.HarmTest{Margin: margin, Alpha: .05, Of: 15}, 15}
+// fifteenTests is five guardrails in three steps of ten minutes.
+func fifteenTests(name string, world statsworld.World) scenario {
+	return scenario{name, world, 60, 6, stats.HarmTest{Margin: margin, Alpha: .05, Tests: 15}, 15}
 }
 
-func wide(w statsworld.World) statsworld.World {
+// moreVaried doubles the deviations of units' and arms' error rates.
+func moreVaried(w statsworld.World) statsworld.World {
 	w.Spread, w.Wander = 2*w.Spread, 2*w.Wander
 	return w
 }
 
-func trials() []trial {
-	tight := of("independent, margin 100 times smaller", statsworld.Independent(400))
-	tight.test.Margin = margin / 100
-	late := of("independent, 12 h", statsworld.Independent(40))
-	late.windows, late.every, late.test.Margin = 12*360, 30, margin/100
-	known := of("8 communities, 100 requests/s, baseline", statsworld.Communities(8, 2000))
-	known.world.Before = 360
-	return []trial{
-		of("independent", statsworld.Independent(400)),
-		of("independent, 20 requests a window", statsworld.Independent(40)),
-		tight,
-		late,
-		of("8 communities", statsworld.Communities(8, 400)),
-		of("8 communities, more unlike", wide(statsworld.Communities(8, 400))),
-		of("30 communities", statsworld.Communities(30, 400)),
-		of("30 communities, more unlike", wide(statsworld.Communities(30, 400))),
-		known,
-		of("500 users", statsworld.Users(400)),
-		of("wandering, .5", statsworld.Wandering(.5, 2000)),
-		of("wandering, .8", statsworld.Wandering(.8, 2000)),
-		of("wandering, .95", statsworld.Wandering(.95, 2000)),
-		of("wandering, .95, further", wide(statsworld.Wandering(.95, 2000))),
-		of("another mix", statsworld.OtherMix(400)),
-		fifteen("independent, 20 requests, 15 tests", statsworld.Independent(40)),
-		fifteen("8 communities, 15 tests", statsworld.Communities(8, 400)),
-		fifteen("wandering, .95, 15 tests", statsworld.Wandering(.95, 2000)),
+func scenarios() []scenario {
+	smallMargin := hour("independent, margin 100 times smaller", statsworld.Independent(400))
+	smallMargin.test.Margin = margin / 100
+	long := hour("independent, 12 h", statsworld.Independent(40))
+	long.windows, long.every, long.test.Margin = 12*360, 30, margin/100
+	withBaseline := hour("8 communities, 100 requests/s, baseline", statsworld.Communities(8, 2000))
+	withBaseline.world.Before = 360
+	return []scenario{
+		hour("independent", statsworld.Independent(400)),
+		hour("independent, 20 requests a window", statsworld.Independent(40)),
+		smallMargin,
+		long,
+		hour("8 communities", statsworld.Communities(8, 400)),
+		hour("8 communities that differ more", moreVaried(statsworld.Communities(8, 400))),
+		hour("30 communities", statsworld.Communities(30, 400)),
+		hour("30 communities that differ more", moreVaried(statsworld.Communities(30, 400))),
+		withBaseline,
+		hour("500 users", statsworld.Users(400)),
+		hour("wandering, .5", statsworld.Wandering(.5, 2000)),
+		hour("wandering, .8", statsworld.Wandering(.8, 2000)),
+		hour("wandering, .95", statsworld.Wandering(.95, 2000)),
+		hour("wandering further, .95", moreVaried(statsworld.Wandering(.95, 2000))),
+		hour("another mix", statsworld.OtherMix(400)),
+		fifteenTests("independent, 20 requests, 15 tests", statsworld.Independent(40)),
+		fifteenTests("8 communities, 15 tests", statsworld.Communities(8, 400)),
+		fifteenTests("wandering, .95, 15 tests", statsworld.Wandering(.95, 2000)),
 	}
 }
 
-func TestHarmlessIsNotRolledBack(t *testing.T) {
+func TestHarmlessTreatmentsAreNotRolledBack(t *testing.T) {
 	t.Parallel()
-	for i, tr := range trials() {
-		t.Run(tr.name, func(t *testing.T) {
-			g := tr.run(t, *judged, uint64(i))
-			t.Log(g)
-			g.atMost(t, "no harm is rolled back", g.rolledBack, .035)
+	for i, sc := range scenarios() {
+		t.Run(sc.name, func(t *testing.T) {
+			o := sc.run(t, *judged, uint64(i))
+			t.Log(o)
+			o.atMost(t, "rolled back without harm", o.rolledBack, .035)
 		})
 	}
 }
 
-func TestHarmOfTheMarginIsNotPassed(t *testing.T) {
+func TestHarmOfTheMarginDoesNotPass(t *testing.T) {
 	t.Parallel()
-	for i, tr := range trials() {
-		if tr.tests > 1 { // a pass is each test's own
+	for i, sc := range scenarios() {
+		if sc.tests > 1 { // the promise is about the pass of a single test
 			continue
 		}
-		t.Run(tr.name, func(t *testing.T) {
-			tr.world = tr.world.Late(tr.test.Margin, 0)
-			g := tr.run(t, *judged, uint64(100+i))
-			t.Log(g)
-			g.atMost(t, "a harm of the margin is passed", g.passed, .065)
+		t.Run(sc.name, func(t *testing.T) {
+			sc.world = sc.world.Late(sc.test.Margin, 0)
+			o := sc.run(t, *judged, uint64(100+i))
+			t.Log(o)
+			o.atMost(t, "passed with a harm of the margin", o.passed, .065)
 		})
 	}
 }
 
-// TestHarmIsNoticed, at 100 requests/s in each arm, and a large one at 17, and as one of fifteen tests.
-func TestHarmIsNoticed(t *testing.T) {
+// A harm is detected at 100 requests/s in each arm, and a large one at 17, also if fifteen tests share the alpha.
+func TestHarmIsDetectedInTime(t *testing.T) {
 	t.Parallel()
 	for i, c := range []struct {
 		points   float64
@@ -107,119 +108,118 @@ func TestHarmIsNoticed(t *testing.T) {
 	}{{30, 2000, 15}, {5, 2000, 60}, {1, 2000, 120}, {20, 340, 18}} {
 		for _, tests := range []int{1, 15} {
 			t.Run(fmt.Sprintf("%v points of %v requests, one of %d tests", c.points, c.requests, tests), func(t *testing.T) {
-				tr := of("", statsworld.Independent(c.requests).Late(c.points/100, 0))
-				tr.windows, tr.every, tr.test.Of = c.windows, 1, tests
-				g := tr.run(t, *judged, uint64(200+i))
-				t.Log(g)
-				g.atMost(t, "not noticed in time", g.runs-g.rolledBack, .1)
+				sc := hour("", statsworld.Independent(c.requests).Late(c.points/100, 0))
+				sc.windows, sc.every, sc.test.Tests = c.windows, 1, tests
+				o := sc.run(t, *judged, uint64(200+i))
+				t.Log(o)
+				o.atMost(t, "not detected in time", o.runs-o.rolledBack, .1)
 			})
 		}
 	}
 }
 
-// TestTheHarmedServiceIsNamed, though the treatment changes how often each is asked.
-func TestTheHarmedServiceIsNamed(t *testing.T) {
+func TestTheHarmedServiceIsNamedDespiteAnotherMix(t *testing.T) {
 	t.Parallel()
 	w := statsworld.OtherMix(2000)
 	w.Services[1].Harm = .02
-	var named guarded
+	wrong := 0
 	for run := range *judged {
 		s := w.Start(rand.New(rand.NewPCG(300, uint64(run))))
 		for range 360 {
 			s.Next()
 		}
-		r, err := of("", w).test.Judge(s.Traffic())
+		r, err := hour("", w).test.Judge(s.Traffic())
 		if err != nil {
 			t.Fatal(err)
 		}
-		named.runs++
-		if r.Verdict != stats.Breach || !slices.Equal(r.Harmed, []string{"tweet"}) {
-			named.passed++
+		if r.Finding != stats.Breach || !slices.Equal(r.Harmed, []string{"tweet"}) {
+			wrong++
 		}
 	}
-	named.atMost(t, "the harmed Service is not named, or another one", named.passed, .05)
+	outcomes{runs: *judged}.atMost(t, "the harmed Service is not named, or another one is", wrong, .05)
 }
 
-// guarded is what came of many simulated experiments, and when.
-type guarded struct {
+// outcomes counts how simulated experiments ended.
+type outcomes struct {
 	runs, rolledBack, passed, decided int
-	windows                           float64 // mean until it decided, of those that did
+	windows                           float64 // mean number of windows until the decision, over the experiments with one
 }
 
-func (g guarded) String() string {
+func (o outcomes) String() string {
 	return fmt.Sprintf("%d runs: rolled back %s, passed %s, inconclusive %s, decided after %.0f windows",
-		g.runs, g.share(g.rolledBack), g.share(g.passed), g.share(g.runs-g.decided), g.windows)
+		o.runs, o.share(o.rolledBack), o.share(o.passed), o.share(o.runs-o.decided), o.windows)
 }
 
-func (g guarded) share(n int) string {
-	p := float64(n) / float64(g.runs)
-	return fmt.Sprintf("%.2f ± %.2f %%", 100*p, 100*math.Sqrt(p*(1-p)/float64(g.runs)))
+func (o outcomes) share(n int) string {
+	p := float64(n) / float64(o.runs)
+	return fmt.Sprintf("%.2f ± %.2f %%", 100*p, 100*math.Sqrt(p*(1-p)/float64(o.runs)))
 }
 
 // atMost allows three binomial standard errors.
-func (g guarded) atMost(t *testing.T, what string, n int, p float64) {
+func (o outcomes) atMost(t *testing.T, what string, n int, p float64) {
 	t.Helper()
-	if float64(n)/float64(g.runs) > p+3*math.Sqrt(p*(1-p)/float64(g.runs)) {
-		t.Errorf("%s in %s, want at most %.1f %%", what, g.share(n), 100*p)
+	if float64(n)/float64(o.runs) > p+3*math.Sqrt(p*(1-p)/float64(o.runs)) {
+		t.Errorf("%s in %s, want at most %.1f %%", what, o.share(n), 100*p)
 	}
 }
 
-// run counts an experiment as rolled back if any look at any test is a breach, and as passed if any look is a pass. It may
-// be both.
-func (tr trial) run(t *testing.T, runs int, seed uint64) (g guarded) {
+// run counts an experiment as rolled back if any look at any test is a breach, and as passed if any look is a pass. It can be
+// counted as both.
+func (sc scenario) run(t *testing.T, runs int, seed uint64) (o outcomes) {
 	t.Helper()
 	for run := range runs {
 		random := rand.New(rand.NewPCG(seed, uint64(run)))
 		var breach, pass int
-		for range tr.tests {
-			b, p := tr.look(t, random)
-			breach, pass = first(breach, b), first(pass, p)
+		for range sc.tests {
+			b, p := sc.firstFindings(t, random)
+			breach, pass = earlier(breach, b), earlier(pass, p)
 		}
-		g.count(breach, pass)
+		o.count(breach, pass)
 	}
-	return g
+	return o
 }
 
-// look tells after how many windows a step is first seen to breach and to pass; 0 for never.
-func (tr trial) look(t *testing.T, random *rand.Rand) (breach, pass int) {
-	s := tr.world.Start(random)
-	for n := 1; n <= tr.windows && breach == 0; n++ {
+// firstFindings returns after how many windows a look at a step is first a breach, and first a pass; 0 for never. It ends at the
+// first breach.
+func (sc scenario) firstFindings(t *testing.T, random *rand.Rand) (breach, pass int) {
+	s := sc.world.Start(random)
+	for n := 1; n <= sc.windows && breach == 0; n++ {
 		s.Next()
-		if n > 30 && n%tr.every != 0 {
+		if n > 30 && n%sc.every != 0 {
 			continue
 		}
-		r, err := tr.test.Judge(s.Traffic())
+		r, err := sc.test.Judge(s.Traffic())
 		if err != nil {
 			t.Fatal(err)
 		}
-		switch r.Verdict {
+		switch r.Finding {
 		case stats.Breach:
 			breach = n
 		case stats.Pass:
-			pass = first(pass, n)
+			pass = earlier(pass, n)
 		}
 	}
 	return breach, pass
 }
 
-// first is the earlier of two, of which either may be 0 for never.
-func first(a, b int) int {
+// earlier returns the smaller of two numbers of windows, where 0 means never.
+func earlier(a, b int) int {
 	if a == 0 || b == 0 {
 		return max(a, b)
 	}
 	return min(a, b)
 }
 
-func (g *guarded) count(breach, pass int) {
-	g.runs++
+func (o *outcomes) count(breach, pass int) {
+	o.runs++
 	if breach > 0 {
-		g.rolledBack++
+		o.rolledBack++
 	}
 	if pass > 0 {
-		g.passed++
+		o.passed++
 	}
-	if at := first(breach, pass); at > 0 {
-		g.decided++
-		g.windows += (float64(at) - g.windows) / float64(g.decided)
+	if at := earlier(breach, pass); at > 0 {
+		o.decided++
+		o.windows += (float64(at) - o.windows) / float64(o.decided)
 	}
 }

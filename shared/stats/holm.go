@@ -26,9 +26,9 @@ func HolmAlphas(p []float64, alpha float64) ([]float64, error) {
 	if err := checkAlpha(alpha); err != nil {
 		return nil, err
 	}
-	raised, of, err := holm(p)
+	raised, factors, err := holm(p)
 	for i, v := range raised {
-		share := 1 / of[i]
+		share := 1 / factors[i]
 		if v > 0 {
 			share = p[i] / v
 		}
@@ -37,8 +37,8 @@ func HolmAlphas(p []float64, alpha float64) ([]float64, error) {
 	return raised, err
 }
 
-// holm is Holm without the bound of 1. of has the factor m - i + 1 of each p.
-func holm(p []float64) (raised, of []float64, err error) {
+// holm is Holm without the bound of 1. factors has the factor m - i + 1 of each p.
+func holm(p []float64) (raised, factors []float64, err error) {
 	order := make([]int, len(p))
 	for i, v := range p {
 		if !(v >= 0 && v <= 1) {
@@ -47,12 +47,12 @@ func holm(p []float64) (raised, of []float64, err error) {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p[a], p[b]) })
-	raised, of = make([]float64, len(p)), make([]float64, len(p))
+	raised, factors = make([]float64, len(p)), make([]float64, len(p))
 	var floor float64
 	for rank, i := range order {
-		of[i] = float64(len(p) - rank)
-		floor = max(floor, of[i]*p[i])
+		factors[i] = float64(len(p) - rank)
+		floor = max(floor, factors[i]*p[i])
 		raised[i] = floor
 	}
-	return raised, of, nil
+	return raised, factors, nil
 }

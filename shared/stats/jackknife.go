@@ -23,7 +23,7 @@ func JackknifeDifference(control, treatment []Cluster) (Estimate, error) {
 	if err != nil {
 		return Estimate{}, err
 	}
-	return apart(a, b)
+	return ratioDifference(a, b)
 }
 
 // JackknifeLogRatio estimates ln(RB/RA), RA and RB the arms' ratios, in the same way as JackknifeDifference. Interval.Expm1
@@ -44,7 +44,7 @@ func JackknifeLogRatio(control, treatment []Cluster) (Estimate, error) {
 		return Estimate{}, fmt.Errorf("control ratio %v with a relative standard error of %v, expected %v or less: %w",
 			math.Exp(a.Value), a.SE, 1./stableSE, ErrUnstable)
 	}
-	return apart(a, b)
+	return ratioDifference(a, b)
 }
 
 // EffectiveNumber is how many units of equal size have as much information as units of these sizes: (sum n)^2/sum n^2. For
@@ -74,11 +74,11 @@ func EffectiveNumber(sizes []float64) float64 {
 func jackknives(control, treatment []Cluster, figure func(ratio float64) (float64, error)) (a, b Estimate, err error) {
 	a, errA := jackknife(control, figure)
 	b, errB := jackknife(treatment, figure)
-	return a, b, errors.Join(of("control", errA), of("treatment", errB))
+	return a, b, errors.Join(withName("control", errA), withName("treatment", errB))
 }
 
-// apart is Difference for arms whose EffectiveNumber may be less than 2.
-func apart(a, b Estimate) (Estimate, error) {
+// ratioDifference is Difference for arms whose EffectiveNumber may be less than 2.
+func ratioDifference(a, b Estimate) (Estimate, error) {
 	df := welch(a, b)
 	if !(df >= 1) {
 		return Estimate{}, fmt.Errorf("%v degrees of freedom of %d clusters, expected 1 or more: %w", df, a.N+b.N, ErrTooFew)

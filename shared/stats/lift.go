@@ -53,7 +53,7 @@ func PermuteLift(units []Unit, alpha float64, seed uint64) (LiftPermutation, err
 	if err != nil {
 		return LiftPermutation{}, err
 	}
-	return labelled.permuteLift(alpha, seed, draws(labelled.treated))
+	return labelled.permuteLift(alpha, seed, drawsFor(labelled.treated))
 }
 
 // PermuteLiftDraws is PermuteLift with another number of draws, for simulations that repeat it. With 999 draws it is
@@ -78,7 +78,7 @@ func labelSums(units []Unit, alpha float64) (labelled, error) {
 			return labelled{}, fmt.Errorf("unit %+v: expected a sum of 0 or more, which a lift can multiply", u)
 		}
 	}
-	return label(units, func(u Unit) float64 { return u.Sum })
+	return labelUnits(units, func(u Unit) float64 { return u.Sum })
 }
 
 func (l labelled) permuteLift(alpha float64, seed uint64, draws int) (LiftPermutation, error) {
@@ -170,13 +170,16 @@ func newLiftInversion(l labelled, control, treatment float64) *liftInversion {
 	return v
 }
 
-func (v *liftInversion) compare(part sums) (slope, at0 float64) {
-	rest := v.total.minus(part)
-	return part.treated/part.size - rest.treated/rest.size, (part.sum-part.treated)/part.size - (rest.sum-rest.treated)/rest.size
+// compare returns the difference of the arms if these units are the treatment, as a line in mu.
+func (v *liftInversion) compare(treatment sums) (slope, at0 float64) {
+	control := v.total.minus(treatment)
+	slope = treatment.treated/treatment.size - control.treated/control.size
+	at0 = (treatment.sum-treatment.treated)/treatment.size - (control.sum-control.treated)/control.size
+	return slope, at0
 }
 
-func (v *liftInversion) add(part sums) {
-	slope, at0 := v.compare(part)
+func (v *liftInversion) add(treatment sums) {
+	slope, at0 := v.compare(treatment)
 	slope, at0 = slope-v.slope, at0-v.at0
 	v.count(slope+at0, v.tolerance)
 	near0, later := v.sign(at0), v.sign(slope) // near mu = 0, and far from it

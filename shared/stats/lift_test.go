@@ -197,7 +197,7 @@ func TestSmallestP(t *testing.T) {
 		var design [3][2]int
 		units := communities(unitworld.Communities{Units: n}, seeded(63))
 		for _, u := range units {
-			design[u.Stratum][boolean(u.Treatment)]++
+			design[u.Stratum][oneIf(u.Treatment)]++
 		}
 		if got := must(PermuteLift(units, .05, 1))(t).Smallest; got != SmallestP(design[:]) {
 			t.Errorf("%v: %v of the units, %v of the design", design, got, SmallestP(design[:]))
@@ -276,7 +276,7 @@ func TestPermuteLiftRates(t *testing.T) {
 func clusterT(t *testing.T, units []Unit) bool {
 	var arms [2]Pairs
 	for _, u := range units {
-		arms[boolean(u.Treatment)].Add(u.Sum, u.Size)
+		arms[oneIf(u.Treatment)].Add(u.Sum, u.Size)
 	}
 	a, errA := arms[0].Ratio()
 	b, errB := arms[1].Ratio()

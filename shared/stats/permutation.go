@@ -41,12 +41,12 @@ func Permute(units []Unit, alpha float64, seed uint64) (Permutation, error) {
 	if err := checkAlpha(alpha); err != nil {
 		return Permutation{}, err
 	}
-	labelled, err := label(units, func(u Unit) float64 { return u.Size })
+	labelled, err := labelUnits(units, func(u Unit) float64 { return u.Size })
 	if err != nil {
 		return Permutation{}, err
 	}
 	test := newInversion(units, labelled)
-	labelled.arrange(draws(labelled.treated), seed, test.add)
+	labelled.arrange(drawsFor(labelled.treated), seed, test.add)
 	if err := test.check(len(units)); err != nil {
 		return Permutation{}, err
 	}
@@ -74,15 +74,15 @@ func newInversion(units []Unit, l labelled) *inversion {
 	return v
 }
 
-// compare returns the difference of the arms if part of all units is the treatment. labels is the share of really treated
+// compare returns the difference of the arms if these units are the treatment. labels is the share of really treated
 // members in the treatment minus their share in the control: an added effect changes the difference by labels times it.
-func (v *inversion) compare(part sums) (difference, labels float64) {
-	rest := v.total.minus(part)
-	return part.sum/part.size - rest.sum/rest.size, part.treated/part.size - rest.treated/rest.size
+func (v *inversion) compare(treatment sums) (difference, labels float64) {
+	control := v.total.minus(treatment)
+	return treatment.sum/treatment.size - control.sum/control.size, treatment.treated/treatment.size - control.treated/control.size
 }
 
-func (v *inversion) add(part sums) {
-	difference, labels := v.compare(part)
+func (v *inversion) add(treatment sums) {
+	difference, labels := v.compare(treatment)
 	excess := difference - v.difference
 	v.count(excess, v.tolerance)
 	if 1-labels < 1e-12 {

@@ -11,7 +11,7 @@ import (
 // Proportion counts the units that have a yes-or-no property.
 type Proportion struct{ Successes, N int64 }
 
-const maxCount = 1 << 53 // up to which a float64 counts exactly
+const maxCount = 1 << 53 // a float64 is exact for counts up to this
 
 // Mean estimates the share: p = Successes/N, Var = p(1 - p)/N (not N - 1), with N - 1 degrees of freedom. Moments.Mean
 // of the same units differs by the factor N/(N - 1). Errors: ErrTooFew under 2 units.
@@ -32,7 +32,7 @@ func (p Proportion) variance() float64 { return p.share() * (float64(p.N-p.Succe
 
 func (p Proportion) check() error {
 	switch {
-	case p.Successes < 0 || p.Successes > p.N || p.N > maxCount:
+	case !p.valid():
 		return fmt.Errorf("%d of %d: expected 0 <= successes <= n <= 2^53", p.Successes, p.N)
 	case p.N == 0:
 		return fmt.Errorf("0 of 0, expected 1 unit or more: %w", ErrTooFew)
@@ -40,8 +40,18 @@ func (p Proportion) check() error {
 	return nil
 }
 
-func proportions(control, treatment Proportion) error {
-	return errors.Join(of("control", control.check()), of("treatment", treatment.check()))
+// checkCounts is check for counts that may be of no units at all.
+func (p Proportion) checkCounts() error {
+	if err := p.check(); !errors.Is(err, ErrTooFew) {
+		return err
+	}
+	return nil
+}
+
+func (p Proportion) valid() bool { return 0 <= p.Successes && p.Successes <= p.N && p.N <= maxCount }
+
+func checkProportions(control, treatment Proportion) error {
+	return errors.Join(withName("control", control.check()), withName("treatment", treatment.check()))
 }
 
 // TwoProportions is the two-sided z test of equal shares with the pooled variance:
@@ -50,7 +60,7 @@ func proportions(control, treatment Proportion) error {
 // z = 0 and P = 1.
 // Source: Fleiss, Levin, Paik, "Statistical Methods for Rates and Proportions", 3rd ed., 2003.
 func TwoProportions(control, treatment Proportion) (Test, error) {
-	if err := proportions(control, treatment); err != nil {
+	if err := checkProportions(control, treatment); err != nil {
 		return Test{}, err
 	}
 	na, nb := float64(control.N), float64(treatment.N)
@@ -68,7 +78,7 @@ func TwoProportions(control, treatment Proportion) (Test, error) {
 // Source: Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine
 // 17, 1998, method 10.
 func Newcombe(control, treatment Proportion, alpha float64) (Interval, error) {
-	if err := errors.Join(proportions(control, treatment), checkAlpha(alpha)); err != nil {
+	if err := errors.Join(checkProportions(control, treatment), checkAlpha(alpha)); err != nil {
 		return Interval{}, err
 	}
 	a, b := control.wilson(alpha), treatment.wilson(alpha)

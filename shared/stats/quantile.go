@@ -40,10 +40,12 @@ type Quantile struct {
 
 // CompareQuantiles compares a quantile of two arms. Each arm is given as histograms of spans of time (batches of 10
 // windows). Spans must be longer than the events that make many requests slow together: a busy minute is one event, not a
-// thousand slow requests. Per arm, the variance of the share under the sample quantile is the larger of two: its ratio
-// variance over the spans (Pairs.Ratio, t with K - 1 degrees of freedom), and the binomial q(1-q)/n. half is half the
-// width of the share's interval, and the quantile's interval runs from the quantile at q - half to that at q + half. The
-// intervals of both arms are combined into the interval of the difference as in Newcombe. It is for one look.
+// thousand slow requests.
+//
+// Per arm, half is half the width of the interval of the share of values under the sample quantile. It is the larger of two: by
+// the ratio variance over K spans (Pairs.Ratio, t with K - 1 degrees of freedom), and by the binomial variance q(1-q)/n. The
+// quantile's interval runs from the quantile at q - half to that at q + half. The intervals of both arms are combined into the
+// interval of the difference as in Newcombe. It is for one look.
 // Source: Woodruff, "Confidence intervals for medians and other position measures", JASA 47, 1952; Deng, Knoblich, Lu,
 // KDD 2018; Zou, Donner, "Construction of confidence limits about effect measures", 2008.
 // Errors: ErrTooFew under 2 spans with values in an arm, ErrBeyondBounds as for Histogram.Quantile.
@@ -56,7 +58,7 @@ func CompareQuantiles(q float64, control, treatment []Histogram, alpha float64) 
 	}
 	a, errA := spanQuantile(q, control, alpha)
 	b, errB := spanQuantile(q, treatment, alpha)
-	if err := errors.Join(of("control", errA), of("treatment", errB)); err != nil {
+	if err := errors.Join(withName("control", errA), withName("treatment", errB)); err != nil {
 		return QuantileDifference{}, err
 	}
 	return QuantileDifference{a, b, b.Value - a.Value, squareAndAdd(a.Value, a.Interval, b.Value, b.Interval)}, nil
@@ -85,22 +87,23 @@ func spanQuantile(q float64, spans []Histogram, alpha float64) (Quantile, error)
 	if err != nil {
 		return Quantile{}, err
 	}
-	var under Pairs
+	var upTo Pairs // per span: values up to the quantile, and all values
 	for _, span := range spans {
 		if n := span.total(); n > 0 {
-			under.Add(span.under(value), n)
+			upTo.Add(span.countUpTo(value), n)
 		}
 	}
-	share, err := under.Ratio()
+	share, err := upTo.Ratio()
 	if err != nil {
 		return Quantile{}, err
 	}
 	half := max(share.SE*studentQuantile(alpha/2, share.DF), math.Sqrt(q*(1-q)/total.total())*normalQuantile(alpha/2))
-	return Quantile{value, Interval{total.end(q - half), total.end(q + half)}}, nil
+	return Quantile{value, Interval{total.bound(q - half), total.bound(q + half)}}, nil
 }
 
-// end is an interval's end: 0 if q is 0 or less, and infinite if q is 1 or more or its quantile is above the last bound.
-func (h Histogram) end(q float64) float64 {
+// bound is the quantile as a bound of an interval: 0 if q is 0 or less, and infinite if q is 1 or more or the quantile is above
+// the last of Bounds.
+func (h Histogram) bound(q float64) float64 {
 	if q <= 0 {
 		return 0
 	}
@@ -123,8 +126,8 @@ func (h Histogram) quantile(q float64) (float64, error) {
 	return 0, fmt.Errorf("quantile %v of %v values: %w of the histogram, %v", q, h.total(), ErrBeyondBounds, h.Bounds[len(h.Bounds)-1])
 }
 
-// under is the number of values up to value, the inverse of quantile.
-func (h Histogram) under(value float64) (n float64) {
+// countUpTo is the number of values up to value, the inverse of quantile.
+func (h Histogram) countUpTo(value float64) (n float64) {
 	for i, bound := range h.Bounds {
 		share := (value - h.lower(i)) / (bound - h.lower(i))
 		n += float64(h.Counts[i]) * min(1, max(0, share))

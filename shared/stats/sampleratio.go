@@ -19,7 +19,7 @@ func ChiSquare(observed []int64, weights []float64) (Test, error) {
 	if err != nil {
 		return Test{}, err
 	}
-	total, err := count(observed, len(shares))
+	total, err := sumCounts(observed, len(shares))
 	if err != nil {
 		return Test{}, err
 	}
@@ -100,7 +100,7 @@ func newSampleRatio(weights []float64, totals ...float64) (*SampleRatio, error) 
 
 // Add adds a batch of units, one count per arm. An empty batch changes nothing.
 func (s *SampleRatio) Add(counts ...int64) error {
-	n, err := count(counts, len(s.shares))
+	n, err := sumCounts(counts, len(s.shares))
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func normalise(weights []float64) ([]float64, error) {
 	return shares, nil
 }
 
-func count(counts []int64, arms int) (total float64, err error) {
+func sumCounts(counts []int64, arms int) (total float64, err error) {
 	if len(counts) != arms {
 		return 0, fmt.Errorf("counts of %d arms: expected %d", len(counts), arms)
 	}

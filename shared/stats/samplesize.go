@@ -33,7 +33,7 @@ func (d Design) Proportions(p1, p2 float64) (int64, error) {
 	}
 	mean := (p1 + p2) / 2
 	root := normalQuantile(d.Alpha/2)*math.Sqrt(2*mean*(1-mean)) + normalQuantile(1-d.Power)*math.Sqrt(p1*(1-p1)+p2*(1-p2))
-	return units(square(root/(p2-p1)) * inflation)
+	return wholeMembers(square(root/(p2-p1)) * inflation)
 }
 
 // Means is the number of members per arm that are needed to find a relative effect (.05 is 5 %) on a mean. The values have
@@ -48,7 +48,7 @@ func (d Design) Means(cv, effect float64) (int64, error) {
 	if !finite(effect) || effect == 0 {
 		return 0, fmt.Errorf("effect %v: expected a relative difference other than 0", effect)
 	}
-	return units(2 * square(d.quantiles()*cv/effect) * inflation)
+	return wholeMembers(2 * square(d.quantiles()*cv/effect) * inflation)
 }
 
 // DetectableEffect is the smallest relative effect on a mean that n members per arm find with the design's power: the
@@ -97,7 +97,7 @@ func (d Design) quantiles() float64 { return normalQuantile(d.Alpha/2) + normalQ
 func (d Design) check() error {
 	err := errors.Join(checkAlpha(d.Alpha), checkShare("power", d.Power))
 	if err == nil && d.Power <= d.Alpha/2 {
-		err = fmt.Errorf("power %v: expected more than alpha/2 = %v, which no effect at all has", d.Power, d.Alpha/2)
+		err = fmt.Errorf("power %v: expected more than alpha/2 = %v, the power without any effect", d.Power, d.Alpha/2)
 	}
 	if !finite(d.ClusterSize) || d.ClusterSize != 0 && d.ClusterSize < 1 {
 		err = errors.Join(err, fmt.Errorf("cluster size %v: expected 1 or more, or 0 for no clusters", d.ClusterSize))
@@ -118,7 +118,7 @@ func checkPositive(name string, v float64) error {
 	return nil
 }
 
-func units(n float64) (int64, error) {
+func wholeMembers(n float64) (int64, error) {
 	if n = math.Ceil(n); n < math.MaxInt64 {
 		return max(1, int64(n)), nil
 	}

@@ -47,7 +47,7 @@ func (s Sequence) Lower(e Estimate) (float64, error) {
 	if err := s.check(e); err != nil {
 		return 0, err
 	}
-	return e.Value - e.SE*s.oneSided(e.N), nil
+	return e.Value - e.SE*s.oneSidedMultiple(e.N), nil
 }
 
 // Upper is the one-sided confidence sequence from above, like Lower.
@@ -55,7 +55,7 @@ func (s Sequence) Upper(e Estimate) (float64, error) {
 	if err := s.check(e); err != nil {
 		return 0, err
 	}
-	return e.Value + e.SE*s.oneSided(e.N), nil
+	return e.Value + e.SE*s.oneSidedMultiple(e.N), nil
 }
 
 // P is the always-valid p-value of "the true value is 0" at this look: min(1, sqrt(N rho^2 + 1) exp(-rho^2 S/(2 (N rho^2 +
@@ -72,7 +72,7 @@ func (s Sequence) P(e Estimate) (float64, error) {
 // Multiple is the width of each side of Interval at the planned end, in standard errors: 3.04 at alpha .05. A single look
 // needs only 1.96; the rest is the price of looking at any time.
 func (s Sequence) Multiple() (float64, error) {
-	if err := s.valid(); err != nil {
+	if err := s.checkPlan(); err != nil {
 		return 0, err
 	}
 	return s.multiple(s.Planned), nil
@@ -91,12 +91,13 @@ func (s Sequence) multipleAt(n int64, alpha float64) float64 {
 	return math.Sqrt(2 * (k + 1) / k * (math.Log1p(k)/2 - math.Log(alpha)))
 }
 
-func (s Sequence) oneSided(n int64) float64 {
+// oneSidedMultiple is the distance of Lower and of Upper from Value, over SE.
+func (s Sequence) oneSidedMultiple(n int64) float64 {
 	k := float64(n) * s.rho2()
 	return math.Sqrt(2 * (k + 1) / k * math.Log1p(math.Sqrt(k+1)/(2*s.Alpha)))
 }
 
-func (s Sequence) valid() error {
+func (s Sequence) checkPlan() error {
 	err := checkAlpha(s.Alpha)
 	if s.Planned < 1 {
 		err = errors.Join(err, fmt.Errorf("%d units planned: expected 1 or more", s.Planned))
@@ -104,7 +105,7 @@ func (s Sequence) valid() error {
 	return err
 }
 
-func (s Sequence) check(e Estimate) error { return errors.Join(s.valid(), e.check()) }
+func (s Sequence) check(e Estimate) error { return errors.Join(s.checkPlan(), e.check()) }
 
 // NormalMixture is the two-sided boundary of a sum of independent deviations that are sub-Gaussian (or, asymptotically,
 // any). Intrinsic time v is the sum of their variances. With probability 1 - Alpha, |sum| stays below Bound(v) at every v.

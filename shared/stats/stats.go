@@ -22,7 +22,7 @@ import (
 // Errors that a caller may test for with errors.Is. Any other error is a mistake in the arguments.
 var (
 	// ErrTooFew means that there are not enough units, windows or requests yet to estimate a standard error.
-	ErrTooFew = errors.New("too few to estimate an error")
+	ErrTooFew = errors.New("too few to estimate a standard error")
 	// ErrNoVariance means that all units have the same value, so the noise cannot be estimated.
 	ErrNoVariance = errors.New("no variance")
 	// ErrUnstable means that a ratio's denominator is too near zero to compute the ratio.
@@ -87,20 +87,20 @@ func (e Estimate) check() error {
 	return nil
 }
 
-// level refuses an arm from which no effect can be computed. Unlike an effect, an arm may have no variance.
-func (e Estimate) level(arm string) error {
+// checkLevel refuses an arm from which no effect can be computed. Unlike an effect, an arm may have no variance.
+func (e Estimate) checkLevel(arm string) error {
 	if err := e.check(); !errors.Is(err, ErrNoVariance) {
-		return of(arm, err)
+		return withName(arm, err)
 	}
 	return nil
 }
 
-// of says which arm an error is about.
-func of(arm string, err error) error {
+// withName puts a name, such as that of the arm, before an error's text. nil stays nil.
+func withName(name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", arm, err)
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 // newEstimate refuses figures that exceeded the range of a float64 during the computation.

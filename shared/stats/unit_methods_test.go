@@ -86,7 +86,7 @@ func TestJackknifeSequence(t *testing.T) {
 			var sizes [2][]float64
 			found, spoken := false, false
 			for i, u := range world.Draw(random) {
-				arm := boolean(u.Treatment)
+				arm := oneIf(u.Treatment)
 				arms[arm], sizes[arm] = append(arms[arm], Cluster{Sum: u.Sum, Size: u.Size}), append(sizes[arm], u.Size)
 				if (i+1)%50 == 0 && min(EffectiveNumber(sizes[0]), EffectiveNumber(sizes[1])) >= 50 {
 					spoken = true
@@ -304,7 +304,7 @@ func TestOneSidedSequenceIsNearTheExactMixture(t *testing.T) {
 					high = bound
 				}
 			}
-			ours := s.oneSided(n) * math.Sqrt(v)
+			ours := s.oneSidedMultiple(n) * math.Sqrt(v)
 			if ours < low || ours > 1.02*low {
 				t.Errorf("alpha %v, %d units: bound %v, of the exact mixture %v", alpha, n, ours, low)
 			}

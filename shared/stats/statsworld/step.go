@@ -14,7 +14,7 @@ type Step struct {
 	world    World
 	random   *rand.Rand
 	groups   [2][Buckets]group
-	log      [2]float64 // deviation of the arms' log error rates, in standard deviations
+	wandered [2]float64 // how far each arm's log error rate is from its mean, in standard deviations
 	windows  int
 	services []service
 }
@@ -22,31 +22,31 @@ type Step struct {
 // group has the units in one bucket of an arm.
 type group struct {
 	share float64 // of the requests of both arms
-	bad   float64 // of the bad requests, relative to all bad requests if every unit had the same error rate
+	bad   float64 // its bad requests, as a share of all bad requests that there would be if every unit had the same error rate
 }
 
-// service has the traffic that was drawn, and the requests that are not in buckets yet: good requests, requests that fail, and
-// requests that fail because of the harm.
+// service has the traffic that was drawn, and the requests that are not in buckets yet.
 type service struct {
 	stats.Traffic
-	good, bad, harmed [2]int64
+	good, bad [2]int64
+	harmed    [2]int64 // requests that are bad because of the harm; not in bad
 }
 
 // Start draws the units, half of them for each arm, and the traffic of the baseline.
 func (w World) Start(random *rand.Rand) *Step {
 	s := &Step{world: w, random: random, services: make([]service, len(w.Services))}
 	s.populate()
-	for arm := range s.log {
-		s.log[arm] = random.NormFloat64()
+	for arm := range s.wandered {
+		s.wandered[arm] = random.NormFloat64()
 	}
-	for i, of := range w.Services {
-		s.services[i].Service = of.Name
+	for i, described := range w.Services {
+		s.services[i].Service = described.Name
 		for arm := range 2 {
 			s.services[i].Buckets[arm] = make([]stats.Proportion, Buckets)
 		}
 	}
 	if w.Before > 0 {
-		s.precede()
+		s.drawBaseline()
 	}
 	return s
 }
@@ -74,14 +74,14 @@ func (s *Step) populate() {
 	}
 }
 
-// precede draws the baseline: windows in which nobody is treated.
-func (s *Step) precede() {
+// drawBaseline draws the baseline: windows in which nobody is treated.
+func (s *Step) drawBaseline() {
 	from := s.world.From
 	s.world.From = math.MaxInt
 	for range s.world.Before {
 		s.Next()
 	}
-	s.deal()
+	s.fillBuckets()
 	for i := range s.services {
 		t := &s.services[i].Traffic
 		t.Baseline, t.Windows = t.Buckets, nil
@@ -92,32 +92,43 @@ func (s *Step) precede() {
 
 // Next draws one more window.
 func (s *Step) Next() {
-	var wandering [2]float64
-	for arm := range s.log {
-		memory, wander := s.world.Memory, s.world.Wander
-		s.log[arm] = memory*s.log[arm] + math.Sqrt(1-memory*memory)*s.random.NormFloat64()
-		wandering[arm] = math.Exp(wander*s.log[arm] - wander*wander/2)
-	}
-	for i, of := range s.world.Services {
-		to := &s.services[i]
+	factors := s.wander()
+	for i := range s.services {
 		var arms [2]stats.Proportion
 		for arm := range arms {
-			share, bad := s.shares(arm)
-			mean := s.world.Requests * of.Share[arm]
-			harm := 0.0
-			if arm == 1 && s.windows >= s.world.From {
-				harm = s.world.Harm + of.Harm
-			}
-			failed, harmed := s.poisson(mean*bad*of.Errors*wandering[arm]), s.poisson(mean*share*harm)
-			good := s.poisson(mean * (share*(1-harm) - bad*of.Errors*wandering[arm]))
-			to.good[arm], to.bad[arm], to.harmed[arm] = to.good[arm]+good, to.bad[arm]+failed, to.harmed[arm]+harmed
-			arms[arm] = stats.Proportion{Successes: failed + harmed, N: failed + harmed + good}
+			arms[arm] = s.drawArm(i, arm, factors[arm])
 		}
-		to.Windows = append(to.Windows, stats.Window{Control: arms[0], Treatment: arms[1]})
+		s.services[i].Windows = append(s.services[i].Windows, stats.Window{Control: arms[0], Treatment: arms[1]})
 	}
 	s.windows++
 }
 
+// wander changes the arms' error rates, and returns by which factors they differ from their means.
+func (s *Step) wander() (factors [2]float64) {
+	memory, wander := s.world.Memory, s.world.Wander
+	for arm := range s.wandered {
+		s.wandered[arm] = memory*s.wandered[arm] + math.Sqrt(1-memory*memory)*s.random.NormFloat64()
+		factors[arm] = math.Exp(wander*s.wandered[arm] - wander*wander/2)
+	}
+	return factors
+}
+
+// drawArm draws one arm's requests to a Service in a window. factor multiplies the Service's error rate.
+func (s *Step) drawArm(i, arm int, factor float64) stats.Proportion {
+	described, drawn := &s.world.Services[i], &s.services[i]
+	share, badShare := s.shares(arm)
+	mean := s.world.Requests * described.Share[arm]
+	harm := 0.0
+	if arm == 1 && s.windows >= s.world.From {
+		harm = s.world.Harm + described.Harm
+	}
+	bad, harmed := s.poisson(mean*badShare*described.Errors*factor), s.poisson(mean*share*harm)
+	good := s.poisson(mean * (share*(1-harm) - badShare*described.Errors*factor))
+	drawn.good[arm], drawn.bad[arm], drawn.harmed[arm] = drawn.good[arm]+good, drawn.bad[arm]+bad, drawn.harmed[arm]+harmed
+	return stats.Proportion{Successes: bad + harmed, N: bad + harmed + good}
+}
+
+// shares sums the groups of an arm.
 func (s *Step) shares(arm int) (share, bad float64) {
 	for _, g := range s.groups[arm] {
 		share, bad = share+g.share, bad+g.bad
@@ -127,7 +138,7 @@ func (s *Step) shares(arm int) (share, bad float64) {
 
 // Traffic returns the traffic of the step so far, by Service. It is valid until the next call of Next.
 func (s *Step) Traffic() []stats.Traffic {
-	s.deal()
+	s.fillBuckets()
 	traffic := make([]stats.Traffic, len(s.services))
 	for i := range s.services {
 		traffic[i] = s.services[i].Traffic
@@ -135,25 +146,25 @@ func (s *Step) Traffic() []stats.Traffic {
 	return traffic
 }
 
-// deal distributes the windows' requests over buckets. It need not do this for each window. Good requests are distributed by the
-// buckets' shares of all requests, so that bad requests alone determine a unit's error rate.
-func (s *Step) deal() {
+// fillBuckets distributes the windows' requests over buckets. This need not be done for each window. Good requests are
+// distributed by the buckets' shares of all requests, so that bad requests alone determine a unit's error rate.
+func (s *Step) fillBuckets() {
 	for i := range s.services {
-		from := &s.services[i]
+		drawn := &s.services[i]
 		for arm, groups := range s.groups {
-			share, bad := s.shares(arm) // of the buckets that are left
+			shareLeft, badLeft := s.shares(arm) // of the buckets that have not been filled
 			for b, g := range groups {
-				failed := s.take(&from.bad[arm], g.bad/bad)
-				harmed, good := s.take(&from.harmed[arm], g.share/share), s.take(&from.good[arm], g.share/share)
-				to := &from.Buckets[arm][b]
-				to.Successes, to.N = to.Successes+failed+harmed, to.N+failed+harmed+good
-				share, bad = share-g.share, bad-g.bad
+				bad := s.take(&drawn.bad[arm], g.bad/badLeft)
+				harmed, good := s.take(&drawn.harmed[arm], g.share/shareLeft), s.take(&drawn.good[arm], g.share/shareLeft)
+				bucket := &drawn.Buckets[arm][b]
+				bucket.Successes, bucket.N = bucket.Successes+bad+harmed, bucket.N+bad+harmed+good
+				shareLeft, badLeft = shareLeft-g.share, badLeft-g.bad
 			}
 		}
 	}
 }
 
-// take takes each of the requests that are left with probability p, and returns how many it took.
+// take draws each of the requests that are left with probability p, and returns how many it took.
 func (s *Step) take(left *int64, p float64) (taken int64) {
 	switch {
 	case *left == 0 || p == 0:

@@ -67,14 +67,14 @@ func (w Communities) Draw(random *rand.Rand) []Unit {
 	between := w.ICC * cv * cv
 	for i := range units {
 		u := &units[i]
-		u.Stratum, u.Treatment, u.Size = step(random), random.IntN(2) == 1, w.Sizes.draw(random)
-		rates[i] = mean * Levels[u.Stratum] * math.Pow(u.Size/50, w.Growth) * about1(random, between)
+		u.Stratum, u.Treatment, u.Size = drawStep(random), random.IntN(2) == 1, w.Sizes.draw(random)
+		rates[i] = mean * Levels[u.Stratum] * math.Pow(u.Size/50, w.Growth) * gammaOfMean1(random, between)
 	}
 	w.treat(random, units, rates)
 	within := (cv*cv - 1/mean - between) / (1 + between)
 	for i := range units {
 		u := &units[i] // the sum of members' gamma rates is a gamma too
-		u.Sum = distuv.Poisson{Lambda: max(1e-9, u.Size*rates[i]*about1(random, within/u.Size)), Src: random}.Rand()
+		u.Sum = distuv.Poisson{Lambda: max(1e-9, u.Size*rates[i]*gammaOfMean1(random, within/u.Size)), Src: random}.Rand()
 	}
 	return units
 }
@@ -108,19 +108,20 @@ func (w Communities) treat(random *rand.Rand, units []Unit, rates []float64) {
 	}
 }
 
-func step(random *rand.Rand) int {
-	at := random.Float64()
+// drawStep draws the step at which a community enters.
+func drawStep(random *rand.Rand) int {
+	left := random.Float64()
 	for i, share := range Shares[:len(Shares)-1] {
-		if at < share {
+		if left < share {
 			return i
 		}
-		at -= share
+		left -= share
 	}
 	return len(Shares) - 1
 }
 
-// about1 draws from a gamma distribution with mean 1.
-func about1(random *rand.Rand, variance float64) float64 {
+// gammaOfMean1 draws from a gamma distribution with mean 1.
+func gammaOfMean1(random *rand.Rand, variance float64) float64 {
 	if variance <= 0 {
 		return 1
 	}

@@ -40,11 +40,11 @@ const days, correlation = 14, .8
 func (w Users) Draw(random *rand.Rand) []User {
 	users := make([]User, w.Users)
 	for i := range users {
-		at := float64(i) / float64(w.Users)
+		elapsed := float64(i) / float64(w.Users) // share of the run
 		u := &users[i]
 		u.Treatment, u.Level = random.IntN(2) == 1, 1
 		if w.Drifts {
-			u.Level = (1 + 2*at) * (1 + .5*math.Sin(2*math.Pi*at*days/7))
+			u.Level = (1 + 2*elapsed) * (1 + .5*math.Sin(2*math.Pi*elapsed*days/7))
 		}
 		own := random.NormFloat64()
 		u.Value = u.Level * w.Values.draw(random, own)
