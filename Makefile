@@ -105,7 +105,7 @@ pictures: postgres chromium ## Develop: the README's pictures, from Warble itsel
 	SCREENSHOTS=$(CURDIR)/docs/pictures $(E2E) -timeout 30m -run '^TestPictures' ./e2e/web
 
 simulate: ## Develop: what the readout of experiments promises, on 2000 simulated ones in each world: takes three quarters of an hour
-	$(GO) test -v -count=1 -timeout 2h -run '^(TestPermuteLiftRates|TestJackknifeSequence)' ./shared/stats -simulated 2000
+	$(GO) test -v -count=1 -timeout 2h -run '^(TestPermuteLiftIsSeldomWrong|TestASequenceOfCommunitiesIsSeldomWrong)' ./shared/stats -simulated 2000
 	$(GO) test -v -count=1 -timeout 2h -run '^TestWhatTheReadoutPromises' ./shared/readout -simulated 2000
 
 images: ## Develop: every function's image: its size, its SBOM, the same digest from a second build; no registry or network needed

@@ -7,9 +7,8 @@ import (
 	"warble/shared/stats/unitworld"
 )
 
-// A readout's cost does not grow with its users: these take what SQL made of a million.
-
-var million = func() (arms [2]Moments) {
+// million returns the sums that SQL computes of a million users. The cost of a readout does not grow with the number of users.
+func million() (arms [2]Moments) {
 	random := seeded(30)
 	for i := range 1_000_000 {
 		arms[i%2].Add(float64(random.IntN(20)))
@@ -61,7 +60,7 @@ func BenchmarkFisherExact(b *testing.B) {
 	}
 }
 
-// BenchmarkSampleRatio is a million units in daily batches of two weeks.
+// BenchmarkSampleRatio adds a million units in 14 daily batches.
 func BenchmarkSampleRatio(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
@@ -75,7 +74,7 @@ func BenchmarkSampleRatio(b *testing.B) {
 	}
 }
 
-// BenchmarkPermute is the largest exact test, and the drawn one of 24 communities against 24.
+// BenchmarkPermute measures the largest test with all arrangements, and one with drawn arrangements of 24 units against 24.
 func BenchmarkPermute(b *testing.B) {
 	random := seeded(33)
 	var values []float64
@@ -94,16 +93,16 @@ func BenchmarkPermute(b *testing.B) {
 	}
 }
 
-// BenchmarkPermuteLift is the drawn test of a thousand communities, and its inversion.
+// BenchmarkPermuteLift measures the test of a thousand communities with drawn arrangements, and its inversion.
 func BenchmarkPermuteLift(b *testing.B) {
-	units := communities(unitworld.Communities{Units: 1000, Sizes: unitworld.Pareto, ICC: .3}, seeded(34))
+	units := drawCommunities(unitworld.Communities{Units: 1000, Sizes: unitworld.Pareto, ICC: .3}, seeded(34))
 	b.ReportAllocs()
 	for b.Loop() {
 		must(PermuteLift(units, .05, 1))(b)
 	}
 }
 
-// BenchmarkEqualShares is a million units.
+// BenchmarkEqualShares adds a million units.
 func BenchmarkEqualShares(b *testing.B) {
 	random := seeded(35)
 	b.ReportAllocs()

@@ -6,11 +6,11 @@ import (
 	"warble/shared/stats"
 )
 
-// A readout: what SQL aggregated per arm, the effect, and what may be said of it at this look.
+// A readout starts from the sums that SQL computed per arm. It estimates the effect, and its interval at this look.
 func Example() {
 	control := stats.Moments{N: 3407, Sum: 1396.87, SumSq: 5237.79767}
 	treatment := stats.Moments{N: 3461, Sum: 2422.7, SumSq: 13469.829}
-	sequence := stats.Sequence{Planned: 10_000, Alpha: .05} // frozen at the start
+	sequence := stats.Sequence{Planned: 10_000, Alpha: .05} // fixed at the start
 
 	a, err := control.Mean()
 	if err != nil {
@@ -32,7 +32,7 @@ func Example() {
 
 	ratio, err := stats.LogRatio(a, b)
 	if err != nil {
-		panic(err) // or errors.Is(err, stats.ErrUnstable): the lift is not told
+		panic(err) // a readout omits the lift if errors.Is(err, stats.ErrUnstable)
 	}
 	if interval, err = sequence.Interval(ratio); err != nil {
 		panic(err)

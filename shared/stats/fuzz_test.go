@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// FuzzNeverNaN: whatever the figures, every function returns an error or results without NaN, and does not panic.
+// For any figures, every function returns an error or a result without NaN, and does not panic.
 func FuzzNeverNaN(f *testing.F) {
 	for _, seed := range [][]float64{
 		{0, 0, 0, 0, 0, 0, 0, 0}, {100, 10, 5, 100, 12, 7, .05, .8}, {2, 1e300, math.MaxFloat64, 2, -1e300, 1e-300, 1e-300, 1},
@@ -36,9 +36,9 @@ func FuzzNeverNaN(f *testing.F) {
 			for _, effect := range []func(Estimate, Estimate) (Estimate, error){Difference, Lift, LogRatio} {
 				got, err := effect(e, b)
 				noNaN(t, "effect", got, err)
-				judge(t, got, v[6], n[1])
+				checkJudged(t, got, v[6], n[1])
 			}
-			judge(t, e, v[6], n[1])
+			checkJudged(t, e, v[6], n[1])
 		}
 		p, q := Proportion{n[0], n[1]}, Proportion{int64(math.Abs(v[0])) % 1e6, 1e6}
 		z, err := TwoProportions(p, q)
@@ -65,9 +65,9 @@ func FuzzNeverNaN(f *testing.F) {
 		noNaN(t, "CUPED", cuped, err)
 		spread, err := Shape{Moments{n[0], v[0], v[1]}, v[2], n[1]}.Spread()
 		noNaN(t, "Spread", spread, err)
-		some := []Cluster{{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, {v[6], v[7]}, {1, 2}}
+		clusters := []Cluster{{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, {v[6], v[7]}, {1, 2}}
 		for _, effect := range []func(a, b []Cluster) (Estimate, error){JackknifeDifference, JackknifeLogRatio} {
-			jackknifed, err := effect(some, some[1:])
+			jackknifed, err := effect(clusters, clusters[1:])
 			noNaN(t, "Jackknife", jackknifed, err)
 		}
 		noNaN(t, "EffectiveNumber", EffectiveNumber(v[:]), nil)
@@ -99,7 +99,8 @@ func FuzzNeverNaN(f *testing.F) {
 	})
 }
 
-func judge(t *testing.T, e Estimate, alpha float64, planned int64) {
+// checkJudged calls all functions that judge an effect.
+func checkJudged(t *testing.T, e Estimate, alpha float64, planned int64) {
 	interval, err := e.Interval(alpha)
 	noNaN(t, "Estimate.Interval", interval, err)
 	noNaN(t, "Interval.Expm1", interval.Expm1(), err)
@@ -114,7 +115,7 @@ func judge(t *testing.T, e Estimate, alpha float64, planned int64) {
 	}
 }
 
-// noNaN looks for NaN in whatever a function returned, and for figures beside an error.
+// noNaN fails the test if the result contains NaN, or if there is both an error and a result.
 func noNaN(t *testing.T, what string, result any, err error) {
 	t.Helper()
 	var visit func(reflect.Value)
@@ -122,7 +123,7 @@ func noNaN(t *testing.T, what string, result any, err error) {
 		switch v.Kind() {
 		case reflect.Float64:
 			if math.IsNaN(v.Float()) {
-				t.Errorf("%s: %+v, %v", what, result, err)
+				t.Errorf("%s: NaN in %+v, error %v", what, result, err)
 			}
 		case reflect.Struct:
 			for i := range v.NumField() {
@@ -139,6 +140,6 @@ func noNaN(t *testing.T, what string, result any, err error) {
 	}
 	visit(reflect.ValueOf(result))
 	if v := reflect.ValueOf(result); err != nil && !v.IsZero() {
-		t.Errorf("%s: %+v beside the error %v", what, result, err)
+		t.Errorf("%s: result %+v together with the error %v", what, result, err)
 	}
 }

@@ -14,20 +14,20 @@ import (
 	"warble/shared/stats/unitworld"
 )
 
-var simulated = flag.Int("simulated", 60, "experiments that are simulated in each world of units; promises are about 2000")
+var simulated = flag.Int("simulated", 60, "how many experiments are simulated in each world of units; the promises are about 2000")
 
-func communities(w unitworld.Communities, random *rand.Rand) (units []Unit) {
+// drawCommunities draws the units of a world.
+func drawCommunities(w unitworld.Communities, random *rand.Rand) (units []Unit) {
 	for _, u := range w.Draw(random) {
 		units = append(units, Unit(u))
 	}
 	return units
 }
 
-// TestPermuteLift: what the two kinds of arrangement agree on, and where there are too few.
-func TestPermuteLift(t *testing.T) {
+func TestPermuteLiftComparesAllArrangementsOrDrawsSome(t *testing.T) {
 	t.Parallel()
 	world := unitworld.Communities{Units: 20, Sizes: unitworld.Lognormal, ICC: .3}
-	units := communities(world, seeded(60))
+	units := drawCommunities(world, seeded(60))
 	for i := range units {
 		units[i].Stratum, units[i].Treatment = 0, i%2 == 1
 	}
@@ -36,7 +36,7 @@ func TestPermuteLift(t *testing.T) {
 		t.Fatalf("%+v, want all 184,756 arrangements", exact)
 	}
 	if p := must(Permute(units, .05, 1))(t); p.P != exact.P || p.Difference != exact.Difference {
-		t.Errorf("difference %v with p %v, of Permute %v with p %v", exact.Difference, exact.P, p.Difference, p.P)
+		t.Errorf("difference %v with p %v, by Permute %v with p %v", exact.Difference, exact.P, p.Difference, p.P)
 	}
 	units = append(units, Unit{Sum: 100, Size: 20}, Unit{Sum: 120, Size: 20, Treatment: true})
 	drawn := must(PermuteLift(units, .05, 1))(t)
@@ -62,10 +62,10 @@ func TestPermuteLift(t *testing.T) {
 	}
 }
 
-// TestEffectMovesTheIntervalOfTheLift: treated sums that are 3 times as large make all of 1 + lift 3 times as large.
+// If treated sums are 3 times as large, then so is 1 + lift, and both bounds of it.
 func TestEffectMovesTheIntervalOfTheLift(t *testing.T) {
 	t.Parallel()
-	units := communities(unitworld.Communities{Units: 60, Sizes: unitworld.Pareto, ICC: .3}, seeded(61))
+	units := drawCommunities(unitworld.Communities{Units: 60, Sizes: unitworld.Pareto, ICC: .3}, seeded(61))
 	before := must(PermuteLift(units, .05, 1))(t)
 	for i := range units {
 		if units[i].Treatment {
@@ -79,8 +79,8 @@ func TestEffectMovesTheIntervalOfTheLift(t *testing.T) {
 	}
 }
 
-// TestLevelsOfStepsAreNoEffect: of 30 members at level 1 a third are treated, of 30 at level 10 two thirds. The plain
-// ratios are 4 and 7; at one mix of steps they are 5.5 each, and by hand 5.5 and 8.25 of an effect of x1.5.
+// A third of the 30 members at level 1 are treated, and two thirds of the 30 at level 10. So the plain ratios are 4 and 7. At
+// the same mix of steps they are both 5.5; with an effect of x1.5 they are 5.5 and 8.25, computed by hand.
 func TestLevelsOfStepsAreNoEffect(t *testing.T) {
 	t.Parallel()
 	units := []Unit{{0, true, 10, 10}, {0, false, 10, 10}, {0, false, 10, 10}, {1, true, 100, 10}, {1, true, 100, 10}, {1, false, 100, 10}}
@@ -102,14 +102,14 @@ func TestLevelsOfStepsAreNoEffect(t *testing.T) {
 	}
 }
 
-// TestIntervalOfTheLiftIsTheInvertedTest divides treated sums by lambda and tests again, at 400 lifts: those inside the
-// interval are not refused, those outside are.
+// The test divides treated sums by lambda and tests again, for about 100 lifts of each set of units. It does not reject lifts
+// inside the interval, and rejects those outside.
 func TestIntervalOfTheLiftIsTheInvertedTest(t *testing.T) {
 	t.Parallel()
 	random := seeded(62)
 	for _, sizes := range []unitworld.Sizes{unitworld.Equal, unitworld.Lognormal, unitworld.Pareto} {
 		for range 4 {
-			units := communities(unitworld.Communities{Units: 14, Sizes: sizes, ICC: .3, Gain: .5}, random)
+			units := drawCommunities(unitworld.Communities{Units: 14, Sizes: sizes, ICC: .3, Gain: .5}, random)
 			result, err := PermuteLift(units, .05, 1)
 			if err != nil {
 				t.Fatal(err)
@@ -130,8 +130,8 @@ func TestIntervalOfTheLiftIsTheInvertedTest(t *testing.T) {
 	}
 }
 
-// TestTieAtNoEffectIsNoEffect: where whole numbers tie at the bound of the interval, 0 is inside it to the last bit.
-func TestTieAtNoEffectIsNoEffect(t *testing.T) {
+// If an arrangement of whole numbers ties with the real one at lift 0, a bound of the interval is exactly 0, so 0 is inside.
+func TestATieAtNoEffectIsNotTakenForAnEffect(t *testing.T) {
 	t.Parallel()
 	random := seeded(64)
 	for range 1500 {
@@ -144,7 +144,7 @@ func TestTieAtNoEffectIsNoEffect(t *testing.T) {
 			t.Errorf("p %v, interval of the lift %v", p.P, p.Interval)
 		}
 		for i := range units {
-			units[i].Sum /= 10 // which no float64 is exactly
+			units[i].Sum /= 10 // not exact in a float64
 		}
 		if p := must(Permute(units, .05, 1))(t); (p.P > .05) != p.Interval.Contains(0) {
 			t.Errorf("p %v, interval of the difference %v", p.P, p.Interval)
@@ -152,8 +152,7 @@ func TestTieAtNoEffectIsNoEffect(t *testing.T) {
 	}
 }
 
-// TestArmsThatDifferInEverything: all 5 against all 0 is a difference, though no arm has any variance.
-func TestArmsThatDifferInEverything(t *testing.T) {
+func TestArmsWithoutVarianceCanDiffer(t *testing.T) {
 	t.Parallel()
 	five, zero := []float64{5, 5, 5, 5}, []float64{0, 0, 0, 0}
 	lost := must(PermuteLift(singles(five, zero), .05, 0))(t)
@@ -169,12 +168,11 @@ func TestArmsThatDifferInEverything(t *testing.T) {
 		t.Errorf("three against three, p %v: %s", few.P, diff)
 	}
 	if p := must(Permute(singles(zero, five), .05, 0))(t); p.P != 2./70 || p.Interval != (Interval{5, 5}) {
-		t.Errorf("of single units: %+v", p)
+		t.Errorf("difference of single units: %+v", p)
 	}
 }
 
-// TestSmallestP: what a design allows is what its units get.
-func TestSmallestP(t *testing.T) {
+func TestSmallestPOfADesignIsThatOfItsUnits(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		design [][2]int
@@ -195,17 +193,17 @@ func TestSmallestP(t *testing.T) {
 	}
 	for _, n := range []int{4, 16, 60} {
 		var design [3][2]int
-		units := communities(unitworld.Communities{Units: n}, seeded(63))
+		units := drawCommunities(unitworld.Communities{Units: n}, seeded(63))
 		for _, u := range units {
 			design[u.Stratum][oneIf(u.Treatment)]++
 		}
 		if got := must(PermuteLift(units, .05, 1))(t).Smallest; got != SmallestP(design[:]) {
-			t.Errorf("%v: %v of the units, %v of the design", design, got, SmallestP(design[:]))
+			t.Errorf("%v: %v for the units, %v for the design", design, got, SmallestP(design[:]))
 		}
 	}
 }
 
-// communityWorlds are those in which t tests and the delta method err.
+// communityWorlds returns worlds in which t tests and the delta method are wrong too often.
 func communityWorlds() (worlds []unitworld.Communities) {
 	for _, n := range []int{16, 60, 190, 400, 1000} {
 		for _, icc := range []float64{.05, .3} {
@@ -225,55 +223,55 @@ func communityWorlds() (worlds []unitworld.Communities) {
 	return worlds
 }
 
-// TestPermuteLiftRates: without an effect at most 7 % are found to have one, and the interval leaves out a true x1.5 in at
-// most 7 %. Beside it, how often it says nothing (a side without bound, or no verdict possible), how often it finds
-// x1.5, and what the promise does not cover: an effect is "found" where half of the communities gain what others lose.
-func TestPermuteLiftRates(t *testing.T) {
+// At most 7 % of experiments without an effect are found to have one, and at most 7 % of intervals exclude a true x1.5. The test
+// logs other rates as well: how often a bound is infinite, how often x1.5 is found, and how often an effect is found if half of
+// the communities gain what the others lose, of which nothing is promised.
+func TestPermuteLiftIsSeldomWrong(t *testing.T) {
 	t.Parallel()
 	const draws, most = 999, .07
 	for seed, world := range communityWorlds() {
 		if world.Units > *simulated {
-			continue // large worlds take their time: they are for -simulated 2000
+			continue // large worlds take long, so they are only for -simulated 2000
 		}
 		t.Run(world.Name, func(t *testing.T) {
 			t.Parallel()
 			random := seeded(uint64(1000 + seed))
-			var falsely, left, unbounded, found, cancelled, naive, gaps rate
+			var falsely, excluded, unbounded, found, cancelled, naive, gaps rate
 			for range *simulated {
-				judge := func(gain float64, cancels bool) (LiftPermutation, []Unit, bool) {
+				simulate := func(gain float64, cancels bool) (LiftPermutation, []Unit, bool) {
 					w := world
 					w.Gain, w.Cancels = gain, cancels
-					units := communities(w, random)
+					units := drawCommunities(w, random)
 					p, err := PermuteLiftDraws(units, .05, 1, draws)
 					return p, units, err == nil
 				}
-				if p, units, told := judge(0, false); told {
+				if p, units, ok := simulate(0, false); ok {
 					falsely.count(p.P <= .05)
-					naive.count(clusterT(t, units))
+					naive.count(clusterTFinds(t, units))
 					gaps.count(p.P <= .05 && p.Interval.Contains(0))
 					if p.P > .05 && !p.Interval.Contains(0) {
 						t.Errorf("p %v, interval %v", p.P, p.Interval)
 					}
 				}
-				if p, _, told := judge(.5, false); told {
-					left.count(!p.Interval.Contains(.5))
+				if p, _, ok := simulate(.5, false); ok {
+					excluded.count(!p.Interval.Contains(.5))
 					unbounded.count(p.Interval.Lower == -1 || math.IsInf(p.Interval.Upper, 1))
 					found.count(p.Interval.Lower > 0)
 				}
-				if p, _, told := judge(.5, true); told {
+				if p, _, ok := simulate(.5, true); ok {
 					cancelled.count(p.P <= .05)
 				}
 			}
-			falsely.atMost(t, "an effect where there is none", most)
-			left.atMost(t, "interval leaves out x1.5", most)
+			falsely.atMost(t, "effect found without one", most)
+			excluded.atMost(t, "interval excludes x1.5", most)
 			t.Logf("t test of clusters without an effect %.1f %%; of x1.5 found %.1f %%, unbounded %.1f %%; gains that cancel %.1f %%; gaps %.2f %%",
 				100*naive.value(), 100*found.value(), 100*unbounded.value(), 100*cancelled.value(), 100*gaps.value())
 		})
 	}
 }
 
-// clusterT tells whether the t test of ratio estimators finds a difference.
-func clusterT(t *testing.T, units []Unit) bool {
+// clusterTFinds reports whether the t test of ratio estimators finds a difference.
+func clusterTFinds(t *testing.T, units []Unit) bool {
 	var arms [2]Pairs
 	for _, u := range units {
 		arms[oneIf(u.Treatment)].Add(u.Sum, u.Size)
@@ -287,8 +285,8 @@ func clusterT(t *testing.T, units []Unit) bool {
 	return err == nil && test.P <= .05
 }
 
-// clusterDifference is Difference with K - 2 degrees of freedom over K clusters of both arms, which reports no longer go by: in
-// unequal ones it errs.
+// clusterDifference is Difference with K - 2 degrees of freedom over K clusters of both arms. Reports no longer use it, because it
+// is wrong too often if clusters differ in size.
 // Source: Donner, Klar, "Design and Analysis of Cluster Randomization Trials in Health Research", 2000.
 func clusterDifference(t *testing.T, control, treatment Estimate) Estimate {
 	t.Helper()

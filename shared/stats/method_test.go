@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestFisherExact: against sums of exact binomial coefficients, from a teacup to a million units.
-func TestFisherExact(t *testing.T) {
+// The expected figures are sums of exact binomial coefficients, from a cup of tea to a million units.
+func TestFisherExactAgreesWithExactSums(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		control, treatment Proportion
@@ -29,14 +29,14 @@ func TestFisherExact(t *testing.T) {
 			t.Errorf("%v, %v: %s", c.control, c.treatment, diff)
 		}
 	}
-	// With many units it nears the chi-square of the two proportions.
+	// With many units, P is close to that of the z test.
 	a, b := Proportion{100_300, 500_000}, Proportion{99_700, 500_000}
 	if fisher, z := must(FisherExact(a, b))(t).P, must(TwoProportions(a, b))(t).P; math.Abs(fisher-z) > .01*z {
-		t.Errorf("of a million units Fisher's p is %v, that of z %v", fisher, z)
+		t.Errorf("a million units: Fisher's p is %v, that of the z test %v", fisher, z)
 	}
 }
 
-// TestSampleSizeFindsTheEffect: the power asked for is what the z test has at that size.
+// At the computed size, the z test has the power that the design asks for.
 func TestSampleSizeFindsTheEffect(t *testing.T) {
 	t.Parallel()
 	n := must(Design{Alpha: .05, Power: .8}.Proportions(.1, .12))(t)
@@ -57,14 +57,13 @@ func TestSampleSizeFindsTheEffect(t *testing.T) {
 		{Alpha: .01, Power: .9, Sequence: true, ClusterSize: 20, ICC: .05}, {Alpha: .01, Power: .9, Sequence: true, ClusterSize: 20, ICC: .05, ClusterSizeCV: 1}} {
 		size := must(d.Means(1, .05))(t)
 		if size <= last {
-			t.Errorf("%+v needs %d, no more than a weaker design", d, size)
+			t.Errorf("%+v needs %d members, want more than for a weaker design, %d", d, size, last)
 		}
 		last = size
 	}
 }
 
-// TestPermute: what the two kinds of arrangement agree on, and where there are too few.
-func TestPermute(t *testing.T) {
+func TestPermuteComparesAllArrangementsOrDrawsSome(t *testing.T) {
 	t.Parallel()
 	random := seeded(27)
 	var control, treatment []float64
@@ -88,7 +87,7 @@ func TestPermute(t *testing.T) {
 	if math.Abs(other.P-drawn.P) > .005 || math.Abs(other.Interval.Lower-drawn.Interval.Lower) > .05 {
 		t.Errorf("seeds disagree by more than the draws explain: %+v, %+v", drawn, other)
 	}
-	// An effect added to each treated member moves the interval by itself.
+	// An effect that is added to each treated member moves the interval by the effect.
 	for i := range units {
 		if units[i].Treatment {
 			units[i].Sum += 3
@@ -97,20 +96,20 @@ func TestPermute(t *testing.T) {
 	moved := must(Permute(units, .05, 1))(t)
 	want := Interval{drawn.Interval.Lower + 3, drawn.Interval.Upper + 3}
 	if diff := cmp.Diff(want, moved.Interval, near); diff != "" {
-		t.Errorf("interval of an effect 3 larger: %s", diff)
+		t.Errorf("interval of an effect that is 3 larger: %s", diff)
 	}
 	few := must(Permute(singles([]float64{1, 2}, []float64{8, 9}), .05, 1))(t)
 	if diff := cmp.Diff(Permutation{7, 2. / 6, Interval{math.Inf(-1), math.Inf(1)}, 6, true}, few); diff != "" {
 		t.Errorf("two against two: %s", diff)
 	}
-	// A stratum with one arm only has nothing to exchange: 70 arrangements remain.
+	// A stratum with only one arm has no labels to exchange, so there are still 70 arrangements.
 	alone := append(singles([]float64{1, 2, 3, 4}, []float64{5, 6, 7, 9}), Unit{Stratum: 1, Treatment: true, Sum: 4, Size: 1})
 	if p := must(Permute(alone, .05, 1))(t); p.Arrangements != 70 {
 		t.Errorf("%d arrangements, want 70", p.Arrangements)
 	}
 }
 
-func TestQuantiles(t *testing.T) {
+func TestQuantilesAndTheirDifference(t *testing.T) {
 	t.Parallel()
 	h := Histogram{[]float64{.1, .2, .5}, []int64{50, 30, 15, 5}}
 	for q, want := range map[float64]float64{.25: .05, .5: .1, .65: .15, .8: .2, .9: .4, .95: .5} {
@@ -127,12 +126,12 @@ func TestQuantiles(t *testing.T) {
 		t.Errorf("%+v: %s", d, diff)
 	}
 	if d := must(CompareQuantiles(.94, slices.Repeat([]Histogram{h}, 2), slices.Repeat([]Histogram{h}, 2), .05))(t); !math.IsInf(d.Interval.Upper, 1) || !math.IsInf(d.Interval.Lower, -1) {
-		t.Errorf("%+v, want no bound: it would lie beyond the histogram", d)
+		t.Errorf("%+v, want infinite bounds, because the finite ones would be above the last bound of the histogram", d)
 	}
 }
 
-// TestStudent: published quantiles, and no jump where t gives way to the normal.
-func TestStudent(t *testing.T) {
+// Quantiles agree with published ones, and do not jump where the normal distribution replaces t.
+func TestQuantilesAndTailsOfStudentsT(t *testing.T) {
 	t.Parallel()
 	for df, want := range map[float64]float64{1: 12.706205, 2: 4.302653, 10: 2.228139, 58: 2.001717, 1000: 1.962339, 1e8: 1.959964} {
 		if got := studentQuantile(.025, df); math.Abs(got-want) > 1e-6 {
@@ -141,12 +140,12 @@ func TestStudent(t *testing.T) {
 	}
 	for df := 1.0; df < 2*normalDF; df *= 1.5 {
 		for tail := .4; tail >= minAlpha/2; tail /= 10 {
-			if back := studentTail(studentQuantile(tail, df), df); math.Abs(back/tail-1) > 1e-4 { // what the normal itself is off by in the far tail
+			if back := studentTail(studentQuantile(tail, df), df); math.Abs(back/tail-1) > 1e-4 { // the error of the normal distribution itself in the far tail
 				t.Errorf("t with %v degrees of freedom: the quantile of tail %v has tail %v", df, tail, back)
 			}
 		}
 	}
 	if below, above := studentTail(3, normalDF), studentTail(3, normalDF+1); math.Abs(below/above-1) > 1e-5 {
-		t.Errorf("tails at 3: %v of t, %v of the normal", below, above)
+		t.Errorf("tails at 3: %v by t, %v by the normal distribution", below, above)
 	}
 }

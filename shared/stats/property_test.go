@@ -9,11 +9,11 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// near compares what rounding may tell apart.
+// near lets figures differ by rounding.
 var near = cmpopts.EquateApprox(1e-9, 1e-12)
 
-// arms are two arms of unequal size, for properties that hold whatever the data is.
-func arms(t *testing.T, random *rand.Rand) (control, treatment Estimate) {
+// randomArms draws two arms of unequal size.
+func randomArms(t *testing.T, random *rand.Rand) (control, treatment Estimate) {
 	var a, b Moments
 	for range 20 + random.IntN(50) {
 		a.Add(5 + random.NormFloat64())
@@ -28,18 +28,18 @@ func TestSwappingTheArmsMirrorsTheEffect(t *testing.T) {
 	t.Parallel()
 	random := seeded(20)
 	for range 50 {
-		a, b := arms(t, random)
-		there, back := must(Difference(a, b))(t), must(Difference(b, a))(t)
-		if diff := cmp.Diff(there, Estimate{-back.Value, back.SE, back.DF, back.N}, near); diff != "" {
+		a, b := randomArms(t, random)
+		effect, swapped := must(Difference(a, b))(t), must(Difference(b, a))(t)
+		if diff := cmp.Diff(effect, Estimate{-swapped.Value, swapped.SE, swapped.DF, swapped.N}, near); diff != "" {
 			t.Error(diff)
 		}
-		there, back = must(LogRatio(a, b))(t), must(LogRatio(b, a))(t)
-		if diff := cmp.Diff(there, Estimate{-back.Value, back.SE, back.DF, back.N}, near); diff != "" {
+		effect, swapped = must(LogRatio(a, b))(t), must(LogRatio(b, a))(t)
+		if diff := cmp.Diff(effect, Estimate{-swapped.Value, swapped.SE, swapped.DF, swapped.N}, near); diff != "" {
 			t.Error(diff)
 		}
 		p, q := Proportion{random.Int64N(50), 50}, Proportion{random.Int64N(80), 80}
-		i, j := must(Newcombe(p, q, .05))(t), must(Newcombe(q, p, .05))(t)
-		if diff := cmp.Diff(i, Interval{-j.Upper, -j.Lower}, near); diff != "" {
+		newcombe, swappedNewcombe := must(Newcombe(p, q, .05))(t), must(Newcombe(q, p, .05))(t)
+		if diff := cmp.Diff(newcombe, Interval{-swappedNewcombe.Upper, -swappedNewcombe.Lower}, near); diff != "" {
 			t.Error(diff)
 		}
 		if diff := cmp.Diff(must(FisherExact(p, q))(t), must(FisherExact(q, p))(t), near); diff != "" {
@@ -48,11 +48,10 @@ func TestSwappingTheArmsMirrorsTheEffect(t *testing.T) {
 	}
 }
 
-// TestUnitsOfMeasure: effects scale with the metric, lifts do not.
-func TestUnitsOfMeasure(t *testing.T) {
+func TestEffectsScaleWithTheMetricAndLiftsDoNot(t *testing.T) {
 	t.Parallel()
 	scaled := func(e Estimate) Estimate { return Estimate{1000 * e.Value, 1000 * e.SE, e.DF, e.N} }
-	a, b := arms(t, seeded(21))
+	a, b := randomArms(t, seeded(21))
 	for name, pair := range map[string][2]Estimate{
 		"difference": {scaled(must(Difference(a, b))(t)), must(Difference(scaled(a), scaled(b)))(t)},
 		"lift":       {must(Lift(a, b))(t), must(Lift(scaled(a), scaled(b)))(t)},
@@ -64,8 +63,8 @@ func TestUnitsOfMeasure(t *testing.T) {
 	}
 }
 
-// TestMerge: statistics of parts make those of the whole, as partial aggregates of SQL do.
-func TestMerge(t *testing.T) {
+// Statistics of parts can be merged, like SQL's partial aggregates.
+func TestMergedPartsEqualTheWhole(t *testing.T) {
 	t.Parallel()
 	random := seeded(22)
 	var whole, left, right Moments
@@ -90,8 +89,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestClustersOfOne: where each cluster has one member, the ratio is the mean.
-func TestClustersOfOne(t *testing.T) {
+func TestTheRatioOfClustersOfOneMemberIsTheMean(t *testing.T) {
 	t.Parallel()
 	random := seeded(23)
 	var moments Moments
@@ -106,9 +104,8 @@ func TestClustersOfOne(t *testing.T) {
 	}
 }
 
-// TestMissingHistory: a unit without history counts as one whose past was the mean, and with none at all, nothing is
-// adjusted.
-func TestMissingHistory(t *testing.T) {
+// If no unit has a history, nothing is adjusted.
+func TestAUnitWithoutHistoryCountsAsOneWithTheMeanOfThePast(t *testing.T) {
 	t.Parallel()
 	random := seeded(26)
 	var missing, filled [2]History
@@ -136,8 +133,7 @@ func TestMissingHistory(t *testing.T) {
 	}
 }
 
-// TestIntervalsAgreeWithTests: 0 is outside exactly where p is under alpha.
-func TestIntervalsAgreeWithTests(t *testing.T) {
+func TestIntervalsExcludeZeroExactlyIfPIsUnderAlpha(t *testing.T) {
 	t.Parallel()
 	random := seeded(24)
 	sequence := Sequence{Planned: 100, Alpha: .05}
@@ -158,8 +154,9 @@ func TestIntervalsAgreeWithTests(t *testing.T) {
 	}
 }
 
-// TestWidths: more confidence is wider, more data is narrower, and a sequence is wider than a single look.
-func TestWidths(t *testing.T) {
+// More confidence makes an interval wider, and more units make it narrower. A sequence is wider than the interval of a single
+// look, and narrowest at the number of units that it is planned for.
+func TestWidthsOfIntervals(t *testing.T) {
 	t.Parallel()
 	width := func(i Interval) float64 { return i.Upper - i.Lower }
 	last := math.Inf(1)
@@ -177,16 +174,15 @@ func TestWidths(t *testing.T) {
 		planned := must(Sequence{n, .05}.Interval(Estimate{SE: 1, DF: 1, N: n}))(t)
 		for _, other := range []int64{n/10 + 1, 10 * n} {
 			if i := must(Sequence{other, .05}.Interval(Estimate{SE: 1, DF: 1, N: n}))(t); width(i) < width(planned) {
-				t.Errorf("planned for %d, it is narrower at %d than when planned for that", other, n)
+				t.Errorf("a sequence planned for %d units is narrower at %d than one planned for these", other, n)
 			}
 		}
 	}
 }
 
-// TestBatchesOfTheSampleRatio: how units are cut into batches does not change E.
-func TestBatchesOfTheSampleRatio(t *testing.T) {
+func TestBatchesDoNotChangeTheEvidenceOfTheSampleRatio(t *testing.T) {
 	t.Parallel()
-	at := func(batches ...[]int64) float64 {
+	logE := func(batches ...[]int64) float64 {
 		s := must(NewSampleRatio([]float64{1, 3}, 10_000))(t)
 		for _, b := range batches {
 			if err := s.Add(b...); err != nil {
@@ -195,12 +191,12 @@ func TestBatchesOfTheSampleRatio(t *testing.T) {
 		}
 		return s.priors[1].logM1 - s.logM0
 	}
-	if diff := cmp.Diff(at([]int64{300, 700}), at([]int64{100, 0}, []int64{0, 0}, []int64{200, 700}), near); diff != "" {
+	if diff := cmp.Diff(logE([]int64{300, 700}), logE([]int64{100, 0}, []int64{0, 0}, []int64{200, 700}), near); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// TestHolmAlphasAgreeWithHolm: an interval at a question's own alpha says what its adjusted p says.
+// An interval at a metric's own alpha excludes 0 exactly if the adjusted p is at most alpha.
 func TestHolmAlphasAgreeWithHolm(t *testing.T) {
 	t.Parallel()
 	const alpha = .05
@@ -210,7 +206,7 @@ func TestHolmAlphasAgreeWithHolm(t *testing.T) {
 		p := make([]float64, 1+random.IntN(6))
 		for i := range p {
 			p[i] = math.Pow(random.Float64(), 3) / float64(1+random.IntN(3))
-			if random.IntN(4) == 0 { // permutation tests have few values
+			if random.IntN(4) == 0 { // like the p of a permutation test, which has few possible values
 				p[i] = float64(random.IntN(11)) / 200
 			}
 		}
@@ -220,7 +216,7 @@ func TestHolmAlphasAgreeWithHolm(t *testing.T) {
 			if least := alpha / float64(len(p)); alphas[i] < least || alphas[i] > alpha*(1+1e-9) {
 				t.Fatalf("alpha %v of %v: expected %v to %v", alphas[i], p, least, alpha)
 			}
-			if far := math.Abs(adjusted[i]-alpha) > 1e-12; far && (p[i] <= alphas[i]) != (adjusted[i] <= alpha) {
+			if tie := math.Abs(adjusted[i]-alpha) <= 1e-12; !tie && (p[i] <= alphas[i]) != (adjusted[i] <= alpha) {
 				t.Fatalf("%v of %v: alpha %v, adjusted %v", p[i], p, alphas[i], adjusted[i])
 			}
 			seen[adjusted[i] <= alpha]++
@@ -231,7 +227,7 @@ func TestHolmAlphasAgreeWithHolm(t *testing.T) {
 	}
 }
 
-// TestIntervalAtAgreesWithP: at any alpha the interval of a sequence excludes 0 exactly where p is at most that alpha.
+// At any alpha, the interval of a sequence excludes 0 exactly if p is at most this alpha.
 func TestIntervalAtAgreesWithP(t *testing.T) {
 	t.Parallel()
 	s := Sequence{Planned: 1000, Alpha: .05}

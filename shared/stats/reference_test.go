@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestReference pins published or independently computed figures, to every digit they are given with.
-func TestReference(t *testing.T) {
+// The expected figures are published or were computed independently. All their digits must agree.
+func TestFiguresAgreeWithPublishedOnes(t *testing.T) {
 	t.Parallel()
 	for name, figures := range map[string][]figure{
 		"sample ratio, 821588 to 815482": chiSquare(t, "22.774369", "1.82179e-06", 821588, 815482),
@@ -16,11 +16,11 @@ func TestReference(t *testing.T) {
 		"sample ratio, 5200 to 4800":     chiSquare(t, "16", "6.33425e-05", 5200, 4800),
 		"chi-square of six":              chiSquare(t, "2.0", "0.8491450360846096", 16, 18, 16, 14, 12, 12),
 		"sequential sample ratio":        sequentialSampleRatio(t),
-		"two proportions": func() []figure { // the reference subtracts the second from the first
+		"two proportions": func() []figure { // the reference subtracts the second share from the first
 			test := must(TwoProportions(Proportion{12, 99}, Proportion{5, 83}))(t)
 			return []figure{{"-1.4078304151258787", test.Statistic}, {"0.15918129181156992", test.P}}
 		}(),
-		"Newcombe": func() []figure { // as before
+		"Newcombe": func() []figure { // the same
 			interval := must(Newcombe(Proportion{48, 80}, Proportion{56, 70}, .05))(t)
 			return []figure{{"0.0524315", interval.Lower}, {"0.3338727", interval.Upper}}
 		}(),
@@ -56,8 +56,8 @@ func TestReference(t *testing.T) {
 			interval := must(Sequence{1000, .05}.Interval(e))(t)
 			return []figure{{".50336", e.Value}, {".33341", e.SE}, {"-.55844", interval.Lower}, {"1.56516", interval.Upper}}
 		}(),
-		// GrowthBook divides the adjusted difference by the control's mean as it is (test_sequential_test_runs_ra). Here the
-		// lift is of the adjusted levels, for the levels shown beside it are those: LogRatio differs from .50338 by definition.
+		// GrowthBook divides the adjusted difference by the control's mean without adjustment (test_sequential_test_runs_ra),
+		// so this test does the same. LogRatio of the adjusted levels differs from .50338 by definition.
 		"GrowthBook, CUPED": func() []figure {
 			pre, post := [2]Moments{{3000, 16.87, 527.9767}, {3461, 22.7, 1348.29}}, [2]Moments{{3000, 1396.87, 52377.9767}, {3461, 2422.7, 134698.29}}
 			var arms [2]History
@@ -84,7 +84,7 @@ func TestReference(t *testing.T) {
 			interval := must(Newcombe(Proportion{3, 10}, Proportion{9, 10}, .05))(t)
 			return []figure{{".1705", interval.Lower}, {".8090", interval.Upper}}
 		}(),
-		// Ernst's days of recovery: 92 or less in four is the sum of 3 of 35 arrangements. P is twice that lower tail.
+		// Ernst's days of recovery: in 3 of 35 arrangements, the four treated have a sum of 92 or less. P is twice this lower tail.
 		"Ernst 2004, recovery": func() []figure {
 			p := must(Permute(singles([]float64{23, 33, 40}, []float64{19, 22, 25, 26}), .05, 0))(t)
 			return []figure{{"35", float64(p.Arrangements)}, {"-9", p.Difference}, {"0.17142857142857143", p.P}} // 6/35
@@ -126,7 +126,7 @@ func TestReference(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for i, f := range figures {
-				if !f.holds() {
+				if !f.agrees() {
 					t.Errorf("figure %d is %v, want %s", i, f.got, f.want)
 				}
 			}
@@ -134,15 +134,15 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// figure is what was published, digit by digit, and what we compute.
+// figure has the published digits, and the figure that we compute.
 type figure struct {
 	want string
 	got  float64
 }
 
-// holds tells whether the figure rounds to the published digits. Of 15 or more the last may be the rounding of a
-// different order of operations.
-func (f figure) holds() bool {
+// agrees reports whether the figure rounds to the published digits. If these are 15 or more, the last one may differ, because
+// another order of operations rounds differently.
+func (f figure) agrees() bool {
 	want, err := strconv.ParseFloat(f.want, 64)
 	if err != nil {
 		panic(err)
@@ -163,11 +163,11 @@ func chiSquare(t *testing.T, statistic, p string, observed ...int64) []figure {
 	return []figure{{statistic, test.Statistic}, {p, test.P}}
 }
 
-// sequentialSampleRatio is the example of the authors' package ssrm, whose prior is 1 for each arm.
+// sequentialSampleRatio computes the example of the authors' package ssrm. Its prior is 1 for each arm.
 func sequentialSampleRatio(t *testing.T) (figures []figure) {
 	s := must(newSampleRatio([]float64{.4, .4, .2}, 1))(t)
 	s.priors[0].arms = []float64{1, 1, 1}
-	want := []string{"-7.0282014", "-11.9478477", "-15.4714020", "-19.96484521"} // after each row
+	want := []string{"-7.0282014", "-11.9478477", "-15.4714020", "-19.96484521"} // after each row of counts
 	for i, row := range [][]int64{{20, 17, 9}, {18, 21, 8}, {4, 6, 4}, {18, 19, 11}} {
 		if err := s.Add(row...); err != nil {
 			t.Fatal(err)
@@ -177,7 +177,7 @@ func sequentialSampleRatio(t *testing.T) (figures []figure) {
 	return append(figures, figure{"-15.78103123", s.logM0})
 }
 
-// singles are units of one member in one stratum.
+// singles returns units of one member each, all in one stratum.
 func singles(control, treatment []float64) (units []Unit) {
 	for _, v := range control {
 		units = append(units, Unit{Sum: v, Size: 1})
@@ -188,7 +188,7 @@ func singles(control, treatment []float64) (units []Unit) {
 	return units
 }
 
-// must is used as must(f())(t): a result whose error ends the test.
+// must is used as must(f())(t). It returns the result of f; an error ends the test.
 func must[T any](value T, err error) func(testing.TB) T {
 	return func(t testing.TB) T {
 		t.Helper()

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestPermutationCoverage: labels drawn within two strata of different level; every treated member gains 1.
-func TestPermutationCoverage(t *testing.T) {
+// Labels are drawn within two strata with different levels. Every treated member gains 1.
+func TestPermutationIntervalsContainTheEffect(t *testing.T) {
 	t.Parallel()
 	random := seeded(8)
 	var covered, found, falsely rate
@@ -31,13 +31,13 @@ func TestPermutationCoverage(t *testing.T) {
 		covered.count(p.Interval.Contains(1))
 		found.count(p.P <= .05)
 	}
-	falsely.atMost(t, "an effect where there is none", .05)
-	covered.atLeast(t, "interval holds the effect", .95)
-	covered.atMost(t, "interval holds the effect", .97) // 20 x 20 arrangements bring it no nearer to .95
+	falsely.atMost(t, "effect found without one", .05)
+	covered.atLeast(t, "interval contains the effect", .95)
+	covered.atMost(t, "interval contains the effect", .97) // 20 x 20 arrangements allow nothing closer to .95
 }
 
-// TestCUPEDRates: history that correlates by .8 takes out .64 of the variance, at the same coverage.
-func TestCUPEDRates(t *testing.T) {
+// A history with a correlation of .8 removes .64 of the variance, and the interval contains the effect as often.
+func TestCUPEDReducesTheVarianceAndKeepsTheCoverage(t *testing.T) {
 	t.Parallel()
 	random := seeded(9)
 	const correlation, effect, units = .8, .2, 200
@@ -56,14 +56,14 @@ func TestCUPEDRates(t *testing.T) {
 		covered.count(must(d.Interval(.05))(t).Contains(effect))
 		reduction, theta = reduction+adjusted.Reduction/1000, theta+adjusted.Theta/1000
 	}
-	covered.about(t, "interval holds the effect", .95)
+	covered.about(t, "interval contains the effect", .95)
 	if math.Abs(reduction-correlation*correlation) > .01 || math.Abs(theta-3*correlation) > .01 {
-		t.Errorf("variance falls by %.3f with theta %.3f, want .64 and 2.4", reduction, theta)
+		t.Errorf("variance reduced by %.3f with theta %.3f, want .64 and 2.4", reduction, theta)
 	}
 }
 
-// TestQuantileCoverage: the p95 of two arms of the same latency, whose level wanders from span to span.
-func TestQuantileCoverage(t *testing.T) {
+// The p95 of two arms with the same latency, whose level wanders from span to span.
+func TestQuantileIntervalsContainTheDifference(t *testing.T) {
 	t.Parallel()
 	random := seeded(10)
 	var bounds []float64
@@ -87,12 +87,11 @@ func TestQuantileCoverage(t *testing.T) {
 		}
 		covered.count(must(CompareQuantiles(.95, arms[0], arms[1], .05))(t).Interval.Contains(0))
 	}
-	covered.atLeast(t, "interval holds 0", .95)
+	covered.atLeast(t, "interval contains 0", .95)
 }
 
-// TestUniformP: without an effect, p-values are uniform (Kolmogorov-Smirnov at .001), with arms of unequal size and
-// variance too.
-func TestUniformP(t *testing.T) {
+// This also holds for arms of unequal size and variance. The test is Kolmogorov and Smirnov's at .001.
+func TestPIsUniformWithoutAnEffect(t *testing.T) {
 	t.Parallel()
 	const runs = 10_000
 	random := seeded(11)
@@ -115,7 +114,7 @@ func TestUniformP(t *testing.T) {
 	}
 	for i, n := range below {
 		if gap := math.Abs(float64(n)/runs - float64(i)/100); gap > 1.95/math.Sqrt(runs) {
-			t.Errorf("%d of %d p-values up to %.2f: off by %.3f", n, runs, float64(i)/100, gap)
+			t.Errorf("%d of %d p-values are at most %.2f: wrong by %.3f", n, runs, float64(i)/100, gap)
 		}
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// The operating characteristics, by seeded simulation: how often a method is wrong, or finds what is there. Every
-// bound allows three binomial standard errors of the number of runs.
+// The tests of this file simulate with seeds how often a method is wrong, and how often it finds an effect. Every limit allows
+// for three binomial standard errors at the number of runs.
 
-// rate is how often something happened.
+// rate counts how often something happened.
 type rate struct{ happened, runs int }
 
 func (r *rate) count(happened bool) {
@@ -59,12 +59,12 @@ func binomial(random *rand.Rand, n int, p float64) int64 {
 	return int64(distuv.Binomial{N: float64(n), P: p, Src: random}.Rand())
 }
 
-// TestPeeking: 20 looks at an A/A experiment of 10 000 units per arm that convert at 10 %.
-func TestPeeking(t *testing.T) {
+// 20 looks at an A/A experiment: 10 000 units per arm, of which 10 % convert.
+func TestASequenceAllowsRepeatedLooksAndAZTestDoesNot(t *testing.T) {
 	t.Parallel()
 	const looks, batch, p = 20, 500, .1
 	random, sequence := seeded(1), Sequence{Planned: 2 * looks * batch, Alpha: .05}
-	var naive, valid, crossed rate
+	var naive, valid, disagree rate
 	for range 2000 {
 		var a, b Proportion
 		var naiveFound, intervalFound, pFound bool
@@ -78,17 +78,18 @@ func TestPeeking(t *testing.T) {
 		}
 		naive.count(naiveFound)
 		valid.count(intervalFound)
-		crossed.count(pFound != intervalFound)
+		disagree.count(pFound != intervalFound)
 	}
 	naive.about(t, "z test at any of 20 looks", .26)
 	naive.about(t, "z test at any of 20 looks", .248) // Armitage, McPherson, Rowe 1969
-	// The design's figure, 1.5 %, is more than this seed's. Planned for fewer units the sequence is less strict early on.
+	// 1.5 % was measured when the method was chosen. This seed has less. A sequence that is planned for fewer units is less strict
+	// early on.
 	valid.about(t, "confidence sequence at any of 20 looks", .015)
-	crossed.atMost(t, "interval and p disagree", 0)
+	disagree.atMost(t, "interval and p disagree", 0)
 }
 
-// TestPeekingOneSided: each one-sided sequence errs at most alpha, looked at after every 50 units per arm.
-func TestPeekingOneSided(t *testing.T) {
+// With a look after every 50 units per arm, each one-sided sequence is wrong with a probability of at most alpha.
+func TestOneSidedSequencesAllowRepeatedLooks(t *testing.T) {
 	t.Parallel()
 	random, sequence := seeded(2), Sequence{Planned: 4000, Alpha: .05}
 	var lower, upper rate
@@ -101,7 +102,7 @@ func TestPeekingOneSided(t *testing.T) {
 				b.Add(random.ExpFloat64())
 			}
 			if look == 0 {
-				continue // 100 units per arm is when a sequence is first asked
+				continue // a sequence needs 100 units per arm
 			}
 			d := must(Difference(must(a.Mean())(t), must(b.Mean())(t)))(t)
 			lowerFound = lowerFound || must(sequence.Lower(d))(t) > 0
@@ -114,8 +115,8 @@ func TestPeekingOneSided(t *testing.T) {
 	upper.atMost(t, "upper bound below the truth", .05)
 }
 
-// TestClusters: A/A over 60 communities of 50 users with an intraclass correlation of .05.
-func TestClusters(t *testing.T) {
+// An A/A experiment of 60 communities of 50 users, with an intraclass correlation of .05.
+func TestUsersOfRandomisedCommunitiesAreNotIndependentUnits(t *testing.T) {
 	t.Parallel()
 	const communities, users, icc = 60, 50, .05
 	random := seeded(3)
@@ -137,25 +138,25 @@ func TestClusters(t *testing.T) {
 		byUser.count(must(naive.Test())(t).P < .05)
 		byCommunity.count(!must(clustered.Interval(.05))(t).Contains(0))
 	}
-	// Users as units understate the standard error by the square root of the design effect, 1 + 49 * .05.
+	// If users count as units, the standard error is too small by the square root of the design effect, 1 + 49 * .05.
 	inflated := 2 * distuv.UnitNormal.Survival(normalQuantile(.025)/math.Sqrt(1+(users-1)*icc))
 	byUser.about(t, "users as units", inflated)
 	byUser.about(t, "users as units", .30)
 	byCommunity.about(t, "communities as units", .05)
 }
 
-// TestSampleRatioOfOnePrior looks after every batch of units, up to 20 000 of them, with one prior that weighs 1000.
-func TestSampleRatioOfOnePrior(t *testing.T) {
+// There is a look after every batch, up to 20 000 units. The single prior has the weight of 1000 units.
+func TestSampleRatioWithOnePriorSeldomAlarmsFalsely(t *testing.T) {
 	t.Parallel()
 	start := func() *SampleRatio { return must(newSampleRatio([]float64{1, 1}, 1000))(t) }
-	// The design saw 0 false alarms in 2000 runs. That is what few looks give in most sets of 2000, not a rate of 0: what
-	// the method promises at any number of looks is at most .1 %, and many looks come near it.
+	// When the method was chosen, 0 of 2000 runs had a false alarm. Most sets of 2000 with few looks have none; the rate is not 0.
+	// The method promises at most .1 % for any number of looks, and with many looks the rate is close to this.
 	sampleRatioAlarms(t, seeded(4), start, 2000, 20_000, 1000, .50).atMost(t, "false alarms, a look every 1000 units", SampleRatioAlarm)
 	sampleRatioAlarms(t, seeded(5), start, 500, 20_000, 100, .50).atMost(t, "false alarms, a look every 100 units", SampleRatioAlarm)
-	sampleRatioAlarms(t, seeded(6), start, 500, 20_000, 100, .52).about(t, "52:48 seen", .95)
+	sampleRatioAlarms(t, seeded(6), start, 500, 20_000, 100, .52).about(t, "52:48 found", .95)
 }
 
-// sampleRatioAlarms looks after every batch.
+// sampleRatioAlarms simulates experiments with a look after every batch, and counts alarms. treatment is the treatment's share.
 func sampleRatioAlarms(t *testing.T, random *rand.Rand, start func() *SampleRatio, runs, units, batch int, treatment float64) (r rate) {
 	for range runs {
 		s := start()
@@ -170,9 +171,9 @@ func sampleRatioAlarms(t *testing.T, random *rand.Rand, start func() *SampleRati
 	return r
 }
 
-// TestSampleRatioAtAnyPlan: whatever is planned, an arm that is missing is seen within 15 units, 70:30 within 200, and
-// there are no more false alarms than promised (6 of 2000 are three standard errors over .1 %).
-func TestSampleRatioAtAnyPlan(t *testing.T) {
+// For any planned number of units, a missing arm is found within 15 units, and 70:30 within 200. No more alarms are false than
+// promised (6 of 2000 are three standard errors over .1 %).
+func TestSampleRatioFindsUnequalArmsAtAnyPlan(t *testing.T) {
 	t.Parallel()
 	for seed, planned := range []int64{0, 200, 2000, 20_000, 1_000_000} {
 		start := func() *SampleRatio { return must(NewSampleRatio([]float64{1, 1}, planned))(t) }
@@ -188,15 +189,14 @@ func TestSampleRatioAtAnyPlan(t *testing.T) {
 			}
 		}
 		name := strconv.FormatInt(planned, 10)
-		seen := sampleRatioAlarms(t, seeded(uint64(40+seed)), start, 2000, 200, 10, .7)
-		seen.atLeast(t, "70:30 of 200 units seen, planned "+name, .92)
-		seen.atMost(t, "70:30 of 200 units seen, planned "+name, .96)
+		found := sampleRatioAlarms(t, seeded(uint64(40+seed)), start, 2000, 200, 10, .7)
+		found.atLeast(t, "70:30 of 200 units found, planned "+name, .92)
+		found.atMost(t, "70:30 of 200 units found, planned "+name, .96)
 		sampleRatioAlarms(t, seeded(uint64(50+seed)), start, 2000, 4000, 100, .5).atMost(t, "false alarms, planned "+name, SampleRatioAlarm)
 	}
 }
 
-// TestSampleRatioTurnsRedAt15To0 pins the unit that turns it red: 14 to 0 is not yet.
-func TestSampleRatioTurnsRedAt15To0(t *testing.T) {
+func TestSampleRatioTurnsRedAt15To0AndNotBefore(t *testing.T) {
 	t.Parallel()
 	s := must(NewSampleRatio([]float64{1, 1}, 1_000_000))(t)
 	for n := 1; n <= 15; n++ {
@@ -209,12 +209,12 @@ func TestSampleRatioTurnsRedAt15To0(t *testing.T) {
 	}
 }
 
-// TestSampleRatioUnits: where communities are randomised, a chi-square over users alarms for nothing, the more the
-// larger communities are; over communities it is right.
-func TestSampleRatioUnits(t *testing.T) {
+// If communities are randomised, a chi-square test of their users gives false alarms: the larger the communities, the more. A
+// test of the communities does not.
+func TestSampleRatioMustCountTheRandomisedUnits(t *testing.T) {
 	t.Parallel()
 	random := seeded(6)
-	for _, mean := range []float64{5, 50} { // users of a community, geometric
+	for _, mean := range []float64{5, 50} { // users of a community, with a geometric distribution
 		var byUser, byCommunity rate
 		for range 2000 {
 			var users, communities [2]int64

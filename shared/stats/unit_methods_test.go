@@ -11,8 +11,9 @@ import (
 	"warble/shared/stats/unitworld"
 )
 
-// TestJackknife: with clusters of one member it is the mean's own error exactly, and by hand for three of unlike size.
-func TestJackknife(t *testing.T) {
+// With clusters of one member, the standard error is that of the mean. For three clusters of different sizes it is computed by
+// hand.
+func TestJackknifeStandardErrors(t *testing.T) {
 	t.Parallel()
 	random := seeded(70)
 	var moments [2]Moments
@@ -28,14 +29,14 @@ func TestJackknife(t *testing.T) {
 	if diff := cmp.Diff(want, must(JackknifeDifference(clusters[0], clusters[1]))(t), near); diff != "" {
 		t.Errorf("clusters of one: %s", diff)
 	}
-	// Ratios without each: 5/4, 4/5, 3/3; V = 2/3 of their squares about 61/60. The effective number is 36/14.
+	// The ratios without each cluster are 5/4, 4/5, 3/3; V is 2/3 of their sum of squares about 61/60. The effective number is 36/14.
 	three := []Cluster{{Sum: 1, Size: 2}, {Sum: 2, Size: 1}, {Sum: 3, Size: 3}, {}}
 	a := must(jackknife(three, func(r float64) (float64, error) { return r, nil }))(t)
 	v := 2. / 3 * (square(5./4-61./60) + square(4./5-61./60) + square(1-61./60))
 	if diff := cmp.Diff(Estimate{1, math.Sqrt(v), 36./14 - 1, 3}, a, near); diff != "" {
 		t.Errorf("three by hand: %s", diff)
 	}
-	// The log ratio is the difference of logarithms, and nears the delta method for many clusters.
+	// The log ratio is the difference of logarithms. With many clusters its error is close to that of the delta method.
 	var pairs [2]Pairs
 	for arm := range clusters {
 		for i := range 400 {
@@ -52,13 +53,13 @@ func TestJackknife(t *testing.T) {
 	if math.Abs(e.Value-delta.Value) > 1e-12 || math.Abs(e.SE/delta.SE-1) > .02 {
 		t.Errorf("log ratio %+v, by the delta method %+v", e, delta)
 	}
-	alike := []Cluster{{Sum: .1, Size: 1}, {Sum: .2, Size: 2}, {Sum: .3, Size: 3}}
-	if e := must(JackknifeDifference(alike, alike))(t); e.SE != 0 {
-		t.Errorf("clusters that do not differ have a standard error of %v", e.SE)
+	equal := []Cluster{{Sum: .1, Size: 1}, {Sum: .2, Size: 2}, {Sum: .3, Size: 3}}
+	if e := must(JackknifeDifference(equal, equal))(t); e.SE != 0 {
+		t.Errorf("clusters with equal ratios have a standard error of %v, want 0", e.SE)
 	}
 }
 
-func TestEffectiveNumber(t *testing.T) {
+func TestEffectiveNumberOfSizes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		sizes []float64
@@ -72,37 +73,36 @@ func TestEffectiveNumber(t *testing.T) {
 	}
 }
 
-// TestJackknifeSequence: looked at after every 50 communities, a sequence over at least 50 effective ones in each arm
-// finds an effect where there is none in at most 5 %, and 1.5 points for what is asymptotic in it.
-func TestJackknifeSequence(t *testing.T) {
+// There is a look after every 50 communities, once each arm has the effective number 50. Without an effect, at most 5 % of
+// sequences find one, plus 1.5 points because a sequence is asymptotic.
+func TestASequenceOfCommunitiesIsSeldomWrong(t *testing.T) {
 	t.Parallel()
 	for seed, world := range []unitworld.Communities{
 		{Name: "equal", Units: 400, ICC: .3}, {Name: "lognormal", Units: 1000, Sizes: unitworld.Lognormal, ICC: .3},
 	} {
 		random, sequence := seeded(uint64(80+seed)), Sequence{Planned: int64(world.Units), Alpha: .05}
-		var falsely, spoke rate
+		var falsely, judged rate
 		for range *simulated {
 			var arms [2][]Cluster
 			var sizes [2][]float64
-			found, spoken := false, false
+			found, looked := false, false
 			for i, u := range world.Draw(random) {
 				arm := oneIf(u.Treatment)
 				arms[arm], sizes[arm] = append(arms[arm], Cluster{Sum: u.Sum, Size: u.Size}), append(sizes[arm], u.Size)
 				if (i+1)%50 == 0 && min(EffectiveNumber(sizes[0]), EffectiveNumber(sizes[1])) >= 50 {
-					spoken = true
+					looked = true
 					found = found || must(sequence.P(must(JackknifeDifference(arms[0], arms[1]))(t)))(t) <= .05
 				}
 			}
-			spoke.count(spoken)
+			judged.count(looked)
 			falsely.count(found)
 		}
-		falsely.atMost(t, world.Name+" communities: an effect where there is none", .065)
-		spoke.atLeast(t, world.Name+" communities: spoke at all", .7)
+		falsely.atMost(t, world.Name+" communities: effect found without one", .065)
+		judged.atLeast(t, world.Name+" communities: had a look", .7)
 	}
 }
 
-// TestEqualSharesIsAnEVariable: the expectation of one block, over all its outcomes, is at most 1 for any common share and
-// any past.
+// The expectation of E after one block, over all outcomes of the block, is at most 1 for any common share and any earlier units.
 func TestEqualSharesIsAnEVariable(t *testing.T) {
 	t.Parallel()
 	random := seeded(71)
@@ -125,15 +125,15 @@ func TestEqualSharesIsAnEVariable(t *testing.T) {
 	}
 }
 
-// TestEqualSharesByHand: the first pair that differs makes E 1, as nothing is known before it; the second 1.71.
-func TestEqualSharesByHand(t *testing.T) {
+// After the first pair that differs E is 1, because nothing is known before it. After the second pair E is 1.71.
+func TestEqualSharesAgreeWithAHandComputation(t *testing.T) {
 	t.Parallel()
 	s := must(NewEqualShares(50, 50))(t)
 	s.Add(false, true)
-	s.Add(false, true) // waits
+	s.Add(false, true) // waits for a unit of the treatment
 	s.Add(true, false)
 	if s.logE != 0 || s.P() != 1 {
-		t.Errorf("log E %v after a pair, want 0", s.logE)
+		t.Errorf("log E %v and p %v after the first pair, want 0 and 1", s.logE, s.P())
 	}
 	s.Add(true, false)
 	a, b := 1.18/1.36, .18/1.36
@@ -149,15 +149,15 @@ func TestEqualSharesByHand(t *testing.T) {
 		unequal.Add(false, false)
 	}
 	if unequal.control.n != 0 {
-		t.Error("a block of 9 : 1 is compared before it is whole")
+		t.Error("a block of 9 : 1 is compared before it is complete")
 	}
 	if unequal.Add(false, false); unequal.control.n != 9 || unequal.treatment.n != 1 {
 		t.Errorf("a block of 9 : 1: %+v", unequal)
 	}
 }
 
-// TestEqualSharesRates looks after each pair: at most .1 % false alarms, at any share and any weights.
-func TestEqualSharesRates(t *testing.T) {
+// With a look after each block, at most .1 % are false alarms, at any share and any weights.
+func TestEqualSharesSeldomAlarmFalselyAndFindDifferences(t *testing.T) {
 	t.Parallel()
 	for seed, c := range []struct {
 		share              float64
@@ -165,9 +165,9 @@ func TestEqualSharesRates(t *testing.T) {
 	}{{.01, 1, 1}, {.1, 1, 1}, {.5, 1, 1}, {.1, 9, 1}} {
 		equalSharesAlarms(t, seeded(uint64(90+seed)), 2000, c.control, c.treatment, c.share, c.share).atMost(t, "false alarms", EqualSharesAlarm)
 	}
-	equalSharesAlarms(t, seeded(95), 200, 1, 1, .10, .20).about(t, "20 % against 10 % of 500 units each seen", .5)
-	equalSharesAlarms(t, seeded(96), 200, 9, 1, .02, .30).atLeast(t, "30 % of 100 units against 2 % of 900 seen", .95)
-	// 100 of 513 assigned units of one arm were never exposed, and none of 487 of the other.
+	equalSharesAlarms(t, seeded(95), 200, 1, 1, .10, .20).about(t, "20 % against 10 % of 500 units each found", .5)
+	equalSharesAlarms(t, seeded(96), 200, 9, 1, .02, .30).atLeast(t, "30 % of 100 units against 2 % of 900 found", .95)
+	// Of one arm 100 of 513 assigned units were never exposed, of the other none of 487.
 	random := seeded(97)
 	for range 20 {
 		s := must(NewEqualShares(1, 1))(t)
@@ -183,7 +183,7 @@ func TestEqualSharesRates(t *testing.T) {
 	}
 }
 
-// equalSharesAlarms draws about 1000 units.
+// equalSharesAlarms simulates experiments of about 1000 units, and counts alarms.
 func equalSharesAlarms(t *testing.T, random *rand.Rand, runs, control, treatment int, shareA, shareB float64) (r rate) {
 	for range runs {
 		s := must(NewEqualShares(control, treatment))(t)
@@ -200,8 +200,7 @@ func equalSharesAlarms(t *testing.T, random *rand.Rand, runs, control, treatment
 	return r
 }
 
-// TestSpread: against the definition, about the mean.
-func TestSpread(t *testing.T) {
+func TestSpreadAgreesWithTheDefinition(t *testing.T) {
 	t.Parallel()
 	random := seeded(72)
 	var whole, left, right Shape
@@ -232,7 +231,7 @@ func TestSpread(t *testing.T) {
 		t.Error(diff)
 	}
 	if s := must(Shape{Moments: Moments{5, 10, 20}, SumCubes: 40, NonZero: 5}.Spread())(t); s != (Spread{NonZero: 5}) {
-		t.Errorf("values all alike: %+v", s)
+		t.Errorf("equal values: %+v", s)
 	}
 	for _, c := range []struct {
 		spread          Spread
@@ -244,9 +243,9 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// TestWelchWhereItMaySpeak: of values that are not far skewed, its interval leaves out the difference in at most 5 % and
-// 1.5 points of the experiments that it speaks of. Of those far skewed it seldom speaks.
-func TestWelchWhereItMaySpeak(t *testing.T) {
+// In experiments that Spread.Welch admits, the interval of Welch's test excludes the true difference in at most 5 % plus 1.5
+// points, unless the values are very skewed. Of these, few are admitted.
+func TestWelchIsSeldomWrongWhereItIsAdmitted(t *testing.T) {
 	t.Parallel()
 	lognormal := func(sigma float64) func(*rand.Rand) float64 {
 		return func(random *rand.Rand) float64 { return math.Exp(sigma*random.NormFloat64() - sigma*sigma/2) }
@@ -254,7 +253,7 @@ func TestWelchWhereItMaySpeak(t *testing.T) {
 	for seed, c := range []struct {
 		name        string
 		draw        func(*rand.Rand) float64
-		least, most float64 // share of the experiments of which it speaks
+		least, most float64 // share of the experiments that are admitted
 	}{
 		{"lognormal .5", lognormal(.5), .97, 1}, {"exponential", (*rand.Rand).ExpFloat64, .97, 1},
 		{"lognormal 1", lognormal(1), .60, .82}, {"lognormal 2", lognormal(2), 0, .25},
@@ -262,34 +261,33 @@ func TestWelchWhereItMaySpeak(t *testing.T) {
 		for _, n := range []int{50, 75, 99} {
 			for _, factor := range []float64{1, 1.5} {
 				random := seeded(uint64(300 + 10*seed + n))
-				var speaks, left rate
+				var admitted, excluded rate
 				for range 1000 {
 					var a, b Shape
 					for range n {
 						a.Add(c.draw(random))
 						b.Add(factor * c.draw(random))
 					}
-					may := must(a.Spread())(t).Welch() && must(b.Spread())(t).Welch()
-					if speaks.count(may); may {
+					ok := must(a.Spread())(t).Welch() && must(b.Spread())(t).Welch()
+					if admitted.count(ok); ok {
 						d := must(Difference(must(a.Mean())(t), must(b.Mean())(t)))(t)
-						left.count(!must(d.Interval(.05))(t).Contains(factor - 1))
+						excluded.count(!must(d.Interval(.05))(t).Contains(factor - 1))
 					}
 				}
-				speaks.atLeast(t, c.name+": speaks", c.least)
-				speaks.atMost(t, c.name+": speaks", c.most)
+				admitted.atLeast(t, c.name+": admitted", c.least)
+				admitted.atMost(t, c.name+": admitted", c.most)
 				if c.most > .5 {
-					left.atMost(t, c.name+": interval leaves out the difference", .065)
+					excluded.atMost(t, c.name+": interval excludes the difference", .065)
 				}
 			}
 		}
 	}
 }
 
-// TestOneSidedSequenceIsNearTheExactMixture: confseq inverts the one-sided normal mixture
-// ln(4 rho/(v + rho))/2 + s^2/(2 (v + rho)) + ln Phi(s/sqrt(v + rho)) = ln(1/alpha) numerically, with rho = 1/rho^2 of
-// here. The closed form of Waudby-Smith et al. is an upper bound of it, so the two differ by definition: never narrower,
-// and at most 2 % wider.
-func TestOneSidedSequenceIsNearTheExactMixture(t *testing.T) {
+// The package confseq inverts the one-sided normal mixture
+// ln(4 r/(v + r))/2 + s^2/(2 (v + r)) + ln Phi(s/sqrt(v + r)) = ln(1/alpha) numerically; its r is 1/rho^2 of Sequence. Sequence
+// uses the closed form of Waudby-Smith et al., which is an upper bound: never narrower, and at most 2 % wider.
+func TestAOneSidedSequenceIsAtMostSlightlyWiderThanTheExactMixture(t *testing.T) {
 	t.Parallel()
 	for _, alpha := range []float64{.05, .01, .001} {
 		for _, n := range []int64{50, 100, 1000} {
@@ -306,7 +304,7 @@ func TestOneSidedSequenceIsNearTheExactMixture(t *testing.T) {
 			}
 			ours := s.oneSidedMultiple(n) * math.Sqrt(v)
 			if ours < low || ours > 1.02*low {
-				t.Errorf("alpha %v, %d units: bound %v, of the exact mixture %v", alpha, n, ours, low)
+				t.Errorf("alpha %v, %d units: bound %v, by the exact mixture %v", alpha, n, ours, low)
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"warble/shared/stats/statsworld"
 )
 
+// draw draws this many windows of a step.
 func draw(w statsworld.World, windows int, seed uint64) []stats.Traffic {
 	s := w.Start(rand.New(rand.NewPCG(seed, 0)))
 	for range windows {
@@ -36,7 +37,7 @@ func TestTheSameSeedDrawsTheSameTraffic(t *testing.T) {
 			t.Errorf("%s: %s", w.Name, diff)
 		}
 		if cmp.Equal(first, draw(w, 30, 2)) {
-			t.Errorf("%s: another seed draws the same", w.Name)
+			t.Errorf("%s: another seed draws the same traffic", w.Name)
 		}
 	}
 }
@@ -62,11 +63,11 @@ func TestBucketsHaveTheRequestsOfTheWindows(t *testing.T) {
 	}
 }
 
-// TestRatesAreThoseOfTheWorld allows four standard deviations of what is drawn.
+// Rates may differ by four standard deviations of the draws.
 func TestRatesAreThoseOfTheWorld(t *testing.T) {
 	t.Parallel()
 	traffic := draw(statsworld.Independent(400).Late(.3, 100), 200, 4)[0]
-	var arms [3]stats.Proportion // control, treatment before and after
+	var arms [3]stats.Proportion // control, and treatment before the harm and since
 	for i, w := range traffic.Windows {
 		add(&arms[0], w.Control)
 		add(&arms[1+i/100], w.Treatment)

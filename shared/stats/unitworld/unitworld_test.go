@@ -24,8 +24,8 @@ func TestTheSameSeedDrawsTheSameUnits(t *testing.T) {
 	}
 }
 
-// TestCommunitiesAreAsDescribed: of 20 000 communities of equal size, means by step and arm, and the intraclass
-// correlation, which makes the variance of a community's mean (.05 + .95/50) times that of a member.
+// The test draws 20 000 communities of equal size. It compares the means by step and arm, and the variance of communities' means:
+// with an intraclass correlation of .05, this is (.05 + .95/50) times the variance of a member.
 func TestCommunitiesAreAsDescribed(t *testing.T) {
 	t.Parallel()
 	world := Communities{Units: 20_000, ICC: .05, Gain: .5}
@@ -57,7 +57,6 @@ func TestCommunitiesAreAsDescribed(t *testing.T) {
 	}
 }
 
-// TestSizesAreAsDescribed: means, and the share of the largest of 1000 communities.
 func TestSizesAreAsDescribed(t *testing.T) {
 	t.Parallel()
 	for sizes, want := range map[Sizes]float64{Equal: 50, Lognormal: 50, Pareto: 55} {
@@ -72,7 +71,7 @@ func TestSizesAreAsDescribed(t *testing.T) {
 	}
 }
 
-// TestGainsAndLossesCancel: if all communities were treated, the total would be what it is without treatment.
+// If all communities were treated, the total would be the same as without treatment.
 func TestGainsAndLossesCancel(t *testing.T) {
 	t.Parallel()
 	for _, sizes := range []Sizes{Equal, Pareto} {
@@ -93,7 +92,7 @@ func TestGainsAndLossesCancel(t *testing.T) {
 	}
 }
 
-// TestUsersAreAsDescribed: means by arm, the drift, and the past.
+// The test compares the means by arm, the drift, and the past.
 func TestUsersAreAsDescribed(t *testing.T) {
 	t.Parallel()
 	const n = 200_000
@@ -114,7 +113,7 @@ func TestUsersAreAsDescribed(t *testing.T) {
 	}
 	users := Users{Users: n, Drifts: true}.Draw(seeded(7))
 	if first, last := users[0].Level, users[n-1].Level; math.Abs(last/first-3) > .01 {
-		t.Errorf("the level goes from %v to %v, want threefold", first, last)
+		t.Errorf("the level grows from %v to %v, want threefold", first, last)
 	}
 	var known, x, y, xx, yy, xy float64
 	for _, u := range (Users{Users: n, Past: true}).Draw(seeded(8)) {
