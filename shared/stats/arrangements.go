@@ -191,7 +191,8 @@ func (t *tally) p() float64 { return min(1, 2*float64(min(t.atLeast, t.atMost))/
 // needed is how many arrangements must lie on each side of an effect so that its p is over alpha.
 func (t *tally) needed(alpha float64) int { return int(float64(t.n)*alpha/2+1e-9) + 1 }
 
-// check refuses units that do not differ from each other. A single arrangement does not show this.
+// check refuses units whose values do not differ: then all arrangements tie. If there is only one arrangement, this shows
+// nothing.
 func (t *tally) check(units int) error {
 	if t.ties == t.n && t.same < t.n {
 		return fmt.Errorf("%d units whose values do not differ within strata: %w", units, ErrNoVariance)

@@ -55,8 +55,8 @@ func (h History) centre(past float64) (centredArm, error) {
 	p.SumY, p.SumYY = p.SumY+h.Without.Sum, p.SumYY+h.Without.SumSq
 	p.SumX, p.SumXX = p.SumX+missing*past, p.SumXX+missing*past*past
 	p.SumXY += past * h.Without.Sum
-	yy, errY := centred(p.N, p.SumY, p.SumYY)
-	xx, errX := centred(p.N, p.SumX, p.SumXX)
+	yy, errY := centredSquares(p.N, p.SumY, p.SumYY)
+	xx, errX := centredSquares(p.N, p.SumX, p.SumXX)
 	n := float64(p.N)
 	xy := p.SumXY - p.SumX*(p.SumY/n)
 	if err := errors.Join(withName("y", errY), withName("x", errX)); err != nil {
@@ -86,7 +86,7 @@ func adjust(a, b centredArm) (Adjusted, error) {
 }
 
 func (c centredArm) adjusted(theta float64) (Estimate, error) {
-	squares, err := settle(c.yy-2*theta*c.xy+theta*theta*c.xx, c.yy+theta*theta*c.xx)
+	squares, err := checkedSquares(c.yy-2*theta*c.xy+theta*theta*c.xx, c.yy+theta*theta*c.xx)
 	if err != nil {
 		return Estimate{}, err
 	}

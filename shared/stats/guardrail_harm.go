@@ -65,7 +65,7 @@ type HarmTest struct {
 // Comparison says how much worse the treatment answers the requests that the control got.
 type Comparison struct {
 	Finding Finding
-	Early   bool // under 30 windows or 200 requests per arm: a breach is possible, a pass is not
+	Early   bool // under 30 windows or 200 requests per arm: no pass is possible yet
 	// Harm is the difference of Rates minus the Baseline. Its N counts the windows in which both arms answered. It is zero
 	// while nothing can be compared.
 	Harm Estimate
@@ -137,7 +137,7 @@ func (g HarmTest) Judge(traffic []Traffic) (HarmResult, error) {
 		return HarmResult{}, err
 	}
 	var result HarmResult
-	parts, err := result.add(traffic)
+	parts, err := result.addTraffic(traffic)
 	if err != nil {
 		return HarmResult{}, err
 	}
@@ -157,8 +157,8 @@ func (g HarmTest) Judge(traffic []Traffic) (HarmResult, error) {
 	return result, nil
 }
 
-// add adds up all requests, and returns the Services that can be compared. It lists the others in LeftOut.
-func (r *HarmResult) add(traffic []Traffic) (parts []part, err error) {
+// addTraffic adds up all requests, and returns the Services that can be compared. It lists the others in LeftOut.
+func (r *HarmResult) addTraffic(traffic []Traffic) (parts []part, err error) {
 	for i := range traffic {
 		p, err := newPart(&traffic[i])
 		if err != nil {
@@ -193,7 +193,7 @@ func (g HarmTest) check() error {
 
 const maxTests = 1_000_000 // more than any experiment needs
 
-// compare judges some Services together. It is one of several such comparisons, which share alpha.
+// compare judges some Services together. comparisons is the number of comparisons that share alpha, including this one.
 func (g HarmTest) compare(parts []part, comparisons int) Comparison {
 	m := newMix(parts, g.Margin)
 	m.answered = answeredWindows(parts)

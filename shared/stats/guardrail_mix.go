@@ -7,7 +7,7 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// mix has Services that are compared together, and what the bounds of their harm are computed from.
+// mix has Services that are compared together, and the figures from which the bounds of their harm are computed.
 type mix struct {
 	parts       []part
 	rates       [2]float64 // standardised to the control's mix
@@ -65,7 +65,7 @@ func (m *mix) requestSE() float64 {
 	return math.Sqrt(m.requestVariance[0] + m.requestVariance[1] + m.baselineVariance)
 }
 
-// setUnitVariance sets the jackknife over the buckets of units. For each arm V = (k-1)/k sum (theta(-b) - mean)^2 over the k
+// setUnitVariance sets unitSE and unitDF by the jackknife over the buckets of units. For each arm V = (k-1)/k sum (theta(-b) - mean)^2 over the k
 // buckets with requests, theta(-b) the arm's rate without bucket b of every Service. V is at least the binomial variance, so
 // that buckets without errors do not count as equal units. Degrees of freedom are Satterthwaite's, with e - 1 for each arm,
 // e = (sum n_b)^2/sum n_b^2 the effective number of its buckets.
@@ -92,7 +92,8 @@ func (m *mix) setUnitVariance() {
 
 // leaveOneOut returns the jackknife variance of an arm's rate, and the effective number of the arm's buckets.
 func (m *mix) leaveOneOut(arm int) (variance, effective float64) {
-	var rates, requests Moments // the rate without each bucket, minus the arm's rate, which avoids cancellation; and the buckets' requests
+	var rates Moments    // the arm's rate without each bucket, minus the rate itself, which avoids cancellation
+	var requests Moments // of the buckets
 	for b := range m.parts[0].Buckets[arm] {
 		n, rate := 0.0, 0.0
 		inBaseline := false
@@ -112,11 +113,13 @@ func (m *mix) leaveOneOut(arm int) (variance, effective float64) {
 		}
 	}
 	k := float64(rates.N)
-	return max(0, (k-1)/k*(rates.SumSq-rates.Sum*(rates.Sum/k))), effectiveNumber(requests)
+	return max(0, (k-1)/k*(rates.SumSq-rates.Sum*(rates.Sum/k))), effectiveNumberFromSums(requests)
 }
 
-// effectiveNumber is EffectiveNumber for counts of requests, of which one is more than 0.
-func effectiveNumber(requests Moments) float64 { return requests.Sum * (requests.Sum / requests.SumSq) }
+// effectiveNumberFromSums is EffectiveNumber, from the sums of counts of requests. One of the counts must be more than 0.
+func effectiveNumberFromSums(requests Moments) float64 {
+	return requests.Sum * (requests.Sum / requests.SumSq)
+}
 
 // windows is the number of windows that are compared.
 func (m *mix) windows() int {
@@ -126,8 +129,7 @@ func (m *mix) windows() int {
 	return m.parts[0].to - m.parts[0].from
 }
 
-// batchVariance returns the variance of the harm by batches of this many windows, and its degrees of freedom. The batches are
-// equal, and therefore may be a little longer.
+// batchVariance returns the variance of the harm by batches of this many windows, and its degrees of freedom.
 func (m *mix) batchVariance(size int) (variance, df float64) {
 	squares, effective := m.batchSquares(size)
 	variance = effective / (effective - 1) * squares
@@ -143,9 +145,9 @@ func (m *mix) burstFactor(variance float64) float64 {
 	return max(1, variance/(m.requestVariance[0]+m.requestVariance[1]))
 }
 
-// batchSquares writes the harm's deviation from its mean as a sum over batches (linearised), and returns the sum of the squares
-// of its terms. It also returns the effective number of batches: like buckets, batches count by their requests, so a batch
-// without requests does not count.
+// batchSquares divides the windows into batches of this size, or a little longer so that they are equal. Each batch adds a term
+// to the deviation of the harm, by linearisation. batchSquares returns the sum of the squares of these terms, and the effective
+// number of batches: like buckets, batches count by their requests, so a batch without requests does not count.
 func (m *mix) batchSquares(size int) (squares, effective float64) {
 	windows := m.windows()
 	batches := windows / size
@@ -158,10 +160,11 @@ func (m *mix) batchSquares(size int) (squares, effective float64) {
 			requests[arm].Add(n[arm])
 		}
 	}
-	return squares, min(float64(batches), effectiveNumber(requests[0]), effectiveNumber(requests[1]))
+	return squares, min(float64(batches), effectiveNumberFromSums(requests[0]), effectiveNumberFromSums(requests[1]))
 }
 
-// slope says how the harm depends on the requests of a Service's arm: perRequest (bad - share n), of n requests.
+// slope says how the harm depends on the requests of one arm of a Service: n requests, of which some are bad, add
+// perRequest (bad - share n) to the deviation of the harm.
 type slope struct{ perRequest, share float64 }
 
 // slopes returns the slopes of each Service's control and treatment.
@@ -177,8 +180,8 @@ func (m *mix) slopes() [][2]slope {
 	return slopes
 }
 
-// deviation returns what the requests in some windows add to the harm's deviation, and the number of these requests by arm.
-// Windows are counted from the mix's first.
+// deviation returns what the requests in some windows add to the deviation of the harm, and the number of these requests by arm.
+// from and to are counted from the first window of the mix.
 func (m *mix) deviation(slopes [][2]slope, from, to int) (deviation float64, n [2]float64) {
 	for i := range m.parts {
 		p := &m.parts[i]
@@ -212,8 +215,8 @@ func (m *mix) upper(alpha float64) float64 {
 // sizes, which must ascend.
 //
 // Quantiles of t take most of the time of a look. They become smaller with more degrees of freedom, so the largest batches are
-// tried first. Smaller batches that would not be wider even by the last quantile do not need their own.
-func (m *mix) halfWidth(alpha float64, batchSizes []int) float64 {
+// tried first. If smaller batches would not give a wider bound even with the last quantile, their own is not computed.
+func (m *mix) halfWidth(alpha float64, sizes []int) float64 {
 	if m.unitDF < 1 {
 		return math.Inf(1)
 	}
@@ -221,7 +224,7 @@ func (m *mix) halfWidth(alpha float64, batchSizes []int) float64 {
 	widest := max(multiple*m.requestSE(), studentHalf(alpha/2, m.unitDF, m.unitSE))
 	tail := distuv.UnitNormal.Survival(multiple)
 	quantile, quantileDF := math.Inf(1), 1.0
-	for _, size := range slices.Backward(batchSizes) {
+	for _, size := range slices.Backward(sizes) {
 		variance, df := m.batchVariance(size)
 		if df < 1 {
 			return math.Inf(1)

@@ -19,8 +19,8 @@ type onset struct {
 }
 
 // onsets returns the onsets that a look judges: every sixth window of those 6 to 47 windows ago, every twelfth of those 48 to
-// 95 windows ago, and so on by doubling. These are about 7, and 4 for each doubling of the step. Onsets are multiples of their
-// gap, so that all looks judge the same ones.
+// 95 windows ago, and so on by doubling. That makes about 7 onsets, and 4 more for each doubling of the step. Onsets are
+// multiples of their gap, so that all looks judge the same ones.
 func onsets(windows int) (all []onset) {
 	youngest := earliestWindows
 	for gap := earliestWindows; windows-youngest >= gap; gap *= 2 {
@@ -33,7 +33,7 @@ func onsets(windows int) (all []onset) {
 	return all
 }
 
-// recent judges the windows since each onset as a separate step, and returns the onset with the highest lower bound. The onset
+// recent judges the windows since each onset as a separate step, and returns the harm with the highest lower bound. The onset
 // at the j-th minute has alpha/(j(j+1)). These add up to at most alpha, and each bound holds at all looks.
 func (g HarmTest) recent(parts []part, alpha float64) RecentHarm {
 	clearest := RecentHarm{Lower: math.Inf(-1)}
@@ -73,7 +73,7 @@ func partsSince(parts []part, o onset) (since []part) {
 //   - By independent requests, as for the whole step.
 //   - By units, doubled, because buckets are known only for the whole step, and other units may have been active lately.
 //   - By batches, from the standard deviation of a single batch instead of the standard error of their mean: if errors wander
-//     more slowly than a batch takes, averaging batches does not make them surer. Multiplied by lateWidth, because errors that
+//     more slowly than a batch takes, averaging batches does not reduce the error. Multiplied by lateWidth, because errors that
 //     wander are skewed.
 func (m *mix) lateHalfWidth(o onset, alpha, unitAlpha float64) float64 {
 	size := m.windows() / earliestWindows
@@ -93,22 +93,23 @@ func (m *mix) lateHalfWidth(o onset, alpha, unitAlpha float64) float64 {
 }
 
 // singleBatchVariance returns the variance of the harm in a single batch of this many windows, and its degrees of freedom. It
-// is pooled over the batches since the onset and those before it. Each of these two times has its own mean, so the harm is not
-// part of the variance. A harm that began within the gap before the onset would be, so the windows of the gap are not used.
+// is pooled over the batches since the onset and those before it. Each of the two periods has its own mean, so a harm that began
+// at the onset is not part of the variance. A harm that began within the gap before it would be, so the windows of the gap are
+// not used.
 func (m *mix) singleBatchVariance(o onset, size int) (variance, df float64) {
-	// A batch adds its deviation over the number of batches to the mean's deviation, hence the factors n^2.
+	// In batchSquares, a batch has 1/n of its own deviation, because the harm is a mean of n batches. Hence the factors n^2.
 	squares, n := m.batchSquares(size)
 	squares, df = squares*n*n, n-1
-	if before := m.before(o); before.windows() >= 2*size {
+	if before := m.mixBefore(o); before.windows() >= 2*size {
 		s, n := before.batchSquares(size)
 		squares, df = squares+s*n*n, df+n-1
 	}
 	return squares / df, df
 }
 
-// before returns the same Services in the windows before an onset and its gap. It is empty if one of them had too few requests
+// mixBefore returns the same Services in the windows before an onset and its gap. It is empty if one of them had too few requests
 // in these windows.
-func (m *mix) before(o onset) *mix {
+func (m *mix) mixBefore(o onset) *mix {
 	before := &mix{}
 	for _, p := range m.parts {
 		p = p.restrict(0, o.window-o.gap)

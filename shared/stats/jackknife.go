@@ -118,7 +118,7 @@ func jackknife(clusters []Cluster, figure func(ratio float64) (float64, error)) 
 		}
 		left.Add(without - value)
 	}
-	squares, err := centred(left.N, left.Sum, left.SumSq)
+	squares, err := centredSquares(left.N, left.Sum, left.SumSq)
 	if err != nil {
 		return Estimate{}, err
 	}

@@ -224,19 +224,26 @@ func (v *liftInversion) interval(alpha float64) Interval {
 	slices.SortFunc(v.turns, func(a, b turn) int { return cmp.Compare(a.mu, b.mu) })
 	above, below, from := v.above, v.below, 0.0
 	for i := 0; i < len(v.turns); {
-		at := v.turns[i].mu
-		keep(above, below, from, at)
-		falling, rising := 0, 0
-		for ; i < len(v.turns) && v.turns[i].mu <= at*(1+1e-9); i++ {
-			if v.turns[i].falling {
-				falling++
-			} else {
-				rising++
-			}
-		}
-		keep(above+rising, below+falling, at, at) // at the turn itself these arrangements tie with the real one
-		above, below, from = above+rising-falling, below+falling-rising, at
+		mu := v.turns[i].mu
+		keep(above, below, from, mu)
+		falling, rising, next := v.turnsTogether(i)
+		keep(above+rising, below+falling, mu, mu) // at the turn itself these arrangements tie with the real one
+		above, below = above+rising-falling, below+falling-rising
+		from, i = mu, next
 	}
 	keep(above, below, from, math.Inf(1))
 	return Interval{1/kept.Upper - 1, 1/kept.Lower - 1}
+}
+
+// turnsTogether counts the turns at the same mu as turn i, except for rounding. next is the first turn after these.
+func (v *liftInversion) turnsTogether(i int) (falling, rising, next int) {
+	mu := v.turns[i].mu
+	for next = i; next < len(v.turns) && v.turns[next].mu <= mu*(1+1e-9); next++ {
+		if v.turns[next].falling {
+			falling++
+		} else {
+			rising++
+		}
+	}
+	return falling, rising, next
 }

@@ -23,7 +23,7 @@ func (m Moments) Mean() (Estimate, error) {
 	if m.N < 2 {
 		return Estimate{}, fmt.Errorf("%d units, expected 2 or more: %w", m.N, ErrTooFew)
 	}
-	squares, err := centred(m.N, m.Sum, m.SumSq)
+	squares, err := centredSquares(m.N, m.Sum, m.SumSq)
 	if err != nil {
 		return Estimate{}, err
 	}
@@ -73,7 +73,7 @@ func (p Pairs) Ratio() (Estimate, error) {
 	}
 	k, r := float64(p.N), p.SumY/p.SumX
 	// The residuals y - Rx sum to 0, so their sum of squares is already centred.
-	squares, err := settle(p.SumYY-2*r*p.SumXY+r*r*p.SumXX, p.SumYY+r*r*p.SumXX)
+	squares, err := checkedSquares(p.SumYY-2*r*p.SumXY+r*r*p.SumXX, p.SumYY+r*r*p.SumXX)
 	if err != nil {
 		return Estimate{}, err
 	}
@@ -81,18 +81,18 @@ func (p Pairs) Ratio() (Estimate, error) {
 	return newEstimate(r, squares/(k-1)/k/mean/mean, k-1, p.N)
 }
 
-// centred returns the sum of squares about the mean.
-func centred(n int64, sum, squares float64) (float64, error) {
+// centredSquares returns the sum of squares about the mean.
+func centredSquares(n int64, sum, squares float64) (float64, error) {
 	if !finite(sum, squares) || squares < 0 {
 		return 0, fmt.Errorf("sum %v, sum of squares %v: expected finite figures, and squares of 0 or more", sum, squares)
 	}
-	return settle(squares-sum*(sum/float64(n)), squares)
+	return checkedSquares(squares-sum*(sum/float64(n)), squares)
 }
 
-// settle returns a sum of squares, and 0 if it is so small that it can be a rounding error: under a trillionth of its
-// terms, which is a coefficient of variation under a millionth. It is an error if no data can have this sum, because it
-// is clearly below 0.
-func settle(squares, terms float64) (float64, error) {
+// checkedSquares returns a sum of squares, or 0 if it is so small that it can be a rounding error: under a trillionth of its
+// terms, which is a coefficient of variation under a millionth. A sum that is clearly below 0 is an error, because no data can
+// have it.
+func checkedSquares(squares, terms float64) (float64, error) {
 	switch {
 	case !finite(squares, terms):
 		return 0, fmt.Errorf("sums of squares %v of terms %v: figures too large to compute with", squares, terms)

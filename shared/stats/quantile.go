@@ -119,7 +119,7 @@ func (h Histogram) quantile(q float64) (float64, error) {
 	for i, bound := range h.Bounds {
 		c := float64(h.Counts[i])
 		if c > 0 && before+c >= rank {
-			return h.lower(i) + (bound-h.lower(i))*((rank-before)/c), nil
+			return h.lowerBound(i) + (bound-h.lowerBound(i))*((rank-before)/c), nil
 		}
 		before += c
 	}
@@ -129,13 +129,14 @@ func (h Histogram) quantile(q float64) (float64, error) {
 // countUpTo is the number of values up to value, the inverse of quantile.
 func (h Histogram) countUpTo(value float64) (n float64) {
 	for i, bound := range h.Bounds {
-		share := (value - h.lower(i)) / (bound - h.lower(i))
+		share := (value - h.lowerBound(i)) / (bound - h.lowerBound(i))
 		n += float64(h.Counts[i]) * min(1, max(0, share))
 	}
 	return n
 }
 
-func (h Histogram) lower(i int) float64 {
+// lowerBound is the lower bound of interval i.
+func (h Histogram) lowerBound(i int) float64 {
 	if i == 0 {
 		return 0
 	}
@@ -154,7 +155,7 @@ func (h Histogram) check() error {
 		return fmt.Errorf("histogram of %d bounds and %d counts: expected 1 bound or more, and a count more than bounds", len(h.Bounds), len(h.Counts))
 	}
 	for i, bound := range h.Bounds {
-		if !finite(bound) || bound <= h.lower(i) {
+		if !finite(bound) || bound <= h.lowerBound(i) {
 			return fmt.Errorf("histogram bounds %v: expected more than 0 and ascending", h.Bounds)
 		}
 	}

@@ -63,7 +63,7 @@ type SampleRatio struct {
 	shares   []float64
 	priors   []dirichlet
 	logM0    float64
-	smallest float64 // log 1/E so far, 0 at the start
+	smallest float64 // the smallest log(1/E) so far; 0 at the start
 }
 
 // dirichlet is a prior, updated by the counts so far.

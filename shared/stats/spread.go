@@ -57,7 +57,7 @@ func (s Shape) Spread() (Spread, error) {
 	case s.NonZero < 0 || s.NonZero > s.N:
 		return Spread{}, fmt.Errorf("%d of %d units with a value other than 0", s.NonZero, s.N)
 	}
-	squares, err := centred(s.N, s.Sum, s.SumSq)
+	squares, err := centredSquares(s.N, s.Sum, s.SumSq)
 	if err != nil {
 		return Spread{}, err
 	}
