@@ -6,7 +6,8 @@ import (
 	"math"
 )
 
-// Window counts the requests that each arm answered within 10 s. Successes counts the bad ones, as everywhere in Traffic.
+// Window counts the requests that each arm answered within 10 s. It has nothing to do with the window for which a unit is
+// observed. Successes counts the bad requests, as everywhere in Traffic.
 type Window struct{ Control, Treatment Proportion }
 
 // Traffic counts the requests of one Service in one step of the ramp.
