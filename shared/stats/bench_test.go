@@ -7,8 +7,8 @@ import (
 	"warble/shared/stats/unitworld"
 )
 
-// million returns the sums that SQL computes of a million users. The cost of a readout does not grow with the number of users.
-func million() (arms [2]Moments) {
+// millionUsers returns the sums that SQL computes of a million users. The cost of a readout does not grow with the number of users.
+func millionUsers() (arms [2]Moments) {
 	random := seeded(30)
 	for i := range 1_000_000 {
 		arms[i%2].Add(float64(random.IntN(20)))
@@ -17,7 +17,7 @@ func million() (arms [2]Moments) {
 }
 
 func BenchmarkPrimary(b *testing.B) {
-	arms := million()
+	arms := millionUsers()
 	sequence := Sequence{Planned: 1_000_000, Alpha: .05}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -30,7 +30,7 @@ func BenchmarkPrimary(b *testing.B) {
 }
 
 func BenchmarkFixedHorizon(b *testing.B) {
-	arms := million()
+	arms := millionUsers()
 	control, treatment := must(arms[0].Mean())(b), must(arms[1].Mean())(b)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -82,7 +82,7 @@ func BenchmarkPermute(b *testing.B) {
 		values = append(values, random.ExpFloat64())
 	}
 	for name, n := range map[string]int{"exact": 10, "drawn": 24} {
-		units := singles(values[:n], slices.Clone(values[:n]))
+		units := singleUnits(values[:n], slices.Clone(values[:n]))
 		units[0].Sum++
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

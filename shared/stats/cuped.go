@@ -73,8 +73,8 @@ func adjust(a, b centredArm) (Adjusted, error) {
 	if !finite(theta, a.x, b.x) {
 		return Adjusted{}, fmt.Errorf("theta %v: figures too large to compute with", theta)
 	}
-	control, errA := a.adjusted(theta)
-	treatment, errB := b.adjusted(theta)
+	control, errA := a.adjustedLevel(theta)
+	treatment, errB := b.adjustedLevel(theta)
 	if err := errors.Join(withName("control", errA), withName("treatment", errB)); err != nil {
 		return Adjusted{}, err
 	}
@@ -85,7 +85,7 @@ func adjust(a, b centredArm) (Adjusted, error) {
 	return result, nil
 }
 
-func (c centredArm) adjusted(theta float64) (Estimate, error) {
+func (c centredArm) adjustedLevel(theta float64) (Estimate, error) {
 	squares, err := checkedSquares(c.yy-2*theta*c.xy+theta*theta*c.xx, c.yy+theta*theta*c.xx)
 	if err != nil {
 		return Estimate{}, err

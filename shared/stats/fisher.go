@@ -56,14 +56,14 @@ func (h hypergeometric) tail(x, end, step int64) float64 {
 	}
 	first, sum, term := h.logP(x), 1.0, 1.0
 	for ; x != end && term > 1e-18*sum; x += step {
-		term *= h.odds(x, x+step)
+		term *= h.neighbourRatio(x, x+step)
 		sum += term
 	}
 	return math.Exp(first) * sum
 }
 
-// odds is the factor by which the neighbour to is likelier than x.
-func (h hypergeometric) odds(x, to int64) float64 {
+// neighbourRatio is how many times as likely as x its neighbour to is.
+func (h hypergeometric) neighbourRatio(x, to int64) float64 {
 	lower := float64(min(x, to))
 	up := (float64(h.successes) - lower) / (lower + 1) * (float64(h.draws) - lower) / (float64(h.failures) - float64(h.draws) + lower + 1)
 	if to < x {

@@ -201,14 +201,14 @@ func (g HarmTest) compare(parts []part, comparisons int) Comparison {
 	breachAlpha := g.Alpha / 2 / float64(g.Tests*comparisons)
 	c := Comparison{
 		Finding: Inconclusive, Early: m.answered < GuardrailWindows, Rates: m.rates, Baseline: m.baseline, HasBaseline: m.hasBaseline,
-		Harm: m.estimate(), Bounds: Interval{math.Inf(-1), math.Inf(1)}, Recent: g.recent(parts, breachAlpha*recentShare),
+		Harm: m.estimate(), Bounds: Interval{math.Inf(-1), math.Inf(1)}, Recent: g.recentHarm(parts, breachAlpha*recentShare),
 	}
 	if m.rates[0]+g.Margin >= 1 { // so much of the control fails that no harm can be over the margin
 		return c
 	}
-	c.Bounds.Lower = m.lower(breachAlpha * (1 - recentShare))
+	c.Bounds.Lower = m.lowerBound(breachAlpha * (1 - recentShare))
 	if !c.Early {
-		c.Bounds.Upper = m.upper(g.Alpha / float64(comparisons))
+		c.Bounds.Upper = m.upperBound(g.Alpha / float64(comparisons))
 	}
 	switch {
 	case max(c.Bounds.Lower, c.Recent.Lower) > g.Margin:

@@ -12,8 +12,8 @@ import (
 
 var harmTest = HarmTest{Margin: .005, Alpha: .05, Tests: 2}
 
-// evenly returns a Service with equal windows, and requests that are spread evenly over 32 buckets.
-func evenly(service string, windows int, control, treatment Proportion) Traffic {
+// evenTraffic returns a Service with equal windows, and requests that are spread evenly over 32 buckets.
+func evenTraffic(service string, windows int, control, treatment Proportion) Traffic {
 	t := Traffic{Service: service, Windows: slices.Repeat([]Window{{control, treatment}}, windows)}
 	for arm, p := range []Proportion{control, treatment} {
 		n := int64(windows)
@@ -25,13 +25,13 @@ func evenly(service string, windows int, control, treatment Proportion) Traffic 
 func TestWhenAGuardrailPassesAndBreaches(t *testing.T) {
 	t.Parallel()
 	none, all, few, more := Proportion{0, 1000}, Proportion{1000, 1000}, Proportion{10, 1000}, Proportion{30, 1000}
-	onlyOne := evenly("tweet", 100, none, none)
+	onlyOne := evenTraffic("tweet", 100, none, none)
 	for arm := range onlyOne.Buckets {
 		clear(onlyOne.Buckets[arm][1:])
 	}
-	unknown := evenly("tweet", 100, none, all)
+	unknown := evenTraffic("tweet", 100, none, all)
 	unknown.Buckets = [2][]Proportion{}
-	good, manyGood := evenly("read", 100, none, none), Proportion{0, 99000}
+	good, manyGood := evenTraffic("read", 100, none, none), Proportion{0, 99000}
 	for name, c := range map[string]struct {
 		traffic []Traffic
 		finding Finding
@@ -39,20 +39,20 @@ func TestWhenAGuardrailPassesAndBreaches(t *testing.T) {
 	}{
 		"no Service":                            {nil, Inconclusive, true},
 		"no windows":                            {[]Traffic{{Service: "tweet"}}, Inconclusive, true},
-		"5 windows, all bad":                    {[]Traffic{evenly("tweet", 5, none, all)}, Inconclusive, true},
-		"6 windows, all bad":                    {[]Traffic{evenly("tweet", 6, none, all)}, Breach, true},
-		"29 windows, all good":                  {[]Traffic{evenly("tweet", 29, none, none)}, Inconclusive, true},
-		"100 windows, all good":                 {[]Traffic{evenly("tweet", 100, none, none)}, Pass, false},
-		"all good, few requests":                {[]Traffic{evenly("tweet", 30, Proportion{0, 10}, Proportion{0, 10})}, Inconclusive, false},
-		"199 requests in an arm, all bad":       {[]Traffic{evenly("tweet", 199, none, Proportion{1, 1})}, Inconclusive, true},
-		"200 requests in an arm, all bad":       {[]Traffic{evenly("tweet", 200, none, Proportion{1, 1})}, Breach, false},
-		"all requests of both arms fail":        {[]Traffic{evenly("tweet", 100, all, all)}, Inconclusive, false},
-		"one harmed Service of two":             {[]Traffic{evenly("tweet", 100, few, more), evenly("read", 100, manyGood, manyGood)}, Breach, false},
+		"5 windows, all bad":                    {[]Traffic{evenTraffic("tweet", 5, none, all)}, Inconclusive, true},
+		"6 windows, all bad":                    {[]Traffic{evenTraffic("tweet", 6, none, all)}, Breach, true},
+		"29 windows, all good":                  {[]Traffic{evenTraffic("tweet", 29, none, none)}, Inconclusive, true},
+		"100 windows, all good":                 {[]Traffic{evenTraffic("tweet", 100, none, none)}, Pass, false},
+		"all good, few requests":                {[]Traffic{evenTraffic("tweet", 30, Proportion{0, 10}, Proportion{0, 10})}, Inconclusive, false},
+		"199 requests in an arm, all bad":       {[]Traffic{evenTraffic("tweet", 199, none, Proportion{1, 1})}, Inconclusive, true},
+		"200 requests in an arm, all bad":       {[]Traffic{evenTraffic("tweet", 200, none, Proportion{1, 1})}, Breach, false},
+		"all requests of both arms fail":        {[]Traffic{evenTraffic("tweet", 100, all, all)}, Inconclusive, false},
+		"one harmed Service of two":             {[]Traffic{evenTraffic("tweet", 100, few, more), evenTraffic("read", 100, manyGood, manyGood)}, Breach, false},
 		"unknown buckets":                       {[]Traffic{unknown}, Inconclusive, false},
 		"requests of one user only":             {[]Traffic{onlyOne}, Inconclusive, true},
 		"one user in one Service of two":        {[]Traffic{good, onlyOne}, Pass, false},
 		"unknown buckets in one Service of two": {[]Traffic{good, unknown}, Inconclusive, false},
-		"no requests of the control":            {[]Traffic{evenly("tweet", 1000, Proportion{}, Proportion{5, 5})}, Inconclusive, true},
+		"no requests of the control":            {[]Traffic{evenTraffic("tweet", 1000, Proportion{}, Proportion{5, 5})}, Inconclusive, true},
 	} {
 		r, err := harmTest.Judge(c.traffic)
 		if err != nil || r.Finding != c.finding || r.Early != c.early {
@@ -65,8 +65,8 @@ func TestWhenAGuardrailPassesAndBreaches(t *testing.T) {
 func TestHarmIsComputedAsDescribed(t *testing.T) {
 	t.Parallel()
 	traffic := []Traffic{
-		evenly("read", 40, Proportion{6, 300}, Proportion{8, 200}),
-		evenly("tweet", 40, Proportion{5, 100}, Proportion{14, 200}),
+		evenTraffic("read", 40, Proportion{6, 300}, Proportion{8, 200}),
+		evenTraffic("tweet", 40, Proportion{5, 100}, Proportion{14, 200}),
 	}
 	traffic[0].Buckets = [2][]Proportion{{{100, 5000}, {60, 3000}, {20, 3000}, {60, 1000}}, {{160, 4000}, {100, 2000}, {60, 2000}, {0, 0}}}
 	traffic[1].Buckets = [2][]Proportion{{{50, 1000}, {50, 1000}, {50, 1000}, {50, 1000}}, {{100, 2000}, {200, 2000}, {200, 2000}, {60, 2000}}}
@@ -110,7 +110,7 @@ func TestHarmIsComputedAsDescribed(t *testing.T) {
 // failures come in bursts.
 func TestHalfWidthsOfIndependentRequestsAndOfBursts(t *testing.T) {
 	t.Parallel()
-	even := evenly("tweet", 100, Proportion{20, 1000}, Proportion{20, 1000})
+	even := evenTraffic("tweet", 100, Proportion{20, 1000}, Proportion{20, 1000})
 	r := must(harmTest.Judge([]Traffic{even}))(t)
 	se := math.Sqrt(.02*.98/1e5 + .025*.975/1e5) // the treatment has the variance of a rate that is worse by the margin
 	multiple := Sequence{100, .05 / 4 * .8}.oneSidedMultiple(100)
@@ -134,9 +134,9 @@ func TestHalfWidthsOfIndependentRequestsAndOfBursts(t *testing.T) {
 func TestAServiceThatAloneIsHarmedIsNamed(t *testing.T) {
 	t.Parallel()
 	r := must(harmTest.Judge([]Traffic{
-		evenly("read", 100, Proportion{50, 5000}, Proportion{50, 5000}),
-		evenly("tweet", 100, Proportion{1, 100}, Proportion{4, 50}),
-		evenly("search", 100, Proportion{0, 1}, Proportion{1, 1}),
+		evenTraffic("read", 100, Proportion{50, 5000}, Proportion{50, 5000}),
+		evenTraffic("tweet", 100, Proportion{1, 100}, Proportion{4, 50}),
+		evenTraffic("search", 100, Proportion{0, 1}, Proportion{1, 1}),
 	}))(t)
 	if r.Finding != Breach || !slices.Equal(r.Harmed, []string{"tweet"}) || r.Comparison.Bounds.Lower > harmTest.Margin {
 		t.Errorf("%+v, want a breach by tweet alone", r)
@@ -150,8 +150,8 @@ func TestAServiceThatAloneIsHarmedIsNamed(t *testing.T) {
 func TestAnotherMixOfServicesIsNoHarm(t *testing.T) {
 	t.Parallel()
 	r := must(harmTest.Judge([]Traffic{
-		evenly("read", 100, Proportion{4, 800}, Proportion{2, 400}),
-		evenly("tweet", 100, Proportion{20, 200}, Proportion{80, 800}),
+		evenTraffic("read", 100, Proportion{4, 800}, Proportion{2, 400}),
+		evenTraffic("tweet", 100, Proportion{20, 200}, Proportion{80, 800}),
 	}))(t)
 	if math.Abs(r.Harm.Value) > 1e-12 || r.Treatment.share() < 2*r.Control.share() {
 		t.Errorf("harm %v, want 0: no Service is harmed", r.Harm.Value)
@@ -160,11 +160,11 @@ func TestAnotherMixOfServicesIsNoHarm(t *testing.T) {
 
 func TestTheDifferenceInTheBaselineIsSubtracted(t *testing.T) {
 	t.Parallel()
-	tweet := evenly("tweet", 200, Proportion{10, 1000}, Proportion{30, 1000})
+	tweet := evenTraffic("tweet", 200, Proportion{10, 1000}, Proportion{30, 1000})
 	if r := must(harmTest.Judge([]Traffic{tweet}))(t); r.Finding != Breach {
 		t.Errorf("%+v without a baseline, want a breach", r)
 	}
-	tweet.Baseline = evenly("", 200, Proportion{10, 1000}, Proportion{30, 1000}).Buckets
+	tweet.Baseline = evenTraffic("", 200, Proportion{10, 1000}, Proportion{30, 1000}).Buckets
 	r := must(harmTest.Judge([]Traffic{tweet}))(t)
 	if r.Finding != Pass || r.Harm.Value != 0 || !r.HasBaseline || math.Abs(r.Baseline-.02) > 1e-12 {
 		t.Errorf("%+v with a baseline, want a pass", r)
@@ -184,7 +184,7 @@ func TestTheDifferenceInTheBaselineIsSubtracted(t *testing.T) {
 func TestAHarmThatBeginsAfterTwoDaysIsDetected(t *testing.T) {
 	t.Parallel()
 	good, bad := Window{Proportion{10, 1000}, Proportion{10, 1000}}, Window{Proportion{10, 1000}, Proportion{30, 1000}}
-	step := evenly("tweet", 2*8640+168, good.Control, good.Treatment)
+	step := evenTraffic("tweet", 2*8640+168, good.Control, good.Treatment)
 	for i := 2 * 8640; i < len(step.Windows); i++ {
 		step.Windows[i] = bad
 	}
@@ -197,7 +197,7 @@ func TestAHarmThatBeginsAfterTwoDaysIsDetected(t *testing.T) {
 // The expected figures are computed by hand: 30 of 100 requests fail from the 67th of 78 windows on.
 func TestRecentHarmIsComputedAsDescribed(t *testing.T) {
 	t.Parallel()
-	step := evenly("tweet", 78, Proportion{20, 1000}, Proportion{20, 1000})
+	step := evenTraffic("tweet", 78, Proportion{20, 1000}, Proportion{20, 1000})
 	for i := range step.Windows { // batches of two windows differ by a point from the mean before, or since, the onset
 		failed := int64(10 + 20*(i/2%2))
 		if i >= 66 {
@@ -235,9 +235,9 @@ func TestRecentOnsetsAreCloserTogetherThanOlderOnes(t *testing.T) {
 
 func TestJudgeRefusesImpossibleTraffic(t *testing.T) {
 	t.Parallel()
-	good := evenly("tweet", 40, Proportion{1, 10}, Proportion{1, 10})
+	good := evenTraffic("tweet", 40, Proportion{1, 10}, Proportion{1, 10})
 	with := func(change func(*Traffic)) []Traffic {
-		bad := evenly("tweet", 40, Proportion{1, 10}, Proportion{1, 10})
+		bad := evenTraffic("tweet", 40, Proportion{1, 10}, Proportion{1, 10})
 		change(&bad)
 		return []Traffic{bad}
 	}
@@ -250,7 +250,7 @@ func TestJudgeRefusesImpossibleTraffic(t *testing.T) {
 		{HarmTest{.1, .05, 0}, nil, "0 tests"},
 		{HarmTest{.1, 1, 1}, nil, "alpha 1"},
 		{harmTest, []Traffic{good, good}, `"tweet": listed twice`},
-		{harmTest, []Traffic{good, evenly("read", 39, Proportion{}, Proportion{})}, "read: 39 windows: expected 40, as tweet has"},
+		{harmTest, []Traffic{good, evenTraffic("read", 39, Proportion{}, Proportion{})}, "read: 39 windows: expected 40, as tweet has"},
 		{harmTest, with(func(t *Traffic) { t.Windows[7].Treatment = Proportion{2, 1} }), "tweet: window 7: treatment: 2 of 1"},
 		{harmTest, with(func(t *Traffic) { t.Windows[7].Control.N = math.MaxInt64 }), "tweet: window 7: control"},
 		{harmTest, with(func(t *Traffic) { t.Windows[7].Control.N, t.Windows[8].Control.N = maxCount, maxCount }), "2^53"},

@@ -194,8 +194,8 @@ func (m *mix) deviation(slopes [][2]slope, from, to int) (deviation float64, n [
 	return deviation, n
 }
 
-// lower returns the lower bound of the harm.
-func (m *mix) lower(alpha float64) float64 {
+// lowerBound returns the lower bound of the harm.
+func (m *mix) lowerBound(alpha float64) float64 {
 	windows := m.windows()
 	switch {
 	case m.answered < earliestWindows:
@@ -206,8 +206,8 @@ func (m *mix) lower(alpha float64) float64 {
 	return m.harm() - m.halfWidth(alpha, batchSizes(windows, breachBatches))
 }
 
-// upper returns the upper bound of the harm.
-func (m *mix) upper(alpha float64) float64 {
+// upperBound returns the upper bound of the harm.
+func (m *mix) upperBound(alpha float64) float64 {
 	return m.harm() + m.halfWidth(alpha, batchSizes(m.windows(), passBatches))
 }
 

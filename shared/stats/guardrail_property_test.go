@@ -102,7 +102,7 @@ func TestSizesOfBatches(t *testing.T) {
 			t.Errorf("%d windows: %s", windows, diff)
 		}
 	}
-	m := newMix([]part{must(newPart(&Traffic{Service: "tweet", Windows: evenly("", 39, Proportion{1, 10}, Proportion{1, 10}).Windows}))(t)}, .01)
+	m := newMix([]part{must(newPart(&Traffic{Service: "tweet", Windows: evenTraffic("", 39, Proportion{1, 10}, Proportion{1, 10}).Windows}))(t)}, .01)
 	if _, df := m.batchVariance(10); math.Abs(df-2) > 1e-12 {
 		t.Errorf("%v degrees of freedom of 39 windows in 3 batches, want 2", df)
 	}
@@ -149,8 +149,8 @@ func FuzzJudgeNeverReturnsNaN(f *testing.F) {
 func BenchmarkHarm(b *testing.B) {
 	for name, failed := range map[string]int64{"none": 1, "some": 2} {
 		traffic := []Traffic{
-			evenly("read", 30*8640, Proportion{1, 100}, Proportion{failed, 100}),
-			evenly("tweet", 30*8640, Proportion{1, 10}, Proportion{failed, 10}),
+			evenTraffic("read", 30*8640, Proportion{1, 100}, Proportion{failed, 100}),
+			evenTraffic("tweet", 30*8640, Proportion{1, 10}, Proportion{failed, 10}),
 		}
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

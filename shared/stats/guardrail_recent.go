@@ -33,9 +33,9 @@ func onsets(windows int) (all []onset) {
 	return all
 }
 
-// recent judges the windows since each onset as a separate step, and returns the harm with the highest lower bound. The onset
+// recentHarm judges the windows since each onset as a separate step, and returns the harm with the highest lower bound. The onset
 // at the j-th minute has alpha/(j(j+1)). These add up to at most alpha, and each bound holds at all looks.
-func (g HarmTest) recent(parts []part, alpha float64) RecentHarm {
+func (g HarmTest) recentHarm(parts []part, alpha float64) RecentHarm {
 	clearest := RecentHarm{Lower: math.Inf(-1)}
 	if len(parts) == 0 {
 		return clearest

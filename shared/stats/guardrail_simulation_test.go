@@ -27,13 +27,13 @@ type scenario struct {
 	tests   int // number of independent tests that share the alpha for rolling back
 }
 
-// hour is one guardrail in a step of an hour, with the looks of a readout that runs each minute.
-func hour(name string, world statsworld.World) scenario {
+// hourStep is one guardrail in a step of an hour, with the looks of a readout that runs each minute.
+func hourStep(name string, world statsworld.World) scenario {
 	return scenario{name, world, 360, 6, stats.HarmTest{Margin: margin, Alpha: .05, Tests: 1}, 1}
 }
 
-// fifteenTests is five guardrails in three steps of ten minutes.
-func fifteenTests(name string, world statsworld.World) scenario {
+// fifteenTestsStep is five guardrails in three steps of ten minutes.
+func fifteenTestsStep(name string, world statsworld.World) scenario {
 	return scenario{name, world, 60, 6, stats.HarmTest{Margin: margin, Alpha: .05, Tests: 15}, 15}
 }
 
@@ -44,31 +44,31 @@ func moreVaried(w statsworld.World) statsworld.World {
 }
 
 func scenarios() []scenario {
-	smallMargin := hour("independent, margin 100 times smaller", statsworld.Independent(400))
+	smallMargin := hourStep("independent, margin 100 times smaller", statsworld.Independent(400))
 	smallMargin.test.Margin = margin / 100
-	long := hour("independent, 12 h", statsworld.Independent(40))
+	long := hourStep("independent, 12 h", statsworld.Independent(40))
 	long.windows, long.every, long.test.Margin = 12*360, 30, margin/100
-	withBaseline := hour("8 communities, 100 requests/s, baseline", statsworld.Communities(8, 2000))
+	withBaseline := hourStep("8 communities, 100 requests/s, baseline", statsworld.Communities(8, 2000))
 	withBaseline.world.Before = 360
 	return []scenario{
-		hour("independent", statsworld.Independent(400)),
-		hour("independent, 20 requests a window", statsworld.Independent(40)),
+		hourStep("independent", statsworld.Independent(400)),
+		hourStep("independent, 20 requests a window", statsworld.Independent(40)),
 		smallMargin,
 		long,
-		hour("8 communities", statsworld.Communities(8, 400)),
-		hour("8 communities that differ more", moreVaried(statsworld.Communities(8, 400))),
-		hour("30 communities", statsworld.Communities(30, 400)),
-		hour("30 communities that differ more", moreVaried(statsworld.Communities(30, 400))),
+		hourStep("8 communities", statsworld.Communities(8, 400)),
+		hourStep("8 communities that differ more", moreVaried(statsworld.Communities(8, 400))),
+		hourStep("30 communities", statsworld.Communities(30, 400)),
+		hourStep("30 communities that differ more", moreVaried(statsworld.Communities(30, 400))),
 		withBaseline,
-		hour("500 users", statsworld.Users(400)),
-		hour("wandering, .5", statsworld.Wandering(.5, 2000)),
-		hour("wandering, .8", statsworld.Wandering(.8, 2000)),
-		hour("wandering, .95", statsworld.Wandering(.95, 2000)),
-		hour("wandering further, .95", moreVaried(statsworld.Wandering(.95, 2000))),
-		hour("another mix", statsworld.OtherMix(400)),
-		fifteenTests("independent, 20 requests, 15 tests", statsworld.Independent(40)),
-		fifteenTests("8 communities, 15 tests", statsworld.Communities(8, 400)),
-		fifteenTests("wandering, .95, 15 tests", statsworld.Wandering(.95, 2000)),
+		hourStep("500 users", statsworld.Users(400)),
+		hourStep("wandering, .5", statsworld.Wandering(.5, 2000)),
+		hourStep("wandering, .8", statsworld.Wandering(.8, 2000)),
+		hourStep("wandering, .95", statsworld.Wandering(.95, 2000)),
+		hourStep("wandering further, .95", moreVaried(statsworld.Wandering(.95, 2000))),
+		hourStep("another mix", statsworld.OtherMix(400)),
+		fifteenTestsStep("independent, 20 requests, 15 tests", statsworld.Independent(40)),
+		fifteenTestsStep("8 communities, 15 tests", statsworld.Communities(8, 400)),
+		fifteenTestsStep("wandering, .95, 15 tests", statsworld.Wandering(.95, 2000)),
 	}
 }
 
@@ -108,7 +108,7 @@ func TestHarmIsDetectedInTime(t *testing.T) {
 	}{{30, 2000, 15}, {5, 2000, 60}, {1, 2000, 120}, {20, 340, 18}} {
 		for _, tests := range []int{1, 15} {
 			t.Run(fmt.Sprintf("%v points of %v requests, one of %d tests", c.points, c.requests, tests), func(t *testing.T) {
-				sc := hour("", statsworld.Independent(c.requests).Late(c.points/100, 0))
+				sc := hourStep("", statsworld.Independent(c.requests).Late(c.points/100, 0))
 				sc.windows, sc.every, sc.test.Tests = c.windows, 1, tests
 				o := sc.run(t, *judged, uint64(200+i))
 				t.Log(o)
@@ -128,7 +128,7 @@ func TestTheHarmedServiceIsNamedDespiteAnotherMix(t *testing.T) {
 		for range 360 {
 			s.Next()
 		}
-		r, err := hour("", w).test.Judge(s.Traffic())
+		r, err := hourStep("", w).test.Judge(s.Traffic())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +172,7 @@ func (sc scenario) run(t *testing.T, runs int, seed uint64) (o outcomes) {
 		var breach, pass int
 		for range sc.tests {
 			b, p := sc.firstFindings(t, random)
-			breach, pass = earlier(breach, b), earlier(pass, p)
+			breach, pass = earlierWindow(breach, b), earlierWindow(pass, p)
 		}
 		o.count(breach, pass)
 	}
@@ -196,14 +196,14 @@ func (sc scenario) firstFindings(t *testing.T, random *rand.Rand) (breach, pass 
 		case stats.Breach:
 			breach = n
 		case stats.Pass:
-			pass = earlier(pass, n)
+			pass = earlierWindow(pass, n)
 		}
 	}
 	return breach, pass
 }
 
-// earlier returns the smaller of two numbers of windows, where 0 means never.
-func earlier(a, b int) int {
+// earlierWindow returns the smaller of two numbers of windows, where 0 means never.
+func earlierWindow(a, b int) int {
 	if a == 0 || b == 0 {
 		return max(a, b)
 	}
@@ -218,7 +218,7 @@ func (o *outcomes) count(breach, pass int) {
 	if pass > 0 {
 		o.passed++
 	}
-	if at := earlier(breach, pass); at > 0 {
+	if at := earlierWindow(breach, pass); at > 0 {
 		o.decided++
 		o.windows += (float64(at) - o.windows) / float64(o.decided)
 	}

@@ -15,7 +15,7 @@ type LiftPermutation struct {
 	Lift               float64  // Treatment/Control - 1: .1 is 10 % more. Infinite if Control is 0
 	Difference         float64  // Treatment - Control
 	P                  float64  // two-sided, of "no unit's value depends on its label"
-	Smallest           float64  // the smallest P possible with so many arrangements; if it is over alpha, no verdict is possible
+	Smallest           float64  // the smallest P possible with this number of arrangements; if it is over alpha, no verdict is possible
 	Interval           Interval // 1 - alpha, of the lift. An unbounded side is -1 or infinite
 	Arrangements       int      // number of arrangements of labels that were compared, including the real one
 	Exact              bool     // whether all arrangements were compared; otherwise they were drawn at random
@@ -82,7 +82,7 @@ func labelSums(units []Unit, alpha float64) (labelled, error) {
 }
 
 func (l labelled) permuteLift(alpha float64, seed uint64, draws int) (LiftPermutation, error) {
-	control, treatment, err := l.standardised()
+	control, treatment, err := l.standardisedRatios()
 	if err != nil {
 		return LiftPermutation{}, err
 	}
@@ -98,8 +98,8 @@ func (l labelled) permuteLift(alpha float64, seed uint64, draws int) (LiftPermut
 	}, nil
 }
 
-// standardised returns the arms' ratios, standardised to the same mix of strata.
-func (l labelled) standardised() (control, treatment float64, err error) {
+// standardisedRatios returns the arms' ratios, standardised to the same mix of strata.
+func (l labelled) standardisedRatios() (control, treatment float64, err error) {
 	var weights float64
 	for _, s := range l.strata {
 		var a, b sums

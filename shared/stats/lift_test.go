@@ -55,7 +55,7 @@ func TestPermuteLiftComparesAllArrangementsOrDrawsSome(t *testing.T) {
 	if few.Arrangements != 1000 || few.Smallest != .002 || math.Abs(few.P-drawn.P) > .1 {
 		t.Errorf("with 999 draws %+v, with %d %+v", few, PermutationDraws, drawn)
 	}
-	two := must(PermuteLift(singles([]float64{1, 2}, []float64{8, 9}), .05, 1))(t)
+	two := must(PermuteLift(singleUnits([]float64{1, 2}, []float64{8, 9}), .05, 1))(t)
 	want := LiftPermutation{1.5, 8.5, 17./3 - 1, 7, 2. / 6, 2. / 6, Interval{-1, math.Inf(1)}, 6, true}
 	if diff := cmp.Diff(want, two, near); diff != "" {
 		t.Errorf("two against two: %s", diff)
@@ -155,19 +155,19 @@ func TestATieAtNoEffectIsNotTakenForAnEffect(t *testing.T) {
 func TestArmsWithoutVarianceCanDiffer(t *testing.T) {
 	t.Parallel()
 	five, zero := []float64{5, 5, 5, 5}, []float64{0, 0, 0, 0}
-	lost := must(PermuteLift(singles(five, zero), .05, 0))(t)
+	lost := must(PermuteLift(singleUnits(five, zero), .05, 0))(t)
 	if diff := cmp.Diff(LiftPermutation{5, 0, -1, -5, 2. / 70, 2. / 70, Interval{-1, -1}, 70, true}, lost); diff != "" {
 		t.Errorf("all lost: %s", diff)
 	}
-	found := must(PermuteLift(singles(zero, five), .05, 0))(t)
+	found := must(PermuteLift(singleUnits(zero, five), .05, 0))(t)
 	if diff := cmp.Diff(LiftPermutation{0, 5, math.Inf(1), 5, 2. / 70, 2. / 70, Interval{math.Inf(1), math.Inf(1)}, 70, true}, found); diff != "" {
 		t.Errorf("something from nothing: %s", diff)
 	}
-	few := must(PermuteLift(singles(zero[:3], five[:3]), .05, 0))(t)
+	few := must(PermuteLift(singleUnits(zero[:3], five[:3]), .05, 0))(t)
 	if diff := cmp.Diff(Interval{-1, math.Inf(1)}, few.Interval); diff != "" {
 		t.Errorf("three against three, p %v: %s", few.P, diff)
 	}
-	if p := must(Permute(singles(zero, five), .05, 0))(t); p.P != 2./70 || p.Interval != (Interval{5, 5}) {
+	if p := must(Permute(singleUnits(zero, five), .05, 0))(t); p.P != 2./70 || p.Interval != (Interval{5, 5}) {
 		t.Errorf("difference of single units: %+v", p)
 	}
 }

@@ -46,7 +46,7 @@ func TestSampleSizeFindsTheEffect(t *testing.T) {
 		a, b := Proportion{binomial(random, int(n), .10), n}, Proportion{binomial(random, int(n), .12), n}
 		found.count(must(TwoProportions(a, b))(t).P < .05)
 	}
-	found.about(t, "effect found", .8)
+	found.closeTo(t, "effect found", .8)
 	design := Design{Alpha: .05, Power: .9, ClusterSize: 20, ClusterSizeCV: .5, ICC: .02, Sequence: true}
 	size := must(design.Means(2, .05))(t)
 	if effect := must(design.DetectableEffect(2, size))(t); effect > .05 || effect < .0499 {
@@ -70,11 +70,11 @@ func TestPermuteComparesAllArrangementsOrDrawsSome(t *testing.T) {
 	for range 10 {
 		control, treatment = append(control, random.NormFloat64()), append(treatment, 1+random.NormFloat64())
 	}
-	exact := must(Permute(singles(control, treatment), .05, 1))(t)
+	exact := must(Permute(singleUnits(control, treatment), .05, 1))(t)
 	if !exact.Exact || exact.Arrangements != 184_756 {
 		t.Fatalf("%+v, want all 184,756 arrangements", exact)
 	}
-	units := singles(append(control, 0), append(treatment, 1))
+	units := singleUnits(append(control, 0), append(treatment, 1))
 	drawn := must(Permute(units, .05, 1))(t)
 	if drawn.Exact || drawn.Arrangements != PermutationDraws+1 {
 		t.Fatalf("%+v, want %d arrangements", drawn, PermutationDraws+1)
@@ -98,12 +98,12 @@ func TestPermuteComparesAllArrangementsOrDrawsSome(t *testing.T) {
 	if diff := cmp.Diff(want, moved.Interval, near); diff != "" {
 		t.Errorf("interval of an effect that is 3 larger: %s", diff)
 	}
-	few := must(Permute(singles([]float64{1, 2}, []float64{8, 9}), .05, 1))(t)
+	few := must(Permute(singleUnits([]float64{1, 2}, []float64{8, 9}), .05, 1))(t)
 	if diff := cmp.Diff(Permutation{7, 2. / 6, Interval{math.Inf(-1), math.Inf(1)}, 6, true}, few); diff != "" {
 		t.Errorf("two against two: %s", diff)
 	}
 	// A stratum with only one arm has no labels to exchange, so there are still 70 arrangements.
-	alone := append(singles([]float64{1, 2, 3, 4}, []float64{5, 6, 7, 9}), Unit{Stratum: 1, Treatment: true, Sum: 4, Size: 1})
+	alone := append(singleUnits([]float64{1, 2, 3, 4}, []float64{5, 6, 7, 9}), Unit{Stratum: 1, Treatment: true, Sum: 4, Size: 1})
 	if p := must(Permute(alone, .05, 1))(t); p.Arrangements != 70 {
 		t.Errorf("%d arrangements, want 70", p.Arrangements)
 	}

@@ -145,7 +145,7 @@ func TestIntervalsExcludeZeroExactlyIfPIsUnderAlpha(t *testing.T) {
 		if outside := !must(sequence.Interval(e))(t).Contains(0); outside != (must(sequence.P(e))(t) < .05) {
 			t.Errorf("%+v: the sequence and its p disagree", e)
 		}
-		units := singles([]float64{random.NormFloat64(), random.NormFloat64(), random.NormFloat64(), random.NormFloat64()},
+		units := singleUnits([]float64{random.NormFloat64(), random.NormFloat64(), random.NormFloat64(), random.NormFloat64()},
 			[]float64{e.Value, e.Value + random.NormFloat64(), e.Value + random.NormFloat64(), e.Value + random.NormFloat64()})
 		p := must(Permute(units, .05, 0))(t)
 		if outside := !p.Interval.Contains(0); outside != (p.P <= .05) {

@@ -86,7 +86,7 @@ func TestFiguresAgreeWithPublishedOnes(t *testing.T) {
 		}(),
 		// Ernst's days of recovery: in 3 of 35 arrangements, the four treated have a sum of 92 or less. P is twice this lower tail.
 		"Ernst 2004, recovery": func() []figure {
-			p := must(Permute(singles([]float64{23, 33, 40}, []float64{19, 22, 25, 26}), .05, 0))(t)
+			p := must(Permute(singleUnits([]float64{23, 33, 40}, []float64{19, 22, 25, 26}), .05, 0))(t)
 			return []figure{{"35", float64(p.Arrangements)}, {"-9", p.Difference}, {"0.17142857142857143", p.P}} // 6/35
 		}(),
 		"normal mixture": func() []figure {
@@ -108,7 +108,7 @@ func TestFiguresAgreeWithPublishedOnes(t *testing.T) {
 			return []figure{{"2.1666667", e.Value}, {".03896605", e.SE * e.SE}}
 		}(),
 		"permutation": func() []figure {
-			p := must(Permute(singles([]float64{1, 2, 3, 4}, []float64{5, 6, 7, 9}), .05, 0))(t)
+			p := must(Permute(singleUnits([]float64{1, 2, 3, 4}, []float64{5, 6, 7, 9}), .05, 0))(t)
 			return []figure{{"70", float64(p.Arrangements)}, {"0.02857142857142857", p.P}} // 2/70
 		}(),
 		"sample size": func() []figure {
@@ -177,8 +177,8 @@ func sequentialSampleRatio(t *testing.T) (figures []figure) {
 	return append(figures, figure{"-15.78103123", s.logM0})
 }
 
-// singles returns units of one member each, all in one stratum.
-func singles(control, treatment []float64) (units []Unit) {
+// singleUnits returns units of one member each, all in one stratum.
+func singleUnits(control, treatment []float64) (units []Unit) {
 	for _, v := range control {
 		units = append(units, Unit{Sum: v, Size: 1})
 	}

@@ -56,7 +56,7 @@ func TestCUPEDReducesTheVarianceAndKeepsTheCoverage(t *testing.T) {
 		covered.count(must(d.Interval(.05))(t).Contains(effect))
 		reduction, theta = reduction+adjusted.Reduction/1000, theta+adjusted.Theta/1000
 	}
-	covered.about(t, "interval contains the effect", .95)
+	covered.closeTo(t, "interval contains the effect", .95)
 	if math.Abs(reduction-correlation*correlation) > .01 || math.Abs(theta-3*correlation) > .01 {
 		t.Errorf("variance reduced by %.3f with theta %.3f, want .64 and 2.4", reduction, theta)
 	}

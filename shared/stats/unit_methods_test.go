@@ -165,7 +165,7 @@ func TestEqualSharesSeldomAlarmFalselyAndFindDifferences(t *testing.T) {
 	}{{.01, 1, 1}, {.1, 1, 1}, {.5, 1, 1}, {.1, 9, 1}} {
 		equalSharesAlarms(t, seeded(uint64(90+seed)), 2000, c.control, c.treatment, c.share, c.share).atMost(t, "false alarms", EqualSharesAlarm)
 	}
-	equalSharesAlarms(t, seeded(95), 200, 1, 1, .10, .20).about(t, "20 % against 10 % of 500 units each found", .5)
+	equalSharesAlarms(t, seeded(95), 200, 1, 1, .10, .20).closeTo(t, "20 % against 10 % of 500 units each found", .5)
 	equalSharesAlarms(t, seeded(96), 200, 9, 1, .02, .30).atLeast(t, "30 % of 100 units against 2 % of 900 found", .95)
 	// Of one arm 100 of 513 assigned units were never exposed, of the other none of 487.
 	random := seeded(97)
