@@ -50,13 +50,14 @@ func TestThePagesOfMail(t *testing.T) {
 	for _, view := range browsertest.Views {
 		t.Run(view.String(), func(t *testing.T) {
 			tab := browsertest.Open(t).Tab(t, view)
-			for _, hash := range []string{"", "#verify=x", "#reset=x"} {
+			for name, hash := range map[string]string{"ask": "", "verify": "#verify=x", "reset": "#reset=x"} {
 				tab.Open("about:blank") // the page reads its address when it loads
 				tab.Open(local.URL + "/confirm" + hash)
 				tab.Until("the page shows what it is for", `[...document.querySelectorAll("form")].filter(f => !f.hidden).length === 1`)
 				for _, bad := range append(tab.Layout(), tab.Barriers(axe)...) {
 					t.Errorf("/confirm%s: %s", hash, bad)
 				}
+				tab.Screenshot("confirm-" + name + "-" + view.String())
 			}
 			if said := tab.Complaints(); len(said) > 0 {
 				t.Errorf("the page complains: %q", said)
@@ -70,11 +71,11 @@ func TestThePagesOfMail(t *testing.T) {
 	tab := browsertest.Open(t).Tab(t, browsertest.Views[0])
 	shows := func(form, title string) {
 		t.Helper()
-		tab.Until("the page is for "+title, fmt.Sprintf(`!document.querySelector("#%s").hidden && document.querySelector("h1").textContent === %q`, form, title))
+		tab.Until("the page is for "+title, fmt.Sprintf(`document.querySelector("#%s")?.hidden === false && document.querySelector("h1").textContent === %q`, form, title))
 	}
 	says := func(element, text string) {
 		t.Helper()
-		tab.Until("the page says "+text, fmt.Sprintf(`!document.querySelector(%q).hidden && document.querySelector(%[1]q).textContent.includes(%q)`, element, text))
+		tab.Until("the page says "+text, fmt.Sprintf(`document.querySelector(%q)?.hidden === false && document.querySelector(%[1]q).textContent.includes(%q)`, element, text))
 	}
 	fill := func(selector, text string) {
 		t.Helper()
@@ -129,7 +130,7 @@ func TestThePagesOfMail(t *testing.T) {
 	tab.Click("#form-go")
 	tab.Until("the person is there", `document.querySelectorAll("#people > .card").length === 1`)
 	const button = `[...document.querySelectorAll("#people button")].find(b => b.textContent === "Verify my address")`
-	tab.Until("they may verify their address", `!(`+button+`).hidden`)
+	tab.Until("they may verify their address", `(`+button+`)?.hidden === false`)
 	browsertest.Evaluate[bool](tab, `(`+button+`).click() || true`)
 	tab.Until("they are told that it is verified", `document.querySelector("#people .notice").textContent.includes("is verified")`) // hidden again soon
 
