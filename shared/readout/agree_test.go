@@ -98,7 +98,7 @@ func disagreements(r *readout.Report) (all []string) {
 	above := lower != nil && *lower > 0
 	below := upper != nil && *upper < 0
 	short := upper != nil && *upper < worth
-	starts := map[readout.Verdict]string{"win": "The feature helps", "harm": "The feature harms", "not worth it": "The feature is not worth having", "inconclusive": "It ended with no answer", "waiting": "Not ", "withheld": "No verdict"}
+	starts := map[readout.Verdict]string{"win": "The feature helps", "harm": "The feature harms", "not worth it": "The feature is not worth having", "inconclusive": "It ended without an answer", "waiting": "Not yet decided", "withheld": "No verdict"}
 	if start := starts[r.Verdict]; start == "" || !strings.HasPrefix(r.Sentence, start) {
 		wrong("the sentence does not begin as %q", start)
 	}
@@ -152,7 +152,7 @@ func disagreements(r *readout.Report) (all []string) {
 		}
 		all = append(all, apart(e, e.Holm, r.Spec.Alpha)...)
 	}
-	if at := r.Method.SpeaksAt; at != nil && (!at.After(r.At) || !strings.Contains(r.Sentence, "Not decisive before")) {
+	if at := r.Method.SpeaksAt; at != nil && (!at.After(r.At) || !strings.Contains(r.Sentence, "no verdict is possible before")) {
 		wrong("decisive from %s on, and it is %s", at, r.At)
 	}
 	want := map[readout.Verdict]readout.Action{"win": readout.Promote, "harm": readout.RollBack, "not worth it": readout.RollBack, "inconclusive": readout.Decide, "waiting": readout.Wait, "withheld": readout.Fix}[r.Verdict]

@@ -90,7 +90,7 @@ func (e *Effect) explain(alpha float64) {
 		p = e.Holm
 	}
 	if e.Note == "" && e.Method == Sequence && p != nil && *p <= alpha && !e.excludesZero() {
-		e.Note = "p is the smallest of all looks so far; the interval is of this look, and holds 0 again"
+		e.Note = "p is the smallest of all looks so far; the interval is that of this look alone, and contains 0 again"
 	}
 }
 
@@ -144,7 +144,7 @@ func (r *reading) effect(name string, primary bool) (e Effect, interval func(*Ef
 	err = j.judge(&e)
 	switch {
 	case errors.Is(err, stats.ErrNoVariance):
-		e.Note, err = "no unit differs from another", nil
+		e.Note, err = "all units have the same value", nil
 	case unsaid(err):
 		e.Note, err = "too few units with a value", nil
 	}
@@ -328,7 +328,7 @@ func (j *judgement) difference(e *Effect, d stats.Estimate, adjusted stats.Adjus
 		e.Interval = known(i)
 		ratio, err := stats.LogRatio(adjusted.Control, adjusted.Treatment)
 		if errors.Is(err, stats.ErrUnstable) {
-			e.Note = "no relative figure: the control's mean is too near zero"
+			e.Note = "no lift is given: the control's mean is too near zero"
 			return nil
 		} else if err != nil {
 			return err
@@ -340,7 +340,7 @@ func (j *judgement) difference(e *Effect, d stats.Estimate, adjusted stats.Adjus
 		lift := liftOf(math.Expm1(ratio.Value), i.Expm1())
 		least := float64(j.Spec.Metrics.Primary.MinimumEffect)
 		if decide(lift.Lower, lift.Upper, &least, e.Down) != e.decision(least) {
-			e.Note = "no relative figure: it is not known well enough to say what the difference says"
+			e.Note = "no lift is given: it is not precise enough to lead to the same verdict as the difference"
 			return nil
 		}
 		e.Lift = lift
@@ -530,7 +530,7 @@ func (j *judgement) communitiesOnce(e *Effect) error {
 	}
 	e.Speaks = true
 	if test.Smallest > j.alpha {
-		e.Note = fmt.Sprintf("no verdict is possible: so few communities have only %d arrangements, and the smallest p is %.3f", test.Arrangements, test.Smallest)
+		e.Note = fmt.Sprintf("no verdict is possible: so few communities have only %d arrangements, and the smallest possible p is %.3f", test.Arrangements, test.Smallest)
 	} else if of := oversized(units, names, evenShare(float64(j.all.units()))); of != "" {
 		e.Note = of
 	}

@@ -53,7 +53,7 @@ func TestVisitorsAreCountedByTheirExposuresAlone(t *testing.T) {
 	if !strings.Contains(words, "1,000 visitors") || regexp.MustCompile(`\busers?\b`).MatchString(words) {
 		t.Errorf("the units are visitors: %s", words)
 	}
-	if !strings.Contains(r.Health[1].Detail, "its last 10 s of exposures") {
+	if !strings.Contains(r.Health[1].Detail, "the exposures of its last 10 s are lost") {
 		t.Errorf("the report does not say what an edge that dies takes with it: %s", r.Health[1].Detail)
 	}
 	w.Exec(`update guest_exposures set assigned = 'treatment' where unit = (select min(unit) from guest_exposures where assigned = 'control')`)
@@ -118,17 +118,17 @@ func visitorsWorld(t *testing.T) readouttest.World {
 func TestAPlanForVisitorsTakesWhatPeopleKnow(t *testing.T) {
 	t.Parallel()
 	w, orders, buyers := visitorsWorld(t), ownMetric("orders", experiment.KindSum, ""), ownMetric("buyers", experiment.KindProportion, "")
-	if p := visit(t, w, orders); p.Units != 0 || p.Err() == nil || p.Err().Error() != "ramp: nothing says how many visitors come: no experiment before had them at like: say it in plan.unitsPerDay" {
+	if p := visit(t, w, orders); p.Units != 0 || p.Err() == nil || p.Err().Error() != "ramp: it is not known how many visitors come: no earlier experiment at like had them: set plan.unitsPerDay" {
 		t.Errorf("nothing is known: %v", p.Err())
 	}
 	w.Spec.Plan.UnitsPerDay = 200
-	if p := visit(t, w, orders); p.Completed != 700 || p.Err() == nil || !strings.Contains(p.Err().Error(), "say it in plan.mean and, but for a proportion, plan.cv") {
+	if p := visit(t, w, orders); p.Completed != 700 || p.Err() == nil || !strings.Contains(p.Err().Error(), "set plan.mean and, unless the metric is a proportion, plan.cv") {
 		t.Errorf("who comes is known, and not what they do: %d, %v", p.Completed, p.Err())
 	}
 	w.Spec.Plan.Mean, w.Spec.Plan.CV = 4, .5
 	p := visit(t, w, orders)
 	// As TestPlan has it, of the same figures.
-	if p.Needed < 226 || p.Needed > 234 || p.Units != 2*p.Needed || p.Err() != nil || p.Method != readout.Sequence || p.Source != "200 units a day and the mean and how much it varies, as the plan says" {
+	if p.Needed < 226 || p.Needed > 234 || p.Units != 2*p.Needed || p.Err() != nil || p.Method != readout.Sequence || p.Source != "200 units a day, the mean and its variation, from spec.plan" {
 		t.Errorf("%+v, %v", p, p.Err())
 	}
 	w.Spec.Plan = experiment.Known{UnitsPerDay: 3000, Mean: .1}
@@ -234,7 +234,7 @@ func TestAPlanForVisitorsTakesTheExperimentBefore(t *testing.T) {
 	if p.Users != 500 || math.Abs(p.Mean-4) > .05 || math.Abs(p.CV-.5) > .01 || p.Completed < 490 || p.Completed > 510 || p.Err() != nil || p.Units != 2*p.Needed {
 		t.Errorf("%+v, %v", p, p.Err())
 	}
-	if p.Source != "visitors of likes, an experiment before, and what its control did" {
+	if p.Source != "visitors of the earlier experiment likes, and what its control did" {
 		t.Error(p.Source)
 	}
 	w.Spec.Identity.Cookie = "another" // whose visitors are others

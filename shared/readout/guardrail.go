@@ -175,21 +175,21 @@ func (g *Guardrail) sentence(s *GuardrailStep, based bool) string {
 	text := ""
 	switch {
 	case s.Windows == 0:
-		return fmt.Sprintf("%s: no requests of both arms yet", name)
+		return fmt.Sprintf("%s: not both arms have had requests yet", name)
 	case s.State == experiment.GuardBreach && len(s.Harmed) > 0:
 		text = fmt.Sprintf("%s of %s: worse by more than the limit of %s; %s of all Services", name, strings.Join(s.Harmed, " and "), limit, rates)
 	case s.State == experiment.GuardBreach && (s.Bounds.Lower == nil || *s.Bounds.Lower <= g.Margin):
-		text = fmt.Sprintf("%s: of late at least %s worse; the limit is %s; %s", name, figures.Points(*s.Recent), limit, rates)
+		text = fmt.Sprintf("%s: recently at least %s worse; the limit is %s; %s", name, figures.Points(*s.Recent), limit, rates)
 	case s.State == experiment.GuardBreach:
 		text = fmt.Sprintf("%s: at least %s worse; the limit is %s; %s", name, figures.Points(*s.Bounds.Lower), limit, rates)
 	case s.Early:
-		text = fmt.Sprintf("%s: %s; it can pass once each arm has %d windows of 10 s and %d requests", name, rates, stats.GuardrailWindows, stats.GuardrailRequests)
+		text = fmt.Sprintf("%s: %s; it can pass once each arm has %d periods of 10 s and %d requests", name, rates, stats.GuardrailWindows, stats.GuardrailRequests)
 	case s.Bounds.Upper == nil || s.Bounds.Lower == nil:
 		text = fmt.Sprintf("%s: %s; too few people made these requests to tell", name, rates)
 	case s.State == experiment.GuardPass:
 		text = fmt.Sprintf("%s: at most %s worse; the limit is %s; %s", name, figures.Points(max(0, *s.Bounds.Upper)), limit, rates)
 	case s.Stale && *s.Bounds.Upper < g.Margin:
-		text = fmt.Sprintf("%s: no requests of both arms for %s, and only new requests can pass a step; %s until then", name, recentTraffic, rates)
+		text = fmt.Sprintf("%s: not both arms have had requests in the last %s, and only new requests can pass a step; %s until then", name, recentTraffic, rates)
 	default:
 		text = fmt.Sprintf("%s: between %s and %s worse, which does not yet tell whether the limit of %s holds; %s", name, figures.Points(*s.Bounds.Lower), figures.Points(*s.Bounds.Upper), limit, rates)
 	}

@@ -71,9 +71,9 @@ func (r *reading) traffic([]store.Exposed) (Check, error) {
 	switch {
 	case starved(all, active) || r.phase == experiment.Running && starved(recent, recently):
 		c.State = Red
-		c.Detail += fmt.Sprintf(", %s and %s of them in the last %s: an arm is not reached", figures.Whole(recent.Control), figures.Whole(recent.Treatment), silence)
+		c.Detail += fmt.Sprintf("; in the last %s, %s to control, %s to treatment: one arm gets no requests", silence, figures.Whole(recent.Control), figures.Whole(recent.Treatment))
 	case starved(users, users) && r.Spec.Unit == experiment.User:
-		c.State, c.Detail = Red, fmt.Sprintf("%s exposed to control, %s to treatment: an arm is not reached", figures.Count(users.Control, r.Spec.Noun()), figures.Whole(users.Treatment))
+		c.State, c.Detail = Red, fmt.Sprintf("%s exposed to control, %s to treatment: nobody is exposed to one arm", figures.Count(users.Control, r.Spec.Noun()), figures.Whole(users.Treatment))
 	case all == experiment.Counts{} && r.end.Sub(r.begin) > silence:
 		c.State, c.Detail = Red, "no request has reached either arm since the start"
 	case all == experiment.Counts{}:
@@ -108,10 +108,10 @@ func (r *reading) sampleRatio(exposed []store.Exposed) (Check, error) {
 		return c, nil
 	}
 	c.State = OK
-	c.Detail = fmt.Sprintf("%s exposed in control, %s in treatment, %s expected in each: p %s at any look",
+	c.Detail = fmt.Sprintf("%s exposed in control, %s in treatment, %s expected in each: p %s, valid at any look",
 		figures.Count(all.Control, r.Spec.Noun()), figures.Whole(all.Treatment), figures.Decimal(float64(all.Control+all.Treatment)/2), figures.P(test.P()))
 	if r.foreign() {
-		c.Detail += "; an edge that dies takes its last 10 s of exposures with it, of both arms alike"
+		c.Detail += "; if an edge dies, the exposures of its last 10 s are lost, in both arms alike"
 	}
 	if r.report.Method.Ended || r.phase.Over() { // one look more, before anything is decided
 		final, err := stats.ChiSquare([]int64{all.Control, all.Treatment}, []float64{1, 1})
@@ -200,11 +200,11 @@ func (r *reading) rehash([]store.Exposed) (Check, error) {
 			}
 		}
 	}
-	how := "hash with the salt to"
+	source := "their hash with the salt"
 	if r.observational() {
-		how = "are listed for"
+		source = "the list"
 	}
-	c.Detail = fmt.Sprintf("all of %s %s the stored arm", figures.Count(units, r.Spec.Noun()), how)
+	c.Detail = fmt.Sprintf("%s, all in the arm that %s gives", figures.Count(units, r.Spec.Noun()), source)
 	if wrong > 0 {
 		c.State, c.Detail = Red, fmt.Sprintf("%s of %s do not belong in the stored arm", figures.Whole(wrong), figures.Count(units, r.Spec.Noun()))
 	} else if units == 0 {
@@ -303,7 +303,7 @@ func (r *reading) neverExposed([]store.Exposed) (Check, error) {
 		test.Add(true, treatment)
 	})
 	c.State = OK
-	c.Detail = fmt.Sprintf("%s of %s in control, %s of %s in treatment had not come an hour after their assignment: p %s at any look",
+	c.Detail = fmt.Sprintf("%s of %s in control, %s of %s in treatment were not exposed within an hour of their assignment: p %s, valid at any look",
 		figures.Whole(failed[0]), figures.Count(int64(len(r.arrivals[0])), r.Spec.Noun()), figures.Whole(failed[1]), figures.Whole(int64(len(r.arrivals[1]))), figures.P(test.P()))
 	if test.P() <= stats.EqualSharesAlarm {
 		c.State = Red
@@ -326,23 +326,23 @@ func (r *reading) autoscaling([]store.Exposed) (Check, error) {
 	if err != nil {
 		return c, err
 	}
-	c.Detail = fmt.Sprintf("pods served %s windows of 10 s in control, %s in treatment", figures.Whole(n.Control), figures.Whole(n.Treatment))
+	c.Detail = fmt.Sprintf("pods served in %s periods of 10 s in control, in %s in treatment", figures.Whole(n.Control), figures.Whole(n.Treatment))
 	switch more := max(n.Control, n.Treatment); {
 	case n.Control+n.Treatment < fewPodWindows:
 		c.State = Unknown
 	case more > mostPods*n.Min():
 		c.State = Warning
-		c.Detail += ": compare how the revisions of both are scaled"
+		c.Detail += ": compare the scaling settings of both revisions"
 	}
 	return c, nil
 }
 
 func (r *reading) misled(exposed []store.Exposed) (Check, error) {
-	return r.share("served as assigned", exposed, func(e store.Exposed) int64 { return e.Misled }, "were first served by something else than their arm"), nil
+	return r.share("served as assigned", exposed, func(e store.Exposed) int64 { return e.Misled }, "were first served by something other than their arm"), nil
 }
 
 func (r *reading) crossed(exposed []store.Exposed) (Check, error) {
-	return r.share("one arm each", exposed, func(e store.Exposed) int64 { return e.Crossed }, "were seen in both arms, and count by their first"), nil
+	return r.share("one arm each", exposed, func(e store.Exposed) int64 { return e.Crossed }, "were seen in both arms, and count in the first"), nil
 }
 
 func (r *reading) share(name string, exposed []store.Exposed, of func(store.Exposed) int64, what string) Check {
@@ -356,7 +356,7 @@ func (r *reading) share(name string, exposed []store.Exposed, of func(store.Expo
 		c.State, c.Detail = Unknown, "nobody has been exposed yet"
 	case float64(some) > mostCrossed*float64(users):
 		c.State = Red
-		c.Detail += fmt.Sprintf(" (%s, %s are borne)", figures.Percent(float64(some)/float64(users)), figures.Percent(mostCrossed))
+		c.Detail += fmt.Sprintf(" (%s; the limit is %s)", figures.Percent(float64(some)/float64(users)), figures.Percent(mostCrossed))
 	case some > 0:
 		c.State = Warning
 	}

@@ -58,7 +58,7 @@ func (f *frame) exposed(ctx context.Context, s *store.Snapshot, metric store.Met
 			arrivals[e.Look] += float64(e.Users) / open
 		}
 	}
-	p := past{members: all.N, nonZero: float64(nonZero) / float64(max(1, all.N)), from: members, source: f.people() + " of " + other.Name + ", an experiment before, and what its control did"}
+	p := past{members: all.N, nonZero: float64(nonZero) / float64(max(1, all.N)), from: members, source: f.people() + " of the earlier experiment " + other.Name + ", and what its control did"}
 	if len(arrivals) > 0 {
 		p.reach = f.reach(arrivals, days)
 	} else {
@@ -94,7 +94,7 @@ func (f *frame) acting(ctx context.Context, s *store.Snapshot, metric store.Metr
 	}
 	if metric.Kind != store.Score { // who has no event has no score, and else 0
 		all.N = max(all.N, came)
-		p.source += ", of those that plan.unitsPerDay says; all others had none"
+		p.source += "; all others of plan.unitsPerDay had none"
 	}
 	p.members, p.nonZero = all.N, float64(nonZero)/float64(all.N)
 	if err := p.spread(all); err != nil || p.cv == 0 {
@@ -114,7 +114,7 @@ func (f *frame) people() string {
 
 // whoComes says what is missing where nothing says how many units come.
 func (f *frame) whoComes(more string) string {
-	return fmt.Sprintf("ramp: nothing says how many %s come%s: no experiment before had them at %s: say it in plan.unitsPerDay", f.people(), more, strings.Join(f.Spec.Services, ", "))
+	return fmt.Sprintf("ramp: it is not known how many %s come%s: no earlier experiment at %s had them: set plan.unitsPerDay", f.people(), more, strings.Join(f.Spec.Services, ", "))
 }
 
 // given puts what people know in the place of what the database knows.
@@ -142,13 +142,13 @@ func (f *frame) given(p *past, metric store.Metric) error {
 		}
 		p.units, p.nonZero = twoValues(p.mean, p.cv), 1/(1+p.cv*p.cv)
 		p.source = "" // all of it is the plan's
-		said = append(said, "the mean and how much it varies")
+		said = append(said, "the mean and its variation")
 	}
 	if len(said) > 0 {
 		if p.source != "" {
 			p.source += "; "
 		}
-		p.source += strings.Join(said, " and ") + ", as the plan says"
+		p.source += strings.Join(said, ", ") + ", from spec.plan"
 	}
 	return nil
 }

@@ -190,7 +190,7 @@ func oversized(units []stats.Unit, names []string, part float64) string {
 			}
 		}
 		if share, at := largest(sizes); share > part {
-			return fmt.Sprintf("%s is %s of its arm", of[at], figures.Percent(share))
+			return fmt.Sprintf("%s has %s of its arm's members", of[at], figures.Percent(share))
 		}
 	}
 	return ""

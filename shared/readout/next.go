@@ -40,29 +40,29 @@ func (r *Report) next(decision experiment.Decision, guard experiment.Guard) Next
 	case experiment.Promoting:
 		return Next{Do: Wait, Why: "it is being promoted"}
 	case experiment.Concluded:
-		return Next{Do: Archive, Why: "it has ended; its rows can be exported and swept", Command: verb("archive")}
+		return Next{Do: Archive, Why: "it has ended: archive exports its data and deletes the rows of single users", Command: verb("archive")}
 	case experiment.Archived:
-		return Next{Do: Nothing, Why: "it has ended, and its rows are swept"}
+		return Next{Do: Nothing, Why: "it has ended, and the rows of single users are deleted"}
 	}
 	switch {
 	case r.Verdict == Breach:
-		return Next{Do: RollBack, Why: "a guardrail is breached; steer rolls it back by itself", Command: verb("rollback")}
+		return Next{Do: RollBack, Why: "a guardrail is breached, so steer rolls the experiment back by itself", Command: verb("rollback")}
 	case r.Verdict == Withheld:
-		return Next{Do: Fix, Why: "what is red under Health is to be mended, or the experiment stopped: no figure of it can be trusted", Command: verb("stop")}
+		return Next{Do: Fix, Why: "fix what is red under Health, or stop the experiment: its figures cannot be trusted", Command: verb("stop")}
 	case r.Observational:
-		return Next{Do: Decide, Why: "nobody was randomised: the figures describe, and decide nothing", Command: verb("stop")}
+		return Next{Do: Decide, Why: "nobody was randomised, so the figures describe the arms and decide nothing", Command: verb("stop")}
 	case r.Verdict == Safe:
 		return Next{Do: Promote, Why: "every guardrail passes", Command: verb("promote")}
 	case decision == experiment.Harm || decision == experiment.NotWorthIt:
-		return Next{Do: RollBack, Why: "steer rolls it back by itself", Command: verb("rollback")}
+		return Next{Do: RollBack, Why: "steer rolls the experiment back by itself", Command: verb("rollback")}
 	case decision == experiment.Win && guard != experiment.GuardPass:
-		return Next{Do: Wait, Why: "it helps, and a guardrail is not decided yet"}
+		return Next{Do: Wait, Why: "the feature helps, but a guardrail is not decided yet"}
 	case decision == experiment.Win && r.Spec.Promote == "automatic":
-		return Next{Do: Wait, Why: "it helps, and steer promotes it by itself", Command: verb("promote")}
+		return Next{Do: Wait, Why: "the feature helps, and steer promotes it by itself", Command: verb("promote")}
 	case decision == experiment.Win:
-		return Next{Do: Promote, Why: "it helps, and every guardrail passes", Command: verb("promote")}
+		return Next{Do: Promote, Why: "the feature helps, and every guardrail passes", Command: verb("promote")}
 	case decision == experiment.Inconclusive:
-		return Next{Do: Decide, Why: "it has ended without an answer: stop it, or promote it for other reasons", Command: verb("stop")}
+		return Next{Do: Decide, Why: "the planned end has come without an answer: stop the experiment, or promote the feature for other reasons", Command: verb("stop")}
 	}
 	return Next{Do: Wait, Why: "nothing is decided yet", Until: r.Method.SpeaksAt}
 }

@@ -127,7 +127,7 @@ func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, own []ex
 		return p, nil
 	}
 	if f.foreign() && metric.Events == "" {
-		return p, problem.Invalid.Field("metrics.primary.name", "%s is what users of Warble do: expected a metric of events, for the units are known by identity %s", p.Metric, spec.Identity.Kind)
+		return p, problem.Invalid.Field("metrics.primary.name", "%s is what users of Warble do: expected a metric of events, because the units are known by identity %s", p.Metric, spec.Identity.Kind)
 	}
 	read := f.users
 	switch {
@@ -182,7 +182,7 @@ func (p *Planned) ramp(spec experiment.Spec, before past) {
 		step := Growth{percent, float64(i) * hold, int64(entered(float64(i+1) * hold))}
 		p.Steps = append(p.Steps, step)
 		if step.Units < fewestUnits {
-			p.Hopeless = append(p.Hopeless, fmt.Sprintf("ramp: the step of %d%% expects %s per arm by its end: expected %d at least", percent, figures.Count(step.Units, string(p.Unit)), fewestUnits))
+			p.Hopeless = append(p.Hopeless, fmt.Sprintf("ramp: the step of %d%% brings %s per arm by its end: expected %d or more", percent, figures.Count(step.Units, string(p.Unit)), fewestUnits))
 		}
 	}
 	if n := len(p.Steps); n > 0 {
@@ -196,9 +196,9 @@ func (p *Planned) size(metric store.Metric, spec experiment.Spec, before past) e
 	if before.cv == 0 {
 		hint := ""
 		if spec.Unit == experiment.User && spec.Assignment != "list" {
-			hint = ": say it in plan.mean and, but for a proportion, plan.cv"
+			hint = ": set plan.mean and, unless the metric is a proportion, plan.cv"
 		}
-		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary metric: nobody has a value of \"%s\" from the last %s, so nothing says how much it varies and how many units are needed%s", p.Label, spec.Metrics.Window, hint))
+		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary metric: nobody has a value of \"%s\" from the last %s, so it is not known how much it varies and how many units are needed%s", p.Label, spec.Metrics.Window, hint))
 		return nil
 	}
 	if p.Design.Sequence = p.Method == Sequence; p.Design.Sequence && spec.Unit == experiment.User {
@@ -233,11 +233,11 @@ func (p *Planned) hopeless() {
 	if p.Detectable > 0 {
 		found = figures.Change(p.Detectable)
 	}
-	takes := "takes more than there are"
+	takes := "takes more units than there are"
 	if p.Needed > 0 {
 		takes = "takes " + figures.Count(p.Needed, string(p.Unit)) + " per arm"
 	}
-	p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary metric: %s on \"%s\" %s, and %s will have completed by the planned end: that finds %s with power %g",
+	p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary metric: to find %s on \"%s\" %s, but only %s will have completed by the planned end: these find %s with power %g",
 		figures.Change(p.Effect), p.Label, takes, figures.Whole(p.Completed), found, p.Design.Power))
 }
 
@@ -315,7 +315,7 @@ func (p *Planned) bySimulation(spec experiment.Spec, before past) error {
 	}
 	smallest := stats.SmallestP(sim.strata())
 	if smallest > p.Design.Alpha {
-		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary: no verdict is possible: %s per arm over %s have so few arrangements that the smallest p is %.3f",
+		p.Hopeless = append(p.Hopeless, fmt.Sprintf("primary: no verdict is possible: %s per arm over %s have so few arrangements that the smallest possible p is %.3f",
 			figures.Count(p.Completed, string(p.Unit)), figures.Count(int64(len(spec.Ramp.Steps)), "step"), smallest))
 		return nil
 	}

@@ -57,12 +57,12 @@ func TestPlan(t *testing.T) {
 
 	w.Spec.Metrics.Primary.MinimumEffect = .02
 	p = planned(t, w)
-	if err := p.Err(); p.Units != 0 || err == nil || !strings.Contains(err.Error(), `primary metric: +2.0% on "Tweets per person" takes 19,`) || !strings.Contains(err.Error(), "that finds +10.") {
+	if err := p.Err(); p.Units != 0 || err == nil || !strings.Contains(err.Error(), `primary metric: to find +2.0% on "Tweets per person" takes 19,`) || !strings.Contains(err.Error(), "these find +10.") {
 		t.Errorf("a hopeless design: %v", err)
 	}
 	w.Spec.Ramp.Steps = []int{0, 1, 50}
 	w.Spec.Ramp.Hold.Time = new(experiment.Duration(time.Hour))
-	if p = planned(t, w); !strings.Contains(p.Err().Error(), "ramp: the step of 1% expects 0 users per arm by its end: expected 5 at least") {
+	if p = planned(t, w); !strings.Contains(p.Err().Error(), "ramp: the step of 1% brings 0 users per arm by its end: expected 5 or more") {
 		t.Errorf("a step that brings nobody: %v", p.Err())
 	}
 }

@@ -51,10 +51,10 @@ func TestVerdicts(t *testing.T) {
 		{"it harms", nil, 1000, nil, 5, -2, 20 * day, "harm", readout.Sequence, "The feature harms"},
 		{"it is not worth it", func(s *experiment.Spec) { s.Metrics.Primary.MinimumEffect = .1 }, 3000, nil, 5, 0, 20 * day, "not worth it", readout.Sequence, " (10%) that would be worth it"},
 		{"it is not known yet", little, 400, nil, 5, 0, 7*day + 12*time.Hour, "waiting", readout.Sequence, "Not yet decided"},
-		{"nobody has completed", nil, 1000, nil, 5, 2, day, "waiting", readout.None, "Not decisive before 2026-10-15 00:00 UTC: 0 users in the control and 0 in the treatment have completed their 7d"},
-		{"few, before the planned end", nil, 100, nil, 5, 9, 13 * day, "waiting", readout.Permutation, "Not decisive before 2026-10-15 00:00 UTC"},
+		{"nobody has completed", nil, 1000, nil, 5, 2, day, "waiting", readout.None, "no verdict is possible before 2026-10-15 00:00 UTC. 0 users in the control and 0 in the treatment have completed their window of 7d"},
+		{"few, before the planned end", nil, 100, nil, 5, 9, 13 * day, "waiting", readout.Permutation, "Not yet decided: no verdict is possible before 2026-10-15 00:00 UTC"},
 		{"few, at the planned end", nil, 150, nil, 5, 9, 14 * day, "win", readout.Welch, "by Welch's t interval over "},
-		{"few, hardly an effect", little, 190, nil, 5, 1, 14 * day, "inconclusive", readout.Welch, "It ended with no answer"},
+		{"few, hardly an effect", little, 190, nil, 5, 1, 14 * day, "inconclusive", readout.Welch, "It ended without an answer"},
 		{"few of whom do anything", nil, 150, nil, -3, 9, 14 * day, "win", readout.Permutation, "by a permutation test over "},
 		{"very few", nil, 20, nil, 5, 9, 14 * day, "win", readout.Permutation, "by a permutation test over "},
 		{"hardly any", nil, 5, nil, 5, 9, 14 * day, "inconclusive", readout.None, "too few units with a value"},
@@ -149,7 +149,7 @@ func TestHealthWithholdsTheVerdict(t *testing.T) {
 		"served by none":        {"served as assigned", `update exposures set served = 'none' where (user_id >> 22) % 50 = 0`, "20 of 1,000 users"},
 		"in both arms":          {"one arm each", `update exposures set crossed_at = first_at where (user_id >> 22) % 50 = 0`, "20 of 1,000 users"},
 		"kept from coming":      {"never exposed", `update exposures set first_at = '2026-10-01 00:01Z'; delete from exposures where assigned = 'treatment' and (user_id >> 22) % 9 = 0`, "0 of 487 users in control, "},
-		"no requests":           {"traffic", `update windows set requests = 0, errors = 0 where arm = 'treatment'`, "an arm is not reached"},
+		"no requests":           {"traffic", `update windows set requests = 0, errors = 0 where arm = 'treatment'`, "one arm gets no requests"},
 		"no requests at all":    {"traffic", `delete from windows`, "no request has reached either arm"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,7 +254,7 @@ func TestAFewAreBorne(t *testing.T) {
 	w.Traffic(100, 1, 1)
 	w.Exec(`update exposures set served = 'none' where (user_id >> 22) % 200 = 0`)
 	r := w.Read(begin.Add(20 * day))
-	want := readout.Check{Name: "served as assigned", State: readout.Warning, Detail: "5 of 1,000 users were first served by something else than their arm"}
+	want := readout.Check{Name: "served as assigned", State: readout.Warning, Detail: "5 of 1,000 users were first served by something other than their arm"}
 	if !cmp.Equal(want, r.Health[4]) || r.Verdict != "win" {
 		t.Errorf("%s %+v", r.Verdict, r.Health)
 	}
@@ -364,7 +364,7 @@ func TestAWinWaitsForTheGuardrails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.Decision != experiment.Win || v.Guardrails != experiment.GuardInconclusive || !strings.Contains(v.Sentence, "not promoted while a guardrail is open: Failed requests: between ") {
+	if v.Decision != experiment.Win || v.Guardrails != experiment.GuardInconclusive || !strings.Contains(v.Sentence, "not promoted until every guardrail passes: Failed requests: between ") {
 		t.Errorf("%+v", v)
 	}
 }
@@ -451,7 +451,7 @@ func TestHandPickedCommunitiesAreAnObservation(t *testing.T) {
 	w.Tweets(5, 9)
 	w.Traffic(100, 1, 1)
 	r := w.Read(begin.Add(14 * day))
-	if !r.Observational || r.Verdict != "inconclusive" || !strings.HasPrefix(r.Sentence, "This is an observation, no experiment") || !strings.Contains(r.Sentence, "+112.4%") {
+	if !r.Observational || r.Verdict != "inconclusive" || !strings.HasPrefix(r.Sentence, "This is an observation, not an experiment") || !strings.Contains(r.Sentence, "+112.4%") {
 		t.Errorf("%s: %s\n%+v", r.Verdict, r.Sentence, r.Health)
 	}
 	w.Exec(`update exposures set assigned = 'control' where unit = 'b3'`)

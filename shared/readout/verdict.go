@@ -180,37 +180,37 @@ func (r *reading) conclude() {
 	case guard == experiment.GuardBreach:
 		report.Verdict, report.Sentence = Breach, "Roll it back: "+reason+"."
 	case report.red() != "":
-		report.Verdict, report.Sentence = Withheld, "No verdict, for the experiment itself is not sound: "+report.red()+"."
+		report.Verdict, report.Sentence = Withheld, "No verdict, because the experiment itself is not sound: "+report.red()+"."
 	case report.Spec.Unit == experiment.Request:
 		report.Verdict, report.Sentence = Safe, "The treatment serves as well as the control: every guardrail passes."
 		if guard != experiment.GuardPass {
 			report.Verdict, report.Sentence = Waiting, "Not yet known: "+reason+"."
 		} else if len(report.Guardrails) == 0 {
-			report.Verdict, report.Sentence = Waiting, "Nothing can be said: requests are judged by guardrails, and there are none."
+			report.Verdict, report.Sentence = Waiting, "No verdict is possible: requests are judged by guardrails alone, and this experiment has none."
 		}
 	case decision == experiment.Undecided:
 		report.Verdict, report.Sentence = Waiting, report.waits()
 	default:
 		report.Verdict, report.Sentence = Verdict(decision), report.decided(decision)
 		if decision == experiment.Win && guard != experiment.GuardPass {
-			report.Sentence += " It is not promoted while a guardrail is open: " + reason + "."
+			report.Sentence += " It is not promoted until every guardrail passes: " + reason + "."
 		}
 	}
 	if report.Observational {
-		report.Sentence = "This is an observation, no experiment: the arms were chosen by hand, so that a difference may be theirs and not the feature's. " + report.Sentence
+		report.Sentence = "This is an observation, not an experiment: the arms were chosen by hand, so a difference may come from who is in them and not from the feature. " + report.Sentence
 	}
 	report.Next = report.next(decision, guard)
 }
 
 func (r *Report) waits() string {
-	units := fmt.Sprintf("%s in the control and %s in the treatment have completed their %s", figures.Count(r.Units.Completed.Control, r.Spec.Noun()), figures.Whole(r.Units.Completed.Treatment), r.Spec.Metrics.Window)
+	units := fmt.Sprintf("%s in the control and %s in the treatment have completed their window of %s", figures.Count(r.Units.Completed.Control, r.Spec.Noun()), figures.Whole(r.Units.Completed.Treatment), r.Spec.Metrics.Window)
 	switch m := r.Method; {
 	case m.Speaks:
 		return fmt.Sprintf("Not yet decided: %s. %s so far.", units, r.measured())
 	case m.SpeaksAt != nil:
-		return fmt.Sprintf("Not decisive before %s: %s.", m.SpeaksAt.Format("2006-01-02 15:04 MST"), units)
+		return fmt.Sprintf("Not yet decided: no verdict is possible before %s. %s.", m.SpeaksAt.Format("2006-01-02 15:04 MST"), units)
 	}
-	return fmt.Sprintf("Not decisive before the last step has been held: %s.", units)
+	return fmt.Sprintf("Not yet decided: no verdict is possible before the hold of the last step is over. %s.", units)
 }
 
 func (r *Report) decided(d experiment.Decision) string {
@@ -228,7 +228,7 @@ func (r *Report) decided(d experiment.Decision) string {
 			amount := e.worth(float64(least))
 			worth = fmt.Sprintf("%s (%s)", e.Figure(amount), least)
 		}
-		return fmt.Sprintf("The feature is not worth having. %s, which is short of the %s that would be worth it, %s.", r.measured(), worth, by)
+		return fmt.Sprintf("The feature is not worth having. %s, which is less than the %s that would be worth it, %s.", r.measured(), worth, by)
 	}
 	switch {
 	case r.Observational:
@@ -238,16 +238,16 @@ func (r *Report) decided(d experiment.Decision) string {
 		if why == "" {
 			why = "too few units completed"
 		}
-		return fmt.Sprintf("It ended with no answer: %s; %s in the control and %s in the treatment completed.", why, figures.Count(r.Units.Completed.Control, r.Spec.Noun()), figures.Whole(r.Units.Completed.Treatment))
+		return fmt.Sprintf("It ended without an answer: %s; %s in the control and %s in the treatment completed.", why, figures.Count(r.Units.Completed.Control, r.Spec.Noun()), figures.Whole(r.Units.Completed.Treatment))
 	}
-	return fmt.Sprintf("It ended with no answer. %s, %s.", r.measured(), by)
+	return fmt.Sprintf("It ended without an answer. %s, %s.", r.measured(), by)
 }
 
 // measured is the primary metric in words: the quantity that decides, and beside the difference the lift where it says the same.
 func (r *Report) measured() string {
 	e := r.Primary
 	if e.Control.Mean == nil || e.Treatment.Mean == nil || e.Difference == nil {
-		return e.Label + ": no values in both arms"
+		return e.Label + ": not both arms have values"
 	}
 	text := fmt.Sprintf("%s: %s in the treatment and %s in the control", e.Label, e.Figure(e.Treatment.Mean), e.Figure(e.Control.Mean))
 	if e.By == ByDifference && e.Interval != (Interval{}) {

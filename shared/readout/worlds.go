@@ -35,7 +35,7 @@ func (b Bound) Check(s Simulated) (text string, kept bool) {
 		kept = r.Value() >= b.Share-allowance
 	}
 	if r.Runs == 0 {
-		return b.What + ": nothing was said", !b.Least
+		return b.What + ": no experiment gave an answer", !b.Least
 	}
 	return fmt.Sprintf("%s in %.2f%% (standard error %.2f), expected %s %.4g%%", b.What, 100*r.Value(), 100*r.Error(), word, 100*b.Share), kept
 }
@@ -76,8 +76,8 @@ func changed(w World, change func(*World)) World {
 
 var falsePositives = []Bound{
 	{"false positives", wrong, alpha + slack, false},
-	{"intervals that hold", covered, 1 - alpha - slack, true},
-	{"found to be unsound", red, stats.SampleRatioAlarm, false},
+	{"intervals that contain the truth", covered, 1 - alpha - slack, true},
+	{"withheld as unsound", red, stats.SampleRatioAlarm, false},
 }
 
 // plainTrials are of counts that are near normal, beside what a test finds that knows nothing of looks.
@@ -85,21 +85,21 @@ func plainTrials() []Trial {
 	users := Plain(4000)
 	return []Trial{
 		{World: changed(users, func(w *World) { w.Name, w.Looks, w.Every = "A/A, 20 looks", 0, 100 }), Bounds: append(falsePositives[:3:3],
-			Bound{"false positives of a test that is looked at again and again", naive, .24, true})},
+			Bound{"false positives of a t test at every look", naive, .24, true})},
 		{World: changed(users, func(w *World) { w.Name = "A/A, a look every 10 units"; w.Looks, w.Every = 0, 10 }), Bounds: append(falsePositives[:3:3],
-			Bound{"false positives of a test that is looked at again and again", naive, .35, true})},
+			Bound{"false positives of a t test at every look", naive, .35, true})},
 		{World: changed(users, func(w *World) { w.Name = "A/A, a ramp, with a past"; w.Steps, w.Known = []int{5, 25, 50}, true }), Bounds: falsePositives},
 		{World: changed(users, func(w *World) {
 			w.Name = "A/A, 60 communities of 50"
 			w.Unit, w.Units, w.Members, w.ICC = experiment.Community, 60, 50, .05
-		}), Bounds: append(falsePositives[:3:3], Bound{"false positives of users as units", naive, .25, true})},
+		}), Bounds: append(falsePositives[:3:3], Bound{"false positives of a t test of users at every look", naive, .25, true})},
 		{World: changed(users, func(w *World) {
 			w.Name = "+20%, 400 communities of 5"
 			w.Unit, w.Units, w.Members, w.ICC, w.Mean, w.CV, w.Effect = experiment.Community, 400, 5, .05, 10, .5, .2
-		}), Bounds: []Bound{{"found", won, .99, true}, {"intervals that hold", covered, 1 - alpha - slack, true}}},
+		}), Bounds: []Bound{{"found", won, .99, true}, {"intervals that contain the truth", covered, 1 - alpha - slack, true}}},
 		{World: changed(users, func(w *World) { w.Name = "+10%, with a past"; w.Known, w.Effect = true, .1 }),
-			Bounds: []Bound{{"found", won, .80, true}, {"intervals that hold at every look", wrong, alpha + slack, false}}},
-		{World: changed(users, func(w *World) { w.Name = "52:48"; w.Units, w.Looks, w.Tilt, w.Mean = 20_000, 4, .52, 1 }), Bounds: []Bound{{"found to be unsound", red, .90, true}}},
+			Bounds: []Bound{{"found", won, .80, true}, {"intervals that exclude the truth at any look", wrong, alpha + slack, false}}},
+		{World: changed(users, func(w *World) { w.Name = "52:48"; w.Units, w.Looks, w.Tilt, w.Mean = 20_000, 4, .52, 1 }), Bounds: []Bound{{"withheld as unsound", red, .90, true}}},
 	}
 }
 
@@ -146,7 +146,7 @@ func communityTrials() (all []Trial) {
 				of.Gain = .5
 				w = world(n, of)
 				w.Name = fmt.Sprintf("+50%%, %d communities %s, ICC %g", n, of.Name, icc)
-				all = append(all, Trial{World: w, Bounds: []Bound{{"intervals of the lift that leave it out", wrong, permuted, false}}})
+				all = append(all, Trial{World: w, Bounds: []Bound{{"intervals that exclude the true lift", wrong, permuted, false}}})
 			}
 		}
 		of := kinds[1]

@@ -35,7 +35,7 @@ func Plan(w io.Writer, p readout.Planned) error {
 			fact("Needed", fmt.Sprintf("%s per arm, for %s with power %g at alpha %g", figures.Count(p.Needed, unit), figures.Change(p.Effect), p.Design.Power, p.Design.Alpha))
 		}
 	case p.Method != readout.Guards:
-		fact("Past", "nothing is known of "+p.Label)
+		fact("Past", "nothing is known about "+p.Label)
 	}
 	if p.Source != "" {
 		fact("From", p.Source)
@@ -52,15 +52,15 @@ func Plan(w io.Writer, p readout.Planned) error {
 		fact("Detectable", fmt.Sprintf("%s or more, with the %s per arm that will have completed by the planned end", figures.Change(p.Detectable), figures.Count(p.Completed, unit)))
 	}
 	if p.Days > 0 {
-		fact("Takes", fmt.Sprintf("%s days at the present rate and the last step, until enough have completed", figures.Decimal(p.Days)))
+		fact("Takes", fmt.Sprintf("%s days until enough units have completed, at the present rate and with the last step open", figures.Decimal(p.Days)))
 	}
 	switch {
 	case p.Method == readout.Guards:
-		fact("Tightest", fmt.Sprintf("after %s of 10 s", figures.Count(p.Units, "window")))
+		fact("Guardrails", fmt.Sprintf("most precise after %s of 10 s", figures.Count(p.Units, "period")))
 	case p.Units == 0:
-		fact("N*", "none: it ends by time alone")
+		fact("N*", "no sample size is set: it ends on a date")
 	default:
-		fact("N*", fmt.Sprintf("%s of both arms", figures.Whole(p.Units)))
+		fact("N*", fmt.Sprintf("%s in both arms together", figures.Count(p.Units, unit)))
 	}
 	for _, reason := range p.Hopeless {
 		fact("Hopeless", reason)
@@ -79,7 +79,7 @@ func Trial(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool, er
 	slices.Sort(ends)
 	t.wrap("  ended: ", "    ", strings.Join(ends, ", "))
 	if s.Days > 0 {
-		t.wrap("  ", "    ", fmt.Sprintf("after %s days, the median", figures.Decimal(s.Days)))
+		t.wrap("  ", "    ", fmt.Sprintf("after %s days (median)", figures.Decimal(s.Days)))
 	}
 	kept = true
 	for _, b := range trial.Bounds {
@@ -95,7 +95,7 @@ func Trial(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool, er
 
 // TrialHead writes the head of the table that TrialRow writes the rows of.
 func TrialHead(w io.Writer) error {
-	_, err := io.WriteString(w, "| World | Promised | Measured, % (standard error) | An answer, % |\n|---|---|---|---|\n")
+	_, err := io.WriteString(w, "| World | Promised | Measured, % (standard error) | Gave an answer, % |\n|---|---|---|---|\n")
 	return err
 }
 
@@ -118,7 +118,7 @@ func TrialRow(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool,
 		measured = append(measured, text)
 	}
 	if len(trial.Bounds) == 0 {
-		promised, measured = []string{"nothing; intervals that leave 0 out"}, []string{fmt.Sprintf("%.2f (%.2f)", 100*s.Wrong.Value(), 100*s.Wrong.Error())}
+		promised, measured = []string{"nothing; intervals that exclude 0"}, []string{fmt.Sprintf("%.2f (%.2f)", 100*s.Wrong.Value(), 100*s.Wrong.Error())}
 	}
 	answered := s.Told
 	if trial.Margin > 0 {
@@ -158,7 +158,7 @@ func Simulation(w io.Writer, without, with readout.Simulated) error {
 		{"false positives", share(without.Wrong), ""},
 		{"  of a naive test", share(without.Naive), ""},
 		{"found (power)", "", share(found)},
-		{"interval holds", share(without.Covered), share(with.Covered)},
+		{"interval contains truth", share(without.Covered), share(with.Covered)},
 		{"days to an end", figures.Decimal(without.Days), figures.Decimal(with.Days)},
 	}
 	ends := make(map[readout.Verdict]bool)
@@ -173,7 +173,7 @@ func Simulation(w io.Writer, without, with readout.Simulated) error {
 	}
 	t.table([]int{28, 14, 14}, row{"", "no effect", figures.Change(world.Effect)}, rows)
 	t.printf("\n")
-	t.wrap("", "", "A false positive is an interval that leaves out the truth at any look; the naive test is a t test of users, taken at every look. Days are the median, to the verdict by which an experiment ends or to its planned end.")
+	t.wrap("", "", "A false positive is an interval that excludes the truth at any look. The naive test is a t test of users at every look. The days are the median time to the verdict that ends an experiment, or to its planned end.")
 	return t.Flush()
 }
 

@@ -34,7 +34,7 @@ Step         50% from day 7.00 on: 20 communities per arm by its end
 Method       permutation test, once, at the planned end
 Detectable   +8.1% or more, with the 20 communities per arm that will have
              completed by the planned end
-N*           40 of both arms
+N*           40 communities in both arms together
 Hopeless     primary: it cannot be found
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
@@ -53,7 +53,7 @@ func TestTrial(t *testing.T) {
 	kept, err := report.Trial(&out, trial, s)
 	want := `A/A: 100 experiments
   ended: inconclusive 99%, win 1%
-  after 14.0 days, the median
+  after 14.0 days (median)
   ok     false positives in 1.00% (standard error 0.99), expected at most 5%
   MISSED found in 1.00% (standard error 0.99), expected at least 90%
 `
@@ -85,15 +85,15 @@ func TestSimulation(t *testing.T) {
   false positives                       3%
     of a naive test                    40%
   found (power)                                      85%
-  interval holds                       98%             –
+  interval contains truth              98%             –
   days to an end                      21.0          14.0
   ended: harm                           0%           85%
   ended: inconclusive                  99%           15%
   ended: win                            1%            0%
 
-A false positive is an interval that leaves out the truth at any look; the naive
-test is a t test of users, taken at every look. Days are the median, to the
-verdict by which an experiment ends or to its planned end.
+A false positive is an interval that excludes the truth at any look. The naive
+test is a t test of users at every look. The days are the median time to the
+verdict that ends an experiment, or to its planned end.
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" || err != nil {
 		t.Error(diff, err)

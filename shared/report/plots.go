@@ -470,21 +470,21 @@ func plots(r *readout.Report) (drawn []figure, err error) {
 	if e := r.Primary; e != nil && (len(e.Series) > 0 || e.Difference != nil) {
 		what := "Treatment minus control"
 		if e.By == readout.ByLift {
-			what = "How much more the treatment has, in percent of the control"
+			what = "Treatment compared with control, in percent"
 		}
 		add(ofEffect, "Effect on "+e.Label, what+". The band is the "+confidence(r)+" interval.", func() (*plot.Plot, error) { return effectPlot(r) })
 	}
 	if len(r.Guardrails) > 0 {
-		add(ofGuardrails, "Guardrails", "Each harm with its bounds. An interval wholly left of the margin passes; one wholly right of it is a breach.", func() (*plot.Plot, error) { return guardrailPlot(r) })
+		add(ofGuardrails, "Guardrails", "Each harm with its bounds. An interval entirely to the left of the margin passes; an interval entirely to the right is a breach.", func() (*plot.Plot, error) { return guardrailPlot(r) })
 	}
 	if len(r.Steps) > 0 && r.Spec.Unit != experiment.Request {
-		add(ofAnything, "Exposures", capital(people(r))+" who have met the experiment.", func() (*plot.Plot, error) { return exposurePlot(r) })
+		add(ofAnything, "Exposures", capital(people(r))+" who were exposed, by arm.", func() (*plot.Plot, error) { return exposurePlot(r) })
 	}
 	if len(r.Steps) > 0 {
-		add(ofAnything, "Ramp", "The share of all slots that each arm has.", func() (*plot.Plot, error) { return slotPlot(r) })
+		add(ofAnything, "Ramp", "The percentage of all slots in each arm.", func() (*plot.Plot, error) { return slotPlot(r) })
 	}
 	if r.Latency != nil {
-		add(ofAnything, "Latency", "The share of requests that took at most so long.", func() (*plot.Plot, error) { return latencyPlot(r.Latency) })
+		add(ofAnything, "Latency", "The percentage of requests that took at most this long.", func() (*plot.Plot, error) { return latencyPlot(r.Latency) })
 	}
 	return drawn, err
 }

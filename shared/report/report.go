@@ -39,7 +39,7 @@ type row []string
 func summary(r *readout.Report) (rows []row) {
 	u := r.Units
 	if u.Kind != experiment.Request {
-		rows = append(rows, row{"Units", fmt.Sprintf("%s of %s entered, %s control and %s treatment; %s and %s completed their %s; %s",
+		rows = append(rows, row{"Units", fmt.Sprintf("%s of %s entered, %s control and %s treatment; %s and %s completed their window of %s; %s",
 			figures.Count(u.Entered.Control+u.Entered.Treatment, r.Spec.Noun()), figures.Whole(u.Reachable), figures.Whole(u.Entered.Control), figures.Whole(u.Entered.Treatment),
 			figures.Whole(u.Completed.Control), figures.Whole(u.Completed.Treatment), r.Spec.Metrics.Window, planned(u.Planned))})
 		rows = append(rows, row{capital(people(r)), fmt.Sprintf("%s exposed to the control, %s to the treatment", figures.Whole(u.Users.Control), figures.Whole(u.Users.Treatment))})
@@ -83,7 +83,7 @@ func detectable(r *readout.Report) string {
 
 func planned(units int64) string {
 	if units == 0 {
-		return "no number is planned, so that it ends by time"
+		return "no number is planned: it ends on a date"
 	}
 	return figures.Whole(units) + " planned"
 }
@@ -117,7 +117,7 @@ func method(r *readout.Report) string {
 	case m.Speaks:
 		text += ", once, at the planned end"
 	case m.SpeaksAt != nil:
-		text = "not decisive before " + minute(*m.SpeaksAt)
+		text = "no verdict before " + minute(*m.SpeaksAt)
 	}
 	if m.Ended {
 		text += "; the planned end has come"
@@ -153,7 +153,7 @@ func adjusted(r *readout.Report) string {
 	if n < 2 {
 		return ""
 	}
-	return "p and interval of the secondary metrics are both adjusted for how many there are (Holm), so that one of them does not look sure by chance: an interval leaves out 0 exactly where p is at most " + figures.Percent(alphaOf(r)) + "."
+	return "The p values and the intervals of the secondary metrics are adjusted for the number of these metrics (Holm), so that none of them looks significant by chance. An interval excludes 0 exactly if p is at most " + figures.Percent(alphaOf(r)) + "."
 }
 
 func difference(e *readout.Effect) string {
@@ -191,16 +191,16 @@ func effectNotes(r *readout.Report, e *readout.Effect) (notes []string) {
 		notes = append(notes, fmt.Sprintf("%s without a value: %s in control, %s in treatment", figures.Count(missing, r.Spec.Identity.Person()), figures.Whole(e.Control.Missing), figures.Whole(e.Treatment.Missing)))
 	}
 	if l := e.Late; l != nil && l.Control+l.Treatment > 0 {
-		notes = append(notes, fmt.Sprintf("%s not used, for they came more than %s after their window: %s in control, %s in treatment",
+		notes = append(notes, fmt.Sprintf("%s not used, because they arrived more than %s after the end of their window: %s in control, %s in treatment",
 			figures.Count(l.Control+l.Treatment, "event"), l.Lag, figures.Whole(l.Control), figures.Whole(l.Treatment)))
 		notes = append(notes, lateDays(l.Days))
 	}
 	if n := e.NoWorse; n != nil {
-		said := map[experiment.Guard]string{experiment.GuardPass: "at most %s worse, which is the limit", experiment.GuardBreach: "worse by more than the limit of %s", experiment.GuardInconclusive: "not known yet whether it is worse by less than the limit of %s"}
+		said := map[experiment.Guard]string{experiment.GuardPass: "worse by less than the limit of %s", experiment.GuardBreach: "worse by more than the limit of %s", experiment.GuardInconclusive: "not known yet whether it is worse by less than the limit of %s"}
 		notes = append(notes, fmt.Sprintf(said[n.State], figures.Percent(n.Margin)))
 	}
 	if e.CUPED != nil {
-		notes = append(notes, fmt.Sprintf("the past, which explains %s of the variance, is taken out of the difference", figures.Percent(e.CUPED.Reduction)))
+		notes = append(notes, fmt.Sprintf("the difference is adjusted by the units' past, which explains %s of its variance", figures.Percent(e.CUPED.Reduction)))
 	}
 	if e.Note != "" {
 		notes = append(notes, e.Note)
@@ -219,7 +219,11 @@ func lateDays(days []store.LateDay) string {
 		for _, d := range days[:more] {
 			before += d.Control + d.Treatment
 		}
-		said, days = append(said, fmt.Sprintf("%s on %s before", figures.Whole(before), figures.Count(int64(more), "day"))), days[more:]
+		earlier := "1 earlier day"
+		if more > 1 {
+			earlier = figures.Whole(int64(more)) + " earlier days"
+		}
+		said, days = append(said, fmt.Sprintf("%s on %s", figures.Whole(before), earlier)), days[more:]
 	}
 	for _, d := range days {
 		said = append(said, fmt.Sprintf("%s and %s on %s", figures.Whole(d.Control), figures.Whole(d.Treatment), d.Day))
@@ -296,7 +300,7 @@ func dayRows(r *readout.Report) (rows []row) {
 
 // dayNote keeps readers from taking a day for a verdict.
 func dayNote(r *readout.Report) string {
-	return r.Primary.Label + " by day since entry. An effect that wears off is seen here, and in no mean over the whole window. It describes, and decides nothing."
+	return r.Primary.Label + " by day since entry. It shows an effect that wears off, which a mean over the whole window hides. It is a description only: the verdict does not depend on it."
 }
 
 // next is what to do, in words.
@@ -333,7 +337,7 @@ func splitRows(r *readout.Report) (rows []row) {
 
 // splitNote keeps readers from choosing the community that suits them.
 func splitNote(r *readout.Report) string {
-	return r.Primary.Label + " of completed " + people(r) + ", of the largest communities. It describes: among many communities some differ by chance, and none of them decides anything."
+	return r.Primary.Label + " of " + people(r) + " with a full window, in the largest communities. It is a description only: among many communities some differ by chance, and the verdict does not depend on them."
 }
 
 // scoreRow is how often a score was given, and which part of the arm's feedback that is.

@@ -117,7 +117,7 @@ func TestFormats(t *testing.T) {
 			}
 			if p := r.Primary; p != nil && p.Late != nil {
 				said := strings.Join(strings.Fields(text), " ")
-				for _, words := range []string{"Revenue <b>, in EUR: the sum of", "4 events not used, for they came more than 15m after their window: 3 in control, 1 in treatment"} {
+				for _, words := range []string{"Revenue <b>, in EUR: the sum of", "4 events not used, because they arrived more than 15m after the end of their window: 3 in control, 1 in treatment"} {
 					if !strings.Contains(said, words) {
 						t.Errorf("the text does not have %q: %s", words, said)
 					}
