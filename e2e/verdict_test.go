@@ -71,14 +71,14 @@ func TestLongVerdicts(t *testing.T) {
 				untilReady(t, name) // the verb returns a moment before
 			}
 			effect.must("start", "-f", effect.file, "--anyway")
-			r := effect.comesTo(t, "promoted: ", readout.Verdict(experiment.Win))
+			r := effect.comesTo(t, "promoted: ", readout.Outcome(experiment.Win))
 			if lift := r.Primary.Lift; lift == nil || lift.Lower == nil || lift.Upper == nil || *lift.Lower > planted || *lift.Upper < planted {
 				t.Errorf("%+v, want %+g in the interval, which was planted", lift, planted)
 			}
 		})
 	})
 	cases.Go(func() {
-		t.Run("no effect is not promoted", func(t *testing.T) { none.comesTo(t, "rolled back: ", readout.Verdict(experiment.NotWorthIt)) })
+		t.Run("no effect is not promoted", func(t *testing.T) { none.comesTo(t, "rolled back: ", readout.Outcome(experiment.NotWorthIt)) })
 		t.Run("a slowness is rolled back", func(t *testing.T) {
 			slow.must("start", "-f", slow.file, "--anyway")
 			if r := slow.comesTo(t, "rolled back: ", readout.Breach); !strings.Contains(r.Sentence, labelOf(t, experiment.SlowShare)) {
@@ -122,7 +122,7 @@ func withheld(t *testing.T, e *trial) {
 }
 
 // comesTo waits for steer to end an experiment, and wants it to end so, with that verdict in its report.
-func (e *trial) comesTo(t *testing.T, end string, verdict readout.Verdict) readout.Report {
+func (e *trial) comesTo(t *testing.T, end string, verdict readout.Outcome) readout.Report {
 	t.Helper()
 	began := time.Now()
 	status := ""

@@ -149,23 +149,23 @@ func keepPromises(c *cobra.Command, runs int, seed uint64, output string, progre
 	if output == "json" {
 		return exit(misused, "--output json with --promises: expected text or markdown")
 	}
-	write := report.Trial
+	write := report.Promise
 	if output == "markdown" {
-		write = report.TrialRow
-		if err := report.TrialHead(c.OutOrStdout()); err != nil {
+		write = report.PromiseRow
+		if err := report.PromiseHead(c.OutOrStdout()); err != nil {
 			return err
 		}
 	}
 	missed := 0
-	for _, trial := range readout.Trials() {
-		if err := trial.Check(runs); err != nil {
+	for _, promise := range readout.Promises() {
+		if err := promise.Check(runs); err != nil {
 			return exit(misused, "%w", err)
 		}
-		result, err := readout.Simulate(c.Context(), trial.World, runs, (seed-1+trial.Seed)<<32, progress(trial.Name))
+		result, err := readout.Simulate(c.Context(), promise.World, runs, (seed-1+promise.Seed)<<32, progress(promise.Name))
 		if err != nil {
 			return err
 		}
-		kept, err := write(c.OutOrStdout(), trial, result)
+		kept, err := write(c.OutOrStdout(), promise, result)
 		if err != nil {
 			return err
 		}

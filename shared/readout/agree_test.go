@@ -98,7 +98,7 @@ func disagreements(r *readout.Report) (all []string) {
 	above := lower != nil && *lower > 0
 	below := upper != nil && *upper < 0
 	short := upper != nil && *upper < worth
-	starts := map[readout.Verdict]string{"win": "The feature helps", "harm": "The feature harms", "not worth it": "The feature is not worth having", "inconclusive": "It ended without an answer", "waiting": "Not yet decided", "withheld": "No verdict"}
+	starts := map[readout.Outcome]string{"win": "The feature helps", "harm": "The feature harms", "not worth it": "The feature is not worth having", "inconclusive": "It ended without an answer", "waiting": "Not yet decided", "withheld": "No verdict"}
 	if start := starts[r.Verdict]; start == "" || !strings.HasPrefix(r.Sentence, start) {
 		wrong("the sentence does not begin as %q", start)
 	}
@@ -155,7 +155,7 @@ func disagreements(r *readout.Report) (all []string) {
 	if at := r.Method.SpeaksAt; at != nil && (!at.After(r.At) || !strings.Contains(r.Sentence, "no verdict is possible before")) {
 		wrong("decisive from %s on, and it is %s", at, r.At)
 	}
-	want := map[readout.Verdict]readout.Action{"win": readout.Promote, "harm": readout.RollBack, "not worth it": readout.RollBack, "inconclusive": readout.Decide, "waiting": readout.Wait, "withheld": readout.Fix}[r.Verdict]
+	want := map[readout.Outcome]readout.Action{"win": readout.Promote, "harm": readout.RollBack, "not worth it": readout.RollBack, "inconclusive": readout.Decide, "waiting": readout.Wait, "withheld": readout.Fix}[r.Verdict]
 	if r.Next.Do != want {
 		wrong("to do: %s, want %s", r.Next.Do, want)
 	}

@@ -9,14 +9,15 @@ import (
 )
 
 const (
-	// mostParts are the parts into which a window is cut at most.
+	// mostParts is the largest number of parts into which a window is divided.
 	mostParts = 14
-	// daysOf is about how many users are read for that: it describes, and the readout has other things to do.
+	// daysOf is the approximate number of users whose values are read by day. A sample is enough for a description, and
+	// leaves time for the rest of the readout.
 	daysOf = 40_000
 )
 
-// byDay reads the primary metric by day since entry, of the units that have completed.
-func (r *reading) byDay() error {
+// readDays reads the primary metric by day since entry, for units that have completed.
+func (r *reading) readDays() error {
 	days := int(r.window / day)
 	if r.Spec.Unit == experiment.Request || days < 2 {
 		return nil
@@ -26,7 +27,7 @@ func (r *reading) byDay() error {
 		return err
 	}
 	metric = metric.Capped(r.Spec.Metrics.Primary.Cap)
-	users := r.report.Units.Users.Control + r.report.Units.Users.Treatment // where communities are the unit, about as many
+	users := r.report.Units.Users.Control + r.report.Units.Users.Treatment // if communities are the unit, about as many are members
 	each := (days + mostParts - 1) / mostParts
 	parts, err := r.rows.UserParts(r.ctx, metric, r.members(r.settled), each, int(users/daysOf)+1)
 	if err != nil {
@@ -37,7 +38,7 @@ func (r *reading) byDay() error {
 		if found[p.Day] == nil {
 			found[p.Day] = new([2]stats.Moments)
 		}
-		found[p.Day][index(p.Arm)] = stats.Moments{N: p.Users, Sum: p.Sum, SumSq: p.SumSq}
+		found[p.Day][armIndex(p.Arm)] = stats.Moments{N: p.Users, Sum: p.Sum, SumSq: p.SumSq}
 	}
 	for at := 0; at < days; at += each {
 		arms := found[at]
@@ -46,13 +47,13 @@ func (r *reading) byDay() error {
 		}
 		control, errA := arms[0].Mean()
 		treatment, errB := arms[1].Mean()
-		if unsaid(errA) || unsaid(errB) {
+		if tooLittleData(errA) || tooLittleData(errB) {
 			continue
 		}
 		e := DayEffect{Day: at, Days: each, Users: control.N + treatment.N, Control: control.Value, Treatment: treatment.Value, Difference: treatment.Value - control.Value}
 		if d, err := stats.Difference(control, treatment); err == nil {
 			if i, err := d.Interval(r.alpha); err == nil {
-				e.Interval = known(i)
+				e.Interval = toInterval(i)
 			}
 		}
 		r.report.Days = append(r.report.Days, e)

@@ -8,10 +8,10 @@ import (
 	"warble/shared/store"
 )
 
-// Driver is the readout by which experiments move: shared/rollout asks it.
+// Driver gives shared/rollout the readout, which decides how experiments proceed.
 type Driver struct{ DB *store.DB }
 
-// Judge is Read, as far as an experiment moves by it.
+// Judge returns the part of Read by which an experiment proceeds.
 func (d Driver) Judge(ctx context.Context, name string, now time.Time) (experiment.Verdict, error) {
 	r, err := Read(ctx, d.DB, name, now)
 	if err != nil {
@@ -20,8 +20,8 @@ func (d Driver) Judge(ctx context.Context, name string, now time.Time) (experime
 	return r.Judged()
 }
 
-// Plan returns N*, of both arms together, as Planned.Units has it. That a design is hopeless is no error here: whether it is
-// started all the same is for people to say.
+// Plan returns N*, both arms together, as in Planned.Units. A hopeless design is no error here: people decide whether to
+// start it.
 func (d Driver) Plan(ctx context.Context, spec experiment.Spec, own []experiment.Metric) (units int64, err error) {
 	p, err := Plan(ctx, d.DB, spec, own, time.Now())
 	return p.Units, err

@@ -17,7 +17,7 @@ import (
 const unplanned = 2 * sequenceFrom
 
 // effects returns what is to be done for each metric, the primary one first.
-func (r *reading) effects() (parts []func() error) {
+func (r *reading) effectParts() (parts []func() error) {
 	if r.Spec.Unit == experiment.Request {
 		return nil
 	}
@@ -31,7 +31,7 @@ func (r *reading) effects() (parts []func() error) {
 	for i, name := range names {
 		parts = append(parts, func() (err error) {
 			if effects[i], r.intervals[i], err = r.effect(name, i == 0); err == nil && i > len(r.Spec.Metrics.Secondary) {
-				effects[i].noWorse(r.Spec.Metrics.NoWorse[i-1-len(r.Spec.Metrics.Secondary)])
+				effects[i].judgeNoWorse(r.Spec.Metrics.NoWorse[i-1-len(r.Spec.Metrics.Secondary)])
 			}
 			return err
 		})
@@ -41,7 +41,7 @@ func (r *reading) effects() (parts []func() error) {
 
 // adjust makes p and interval of the secondary metrics say that there are several, and both the same. A metric that is to be no
 // worse by a margin asks another question, which its own interval answers.
-func (r *reading) adjust() error {
+func (r *reading) adjustSecondary() error {
 	secondary := r.report.Secondary[:min(len(r.report.Secondary), len(r.Spec.Metrics.Secondary))]
 	p := make([]float64, len(secondary))
 	for i, e := range secondary {
@@ -71,20 +71,20 @@ func (r *reading) adjust() error {
 			}
 		}
 	}
-	if err := atOnce(parts...); err != nil {
+	if err := runTogether(parts...); err != nil {
 		return err
 	}
 	if r.report.Primary != nil {
-		r.report.Primary.explain(r.alpha)
+		r.report.Primary.noteSmallerP(r.alpha)
 	}
 	for i := range r.report.Secondary {
-		r.report.Secondary[i].explain(r.alpha)
+		r.report.Secondary[i].noteSmallerP(r.alpha)
 	}
 	return nil
 }
 
 // explain says why p is small and the interval holds 0, where a sequence was surer once than it is now.
-func (e *Effect) explain(alpha float64) {
+func (e *Effect) noteSmallerP(alpha float64) {
 	p := e.P
 	if e.Holm != nil {
 		p = e.Holm
@@ -95,13 +95,13 @@ func (e *Effect) explain(alpha float64) {
 }
 
 // noWorse says whether the metric is shown to be no worse by more than a margin, in percent of the control's level.
-func (e *Effect) noWorse(wanted experiment.NoWorse) {
+func (e *Effect) judgeNoWorse(wanted experiment.NoWorse) {
 	margin := float64(wanted.Margin)
 	e.NoWorse = &NoWorse{Margin: margin, State: experiment.GuardInconclusive}
-	decides, limit := e.decides(), e.worth(margin)
+	decides, limit := e.decisiveInterval(), e.worth(margin)
 	lower, upper := decides.Lower, decides.Upper
 	if e.Down {
-		lower, upper = negative(upper), negative(lower)
+		lower, upper = negated(upper), negated(lower)
 	}
 	switch {
 	case !e.Speaks || limit == nil:
@@ -145,7 +145,7 @@ func (r *reading) effect(name string, primary bool) (e Effect, interval func(*Ef
 	switch {
 	case errors.Is(err, stats.ErrNoVariance):
 		e.Note, err = "all units have the same value", nil
-	case unsaid(err):
+	case tooLittleData(err):
 		e.Note, err = "too few units with a value", nil
 	}
 	if err != nil {
@@ -156,7 +156,7 @@ func (r *reading) effect(name string, primary bool) (e Effect, interval func(*Ef
 
 // excludesZero tells whether the interval of the quantity that decides does.
 func (e *Effect) excludesZero() bool {
-	i := e.decides()
+	i := e.decisiveInterval()
 	return i.Lower != nil && *i.Lower > 0 || i.Upper != nil && *i.Upper < 0
 }
 
@@ -178,7 +178,7 @@ type judgement struct {
 
 // judge compares the arms, as far as the method speaks.
 func (j *judgement) judge(e *Effect) (err error) {
-	if err := j.values(); err != nil {
+	if err := j.readValues(); err != nil {
 		return err
 	}
 	ended := j.report.Method.Ended
@@ -186,12 +186,12 @@ func (j *judgement) judge(e *Effect) (err error) {
 	if ended {
 		at = j.once
 	}
-	completed := until(j.looks, at)
+	completed := sumUntil(j.looks, at)
 	if e.Method = completed.methodOfUsers(ended); j.Spec.Unit == experiment.Community {
 		e.Method = j.methodOfCommunities(&completed, ended)
 	}
 	if e.Method == Sequence {
-		j.looks = whole(j.looks)
+		j.looks = joinLooks(j.looks)
 	} else if at.Before(j.settled) {
 		j.looks = slices.DeleteFunc(j.looks, func(v values) bool { return v.at.After(at) })
 		if j.primary {
@@ -200,21 +200,21 @@ func (j *judgement) judge(e *Effect) (err error) {
 			}
 		}
 	}
-	j.split(e.Method == Sequence)
-	j.all = until(j.looks, j.settled)
+	j.splitByCommunity(e.Method == Sequence)
+	j.all = sumUntil(j.looks, j.settled)
 	e.Control, e.Treatment = j.all.level(0), j.all.level(1)
-	if err := j.series(e); err != nil {
+	if err := j.addSeries(e); err != nil {
 		return err
 	}
 	switch {
 	case e.Method == Sequence && j.Spec.Unit == experiment.Community:
-		return j.communitiesBySequence(e)
+		return j.judgeCommunitiesBySequence(e)
 	case e.Method == Sequence:
-		return j.usersBySequence(e)
+		return j.judgeUsersBySequence(e)
 	case e.Method == Permutation && ended && j.Spec.Unit == experiment.Community:
-		return j.communitiesOnce(e)
+		return j.judgeCommunitiesOnce(e)
 	case e.Method == Permutation && ended:
-		return j.usersOnce(e)
+		return j.judgeUsersOnce(e)
 	}
 	d, _, err := j.all.compare()
 	if err == nil {
@@ -224,26 +224,26 @@ func (j *judgement) judge(e *Effect) (err error) {
 }
 
 // series is the effect as it stood at each look.
-func (j *judgement) series(e *Effect) error {
+func (j *judgement) addSeries(e *Effect) error {
 	var all values
 	for _, l := range j.looks {
 		all.add(l)
 		d, _, err := all.compare()
-		if unsaid(err) {
+		if tooLittleData(err) {
 			continue
 		} else if err != nil {
 			return err
 		}
 		p := Point{At: all.at.UTC(), Units: d.N, Difference: d.Value}
 		if e.By == ByLift {
-			p.Lift, err = j.lift(e, &all)
+			p.Lift, err = j.liftAt(e, &all)
 		} else if e.Method == Sequence && all.speaks() {
 			var i stats.Interval
 			if i, err = j.sequence.Interval(d); err == nil {
-				p.Interval = known(i)
+				p.Interval = toInterval(i)
 			}
 		}
-		if err != nil && !unsaid(err) {
+		if err != nil && !tooLittleData(err) {
 			return err
 		}
 		e.Series = append(e.Series, p)
@@ -252,7 +252,7 @@ func (j *judgement) series(e *Effect) error {
 }
 
 // lift is that of communities at a look, with an interval where a sequence speaks.
-func (j *judgement) lift(e *Effect, all *values) (*Lift, error) {
+func (j *judgement) liftAt(e *Effect, all *values) (*Lift, error) {
 	ratio, err := stats.JackknifeLogRatio(all.groups[0], all.groups[1])
 	if err != nil {
 		return nil, err
@@ -287,7 +287,7 @@ func (v *values) compare() (d stats.Estimate, adjusted stats.Adjusted, err error
 }
 
 // usersBySequence judges at this look, and may be asked at any.
-func (j *judgement) usersBySequence(e *Effect) error {
+func (j *judgement) judgeUsersBySequence(e *Effect) error {
 	d, adjusted, err := j.all.compare()
 	if err != nil {
 		return err
@@ -303,11 +303,11 @@ func (j *judgement) usersBySequence(e *Effect) error {
 	if err != nil {
 		return err
 	}
-	return j.difference(e, d, adjusted, p, j.sequence.IntervalAt)
+	return j.judgeByDifference(e, d, adjusted, p, j.sequence.IntervalAt)
 }
 
 // difference fills in a judgement by the absolute difference. The lift stands beside it where it says the same.
-func (j *judgement) difference(e *Effect, d stats.Estimate, adjusted stats.Adjusted, p float64, interval func(d stats.Estimate, alpha float64) (stats.Interval, error)) error {
+func (j *judgement) judgeByDifference(e *Effect, d stats.Estimate, adjusted stats.Adjusted, p float64, interval func(d stats.Estimate, alpha float64) (stats.Interval, error)) error {
 	if _, err := interval(d, j.alpha); err != nil { // then p says nothing either
 		return err
 	}
@@ -316,7 +316,7 @@ func (j *judgement) difference(e *Effect, d stats.Estimate, adjusted stats.Adjus
 		e.CUPED = &CUPED{adjusted.Theta, adjusted.Reduction}
 		e.Control.Mean, e.Treatment.Mean = &adjusted.Control.Value, &adjusted.Treatment.Value
 	}
-	if err := j.detectable(e, d.SE/adjusted.Control.Value); err != nil {
+	if err := j.addDetectable(e, d.SE/adjusted.Control.Value); err != nil {
 		return err
 	}
 	j.interval = func(e *Effect, alpha float64) error {
@@ -325,7 +325,7 @@ func (j *judgement) difference(e *Effect, d stats.Estimate, adjusted stats.Adjus
 		if err != nil {
 			return err
 		}
-		e.Interval = known(i)
+		e.Interval = toInterval(i)
 		ratio, err := stats.LogRatio(adjusted.Control, adjusted.Treatment)
 		if errors.Is(err, stats.ErrUnstable) {
 			e.Note = "no lift is given: the control's mean is too near zero"
@@ -354,7 +354,7 @@ func liftOf(value float64, i stats.Interval) *Lift {
 }
 
 // communitiesBySequence judges the lift at this look, and may be asked at any.
-func (j *judgement) communitiesBySequence(e *Effect) error {
+func (j *judgement) judgeCommunitiesBySequence(e *Effect) error {
 	d, _, err := j.all.compare()
 	if err != nil {
 		return err
@@ -387,11 +387,11 @@ func (j *judgement) communitiesBySequence(e *Effect) error {
 	if err := j.interval(e, j.alpha); err != nil {
 		return err
 	}
-	return j.detectable(e, now.SE)
+	return j.addDetectable(e, now.SE)
 }
 
 // detectable says what effect can be found, by how well the relative one is known now.
-func (j *judgement) detectable(e *Effect, se float64) error {
+func (j *judgement) addDetectable(e *Effect, se float64) error {
 	n := j.all.units()
 	if !(se > 0 && se < math.Inf(1)) || n < 1 {
 		return nil
@@ -430,7 +430,7 @@ func (j *judgement) smallestP(speaks func(*values) bool, estimate func(*values) 
 				smallest = min(smallest, p)
 			}
 		}
-		if err != nil && !unsaid(err) {
+		if err != nil && !tooLittleData(err) {
 			return 0, err
 		}
 	}
@@ -438,7 +438,7 @@ func (j *judgement) smallestP(speaks func(*values) bool, estimate func(*values) 
 }
 
 // usersOnce judges few users, at the planned end: by Welch's t where their values are near enough to normal, else by their labels.
-func (j *judgement) usersOnce(e *Effect) error {
+func (j *judgement) judgeUsersOnce(e *Effect) error {
 	singles, err := j.rows.UserValues(j.ctx, j.metric, j.members(j.once), mostSingles)
 	if err != nil {
 		return err
@@ -447,10 +447,10 @@ func (j *judgement) usersOnce(e *Effect) error {
 	var shapes [2]stats.Shape
 	for _, v := range singles {
 		units = append(units, stats.Unit{Stratum: j.stepOf(v.Unit), Treatment: v.Arm == experiment.Treatment, Sum: v.Value, Size: 1})
-		shapes[index(v.Arm)].Add(v.Value)
+		shapes[armIndex(v.Arm)].Add(v.Value)
 	}
 	near, err := nearNormal(shapes)
-	if err != nil && !unsaid(err) {
+	if err != nil && !tooLittleData(err) {
 		return err
 	}
 	e.Speaks = true
@@ -464,16 +464,16 @@ func (j *judgement) usersOnce(e *Effect) error {
 		if err != nil {
 			return err
 		}
-		return j.difference(e, d, adjusted, test.P, stats.Estimate.Interval)
+		return j.judgeByDifference(e, d, adjusted, test.P, stats.Estimate.Interval)
 	}
 	test, err := stats.Permute(units, j.alpha, j.seed())
 	if err != nil {
 		return err
 	}
-	e.Difference, e.P, e.Interval = &test.Difference, &test.P, known(test.Interval)
+	e.Difference, e.P, e.Interval = &test.Difference, &test.P, toInterval(test.Interval)
 	j.interval = func(e *Effect, alpha float64) error {
 		test, err := stats.Permute(units, alpha, j.seed())
-		e.Interval = known(test.Interval)
+		e.Interval = toInterval(test.Interval)
 		return err
 	}
 	return nil
@@ -497,7 +497,7 @@ func (j *judgement) seed() uint64 { return uint64(experiment.Slot(j.Salt, "permu
 const mostOfAnArm = .5
 
 // communitiesOnce tests the labels of communities, at the planned end. Members without a value are left out.
-func (j *judgement) communitiesOnce(e *Effect) error {
+func (j *judgement) judgeCommunitiesOnce(e *Effect) error {
 	sums, err := j.rows.UnitSums(j.ctx, j.metric, j.members(j.once))
 	if err != nil {
 		return err
@@ -514,7 +514,7 @@ func (j *judgement) communitiesOnce(e *Effect) error {
 			names = append(names, u.Unit)
 		}
 	}
-	if of := oversized(units, names, mostOfAnArm); of != "" {
+	if of := describeOversized(units, names, mostOfAnArm); of != "" {
 		e.Note = of + ": there is nothing to compare it with"
 		return nil
 	}
@@ -531,7 +531,7 @@ func (j *judgement) communitiesOnce(e *Effect) error {
 	e.Speaks = true
 	if test.Smallest > j.alpha {
 		e.Note = fmt.Sprintf("no verdict is possible: so few communities have only %d arrangements, and the smallest possible p is %.3f", test.Arrangements, test.Smallest)
-	} else if of := oversized(units, names, evenShare(float64(j.all.units()))); of != "" {
+	} else if of := describeOversized(units, names, evenShare(float64(j.all.units()))); of != "" {
 		e.Note = of
 	}
 	e.Control.Mean, e.Treatment.Mean, e.Difference = &test.Control, &test.Treatment, &test.Difference // with steps made alike
@@ -549,5 +549,5 @@ func (r *reading) stepOf(unit string) int {
 	if r.observational() {
 		return 0
 	}
-	return experiment.Step(experiment.Slot(r.Salt, unit), r.opens())
+	return experiment.Step(experiment.Slot(r.Salt, unit), r.openSlots())
 }

@@ -103,7 +103,7 @@ func TestVisitorsAreJudgedByTheirEvents(t *testing.T) {
 	}
 	w.Exec(`update metric_events set arrived_id = at_id`)
 	r := w.Read(begin.Add(14*day + time.Hour))
-	if r.Verdict != readout.Verdict(experiment.Win) || r.Primary == nil || r.Primary.Lift == nil {
+	if r.Verdict != readout.Outcome(experiment.Win) || r.Primary == nil || r.Primary.Lift == nil {
 		t.Errorf("%s: %s\n%+v", r.Verdict, r.Sentence, r.Health)
 	}
 }

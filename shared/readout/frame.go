@@ -9,22 +9,22 @@ import (
 	"warble/shared/store"
 )
 
-// frame is the times of an experiment, which everything else is counted by.
+// frame has the times of an experiment, which determine what is counted.
 type frame struct {
 	store.Started
-	at       time.Time // of the report
-	begin    time.Time // of the first step, zero before it
-	end      time.Time // up to which rows count
-	settled  time.Time // windows that are over by then count: end, less the lag of the events that may still come
-	lag      time.Duration
+	at       time.Time     // of the report
+	begin    time.Time     // first step; zero before it
+	end      time.Time     // rows after it do not count
+	settled  time.Time     // windows that are over by then have a value: end minus lag
+	lag      time.Duration // how long events may still arrive
 	steps    []Step
 	phase    experiment.Phase
-	rules    experiment.Rules // with as many slots as were ever open
+	rules    experiment.Rules // with the largest number of slots that was ever open
 	window   time.Duration
 	alpha    float64
-	ended    time.Time     // the planned end, by time; zero while the last step is not reached
-	expected time.Time     // the planned end, if every step takes its hold and no longer
-	every    time.Duration // between two looks, fixed at the start
+	ended    time.Time     // the planned end by time; zero until the last step is reached
+	expected time.Time     // the planned end if every remaining step takes exactly its hold
+	every    time.Duration // time between two looks, fixed at the start
 }
 
 func newFrame(s store.Started, now time.Time) frame {
@@ -36,7 +36,7 @@ func newFrame(s store.Started, now time.Time) frame {
 		}
 		f.phase = t.Phase
 		if t.Phase.Over() {
-			f.end = minTime(f.end, t.At)
+			f.end = earlier(f.end, t.At)
 			continue
 		}
 		if t.Percent > 0 && (len(f.steps) == 0 || t.Percent > f.steps[len(f.steps)-1].Percent) {
@@ -54,7 +54,7 @@ func newFrame(s store.Started, now time.Time) frame {
 	}
 	f.begin = f.steps[0].At
 	hold := s.Spec.Ramp.Hold.Least()
-	f.every = between(time.Duration(len(s.Spec.Ramp.Steps))*hold + f.window)
+	f.every = lookInterval(time.Duration(len(s.Spec.Ramp.Steps))*hold + f.window)
 	last := f.steps[len(f.steps)-1]
 	f.expected = last.At.Add(hold + f.window)
 	left := 0
@@ -70,7 +70,7 @@ func newFrame(s store.Started, now time.Time) frame {
 	return f
 }
 
-// rulesAt are the rules by which units were assigned at a step.
+// rulesAt returns the rules by which units are assigned if percent of the slots are open in each arm.
 func (f *frame) rulesAt(percent int) experiment.Rules {
 	open := percent * experiment.Slots / 100
 	r := experiment.Rules{
@@ -89,15 +89,16 @@ func (f *frame) rulesAt(percent int) experiment.Rules {
 
 func (f *frame) observational() bool { return f.Spec.Assignment == "list" && f.Spec.List != nil }
 
-// foreign tells whether the units are no users of Warble's: what is known of them is their exposures and events.
+// foreign reports whether the units do not belong to Warble. Then only their exposures and events are known.
 func (f *frame) foreign() bool { return f.Spec.Identity.Foreign() }
 
-// plannedLooks is about how many there are until the planned end.
+// plannedLooks is the approximate number of looks until the planned end.
 const plannedLooks = 60
 
-// between is the time between two looks, a span that people count in. It goes by what was planned, and not by how long an
-// experiment has run: a grid of looks that grew coarser would lose a look at which something was seen.
-func between(planned time.Duration) time.Duration {
+// lookInterval returns the time between two looks. It is a round span of time. It depends on the planned length of the
+// experiment, not on how long it has run: if looks became rarer later, a look at which an effect was already seen would be
+// lost.
+func lookInterval(planned time.Duration) time.Duration {
 	spans := []time.Duration{10 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour, day, 7 * day, 28 * day}
 	for _, every := range spans {
 		if planned <= plannedLooks*every {
@@ -109,14 +110,14 @@ func between(planned time.Duration) time.Duration {
 
 func (f *frame) looks() store.Looks { return store.Looks{Start: f.begin, Every: f.every, End: f.end} }
 
-// opening is a community of an arm, and the step at which it entered.
+// opening is a community in an arm, with the step at which it entered.
 type opening struct {
 	store.Opening
 	step int
 }
 
-// openings are the communities that the experiment has taken, each at the first step whose rules took it, in the order of
-// their entry.
+// openings returns the communities that have entered, in the order of their entry. A community enters at the first step
+// whose rules give it an arm.
 func (f *frame) openings(communities []string) (found []opening) {
 	for _, slug := range communities {
 		for i, step := range f.steps {
@@ -131,15 +132,15 @@ func (f *frame) openings(communities []string) (found []opening) {
 	return found
 }
 
-// opens are how many slots each arm has had, step by step.
-func (f *frame) opens() (slots []int) {
+// openSlots returns the number of open slots per arm, for each step so far.
+func (f *frame) openSlots() (slots []int) {
 	for _, s := range f.steps {
 		slots = append(slots, s.Percent*experiment.Slots/100)
 	}
 	return slots
 }
 
-// reachable counts the communities that any step could take.
+// reachable counts the communities that can enter at any step.
 func (f *frame) reachable(communities []string) (n int64) {
 	rules := f.rulesAt(50)
 	for _, slug := range communities {
@@ -150,13 +151,15 @@ func (f *frame) reachable(communities []string) (n int64) {
 	return n
 }
 
-func minTime(a, b time.Time) time.Time {
+// earlier returns the earlier of two times.
+func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
 	}
 	return a
 }
 
+// later returns the later of two times.
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

@@ -21,7 +21,7 @@ func (r *reading) span() store.Span {
 const recentTraffic = 10 * time.Minute
 
 // guardrails judges each one at each step, by the step's own requests.
-func (r *reading) guardrails() error {
+func (r *reading) judgeGuardrails() error {
 	for _, g := range r.Spec.Metrics.Guardrails {
 		metric, err := store.MetricNamed(g.Name, store.Ratio)
 		if err != nil {
@@ -55,14 +55,14 @@ func (r *reading) guardrails() error {
 			step.Sentence = judged.sentence(&step, r.Spec.Metrics.Before() > 0)
 			judged.Steps = append(judged.Steps, step)
 		}
-		judged.together()
+		judged.takeDecisiveStep()
 		r.report.Guardrails = append(r.report.Guardrails, judged)
 	}
 	return nil
 }
 
 // together is a breach of any step, else what the present step says: a step is passed by its own traffic alone.
-func (g *Guardrail) together() {
+func (g *Guardrail) takeDecisiveStep() {
 	if len(g.Steps) == 0 {
 		return
 	}
@@ -86,7 +86,7 @@ func (r *reading) guardrailAt(i int, test stats.HarmTest, windows []store.Window
 	if err != nil {
 		return step, err
 	}
-	step.Early, step.Harm, step.Windows, step.Bounds = result.Early, result.Harm.Value, result.Harm.N, known(result.Bounds)
+	step.Early, step.Harm, step.Windows, step.Bounds = result.Early, result.Harm.Value, result.Harm.N, toInterval(result.Bounds)
 	step.Control = Requests{result.Control.N, result.Control.Successes, result.Rates[0]}
 	step.Treated = Requests{result.Treatment.N, result.Treatment.Successes, result.Rates[1]}
 	if result.HasBaseline {
@@ -94,7 +94,7 @@ func (r *reading) guardrailAt(i int, test stats.HarmTest, windows []store.Window
 	}
 	step.Recent, step.State = finite(result.Recent.Lower), guards[result.Finding]
 	for _, s := range result.Services {
-		step.Services = append(step.Services, ServiceHarm{s.Service, guards[s.Finding], s.Harm.Value, known(s.Bounds)})
+		step.Services = append(step.Services, ServiceHarm{s.Service, guards[s.Finding], s.Harm.Value, toInterval(s.Bounds)})
 	}
 	for _, s := range result.LeftOut {
 		step.LeftOut = append(step.LeftOut, LeftOut{s.Service, s.Share})
@@ -223,7 +223,7 @@ func rate(r Requests) string {
 }
 
 // guard is what the guardrails say together, and why.
-func (r *Report) guard() (state experiment.Guard, reason string) {
+func (r *Report) guardrailState() (state experiment.Guard, reason string) {
 	state = experiment.GuardPass
 	for _, g := range r.Guardrails {
 		switch {
@@ -241,7 +241,7 @@ func (r *reading) latencySpan() time.Duration {
 	return max(10*experiment.Window, (r.end.Sub(r.begin) / 1000).Truncate(experiment.Window))
 }
 
-func (r *reading) latency() error {
+func (r *reading) readLatency() error {
 	for _, metric := range store.Metrics() {
 		if metric.Kind != store.Quantiles {
 			continue
@@ -250,17 +250,17 @@ func (r *reading) latency() error {
 		if err != nil || len(counted) == 0 {
 			return err
 		}
-		return r.quantiles(counted)
+		return r.compareQuantiles(counted)
 	}
 	return nil
 }
 
-func (r *reading) quantiles(counted []store.Histogram) error {
+func (r *reading) compareQuantiles(counted []store.Histogram) error {
 	l := &Latency{Bounds: experiment.LatencyBounds, Control: make([]int64, len(experiment.LatencyBounds)+1), Treatment: make([]int64, len(experiment.LatencyBounds)+1)}
 	var spans [2][]stats.Histogram
 	totals := [2][]int64{l.Control, l.Treatment}
 	for _, c := range counted {
-		arm := index(c.Arm)
+		arm := armIndex(c.Arm)
 		spans[arm] = append(spans[arm], stats.Histogram{Bounds: experiment.LatencyBounds, Counts: c.Requests})
 		for i, n := range c.Requests {
 			totals[arm][i] += n
@@ -272,8 +272,8 @@ func (r *reading) quantiles(counted []store.Histogram) error {
 		switch {
 		case err == nil:
 			quantile.Control, quantile.Treatment, quantile.Difference = &compared.Control.Value, &compared.Treatment.Value, &compared.Difference
-			quantile.Interval = known(compared.Interval)
-		case !unsaid(err):
+			quantile.Interval = toInterval(compared.Interval)
+		case !tooLittleData(err):
 			return errors.Join(errors.New("latencies"), err)
 		}
 		l.Quantiles = append(l.Quantiles, quantile)

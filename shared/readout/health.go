@@ -26,16 +26,16 @@ const (
 )
 
 // health checks whether the rows can be believed.
-func (r *reading) health() error {
-	checks := []func([]store.Exposed) (Check, error){r.traffic}
+func (r *reading) checkHealth() error {
+	checks := []func([]store.Exposed) (Check, error){r.checkTraffic}
 	if r.Spec.Unit != experiment.Request {
-		checks = append(checks, r.sampleRatio, r.rehash)
+		checks = append(checks, r.checkSampleRatio, r.checkAssignment)
 		if !r.foreign() { // else nobody knows who has never come
-			checks = append(checks, r.neverExposed) // compares what rehash has counted
+			checks = append(checks, r.checkNeverExposed) // compares what rehash has counted
 		}
-		checks = append(checks, r.misled, r.crossed)
+		checks = append(checks, r.checkServed, r.checkCrossed)
 		if !r.observational() && !r.foreign() { // of a guest's pods nobody hears
-			checks = append(checks, r.autoscaling)
+			checks = append(checks, r.checkPods)
 		}
 	}
 	for _, check := range checks {
@@ -50,7 +50,7 @@ func (r *reading) health() error {
 
 // traffic wants requests in both arms: in all, and of late while the experiment runs. An arm without any is a fault where units
 // enough have come to the other, for one person's requests are all in one arm.
-func (r *reading) traffic([]store.Exposed) (Check, error) {
+func (r *reading) checkTraffic([]store.Exposed) (Check, error) {
 	c := Check{Name: "traffic", State: OK}
 	requests, err := r.rows.Requests(r.ctx, r.Name, r.end.Add(-silence), r.end)
 	if err != nil {
@@ -83,7 +83,7 @@ func (r *reading) traffic([]store.Exposed) (Check, error) {
 }
 
 // sampleRatio counts what is randomised, in the order of its first exposures.
-func (r *reading) sampleRatio(exposed []store.Exposed) (Check, error) {
+func (r *reading) checkSampleRatio(exposed []store.Exposed) (Check, error) {
 	c := Check{Name: "sample ratio", State: Unknown, Detail: "nothing was randomised"}
 	if r.observational() {
 		return c, nil
@@ -159,18 +159,18 @@ func (r *reading) batches(exposed []store.Exposed) (batches []experiment.Counts,
 }
 
 // rehash assigns every stored unit again, and where users are the unit whoever might be one, for how many are assigned.
-func (r *reading) rehash([]store.Exposed) (Check, error) {
+func (r *reading) checkAssignment([]store.Exposed) (Check, error) {
 	c := Check{Name: "assignment", State: OK}
 	var units, wrong int64
 	if r.Spec.Unit == experiment.User && !r.foreign() {
-		opens, opened := r.opens(), make([]time.Time, 0, len(r.steps))
+		opens, opened := r.openSlots(), make([]time.Time, 0, len(r.steps))
 		for _, s := range r.steps {
 			opened = append(opened, s.At)
 		}
 		if err := r.rows.Candidates(r.ctx, r.Name, r.Spec.Audience.Communities, r.end, func(u store.Candidate) {
 			should, of, slot := r.rules.Place(u.UserID, u.Community)
 			if should != "" {
-				r.arrive(should, of, opened[experiment.Step(slot, opens)], u.Registered(), u.First)
+				r.addArrival(should, of, opened[experiment.Step(slot, opens)], u.Registered(), u.First)
 			}
 			if u.Arm == "" {
 				return
@@ -234,7 +234,7 @@ type arrival struct {
 }
 
 // arrive counts a unit once its hour is over. It was assigned when a step opened, or when it registered after that.
-func (r *reading) arrive(arm experiment.Arm, unit string, opened, registered, first time.Time) {
+func (r *reading) addArrival(arm experiment.Arm, unit string, opened, registered, first time.Time) {
 	assigned, cohort := opened, 2*opened.Unix()
 	if registered.After(opened) {
 		assigned, cohort = registered, 2*registered.Truncate(day).Unix()+1
@@ -242,12 +242,12 @@ func (r *reading) arrive(arm experiment.Arm, unit string, opened, registered, fi
 	if due := assigned.Add(comes); !due.After(r.end) {
 		hash := fnv.New64a()
 		_, _ = io.WriteString(hash, unit) // a hash takes anything
-		r.arrivals[index(arm)] = append(r.arrivals[index(arm)], arrival{cohort, hash.Sum64(), first.IsZero() || first.After(due)})
+		r.arrivals[armIndex(arm)] = append(r.arrivals[armIndex(arm)], arrival{cohort, hash.Sum64(), first.IsZero() || first.After(due)})
 	}
 }
 
 // pairs calls each with the failures of one unit of either arm, cohort by cohort; what an arm has more of is left out.
-func (r *reading) pairs(each func(control, treatment bool)) {
+func (r *reading) eachPair(each func(control, treatment bool)) {
 	a, b := r.arrivals[0], r.arrivals[1]
 	for len(a) > 0 && len(b) > 0 {
 		switch x, y := a[0], b[0]; {
@@ -265,7 +265,7 @@ func (r *reading) pairs(each func(control, treatment bool)) {
 // neverExposed compares how many of the assigned units have not come: a feature that keeps people from coming leaves the
 // control with other people than the treatment. Each unit counts once, and they are compared in pairs, so that every look is
 // one of the same test.
-func (r *reading) neverExposed([]store.Exposed) (Check, error) {
+func (r *reading) checkNeverExposed([]store.Exposed) (Check, error) {
 	c := Check{Name: "never exposed", State: Unknown, Detail: "an arm has no units yet"}
 	if r.Spec.Unit == experiment.Community {
 		exposed, err := r.rows.ExposedUnits(r.ctx, r.Name, r.end)
@@ -277,7 +277,7 @@ func (r *reading) neverExposed([]store.Exposed) (Check, error) {
 			first[u.Unit] = u.First
 		}
 		for _, o := range r.openings {
-			r.arrive(o.Arm, o.Unit, o.Entry, time.Time{}, first[o.Unit])
+			r.addArrival(o.Arm, o.Unit, o.Entry, time.Time{}, first[o.Unit])
 		}
 	}
 	var failed [2]int64
@@ -298,7 +298,7 @@ func (r *reading) neverExposed([]store.Exposed) (Check, error) {
 	if err != nil {
 		return c, err
 	}
-	r.pairs(func(control, treatment bool) {
+	r.eachPair(func(control, treatment bool) {
 		test.Add(false, control)
 		test.Add(true, treatment)
 	})
@@ -320,7 +320,7 @@ const (
 
 // autoscaling compares how many pods served the arms, whose revisions are to scale alike: one that is kept warm, or has room
 // to spare, is faster for that. It only warns, for a treatment may also need more of them.
-func (r *reading) autoscaling([]store.Exposed) (Check, error) {
+func (r *reading) checkPods([]store.Exposed) (Check, error) {
 	c := Check{Name: "autoscaling", State: OK}
 	n, err := r.rows.PodWindows(r.ctx, r.Name, r.end)
 	if err != nil {
@@ -337,15 +337,15 @@ func (r *reading) autoscaling([]store.Exposed) (Check, error) {
 	return c, nil
 }
 
-func (r *reading) misled(exposed []store.Exposed) (Check, error) {
-	return r.share("served as assigned", exposed, func(e store.Exposed) int64 { return e.Misled }, "were first served by something other than their arm"), nil
+func (r *reading) checkServed(exposed []store.Exposed) (Check, error) {
+	return r.checkShare("served as assigned", exposed, func(e store.Exposed) int64 { return e.Misled }, "were first served by something other than their arm"), nil
 }
 
-func (r *reading) crossed(exposed []store.Exposed) (Check, error) {
-	return r.share("one arm each", exposed, func(e store.Exposed) int64 { return e.Crossed }, "were seen in both arms, and count in the first"), nil
+func (r *reading) checkCrossed(exposed []store.Exposed) (Check, error) {
+	return r.checkShare("one arm each", exposed, func(e store.Exposed) int64 { return e.Crossed }, "were seen in both arms, and count in the first"), nil
 }
 
-func (r *reading) share(name string, exposed []store.Exposed, of func(store.Exposed) int64, what string) Check {
+func (r *reading) checkShare(name string, exposed []store.Exposed, of func(store.Exposed) int64, what string) Check {
 	var users, some int64
 	for _, e := range exposed {
 		users, some = users+e.Users, some+of(e)

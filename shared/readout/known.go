@@ -16,21 +16,21 @@ import (
 
 // guests are units that are no users of Warble's: the database knows those whom an experiment before this one has exposed, and those
 // who have sent the metric's events.
-func (f *frame) guests(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
+func (f *frame) guestsPast(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
 	before, err := s.Predecessor(ctx, f.Spec, f.at)
 	if err == nil {
-		return f.exposed(ctx, s, metric, before)
+		return f.predecessorPast(ctx, s, metric, before)
 	} else if !errors.Is(err, problem.NotFound) {
 		return past{}, err
 	}
-	return f.acting(ctx, s, metric)
+	return f.eventsPast(ctx, s, metric)
 }
 
 // exposed are those whom another experiment has exposed, and what its control did then.
-func (f *frame) exposed(ctx context.Context, s *store.Snapshot, metric store.Metric, other store.Started) (past, error) {
+func (f *frame) predecessorPast(ctx context.Context, s *store.Snapshot, metric store.Metric, other store.Started) (past, error) {
 	o := newFrame(other, f.at)
 	if len(o.steps) == 0 { // its guests have rows, and it has no step that brought them
-		return f.acting(ctx, s, metric)
+		return f.eventsPast(ctx, s, metric)
 	}
 	members := store.Members{Experiment: other.Name, Window: f.window, End: f.settled}
 	looks := store.Looks{Start: o.begin, Every: day, End: o.end}
@@ -58,17 +58,17 @@ func (f *frame) exposed(ctx context.Context, s *store.Snapshot, metric store.Met
 			arrivals[e.Look] += float64(e.Users) / open
 		}
 	}
-	p := past{members: all.N, nonZero: float64(nonZero) / float64(max(1, all.N)), from: members, source: f.people() + " of the earlier experiment " + other.Name + ", and what its control did"}
+	p := past{members: all.N, nonZero: float64(nonZero) / float64(max(1, all.N)), from: members, source: f.guestNoun() + " of the earlier experiment " + other.Name + ", and what its control did"}
 	if len(arrivals) > 0 {
 		p.reach = f.reach(arrivals, days)
 	} else {
-		p.unknown = f.whoComes("")
+		p.unknown = f.unknownReach("")
 	}
-	return p, p.spread(all)
+	return p, p.setSpread(all)
 }
 
 // acting are those who sent the metric's events. All others, of as many as people say there are, have a value of 0.
-func (f *frame) acting(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
+func (f *frame) eventsPast(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
 	to := f.settled.Add(-f.window)
 	from := to.Add(-lookback)
 	members := store.Members{Acting: &store.Acting{Metric: metric, From: from, To: to}, Window: f.window, End: f.settled}
@@ -83,11 +83,11 @@ func (f *frame) acting(ctx context.Context, s *store.Snapshot, metric store.Metr
 		all = all.Merge(stats.Moments{N: a.N, Sum: a.SumY, SumSq: a.SumYY})
 	}
 	if all.N == 0 {
-		return past{unknown: f.whoComes("")}, nil
+		return past{unknown: f.unknownReach("")}, nil
 	}
 	days := lookback.Hours() / 24
-	acted := fmt.Sprintf("%.4g %s a day had events %s", float64(all.N)/days, f.people(), metric.Events)
-	p := past{unknown: f.whoComes(", of whom " + acted), source: acted}
+	acted := fmt.Sprintf("%.4g %s a day had events %s", float64(all.N)/days, f.guestNoun(), metric.Events)
+	p := past{unknown: f.unknownReach(", of whom " + acted), source: acted}
 	came := int64(f.Spec.Plan.UnitsPerDay) * int64(days)
 	if came == 0 {
 		return p, nil
@@ -97,7 +97,7 @@ func (f *frame) acting(ctx context.Context, s *store.Snapshot, metric store.Metr
 		p.source += "; all others of plan.unitsPerDay had none"
 	}
 	p.members, p.nonZero = all.N, float64(nonZero)/float64(all.N)
-	if err := p.spread(all); err != nil || p.cv == 0 {
+	if err := p.setSpread(all); err != nil || p.cv == 0 {
 		return p, err
 	}
 	p.units = twoValues(p.mean, p.cv)
@@ -105,7 +105,7 @@ func (f *frame) acting(ctx context.Context, s *store.Snapshot, metric store.Metr
 }
 
 // people are the units, for people.
-func (f *frame) people() string {
+func (f *frame) guestNoun() string {
 	if f.Spec.Identity.Kind == experiment.ByIssuer {
 		return "users of " + f.Spec.Identity.Issuer.URL
 	}
@@ -113,12 +113,12 @@ func (f *frame) people() string {
 }
 
 // whoComes says what is missing where nothing says how many units come.
-func (f *frame) whoComes(more string) string {
-	return fmt.Sprintf("ramp: it is not known how many %s come%s: no earlier experiment at %s had them: set plan.unitsPerDay", f.people(), more, strings.Join(f.Spec.Services, ", "))
+func (f *frame) unknownReach(more string) string {
+	return fmt.Sprintf("ramp: it is not known how many %s come%s: no earlier experiment at %s had them: set plan.unitsPerDay", f.guestNoun(), more, strings.Join(f.Spec.Services, ", "))
 }
 
 // given puts what people know in the place of what the database knows.
-func (f *frame) given(p *past, metric store.Metric) error {
+func (f *frame) applyPlan(p *past, metric store.Metric) error {
 	plan := f.Spec.Plan
 	if plan == (experiment.Known{}) && p.reach != nil {
 		return nil

@@ -24,7 +24,7 @@ const (
 
 // horizon finds how many units have completed, and whether the planned end has come. What is judged once is judged of the units
 // that had completed then, however late it is asked.
-func (r *reading) horizon() error {
+func (r *reading) findPlannedEnd() error {
 	m := &r.report.Method
 	if r.Spec.Unit == experiment.Request {
 		*m = Method{Name: Guards, Speaks: true, Ended: !r.ended.IsZero() && !r.ended.After(r.end)}
@@ -99,7 +99,7 @@ func (r *reading) measureSizes() error {
 	var arms [2][]float64
 	for _, o := range all.Openings {
 		if n := members[o.Unit]; n > 0 {
-			arms[index(o.Arm)] = append(arms[index(o.Arm)], float64(n))
+			arms[armIndex(o.Arm)] = append(arms[armIndex(o.Arm)], float64(n))
 		}
 	}
 	r.even.effective = min(stats.EffectiveNumber(arms[0]), stats.EffectiveNumber(arms[1]))
@@ -168,7 +168,7 @@ func (v *values) effective() float64 {
 }
 
 // decisive tells when a method that judges once does so at the earliest.
-func (r *reading) decisive() {
+func (r *reading) nameMethod() {
 	m := &r.report.Method
 	if e := r.report.Primary; e != nil {
 		m.Name, m.Speaks = e.Method, e.Speaks
@@ -180,7 +180,7 @@ func (r *reading) decisive() {
 }
 
 // oversized names the community that is more than a part of its arm, among those with a value.
-func oversized(units []stats.Unit, names []string, part float64) string {
+func describeOversized(units []stats.Unit, names []string, part float64) string {
 	for _, treatment := range []bool{false, true} {
 		var sizes []float64
 		var of []string

@@ -6,15 +6,15 @@ import (
 	"warble/shared/experiment"
 )
 
-// Next is what to do now.
+// Next is what people should do now.
 type Next struct {
 	Do      Action     `json:"do"`
 	Why     string     `json:"why"`
-	Until   *time.Time `json:"until"`   // where to wait until a time that is known
-	Command string     `json:"command"` // empty where nothing is to be typed
+	Until   *time.Time `json:"until"`   // when to look again, if that is known
+	Command string     `json:"command"` // empty if there is nothing to type
 }
 
-// Action is what to do, in a word or two.
+// Action is what to do, in one or two words.
 type Action string
 
 // The actions.
@@ -29,7 +29,7 @@ const (
 	Nothing  Action = "nothing"
 )
 
-// next is what to do of a report, by what decided its verdict.
+// next derives what to do from the report, the decision of the primary metric, and the state of the guardrails.
 func (r *Report) next(decision experiment.Decision, guard experiment.Guard) Next {
 	verb := func(verb string) string { return "kn experiment " + verb + " " + r.Experiment }
 	switch r.Phase {

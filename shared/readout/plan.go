@@ -129,18 +129,18 @@ func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, own []ex
 	if f.foreign() && metric.Events == "" {
 		return p, problem.Invalid.Field("metrics.primary.name", "%s is what users of Warble do: expected a metric of events, because the units are known by identity %s", p.Metric, spec.Identity.Kind)
 	}
-	read := f.users
+	read := f.usersPast
 	switch {
 	case f.foreign():
-		read = f.guests
+		read = f.guestsPast
 	case spec.Unit == experiment.Community:
-		read = f.communities
+		read = f.communitiesPast
 	}
 	before, err := read(ctx, s, metric)
 	if err != nil {
 		return p, fmt.Errorf("past of %s: %w", p.Metric, err)
 	}
-	if err := f.given(&before, metric); err != nil {
+	if err := f.applyPlan(&before, metric); err != nil {
 		return p, err
 	}
 	p.Mean, p.CV, p.Users, p.Source = before.mean, before.cv, before.members, before.source
@@ -149,7 +149,7 @@ func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, own []ex
 		p.Hopeless = append(p.Hopeless, before.unknown)
 		return p, nil
 	}
-	p.ramp(spec, before)
+	p.planSteps(spec, before)
 	if spec.Unit == experiment.User && p.Completed < sequenceFrom && before.cv > 0 && before.units == nil { // they are judged by their labels, and simulated one by one
 		singles, err := s.UserValues(ctx, metric, before.from, mostSimulated)
 		if err != nil {
@@ -161,14 +161,14 @@ func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, own []ex
 			}
 		}
 	}
-	return p, p.size(metric, spec, before)
+	return p, p.planSize(metric, spec, before)
 }
 
 // mostSimulated are the users of the past that simulated experiments draw theirs from.
 const mostSimulated = 5000
 
 // ramp follows the steps, each of which opens slots to whoever comes from then on.
-func (p *Planned) ramp(spec experiment.Spec, before past) {
+func (p *Planned) planSteps(spec experiment.Spec, before past) {
 	hold := spec.Ramp.Hold.Least().Hours() / 24
 	entered := func(at float64) (units float64) {
 		last := 0
@@ -191,7 +191,7 @@ func (p *Planned) ramp(spec experiment.Spec, before past) {
 }
 
 // size is the number of units that are needed, and the time that takes.
-func (p *Planned) size(metric store.Metric, spec experiment.Spec, before past) error {
+func (p *Planned) planSize(metric store.Metric, spec experiment.Spec, before past) error {
 	p.Method = p.methodOf(before)
 	if before.cv == 0 {
 		hint := ""
@@ -202,10 +202,10 @@ func (p *Planned) size(metric store.Metric, spec experiment.Spec, before past) e
 		return nil
 	}
 	if p.Design.Sequence = p.Method == Sequence; p.Design.Sequence && spec.Unit == experiment.User {
-		if err := p.byFormula(metric, before); err != nil {
+		if err := p.sizeByFormula(metric, before); err != nil {
 			return err
 		}
-	} else if err := p.bySimulation(spec, before); err != nil {
+	} else if err := p.sizeBySimulation(spec, before); err != nil {
 		return err
 	}
 	window := time.Duration(spec.Metrics.Window).Hours() / 24
@@ -222,13 +222,13 @@ func (p *Planned) size(metric store.Metric, spec experiment.Spec, before past) e
 	case p.Detectable > 0 && p.Detectable <= p.Effect:
 		p.Units = 2 * p.Completed // what is judged once has all there are
 	default:
-		p.hopeless()
+		p.addHopeless()
 	}
 	return nil
 }
 
 // hopeless says that too few units will have completed.
-func (p *Planned) hopeless() {
+func (p *Planned) addHopeless() {
 	found := "nothing"
 	if p.Detectable > 0 {
 		found = figures.Change(p.Detectable)
@@ -264,7 +264,7 @@ func (p *Planned) methodOf(before past) string {
 }
 
 // byFormula is of a sequence of users.
-func (p *Planned) byFormula(metric store.Metric, before past) (err error) {
+func (p *Planned) sizeByFormula(metric store.Metric, before past) (err error) {
 	needed, err := p.Design.Means(p.CV, p.Effect)
 	needed = int64(math.Ceil(float64(needed) * growth(p.Effect)))
 	if metric.Kind == store.Share && p.Mean*(1+p.Effect) < 1 {
@@ -299,7 +299,7 @@ func detectable(design stats.Design, cv float64, n int64) (float64, error) {
 
 // bySimulation is of units that are judged by their labels, or of communities, which no formula knows well enough: so many
 // experiments with the units that there are.
-func (p *Planned) bySimulation(spec experiment.Spec, before past) error {
+func (p *Planned) sizeBySimulation(spec experiment.Spec, before past) error {
 	sim := simulatedPower{method: p.Method, alpha: p.Design.Alpha, power: p.Design.Power, units: before.units}
 	last := 0
 	for i, step := range p.Steps {
@@ -349,14 +349,14 @@ func (f *frame) population(ctx context.Context, rows interface {
 }
 
 // active are those who were, on some day of the past.
-func (f *frame) active() store.Members {
+func (f *frame) activeMembers() store.Members {
 	to := f.settled.Add(-f.window).UTC().Truncate(day)
 	return store.Members{Active: &store.Active{From: to.Add(-lookback), To: to, Communities: f.Spec.Audience.Communities}, Window: f.window, End: f.settled}
 }
 
 // users are those who were active: each enters on the first day of the past that they were.
-func (f *frame) users(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
-	members := f.active()
+func (f *frame) usersPast(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
+	members := f.activeMembers()
 	sums, err := s.UserSums(ctx, metric, members, store.Looks{Start: members.Active.From.Add(f.window), Every: day, End: f.settled}, nil)
 	if err != nil {
 		return past{}, err
@@ -371,7 +371,7 @@ func (f *frame) users(ctx context.Context, s *store.Snapshot, metric store.Metri
 		arrivals[max(0, min(a.Look, days-1))] += float64(a.Users)
 	}
 	p := past{members: all.N, nonZero: float64(nonZero) / float64(max(1, all.N)), reach: f.reach(arrivals, float64(days)), from: members}
-	return p, p.spread(all)
+	return p, p.setSpread(all)
 }
 
 // reach tells how many units are seen within so many days, at all slots of the layer's share, if so many were on each of the days of
@@ -399,7 +399,7 @@ func (f *frame) share() float64 {
 }
 
 // spread is a metric's mean and variation.
-func (p *past) spread(all stats.Moments) error {
+func (p *past) setSpread(all stats.Moments) error {
 	mean, err := all.Mean()
 	if errors.Is(err, stats.ErrTooFew) {
 		return nil
@@ -413,7 +413,7 @@ func (p *past) spread(all stats.Moments) error {
 }
 
 // communities are taken whole, with all their members.
-func (f *frame) communities(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
+func (f *frame) communitiesPast(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
 	slugs, err := s.Communities(ctx, f.settled.Add(-f.window))
 	if err != nil {
 		return past{}, err
@@ -458,7 +458,7 @@ func (f *frame) communities(ctx context.Context, s *store.Snapshot, metric store
 		return p, err
 	}
 	p.design = stats.Design{ClusterSize: max(1, perUnit), ClusterSizeCV: size.SE * math.Sqrt(k) / perUnit, ICC: icc(all, sizes, within)}
-	return p, p.spread(all)
+	return p, p.setSpread(all)
 }
 
 // icc is the intraclass correlation by analysis of variance: (MSB - MSW)/(MSB + (m0 - 1) MSW), m0 the size of a cluster as

@@ -38,7 +38,7 @@ func (s *simulatedPower) detectable() (float64, error) {
 	for i := range simulatedPlans {
 		random := rand.New(rand.NewPCG(uint64(i), 1))    //nolint:gosec // never negative
 		lower, err := s.lower(s.draw(random), uint64(i)) //nolint:gosec // never negative
-		if err != nil && !unsaid(err) {
+		if err != nil && !tooLittleData(err) {
 			return 0, err
 		}
 		effect := math.Inf(1)

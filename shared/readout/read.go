@@ -14,7 +14,7 @@ import (
 	"warble/shared/store"
 )
 
-// rows is where the figures come from: *store.Snapshot, or a simulated world.
+// rows is the source of all figures: *store.Snapshot, or a simulated world.
 type rows interface {
 	Experiment(ctx context.Context, name string) (store.Started, error)
 	Communities(ctx context.Context, before time.Time) ([]string, error)
@@ -45,7 +45,7 @@ type rows interface {
 	Histograms(ctx context.Context, metric store.Metric, span store.Span, every time.Duration) ([]store.Histogram, error)
 }
 
-// Read reads a started experiment as it stands at now. Errors: problem.NotFound where none of that name has been started.
+// Read judges a started experiment as of now. It returns problem.NotFound if no experiment of this name has been started.
 func Read(ctx context.Context, db *store.DB, name string, now time.Time) (r Report, err error) {
 	err = db.Snapshot(ctx, func(ctx context.Context, s *store.Snapshot) error {
 		r, err = read(ctx, s, name, now)
@@ -54,36 +54,36 @@ func Read(ctx context.Context, db *store.DB, name string, now time.Time) (r Repo
 	return r, err
 }
 
-// reading is a report in the making.
+// reading builds one report.
 type reading struct {
 	frame
 	ctx      context.Context
 	rows     rows
-	openings []opening        // of communities, where they are the unit
-	sizes    map[string]int64 // their members at entry
+	openings []opening        // communities that have entered, if communities are the unit
+	sizes    map[string]int64 // members of each community at its entry
 	slugs    []string
 	even     sizes // of the communities, at the start
 	exposed  []store.Exposed
-	once     time.Time // the planned end, at which some methods judge; zero while it is not known
+	once     time.Time // the planned end, at which some methods judge; zero until it has come
 	report   *Report
 
-	intervals []func(*Effect, float64) error // of the metrics, the primary one first: each writes its interval at another alpha
+	intervals []func(*Effect, float64) error // by metric, the primary one first: each writes the metric's interval again, at another alpha
 
-	arrivals [2][]arrival // of both arms: what rehash has found, neverExposed compares
-	draws    int          // of a permutation test's arrangements; 0 for as many as package stats draws
+	arrivals [2][]arrival // by arm; checkAssignment fills them and checkNeverExposed compares them
+	draws    int          // number of arrangements that a permutation test draws; 0 for the default of package stats
 }
 
 const quotesPerArm = 10
 
 func read(ctx context.Context, rows rows, name string, now time.Time) (Report, error) {
-	now = now.UTC().Truncate(time.Microsecond) // what PostgreSQL holds of it
+	now = now.UTC().Truncate(time.Microsecond) // PostgreSQL has no smaller units of time
 	started, err := rows.Experiment(ctx, name)
 	if err != nil {
 		return Report{}, err
 	}
 	r := newReading(ctx, rows, started, now)
 	if !r.begin.IsZero() {
-		if err := r.count(r.health, r.guardrails, r.latency, r.groups, r.byDay, r.quotes, r.scores); err != nil {
+		if err := r.count(r.checkHealth, r.judgeGuardrails, r.readLatency, r.readGroups, r.readDays, r.readQuotes, r.readScores); err != nil {
 			return Report{}, fmt.Errorf("readout of %s: %w", name, err)
 		}
 	}
@@ -91,24 +91,25 @@ func read(ctx context.Context, rows rows, name string, now time.Time) (Report, e
 	return *r.report, nil
 }
 
-// count reads who entered and how that is judged, and then the metrics and these parts of the report. The metrics, which
-// take the longest, are begun first: the last statement runs alone.
+// count finds out which units have entered and by which method they are judged. Then it reads the metrics and the given
+// parts of the report. The metrics start first because they take the longest: otherwise the last statement would run alone.
 func (r *reading) count(parts ...func() error) error {
-	if err := r.opened(); err != nil {
+	if err := r.findOpenings(); err != nil {
 		return err
 	}
-	if err := atOnce(r.entered, r.horizon); err != nil {
+	if err := runTogether(r.countEntered, r.findPlannedEnd); err != nil {
 		return err
 	}
-	if err := atOnce(append(r.effects(), parts...)...); err != nil {
+	if err := runTogether(append(r.effectParts(), parts...)...); err != nil {
 		return err
 	}
-	r.decisive()
-	return r.adjust()
+	r.nameMethod()
+	return r.adjustSecondary()
 }
 
-// atOnce does as much side by side as a snapshot bears, in this order: each part writes what no other does.
-func atOnce(parts ...func() error) error {
+// runTogether runs parts concurrently, as many as a snapshot allows, and starts them in the given order. Each part must
+// write fields that no other part writes.
+func runTogether(parts ...func() error) error {
 	var all errgroup.Group
 	all.SetLimit(store.SnapshotConns)
 	for _, part := range parts {
@@ -136,8 +137,9 @@ func newReading(ctx context.Context, rows rows, started store.Started, now time.
 	return &reading{frame: f, ctx: ctx, rows: rows, report: report}
 }
 
-// opened finds the communities that the experiment has taken, where they are the unit.
-func (r *reading) opened() error {
+// findOpenings finds the communities that have entered the experiment, if communities are the unit. Communities without
+// members are left out.
+func (r *reading) findOpenings() error {
 	if r.Spec.Unit != experiment.Community {
 		return nil
 	}
@@ -158,16 +160,16 @@ func (r *reading) opened() error {
 	return nil
 }
 
-// entered counts who was exposed, and where users are the unit how many could be.
-func (r *reading) entered() (err error) {
+// countEntered counts the exposed users. If users are the unit, it also counts how many could be exposed.
+func (r *reading) countEntered() (err error) {
 	if r.exposed, err = r.rows.Exposures(r.ctx, r.Name, r.looks()); err != nil {
 		return err
 	}
-	r.exposures()
+	r.cumulateExposures()
 	if u := &r.report.Units; r.Spec.Unit == experiment.User {
 		u.Entered = u.Users
 		if r.foreign() {
-			u.Reachable = u.Entered.Control + u.Entered.Treatment // as far as is known
+			u.Reachable = u.Entered.Control + u.Entered.Treatment // all that are known
 			return nil
 		}
 		u.Reachable, err = r.population(r.ctx, r.rows)
@@ -175,16 +177,16 @@ func (r *reading) entered() (err error) {
 	return err
 }
 
-// shownLooks is how many points the curve of exposures has at most.
+// shownLooks is the largest number of points in the curve of exposures.
 const shownLooks = 120
 
-// exposures cumulates the looks, those without any exposure included.
-func (r *reading) exposures() {
+// cumulateExposures adds up the exposures from look to look. Looks without any exposure are included.
+func (r *reading) cumulateExposures() {
 	looks := r.looks()
 	users := &r.report.Units.Users
 	byLook := make(map[int][]store.Exposed)
 	for _, e := range r.exposed {
-		look := max(e.Look, 0) // a clock behind the database's may put one before the start
+		look := max(e.Look, 0) // if a clock is behind the database's, an exposure may have a time before the start
 		byLook[look] = append(byLook[look], e)
 	}
 	last := int((looks.End.Sub(looks.Start) - 1) / looks.Every)
@@ -195,12 +197,12 @@ func (r *reading) exposures() {
 		}
 		if (i+1)%each == 0 || i == last {
 			at := looks.Start.Add(time.Duration(i+1) * looks.Every)
-			r.report.Exposures = append(r.report.Exposures, Exposure{minTime(at, looks.End).UTC(), users.Control, users.Treatment})
+			r.report.Exposures = append(r.report.Exposures, Exposure{earlier(at, looks.End).UTC(), users.Control, users.Treatment})
 		}
 	}
 }
 
-func (r *reading) quotes() (err error) {
+func (r *reading) readQuotes() (err error) {
 	if r.Spec.Unit == experiment.Request {
 		return nil
 	}
@@ -213,7 +215,7 @@ func (r *reading) quotes() (err error) {
 	return err
 }
 
-func (r *reading) scores() (err error) {
+func (r *reading) readScores() (err error) {
 	if r.Spec.Unit == experiment.Request {
 		return nil
 	}
@@ -221,7 +223,7 @@ func (r *reading) scores() (err error) {
 	return err
 }
 
-// members are the users who are judged, as far as their windows are over at end.
+// members selects the users who are judged. Only those whose windows are over by end have a value.
 func (r *reading) members(end time.Time) store.Members {
 	m := store.Members{Experiment: r.Name, Window: r.window, End: end}
 	if r.Spec.Unit == experiment.Community {
@@ -241,17 +243,17 @@ func add(c *experiment.Counts, arm experiment.Arm, n int64) {
 	}
 }
 
-// known is an interval whose infinite sides are null.
-func known(i stats.Interval) Interval { return Interval{finite(i.Lower), finite(i.Upper)} }
+// toInterval converts an interval. Infinite sides become null.
+func toInterval(i stats.Interval) Interval { return Interval{finite(i.Lower), finite(i.Upper)} }
 
 func finite(v float64) *float64 {
-	if v-v != 0 { // infinite, or no number
+	if v-v != 0 { // v is infinite or NaN
 		return nil
 	}
 	return &v
 }
 
-// unsaid tells whether an error only means that the data does not say it, and not that something is wrong.
-func unsaid(err error) bool {
+// tooLittleData reports whether err only means that the data is not sufficient, and not that something is wrong.
+func tooLittleData(err error) bool {
 	return errors.Is(err, stats.ErrTooFew) || errors.Is(err, stats.ErrNoVariance) || errors.Is(err, stats.ErrUnstable) || errors.Is(err, stats.ErrBeyondBounds)
 }

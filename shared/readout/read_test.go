@@ -42,7 +42,7 @@ func TestVerdicts(t *testing.T) {
 		base, more  int
 		after       time.Duration
 
-		verdict  readout.Verdict
+		verdict  readout.Outcome
 		method   string
 		sentence string
 	}{
@@ -412,7 +412,7 @@ func TestRequestsAreJudgedByGuardrailsAlone(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		windows, control, treatment int
-		verdict                     readout.Verdict
+		verdict                     readout.Outcome
 	}{
 		"as good":   {300, 1, 1, readout.Safe},
 		"worse":     {300, 1, 9, readout.Breach},

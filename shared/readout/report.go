@@ -1,6 +1,6 @@
-// Package readout says what came of an experiment, from the rows of PostgreSQL alone: whether it is sound, whether it harms
-// the service, whether it helps. Health comes first, then guardrails, then the primary metric, then the rest; what is red
-// in health withholds the verdict.
+// Package readout judges an experiment from the rows of PostgreSQL alone: whether the experiment is sound, whether the
+// treatment harms the service, and whether it helps. It judges in this order: health, guardrails, the primary metric, and
+// then the rest. If health is red, the verdict is withheld.
 package readout
 
 import (
@@ -12,11 +12,12 @@ import (
 	"warble/shared/store"
 )
 
-// Report is a readout at one time. Two of the same rows and the same time are the same.
+// Report is a readout at one time. Two readouts of the same rows at the same time are equal.
 type Report struct {
 	Experiment string    `json:"experiment"`
 	At         time.Time `json:"at"`
-	// Until is what the figures reach to: At, or the experiment's conclusion, after which arms are no longer apart.
+	// Until is the time up to which rows count: At, or the experiment's conclusion. After the conclusion the arms no longer
+	// differ.
 	Until     time.Time        `json:"until"`
 	Spec      experiment.Spec  `json:"spec"`
 	Salt      string           `json:"salt"`
@@ -25,45 +26,45 @@ type Report struct {
 	Steps     []Step           `json:"steps"`
 	History   []Transition     `json:"history"`
 
-	Verdict  Verdict `json:"verdict"`
+	Verdict  Outcome `json:"verdict"`
 	Sentence string  `json:"sentence"`
 	Next     Next    `json:"next"`
-	// Observational is set where nothing was randomised.
+	// Observational is true if the arms were chosen by hand, and not at random.
 	Observational bool `json:"observational"`
 
 	Units      Units       `json:"units"`
 	Method     Method      `json:"method"`
 	Health     []Check     `json:"health"`
 	Guardrails []Guardrail `json:"guardrails"`
-	Primary    *Effect     `json:"primary"` // nil where requests are split, which have no outcome of their own
+	Primary    *Effect     `json:"primary"` // nil if the unit is the request, which has no outcome of its own
 	Secondary  []Effect    `json:"secondary"`
-	Days       []DayEffect `json:"byDay"`   // the primary metric by day since entry, where it has one
-	Latency    *Latency    `json:"latency"` // nil where the functions have counted nothing
+	Days       []DayEffect `json:"byDay"`   // the primary metric by day since entry, for metrics that can be split by day
+	Latency    *Latency    `json:"latency"` // nil if the functions have measured nothing
 	Exposures  []Exposure  `json:"exposures"`
-	Groups     []Group     `json:"communities"` // where they are the unit
-	Splits     []Split     `json:"byCommunity"` // where users are
+	Groups     []Group     `json:"communities"` // if communities are the unit
+	Splits     []Split     `json:"byCommunity"` // if users are the unit
 	Scores     Scores      `json:"scores"`      // of all feedback
 	Quotes     []Quote     `json:"feedback"`
 }
 
-// Verdict is the outcome in two words: a Decision of package experiment, or one of these.
-type Verdict string
+// Outcome is the verdict of a report: a Decision of package experiment, or one of the values below.
+type Outcome string
 
-// What a verdict is besides a decision.
+// The verdicts that are not a Decision.
 const (
-	Withheld Verdict = "withheld" // health is red
-	Breach   Verdict = "breach"   // of a guardrail
-	Safe     Verdict = "safe"     // requests were split, and every guardrail passes
-	Waiting  Verdict = "waiting"
+	Withheld Outcome = "withheld" // health is red
+	Breach   Outcome = "breach"   // a guardrail is breached
+	Safe     Outcome = "safe"     // the unit is the request, and every guardrail passes
+	Waiting  Outcome = "waiting"
 )
 
-// Step is a step of the ramp that was reached: percent of all slots, in each arm.
+// Step is a step of the ramp that was reached. Percent is the percentage of all slots in each arm.
 type Step struct {
 	At      time.Time `json:"at"`
 	Percent int       `json:"percent"`
 }
 
-// Transition is a step of the experiment's life.
+// Transition is a change of the experiment's phase or step.
 type Transition struct {
 	At     time.Time        `json:"at"`
 	Phase  experiment.Phase `json:"phase"`
@@ -71,36 +72,37 @@ type Transition struct {
 	Reason string           `json:"reason"`
 }
 
-// Units are the randomised ones.
+// Units counts the randomised units.
 type Units struct {
 	Kind      experiment.Unit   `json:"kind"`
-	Reachable int64             `json:"reachable"` // by both arms and none
+	Reachable int64             `json:"reachable"` // all units that the experiment could take, in an arm or not
 	Entered   experiment.Counts `json:"entered"`
-	Completed experiment.Counts `json:"completed"` // their windows are over, and so they count
-	Users     experiment.Counts `json:"users"`     // exposed
-	Planned   int64             `json:"planned"`   // N*, of both arms; 0 where it ends by time alone
+	Completed experiment.Counts `json:"completed"` // units whose windows are over, so that they are judged
+	Users     experiment.Counts `json:"users"`     // exposed users
+	Planned   int64             `json:"planned"`   // N*, both arms together; 0 if the experiment ends on a date only
 }
 
-// Method is how the primary metric is judged, which the units that have a value of it decide.
+// Method is how the primary metric is judged. It depends on the units that have a value of the metric.
 type Method struct {
 	Name string `json:"name"`
-	// Speaks tells whether it says anything yet; SpeaksAt is when it does at the earliest, where that is known.
+	// Speaks reports whether the method can say anything yet. SpeaksAt is the earliest time at which it can, if that is known.
 	Speaks   bool       `json:"speaks"`
 	SpeaksAt *time.Time `json:"speaksAt"`
-	// Ended is set from the planned end on: N* units, or the last step's hold and the window.
+	// Ended is true from the planned end on: when N* units have completed, or when the last step's hold and one window are
+	// over.
 	Ended bool `json:"ended"`
 }
 
-// The methods, by units with a value, of the smaller arm.
+// The methods. The number of units with a value, in the smaller arm, decides.
 const (
-	None        = "none"                // under 4
-	Permutation = "permutation test"    // once, at the planned end: of communities, and of users under 100
-	Welch       = "Welch's t interval"  // once, at the planned end: of 50 to 99 users whose values are near enough to normal
-	Sequence    = "confidence sequence" // at any look: of 100 users or more, and of communities of much the same size
-	Guards      = "guardrails alone"    // where requests are split
+	None        = "none"                // under 4 units
+	Permutation = "permutation test"    // once, at the planned end: for communities, and for fewer than 100 users
+	Welch       = "Welch's t interval"  // once, at the planned end: for 50 to 99 users whose values are nearly normal
+	Sequence    = "confidence sequence" // at any look: for 100 users or more, and for communities of similar size
+	Guards      = "guardrails alone"    // if the unit is the request
 )
 
-// State is how a check of health stands.
+// State is the result of a health check.
 type State string
 
 // The states.
@@ -108,48 +110,48 @@ const (
 	OK      State = "ok"
 	Warning State = "warning"
 	Red     State = "red"
-	Unknown State = "unknown" // it cannot be told here, or not yet
+	Unknown State = "unknown" // it cannot be known here, or not yet
 )
 
-// Check is one of health's.
+// Check is a health check.
 type Check struct {
 	Name   string `json:"name"`
 	State  State  `json:"state"`
 	Detail string `json:"detail"`
 }
 
-// Interval is a range; a side that the data does not bound is null.
+// Interval is a range. A side is null if the data does not bound it.
 type Interval struct {
 	Lower *float64 `json:"lower"`
 	Upper *float64 `json:"upper"`
 }
 
-// Guardrail is a share of bad requests, which the treatment may worsen by less than Margin. What it says now is what the present
-// step says, or the step that is breached.
+// Guardrail is a share of bad requests. The treatment may be worse than control by less than Margin. The embedded step is
+// the one that decides: the step that is breached, or otherwise the present one.
 type Guardrail struct {
 	Name   string  `json:"name"`
 	Label  string  `json:"label"` // for people
 	About  string  `json:"about"`
 	Over   string  `json:"over,omitempty"`
-	Margin float64 `json:"margin"` // a difference of shares, as all figures here
+	Margin float64 `json:"margin"` // a difference of shares, like all figures here
 
 	GuardrailStep
 
 	Steps []GuardrailStep `json:"steps"`
 }
 
-// GuardrailStep is how a guardrail stands at one step of the ramp, judged by that step's requests alone.
+// GuardrailStep is the state of a guardrail at one step of the ramp. It is judged by that step's requests alone.
 type GuardrailStep struct {
-	Step   int              `json:"step"` // place in the report's steps, from 0
+	Step   int              `json:"step"` // index into the report's steps, from 0
 	State  experiment.Guard `json:"state"`
-	Early  bool             `json:"early"` // too few windows or requests to pass
-	Stale  bool             `json:"stale"` // no requests of both arms of late, so that it does not pass
-	Harm   float64          `json:"harm"`  // treatment minus control, by Service, in the control's mix of Services, less Baseline
+	Early  bool             `json:"early"` // there are too few count periods or requests to pass
+	Stale  bool             `json:"stale"` // not both arms had requests recently, so the step does not pass
+	Harm   float64          `json:"harm"`  // treatment minus control within each Service, weighted by the control's mix of Services, minus Baseline
 	Bounds Interval         `json:"bounds"`
-	// Baseline is the same difference before anybody was treated; null where none is taken off.
+	// Baseline is the same difference before anybody was treated; null if nothing is subtracted.
 	Baseline *float64 `json:"baseline"`
-	Recent   *float64 `json:"recent"` // lower bound of the harm since a moment within the step, the largest; nil where none is over the margin
-	Windows  int64    `json:"windows"`
+	Recent   *float64 `json:"recent"`  // the largest lower bound of the harm since any moment within the step; nil if no such bound is over the margin
+	Windows  int64    `json:"windows"` // count periods of 10 s
 	Control  Requests `json:"control"`
 	Treated  Requests `json:"treatment"`
 
@@ -159,7 +161,7 @@ type GuardrailStep struct {
 	Sentence string        `json:"sentence"`
 }
 
-// ServiceHarm is one Service judged alone.
+// ServiceHarm is the harm of one Service, judged alone.
 type ServiceHarm struct {
 	Service string           `json:"service"`
 	State   experiment.Guard `json:"state"`
@@ -167,20 +169,20 @@ type ServiceHarm struct {
 	Bounds  Interval         `json:"bounds"`
 }
 
-// LeftOut is a Service that too few requests were made to.
+// LeftOut is a Service that had too few requests to be judged.
 type LeftOut struct {
 	Service string  `json:"service"`
 	Share   float64 `json:"share"` // of the control's requests
 }
 
-// Requests are an arm's.
+// Requests has the requests of an arm.
 type Requests struct {
 	Requests int64   `json:"requests"`
 	Bad      int64   `json:"bad"`
-	Rate     float64 `json:"rate"` // of the bad ones, in the control's mix of Services
+	Rate     float64 `json:"rate"` // share of bad requests, weighted by the control's mix of Services
 }
 
-// Effect is the treatment against the control by one metric, in the metric's unit.
+// Effect compares the treatment with control by one metric, in the metric's unit.
 type Effect struct {
 	Metric    string     `json:"metric"`
 	Label     string     `json:"label"` // for people
@@ -191,29 +193,31 @@ type Effect struct {
 	Control   Level      `json:"control"`
 	Treatment Level      `json:"treatment"`
 	Method    string     `json:"method"`
-	Speaks    bool       `json:"speaks"` // whether the method says anything yet
-	By        Quantity   `json:"by"`     // what the decision, the sentence and the plot go by
-	// Difference and all after it are null while the method says nothing.
+	Speaks    bool       `json:"speaks"` // whether the method can say anything yet
+	By        Quantity   `json:"by"`     // the quantity that the decision, the sentence and the plot use
+	// Difference and the fields after it are null as long as Speaks is false. Only Difference may be given earlier.
 	Difference *float64 `json:"difference"`
-	// Interval is of the difference, at 1 - alpha; null where the lift decides. A secondary metric's, and its lift's, is as much
-	// wider as Holm is larger than P, so that it leaves out 0 exactly where Holm is at most alpha.
+	// Interval is the interval of the difference, at 1 - alpha; null if the lift decides. The intervals of a secondary
+	// metric, of its difference and its lift, are wider, by as much as Holm is larger than P. So they exclude 0 exactly if
+	// Holm is at most alpha.
 	Interval Interval `json:"interval"`
 	P        *float64 `json:"p"`    // of this metric alone
-	Holm     *float64 `json:"holm"` // P among the secondary metrics; null for the primary one, and where noWorse is asked
-	Lift     *Lift    `json:"lift"` // where the difference decides, null also where it does not say the same
+	Holm     *float64 `json:"holm"` // P adjusted for the number of secondary metrics; null for the primary metric and for noWorse metrics
+	Lift     *Lift    `json:"lift"` // null if the difference decides and the lift would not lead to the same verdict
 	CUPED    *CUPED   `json:"cuped"`
-	// Detectable is the relative effect that is found with the design's power by what has completed, and DetectableAtEnd by the
-	// planned end; null where a test of labels judges, or nothing is known yet.
+	// Detectable is the relative effect that the completed units can find with the design's power. DetectableAtEnd is the
+	// same for the planned end. Both are null if a permutation test judges, or if nothing is known yet.
 	Detectable      *float64 `json:"detectable"`
 	DetectableAtEnd *float64 `json:"detectableAtEnd"`
-	NoWorse         *NoWorse `json:"noWorse,omitempty"` // where the spec wants it to be
-	// Late are events that arrived after their windows were frozen, Lag after their end; they are not used. Null of Warble's own metrics.
+	NoWorse         *NoWorse `json:"noWorse,omitempty"` // set if the spec asks whether the metric is no worse
+	// Late counts events that arrived more than Lag after the end of their windows, when these were already frozen. They
+	// are not used. It is null for Warble's own metrics.
 	Late   *Late   `json:"late,omitempty"`
-	Note   string  `json:"note,omitempty"` // why something of it is missing
+	Note   string  `json:"note,omitempty"` // why a figure is missing
 	Series []Point `json:"series"`
 }
 
-// Figure writes a value of the metric, as people read it: a share in percent.
+// Figure writes a value of the metric for people: a share in percent.
 func (e *Effect) Figure(v *float64) string {
 	switch {
 	case v == nil:
@@ -224,7 +228,7 @@ func (e *Effect) Figure(v *float64) string {
 	return figures.Decimal(*v)
 }
 
-// Signed writes a difference of two values.
+// Signed writes the difference of two values.
 func (e *Effect) Signed(v float64) string {
 	if e.Kind == store.Share {
 		return fmt.Sprintf("%+.2fpp", 100*v)
@@ -237,79 +241,79 @@ func (e *Effect) Range(i Interval) string { return figures.Range(i.Lower, i.Uppe
 
 // Level is a metric's mean in an arm.
 type Level struct {
-	Units   int64    `json:"units"`   // randomised, completed, and with a value
-	Users   int64    `json:"users"`   // that have a value
-	Missing int64    `json:"missing"` // users of completed units without one
+	Units   int64    `json:"units"`   // randomised units that have completed and have a value
+	Users   int64    `json:"users"`   // users with a value
+	Missing int64    `json:"missing"` // users of completed units without a value
 	Mean    *float64 `json:"mean"`    // per user
 }
 
-// Late is how many events of each arm came too late to count, and when.
+// Late counts the events of each arm that arrived too late to be used, and the days on which they arrived.
 type Late struct {
 	experiment.Counts
 
 	Lag  experiment.Duration `json:"lag"`
-	Days []store.LateDay     `json:"days"` // on which they arrived
+	Days []store.LateDay     `json:"days"` // the days of arrival
 }
 
-// NoWorse is whether a metric is shown to be no worse by more than a margin.
+// NoWorse reports whether a metric was shown to be no worse than the control by more than a margin.
 type NoWorse struct {
-	Margin float64          `json:"margin"` // of the control's level: .02 is 2 %
+	Margin float64          `json:"margin"` // share of the control's level: .02 is 2 %
 	State  experiment.Guard `json:"state"`  // pass: it is no worse; breach: it is worse
 }
 
-// Quantity is what of an effect is judged.
+// Quantity is the quantity of an effect that is judged.
 type Quantity string
 
-// The quantities: of users the absolute difference is judged, of communities the lift.
+// The quantities: the difference is judged if users are the unit, and the lift if communities are.
 const (
 	ByDifference Quantity = "difference"
 	ByLift       Quantity = "lift"
 )
 
-// Lift is the relative difference: .1 is 10 % more. A side that the data does not bound is null, and so is the value where the
-// control has nothing.
+// Lift is the relative difference: .1 is 10 % more. A side is null if the data does not bound it. Value is null if the
+// control's level is 0.
 type Lift struct {
 	Value *float64 `json:"value"`
 	Lower *float64 `json:"lower"`
 	Upper *float64 `json:"upper"`
 }
 
-// DayEffect is the primary metric in a part of the windows, counted from the units' entries: an effect that wears off, or grows,
-// is seen here and in no mean over the window. It describes, and decides nothing.
+// DayEffect is the primary metric in one part of the windows, counted from the units' entries. It shows an effect that
+// wears off or grows, which a mean over the window hides. The verdict does not depend on it.
 type DayEffect struct {
-	Day        int      `json:"day"`   // after the entry, from 0
-	Days       int      `json:"days"`  // that the part has
-	Users      int64    `json:"users"` // that were read, of both arms
+	Day        int      `json:"day"`   // days after the entry, from 0
+	Days       int      `json:"days"`  // length of the part
+	Users      int64    `json:"users"` // users whose values were read, both arms together
 	Control    float64  `json:"control"`
 	Treatment  float64  `json:"treatment"`
 	Difference float64  `json:"difference"`
-	Interval   Interval `json:"interval"` // 1 - alpha of this part alone, of users as units
+	Interval   Interval `json:"interval"` // 1 - alpha, for this part alone, with users as the units
 }
 
-// CUPED is what the units' past has explained.
+// CUPED has the result of the adjustment by the units' past.
 type CUPED struct {
 	Theta     float64 `json:"theta"`
-	Reduction float64 `json:"reduction"` // of the difference's variance, 0 to 1
+	Reduction float64 `json:"reduction"` // the share by which the variance of the difference became smaller, 0 to 1
 }
 
-// Point is the effect as it stood at one look.
+// Point is the effect at one look.
 type Point struct {
 	At         time.Time `json:"at"`
 	Units      int64     `json:"units"`
 	Difference float64   `json:"difference"`
 	Interval   Interval  `json:"interval"`
-	Lift       *Lift     `json:"lift"` // where the lift decides
+	Lift       *Lift     `json:"lift"` // set if the lift decides
 }
 
-// Latency compares how long requests took the functions, in milliseconds.
+// Latency compares the times that requests took in the functions, in milliseconds.
 type Latency struct {
-	Bounds    []float64  `json:"bounds"` // of the buckets; one more is above them
+	Bounds    []float64  `json:"bounds"` // upper ends of the buckets; one more bucket is above the last
 	Control   []int64    `json:"control"`
 	Treatment []int64    `json:"treatment"`
 	Quantiles []Quantile `json:"quantiles"`
 }
 
-// Quantile compares one quantile. Control, Treatment and Difference are null where it lies above the last bound.
+// Quantile compares one quantile of the arms. Control, Treatment and Difference are null if it is above the last bound.
 type Quantile struct {
 	Q          float64  `json:"q"`
 	Control    *float64 `json:"control"`
@@ -318,7 +322,7 @@ type Quantile struct {
 	Interval   Interval `json:"interval"`
 }
 
-// Exposure is how many users had been exposed by the end of a look.
+// Exposure is the number of users who had been exposed by the end of a look.
 type Exposure struct {
 	At        time.Time `json:"at"`
 	Control   int64     `json:"control"`
@@ -333,20 +337,20 @@ type Group struct {
 	Completed bool           `json:"completed"`
 	Members   int64          `json:"members"` // at its entry
 	Exposed   int64          `json:"exposed"`
-	Mean      *float64       `json:"mean"` // of the primary metric, per member of a completed one
+	Mean      *float64       `json:"mean"` // of the primary metric, per member; null unless the community has completed
 }
 
-// Split is the primary metric among the completed users of one community, where users are the unit: it describes, and
-// decides nothing.
+// Split is the primary metric among the completed users of one community, if users are the unit. The verdict does not
+// depend on it.
 type Split struct {
-	Community  string   `json:"community"` // empty for all others
+	Community  string   `json:"community"` // empty for all other communities
 	Control    Level    `json:"control"`
 	Treatment  Level    `json:"treatment"`
-	Difference *float64 `json:"difference"` // null where an arm has nobody
+	Difference *float64 `json:"difference"` // null if an arm has no users
 }
 
-// Scores are how often each score was given, by arm.
+// Scores has how often each score was given, by arm.
 type Scores = store.Scores
 
-// Quote is a text of someone's feedback.
+// Quote is the text of somebody's feedback.
 type Quote = store.Quote

@@ -45,7 +45,7 @@ type Simulated struct {
 	World World `json:"world"`
 	Runs  int   `json:"runs"`
 	// Ends counts the verdicts at which the experiments ended: the first that moves one, or the one at the planned end.
-	Ends map[Verdict]int `json:"ends"`
+	Ends map[Outcome]int `json:"ends"`
 	// Wrong is how often the primary metric's interval left out the truth at any look, and Naive how often a t interval of
 	// users as units, which knows neither of looks nor of communities, did. Where there is no effect these are false positives.
 	Wrong Rate `json:"wrong"`
@@ -132,7 +132,7 @@ func (w World) Check(runs int) error {
 
 // run is what was seen of one experiment.
 type run struct {
-	end                        Verdict
+	end                        Outcome
 	days                       float64
 	wrong, naive, told, covers bool
 	won, lost, red             bool
@@ -150,21 +150,21 @@ func (w World) run(ctx context.Context, seed uint64) (r run, err error) {
 		truth := 0.0
 		if e := report.Primary; e != nil {
 			truth = w.Effect * w.Mean
-			if e.Speaks && e.decides() != (Interval{}) {
-				r.told, r.covers = true, e.holds(w)
+			if e.Speaks && e.decisiveInterval() != (Interval{}) {
+				r.told, r.covers = true, e.containsTruth(w)
 				r.wrong = r.wrong || !r.covers
 			}
 			r.naive = r.naive || s.naive(at, truth)
 		}
-		guard, _ := report.guard()
+		guard, _ := report.guardrailState()
 		r.passed, r.breached = r.passed || guard == experiment.GuardPass, r.breached || guard == experiment.GuardBreach
 		r.red = r.red || report.Verdict == Withheld
-		r.won = r.won || report.Verdict == Verdict(experiment.Win)
+		r.won = r.won || report.Verdict == Outcome(experiment.Win)
 		moves := false
 		switch report.Verdict {
-		case Verdict(experiment.Harm), Verdict(experiment.NotWorthIt), Breach:
+		case Outcome(experiment.Harm), Outcome(experiment.NotWorthIt), Breach:
 			moves, r.lost = true, true
-		case Verdict(experiment.Win), Safe:
+		case Outcome(experiment.Win), Safe:
 			moves = guard == experiment.GuardPass
 		}
 		if r.end == "" && (moves || i == len(times)-1) {
@@ -175,12 +175,12 @@ func (w World) run(ctx context.Context, seed uint64) (r run, err error) {
 }
 
 // holds tells whether the interval of the quantity that decides has the truth in it.
-func (e *Effect) holds(w World) bool {
+func (e *Effect) containsTruth(w World) bool {
 	truth := w.Effect
 	if e.By == ByDifference {
 		truth *= w.Mean
 	}
-	i := e.decides()
+	i := e.decisiveInterval()
 	return stats.Interval{Lower: unbounded(i.Lower, -1), Upper: unbounded(i.Upper, 1)}.Contains(truth)
 }
 
@@ -197,15 +197,15 @@ func unbounded(v *float64, sign int) float64 {
 func (w World) look(ctx context.Context, s *simulated, at time.Time, whole bool) (Report, error) {
 	r := newReading(ctx, s, s.started, at)
 	r.draws = simulatedArrangements
-	parts := []func() error{r.guardrails}
+	parts := []func() error{r.judgeGuardrails}
 	if whole {
-		parts = append(parts, r.health)
+		parts = append(parts, r.checkHealth)
 	}
 	if err := r.count(parts...); err != nil {
 		return Report{}, err
 	}
 	if w.Unit != experiment.Request && !whole {
-		ratio, err := r.sampleRatio(r.exposed)
+		ratio, err := r.checkSampleRatio(r.exposed)
 		if err != nil {
 			return Report{}, err
 		}
@@ -219,7 +219,7 @@ func (w World) look(ctx context.Context, s *simulated, at time.Time, whole bool)
 func (s *simulated) naive(at time.Time, truth float64) bool {
 	var arms [2]stats.Estimate
 	for arm := range arms {
-		users := s.between(arm, time.Time{}, at.Add(-time.Duration(s.Window)))
+		users := s.enteredBetween(arm, time.Time{}, at.Add(-time.Duration(s.Window)))
 		p := users.all()
 		mean, err := stats.Moments{N: p.N, Sum: p.SumY, SumSq: p.SumYY}.Mean()
 		if err != nil {
@@ -236,7 +236,7 @@ func (s *simulated) naive(at time.Time, truth float64) bool {
 }
 
 func (w World) sum(results []run) Simulated {
-	s := Simulated{World: w, Runs: len(results), Ends: make(map[Verdict]int)}
+	s := Simulated{World: w, Runs: len(results), Ends: make(map[Outcome]int)}
 	var days []float64
 	for _, r := range results {
 		s.Ends[r.end]++

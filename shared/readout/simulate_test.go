@@ -14,17 +14,17 @@ var simulated = flag.Int("simulated", 6, "experiments that are simulated in each
 // Of so few experiments one world in three is simulated.
 func TestWhatTheReadoutPromises(t *testing.T) {
 	t.Parallel()
-	for i, trial := range readout.Trials() {
+	for i, promise := range readout.Promises() {
 		if *simulated < 100 && i > 7 && i%3 != 0 {
 			continue
 		}
-		t.Run(trial.Name, func(t *testing.T) {
-			s, err := readout.Simulate(t.Context(), trial.World, *simulated, trial.Seed<<32, nil)
+		t.Run(promise.Name, func(t *testing.T) {
+			s, err := readout.Simulate(t.Context(), promise.World, *simulated, promise.Seed<<32, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Logf("ends %v, median %.1f days; covered %.3f, wrong %.3f, naive %.3f", s.Ends, s.Days, s.Covered.Value(), s.Wrong.Value(), s.Naive.Value())
-			for _, b := range trial.Bounds {
+			for _, b := range promise.Bounds {
 				text, kept := b.Check(s)
 				t.Log(text)
 				if !kept {
@@ -38,24 +38,24 @@ func TestWhatTheReadoutPromises(t *testing.T) {
 // Where the feature does nothing, ten times over, it is never promoted.
 func TestNothingIsPromotedForNothing(t *testing.T) {
 	t.Parallel()
-	for _, trial := range readout.Trials() {
-		if trial.Effect == 0 || trial.Communities != nil { // a test that is made once is wrong in one of twenty, as it says
+	for _, promise := range readout.Promises() {
+		if promise.Effect == 0 || promise.Communities != nil { // a test that is made once is wrong in one of twenty, as it says
 			continue
 		}
-		trial.Effect = 0
-		s, err := readout.Simulate(t.Context(), trial.World, 10, 1000, nil)
+		promise.Effect = 0
+		s, err := readout.Simulate(t.Context(), promise.World, 10, 1000, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if s.Ends["win"] > 0 || s.Runs != 10 {
-			t.Errorf("%s without its effect: %v", trial.Name, s.Ends)
+			t.Errorf("%s without its effect: %v", promise.Name, s.Ends)
 		}
 	}
 }
 
 func TestTheSameSeedIsTheSameSimulation(t *testing.T) {
 	t.Parallel()
-	w := readout.Trials()[0].World
+	w := readout.Promises()[0].World
 	w.Units = 400
 	var runs [2]readout.Simulated
 	for i := range runs {
@@ -79,7 +79,7 @@ func TestSimulateRefusesAWorldThatIsNone(t *testing.T) {
 			t.Errorf("%+v is simulated", w)
 		}
 	}
-	if _, err := readout.Simulate(t.Context(), readout.Trials()[0].World, 0, 1, nil); err == nil {
+	if _, err := readout.Simulate(t.Context(), readout.Promises()[0].World, 0, 1, nil); err == nil {
 		t.Error("no runs are simulated")
 	}
 }

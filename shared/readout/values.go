@@ -28,9 +28,9 @@ const mostSplits = 20
 // values reads a metric over the units whose windows are over by now, look by look. What is over at the planned end is told from
 // what came later, for some methods judge that alone; so are the largest communities of the primary metric. Reading it once more
 // takes as long.
-func (j *judgement) values() error {
+func (j *judgement) readValues() error {
 	if j.Spec.Unit == experiment.Community {
-		return j.groupValues()
+		return j.readGroupValues()
 	}
 	if j.primary {
 		var err error
@@ -54,14 +54,14 @@ func (j *judgement) values() error {
 	for _, s := range j.sums {
 		v := found[part{s.Look, s.Late}]
 		if v == nil {
-			ends := minTime(looks.Start.Add(time.Duration(s.Look+1)*looks.Every), j.settled)
+			ends := earlier(looks.Start.Add(time.Duration(s.Look+1)*looks.Every), j.settled)
 			v = &values{look: s.Look, ends: ends, at: ends}
 			if !looks.Cut.IsZero() && !s.Late {
-				v.at = minTime(ends, looks.Cut)
+				v.at = earlier(ends, looks.Cut)
 			}
 			found[part{s.Look, s.Late}] = v
 		}
-		arm := index(s.Arm)
+		arm := armIndex(s.Arm)
 		h := &v.history[arm]
 		if s.Known {
 			h.With = h.With.Merge(stats.Pairs{N: s.N, SumY: s.SumY, SumYY: s.SumYY, SumX: s.SumX, SumXX: s.SumXX, SumXY: s.SumXY})
@@ -73,12 +73,12 @@ func (j *judgement) values() error {
 		v.users[arm].Missing += s.Users - s.N
 		v.nonZero[arm] += s.NonZero
 	}
-	j.looks = inOrder(found)
+	j.looks = sortByTime(found)
 	return nil
 }
 
 // split tells communities apart, the largest first and what is in none of them last. late counts what came after the planned end.
-func (j *judgement) split(late bool) {
+func (j *judgement) splitByCommunity(late bool) {
 	if len(j.apart) == 0 {
 		return
 	}
@@ -87,7 +87,7 @@ func (j *judgement) split(late bool) {
 		var totals [2]float64
 		for _, s := range j.sums {
 			if s.Community == community && (late || !s.Late) {
-				arm := index(s.Arm)
+				arm := armIndex(s.Arm)
 				arms[arm].Units += s.N
 				arms[arm].Users += s.N
 				arms[arm].Missing += s.Users - s.N
@@ -113,7 +113,7 @@ func (j *judgement) split(late bool) {
 }
 
 // groupValues has a look for each step of the ramp, for its communities complete together.
-func (j *judgement) groupValues() error {
+func (j *judgement) readGroupValues() error {
 	sums, err := j.rows.UnitSums(j.ctx, j.metric, j.members(j.settled))
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ func (j *judgement) groupValues() error {
 			v = &values{look: entry.step, ends: ends, at: ends, clusters: true}
 			found[entry.step] = v
 		}
-		arm := index(s.Arm)
+		arm := armIndex(s.Arm)
 		v.groups[arm] = append(v.groups[arm], stats.Cluster{Sum: s.Sum, Size: float64(s.N)})
 		if s.N > 0 {
 			v.users[arm].Units++
@@ -139,12 +139,12 @@ func (j *judgement) groupValues() error {
 		v.users[arm].Users += s.N
 		v.users[arm].Missing += s.Members - s.N
 	}
-	j.looks = inOrder(found)
+	j.looks = sortByTime(found)
 	return nil
 }
 
 // groups lists the communities, with what of the primary metric each has had by now.
-func (r *reading) groups() error {
+func (r *reading) readGroups() error {
 	if r.Spec.Unit != experiment.Community {
 		return nil
 	}
@@ -178,7 +178,7 @@ func (r *reading) groups() error {
 	return nil
 }
 
-func inOrder[K comparable](found map[K]*values) (looks []values) {
+func sortByTime[K comparable](found map[K]*values) (looks []values) {
 	for _, v := range found {
 		looks = append(looks, *v)
 	}
@@ -186,7 +186,7 @@ func inOrder[K comparable](found map[K]*values) (looks []values) {
 	return looks
 }
 
-func index(arm experiment.Arm) int {
+func armIndex(arm experiment.Arm) int {
 	if arm == experiment.Treatment {
 		return 1
 	}
@@ -207,7 +207,7 @@ func (v *values) add(w values) {
 }
 
 // whole joins the parts of the look in which the planned end was: a sequence goes by the grid of looks.
-func whole(parts []values) (looks []values) {
+func joinLooks(parts []values) (looks []values) {
 	for _, v := range parts {
 		v.at = v.ends
 		if last := len(looks) - 1; last >= 0 && looks[last].look == v.look {
@@ -220,7 +220,7 @@ func whole(parts []values) (looks []values) {
 }
 
 // until takes in all looks that were over by a time.
-func until(looks []values, at time.Time) (all values) {
+func sumUntil(looks []values, at time.Time) (all values) {
 	for _, l := range looks {
 		if !l.at.After(at) {
 			all.add(l)

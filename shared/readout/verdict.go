@@ -12,27 +12,27 @@ import (
 
 // Judged is the part of a report by which an experiment moves.
 func (r *Report) Judged() (experiment.Verdict, error) {
-	state, reason := r.guard()
+	state, reason := r.guardrailState()
 	v := experiment.Verdict{
-		Health: r.red(), Guardrails: state, Reason: reason, Decision: r.decision(),
-		Entered: r.Units.Entered, Reachable: r.Units.Reachable, Lift: r.lift(), Sentence: r.Sentence,
+		Health: r.redChecks(), Guardrails: state, Reason: reason, Decision: r.decision(),
+		Entered: r.Units.Entered, Reachable: r.Units.Reachable, Lift: r.liftText(), Sentence: r.Sentence,
 	}
 	if e := r.Primary; e != nil {
 		v.Metric = fmt.Sprintf("%s: %s, in %s", e.Metric, e.Label, e.Unit)
 	}
 	var err error
 	v.Figures, err = json.Marshal(struct {
-		Verdict   Verdict     `json:"verdict"`
+		Verdict   Outcome     `json:"verdict"`
 		Method    string      `json:"method"`
 		Units     Units       `json:"units"`
 		Primary   *Effect     `json:"primary,omitempty"`
 		Guardrail []Guardrail `json:"guardrails,omitempty"`
-	}{r.Verdict, r.Method.Name, r.Units, r.Primary.figures(), r.Guardrails})
+	}{r.Verdict, r.Method.Name, r.Units, r.Primary.withoutSeries(), r.Guardrails})
 	return v, err
 }
 
 // figures leaves out what grows with time.
-func (e *Effect) figures() *Effect {
+func (e *Effect) withoutSeries() *Effect {
 	if e == nil {
 		return nil
 	}
@@ -42,7 +42,7 @@ func (e *Effect) figures() *Effect {
 }
 
 // lift is the primary metric's, for people; empty where none can be told.
-func (r *Report) lift() string {
+func (r *Report) liftText() string {
 	if r.Primary == nil || r.Primary.Lift == nil || r.Primary.Lift.Value == nil {
 		return ""
 	}
@@ -86,7 +86,7 @@ func ParseLift(text string) (l Lift, ok bool) {
 }
 
 // red is why the verdict is withheld, empty where it is not.
-func (r *Report) red() string {
+func (r *Report) redChecks() string {
 	var reasons []string
 	for _, c := range r.Health {
 		if c.State == Red {
@@ -101,22 +101,22 @@ func (r *Report) red() string {
 func (r *Report) decision() experiment.Decision {
 	e := r.Primary
 	if e == nil || !e.Speaks || r.Observational {
-		return r.open()
+		return r.inconclusiveOrUndecided()
 	}
 	if d := e.decision(float64(r.Spec.Metrics.Primary.MinimumEffect)); d != experiment.Undecided {
 		return d
 	}
-	return r.open()
+	return r.inconclusiveOrUndecided()
 }
 
 // decision is what the interval of the quantity that decides says.
 func (e *Effect) decision(minimum float64) experiment.Decision {
-	i := e.decides()
+	i := e.decisiveInterval()
 	return decide(i.Lower, i.Upper, e.worth(minimum), e.Down)
 }
 
 // decides is the interval of the quantity that does; without sides where nothing is said.
-func (e *Effect) decides() Interval {
+func (e *Effect) decisiveInterval() Interval {
 	switch {
 	case e.By != ByLift:
 		return e.Interval
@@ -141,7 +141,7 @@ func (e *Effect) worth(minimum float64) *float64 {
 // decide goes by an interval, and by the least that is worth having.
 func decide(lower, upper, worth *float64, down bool) experiment.Decision {
 	if down { // what is less is better
-		lower, upper = negative(upper), negative(lower)
+		lower, upper = negated(upper), negated(lower)
 	}
 	switch {
 	case upper != nil && *upper < 0:
@@ -154,14 +154,14 @@ func decide(lower, upper, worth *float64, down bool) experiment.Decision {
 	return experiment.Undecided
 }
 
-func (r *Report) open() experiment.Decision {
+func (r *Report) inconclusiveOrUndecided() experiment.Decision {
 	if r.Method.Ended {
 		return experiment.Inconclusive
 	}
 	return experiment.Undecided
 }
 
-func negative(v *float64) *float64 {
+func negated(v *float64) *float64 {
 	if v == nil {
 		return nil
 	}
@@ -172,15 +172,15 @@ func negative(v *float64) *float64 {
 // conclude words the verdict.
 func (r *reading) conclude() {
 	report := r.report
-	guard, reason := report.guard()
+	guard, reason := report.guardrailState()
 	decision := report.decision()
 	switch {
 	case r.begin.IsZero():
 		report.Verdict, report.Sentence = Waiting, "The experiment has not begun: nobody is assigned yet."
 	case guard == experiment.GuardBreach:
 		report.Verdict, report.Sentence = Breach, "Roll it back: "+reason+"."
-	case report.red() != "":
-		report.Verdict, report.Sentence = Withheld, "No verdict, because the experiment itself is not sound: "+report.red()+"."
+	case report.redChecks() != "":
+		report.Verdict, report.Sentence = Withheld, "No verdict, because the experiment itself is not sound: "+report.redChecks()+"."
 	case report.Spec.Unit == experiment.Request:
 		report.Verdict, report.Sentence = Safe, "The treatment serves as well as the control: every guardrail passes."
 		if guard != experiment.GuardPass {
@@ -189,9 +189,9 @@ func (r *reading) conclude() {
 			report.Verdict, report.Sentence = Waiting, "No verdict is possible: requests are judged by guardrails alone, and this experiment has none."
 		}
 	case decision == experiment.Undecided:
-		report.Verdict, report.Sentence = Waiting, report.waits()
+		report.Verdict, report.Sentence = Waiting, report.waitingSentence()
 	default:
-		report.Verdict, report.Sentence = Verdict(decision), report.decided(decision)
+		report.Verdict, report.Sentence = Outcome(decision), report.decidedSentence(decision)
 		if decision == experiment.Win && guard != experiment.GuardPass {
 			report.Sentence += " It is not promoted until every guardrail passes: " + reason + "."
 		}
@@ -202,25 +202,25 @@ func (r *reading) conclude() {
 	report.Next = report.next(decision, guard)
 }
 
-func (r *Report) waits() string {
+func (r *Report) waitingSentence() string {
 	units := fmt.Sprintf("%s in the control and %s in the treatment have completed their window of %s", figures.Count(r.Units.Completed.Control, r.Spec.Noun()), figures.Whole(r.Units.Completed.Treatment), r.Spec.Metrics.Window)
 	switch m := r.Method; {
 	case m.Speaks:
-		return fmt.Sprintf("Not yet decided: %s. %s so far.", units, r.measured())
+		return fmt.Sprintf("Not yet decided: %s. %s so far.", units, r.primaryInWords())
 	case m.SpeaksAt != nil:
 		return fmt.Sprintf("Not yet decided: no verdict is possible before %s. %s.", m.SpeaksAt.Format("2006-01-02 15:04 MST"), units)
 	}
 	return fmt.Sprintf("Not yet decided: no verdict is possible before the hold of the last step is over. %s.", units)
 }
 
-func (r *Report) decided(d experiment.Decision) string {
+func (r *Report) decidedSentence(d experiment.Decision) string {
 	e := r.Primary
 	by := fmt.Sprintf("by %s over %s in the control and %s in the treatment", map[string]string{Permutation: "a " + Permutation, Sequence: "a " + Sequence, Welch: Welch}[e.Method], figures.Count(e.Control.Units, r.Spec.Noun()), figures.Whole(e.Treatment.Units))
 	switch d {
 	case experiment.Harm:
-		return fmt.Sprintf("The feature harms. %s, %s.", r.measured(), by)
+		return fmt.Sprintf("The feature harms. %s, %s.", r.primaryInWords(), by)
 	case experiment.Win:
-		return fmt.Sprintf("The feature helps. %s, %s.", r.measured(), by)
+		return fmt.Sprintf("The feature helps. %s, %s.", r.primaryInWords(), by)
 	case experiment.NotWorthIt:
 		least := r.Spec.Metrics.Primary.MinimumEffect
 		worth := least.String()
@@ -228,23 +228,23 @@ func (r *Report) decided(d experiment.Decision) string {
 			amount := e.worth(float64(least))
 			worth = fmt.Sprintf("%s (%s)", e.Figure(amount), least)
 		}
-		return fmt.Sprintf("The feature is not worth having. %s, which is less than the %s that would be worth it, %s.", r.measured(), worth, by)
+		return fmt.Sprintf("The feature is not worth having. %s, which is less than the %s that would be worth it, %s.", r.primaryInWords(), worth, by)
 	}
 	switch {
 	case r.Observational:
-		return fmt.Sprintf("%s.", r.measured())
-	case e.decides() == Interval{}:
+		return fmt.Sprintf("%s.", r.primaryInWords())
+	case e.decisiveInterval() == Interval{}:
 		why := e.Note
 		if why == "" {
 			why = "too few units completed"
 		}
 		return fmt.Sprintf("It ended without an answer: %s; %s in the control and %s in the treatment completed.", why, figures.Count(r.Units.Completed.Control, r.Spec.Noun()), figures.Whole(r.Units.Completed.Treatment))
 	}
-	return fmt.Sprintf("It ended without an answer. %s, %s.", r.measured(), by)
+	return fmt.Sprintf("It ended without an answer. %s, %s.", r.primaryInWords(), by)
 }
 
 // measured is the primary metric in words: the quantity that decides, and beside the difference the lift where it says the same.
-func (r *Report) measured() string {
+func (r *Report) primaryInWords() string {
 	e := r.Primary
 	if e.Control.Mean == nil || e.Treatment.Mean == nil || e.Difference == nil {
 		return e.Label + ": not both arms have values"

@@ -140,7 +140,7 @@ func (w World) simulate(seed uint64) *simulated {
 	default:
 		s.populate(random)
 	}
-	s.index()
+	s.sumUp()
 	if w.Traffic != nil {
 		s.traffic = w.Traffic.Start(random)
 	}
@@ -148,7 +148,7 @@ func (w World) simulate(seed uint64) *simulated {
 }
 
 // slots names units one after the other, and finds when the hash of each lets it in, and into which arm.
-func (s *simulated) slots() func() (u simulatedUnit, step int) {
+func (s *simulated) nameUnits() func() (u simulatedUnit, step int) {
 	f := newFrame(s.started, s.end())
 	id := int64(0)
 	return func() (u simulatedUnit, step int) {
@@ -171,7 +171,7 @@ func (s *simulated) slots() func() (u simulatedUnit, step int) {
 
 // populate draws units until as many as there are to be have a slot.
 func (s *simulated) populate(random *rand.Rand) {
-	post, next := s.posts(random), s.slots()
+	post, next := s.drawPosts(random), s.nameUnits()
 	for len(s.units) < s.Units && s.Unit != experiment.Request {
 		u, _ := next()
 		if s.Unit == experiment.User { // who comes within the hold of the step
@@ -196,10 +196,10 @@ func (s *simulated) drawCommunities(random *rand.Rand) {
 	}
 	waiting := make(map[place][]unitworld.Unit)
 	for _, u := range s.World.Communities.Draw(random) {
-		at := place{u.Stratum, bothArms[label(u.Treatment)]}
+		at := place{u.Stratum, bothArms[labelIndex(u.Treatment)]}
 		waiting[at] = append(waiting[at], u)
 	}
-	next := s.slots()
+	next := s.nameUnits()
 	for len(s.units) < s.World.Communities.Units {
 		u, step := next()
 		at := place{step, u.arm}
@@ -217,12 +217,12 @@ func (s *simulated) drawCommunities(random *rand.Rand) {
 func (s *simulated) drawUsers(random *rand.Rand) {
 	drawn := s.World.Users.Draw(random)
 	names := [2][]simulatedUnit{}
-	next := s.slots()
+	next := s.nameUnits()
 	for i, u := range drawn {
-		arm := label(u.Treatment)
+		arm := labelIndex(u.Treatment)
 		for len(names[arm]) == 0 {
 			name, _ := next()
-			names[index(name.arm)] = append(names[index(name.arm)], name)
+			names[armIndex(name.arm)] = append(names[armIndex(name.arm)], name)
 		}
 		unit := names[arm][0]
 		names[arm] = names[arm][1:]
@@ -232,7 +232,7 @@ func (s *simulated) drawUsers(random *rand.Rand) {
 	}
 }
 
-func label(treatment bool) int {
+func labelIndex(treatment bool) int {
 	if treatment {
 		return 1
 	}
@@ -240,12 +240,12 @@ func label(treatment bool) int {
 }
 
 // index puts units in the order of their entry, and adds them up.
-func (s *simulated) index() {
+func (s *simulated) sumUp() {
 	slices.SortFunc(s.units, func(a, b simulatedUnit) int { return cmp.Or(a.entry.Compare(b.entry), cmp.Compare(a.id, b.id)) })
 	var sums [2]tally
 	for _, u := range s.units {
 		s.slugs = append(s.slugs, u.name)
-		sums[index(u.arm)] = sums[index(u.arm)].plus(u.tally)
+		sums[armIndex(u.arm)] = sums[armIndex(u.arm)].plus(u.tally)
 		for arm := range sums {
 			s.sums[arm] = append(s.sums[arm], sums[arm])
 		}
@@ -255,7 +255,7 @@ func (s *simulated) index() {
 
 // posts draws what a unit's users do: Poisson counts at rates that differ between users and, less, between communities,
 // both by a gamma distribution about 1, so that counts have the world's CV and ICC.
-func (s *simulated) posts(random *rand.Rand) func(experiment.Arm) tally {
+func (s *simulated) drawPosts(random *rand.Rand) func(experiment.Arm) tally {
 	variance := s.CV * s.CV
 	between := s.ICC * variance
 	within := max(0, variance-1/s.Mean-between) / (1 + between)
@@ -315,14 +315,14 @@ func (s *simulated) looks() (times []time.Time) {
 }
 
 // entered is the number of units that had at a time.
-func (s *simulated) entered(at time.Time) int {
+func (s *simulated) countEntered(at time.Time) int {
 	return sort.Search(len(s.units), func(i int) bool { return s.units[i].entry.After(at) })
 }
 
 // between are an arm's users whose units entered after one time and until another.
-func (s *simulated) between(arm int, after, until time.Time) tally {
+func (s *simulated) enteredBetween(arm int, after, until time.Time) tally {
 	upTo := func(at time.Time) (sums tally) {
-		if n := s.entered(at); n > 0 {
+		if n := s.countEntered(at); n > 0 {
 			sums = s.sums[arm][n-1]
 		}
 		return sums
@@ -347,9 +347,9 @@ func (s *simulated) Users(context.Context, []string, time.Time) (int64, error) {
 
 func (s *simulated) Exposures(_ context.Context, _ string, looks store.Looks) (found []store.Exposed, _ error) {
 	for i := 0; looks.Start.Add(time.Duration(i) * looks.Every).Before(looks.End); i++ {
-		from, to := looks.Start.Add(time.Duration(i)*looks.Every), minTime(looks.End, looks.Start.Add(time.Duration(i+1)*looks.Every))
+		from, to := looks.Start.Add(time.Duration(i)*looks.Every), earlier(looks.End, looks.Start.Add(time.Duration(i+1)*looks.Every))
 		for arm, name := range bothArms {
-			users := s.between(arm, from.Add(-1), to.Add(-1))
+			users := s.enteredBetween(arm, from.Add(-1), to.Add(-1))
 			if n := users.all().N; n > 0 {
 				found = append(found, store.Exposed{Arm: name, Look: i, Users: n})
 			}
@@ -361,7 +361,7 @@ func (s *simulated) Exposures(_ context.Context, _ string, looks store.Looks) (f
 func (s *simulated) Candidates(_ context.Context, _ string, _ []string, end time.Time, each func(store.Candidate)) error {
 	for i, u := range s.units {
 		c := store.Candidate{UserID: u.id}
-		if i < s.entered(end.Add(-1)) {
+		if i < s.countEntered(end.Add(-1)) {
 			c.Unit, c.Arm, c.First = u.name, u.arm, u.entry
 		}
 		each(c)
@@ -378,7 +378,7 @@ func (s *simulated) PodWindows(context.Context, string, time.Time) (experiment.C
 }
 
 func (s *simulated) ExposedUnits(_ context.Context, _ string, end time.Time) (found []store.ExposedUnit, _ error) {
-	for _, u := range s.units[:s.entered(end.Add(-1))] {
+	for _, u := range s.units[:s.countEntered(end.Add(-1))] {
 		found = append(found, store.ExposedUnit{Unit: u.name, Arm: u.arm, First: u.entry, Users: u.all().N})
 	}
 	return found, nil
@@ -398,7 +398,7 @@ func (s *simulated) Scores(context.Context, store.Members) (store.Scores, error)
 
 func (s *simulated) Completed(_ context.Context, m store.Members) (n experiment.Counts, _ error) {
 	for arm, name := range bothArms {
-		users := s.between(arm, time.Time{}, m.End.Add(-m.Window))
+		users := s.enteredBetween(arm, time.Time{}, m.End.Add(-m.Window))
 		add(&n, name, users.all().N)
 	}
 	return n, nil
@@ -414,12 +414,12 @@ func (s *simulated) UserSums(_ context.Context, _ store.Metric, m store.Members,
 		cut = latest
 	}
 	for i := 0; ; i++ {
-		from, to := looks.Start.Add(time.Duration(i)*looks.Every-m.Window).Add(-1), minTime(latest, looks.Start.Add(time.Duration(i+1)*looks.Every-m.Window-1))
+		from, to := looks.Start.Add(time.Duration(i)*looks.Every-m.Window).Add(-1), earlier(latest, looks.Start.Add(time.Duration(i+1)*looks.Every-m.Window-1))
 		if !from.Before(latest) {
 			return found, nil
 		}
 		for arm, name := range bothArms {
-			for late, users := range map[bool]tally{false: s.between(arm, from, minTime(to, cut)), true: s.between(arm, later(from, cut), to)} {
+			for late, users := range map[bool]tally{false: s.enteredBetween(arm, from, earlier(to, cut)), true: s.enteredBetween(arm, later(from, cut), to)} {
 				nonZero := users.nonZero // of both kinds: the first row has them
 				for known, p := range map[bool]stats.Pairs{true: users.past, false: users.none} {
 					if p.N > 0 {
@@ -437,7 +437,7 @@ func (s *simulated) UserParts(context.Context, store.Metric, store.Members, int,
 }
 
 func (s *simulated) UserValues(_ context.Context, _ store.Metric, m store.Members, _ int) (found []store.Value, _ error) {
-	for _, u := range s.units[:s.entered(m.End.Add(-m.Window))] {
+	for _, u := range s.units[:s.countEntered(m.End.Add(-m.Window))] {
 		found = append(found, store.Value{Unit: u.name, Arm: u.arm, Value: u.all().SumY})
 	}
 	slices.SortFunc(found, func(a, b store.Value) int { return cmp.Compare(a.Unit, b.Unit) })
@@ -453,7 +453,7 @@ func (s *simulated) UnitMembers(context.Context, store.Members) (map[string]int6
 }
 
 func (s *simulated) UnitSums(_ context.Context, _ store.Metric, m store.Members) (found []store.UnitSums, _ error) {
-	for _, u := range s.units[:s.entered(m.End.Add(-m.Window))] {
+	for _, u := range s.units[:s.countEntered(m.End.Add(-m.Window))] {
 		all := u.all()
 		found = append(found, store.UnitSums{Unit: u.name, Arm: u.arm, Members: all.N, N: all.N, Sum: all.SumY, SumSq: all.SumYY})
 	}
@@ -462,7 +462,7 @@ func (s *simulated) UnitSums(_ context.Context, _ store.Metric, m store.Members)
 }
 
 // serve draws the windows that were over at a time. Looks only go forward.
-func (s *simulated) serve(end time.Time) []stats.Traffic {
+func (s *simulated) drawTraffic(end time.Time) []stats.Traffic {
 	if s.traffic == nil {
 		return nil
 	}
@@ -475,7 +475,7 @@ func (s *simulated) serve(end time.Time) []stats.Traffic {
 
 // Windows and Buckets are of the one step that has traffic.
 func (s *simulated) Windows(_ context.Context, _ store.Metric, span store.Span, _ time.Duration) (found []store.Windows, _ error) {
-	for _, t := range s.serve(span.End.Add(experiment.Window)) {
+	for _, t := range s.drawTraffic(span.End.Add(experiment.Window)) {
 		w := store.Windows{Stratum: store.Stratum{Service: t.Service}, Start: simulatedStart}
 		for _, counted := range t.Windows {
 			w.Windows = append(w.Windows, store.Window{

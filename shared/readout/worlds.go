@@ -10,7 +10,7 @@ import (
 )
 
 // Trial is a world, and what must come of experiments in it.
-type Trial struct {
+type Promise struct {
 	World
 	Seed   uint64
 	Bounds []Bound
@@ -50,18 +50,18 @@ const (
 	guardedRollback, guardedPass = .035, .065
 )
 
-func wrong(s Simulated) Rate    { return s.Wrong }
-func naive(s Simulated) Rate    { return s.Naive }
-func covered(s Simulated) Rate  { return s.Covered }
-func won(s Simulated) Rate      { return s.Won }
-func red(s Simulated) Rate      { return s.Red }
-func passed(s Simulated) Rate   { return s.Passed }
-func breached(s Simulated) Rate { return s.Breached }
+func wrongRate(s Simulated) Rate    { return s.Wrong }
+func naiveRate(s Simulated) Rate    { return s.Naive }
+func coveredRate(s Simulated) Rate  { return s.Covered }
+func wonRate(s Simulated) Rate      { return s.Won }
+func redRate(s Simulated) Rate      { return s.Red }
+func passedRate(s Simulated) Rate   { return s.Passed }
+func breachedRate(s Simulated) Rate { return s.Breached }
 
 // Trials are the operating characteristics that the readout promises. Those with more looks take longer.
-func Trials() (all []Trial) {
-	for _, trials := range [][]Trial{plainTrials(), userTrials(), communityTrials(), guardrailTrials()} {
-		all = append(all, trials...)
+func Promises() (all []Promise) {
+	for _, promises := range [][]Promise{plainPromises(), userPromises(), communityPromises(), guardrailPromises()} {
+		all = append(all, promises...)
 	}
 	for i := range all {
 		all[i].Seed = uint64(i + 101) //nolint:gosec // never negative
@@ -75,36 +75,36 @@ func changed(w World, change func(*World)) World {
 }
 
 var falsePositives = []Bound{
-	{"false positives", wrong, alpha + slack, false},
-	{"intervals that contain the truth", covered, 1 - alpha - slack, true},
-	{"withheld as unsound", red, stats.SampleRatioAlarm, false},
+	{"false positives", wrongRate, alpha + slack, false},
+	{"intervals that contain the truth", coveredRate, 1 - alpha - slack, true},
+	{"withheld as unsound", redRate, stats.SampleRatioAlarm, false},
 }
 
 // plainTrials are of counts that are near normal, beside what a test finds that knows nothing of looks.
-func plainTrials() []Trial {
+func plainPromises() []Promise {
 	users := Plain(4000)
-	return []Trial{
+	return []Promise{
 		{World: changed(users, func(w *World) { w.Name, w.Looks, w.Every = "A/A, 20 looks", 0, 100 }), Bounds: append(falsePositives[:3:3],
-			Bound{"false positives of a t test at every look", naive, .24, true})},
+			Bound{"false positives of a t test at every look", naiveRate, .24, true})},
 		{World: changed(users, func(w *World) { w.Name = "A/A, a look every 10 units"; w.Looks, w.Every = 0, 10 }), Bounds: append(falsePositives[:3:3],
-			Bound{"false positives of a t test at every look", naive, .35, true})},
+			Bound{"false positives of a t test at every look", naiveRate, .35, true})},
 		{World: changed(users, func(w *World) { w.Name = "A/A, a ramp, with a past"; w.Steps, w.Known = []int{5, 25, 50}, true }), Bounds: falsePositives},
 		{World: changed(users, func(w *World) {
 			w.Name = "A/A, 60 communities of 50"
 			w.Unit, w.Units, w.Members, w.ICC = experiment.Community, 60, 50, .05
-		}), Bounds: append(falsePositives[:3:3], Bound{"false positives of a t test of users at every look", naive, .25, true})},
+		}), Bounds: append(falsePositives[:3:3], Bound{"false positives of a t test of users at every look", naiveRate, .25, true})},
 		{World: changed(users, func(w *World) {
 			w.Name = "+20%, 400 communities of 5"
 			w.Unit, w.Units, w.Members, w.ICC, w.Mean, w.CV, w.Effect = experiment.Community, 400, 5, .05, 10, .5, .2
-		}), Bounds: []Bound{{"found", won, .99, true}, {"intervals that contain the truth", covered, 1 - alpha - slack, true}}},
+		}), Bounds: []Bound{{"found", wonRate, .99, true}, {"intervals that contain the truth", coveredRate, 1 - alpha - slack, true}}},
 		{World: changed(users, func(w *World) { w.Name = "+10%, with a past"; w.Known, w.Effect = true, .1 }),
-			Bounds: []Bound{{"found", won, .80, true}, {"intervals that exclude the truth at any look", wrong, alpha + slack, false}}},
-		{World: changed(users, func(w *World) { w.Name = "52:48"; w.Units, w.Looks, w.Tilt, w.Mean = 20_000, 4, .52, 1 }), Bounds: []Bound{{"withheld as unsound", red, .90, true}}},
+			Bounds: []Bound{{"found", wonRate, .80, true}, {"intervals that exclude the truth at any look", wrongRate, alpha + slack, false}}},
+		{World: changed(users, func(w *World) { w.Name = "52:48"; w.Units, w.Looks, w.Tilt, w.Mean = 20_000, 4, .52, 1 }), Bounds: []Bound{{"withheld as unsound", redRate, .90, true}}},
 	}
 }
 
 // userTrials are of values that are far from normal, and that change while the experiment runs.
-func userTrials() (all []Trial) {
+func userPromises() (all []Promise) {
 	const users = 4000
 	for _, of := range []unitworld.Users{
 		{Name: "normal", Values: unitworld.Normal},
@@ -117,13 +117,13 @@ func userTrials() (all []Trial) {
 		of.Users = users
 		w := Plain(users)
 		w.Name, w.Users, w.Mean = "A/A, users: "+of.Name, &of, of.Values.Mean()
-		all = append(all, Trial{World: w, Bounds: falsePositives[:2]})
+		all = append(all, Promise{World: w, Bounds: falsePositives[:2]})
 	}
 	return all
 }
 
 // communityTrials are of communities that differ in size and in what they do.
-func communityTrials() (all []Trial) {
+func communityPromises() (all []Promise) {
 	kinds := []unitworld.Communities{
 		{Name: "of equal size"},
 		{Name: "of lognormal sizes", Sizes: unitworld.Lognormal},
@@ -142,11 +142,11 @@ func communityTrials() (all []Trial) {
 				of.Units, of.ICC = n, icc
 				w := world(n, of)
 				w.Name = fmt.Sprintf("A/A, %d communities %s, ICC %g", n, of.Name, icc)
-				all = append(all, Trial{World: w, Bounds: []Bound{{"false positives", wrong, permuted, false}}})
+				all = append(all, Promise{World: w, Bounds: []Bound{{"false positives", wrongRate, permuted, false}}})
 				of.Gain = .5
 				w = world(n, of)
 				w.Name = fmt.Sprintf("+50%%, %d communities %s, ICC %g", n, of.Name, icc)
-				all = append(all, Trial{World: w, Bounds: []Bound{{"intervals that exclude the true lift", wrong, permuted, false}}})
+				all = append(all, Promise{World: w, Bounds: []Bound{{"intervals that exclude the true lift", wrongRate, permuted, false}}})
 			}
 		}
 		of := kinds[1]
@@ -154,13 +154,13 @@ func communityTrials() (all []Trial) {
 		w := world(n, of)
 		w.Effect = 0
 		w.Name = fmt.Sprintf("gains and losses that cancel, %d communities %s", n, of.Name)
-		all = append(all, Trial{World: w}) // nothing is promised of it
+		all = append(all, Promise{World: w}) // nothing is promised of it
 	}
 	return all
 }
 
 // guardrailTrials are of requests that depend on each other.
-func guardrailTrials() (all []Trial) {
+func guardrailPromises() (all []Promise) {
 	const perWindow, margin = 200, .005
 	for _, of := range []struct {
 		name  string
@@ -179,10 +179,10 @@ func guardrailTrials() (all []Trial) {
 		w := Plain(0)
 		w.Unit, w.Margin, w.Windows, w.Traffic = experiment.Request, margin, 360, &harmless
 		w.Name = "errors, no harm: " + of.name
-		all = append(all, Trial{World: w, Bounds: []Bound{{"rolled back", breached, guardedRollback, false}}})
+		all = append(all, Promise{World: w, Bounds: []Bound{{"rolled back", breachedRate, guardedRollback, false}}})
 		w.Traffic = &harmful
 		w.Name = "errors, harm as large as the margin: " + of.name
-		all = append(all, Trial{World: w, Bounds: []Bound{{"passed", passed, guardedPass, false}}})
+		all = append(all, Promise{World: w, Bounds: []Bound{{"passed", passedRate, guardedPass, false}}})
 	}
 	return all
 }

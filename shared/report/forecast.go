@@ -69,9 +69,9 @@ func Plan(w io.Writer, p readout.Planned) error {
 }
 
 // Trial writes what came of simulated experiments beside what was promised of them, and tells whether that was kept.
-func Trial(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool, err error) {
+func Promise(w io.Writer, promise readout.Promise, s readout.Simulated) (kept bool, err error) {
 	t := text{bufio.NewWriter(w), false}
-	t.printf("%s: %s\n", trial.Name, figures.Count(int64(s.Runs), "experiment"))
+	t.printf("%s: %s\n", promise.Name, figures.Count(int64(s.Runs), "experiment"))
 	var ends []string
 	for end, n := range s.Ends {
 		ends = append(ends, fmt.Sprintf("%s %s", end, figures.Percent(float64(n)/float64(s.Runs))))
@@ -82,7 +82,7 @@ func Trial(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool, er
 		t.wrap("  ", "    ", fmt.Sprintf("after %s days (median)", figures.Decimal(s.Days)))
 	}
 	kept = true
-	for _, b := range trial.Bounds {
+	for _, b := range promise.Bounds {
 		words, ok := b.Check(s)
 		state := "ok"
 		if !ok {
@@ -94,16 +94,16 @@ func Trial(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool, er
 }
 
 // TrialHead writes the head of the table that TrialRow writes the rows of.
-func TrialHead(w io.Writer) error {
+func PromiseHead(w io.Writer) error {
 	_, err := io.WriteString(w, "| World | Promised | Measured, % (standard error) | Gave an answer, % |\n|---|---|---|---|\n")
 	return err
 }
 
 // TrialRow writes a row of Markdown, with how often there was an answer at all: for a rule that says nothing is never wrong.
-func TrialRow(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool, err error) {
+func PromiseRow(w io.Writer, promise readout.Promise, s readout.Simulated) (kept bool, err error) {
 	kept = true
 	var promised, measured []string
-	for _, b := range trial.Bounds {
+	for _, b := range promise.Bounds {
 		r := b.Of(s)
 		word := "at most"
 		if b.Least {
@@ -117,14 +117,14 @@ func TrialRow(w io.Writer, trial readout.Trial, s readout.Simulated) (kept bool,
 		}
 		measured = append(measured, text)
 	}
-	if len(trial.Bounds) == 0 {
+	if len(promise.Bounds) == 0 {
 		promised, measured = []string{"nothing; intervals that exclude 0"}, []string{fmt.Sprintf("%.2f (%.2f)", 100*s.Wrong.Value(), 100*s.Wrong.Error())}
 	}
 	answered := s.Told
-	if trial.Margin > 0 {
+	if promise.Margin > 0 {
 		answered = readout.Rate{Happened: s.Passed.Happened + s.Breached.Happened, Runs: s.Runs}
 	}
-	_, err = fmt.Fprintf(w, "| %s | %s | %s | %.1f |\n", trial.Name, strings.Join(promised, "<br>"), strings.Join(measured, "<br>"), 100*answered.Value())
+	_, err = fmt.Fprintf(w, "| %s | %s | %s | %.1f |\n", promise.Name, strings.Join(promised, "<br>"), strings.Join(measured, "<br>"), 100*answered.Value())
 	return kept, err
 }
 
@@ -148,27 +148,27 @@ func Simulation(w io.Writer, without, with readout.Simulated) error {
 	if world.Effect < 0 {
 		found = with.Lost
 	}
-	share := func(r readout.Rate) string {
+	inPercent := func(r readout.Rate) string {
 		if r.Runs == 0 {
 			return "–"
 		}
 		return figures.Percent(r.Value())
 	}
 	rows := []row{
-		{"false positives", share(without.Wrong), ""},
-		{"  of a naive test", share(without.Naive), ""},
-		{"found (power)", "", share(found)},
-		{"interval contains truth", share(without.Covered), share(with.Covered)},
+		{"false positives", inPercent(without.Wrong), ""},
+		{"  of a naive test", inPercent(without.Naive), ""},
+		{"found (power)", "", inPercent(found)},
+		{"interval contains truth", inPercent(without.Covered), inPercent(with.Covered)},
 		{"days to an end", figures.Decimal(without.Days), figures.Decimal(with.Days)},
 	}
-	ends := make(map[readout.Verdict]bool)
+	ends := make(map[readout.Outcome]bool)
 	for _, s := range []readout.Simulated{without, with} {
 		for end := range s.Ends {
 			ends[end] = true
 		}
 	}
 	for _, end := range slices.Sorted(maps.Keys(ends)) {
-		ended := func(s readout.Simulated) string { return share(readout.Rate{Happened: s.Ends[end], Runs: s.Runs}) }
+		ended := func(s readout.Simulated) string { return inPercent(readout.Rate{Happened: s.Ends[end], Runs: s.Runs}) }
 		rows = append(rows, row{"ended: " + string(end), ended(without), ended(with)})
 	}
 	t.table([]int{28, 14, 14}, row{"", "no effect", figures.Change(world.Effect)}, rows)

@@ -42,15 +42,15 @@ Hopeless     primary: it cannot be found
 	}
 }
 
-func TestTrial(t *testing.T) {
+func TestPromise(t *testing.T) {
 	t.Parallel()
-	trial := readout.Trial{World: readout.World{Name: "A/A"}, Bounds: []readout.Bound{
+	promise := readout.Promise{World: readout.World{Name: "A/A"}, Bounds: []readout.Bound{
 		{What: "false positives", Of: func(s readout.Simulated) readout.Rate { return s.Wrong }, Share: .05},
 		{What: "found", Of: func(s readout.Simulated) readout.Rate { return s.Won }, Share: .9, Least: true},
 	}}
-	s := readout.Simulated{Runs: 100, Ends: map[readout.Verdict]int{"win": 1, "inconclusive": 99}, Wrong: readout.Rate{Happened: 1, Runs: 100}, Won: readout.Rate{Happened: 1, Runs: 100}, Days: 14}
+	s := readout.Simulated{Runs: 100, Ends: map[readout.Outcome]int{"win": 1, "inconclusive": 99}, Wrong: readout.Rate{Happened: 1, Runs: 100}, Won: readout.Rate{Happened: 1, Runs: 100}, Days: 14}
 	var out bytes.Buffer
-	kept, err := report.Trial(&out, trial, s)
+	kept, err := report.Promise(&out, promise, s)
 	want := `A/A: 100 experiments
   ended: inconclusive 99%, win 1%
   after 14.0 days (median)
@@ -73,9 +73,9 @@ func TestSimulation(t *testing.T) {
 	t.Parallel()
 	w := readout.Plain(3000)
 	w.Unit, w.Units, w.Members, w.Steps = experiment.Community, 60, 50, []int{10, 50}
-	without := readout.Simulated{World: w, Runs: 100, Ends: map[readout.Verdict]int{"inconclusive": 99, "win": 1}, Wrong: readout.Rate{Happened: 3, Runs: 100}, Naive: readout.Rate{Happened: 40, Runs: 100}, Covered: readout.Rate{Happened: 98, Runs: 100}, Days: 21}
+	without := readout.Simulated{World: w, Runs: 100, Ends: map[readout.Outcome]int{"inconclusive": 99, "win": 1}, Wrong: readout.Rate{Happened: 3, Runs: 100}, Naive: readout.Rate{Happened: 40, Runs: 100}, Covered: readout.Rate{Happened: 98, Runs: 100}, Days: 21}
 	w.Effect = -.2
-	with := readout.Simulated{World: w, Runs: 100, Ends: map[readout.Verdict]int{"harm": 85, "inconclusive": 15}, Won: readout.Rate{Runs: 100}, Lost: readout.Rate{Happened: 85, Runs: 100}, Days: 14}
+	with := readout.Simulated{World: w, Runs: 100, Ends: map[readout.Outcome]int{"harm": 85, "inconclusive": 15}, Won: readout.Rate{Runs: 100}, Lost: readout.Rate{Happened: 85, Runs: 100}, Days: 14}
 	var out bytes.Buffer
 	err := report.Simulation(&out, without, with)
 	want := `60 communities of 50 users, 10%, 50% in each arm held for 7d; 5.00 per user and

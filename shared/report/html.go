@@ -128,9 +128,9 @@ type metricRow struct {
 func newView(r *readout.Report, buttons []Button) (*view, error) {
 	v := &view{
 		Report: r, Title: title(r), When: minute(r.At), Services: strings.Join(r.Spec.Services, ", "), Buttons: buttons,
-		Do: next(r), Interval: confidence(r), Members: groupRows(r), Summary: summary(r), Facts: facts(r),
+		Do: nextText(r), Interval: confidence(r), Members: groupRows(r), Summary: summary(r), Facts: facts(r),
 	}
-	v.Word = capital(string(r.Verdict))
+	v.Word = capitalised(string(r.Verdict))
 	v.Class = verdictClass(r.Verdict)
 	v.Pills, v.Red, v.Checks = pills(r)
 	drawn, err := plots(r)
@@ -139,17 +139,17 @@ func newView(r *readout.Report, buttons []Button) (*view, error) {
 	}
 	for i := range drawn {
 		switch f := &drawn[i]; f.of {
-		case ofEffect:
+		case aboutEffect:
 			v.Effect = f
-		case ofGuardrails:
+		case aboutGuardrails:
 			v.GuardFigure = f
 		default:
 			v.Figures = append(v.Figures, *f)
 		}
 	}
 	v.Tiles = tiles(r)
-	v.measure(r)
-	v.Adjusted = adjusted(r)
+	v.addMetrics(r)
+	v.Adjusted = adjustedNote(r)
 	for _, g := range r.Guardrails {
 		v.Breached = v.Breached || g.State == experiment.GuardBreach
 	}
@@ -163,7 +163,7 @@ func newView(r *readout.Report, buttons []Button) (*view, error) {
 		v.Latencies = latencyRows(r.Latency)
 	}
 	if len(r.Days) > 0 {
-		v.Days, v.DaysNote, v.People = dayRows(r), dayNote(r), capital(people(r))
+		v.Days, v.DaysNote, v.People = dayRows(r), dayNote(r), capitalised(people(r))
 	}
 	if len(r.Splits) > 0 {
 		v.Parts, v.PartsNote = splitRows(r), splitNote(r)
@@ -175,7 +175,7 @@ func newView(r *readout.Report, buttons []Button) (*view, error) {
 	}
 	for _, s := range scores {
 		cells := s.cells()
-		v.Feedback = append(v.Feedback, feedbackRow{cells[0], cells[1], cells[2], share(s.Shares[0]/most, "control"), share(s.Shares[1]/most, "treatment")})
+		v.Feedback = append(v.Feedback, feedbackRow{cells[0], cells[1], cells[2], drawShare(s.Shares[0]/most, "control"), drawShare(s.Shares[1]/most, "treatment")})
 	}
 	for _, h := range r.History {
 		v.Events = append(v.Events, row{minute(h.At), string(h.Phase), h.Actor, h.Reason})
@@ -187,7 +187,7 @@ func newView(r *readout.Report, buttons []Button) (*view, error) {
 	return v, nil
 }
 
-func capital(word string) string { return strings.ToUpper(word[:1]) + word[1:] }
+func capitalised(word string) string { return strings.ToUpper(word[:1]) + word[1:] }
 
 // title is the question, or the experiment's name.
 func title(r *readout.Report) string {
@@ -197,7 +197,7 @@ func title(r *readout.Report) string {
 	return r.Experiment
 }
 
-func verdictClass(v readout.Verdict) string {
+func verdictClass(v readout.Outcome) string {
 	switch string(v) {
 	case string(experiment.Win), string(readout.Safe):
 		return "good"
@@ -286,7 +286,7 @@ func facts(r *readout.Report) (rows []row) {
 // tiles are the four figures that people ask for first.
 func tiles(r *readout.Report) (all []tile) {
 	if e := r.Primary; e != nil {
-		lift := tile{Name: "Difference, " + e.Label, Value: difference(e), Note: interval(e)}
+		lift := tile{Name: "Difference, " + e.Label, Value: differenceText(e), Note: intervalText(e)}
 		if e.Lift != nil && e.Lift.Value != nil {
 			lift.Name, lift.Value, lift.Note = "Lift, "+e.Label, figures.Change(*e.Lift.Value), figures.Range(e.Lift.Lower, e.Lift.Upper, figures.Change)
 		}
@@ -300,7 +300,7 @@ func tiles(r *readout.Report) (all []tile) {
 	}
 	if r.Units.Kind != experiment.Request {
 		done := r.Units.Completed
-		all = append(all, tile{Name: capital(figures.Plural(r.Spec.Noun())) + " with a full window", Value: figures.Whole(done.Control + done.Treatment), Note: figures.Whole(done.Control) + " control · " + figures.Whole(done.Treatment) + " treatment"})
+		all = append(all, tile{Name: capitalised(figures.Plural(r.Spec.Noun())) + " with a full window", Value: figures.Whole(done.Control + done.Treatment), Note: figures.Whole(done.Control) + " control · " + figures.Whole(done.Treatment) + " treatment"})
 	}
 	ramp := tile{Name: "Ramp", Note: "% in each arm"}
 	for i, percent := range r.Spec.Ramp.Steps {
@@ -314,7 +314,7 @@ func tiles(r *readout.Report) (all []tile) {
 }
 
 // measure makes the rows of metrics. Lifts are drawn to one scale.
-func (v *view) measure(r *readout.Report) {
+func (v *view) addMetrics(r *readout.Report) {
 	var all []*readout.Effect
 	if r.Primary != nil {
 		all = append(all, r.Primary)
@@ -363,7 +363,7 @@ func Spans(lifts []*readout.Lift) (drawn []template.HTML) {
 			if l.Upper != nil {
 				upper = *l.Upper
 			}
-			svg = span(*l.Value, lower, upper, low, high)
+			svg = drawSpan(*l.Value, lower, upper, low, high)
 		}
 		drawn = append(drawn, svg)
 	}
@@ -371,7 +371,7 @@ func Spans(lifts []*readout.Lift) (drawn []template.HTML) {
 }
 
 // span draws an interval on a scale from low to high, beside its figures.
-func span(value, lower, upper, low, high float64) template.HTML {
+func drawSpan(value, lower, upper, low, high float64) template.HTML {
 	const wide, edge = 140, 6
 	x := func(v float64) float64 { return edge + (min(max(v, low), high)-low)/(high-low)*(wide-2*edge) }
 	return template.HTML(fmt.Sprintf(`<svg class="span" viewBox="0 0 %d 20" aria-hidden="true"><path d="M%.1f,0V20" style="stroke:var(--soft);stroke-dasharray:3,3" /><path d="M%.1f,10H%.1f" style="stroke:var(--treatment);stroke-width:2" /><circle cx="%.1f" cy="10" r="4" style="fill:var(--treatment)" /></svg>`, //nolint:gosec // of numbers alone
@@ -379,7 +379,7 @@ func span(value, lower, upper, low, high float64) template.HTML {
 }
 
 // share draws a part of 1 as a bar in an arm's colour, beside its figure.
-func share(part float64, arm string) template.HTML {
+func drawShare(part float64, arm string) template.HTML {
 	const wide = 140
 	return template.HTML(fmt.Sprintf(`<svg class="share" viewBox="0 0 %d 14" aria-hidden="true"><path d="M0,7H%d" style="stroke:var(--edge);stroke-width:1" /><path d="M0,7H%.1f" style="stroke:var(--%s);stroke-width:12" /></svg>`, wide, wide, wide*part, arm)) //nolint:gosec // of numbers, and of an arm
 }

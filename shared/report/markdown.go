@@ -36,12 +36,12 @@ func Markdown(w io.Writer, r readout.Report) error {
 	}
 	if len(r.Secondary) > 0 {
 		m.effects(&r, "Secondary metrics", "p", r.Secondary)
-		if words := adjusted(&r); words != "" {
+		if words := adjustedNote(&r); words != "" {
 			m.printf("%s\n\n", escaped(words))
 		}
 	}
 	if len(r.Days) > 0 {
-		m.section("By day since entry", row{"", capital(people(&r)), "Control", "Treatment", "Difference", confidence(&r)}, dayRows(&r))
+		m.section("By day since entry", row{"", capitalised(people(&r)), "Control", "Treatment", "Difference", confidence(&r)}, dayRows(&r))
 		m.printf("%s\n\n", escaped(dayNote(&r)))
 	}
 	if r.Latency != nil {
@@ -73,7 +73,7 @@ func Markdown(w io.Writer, r readout.Report) error {
 		rows = append(rows, row{minute(h.At), string(h.Phase), h.Actor, h.Reason})
 	}
 	m.section("History", row{"At", "Phase", "By", "Why"}, rows)
-	m.printf("## What to do\n\n%s\n", escaped(next(&r)))
+	m.printf("## What to do\n\n%s\n", escaped(nextText(&r)))
 	return m.Flush()
 }
 

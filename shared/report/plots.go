@@ -40,9 +40,9 @@ var (
 type subject int
 
 const (
-	ofAnything subject = iota
-	ofEffect
-	ofGuardrails
+	aboutAnything subject = iota
+	aboutEffect
+	aboutGuardrails
 )
 
 // figure is a plot with its caption.
@@ -174,11 +174,11 @@ func effectPlot(r *readout.Report) (*plot.Plot, error) {
 		p.Add(polygon)
 	}
 	p.X.Min, p.X.Max = seconds(r.StartedAt), seconds(r.Until)
-	if err := across(p, 0, "no effect", faintColour); err != nil {
+	if err := addLevel(p, 0, "no effect", faintColour); err != nil {
 		return nil, err
 	}
 	if worth != 0 {
-		if err := across(p, worth, "worth having", limitColour); err != nil {
+		if err := addLevel(p, worth, "worth having", limitColour); err != nil {
 			return nil, err
 		}
 	}
@@ -223,18 +223,18 @@ func addLast(p *plot.Plot, e estimate) error {
 
 // across draws a dashed line at a height, and says what it is: above it, or below one that is under 0. The axis must reach from its
 // start to its end already.
-func across(p *plot.Plot, y float64, what string, c color.Color) error {
+func addLevel(p *plot.Plot, y float64, what string, c color.Color) error {
 	l, err := line(plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}}, c, true)
 	if err != nil {
 		return err
 	}
 	p.Add(l)
 	above := y > 0
-	return say(p, p.X.Min, y, what, draw.XLeft, above)
+	return addText(p, p.X.Min, y, what, draw.XLeft, above)
 }
 
 // say writes words beside a point of a plot.
-func say(p *plot.Plot, x, y float64, words string, align draw.XAlignment, above bool) error {
+func addText(p *plot.Plot, x, y float64, words string, align draw.XAlignment, above bool) error {
 	labels, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: y}}, Labels: []string{words}})
 	if err != nil {
 		return err
@@ -293,7 +293,7 @@ func guardrailPlot(r *readout.Report) (*plot.Plot, error) {
 		dots.GlyphStyle = draw.GlyphStyle{Color: treatmentColour, Radius: 3, Shape: draw.CircleGlyph{}}
 		p.Add(bars, dots)
 	}
-	if err := say(p, 1, float64(len(names))-.75, " margin", draw.XLeft, true); err != nil {
+	if err := addText(p, 1, float64(len(names))-.75, " margin", draw.XLeft, true); err != nil {
 		return nil, err
 	}
 	p.NominalY(names...)
@@ -313,13 +313,13 @@ func exposurePlot(r *readout.Report) (*plot.Plot, error) {
 		control = append(control, plotter.XY{X: seconds(e.At), Y: float64(e.Control)})
 		treatment = append(treatment, plotter.XY{X: seconds(e.At), Y: float64(e.Treatment)})
 	}
-	if err := arms(p, control, treatment); err != nil {
+	if err := addArms(p, control, treatment); err != nil {
 		return nil, err
 	}
-	return p, name(p, control, treatment, 0)
+	return p, labelArms(p, control, treatment, 0)
 }
 
-func arms(p *plot.Plot, control, treatment plotter.XYs) error {
+func addArms(p *plot.Plot, control, treatment plotter.XYs) error {
 	a, err := line(control, controlColour, false)
 	if err != nil {
 		return err
@@ -336,7 +336,7 @@ func arms(p *plot.Plot, control, treatment plotter.XYs) error {
 
 // name writes the arms' names beside their lines, above the one that is higher there and below the other: at a height, to the left of
 // the first line to reach it and to the right of the other; at no height, at the end.
-func name(p *plot.Plot, control, treatment plotter.XYs, height float64) error {
+func labelArms(p *plot.Plot, control, treatment plotter.XYs, height float64) error {
 	at := func(points plotter.XYs) plotter.XY {
 		for _, point := range points {
 			if height > 0 && point.Y >= height {
@@ -356,7 +356,7 @@ func name(p *plot.Plot, control, treatment plotter.XYs, height float64) error {
 		if above {
 			align = upper
 		}
-		return say(p, of.X, of.Y, " "+name+" ", align, above)
+		return addText(p, of.X, of.Y, " "+name+" ", align, above)
 	}
 	if err := words(a, "control", above); err != nil {
 		return err
@@ -406,12 +406,12 @@ func latencyPlot(l *readout.Latency) (*plot.Plot, error) {
 		return points
 	}
 	control, treatment := cumulate(l.Control), cumulate(l.Treatment)
-	if err := arms(p, control, treatment); err != nil {
+	if err := addArms(p, control, treatment); err != nil {
 		return nil, err
 	}
 	p.Y.Max = 100
 	const half = 50
-	return p, name(p, control, treatment, half)
+	return p, labelArms(p, control, treatment, half)
 }
 
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
@@ -472,19 +472,19 @@ func plots(r *readout.Report) (drawn []figure, err error) {
 		if e.By == readout.ByLift {
 			what = "Treatment compared with control, in percent"
 		}
-		add(ofEffect, "Effect on "+e.Label, what+". The band is the "+confidence(r)+" interval.", func() (*plot.Plot, error) { return effectPlot(r) })
+		add(aboutEffect, "Effect on "+e.Label, what+". The band is the "+confidence(r)+" interval.", func() (*plot.Plot, error) { return effectPlot(r) })
 	}
 	if len(r.Guardrails) > 0 {
-		add(ofGuardrails, "Guardrails", "Each harm with its bounds. An interval entirely to the left of the margin passes; an interval entirely to the right is a breach.", func() (*plot.Plot, error) { return guardrailPlot(r) })
+		add(aboutGuardrails, "Guardrails", "Each harm with its bounds. An interval entirely to the left of the margin passes; an interval entirely to the right is a breach.", func() (*plot.Plot, error) { return guardrailPlot(r) })
 	}
 	if len(r.Steps) > 0 && r.Spec.Unit != experiment.Request {
-		add(ofAnything, "Exposures", capital(people(r))+" who were exposed, by arm.", func() (*plot.Plot, error) { return exposurePlot(r) })
+		add(aboutAnything, "Exposures", capitalised(people(r))+" who were exposed, by arm.", func() (*plot.Plot, error) { return exposurePlot(r) })
 	}
 	if len(r.Steps) > 0 {
-		add(ofAnything, "Ramp", "The percentage of all slots in each arm.", func() (*plot.Plot, error) { return slotPlot(r) })
+		add(aboutAnything, "Ramp", "The percentage of all slots in each arm.", func() (*plot.Plot, error) { return slotPlot(r) })
 	}
 	if r.Latency != nil {
-		add(ofAnything, "Latency", "The percentage of requests that took at most this long.", func() (*plot.Plot, error) { return latencyPlot(r.Latency) })
+		add(aboutAnything, "Latency", "The percentage of requests that took at most this long.", func() (*plot.Plot, error) { return latencyPlot(r.Latency) })
 	}
 	return drawn, err
 }

@@ -41,11 +41,11 @@ func summary(r *readout.Report) (rows []row) {
 	if u.Kind != experiment.Request {
 		rows = append(rows, row{"Units", fmt.Sprintf("%s of %s entered, %s control and %s treatment; %s and %s completed their window of %s; %s",
 			figures.Count(u.Entered.Control+u.Entered.Treatment, r.Spec.Noun()), figures.Whole(u.Reachable), figures.Whole(u.Entered.Control), figures.Whole(u.Entered.Treatment),
-			figures.Whole(u.Completed.Control), figures.Whole(u.Completed.Treatment), r.Spec.Metrics.Window, planned(u.Planned))})
-		rows = append(rows, row{capital(people(r)), fmt.Sprintf("%s exposed to the control, %s to the treatment", figures.Whole(u.Users.Control), figures.Whole(u.Users.Treatment))})
+			figures.Whole(u.Completed.Control), figures.Whole(u.Completed.Treatment), r.Spec.Metrics.Window, plannedText(u.Planned))})
+		rows = append(rows, row{capitalised(people(r)), fmt.Sprintf("%s exposed to the control, %s to the treatment", figures.Whole(u.Users.Control), figures.Whole(u.Users.Treatment))})
 	}
-	rows = append(rows, row{"Method", method(r)})
-	if found := detectable(r); found != "" {
+	rows = append(rows, row{"Method", methodText(r)})
+	if found := detectableText(r); found != "" {
 		rows = append(rows, row{"Can find", found})
 	}
 	var steps []string
@@ -66,7 +66,7 @@ func summary(r *readout.Report) (rows []row) {
 func people(r *readout.Report) string { return figures.Plural(r.Spec.Identity.Person()) }
 
 // detectable is what effect can be found, now and at the planned end.
-func detectable(r *readout.Report) string {
+func detectableText(r *readout.Report) string {
 	if r.Primary == nil || r.Primary.Detectable == nil {
 		return ""
 	}
@@ -81,7 +81,7 @@ func detectable(r *readout.Report) string {
 	return text + fmt.Sprintf(", with power %g", power)
 }
 
-func planned(units int64) string {
+func plannedText(units int64) string {
 	if units == 0 {
 		return "no number is planned: it ends on a date"
 	}
@@ -107,7 +107,7 @@ func assignedBy(r *readout.Report) string {
 	return fmt.Sprintf("hash, salt %q", r.Salt)
 }
 
-func method(r *readout.Report) string {
+func methodText(r *readout.Report) string {
 	m := r.Method
 	text := m.Name
 	switch {
@@ -139,11 +139,11 @@ func effectRow(e *readout.Effect) row {
 	if e.Holm != nil {
 		p = figures.P(*e.Holm)
 	}
-	return row{e.Label, e.Figure(e.Control.Mean), e.Figure(e.Treatment.Mean), difference(e), interval(e), p}
+	return row{e.Label, e.Figure(e.Control.Mean), e.Figure(e.Treatment.Mean), differenceText(e), intervalText(e), p}
 }
 
 // adjusted says that p and interval of the secondary metrics know that there are several; empty where there are not.
-func adjusted(r *readout.Report) string {
+func adjustedNote(r *readout.Report) string {
 	n := 0
 	for i := range r.Secondary {
 		if r.Secondary[i].Holm != nil {
@@ -156,7 +156,7 @@ func adjusted(r *readout.Report) string {
 	return "The p values and the intervals of the secondary metrics are adjusted for the number of these metrics (Holm), so that none of them looks significant by chance. An interval excludes 0 exactly if p is at most " + figures.Percent(alphaOf(r)) + "."
 }
 
-func difference(e *readout.Effect) string {
+func differenceText(e *readout.Effect) string {
 	switch {
 	case e.By == readout.ByLift && e.Lift != nil && e.Lift.Value != nil:
 		return figures.Change(*e.Lift.Value)
@@ -166,7 +166,7 @@ func difference(e *readout.Effect) string {
 	return e.Signed(*e.Difference)
 }
 
-func interval(e *readout.Effect) string {
+func intervalText(e *readout.Effect) string {
 	switch {
 	case e.By == readout.ByLift && e.Lift != nil:
 		return figures.Range(e.Lift.Lower, e.Lift.Upper, figures.Change)
@@ -304,7 +304,7 @@ func dayNote(r *readout.Report) string {
 }
 
 // next is what to do, in words.
-func next(r *readout.Report) string {
+func nextText(r *readout.Report) string {
 	n := r.Next
 	if n.Do == "" {
 		return "Nothing is known yet."

@@ -20,7 +20,7 @@ func Text(w io.Writer, r readout.Report, coloured bool) error {
 	out := bufio.NewWriter(w)
 	t := text{out, coloured}
 	head := r.Experiment + ": " + string(r.Verdict)
-	t.printf("%s%*s\n\n", t.paint(head, shade(r.Verdict)), max(1, width-uniseg.StringWidth(head)), minute(r.At))
+	t.printf("%s%*s\n\n", t.paint(head, verdictColour(r.Verdict)), max(1, width-uniseg.StringWidth(head)), minute(r.At))
 	if r.Spec.Title != "" {
 		t.wrap("", "", plain(r.Spec.Title))
 		t.printf("\n")
@@ -33,7 +33,7 @@ func Text(w io.Writer, r readout.Report, coloured bool) error {
 	if len(r.Health) > 0 {
 		t.title("Health")
 		for _, c := range r.Health {
-			t.item(string(c.State), state(c.State), c.Name+": "+c.Detail)
+			t.item(string(c.State), stateColour(c.State), c.Name+": "+c.Detail)
 		}
 	}
 	if len(r.Guardrails) > 0 {
@@ -58,7 +58,7 @@ func Text(w io.Writer, r readout.Report, coloured bool) error {
 	}
 	if len(r.Secondary) > 0 {
 		t.effects(&r, "Secondary metrics", "p", r.Secondary)
-		if words := adjusted(&r); words != "" {
+		if words := adjustedNote(&r); words != "" {
 			t.wrap("  ", "  ", words)
 		}
 	}
@@ -95,7 +95,7 @@ func Text(w io.Writer, r readout.Report, coloured bool) error {
 		}
 	}
 	t.title("What to do")
-	t.wrap("  ", "  ", next(&r))
+	t.wrap("  ", "  ", nextText(&r))
 	return out.Flush()
 }
 
@@ -115,17 +115,17 @@ const (
 	bold   colour = "1"
 )
 
-func shade(v readout.Verdict) colour {
+func verdictColour(v readout.Outcome) colour {
 	switch v {
-	case readout.Verdict(experiment.Win), readout.Safe:
+	case readout.Outcome(experiment.Win), readout.Safe:
 		return green
-	case readout.Verdict(experiment.Harm), readout.Breach, readout.Withheld:
+	case readout.Outcome(experiment.Harm), readout.Breach, readout.Withheld:
 		return red
 	}
 	return bold
 }
 
-func state(s readout.State) colour {
+func stateColour(s readout.State) colour {
 	switch s {
 	case readout.OK:
 		return green
