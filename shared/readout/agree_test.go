@@ -98,7 +98,7 @@ func disagreements(r *readout.Report) (all []string) {
 	above := lower != nil && *lower > 0
 	below := upper != nil && *upper < 0
 	short := upper != nil && *upper < worth
-	starts := map[readout.Outcome]string{"win": "The feature helps", "harm": "The feature harms", "not worth it": "The feature is not worth having", "inconclusive": "It ended without an answer", "waiting": "Not yet decided", "withheld": "No verdict"}
+	starts := map[readout.Outcome]string{"win": "The feature helps", "harm": "The feature harms", "not worth it": "The feature is not worth having", "inconclusive": "The experiment ended without an answer", "waiting": "Not yet decided", "withheld": "No verdict"}
 	if start := starts[r.Verdict]; start == "" || !strings.HasPrefix(r.Sentence, start) {
 		wrong("the sentence does not begin as %q", start)
 	}

@@ -6,23 +6,27 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"warble/shared/experiment"
 	"warble/shared/stats"
 	"warble/shared/store"
 )
 
-// unplanned is for how many units, of both arms, a sequence is tightest where nothing says how many are needed: those with which
-// it first speaks. With a hundred times as many it is a sixth wider than one that was planned for them.
+// unplanned is the number of units, both arms together, at which a sequence is tightest if no sample size is set. It is the
+// number with which a sequence first says something. At a hundred times as many units, the sequence is a sixth wider than
+// one that was planned for them.
 const unplanned = 2 * sequenceFrom
 
-// effects returns what is to be done for each metric, the primary one first.
+// effectParts returns one part of work for each metric, the primary one first.
 func (r *reading) effectParts() (parts []func() error) {
 	if r.Spec.Unit == experiment.Request {
 		return nil
 	}
-	names := append([]string{r.Spec.Metrics.Primary.Name}, r.Spec.Metrics.Secondary...)
-	for _, n := range r.Spec.Metrics.NoWorse {
+	wanted := &r.Spec.Metrics
+	names := append([]string{wanted.Primary.Name}, wanted.Secondary...)
+	firstNoWorse := len(names)
+	for _, n := range wanted.NoWorse {
 		names = append(names, n.Name)
 	}
 	effects := make([]Effect, len(names))
@@ -30,8 +34,9 @@ func (r *reading) effectParts() (parts []func() error) {
 	r.report.Primary, r.report.Secondary = &effects[0], effects[1:]
 	for i, name := range names {
 		parts = append(parts, func() (err error) {
-			if effects[i], r.intervals[i], err = r.effect(name, i == 0); err == nil && i > len(r.Spec.Metrics.Secondary) {
-				effects[i].judgeNoWorse(r.Spec.Metrics.NoWorse[i-1-len(r.Spec.Metrics.Secondary)])
+			effects[i], r.intervals[i], err = r.effect(name, i == 0)
+			if err == nil && i >= firstNoWorse {
+				effects[i].judgeNoWorse(wanted.NoWorse[i-firstNoWorse])
 			}
 			return err
 		})
@@ -39,13 +44,13 @@ func (r *reading) effectParts() (parts []func() error) {
 	return parts
 }
 
-// adjust makes p and interval of the secondary metrics say that there are several, and both the same. A metric that is to be no
-// worse by a margin asks another question, which its own interval answers.
+// adjustSecondary adjusts p and the intervals of the secondary metrics for their number, so that both say the same. NoWorse metrics
+// are not among them: each asks a question of its own, which its own interval answers.
 func (r *reading) adjustSecondary() error {
 	secondary := r.report.Secondary[:min(len(r.report.Secondary), len(r.Spec.Metrics.Secondary))]
 	p := make([]float64, len(secondary))
 	for i, e := range secondary {
-		if p[i] = 1; e.P != nil { // without one it is a question that was asked all the same
+		if p[i] = 1; e.P != nil { // a metric without p still counts as one of the metrics
 			p[i] = *e.P
 		}
 	}
@@ -59,16 +64,18 @@ func (r *reading) adjustSecondary() error {
 	}
 	var parts []func() error
 	for i := range secondary {
-		if e := &secondary[i]; e.P != nil {
-			e.Holm = &adjusted[i]
-			if interval := r.intervals[i+1]; interval != nil && alphas[i] < r.alpha {
-				parts = append(parts, func() error {
-					if err := interval(e, alphas[i]); err != nil {
-						return fmt.Errorf("metric %s: %w", e.Metric, err)
-					}
-					return nil
-				})
-			}
+		e, interval := &secondary[i], r.intervals[i+1] // the first is the primary metric's
+		if e.P == nil {
+			continue
+		}
+		e.Holm = &adjusted[i]
+		if interval != nil && alphas[i] < r.alpha {
+			parts = append(parts, func() error {
+				if err := interval(e, alphas[i]); err != nil {
+					return fmt.Errorf("metric %s: %w", e.Metric, err)
+				}
+				return nil
+			})
 		}
 	}
 	if err := runTogether(parts...); err != nil {
@@ -83,7 +90,8 @@ func (r *reading) adjustSecondary() error {
 	return nil
 }
 
-// explain says why p is small and the interval holds 0, where a sequence was surer once than it is now.
+// noteSmallerP explains in a note why p is small but the interval contains 0: an earlier look of the sequence gave a
+// smaller p.
 func (e *Effect) noteSmallerP(alpha float64) {
 	p := e.P
 	if e.Holm != nil {
@@ -94,7 +102,8 @@ func (e *Effect) noteSmallerP(alpha float64) {
 	}
 }
 
-// noWorse says whether the metric is shown to be no worse by more than a margin, in percent of the control's level.
+// judgeNoWorse sets whether the metric was shown to be no worse than the control by more than the margin. The margin is a
+// share of the control's level.
 func (e *Effect) judgeNoWorse(wanted experiment.NoWorse) {
 	margin := float64(wanted.Margin)
 	e.NoWorse = &NoWorse{Margin: margin, State: experiment.GuardInconclusive}
@@ -112,7 +121,8 @@ func (e *Effect) judgeNoWorse(wanted experiment.NoWorse) {
 	}
 }
 
-// effect judges one metric. interval writes the effect's interval once more, at another alpha; nil where it has none.
+// effect judges one metric. The interval that it returns writes the effect's interval again, at another alpha; it is nil if the
+// effect has none.
 func (r *reading) effect(name string, primary bool) (e Effect, interval func(*Effect, float64) error, err error) {
 	metric, err := store.OfUsers(name, r.Metrics)
 	if err != nil {
@@ -130,14 +140,8 @@ func (r *reading) effect(name string, primary bool) (e Effect, interval func(*Ef
 		return e, nil, nil
 	}
 	if metric.Events != "" {
-		late, err := r.rows.LateEvents(r.ctx, metric, r.members(r.settled), r.end)
-		if err != nil {
+		if e.Late, err = r.countLate(metric); err != nil {
 			return e, nil, fmt.Errorf("metric %s: events that came late: %w", name, err)
-		}
-		e.Late = &Late{Lag: experiment.Duration(metric.Lag), Days: append([]store.LateDay{}, late...)}
-		for _, d := range late {
-			e.Late.Control += d.Control
-			e.Late.Treatment += d.Treatment
 		}
 	}
 	j := judgement{reading: r, metric: metric, primary: primary, sequence: stats.Sequence{Planned: cmp.Or(r.PlannedUnits, unplanned), Alpha: r.alpha}}
@@ -154,51 +158,54 @@ func (r *reading) effect(name string, primary bool) (e Effect, interval func(*Ef
 	return e, j.interval, nil
 }
 
-// excludesZero tells whether the interval of the quantity that decides does.
+// countLate counts the events of a metric that arrived after their windows were frozen.
+func (r *reading) countLate(metric store.Metric) (*Late, error) {
+	days, err := r.rows.LateEvents(r.ctx, metric, r.members(r.settled), r.end)
+	if err != nil {
+		return nil, err
+	}
+	late := &Late{Lag: experiment.Duration(metric.Lag), Days: append([]store.LateDay{}, days...)}
+	for _, d := range days {
+		late.Control += d.Control
+		late.Treatment += d.Treatment
+	}
+	return late, nil
+}
+
+// excludesZero reports whether the interval of the deciding quantity excludes 0.
 func (e *Effect) excludesZero() bool {
 	i := e.decisiveInterval()
 	return i.Lower != nil && *i.Lower > 0 || i.Upper != nil && *i.Upper < 0
 }
 
-// judgement is how one metric is judged.
+// judgement judges one metric.
 type judgement struct {
 	*reading
 	metric   store.Metric
 	primary  bool
 	sequence stats.Sequence
 
-	apart []string     // communities that are told apart, of the primary metric
-	sums  []store.Sums // of users, where they are the unit
+	apart []string     // the communities that are reported one by one, for the primary metric
+	sums  []store.Sums // of users, if users are the unit
 
-	// interval writes the interval of an effect that is judged, at an alpha.
+	// interval writes the interval of a judged effect, at an alpha.
 	interval func(e *Effect, alpha float64) error
 	looks    []values
 	all      values
 }
 
-// judge compares the arms, as far as the method speaks.
-func (j *judgement) judge(e *Effect) (err error) {
+// judge compares the arms, as far as the method can say something now.
+func (j *judgement) judge(e *Effect) error {
 	if err := j.readValues(); err != nil {
 		return err
 	}
-	ended := j.report.Method.Ended
-	at := j.settled
-	if ended {
+	at := j.settled // up to which a method that judges once has units
+	if j.report.Method.Ended {
 		at = j.once
 	}
-	completed := sumUntil(j.looks, at)
-	if e.Method = completed.methodOfUsers(ended); j.Spec.Unit == experiment.Community {
-		e.Method = j.methodOfCommunities(&completed, ended)
-	}
-	if e.Method == Sequence {
-		j.looks = joinLooks(j.looks)
-	} else if at.Before(j.settled) {
-		j.looks = slices.DeleteFunc(j.looks, func(v values) bool { return v.at.After(at) })
-		if j.primary {
-			if j.report.Units.Completed, err = j.completed(at); err != nil {
-				return err
-			}
-		}
+	e.Method = j.chooseMethod(at)
+	if err := j.keepLooks(e.Method, at); err != nil {
+		return err
 	}
 	j.splitByCommunity(e.Method == Sequence)
 	j.all = sumUntil(j.looks, j.settled)
@@ -206,12 +213,44 @@ func (j *judgement) judge(e *Effect) (err error) {
 	if err := j.addSeries(e); err != nil {
 		return err
 	}
+	return j.applyMethod(e)
+}
+
+// chooseMethod returns the method that judges the units that have completed by a time.
+func (j *judgement) chooseMethod(at time.Time) string {
+	completed := sumUntil(j.looks, at)
+	if j.Spec.Unit == experiment.Community {
+		return j.methodOfCommunities(&completed, j.report.Method.Ended)
+	}
+	return completed.methodOfUsers(j.report.Method.Ended)
+}
+
+// keepLooks keeps the looks that the method uses: a sequence uses all, other methods only those up to a time. The report's completed
+// units are then those of the primary metric.
+func (j *judgement) keepLooks(method string, at time.Time) (err error) {
+	if method == Sequence {
+		j.looks = joinLooks(j.looks)
+		return nil
+	}
+	if !at.Before(j.settled) {
+		return nil
+	}
+	j.looks = slices.DeleteFunc(j.looks, func(v values) bool { return v.at.After(at) })
+	if j.primary {
+		j.report.Units.Completed, err = j.completed(at)
+	}
+	return err
+}
+
+// applyMethod judges by the effect's method. Before a method can say something, it gives only the difference.
+func (j *judgement) applyMethod(e *Effect) error {
+	ended, communities := j.report.Method.Ended, j.Spec.Unit == experiment.Community
 	switch {
-	case e.Method == Sequence && j.Spec.Unit == experiment.Community:
+	case e.Method == Sequence && communities:
 		return j.judgeCommunitiesBySequence(e)
 	case e.Method == Sequence:
 		return j.judgeUsersBySequence(e)
-	case e.Method == Permutation && ended && j.Spec.Unit == experiment.Community:
+	case e.Method == Permutation && ended && communities:
 		return j.judgeCommunitiesOnce(e)
 	case e.Method == Permutation && ended:
 		return j.judgeUsersOnce(e)
@@ -223,7 +262,7 @@ func (j *judgement) judge(e *Effect) (err error) {
 	return err
 }
 
-// series is the effect as it stood at each look.
+// addSeries adds the effect at each look.
 func (j *judgement) addSeries(e *Effect) error {
 	var all values
 	for _, l := range j.looks {
@@ -251,7 +290,7 @@ func (j *judgement) addSeries(e *Effect) error {
 	return nil
 }
 
-// lift is that of communities at a look, with an interval where a sequence speaks.
+// liftAt returns the lift of communities at a look. It has an interval only if a sequence can say something.
 func (j *judgement) liftAt(e *Effect, all *values) (*Lift, error) {
 	ratio, err := stats.JackknifeLogRatio(all.groups[0], all.groups[1])
 	if err != nil {
@@ -268,12 +307,12 @@ func (j *judgement) liftAt(e *Effect, all *values) (*Lift, error) {
 	return liftOf(math.Expm1(ratio.Value), i.Expm1()), nil
 }
 
-// speaks tells whether a sequence of users may say something.
+// speaks reports whether a sequence of users can say something.
 func (v *values) speaks() bool {
 	return v.units() >= sequenceFrom && min(v.nonZero[0], v.nonZero[1]) >= stats.NormalNonZero
 }
 
-// compare estimates the difference, of users with what their past foretold taken out.
+// compare estimates the difference. For users, the part that their past explains is subtracted.
 func (v *values) compare() (d stats.Estimate, adjusted stats.Adjusted, err error) {
 	if v.clusters {
 		d, err = stats.JackknifeDifference(v.groups[0], v.groups[1])
@@ -286,7 +325,7 @@ func (v *values) compare() (d stats.Estimate, adjusted stats.Adjusted, err error
 	return d, adjusted, err
 }
 
-// usersBySequence judges at this look, and may be asked at any.
+// judgeUsersBySequence judges at this look, and may be asked at any look.
 func (j *judgement) judgeUsersBySequence(e *Effect) error {
 	d, adjusted, err := j.all.compare()
 	if err != nil {
@@ -306,13 +345,13 @@ func (j *judgement) judgeUsersBySequence(e *Effect) error {
 	return j.judgeByDifference(e, d, adjusted, p, j.sequence.IntervalAt)
 }
 
-// difference fills in a judgement by the absolute difference. The lift stands beside it where it says the same.
-func (j *judgement) judgeByDifference(e *Effect, d stats.Estimate, adjusted stats.Adjusted, p float64, interval func(d stats.Estimate, alpha float64) (stats.Interval, error)) error {
-	if _, err := interval(d, j.alpha); err != nil { // then p says nothing either
+// judgeByDifference writes the judgement of the difference into e. The lift is given too if it leads to the same verdict.
+func (j *judgement) judgeByDifference(e *Effect, d stats.Estimate, adjusted stats.Adjusted, p float64, interval intervalAt) error {
+	if _, err := interval(d, j.alpha); err != nil { // without an interval, p must not be shown either
 		return err
 	}
 	e.Difference, e.P = &d.Value, &p
-	if adjusted.Theta != 0 { // the levels, too, are what is left then
+	if adjusted.Theta != 0 { // then the difference is that of the adjusted levels
 		e.CUPED = &CUPED{adjusted.Theta, adjusted.Reduction}
 		e.Control.Mean, e.Treatment.Mean = &adjusted.Control.Value, &adjusted.Treatment.Value
 	}
@@ -326,34 +365,42 @@ func (j *judgement) judgeByDifference(e *Effect, d stats.Estimate, adjusted stat
 			return err
 		}
 		e.Interval = toInterval(i)
-		ratio, err := stats.LogRatio(adjusted.Control, adjusted.Treatment)
-		if errors.Is(err, stats.ErrUnstable) {
-			e.Note = "no lift is given: the control's mean is too near zero"
-			return nil
-		} else if err != nil {
-			return err
-		}
-		ratio.DF = d.DF
-		if i, err = interval(ratio, alpha); err != nil {
-			return err
-		}
-		lift := liftOf(math.Expm1(ratio.Value), i.Expm1())
-		least := float64(j.Spec.Metrics.Primary.MinimumEffect)
-		if decide(lift.Lower, lift.Upper, &least, e.Down) != e.decision(least) {
-			e.Note = "no lift is given: it is not precise enough to lead to the same verdict as the difference"
-			return nil
-		}
-		e.Lift = lift
-		return nil
+		e.Lift, e.Note, err = j.liftBesides(e, d, adjusted, func(ratio stats.Estimate) (stats.Interval, error) { return interval(ratio, alpha) })
+		return err
 	}
 	return j.interval(e, j.alpha)
+}
+
+// intervalAt computes the interval of an estimate at an alpha.
+type intervalAt func(d stats.Estimate, alpha float64) (stats.Interval, error)
+
+// liftBesides returns the lift that is given in addition to a difference d, whose interval e has already. If there is none, note
+// says why.
+func (j *judgement) liftBesides(e *Effect, d stats.Estimate, adjusted stats.Adjusted, interval func(stats.Estimate) (stats.Interval, error)) (lift *Lift, note string, err error) {
+	ratio, err := stats.LogRatio(adjusted.Control, adjusted.Treatment)
+	if errors.Is(err, stats.ErrUnstable) {
+		return nil, "no lift is given: the control's mean is too near zero", nil
+	} else if err != nil {
+		return nil, "", err
+	}
+	ratio.DF = d.DF
+	i, err := interval(ratio)
+	if err != nil {
+		return nil, "", err
+	}
+	lift = liftOf(math.Expm1(ratio.Value), i.Expm1())
+	least := float64(j.Spec.Metrics.Primary.MinimumEffect)
+	if decide(lift.Lower, lift.Upper, &least, e.Down) != e.decision(least) {
+		return nil, "no lift is given: it is not precise enough to lead to the same verdict as the difference", nil
+	}
+	return lift, "", nil
 }
 
 func liftOf(value float64, i stats.Interval) *Lift {
 	return &Lift{finite(value), finite(i.Lower), finite(i.Upper)}
 }
 
-// communitiesBySequence judges the lift at this look, and may be asked at any.
+// judgeCommunitiesBySequence judges the lift at this look, and may be asked at any look.
 func (j *judgement) judgeCommunitiesBySequence(e *Effect) error {
 	d, _, err := j.all.compare()
 	if err != nil {
@@ -390,14 +437,14 @@ func (j *judgement) judgeCommunitiesBySequence(e *Effect) error {
 	return j.addDetectable(e, now.SE)
 }
 
-// detectable says what effect can be found, by how well the relative one is known now.
+// addDetectable sets which effect can be found. se is the standard error of the relative effect now.
 func (j *judgement) addDetectable(e *Effect, se float64) error {
 	n := j.all.units()
 	if !(se > 0 && se < math.Inf(1)) || n < 1 {
 		return nil
 	}
 	design := stats.Design{Alpha: j.alpha, Power: cmp.Or(j.Spec.Power, .8), Sequence: e.Method == Sequence}
-	cv := se * math.Sqrt(float64(n)/2) // as if each unit of an arm varied so much
+	cv := se * math.Sqrt(float64(n)/2) // as if all units of an arm had this coefficient of variation
 	now, err := design.DetectableEffect(cv, n)
 	if err != nil {
 		return err
@@ -413,8 +460,8 @@ func (j *judgement) addDetectable(e *Effect, se float64) error {
 	return nil
 }
 
-// smallestP is the always-valid p of the looks so far. They are on a grid that is fixed at the start, and what was frozen by
-// each does not change: so it is the same whenever it is asked, and never rises.
+// smallestP returns the always-valid p, the smallest of all looks so far. The looks are fixed at the start, and values that
+// were frozen by a look do not change. So p is the same whenever it is asked, and never rises.
 func (j *judgement) smallestP(speaks func(*values) bool, estimate func(*values) (stats.Estimate, error)) (float64, error) {
 	smallest := 1.0
 	var all values
@@ -437,7 +484,8 @@ func (j *judgement) smallestP(speaks func(*values) bool, estimate func(*values) 
 	return smallest, nil
 }
 
-// usersOnce judges few users, at the planned end: by Welch's t where their values are near enough to normal, else by their labels.
+// judgeUsersOnce judges few users, at the planned end: by Welch's t if their values are nearly normal, otherwise by a
+// permutation test.
 func (j *judgement) judgeUsersOnce(e *Effect) error {
 	singles, err := j.rows.UserValues(j.ctx, j.metric, j.members(j.once), mostSingles)
 	if err != nil {
@@ -479,7 +527,7 @@ func (j *judgement) judgeUsersOnce(e *Effect) error {
 	return nil
 }
 
-// nearNormal tells whether the means of both arms are near enough to normal for Welch's t.
+// nearNormal reports whether the means of both arms are nearly normal, as Welch's t requires.
 func nearNormal(arms [2]stats.Shape) (bool, error) {
 	for _, shape := range arms {
 		spread, err := shape.Spread()
@@ -490,13 +538,14 @@ func nearNormal(arms [2]stats.Shape) (bool, error) {
 	return true, nil
 }
 
-// seed is that of the arrangements that are drawn: the same experiment draws the same.
+// seed returns the seed of a permutation test. The same experiment always draws the same arrangements.
 func (j *judgement) seed() uint64 { return uint64(experiment.Slot(j.Salt, "permutation")) } //nolint:gosec // never negative
 
-// mostOfAnArm is the part of an arm's members that one community may be: more, and it is the arm.
+// mostOfAnArm is the largest share of an arm's members that one community may have. Above it, the arm is hardly more than
+// this community.
 const mostOfAnArm = .5
 
-// communitiesOnce tests the labels of communities, at the planned end. Members without a value are left out.
+// judgeCommunitiesOnce judges communities by a permutation test, at the planned end. Members without a value are left out.
 func (j *judgement) judgeCommunitiesOnce(e *Effect) error {
 	sums, err := j.rows.UnitSums(j.ctx, j.metric, j.members(j.once))
 	if err != nil {
@@ -534,7 +583,7 @@ func (j *judgement) judgeCommunitiesOnce(e *Effect) error {
 	} else if of := describeOversized(units, names, evenShare(float64(j.all.units()))); of != "" {
 		e.Note = of
 	}
-	e.Control.Mean, e.Treatment.Mean, e.Difference = &test.Control, &test.Treatment, &test.Difference // with steps made alike
+	e.Control.Mean, e.Treatment.Mean, e.Difference = &test.Control, &test.Treatment, &test.Difference // standardised to the same mix of steps
 	e.P, e.Lift = &test.P, liftOf(test.Lift, test.Interval)
 	j.interval = func(e *Effect, alpha float64) error {
 		test, err := permute(units, alpha, j.seed())
@@ -544,7 +593,7 @@ func (j *judgement) judgeCommunitiesOnce(e *Effect) error {
 	return nil
 }
 
-// stepOf is the step at which a user's slot was opened.
+// stepOf returns the step at which a user's slot was opened.
 func (r *reading) stepOf(unit string) int {
 	if r.observational() {
 		return 0

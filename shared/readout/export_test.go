@@ -6,7 +6,7 @@ import (
 	"warble/shared/stats"
 )
 
-// Reports are those of each look at an experiment that is drawn from a world.
+// Reports returns the report of each look at an experiment that is drawn from a world.
 func Reports(ctx context.Context, w World, seed uint64) (all []Report, err error) {
 	s := w.simulate(seed)
 	for _, at := range s.looks() {
@@ -19,11 +19,11 @@ func Reports(ctx context.Context, w World, seed uint64) (all []Report, err error
 	return all, nil
 }
 
-// Detectable is the effect that a plan says a sequence of users finds.
+// Detectable is the effect that a plan expects a sequence of users to find.
 var Detectable = detectable
 
-// Found is the relative effect that a plan says a permutation test finds with a power, of so many units in each arm that are as
-// some of the past.
+// Found is the relative effect that a plan expects a permutation test to find with a power. It assumes perArm units in each
+// arm that are like those of the past.
 func Found(past []stats.Unit, perArm int, alpha, power float64) (float64, error) {
 	s := simulatedPower{method: Permutation, alpha: alpha, power: power, units: past, perStep: []int{perArm}}
 	return s.detectable()

@@ -14,13 +14,14 @@ import (
 )
 
 func (r *reading) span() store.Span {
-	return store.Span{Experiment: r.Name, Begin: r.begin, End: r.end.Add(-experiment.Window)} // whole windows only
+	return store.Span{Experiment: r.Name, Begin: r.begin, End: r.end.Add(-experiment.Window)} // whole count periods only
 }
 
-// recentTraffic is how long ago the last requests of a step may be for it to be passed: traffic that has ended shows nothing more.
+// recentTraffic is how recent the last requests of a step must be if the step is to pass. After traffic has ended, nothing
+// more is learned.
 const recentTraffic = 10 * time.Minute
 
-// guardrails judges each one at each step, by the step's own requests.
+// judgeGuardrails judges each guardrail at each step, by the step's own requests.
 func (r *reading) judgeGuardrails() error {
 	for _, g := range r.Spec.Metrics.Guardrails {
 		metric, err := store.MetricNamed(g.Name, store.Ratio)
@@ -61,7 +62,8 @@ func (r *reading) judgeGuardrails() error {
 	return nil
 }
 
-// together is a breach of any step, else what the present step says: a step is passed by its own traffic alone.
+// takeDecisiveStep sets the step that decides: the first step that is breached, or otherwise the present one, because a
+// step passes only by its own requests.
 func (g *Guardrail) takeDecisiveStep() {
 	if len(g.Steps) == 0 {
 		return
@@ -73,7 +75,7 @@ func (g *Guardrail) takeDecisiveStep() {
 	g.GuardrailStep = decisive
 }
 
-// guardrailAt judges one step. Steps are numbered as in the ramp.
+// guardrailAt judges one step. i is its index in the report; store numbers steps as in the ramp.
 func (r *reading) guardrailAt(i int, test stats.HarmTest, windows []store.Windows, buckets, baseline []store.Buckets) (GuardrailStep, error) {
 	number := slices.Index(r.Spec.Ramp.Steps, r.steps[i].Percent)
 	step := GuardrailStep{Step: i, State: experiment.GuardInconclusive, Services: []ServiceHarm{}, LeftOut: []LeftOut{}}
@@ -99,7 +101,7 @@ func (r *reading) guardrailAt(i int, test stats.HarmTest, windows []store.Window
 	for _, s := range result.LeftOut {
 		step.LeftOut = append(step.LeftOut, LeftOut{s.Service, s.Share})
 	}
-	if step.Harmed = result.Harmed; len(result.Services) == 1 { // it is the whole
+	if step.Harmed = result.Harmed; len(result.Services) == 1 { // a single Service is the whole
 		step.Harmed = nil
 	}
 	ends := r.end
@@ -112,30 +114,22 @@ func (r *reading) guardrailAt(i int, test stats.HarmTest, windows []store.Window
 	return step, nil
 }
 
-// guards are the states, by what the statistics say.
+// guards translates the verdicts of the test of harm.
 var guards = map[stats.Finding]experiment.Guard{stats.Pass: experiment.GuardPass, stats.Breach: experiment.GuardBreach, stats.Inconclusive: experiment.GuardInconclusive}
 
-// trafficOf is what both arms of each Service were asked in a step, each from the step's first window to its last, and when the
-// last window in which both were asked began. Their baseline is of the units whose slots this step or one before it has opened.
+// trafficOf returns the requests of each Service in both arms at one step, from the step's first count period to its last, and the end
+// of the last period in which both arms had requests. The baseline of a step has the units whose slots were opened by this step or by
+// one before it.
 func trafficOf(step int, windows []store.Windows, buckets, baseline []store.Buckets) (traffic []stats.Traffic, last time.Time) {
-	var first, end time.Time
-	for _, w := range windows {
-		if w.Step != step {
-			continue
-		}
-		if first.IsZero() || w.Start.Before(first) {
-			first = w.Start
-		}
-		end = later(end, w.Start.Add(time.Duration(len(w.Windows))*experiment.Window))
-	}
+	first, end := periodsOf(step, windows)
 	for _, w := range windows {
 		if w.Step != step {
 			continue
 		}
 		t := stats.Traffic{Service: w.Service, Windows: make([]stats.Window, end.Sub(first)/experiment.Window)}
-		from := int(w.Start.Sub(first) / experiment.Window)
+		offset := int(w.Start.Sub(first) / experiment.Window)
 		for i, counted := range w.Windows {
-			t.Windows[from+i] = stats.Window{
+			t.Windows[offset+i] = stats.Window{
 				Control:   stats.Proportion{Successes: counted.Bad.Control, N: counted.Requests.Control},
 				Treatment: stats.Proportion{Successes: counted.Bad.Treatment, N: counted.Requests.Treatment},
 			}
@@ -158,6 +152,20 @@ func trafficOf(step int, windows []store.Windows, buckets, baseline []store.Buck
 	return traffic, last
 }
 
+// periodsOf returns the start of a step's first count period and the end of its last, over all Services.
+func periodsOf(step int, windows []store.Windows) (first, end time.Time) {
+	for _, w := range windows {
+		if w.Step != step {
+			continue
+		}
+		if first.IsZero() || w.Start.Before(first) {
+			first = w.Start
+		}
+		end = later(end, w.Start.Add(time.Duration(len(w.Windows))*experiment.Window))
+	}
+	return first, end
+}
+
 func proportions(arms [2][experiment.Buckets]store.Tally) (all [2][]stats.Proportion) {
 	for arm, buckets := range arms {
 		for _, b := range buckets {
@@ -167,7 +175,7 @@ func proportions(arms [2][experiment.Buckets]store.Tally) (all [2][]stats.Propor
 	return all
 }
 
-// sentence says what a guardrail has found at a step. based tells whether it was to have a baseline.
+// sentence says what a guardrail shows at a step. based tells whether the experiment should have a baseline.
 func (g *Guardrail) sentence(s *GuardrailStep, based bool) string {
 	name := g.Title()
 	rates := fmt.Sprintf("%s in the treatment, %s in the control", rate(s.Treated), rate(s.Control))
@@ -207,7 +215,8 @@ func (g *Guardrail) sentence(s *GuardrailStep, based bool) string {
 	return text
 }
 
-// Title is what people call the guardrail, with its time where it has one. Sentences begin with it and a colon.
+// Title is the guardrail's name for people, with its time limit if it has one. The guardrail's sentences begin with the
+// title and a colon.
 func (g *Guardrail) Title() string {
 	if g.Over != "" {
 		return g.Label + " (over " + g.Over + ")"
@@ -222,7 +231,7 @@ func rate(r Requests) string {
 	return figures.Percent(r.Rate)
 }
 
-// guard is what the guardrails say together, and why.
+// guardrailState returns the state of all guardrails together, and the sentence of the guardrail that decides.
 func (r *Report) guardrailState() (state experiment.Guard, reason string) {
 	state = experiment.GuardPass
 	for _, g := range r.Guardrails {
@@ -236,7 +245,8 @@ func (r *Report) guardrailState() (state experiment.Guard, reason string) {
 	return state, reason
 }
 
-// latencySpan is long against what makes requests slow together, and in a long experiment as long as a thousand of them take.
+// latencySpan returns the length of the spans in which latencies are counted. It is long compared with disturbances that
+// make many requests slow together. There are at most about a thousand spans.
 func (r *reading) latencySpan() time.Duration {
 	return max(10*experiment.Window, (r.end.Sub(r.begin) / 1000).Truncate(experiment.Window))
 }

@@ -16,25 +16,26 @@ import (
 )
 
 const (
-	// mostCrossed is the share of users that may have been seen in both arms, or been served by what they were not assigned.
+	// mostCrossed is the largest share of users who may have been seen in both arms, or served by something other than
+	// their arm.
 	mostCrossed = .01
-	// fewActive are the buckets of units that must have come to one arm for none to be missed in the other: by chance that happens
-	// once in 65 thousand times, and it is looked at for weeks.
+	// fewActive is how many buckets of units must have requests in one arm before none in the other is a fault. By chance
+	// this happens once in 65 thousand times. It is so rare because the check is repeated for weeks.
 	fewActive = 16
-	// silence is how long an arm may be without requests while the other has some, and how long both may after the start.
+	// silence is how long an arm may be without requests while the other has some, and both arms after the start.
 	silence = 30 * time.Minute
 )
 
-// health checks whether the rows can be believed.
+// checkHealth checks whether the rows can be trusted.
 func (r *reading) checkHealth() error {
 	checks := []func([]store.Exposed) (Check, error){r.checkTraffic}
 	if r.Spec.Unit != experiment.Request {
 		checks = append(checks, r.checkSampleRatio, r.checkAssignment)
-		if !r.foreign() { // else nobody knows who has never come
-			checks = append(checks, r.checkNeverExposed) // compares what rehash has counted
+		if !r.foreign() { // otherwise nobody knows who was never exposed
+			checks = append(checks, r.checkNeverExposed) // compares what checkAssignment has recorded
 		}
 		checks = append(checks, r.checkServed, r.checkCrossed)
-		if !r.observational() && !r.foreign() { // of a guest's pods nobody hears
+		if !r.observational() && !r.foreign() { // a guest's pods report nothing
 			checks = append(checks, r.checkPods)
 		}
 	}
@@ -48,8 +49,9 @@ func (r *reading) checkHealth() error {
 	return nil
 }
 
-// traffic wants requests in both arms: in all, and of late while the experiment runs. An arm without any is a fault where units
-// enough have come to the other, for one person's requests are all in one arm.
+// checkTraffic checks that both arms get requests: in total and, while the experiment runs, recently. An arm without
+// requests is a fault only if enough units have requests in the other arm, because all requests of one person are in the
+// same arm.
 func (r *reading) checkTraffic([]store.Exposed) (Check, error) {
 	c := Check{Name: "traffic", State: OK}
 	requests, err := r.rows.Requests(r.ctx, r.Name, r.end.Add(-silence), r.end)
@@ -82,7 +84,7 @@ func (r *reading) checkTraffic([]store.Exposed) (Check, error) {
 	return c, nil
 }
 
-// sampleRatio counts what is randomised, in the order of its first exposures.
+// checkSampleRatio counts the randomised units in the order in which they were first exposed.
 func (r *reading) checkSampleRatio(exposed []store.Exposed) (Check, error) {
 	c := Check{Name: "sample ratio", State: Unknown, Detail: "nothing was randomised"}
 	if r.observational() {
@@ -113,7 +115,7 @@ func (r *reading) checkSampleRatio(exposed []store.Exposed) (Check, error) {
 	if r.foreign() {
 		c.Detail += "; if an edge dies, the exposures of its last 10 s are lost, in both arms alike"
 	}
-	if r.report.Method.Ended || r.phase.Over() { // one look more, before anything is decided
+	if r.report.Method.Ended || r.phase.Over() { // one more test before anything is decided
 		final, err := stats.ChiSquare([]int64{all.Control, all.Treatment}, []float64{1, 1})
 		if err != nil {
 			return c, err
@@ -129,7 +131,7 @@ func (r *reading) checkSampleRatio(exposed []store.Exposed) (Check, error) {
 	return c, nil
 }
 
-// batches are the randomised units by arm, in the order of the looks in which they were first exposed.
+// batches returns the number of randomised units per arm, for each look in which some were first exposed, in order.
 func (r *reading) batches(exposed []store.Exposed) (batches []experiment.Counts, err error) {
 	looks := r.looks()
 	found := make(map[int]*experiment.Counts)
@@ -158,47 +160,17 @@ func (r *reading) batches(exposed []store.Exposed) (batches []experiment.Counts,
 	return batches, nil
 }
 
-// rehash assigns every stored unit again, and where users are the unit whoever might be one, for how many are assigned.
+// checkAssignment computes the arm of every stored unit again. If users are the unit, it also computes the arm of everybody who might
+// be exposed, and records who has been assigned, for checkNeverExposed.
 func (r *reading) checkAssignment([]store.Exposed) (Check, error) {
 	c := Check{Name: "assignment", State: OK}
-	var units, wrong int64
+	count := r.countWrongUnits
 	if r.Spec.Unit == experiment.User && !r.foreign() {
-		opens, opened := r.openSlots(), make([]time.Time, 0, len(r.steps))
-		for _, s := range r.steps {
-			opened = append(opened, s.At)
-		}
-		if err := r.rows.Candidates(r.ctx, r.Name, r.Spec.Audience.Communities, r.end, func(u store.Candidate) {
-			should, of, slot := r.rules.Place(u.UserID, u.Community)
-			if should != "" {
-				r.addArrival(should, of, opened[experiment.Step(slot, opens)], u.Registered(), u.First)
-			}
-			if u.Arm == "" {
-				return
-			}
-			units++
-			if should != u.Arm || of != u.Unit {
-				wrong++
-			}
-		}); err != nil {
-			return c, err
-		}
-	} else {
-		exposed, err := r.rows.ExposedUnits(r.ctx, r.Name, r.end)
-		if err != nil {
-			return c, err
-		}
-		for _, u := range exposed {
-			units++
-			if r.foreign() {
-				if should := r.placeForeign(u.Unit); should != u.Arm {
-					wrong++
-				}
-				continue
-			}
-			if should, of := r.rules.Assign(0, u.Unit); should != u.Arm || of != u.Unit {
-				wrong++
-			}
-		}
+		count = r.countWrongUsers
+	}
+	units, wrong, err := count()
+	if err != nil {
+		return c, err
 	}
 	source := "their hash with the salt"
 	if r.observational() {
@@ -213,7 +185,52 @@ func (r *reading) checkAssignment([]store.Exposed) (Check, error) {
 	return c, nil
 }
 
-// placeForeign is the arm of a unit that is no user of Warble's. Whether it was of the audience, only the edge has seen.
+// countWrongUsers counts the exposed users, and those whose stored arm or unit is wrong. It records every user who has been assigned.
+func (r *reading) countWrongUsers() (users, wrong int64, err error) {
+	openSlots, openedAt := r.openSlots(), make([]time.Time, 0, len(r.steps))
+	for _, s := range r.steps {
+		openedAt = append(openedAt, s.At)
+	}
+	err = r.rows.Candidates(r.ctx, r.Name, r.Spec.Audience.Communities, r.end, func(u store.Candidate) {
+		arm, unit, slot := r.rules.Place(u.UserID, u.Community)
+		if arm != "" {
+			step := experiment.Step(slot, openSlots)
+			r.addArrival(arm, unit, openedAt[step], u.Registered(), u.First)
+		}
+		if exposed := u.Arm != ""; !exposed {
+			return
+		}
+		users++
+		if arm != u.Arm || unit != u.Unit {
+			wrong++
+		}
+	})
+	return users, wrong, err
+}
+
+// countWrongUnits counts the exposed units, and those whose stored arm is wrong.
+func (r *reading) countWrongUnits() (units, wrong int64, err error) {
+	exposed, err := r.rows.ExposedUnits(r.ctx, r.Name, r.end)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, u := range exposed {
+		units++
+		if r.foreign() {
+			if r.placeForeign(u.Unit) != u.Arm {
+				wrong++
+			}
+			continue
+		}
+		if arm, unit := r.rules.Assign(0, u.Unit); arm != u.Arm || unit != u.Unit {
+			wrong++
+		}
+	}
+	return units, wrong, nil
+}
+
+// placeForeign returns the arm of a unit that does not belong to Warble. It ignores the audience, because only the edge
+// knows whether the unit belongs to it.
 func (r *reading) placeForeign(unit string) experiment.Arm {
 	rules := r.rules
 	rules.Audience = nil
@@ -221,19 +238,21 @@ func (r *reading) placeForeign(unit string) experiment.Arm {
 	return arm
 }
 
-// comes is how long after its assignment a unit is looked at, once: whether anybody of it has been exposed by then.
+// comes is the time after its assignment by which a unit should have been exposed.
 const comes = time.Hour
 
-// arrival is a unit of an arm, an hour after it was assigned. Units are compared within a cohort, those for whom a step opened, or
-// who registered on one day: people who have just registered come, and others may have left for good, so that pairs across would
-// differ by what they are. Within it they are in the order of a hash, which depends on nothing.
+// arrival is an assigned unit whose time to be exposed is over. Units are compared within a cohort: those for whom one step
+// opened, or those who registered on one day. People who have just registered are active, but others may have left for
+// good, so pairs from different cohorts would differ for this reason. Within a cohort, units are in the order of a hash,
+// which depends on nothing else.
 type arrival struct {
-	cohort int64 // the day of the assignment, Unix; a step is before those who register on its day
+	cohort int64 // twice the Unix time of the step, or of the day of registration plus 1: a step is before those who register on its day
 	order  uint64
-	failed bool // nobody of it had been exposed
+	failed bool // nobody of the unit had been exposed
 }
 
-// arrive counts a unit once its hour is over. It was assigned when a step opened, or when it registered after that.
+// addArrival records a unit if its hour after the assignment is over. A unit is assigned when its step opens, or when it
+// registers after that.
 func (r *reading) addArrival(arm experiment.Arm, unit string, opened, registered, first time.Time) {
 	assigned, cohort := opened, 2*opened.Unix()
 	if registered.After(opened) {
@@ -241,12 +260,13 @@ func (r *reading) addArrival(arm experiment.Arm, unit string, opened, registered
 	}
 	if due := assigned.Add(comes); !due.After(r.end) {
 		hash := fnv.New64a()
-		_, _ = io.WriteString(hash, unit) // a hash takes anything
+		_, _ = io.WriteString(hash, unit) // writing to a hash cannot fail
 		r.arrivals[armIndex(arm)] = append(r.arrivals[armIndex(arm)], arrival{cohort, hash.Sum64(), first.IsZero() || first.After(due)})
 	}
 }
 
-// pairs calls each with the failures of one unit of either arm, cohort by cohort; what an arm has more of is left out.
+// eachPair calls each for one unit of either arm at a time, cohort by cohort, with whether they failed to be exposed. If
+// one arm has more units of a cohort, the rest is left out.
 func (r *reading) eachPair(each func(control, treatment bool)) {
 	a, b := r.arrivals[0], r.arrivals[1]
 	for len(a) > 0 && len(b) > 0 {
@@ -262,9 +282,9 @@ func (r *reading) eachPair(each func(control, treatment bool)) {
 	}
 }
 
-// neverExposed compares how many of the assigned units have not come: a feature that keeps people from coming leaves the
-// control with other people than the treatment. Each unit counts once, and they are compared in pairs, so that every look is
-// one of the same test.
+// checkNeverExposed compares how many of the assigned units were not exposed in time. If the feature keeps people from
+// coming, the two arms have different kinds of people. Each unit counts once and units are compared in pairs, so that all
+// looks belong to one sequential test.
 func (r *reading) checkNeverExposed([]store.Exposed) (Check, error) {
 	c := Check{Name: "never exposed", State: Unknown, Detail: "an arm has no units yet"}
 	if r.Spec.Unit == experiment.Community {
@@ -312,14 +332,15 @@ func (r *reading) checkNeverExposed([]store.Exposed) (Check, error) {
 }
 
 const (
-	// mostPods is how many times the pods of the other arm one may have.
+	// mostPods is how many times as many pods as the other arm an arm may have.
 	mostPods = 2
-	// fewPodWindows are too few to tell.
+	// fewPodWindows is the number of count periods below which the arms are not compared.
 	fewPodWindows = 200
 )
 
-// autoscaling compares how many pods served the arms, whose revisions are to scale alike: one that is kept warm, or has room
-// to spare, is faster for that. It only warns, for a treatment may also need more of them.
+// checkPods compares the number of pods in the arms. Both revisions should be scaled in the same way: a revision that is
+// kept warm, or has spare capacity, is faster for this reason alone. The check only warns, because a treatment may really
+// need more pods.
 func (r *reading) checkPods([]store.Exposed) (Check, error) {
 	c := Check{Name: "autoscaling", State: OK}
 	n, err := r.rows.PodWindows(r.ctx, r.Name, r.end)

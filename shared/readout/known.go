@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"warble/shared/experiment"
@@ -14,8 +15,8 @@ import (
 	"warble/shared/store"
 )
 
-// guests are units that are no users of Warble's: the database knows those whom an experiment before this one has exposed, and those
-// who have sent the metric's events.
+// guestsPast is the past of units that do not belong to Warble. The database knows those that an earlier experiment has
+// exposed, or otherwise those that have sent the metric's events.
 func (f *frame) guestsPast(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
 	before, err := s.Predecessor(ctx, f.Spec, f.at)
 	if err == nil {
@@ -26,10 +27,10 @@ func (f *frame) guestsPast(ctx context.Context, s *store.Snapshot, metric store.
 	return f.eventsPast(ctx, s, metric)
 }
 
-// exposed are those whom another experiment has exposed, and what its control did then.
+// predecessorPast is the past of the units that an earlier experiment has exposed. The values are those of its control.
 func (f *frame) predecessorPast(ctx context.Context, s *store.Snapshot, metric store.Metric, other store.Started) (past, error) {
 	o := newFrame(other, f.at)
-	if len(o.steps) == 0 { // its guests have rows, and it has no step that brought them
+	if len(o.steps) == 0 { // there are exposures, but no step that explains them
 		return f.eventsPast(ctx, s, metric)
 	}
 	members := store.Members{Experiment: other.Name, Window: f.window, End: f.settled}
@@ -42,14 +43,7 @@ func (f *frame) predecessorPast(ctx context.Context, s *store.Snapshot, metric s
 	if err != nil {
 		return past{}, err
 	}
-	var all stats.Moments
-	var nonZero int64
-	for _, a := range sums {
-		if a.Arm == experiment.Control {
-			nonZero += a.NonZero
-			all = all.Merge(stats.Moments{N: a.N, Sum: a.SumY, SumSq: a.SumYY})
-		}
-	}
+	all, nonZero := addUp(slices.DeleteFunc(sums, func(a store.Sums) bool { return a.Arm != experiment.Control }))
 	days := o.end.Sub(o.begin).Hours() / 24
 	arrivals := make([]float64, int(math.Ceil(days)))
 	open := o.share() * 2 * float64(o.steps[len(o.steps)-1].Percent) / 100
@@ -67,7 +61,8 @@ func (f *frame) predecessorPast(ctx context.Context, s *store.Snapshot, metric s
 	return p, p.setSpread(all)
 }
 
-// acting are those who sent the metric's events. All others, of as many as people say there are, have a value of 0.
+// eventsPast is the past of the units that sent the metric's events. All other units of spec.plan.unitsPerDay have a value
+// of 0.
 func (f *frame) eventsPast(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
 	to := f.settled.Add(-f.window)
 	from := to.Add(-lookback)
@@ -76,12 +71,7 @@ func (f *frame) eventsPast(ctx context.Context, s *store.Snapshot, metric store.
 	if err != nil {
 		return past{}, err
 	}
-	var all stats.Moments
-	var nonZero int64
-	for _, a := range sums {
-		nonZero += a.NonZero
-		all = all.Merge(stats.Moments{N: a.N, Sum: a.SumY, SumSq: a.SumYY})
-	}
+	all, nonZero := addUp(sums)
 	if all.N == 0 {
 		return past{unknown: f.unknownReach("")}, nil
 	}
@@ -92,7 +82,7 @@ func (f *frame) eventsPast(ctx context.Context, s *store.Snapshot, metric store.
 	if came == 0 {
 		return p, nil
 	}
-	if metric.Kind != store.Score { // who has no event has no score, and else 0
+	if metric.Kind != store.Score { // without an event a unit has no score, but a value of 0 of the other kinds
 		all.N = max(all.N, came)
 		p.source += "; all others of plan.unitsPerDay had none"
 	}
@@ -104,7 +94,7 @@ func (f *frame) eventsPast(ctx context.Context, s *store.Snapshot, metric store.
 	return p, nil
 }
 
-// people are the units, for people.
+// guestNoun returns the word for the units, for people.
 func (f *frame) guestNoun() string {
 	if f.Spec.Identity.Kind == experiment.ByIssuer {
 		return "users of " + f.Spec.Identity.Issuer.URL
@@ -112,12 +102,12 @@ func (f *frame) guestNoun() string {
 	return "visitors"
 }
 
-// whoComes says what is missing where nothing says how many units come.
+// unknownReach is the message if it is not known how many units come. more says what is known of them.
 func (f *frame) unknownReach(more string) string {
 	return fmt.Sprintf("ramp: it is not known how many %s come%s: no earlier experiment at %s had them: set plan.unitsPerDay", f.guestNoun(), more, strings.Join(f.Spec.Services, ", "))
 }
 
-// given puts what people know in the place of what the database knows.
+// applyPlan replaces what the database knows by what people state in spec.plan.
 func (f *frame) applyPlan(p *past, metric store.Metric) error {
 	plan := f.Spec.Plan
 	if plan == (experiment.Known{}) && p.reach != nil {
@@ -141,7 +131,7 @@ func (f *frame) applyPlan(p *past, metric store.Metric) error {
 			return problem.Invalid.Field("plan.cv", "missing: expected how much \"%s\" varies: the standard deviation of a unit's value, divided by the mean", metric.Label)
 		}
 		p.units, p.nonZero = twoValues(p.mean, p.cv), 1/(1+p.cv*p.cv)
-		p.source = "" // all of it is the plan's
+		p.source = "" // all of it comes from spec.plan now
 		said = append(said, "the mean and its variation")
 	}
 	if len(said) > 0 {
@@ -153,8 +143,8 @@ func (f *frame) applyPlan(p *past, metric store.Metric) error {
 	return nil
 }
 
-// twoValues are units of a mean and a coefficient of variation: some have all there is, and the others nothing. So it is with a
-// proportion; of another metric no more is known.
+// twoValues returns units with a mean and a coefficient of variation: some have the same value, and the others have 0. A
+// proportion is like this. For other metrics, no more than mean and variation is known.
 func twoValues(mean, cv float64) []stats.Unit {
 	units := make([]stats.Unit, mostSimulated)
 	some := max(1, int(math.Round(mostSimulated/(1+cv*cv))))

@@ -11,19 +11,19 @@ import (
 )
 
 const (
-	// By how many units with a value, of the smaller arm, users are judged.
+	// The numbers of units with a value in the smaller arm from which on a permutation test, and a sequence, judges users.
 	permutationFrom, sequenceFrom = 4, 100
 
-	// fewestEffective are the communities of an arm from which on a sequence speaks, as many of equal size as those of unequal
-	// size count for.
+	// fewestEffective is the number of communities of an arm from which on a sequence judges. Communities of unequal size
+	// count as the number of equal ones with the same information.
 	fewestEffective = 50
 
-	// mostSingles bounds what a permutation test reads of an arm that is far larger than the other.
+	// mostSingles limits the users whose values a permutation test reads, in case one arm is far larger than the other.
 	mostSingles = 10_000
 )
 
-// horizon finds how many units have completed, and whether the planned end has come. What is judged once is judged of the units
-// that had completed then, however late it is asked.
+// findPlannedEnd counts the units that have completed, and finds out whether the planned end has come. A method that judges
+// once judges the units that had completed at the planned end, even if it is asked much later.
 func (r *reading) findPlannedEnd() error {
 	m := &r.report.Method
 	if r.Spec.Unit == experiment.Request {
@@ -63,7 +63,8 @@ func (r *reading) completed(at time.Time) (n experiment.Counts, err error) {
 	return n, nil
 }
 
-// plannedAt is when the N*-th window was over: the zero time where not so many are, or none are planned.
+// plannedAt returns when the window of the N*-th unit was over. It is zero if fewer have completed, or if no sample size is
+// set.
 func (r *reading) plannedAt(now experiment.Counts) (time.Time, error) {
 	switch n := r.PlannedUnits; {
 	case n == 0 || now.Control+now.Treatment < n:
@@ -71,18 +72,18 @@ func (r *reading) plannedAt(now experiment.Counts) (time.Time, error) {
 	case r.Spec.Unit == experiment.User:
 		return r.rows.CompletedAt(r.ctx, r.members(r.settled), n)
 	default:
-		return r.openings[n-1].Entry.Add(r.window), nil // they are in the order of their entry
+		return r.openings[n-1].Entry.Add(r.window), nil // openings are in the order of entry
 	}
 }
 
-// sizes are those of the communities that the experiment can take, as they were at its start.
+// sizes describes the communities that the experiment can take, as they were at its start.
 type sizes struct {
-	effective float64 // number, of the smaller arm
-	uneven    bool    // one community is too large a part of its arm for a mean of communities to be near normal
+	effective float64 // number of communities of equal size with as much information, in the smaller arm
+	uneven    bool    // one community is so large a part of its arm that the mean over communities is not nearly normal
 }
 
-// measureSizes asks at the start, once for all, how unequal the communities are: what came later would choose the method by what
-// the treatment has done to them.
+// measureSizes measures how unequal the communities were at the start. Later sizes may depend on the treatment, and must
+// not affect the choice of the method.
 func (r *reading) measureSizes() error {
 	steps := r.Spec.Ramp.Steps
 	rules := r.rulesAt(steps[len(steps)-1])
@@ -111,10 +112,10 @@ func (r *reading) measureSizes() error {
 	return nil
 }
 
-// evenShare is the part of an arm of so many communities that one may be, for their mean to be near normal.
+// evenShare is the largest share of its arm that one of so many communities may have if their mean is to be nearly normal.
 func evenShare(communities float64) float64 { return max(.1, 3/communities) }
 
-// largest is the greatest part that one of some sizes has of all of them, and which it is.
+// largest returns the largest share that one size has of the total, and its index.
 func largest(sizes []float64) (share float64, at int) {
 	var sum, most float64
 	for i, n := range sizes {
@@ -128,20 +129,20 @@ func largest(sizes []float64) (share float64, at int) {
 	return most / sum, at
 }
 
-// methodOfUsers goes by the users with a value, of the smaller arm.
+// methodOfUsers chooses the method for users, by the number of those with a value in the smaller arm.
 func (v *values) methodOfUsers(ended bool) string {
 	switch n := v.units(); {
 	case n < permutationFrom:
 		return None
 	case n < sequenceFrom:
 		return Permutation
-	case ended && min(v.nonZero[0], v.nonZero[1]) < stats.NormalNonZero: // a sequence has said nothing, and would not
+	case ended && min(v.nonZero[0], v.nonZero[1]) < stats.NormalNonZero: // a sequence would say nothing
 		return Permutation
 	}
 	return Sequence
 }
 
-// methodOfCommunities goes by how unequal they were at the start.
+// methodOfCommunities chooses the method for communities, by how unequal they were at the start.
 func (r *reading) methodOfCommunities(v *values, ended bool) string {
 	switch {
 	case v.units() < permutationFrom:
@@ -152,7 +153,7 @@ func (r *reading) methodOfCommunities(v *values, ended bool) string {
 	return Sequence
 }
 
-// effective is the number of communities of equal size that those of the smaller arm count for.
+// effective returns how many communities of equal size have as much information as those of the smaller arm.
 func (v *values) effective() float64 {
 	var least float64
 	for arm, groups := range v.groups {
@@ -167,7 +168,8 @@ func (v *values) effective() float64 {
 	return least
 }
 
-// decisive tells when a method that judges once does so at the earliest.
+// nameMethod writes the primary metric's method into the report, and the earliest time at which a method that judges once
+// can judge.
 func (r *reading) nameMethod() {
 	m := &r.report.Method
 	if e := r.report.Primary; e != nil {
@@ -179,7 +181,7 @@ func (r *reading) nameMethod() {
 	}
 }
 
-// oversized names the community that is more than a part of its arm, among those with a value.
+// describeOversized names a community with a value that is more than a part of its arm; empty if there is none.
 func describeOversized(units []stats.Unit, names []string, part float64) string {
 	for _, treatment := range []bool{false, true} {
 		var sizes []float64

@@ -16,56 +16,59 @@ import (
 	"warble/shared/store"
 )
 
-// Planned is what an experiment can be expected to show, from what its users have done before.
+// Planned is what an experiment can be expected to show, estimated from what its users did before.
 type Planned struct {
 	Metric string `json:"metric"`
-	Label  string `json:"label"` // of the metric, for people; empty where nothing of units is measured, as ValueUnit
-	// ValueUnit is what a value of the metric counts.
+	Label  string `json:"label"` // of the metric, for people; empty, as is ValueUnit, if the unit is the request
+	// ValueUnit is the unit of the metric's values.
 	ValueUnit string `json:"valueUnit"`
 
 	Unit   experiment.Unit `json:"unit"`
-	Effect float64         `json:"minimumEffect"` // relative, that is to be found
+	Effect float64         `json:"minimumEffect"` // relative effect that the experiment should find
 	Design stats.Design    `json:"design"`
 	Method string          `json:"method"`
 
-	// Mean and CV are the primary metric's, per user and window, of Users who were active before; 0 where nothing is known.
+	// Mean and CV describe the primary metric per user and window, among Users who were active before. They are 0 if
+	// nothing is known.
 	Mean  float64 `json:"mean"`
 	CV    float64 `json:"cv"`
 	Users int64   `json:"users"`
-	// Source says for people where these are from, if not from what users of Warble did in the last weeks.
+	// Source tells people where Mean, CV and Users come from. It is empty if they come from what users of Warble did in the
+	// last weeks.
 	Source string `json:"source,omitempty"`
 
-	Needed     int64    `json:"needed"`     // units per arm, of the same kind as those there are; 0 where it is not known
+	Needed     int64    `json:"needed"`     // units per arm, assumed to be like the present ones; 0 if not known
 	Steps      []Growth `json:"steps"`      // of the ramp
-	Completed  int64    `json:"completed"`  // units per arm that will have by the planned end
-	Detectable float64  `json:"detectable"` // relative effect that these find with the design's power; 0 where it is not known
-	Simulated  int      `json:"simulated"`  // experiments that Detectable is found by; 0 where a formula tells it
-	// Days from the start until Needed units have completed, at the present rate and the last step; 0 where they never do.
+	Completed  int64    `json:"completed"`  // units per arm that will have completed by the planned end
+	Detectable float64  `json:"detectable"` // relative effect that these find with the design's power; 0 if not known
+	Simulated  int      `json:"simulated"`  // number of simulated experiments from which Detectable was computed; 0 if a formula gives it
+	// Days is the time from the start until Needed units have completed, at the present rate and with the last step open.
+	// It is 0 if they never complete.
 	Days float64 `json:"days"`
-	// Units is N*, of both arms, to be frozen at the start; 0 where Needed units are not known, or will not come. Then the
-	// planned end is by time alone: any smaller number would end the experiment before it can tell anything.
+	// Units is N*, both arms together, which is fixed at the start. It is 0 if Needed is not known, or if so many units
+	// will not come. Then the experiment ends on a date only: a smaller number would end it before it can tell anything.
 	Units int64 `json:"units"`
-	// Hopeless says why the design should not be started; empty where it may.
+	// Hopeless has the reasons why the design should not be started; empty if there are none.
 	Hopeless []string `json:"hopeless"`
 }
 
-// Growth is what a step of the ramp brings.
+// Growth is what a step of the ramp contributes.
 type Growth struct {
 	Percent int     `json:"percent"`
 	From    float64 `json:"from"`  // days after the start
-	Units   int64   `json:"units"` // expected per arm by its end
+	Units   int64   `json:"units"` // expected per arm, from all steps so far, by the end of the step
 }
 
 const (
-	// lookback is the past from which the rate at which users come is taken.
+	// lookback is the length of the past from which the rate of arriving users is estimated.
 	lookback = 14 * 24 * time.Hour
-	// fewestUnits per arm that a step must expect.
+	// fewestUnits is the number of units per arm that a step must expect.
 	fewestUnits = 5
 
 	day = 24 * time.Hour
 )
 
-// Err refuses a hopeless design.
+// Err returns the reasons in Hopeless as an error; nil if there are none.
 func (p *Planned) Err() error {
 	var all []error
 	for _, reason := range p.Hopeless {
@@ -74,9 +77,9 @@ func (p *Planned) Err() error {
 	return errors.Join(all...)
 }
 
-// Plan looks at the past of those whom an experiment would take, for how many units it needs, when they will have come,
-// and what effect can be found by the planned end. own are the metrics of people's own; a name in the spec that is neither one
-// of them nor Warble's is an error, which lists those there are.
+// Plan estimates from the past of the units of an experiment how many units it needs, when these will have completed, and
+// which effect it can find by the planned end. own has the metrics that people defined. If a metric in the spec is neither
+// one of these nor Warble's, Plan returns an error that lists the known ones.
 func Plan(ctx context.Context, db *store.DB, spec experiment.Spec, own []experiment.Metric, now time.Time) (p Planned, err error) {
 	err = db.Snapshot(ctx, func(ctx context.Context, s *store.Snapshot) error {
 		p, err = plan(ctx, s, spec, own, now)
@@ -85,17 +88,17 @@ func Plan(ctx context.Context, db *store.DB, spec experiment.Spec, own []experim
 	return p, err
 }
 
-// past is what the users of an experiment did before it.
+// past is what the units of an experiment did before it.
 type past struct {
 	members  int64
 	mean, cv float64
-	nonZero  float64                    // share of the users with a value other than 0
-	reach    func(days float64) float64 // units that are seen within a time, at all slots; nil where nothing says how many come
-	unknown  string                     // what to do then
-	source   string                     // as Planned has it
+	nonZero  float64                    // share of the users whose value is not 0
+	reach    func(days float64) float64 // units that are seen within a time if all slots are open; nil if this is not known
+	unknown  string                     // the message if reach is nil
+	source   string                     // see Planned.Source
 	design   stats.Design
-	from     store.Members // whose values, those of the control, the users' are
-	units    []stats.Unit  // those there are: communities, or some of the users where few will come
+	from     store.Members // the users whose values were read
+	units    []stats.Unit  // the communities there are, or some of the users if few will come
 }
 
 func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, own []experiment.Metric, now time.Time) (Planned, error) {
@@ -120,7 +123,7 @@ func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, own []ex
 	metric = metric.Capped(spec.Metrics.Primary.Cap)
 	f := newFrame(store.Started{Spec: spec, Metrics: spec.Metrics.Named(own)}, now)
 	if f.observational() {
-		spec.Ramp.Steps = []int{50} // a list is open or is not: all of it, whatever the percent
+		spec.Ramp.Steps = []int{50} // a list is opened as a whole, whatever the percent
 	}
 	if err := metric.Check(f.window); err != nil {
 		p.Hopeless = append(p.Hopeless, "primary metric: "+err.Error())
@@ -150,24 +153,29 @@ func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, own []ex
 		return p, nil
 	}
 	p.planSteps(spec, before)
-	if spec.Unit == experiment.User && p.Completed < sequenceFrom && before.cv > 0 && before.units == nil { // they are judged by their labels, and simulated one by one
-		singles, err := s.UserValues(ctx, metric, before.from, mostSimulated)
-		if err != nil {
+	if spec.Unit == experiment.User && p.Completed < sequenceFrom && before.cv > 0 && before.units == nil { // a permutation test judges so few, and is simulated with single users
+		if before.units, err = controlUsers(ctx, s, metric, before.from); err != nil {
 			return p, err
-		}
-		for _, v := range singles {
-			if v.Arm == experiment.Control {
-				before.units = append(before.units, stats.Unit{Sum: v.Value, Size: 1})
-			}
 		}
 	}
 	return p, p.planSize(metric, spec, before)
 }
 
-// mostSimulated are the users of the past that simulated experiments draw theirs from.
+// controlUsers returns users of control one by one, at most mostSimulated of members.
+func controlUsers(ctx context.Context, s *store.Snapshot, metric store.Metric, members store.Members) (units []stats.Unit, err error) {
+	singles, err := s.UserValues(ctx, metric, members, mostSimulated)
+	for _, v := range singles {
+		if v.Arm == experiment.Control {
+			units = append(units, stats.Unit{Sum: v.Value, Size: 1})
+		}
+	}
+	return units, err
+}
+
+// mostSimulated is the largest number of users of the past from which simulated experiments draw their users.
 const mostSimulated = 5000
 
-// ramp follows the steps, each of which opens slots to whoever comes from then on.
+// planSteps computes what each step contributes. A step opens more slots, for units that come from then on.
 func (p *Planned) planSteps(spec experiment.Spec, before past) {
 	hold := spec.Ramp.Hold.Least().Hours() / 24
 	entered := func(at float64) (units float64) {
@@ -190,7 +198,7 @@ func (p *Planned) planSteps(spec experiment.Spec, before past) {
 	}
 }
 
-// size is the number of units that are needed, and the time that takes.
+// planSize computes the number of units that are needed, and the time that they take to complete.
 func (p *Planned) planSize(metric store.Metric, spec experiment.Spec, before past) error {
 	p.Method = p.methodOf(before)
 	if before.cv == 0 {
@@ -220,14 +228,14 @@ func (p *Planned) planSize(metric store.Metric, spec experiment.Spec, before pas
 	case p.Needed > 0 && p.Needed <= p.Completed && p.Design.Sequence:
 		p.Units = 2 * p.Needed
 	case p.Detectable > 0 && p.Detectable <= p.Effect:
-		p.Units = 2 * p.Completed // what is judged once has all there are
+		p.Units = 2 * p.Completed // a method that judges once uses all units there are
 	default:
 		p.addHopeless()
 	}
 	return nil
 }
 
-// hopeless says that too few units will have completed.
+// addHopeless adds the reason that too few units will have completed.
 func (p *Planned) addHopeless() {
 	found := "nothing"
 	if p.Detectable > 0 {
@@ -241,7 +249,7 @@ func (p *Planned) addHopeless() {
 		figures.Change(p.Effect), p.Label, takes, figures.Whole(p.Completed), found, p.Design.Power))
 }
 
-// methodOf is by what the units that will have completed are judged.
+// methodOf returns the method that will judge the units that will have completed.
 func (p *Planned) methodOf(before past) string {
 	switch {
 	case p.Completed < permutationFrom:
@@ -252,7 +260,7 @@ func (p *Planned) methodOf(before past) string {
 			sizes[i] = u.Size
 		}
 		share, _ := largest(sizes)
-		half := float64(len(sizes)) / 2 // an arm's
+		half := float64(len(sizes)) / 2 // communities per arm
 		if stats.EffectiveNumber(sizes)/2 < fewestEffective || 2*share > evenShare(half) {
 			return Permutation
 		}
@@ -263,7 +271,7 @@ func (p *Planned) methodOf(before past) string {
 	return Sequence
 }
 
-// byFormula is of a sequence of users.
+// sizeByFormula computes the sample size of a sequence of users.
 func (p *Planned) sizeByFormula(metric store.Metric, before past) (err error) {
 	needed, err := p.Design.Means(p.CV, p.Effect)
 	needed = int64(math.Ceil(float64(needed) * growth(p.Effect)))
@@ -273,7 +281,7 @@ func (p *Planned) sizeByFormula(metric store.Metric, before past) (err error) {
 	if err != nil {
 		return fmt.Errorf("primary: minimumEffect: %w", err)
 	}
-	if before.nonZero > 0 { // it speaks when so many of each arm have done something
+	if before.nonZero > 0 { // so many users of each arm must have a value other than 0 before a sequence says anything
 		needed = max(needed, sequenceFrom, int64(math.Ceil(stats.NormalNonZero/before.nonZero)))
 	}
 	p.Needed = needed
@@ -283,12 +291,13 @@ func (p *Planned) sizeByFormula(metric store.Metric, before past) (err error) {
 	return err
 }
 
-// growth is how many times more units it takes to find an effect that multiplies what each treated unit does, as simulatedPower has
-// it: the treatment's variance grows with its square, and the formula has that of the control in both arms.
+// growth is the factor by which an effect increases the number of units that are needed to find it. The effect multiplies
+// what each treated unit does, as in simulatedPower, so the treatment's variance grows with the square. The formula assumes
+// the control's variance in both arms.
 func growth(effect float64) float64 { return (1 + (1+effect)*(1+effect)) / 2 }
 
-// detectable is the effect that so many units per arm find, which solves effect^2 = d^2 growth(effect), d the formula's; 0 where they
-// find none.
+// detectable returns the effect that so many units per arm can find. It solves effect^2 = d^2 growth(effect), where d is
+// the effect by the formula. It returns 0 if they can find none.
 func detectable(design stats.Design, cv float64, n int64) (float64, error) {
 	d, err := design.DetectableEffect(cv, n)
 	if err != nil || d*d >= 2 {
@@ -297,8 +306,8 @@ func detectable(design stats.Design, cv float64, n int64) (float64, error) {
 	return (d*d + d*math.Sqrt(4-d*d)) / (2 - d*d), nil
 }
 
-// bySimulation is of units that are judged by their labels, or of communities, which no formula knows well enough: so many
-// experiments with the units that there are.
+// sizeBySimulation computes the sample size for methods that no formula describes well enough: permutation tests, and
+// communities. It simulates experiments with the units that there are.
 func (p *Planned) sizeBySimulation(spec experiment.Spec, before past) error {
 	sim := simulatedPower{method: p.Method, alpha: p.Design.Alpha, power: p.Design.Power, units: before.units}
 	last := 0
@@ -328,11 +337,11 @@ func (p *Planned) sizeBySimulation(spec experiment.Spec, before past) error {
 		return nil
 	}
 	p.Detectable = found
-	p.Needed = max(permutationFrom, int64(math.Ceil(float64(p.Completed)*found*found/(p.Effect*p.Effect)))) // by the square of the effect
+	p.Needed = max(permutationFrom, int64(math.Ceil(float64(p.Completed)*found*found/(p.Effect*p.Effect)))) // the number of units grows with the inverse square of the effect
 	return nil
 }
 
-// population counts the units that there are to be had.
+// population counts the units that the experiment could take.
 func (f *frame) population(ctx context.Context, rows interface {
 	Users(ctx context.Context, communities []string, before time.Time) (int64, error)
 	Communities(ctx context.Context, before time.Time) ([]string, error)
@@ -348,57 +357,70 @@ func (f *frame) population(ctx context.Context, rows interface {
 	return n * int64(f.rules.Layer.To-f.rules.Layer.From) / experiment.Slots, err
 }
 
-// active are those who were, on some day of the past.
+// activeMembers selects the users who were active on a day of the lookback.
 func (f *frame) activeMembers() store.Members {
 	to := f.settled.Add(-f.window).UTC().Truncate(day)
 	return store.Members{Active: &store.Active{From: to.Add(-lookback), To: to, Communities: f.Spec.Audience.Communities}, Window: f.window, End: f.settled}
 }
 
-// users are those who were active: each enters on the first day of the past that they were.
+// usersPast is the past of users who were active on a day of the lookback. Each of them counts as if they had entered on the first such
+// day, with one window from then on.
 func (f *frame) usersPast(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
 	members := f.activeMembers()
-	sums, err := s.UserSums(ctx, metric, members, store.Looks{Start: members.Active.From.Add(f.window), Every: day, End: f.settled}, nil)
+	firstWindowEnds := members.Active.From.Add(f.window)
+	byEntryDay := store.Looks{Start: firstWindowEnds, Every: day, End: f.settled} // the look in which a window ends tells the day of the entry
+	sums, err := s.UserSums(ctx, metric, members, byEntryDay, nil)
 	if err != nil {
 		return past{}, err
 	}
-	var all stats.Moments
-	var nonZero int64
 	days := int(lookback / day)
 	arrivals := make([]float64, days)
 	for _, a := range sums {
-		nonZero += a.NonZero
-		all = all.Merge(stats.Moments{N: a.N, Sum: a.SumY, SumSq: a.SumYY})
-		arrivals[max(0, min(a.Look, days-1))] += float64(a.Users)
+		entryDay := max(0, min(a.Look, days-1))
+		arrivals[entryDay] += float64(a.Users)
 	}
+	all, nonZero := addUp(sums)
 	p := past{members: all.N, nonZero: float64(nonZero) / float64(max(1, all.N)), reach: f.reach(arrivals, float64(days)), from: members}
 	return p, p.setSpread(all)
 }
 
-// reach tells how many units are seen within so many days, at all slots of the layer's share, if so many were on each of the days of
-// the past, of which the last may be a part of one. After these it takes the rate of their second half.
+// addUp adds up users: the moments of their values, and how many have a value other than 0.
+func addUp(sums []store.Sums) (all stats.Moments, nonZero int64) {
+	for _, a := range sums {
+		nonZero += a.NonZero
+		all = all.Merge(stats.Moments{N: a.N, Sum: a.SumY, SumSq: a.SumYY})
+	}
+	return all, nonZero
+}
+
+// reach returns a function that tells how many units are seen within d days, if all slots of the experiment's share of the layer are
+// open. arrivals has the new units of each day of the past. days is the length of that past; its last day may be partial. After the
+// past, units are assumed to arrive at the rate of its second half.
 func (f *frame) reach(arrivals []float64, days float64) func(d float64) float64 {
 	if f.observational() {
 		return func(float64) float64 { return 2 * float64(min(len(f.Spec.List.Control), len(f.Spec.List.Treatment))) }
 	}
 	half := len(arrivals) / 2
-	late := 0.0
+	lateRate := 0.0
 	for _, a := range arrivals[half:] {
-		late += a / (days - float64(half))
+		lateRate += a / (days - float64(half))
 	}
 	return func(d float64) (n float64) {
 		for i, a := range arrivals {
-			n += a * max(0, min(1, (d-float64(i))/min(1, days-float64(i))))
+			start := float64(i)
+			length := min(1, days-start)
+			n += a * max(0, min(1, (d-start)/length))
 		}
-		return f.share() * (n + late*max(0, d-days))
+		return f.share() * (n + lateRate*max(0, d-days))
 	}
 }
 
-// share is how much of its layer the experiment has.
+// share is the experiment's share of its layer's slots.
 func (f *frame) share() float64 {
 	return float64(f.rules.Layer.To-f.rules.Layer.From) / experiment.Slots
 }
 
-// spread is a metric's mean and variation.
+// setSpread sets the metric's mean and coefficient of variation. Without enough values they remain 0.
 func (p *past) setSpread(all stats.Moments) error {
 	mean, err := all.Mean()
 	if errors.Is(err, stats.ErrTooFew) {
@@ -412,7 +434,7 @@ func (p *past) setSpread(all stats.Moments) error {
 	return nil
 }
 
-// communities are taken whole, with all their members.
+// communitiesPast is the past of communities, each with all its members.
 func (f *frame) communitiesPast(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
 	slugs, err := s.Communities(ctx, f.settled.Add(-f.window))
 	if err != nil {
@@ -430,7 +452,7 @@ func (f *frame) communitiesPast(ctx context.Context, s *store.Snapshot, metric s
 		return past{}, err
 	}
 	var all, sizes stats.Moments
-	var within float64 // sum of squares
+	var within float64 // sum of squares within communities
 	var units []stats.Unit
 	for _, u := range sums {
 		if u.N == 0 {
@@ -461,8 +483,9 @@ func (f *frame) communitiesPast(ctx context.Context, s *store.Snapshot, metric s
 	return p, p.setSpread(all)
 }
 
-// icc is the intraclass correlation by analysis of variance: (MSB - MSW)/(MSB + (m0 - 1) MSW), m0 the size of a cluster as
-// sizes that differ count, at least 0. Source: Donner, Klar, "Design and Analysis of Cluster Randomization Trials", 2000.
+// icc is the intraclass correlation by analysis of variance: (MSB - MSW)/(MSB + (m0 - 1) MSW), at least 0. m0 is the mean
+// size of a cluster, corrected for unequal sizes. Source: Donner, Klar, "Design and Analysis of Cluster Randomization
+// Trials", 2000.
 func icc(all, sizes stats.Moments, within float64) float64 {
 	n, k := float64(all.N), float64(sizes.N)
 	if n <= k {

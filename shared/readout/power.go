@@ -9,18 +9,19 @@ import (
 )
 
 const (
-	// simulatedPlans are the experiments that a plan simulates: a power of .8 is then known to .02.
+	// simulatedPlans is the number of experiments that a plan simulates. With it, a power of .8 has a standard error of
+	// .02.
 	simulatedPlans = 400
-	// simulatedDraws are the arrangements of each, fewer than a readout's.
+	// simulatedDraws is the number of arrangements per experiment. A readout draws more.
 	simulatedDraws = 499
 )
 
-// simulatedPower draws experiments without an effect from the units that there are, and finds what effect each would have shown.
+// simulatedPower draws experiments without an effect from the existing units, and finds which effect each would have shown.
 type simulatedPower struct {
 	method       string
 	alpha, power float64
 	units        []stats.Unit
-	perStep      []int // units of each arm that enter at each step
+	perStep      []int // units per arm that enter at each step
 }
 
 func (s *simulatedPower) strata() (perStep [][2]int) {
@@ -30,9 +31,9 @@ func (s *simulatedPower) strata() (perStep [][2]int) {
 	return perStep
 }
 
-// detectable is the relative effect that the method finds with the power wanted; infinite where none is found so often. An effect
-// multiplies what each treated unit does, and so moves the lower bound of the lift in the same ratio: one interval without an
-// effect says from which effect on this experiment would have been won.
+// detectable returns the relative effect that the method finds with the wanted power; infinite if it finds no effect so
+// often. An effect multiplies what each treated unit does, and therefore the lower bound of the lift in the same ratio. So
+// one interval without an effect tells from which effect on this experiment would have won.
 func (s *simulatedPower) detectable() (float64, error) {
 	found := make([]float64, 0, simulatedPlans)
 	for i := range simulatedPlans {
@@ -51,7 +52,7 @@ func (s *simulatedPower) detectable() (float64, error) {
 	return found[int(math.Ceil(s.power*float64(len(found))))-1], nil
 }
 
-// draw labels units at random. Where there are too few of them, some are drawn twice.
+// draw assigns units to arms at random. If there are too few units, some are drawn twice.
 func (s *simulatedPower) draw(random *rand.Rand) (units []stats.Unit) {
 	order := random.Perm(len(s.units))
 	next := 0
@@ -68,7 +69,7 @@ func (s *simulatedPower) draw(random *rand.Rand) (units []stats.Unit) {
 	return units
 }
 
-// lower is the lower bound of the lift.
+// lower returns the lower bound of the lift.
 func (s *simulatedPower) lower(units []stats.Unit, seed uint64) (float64, error) {
 	if s.method == Permutation {
 		test, err := stats.PermuteLiftDraws(units, s.alpha, seed, simulatedDraws)

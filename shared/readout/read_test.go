@@ -54,7 +54,7 @@ func TestVerdicts(t *testing.T) {
 		{"nobody has completed", nil, 1000, nil, 5, 2, day, "waiting", readout.None, "no verdict is possible before 2026-10-15 00:00 UTC. 0 users in the control and 0 in the treatment have completed their window of 7d"},
 		{"few, before the planned end", nil, 100, nil, 5, 9, 13 * day, "waiting", readout.Permutation, "Not yet decided: no verdict is possible before 2026-10-15 00:00 UTC"},
 		{"few, at the planned end", nil, 150, nil, 5, 9, 14 * day, "win", readout.Welch, "by Welch's t interval over "},
-		{"few, hardly an effect", little, 190, nil, 5, 1, 14 * day, "inconclusive", readout.Welch, "It ended without an answer"},
+		{"few, hardly an effect", little, 190, nil, 5, 1, 14 * day, "inconclusive", readout.Welch, "The experiment ended without an answer"},
 		{"few of whom do anything", nil, 150, nil, -3, 9, 14 * day, "win", readout.Permutation, "by a permutation test over "},
 		{"very few", nil, 20, nil, 5, 9, 14 * day, "win", readout.Permutation, "by a permutation test over "},
 		{"hardly any", nil, 5, nil, 5, 9, 14 * day, "inconclusive", readout.None, "too few units with a value"},

@@ -27,7 +27,7 @@ func (r *Rate) count(happened bool) {
 	}
 }
 
-// Value is the share of the runs.
+// Value is the share of runs in which it happened.
 func (r Rate) Value() float64 { return float64(r.Happened) / float64(max(1, r.Runs)) }
 
 // Error is the binomial standard error of the share.
@@ -35,38 +35,39 @@ func (r Rate) Error() float64 {
 	return math.Sqrt(r.Value() * (1 - r.Value()) / float64(max(1, r.Runs)))
 }
 
-// Allowance is three binomial standard errors of a share in so many runs.
+// Allowance is three binomial standard errors of an expected share in so many runs.
 func (r Rate) Allowance(share float64) float64 {
 	return 3 * math.Sqrt(share*(1-share)/float64(max(1, r.Runs)))
 }
 
-// Simulated is what came of many experiments in one world.
+// Simulated is the result of many experiments in one world.
 type Simulated struct {
 	World World `json:"world"`
 	Runs  int   `json:"runs"`
-	// Ends counts the verdicts at which the experiments ended: the first that moves one, or the one at the planned end.
+	// Ends counts the verdicts with which the experiments ended: the first verdict that ends an experiment, or the one at
+	// the planned end.
 	Ends map[Outcome]int `json:"ends"`
-	// Wrong is how often the primary metric's interval left out the truth at any look, and Naive how often a t interval of
-	// users as units, which knows neither of looks nor of communities, did. Where there is no effect these are false positives.
+	// Wrong is how often the primary metric's interval excluded the truth at any look. Naive is how often a t interval of
+	// users did, which knows neither of looks nor of communities. If there is no effect, these are false positives.
 	Wrong Rate `json:"wrong"`
 	Naive Rate `json:"naive"`
-	// Covered is how often the last interval that was told held the truth, and Told how often there was one: a rule that says
-	// nothing is never wrong.
+	// Covered is how often the last interval contained the truth, among experiments that gave one. Told is how often an
+	// experiment gave one: a rule that never answers is never wrong.
 	Covered Rate `json:"covered"`
 	Told    Rate `json:"told"`
-	// Won, Lost and Red are how often an experiment ever won, was rolled back, and was found to be unsound.
+	// Won, Lost and Red are how often an experiment ever won, was rolled back, and was withheld as unsound.
 	Won  Rate `json:"won"`
 	Lost Rate `json:"lost"`
 	Red  Rate `json:"red"`
-	// Passed and Breached are how often the guardrails ever did.
+	// Passed and Breached are how often the guardrails ever passed and were breached.
 	Passed   Rate `json:"passed"`
 	Breached Rate `json:"breached"`
-	// Days is the median time from the start to an end, in days.
+	// Days is the median time from the start to the end, in days.
 	Days float64 `json:"days"`
 }
 
-// Simulate runs so many experiments in a world, through the code that reads PostgreSQL's rows. The same seed gives the
-// same figures, on any number of processors. progress, which may be nil, is told of each run.
+// Simulate runs experiments in a world, through the code that judges rows of PostgreSQL. The same seed gives the same
+// figures, on any number of processors. progress is called after each run; it may be nil.
 func Simulate(ctx context.Context, w World, runs int, seed uint64, progress func(done, runs int)) (Simulated, error) {
 	if err := w.Check(runs); err != nil {
 		return Simulated{}, err
@@ -108,7 +109,7 @@ func Simulate(ctx context.Context, w World, runs int, seed uint64, progress func
 	return w.sum(results), nil
 }
 
-// Check says what is wrong with a world, or with the number of runs in it.
+// Check returns what is wrong with a world, or with the number of runs.
 func (w World) Check(runs int) error {
 	switch {
 	case runs < 1:
@@ -139,42 +140,53 @@ type run struct {
 	passed, breached           bool
 }
 
+// run simulates one experiment, and looks at it until its planned end.
 func (w World) run(ctx context.Context, seed uint64) (r run, err error) {
 	s := w.simulate(seed)
 	times := s.looks()
 	for i, at := range times {
-		report, err := w.look(ctx, s, at, i == len(times)-1 && w.Tilt == even)
+		last := i == len(times)-1
+		report, err := w.look(ctx, s, at, last && w.Tilt == even)
 		if err != nil {
 			return r, err
 		}
-		truth := 0.0
-		if e := report.Primary; e != nil {
-			truth = w.Effect * w.Mean
-			if e.Speaks && e.decisiveInterval() != (Interval{}) {
-				r.told, r.covers = true, e.containsTruth(w)
-				r.wrong = r.wrong || !r.covers
-			}
-			r.naive = r.naive || s.naive(at, truth)
+		r.addPrimary(report.Primary, w)
+		if report.Primary != nil {
+			r.naive = r.naive || s.naive(at, w.Effect*w.Mean)
 		}
-		guard, _ := report.guardrailState()
-		r.passed, r.breached = r.passed || guard == experiment.GuardPass, r.breached || guard == experiment.GuardBreach
-		r.red = r.red || report.Verdict == Withheld
-		r.won = r.won || report.Verdict == Outcome(experiment.Win)
-		moves := false
-		switch report.Verdict {
-		case Outcome(experiment.Harm), Outcome(experiment.NotWorthIt), Breach:
-			moves, r.lost = true, true
-		case Outcome(experiment.Win), Safe:
-			moves = guard == experiment.GuardPass
-		}
-		if r.end == "" && (moves || i == len(times)-1) {
+		moves := r.addVerdict(&report)
+		if r.end == "" && (moves || last) {
 			r.end, r.days = report.Verdict, at.Sub(simulatedStart).Hours()/24
 		}
 	}
 	return r, nil
 }
 
-// holds tells whether the interval of the quantity that decides has the truth in it.
+// addPrimary records whether the primary metric's interval contains the truth at a look.
+func (r *run) addPrimary(e *Effect, w World) {
+	if e != nil && e.Speaks && e.decisiveInterval() != (Interval{}) {
+		r.told, r.covers = true, e.containsTruth(w)
+		r.wrong = r.wrong || !r.covers
+	}
+}
+
+// addVerdict records the verdict of a look, and reports whether it ends the experiment.
+func (r *run) addVerdict(report *Report) (moves bool) {
+	guard, _ := report.guardrailState()
+	r.passed, r.breached = r.passed || guard == experiment.GuardPass, r.breached || guard == experiment.GuardBreach
+	r.red = r.red || report.Verdict == Withheld
+	r.won = r.won || report.Verdict == Outcome(experiment.Win)
+	switch report.Verdict {
+	case Outcome(experiment.Harm), Outcome(experiment.NotWorthIt), Breach:
+		r.lost = true
+		return true
+	case Outcome(experiment.Win), Safe:
+		return guard == experiment.GuardPass
+	}
+	return false
+}
+
+// containsTruth reports whether the interval of the deciding quantity contains the true effect.
 func (e *Effect) containsTruth(w World) bool {
 	truth := w.Effect
 	if e.By == ByDifference {
@@ -191,9 +203,9 @@ func unbounded(v *float64, sign int) float64 {
 	return *v
 }
 
-// look is read, or its figures that change from look to look: the effect, the guardrails and the sample ratio. What hashes
-// every unit again costs the most, would say the same each time, and would tell a broken assignment before the sample
-// ratio could.
+// look judges an experiment at one look. Unless whole, it computes only what changes from look to look: the effect, the
+// guardrails and the sample ratio. To hash every unit again takes the longest, would give the same result each time, and
+// would detect a broken assignment before the sample ratio can.
 func (w World) look(ctx context.Context, s *simulated, at time.Time, whole bool) (Report, error) {
 	r := newReading(ctx, s, s.started, at)
 	r.draws = simulatedArrangements
@@ -215,7 +227,7 @@ func (w World) look(ctx context.Context, s *simulated, at time.Time, whole bool)
 	return *r.report, nil
 }
 
-// naive tells whether a t interval of users as units leaves out the truth, as everyone looks who does not know better.
+// naive reports whether a t interval of users excludes the truth, as for somebody who tests again at every look.
 func (s *simulated) naive(at time.Time, truth float64) bool {
 	var arms [2]stats.Estimate
 	for arm := range arms {

@@ -9,31 +9,30 @@ import (
 	"warble/shared/store"
 )
 
-// values are a metric's, of both arms (control first), of the units that completed in a look or in several: sums over
-// users, or one row per community.
+// values has a metric's values in both arms, control first, for the units that completed in one look or in several: sums
+// over users, or one row per community.
 type values struct {
 	look     int
-	ends     time.Time // the look
-	at       time.Time // up to which they are of it: its end, or the planned end where that is in it
+	ends     time.Time // end of the look
+	at       time.Time // end of this part of the look: the planned end if it is within the look, and otherwise ends
 	clusters bool
 	history  [2]stats.History
 	groups   [2][]stats.Cluster
-	users    [2]Level // without their means
-	nonZero  [2]int64 // of users with a value
+	users    [2]Level // without means
+	nonZero  [2]int64 // users whose value is not 0
 }
 
-// mostSplits is how many communities are told apart where users are the unit.
+// mostSplits is how many communities are reported one by one if users are the unit.
 const mostSplits = 20
 
-// values reads a metric over the units whose windows are over by now, look by look. What is over at the planned end is told from
-// what came later, for some methods judge that alone; so are the largest communities of the primary metric. Reading it once more
-// takes as long.
-func (j *judgement) readValues() error {
+// readValues reads a metric over the units whose windows are over by now, look by look. The look in which the planned end was
+// has two parts, before and after it, because some methods judge only what completed by the planned end. For the primary metric
+// the largest communities are kept apart too. To read the metric again for either would take as long a second time.
+func (j *judgement) readValues() (err error) {
 	if j.Spec.Unit == experiment.Community {
 		return j.readGroupValues()
 	}
 	if j.primary {
-		var err error
 		if j.apart, err = j.rows.LargestCommunities(j.ctx, j.Name, j.end, mostSplits); err != nil {
 			return err
 		}
@@ -42,64 +41,66 @@ func (j *judgement) readValues() error {
 	if j.report.Method.Ended {
 		looks.Cut = j.once
 	}
-	var err error
 	if j.sums, err = j.rows.UserSums(j.ctx, j.metric, j.members(j.settled), looks, j.apart); err != nil {
 		return err
 	}
-	type part struct {
-		look int
-		late bool
-	}
-	found := make(map[part]*values)
+	found := make(map[lookPart]*values)
 	for _, s := range j.sums {
-		v := found[part{s.Look, s.Late}]
-		if v == nil {
-			ends := earlier(looks.Start.Add(time.Duration(s.Look+1)*looks.Every), j.settled)
-			v = &values{look: s.Look, ends: ends, at: ends}
-			if !looks.Cut.IsZero() && !s.Late {
-				v.at = earlier(ends, looks.Cut)
-			}
-			found[part{s.Look, s.Late}] = v
+		part := lookPart{s.Look, s.Late}
+		if found[part] == nil {
+			found[part] = j.newValues(looks, part)
 		}
-		arm := armIndex(s.Arm)
-		h := &v.history[arm]
-		if s.Known {
-			h.With = h.With.Merge(stats.Pairs{N: s.N, SumY: s.SumY, SumYY: s.SumYY, SumX: s.SumX, SumXX: s.SumXX, SumXY: s.SumXY})
-		} else {
-			h.Without = h.Without.Merge(stats.Moments{N: s.N, Sum: s.SumY, SumSq: s.SumYY})
-		}
-		v.users[arm].Units += s.N
-		v.users[arm].Users += s.N
-		v.users[arm].Missing += s.Users - s.N
-		v.nonZero[arm] += s.NonZero
+		found[part].addSums(s)
 	}
 	j.looks = sortByTime(found)
 	return nil
 }
 
-// split tells communities apart, the largest first and what is in none of them last. late counts what came after the planned end.
+// lookPart is a look, or the part of a look before or after the planned end.
+type lookPart struct {
+	look int
+	late bool // after the planned end
+}
+
+// newValues returns the values of a part of a look, still without any units.
+func (j *judgement) newValues(looks store.Looks, part lookPart) *values {
+	lookEnd := looks.Start.Add(time.Duration(part.look+1) * looks.Every)
+	ends := earlier(lookEnd, j.settled)
+	v := &values{look: part.look, ends: ends, at: ends}
+	if !looks.Cut.IsZero() && !part.late {
+		v.at = earlier(ends, looks.Cut)
+	}
+	return v
+}
+
+// addSums adds the users of one arm.
+func (v *values) addSums(s store.Sums) {
+	arm := armIndex(s.Arm)
+	h := &v.history[arm]
+	if s.Known {
+		h.With = h.With.Merge(stats.Pairs{N: s.N, SumY: s.SumY, SumYY: s.SumYY, SumX: s.SumX, SumXX: s.SumXX, SumXY: s.SumXY})
+	} else {
+		h.Without = h.Without.Merge(stats.Moments{N: s.N, Sum: s.SumY, SumSq: s.SumYY})
+	}
+	v.users[arm].count(s)
+	v.nonZero[arm] += s.NonZero
+}
+
+// count adds users to a level, with a value or without.
+func (l *Level) count(s store.Sums) {
+	l.Units += s.N
+	l.Users += s.N
+	l.Missing += s.Users - s.N
+}
+
+// splitByCommunity reports the primary metric for the largest communities, and last for all users who are in none of them. late
+// includes users who completed after the planned end.
 func (j *judgement) splitByCommunity(late bool) {
 	if len(j.apart) == 0 {
 		return
 	}
 	for _, community := range append(j.apart, "") {
-		var arms [2]Level
-		var totals [2]float64
-		for _, s := range j.sums {
-			if s.Community == community && (late || !s.Late) {
-				arm := armIndex(s.Arm)
-				arms[arm].Units += s.N
-				arms[arm].Users += s.N
-				arms[arm].Missing += s.Users - s.N
-				totals[arm] += s.SumY
-			}
-		}
-		for arm := range arms {
-			if n := arms[arm].Users; n > 0 {
-				mean := totals[arm] / float64(n)
-				arms[arm].Mean = &mean
-			}
-		}
+		arms := j.levelsIn(community, late)
 		split := Split{Community: community, Control: arms[0], Treatment: arms[1]}
 		switch a, b := arms[0].Mean, arms[1].Mean; {
 		case a != nil && b != nil:
@@ -112,7 +113,27 @@ func (j *judgement) splitByCommunity(late bool) {
 	}
 }
 
-// groupValues has a look for each step of the ramp, for its communities complete together.
+// levelsIn returns both arms' levels among the users of one community; empty stands for the users of no community that is kept
+// apart.
+func (j *judgement) levelsIn(community string, late bool) (arms [2]Level) {
+	var totals [2]float64
+	for _, s := range j.sums {
+		if s.Community == community && (late || !s.Late) {
+			arm := armIndex(s.Arm)
+			arms[arm].count(s)
+			totals[arm] += s.SumY
+		}
+	}
+	for arm := range arms {
+		if n := arms[arm].Users; n > 0 {
+			mean := totals[arm] / float64(n)
+			arms[arm].Mean = &mean
+		}
+	}
+	return arms
+}
+
+// readGroupValues makes one look for each step of the ramp, because the communities of a step complete together.
 func (j *judgement) readGroupValues() error {
 	sums, err := j.rows.UnitSums(j.ctx, j.metric, j.members(j.settled))
 	if err != nil {
@@ -143,7 +164,7 @@ func (j *judgement) readGroupValues() error {
 	return nil
 }
 
-// groups lists the communities, with what of the primary metric each has had by now.
+// readGroups lists the communities, with the mean of the primary metric of each that has completed.
 func (r *reading) readGroups() error {
 	if r.Spec.Unit != experiment.Community {
 		return nil
@@ -193,7 +214,7 @@ func armIndex(arm experiment.Arm) int {
 	return 0
 }
 
-// add takes in the units of another look.
+// add adds the units of another look.
 func (v *values) add(w values) {
 	v.at, v.clusters = w.at, w.clusters
 	for arm := range v.history {
@@ -206,7 +227,7 @@ func (v *values) add(w values) {
 	}
 }
 
-// whole joins the parts of the look in which the planned end was: a sequence goes by the grid of looks.
+// joinLooks joins the two parts of the look in which the planned end was, because a sequence judges at whole looks.
 func joinLooks(parts []values) (looks []values) {
 	for _, v := range parts {
 		v.at = v.ends
@@ -219,7 +240,7 @@ func joinLooks(parts []values) (looks []values) {
 	return looks
 }
 
-// until takes in all looks that were over by a time.
+// sumUntil adds up the looks that were over by a time.
 func sumUntil(looks []values, at time.Time) (all values) {
 	for _, l := range looks {
 		if !l.at.After(at) {
@@ -229,10 +250,10 @@ func sumUntil(looks []values, at time.Time) (all values) {
 	return all
 }
 
-// units are those of the smaller arm.
+// units returns the number of units in the smaller arm.
 func (v *values) units() int64 { return min(v.users[0].Units, v.users[1].Units) }
 
-// level is an arm as it is, with nothing taken out.
+// level returns the level of an arm, without the adjustment by the past.
 func (v *values) level(arm int) Level {
 	l := v.users[arm]
 	sum := v.history[arm].With.SumY + v.history[arm].Without.Sum

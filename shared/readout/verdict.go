@@ -10,7 +10,7 @@ import (
 	"warble/shared/figures"
 )
 
-// Judged is the part of a report by which an experiment moves.
+// Judged returns the part of a report by which an experiment proceeds.
 func (r *Report) Judged() (experiment.Verdict, error) {
 	state, reason := r.guardrailState()
 	v := experiment.Verdict{
@@ -31,7 +31,7 @@ func (r *Report) Judged() (experiment.Verdict, error) {
 	return v, err
 }
 
-// figures leaves out what grows with time.
+// withoutSeries returns a copy without the field that grows with time.
 func (e *Effect) withoutSeries() *Effect {
 	if e == nil {
 		return nil
@@ -41,7 +41,7 @@ func (e *Effect) withoutSeries() *Effect {
 	return &brief
 }
 
-// lift is the primary metric's, for people; empty where none can be told.
+// liftText is the primary metric's lift for people; empty if there is none.
 func (r *Report) liftText() string {
 	if r.Primary == nil || r.Primary.Lift == nil || r.Primary.Lift.Value == nil {
 		return ""
@@ -49,7 +49,7 @@ func (r *Report) liftText() string {
 	return r.Primary.Lift.String()
 }
 
-// String is the lift with its interval, as +4.1% (+1.0% to +7.3%).
+// String returns the lift with its interval: +4.1% (+1.0% to +7.3%).
 func (l *Lift) String() string {
 	value := "no bound"
 	if l.Value != nil {
@@ -58,7 +58,7 @@ func (l *Lift) String() string {
 	return fmt.Sprintf("%s (%s)", value, figures.Range(l.Lower, l.Upper, figures.Change))
 }
 
-// ParseLift reads what String has written, to the digits that it has; false where it is none of it.
+// ParseLift reads what String has written, with the digits that it has. ok is false if the text is not a lift.
 func ParseLift(text string) (l Lift, ok bool) {
 	value, interval, found := strings.Cut(strings.TrimSuffix(text, ")"), " (")
 	if !found {
@@ -85,7 +85,7 @@ func ParseLift(text string) (l Lift, ok bool) {
 	return l, l.Value != nil
 }
 
-// red is why the verdict is withheld, empty where it is not.
+// redChecks returns the reasons why the verdict is withheld; empty if it is not.
 func (r *Report) redChecks() string {
 	var reasons []string
 	for _, c := range r.Health {
@@ -96,8 +96,8 @@ func (r *Report) redChecks() string {
 	return strings.Join(reasons, "; ")
 }
 
-// decision is the primary metric's, the first that holds of harm, win, not worth it; inconclusive at the planned end; and
-// undecided before. What nobody randomised decides nothing.
+// decision returns the primary metric's decision: the first that applies of harm, win and not worth it. Otherwise it is
+// inconclusive from the planned end on, and undecided before. An observation decides nothing.
 func (r *Report) decision() experiment.Decision {
 	e := r.Primary
 	if e == nil || !e.Speaks || r.Observational {
@@ -109,13 +109,13 @@ func (r *Report) decision() experiment.Decision {
 	return r.inconclusiveOrUndecided()
 }
 
-// decision is what the interval of the quantity that decides says.
+// decision returns what the interval of the deciding quantity says.
 func (e *Effect) decision(minimum float64) experiment.Decision {
 	i := e.decisiveInterval()
 	return decide(i.Lower, i.Upper, e.worth(minimum), e.Down)
 }
 
-// decides is the interval of the quantity that does; without sides where nothing is said.
+// decisiveInterval returns the interval of the deciding quantity; without sides if there is none.
 func (e *Effect) decisiveInterval() Interval {
 	switch {
 	case e.By != ByLift:
@@ -126,7 +126,7 @@ func (e *Effect) decisiveInterval() Interval {
 	return Interval{e.Lift.Lower, e.Lift.Upper}
 }
 
-// worth is a share of the control's level in the quantity that decides; nil where the control has no level.
+// worth converts a share of the control's level to the deciding quantity; nil if the control has no level.
 func (e *Effect) worth(minimum float64) *float64 {
 	switch {
 	case e.By == ByLift:
@@ -138,9 +138,9 @@ func (e *Effect) worth(minimum float64) *float64 {
 	return &worth
 }
 
-// decide goes by an interval, and by the least that is worth having.
+// decide decides by an interval and the smallest effect that is worth having. If down, smaller values are better.
 func decide(lower, upper, worth *float64, down bool) experiment.Decision {
-	if down { // what is less is better
+	if down {
 		lower, upper = negated(upper), negated(lower)
 	}
 	switch {
@@ -169,7 +169,7 @@ func negated(v *float64) *float64 {
 	return &n
 }
 
-// conclude words the verdict.
+// conclude writes the verdict, its sentence and what to do.
 func (r *reading) conclude() {
 	report := r.report
 	guard, reason := report.guardrailState()
@@ -238,12 +238,12 @@ func (r *Report) decidedSentence(d experiment.Decision) string {
 		if why == "" {
 			why = "too few units completed"
 		}
-		return fmt.Sprintf("It ended without an answer: %s; %s in the control and %s in the treatment completed.", why, figures.Count(r.Units.Completed.Control, r.Spec.Noun()), figures.Whole(r.Units.Completed.Treatment))
+		return fmt.Sprintf("The experiment ended without an answer: %s; %s in the control and %s in the treatment completed.", why, figures.Count(r.Units.Completed.Control, r.Spec.Noun()), figures.Whole(r.Units.Completed.Treatment))
 	}
-	return fmt.Sprintf("It ended without an answer. %s, %s.", r.primaryInWords(), by)
+	return fmt.Sprintf("The experiment ended without an answer. %s, %s.", r.primaryInWords(), by)
 }
 
-// measured is the primary metric in words: the quantity that decides, and beside the difference the lift where it says the same.
+// primaryInWords describes the primary metric: the levels, the deciding quantity, and the lift if there is one.
 func (r *Report) primaryInWords() string {
 	e := r.Primary
 	if e.Control.Mean == nil || e.Treatment.Mean == nil || e.Difference == nil {

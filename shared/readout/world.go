@@ -18,45 +18,47 @@ import (
 	"warble/shared/store"
 )
 
-// World is what a simulated experiment happens in.
+// World describes the conditions of a simulated experiment.
 type World struct {
 	Name    string          `json:"name"`
 	Unit    experiment.Unit `json:"unit"`
-	Units   int             `json:"units"`   // randomised, of both arms
-	Members int             `json:"members"` // users of a community; 1 where users are randomised
-	Mean    float64         `json:"mean"`    // posts of a user in a window
-	CV      float64         `json:"cv"`      // of them
-	ICC     float64         `json:"icc"`     // of users in a community
-	Effect  float64         `json:"effect"`  // relative, that the treatment really has
+	Units   int             `json:"units"`   // randomised units, both arms together
+	Members int             `json:"members"` // users per community; 1 if users are randomised
+	Mean    float64         `json:"mean"`    // posts per user and window
+	CV      float64         `json:"cv"`      // coefficient of variation of these posts
+	ICC     float64         `json:"icc"`     // intraclass correlation of users in a community
+	Effect  float64         `json:"effect"`  // true relative effect of the treatment
 	Steps   []int           `json:"steps"`   // of the ramp
-	Looks   int             `json:"looks"`   // evenly spread from the start to the planned end
-	Every   int             `json:"every"`   // or a look whenever so many units of each arm have completed
+	Looks   int             `json:"looks"`   // number of looks, evenly distributed from the start to the planned end
+	Every   int             `json:"every"`   // if above 0, a look after every so many completed units per arm instead
 	Known   bool            `json:"known"`   // users have a past, for CUPED
-	Tilt    float64         `json:"tilt"`    // share of the units that are assigned to the treatment, .5 but where assignment is broken
+	Tilt    float64         `json:"tilt"`    // share of the units that are assigned to the treatment: .5 unless the assignment is broken
 
-	// Communities, Users and Traffic are drawn in place of what Mean, CV and ICC say, where they are set.
+	// If one of Communities, Users and Traffic is set, units or requests are drawn from it, instead of by Mean, CV and ICC.
 	Communities *unitworld.Communities `json:"-"`
 	Users       *unitworld.Users       `json:"-"`
 	Traffic     *statsworld.World      `json:"-"`
 
 	Hold          experiment.Duration `json:"hold"`          // of each step
-	Window        experiment.Duration `json:"window"`        // after which a unit's value is frozen
-	MinimumEffect float64             `json:"minimumEffect"` // relative, that is worth having
+	Window        experiment.Duration `json:"window"`        // a unit's value is frozen after it
+	MinimumEffect float64             `json:"minimumEffect"` // smallest relative effect that is worth having
 	Alpha         float64             `json:"alpha"`
 
-	Secondary []string `json:"-"` // metrics that are read as well, each with the primary one's values
+	Secondary []string `json:"-"` // further metrics; each has the same values as the primary one
 
 	Margin  float64 `json:"margin"`  // of a guardrail on errors; 0 for none
-	Windows int     `json:"windows"` // of 10 s
+	Windows int     `json:"windows"` // count periods of 10 s
 }
 
-// even is the Tilt of an assignment that works.
+// even is the Tilt of a correct assignment.
 const even = .5
 
-// simulatedArrangements are those of a permutation test here: as valid as a readout's, which has a hundred times as many.
+// simulatedArrangements is the number of arrangements of a permutation test in simulations. With it the test is as valid as
+// in a readout, which draws a hundred times as many.
 const simulatedArrangements = 999
 
-// Plain is a world to start from: so many users, everyone at once and judged for a week, 5 posts each, and no effect.
+// Plain returns a basic world: so many users who all enter in one step and are judged after a week, with a mean of 5 posts
+// and no effect.
 func Plain(users int) World {
 	week := experiment.Duration(7 * day)
 	return World{Unit: experiment.User, Units: users, Members: 1, Mean: 5, CV: 1, Steps: []int{50}, Looks: 20, Tilt: even, Hold: week, Window: week, MinimumEffect: .05, Alpha: .05}
@@ -67,15 +69,15 @@ const posting = "tweets_per_user"
 
 var simulatedStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// simulated is one experiment in a world: its rows, which the readout reads as it does PostgreSQL's.
+// simulated is one experiment in a world. It implements rows, so that the readout reads it like PostgreSQL.
 type simulated struct {
 	World
 	started store.Started
-	units   []simulatedUnit // by entry
+	units   []simulatedUnit // in the order of entry
 	slugs   []string
-	sums    [2][]tally // of the users of each arm, cumulated in the order of units
+	sums    [2][]tally // by arm: sums over the users of all units up to each unit
 	traffic *statsworld.Step
-	served  int // windows
+	served  int // count periods that were drawn
 }
 
 // simulatedUnit is a user or a community.
@@ -87,7 +89,7 @@ type simulatedUnit struct {
 	tally
 }
 
-// tally is what users did: with a past, and without.
+// tally sums up what users did: those with a past, and those without.
 type tally struct {
 	past, none stats.Pairs
 	nonZero    int64
@@ -117,7 +119,7 @@ func (t tally) minus(u tally) tally {
 
 func (t *tally) all() stats.Pairs { return t.past.Merge(t.none) }
 
-// simulate draws an experiment. The same seed draws the same one.
+// simulate draws an experiment. The same seed draws the same experiment.
 func (w World) simulate(seed uint64) *simulated {
 	random := rand.New(rand.NewPCG(seed, 0))
 	spec := experiment.Spec{
@@ -147,7 +149,8 @@ func (w World) simulate(seed uint64) *simulated {
 	return s
 }
 
-// slots names units one after the other, and finds when the hash of each lets it in, and into which arm.
+// nameUnits returns a function that names one new unit after the other. It skips units that get no slot, and returns each
+// other unit with its arm, and the step at which the unit's hash lets it in.
 func (s *simulated) nameUnits() func() (u simulatedUnit, step int) {
 	f := newFrame(s.started, s.end())
 	id := int64(0)
@@ -169,12 +172,12 @@ func (s *simulated) nameUnits() func() (u simulatedUnit, step int) {
 	}
 }
 
-// populate draws units until as many as there are to be have a slot.
+// populate draws units until the wanted number has a slot.
 func (s *simulated) populate(random *rand.Rand) {
 	post, next := s.drawPosts(random), s.nameUnits()
 	for len(s.units) < s.Units && s.Unit != experiment.Request {
 		u, _ := next()
-		if s.Unit == experiment.User { // who comes within the hold of the step
+		if s.Unit == experiment.User { // users come at any time within the hold of their step
 			u.entry = u.entry.Add(time.Duration(random.Float64() * float64(s.Hold)).Truncate(time.Millisecond))
 		}
 		if s.Tilt != even {
@@ -188,7 +191,8 @@ func (s *simulated) populate(random *rand.Rand) {
 	}
 }
 
-// drawCommunities gives each community that was drawn a name of its step and arm.
+// drawCommunities draws communities from the world's own distribution, and gives each a name whose hash leads to its step
+// and arm.
 func (s *simulated) drawCommunities(random *rand.Rand) {
 	type place struct {
 		step int
@@ -213,7 +217,8 @@ func (s *simulated) drawCommunities(random *rand.Rand) {
 	}
 }
 
-// drawUsers gives each user that was drawn a name of its arm. They come one after the other within the hold.
+// drawUsers draws users from the world's own distribution, and gives each a name whose hash leads to its arm. They arrive
+// one after the other within the hold.
 func (s *simulated) drawUsers(random *rand.Rand) {
 	drawn := s.World.Users.Draw(random)
 	names := [2][]simulatedUnit{}
@@ -239,7 +244,7 @@ func labelIndex(treatment bool) int {
 	return 0
 }
 
-// index puts units in the order of their entry, and adds them up.
+// sumUp sorts units by entry, and adds them up.
 func (s *simulated) sumUp() {
 	slices.SortFunc(s.units, func(a, b simulatedUnit) int { return cmp.Or(a.entry.Compare(b.entry), cmp.Compare(a.id, b.id)) })
 	var sums [2]tally
@@ -253,8 +258,9 @@ func (s *simulated) sumUp() {
 	slices.Sort(s.slugs)
 }
 
-// posts draws what a unit's users do: Poisson counts at rates that differ between users and, less, between communities,
-// both by a gamma distribution about 1, so that counts have the world's CV and ICC.
+// drawPosts returns a function that draws what the users of a unit do: Poisson counts. Their rates differ between users
+// and, to a lesser degree, between communities. Both differences have a gamma distribution with mean 1, so that counts have
+// the world's CV and ICC.
 func (s *simulated) drawPosts(random *rand.Rand) func(experiment.Arm) tally {
 	variance := s.CV * s.CV
 	between := s.ICC * variance
@@ -282,8 +288,8 @@ func (s *simulated) drawPosts(random *rand.Rand) func(experiment.Arm) tally {
 	}
 }
 
-// leastCV is the smallest coefficient of variation that counts of this mean can have: that of a Poisson distribution, beside what
-// communities add.
+// leastCV is the square of the smallest coefficient of variation that counts with this mean and ICC can have: that of a
+// Poisson distribution.
 func (w World) leastCV() float64 { return 1 / (w.Mean * (1 - w.ICC)) }
 
 // end is the planned end.
@@ -291,9 +297,9 @@ func (s *simulated) end() time.Time {
 	return simulatedStart.Add(time.Duration(len(s.Steps))*time.Duration(s.Hold) + time.Duration(s.Window))
 }
 
-// looks are the times at which somebody looks.
+// looks returns the times of the looks.
 func (s *simulated) looks() (times []time.Time) {
-	if s.Unit == experiment.Request { // guardrails are asked after every window, later after every minute
+	if s.Unit == experiment.Request { // guardrails are asked after every count period, and later only every minute
 		const often = 30
 		for i := 1; i <= s.World.Windows; i++ {
 			if i <= often || i%6 == 0 {
@@ -314,12 +320,12 @@ func (s *simulated) looks() (times []time.Time) {
 	return times
 }
 
-// entered is the number of units that had at a time.
+// countEntered returns the number of units that had entered at a time.
 func (s *simulated) countEntered(at time.Time) int {
 	return sort.Search(len(s.units), func(i int) bool { return s.units[i].entry.After(at) })
 }
 
-// between are an arm's users whose units entered after one time and until another.
+// enteredBetween sums up an arm's users whose units entered after one time and not after another.
 func (s *simulated) enteredBetween(arm int, after, until time.Time) tally {
 	upTo := func(at time.Time) (sums tally) {
 		if n := s.countEntered(at); n > 0 {
@@ -413,23 +419,36 @@ func (s *simulated) UserSums(_ context.Context, _ store.Metric, m store.Members,
 	if looks.Cut.IsZero() {
 		cut = latest
 	}
+	firstEntry := func(look int) time.Time { // of the users whose windows end in this look
+		return looks.Start.Add(time.Duration(look)*looks.Every - m.Window)
+	}
 	for i := 0; ; i++ {
-		from, to := looks.Start.Add(time.Duration(i)*looks.Every-m.Window).Add(-1), earlier(latest, looks.Start.Add(time.Duration(i+1)*looks.Every-m.Window-1))
+		from, to := firstEntry(i).Add(-1), earlier(latest, firstEntry(i+1).Add(-1))
 		if !from.Before(latest) {
 			return found, nil
 		}
 		for arm, name := range bothArms {
-			for late, users := range map[bool]tally{false: s.enteredBetween(arm, from, earlier(to, cut)), true: s.enteredBetween(arm, later(from, cut), to)} {
-				nonZero := users.nonZero // of both kinds: the first row has them
-				for known, p := range map[bool]stats.Pairs{true: users.past, false: users.none} {
-					if p.N > 0 {
-						found = append(found, store.Sums{Arm: name, Look: i, Late: late, Known: known, Users: p.N, N: p.N, NonZero: nonZero, SumY: p.SumY, SumYY: p.SumYY, SumX: p.SumX, SumXX: p.SumXX, SumXY: p.SumXY})
-						nonZero = 0
-					}
-				}
-			}
+			early, late := s.enteredBetween(arm, from, earlier(to, cut)), s.enteredBetween(arm, later(from, cut), to)
+			found = early.appendSums(found, store.Sums{Arm: name, Look: i})
+			found = late.appendSums(found, store.Sums{Arm: name, Look: i, Late: true})
 		}
 	}
+}
+
+// appendSums appends up to two rows like head: users with a past, and users without. The first row has the number of both with a value
+// other than 0.
+func (t tally) appendSums(rows []store.Sums, head store.Sums) []store.Sums {
+	nonZero := t.nonZero
+	for i, p := range []stats.Pairs{t.past, t.none} {
+		if p.N > 0 {
+			row := head
+			row.Known, row.Users, row.N, row.NonZero = i == 0, p.N, p.N, nonZero
+			row.SumY, row.SumYY, row.SumX, row.SumXX, row.SumXY = p.SumY, p.SumYY, p.SumX, p.SumXX, p.SumXY
+			rows = append(rows, row)
+			nonZero = 0
+		}
+	}
+	return rows
 }
 
 func (s *simulated) UserParts(context.Context, store.Metric, store.Members, int, int) ([]store.Part, error) {
@@ -461,7 +480,7 @@ func (s *simulated) UnitSums(_ context.Context, _ store.Metric, m store.Members)
 	return found, nil
 }
 
-// serve draws the windows that were over at a time. Looks only go forward.
+// drawTraffic draws the count periods that were over at a time. Times may only increase.
 func (s *simulated) drawTraffic(end time.Time) []stats.Traffic {
 	if s.traffic == nil {
 		return nil
@@ -473,7 +492,7 @@ func (s *simulated) drawTraffic(end time.Time) []stats.Traffic {
 	return s.traffic.Traffic()
 }
 
-// Windows and Buckets are of the one step that has traffic.
+// Windows returns the traffic of the only step; so does Buckets.
 func (s *simulated) Windows(_ context.Context, _ store.Metric, span store.Span, _ time.Duration) (found []store.Windows, _ error) {
 	for _, t := range s.drawTraffic(span.End.Add(experiment.Window)) {
 		w := store.Windows{Stratum: store.Stratum{Service: t.Service}, Start: simulatedStart}
@@ -508,7 +527,7 @@ func (s *simulated) Baseline(context.Context, store.Metric, string, time.Duratio
 	return nil, nil
 }
 
-// LateEvents has none: a simulated world has no metrics of events.
+// LateEvents returns none, because a simulated world has no metrics of events.
 func (s *simulated) LateEvents(context.Context, store.Metric, store.Members, time.Time) ([]store.LateDay, error) {
 	return nil, nil
 }

@@ -9,22 +9,23 @@ import (
 	"warble/shared/stats/unitworld"
 )
 
-// Trial is a world, and what must come of experiments in it.
+// Promise is a world together with what must hold of experiments in it.
 type Promise struct {
 	World
 	Seed   uint64
 	Bounds []Bound
 }
 
-// Bound is a promise about a share of the runs. What is seen may miss it by three binomial standard errors.
+// Bound is a limit that the readout promises for a share of the runs. The measured share may miss it by three binomial
+// standard errors.
 type Bound struct {
 	What  string
 	Of    func(Simulated) Rate
 	Share float64
-	Least bool // it is the least, not the most
+	Least bool // whether Share is a minimum, and not a maximum
 }
 
-// Check says what of a promise was seen; kept is false where it was not.
+// Check describes the measured share next to the limit; kept is false if the limit was missed.
 func (b Bound) Check(s Simulated) (text string, kept bool) {
 	r := b.Of(s)
 	allowance := r.Allowance(b.Share)
@@ -41,12 +42,14 @@ func (b Bound) Check(s Simulated) (text string, kept bool) {
 }
 
 const (
-	alpha, slack = .05, .015 // the promise on errors is alpha and what an asymptotic method may add to it
+	alpha, slack = .05, .015 // the promise on errors: alpha, and what an asymptotic method may add
 
-	// permuted is the promise on errors of a permutation test, which is exact: alpha, and what draws and simulations add.
+	// permuted is the promise on errors of a permutation test, which is exact: alpha, and what random draws and the
+	// simulation add.
 	permuted = .07
 
-	// guardedRollback and guardedPass are the promises on guardrails: alpha/2 and alpha, and what an asymptotic method may add.
+	// guardedRollback and guardedPass are the promises on guardrails: alpha/2 and alpha, and what an asymptotic method may
+	// add.
 	guardedRollback, guardedPass = .035, .065
 )
 
@@ -58,7 +61,7 @@ func redRate(s Simulated) Rate      { return s.Red }
 func passedRate(s Simulated) Rate   { return s.Passed }
 func breachedRate(s Simulated) Rate { return s.Breached }
 
-// Trials are the operating characteristics that the readout promises. Those with more looks take longer.
+// Promises returns what the readout promises. Worlds with more looks take longer.
 func Promises() (all []Promise) {
 	for _, promises := range [][]Promise{plainPromises(), userPromises(), communityPromises(), guardrailPromises()} {
 		all = append(all, promises...)
@@ -80,7 +83,7 @@ var falsePositives = []Bound{
 	{"withheld as unsound", redRate, stats.SampleRatioAlarm, false},
 }
 
-// plainTrials are of counts that are near normal, beside what a test finds that knows nothing of looks.
+// plainPromises has counts that are nearly normal. For comparison, some measure a t test that is repeated at every look.
 func plainPromises() []Promise {
 	users := Plain(4000)
 	return []Promise{
@@ -103,7 +106,7 @@ func plainPromises() []Promise {
 	}
 }
 
-// userTrials are of values that are far from normal, and that change while the experiment runs.
+// userPromises has values that are far from normal, and values that change while the experiment runs.
 func userPromises() (all []Promise) {
 	const users = 4000
 	for _, of := range []unitworld.Users{
@@ -122,7 +125,7 @@ func userPromises() (all []Promise) {
 	return all
 }
 
-// communityTrials are of communities that differ in size and in what they do.
+// communityPromises has communities that differ in size and in what they do.
 func communityPromises() (all []Promise) {
 	kinds := []unitworld.Communities{
 		{Name: "of equal size"},
@@ -154,12 +157,12 @@ func communityPromises() (all []Promise) {
 		w := world(n, of)
 		w.Effect = 0
 		w.Name = fmt.Sprintf("gains and losses that cancel, %d communities %s", n, of.Name)
-		all = append(all, Promise{World: w}) // nothing is promised of it
+		all = append(all, Promise{World: w}) // without a promise
 	}
 	return all
 }
 
-// guardrailTrials are of requests that depend on each other.
+// guardrailPromises has requests that depend on each other.
 func guardrailPromises() (all []Promise) {
 	const perWindow, margin = 200, .005
 	for _, of := range []struct {

@@ -1,5 +1,5 @@
-// Package readouttest fills a database with an experiment, as the edge, the functions and steer would have, for tests of
-// what is read of one.
+// Package readouttest fills a database with an experiment, as the edge, the functions and steer would, for tests that read
+// one.
 package readouttest
 
 import (
@@ -16,10 +16,11 @@ import (
 // Begin is when the experiment starts.
 var Begin = time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC)
 
-// Day is a day.
+// Day is 24 hours.
 const Day = 24 * time.Hour
 
-// SlotOf makes experiment.Slot a function of SQL, for rows that are made there; what is read of them hashes them again.
+// SlotOf creates experiment.Slot as an SQL function, for tests that create rows by SQL. The readout checks these rows with
+// the Go function.
 const SlotOf = `
 	create function slot_of(salt text, unit text) returns integer
 	language sql immutable strict parallel safe
@@ -29,7 +30,7 @@ const SlotOf = `
 		from encode(sha256(convert_to(salt, 'UTF8') || '\x00'::bytea || convert_to(unit, 'UTF8')), 'hex') as hash;
 	end`
 
-// World is a database with the experiment "likes" in it.
+// World is a database that has the experiment "likes".
 type World struct {
 	pgtest.Database
 	Spec experiment.Spec
@@ -37,7 +38,8 @@ type World struct {
 	t testing.TB
 }
 
-// New makes one of users, all of whom are in an arm from Begin on, held and judged for 7 days each; change may change that.
+// New returns a database with an experiment of users. All of them are in an arm from Begin on; the hold and the window are
+// 7 days each. change may change the spec before that.
 func New(t testing.TB, change func(*experiment.Spec)) World {
 	t.Helper()
 	w := World{t: t, Database: pgtest.New(t), Spec: experiment.Spec{
@@ -61,7 +63,7 @@ func New(t testing.TB, change func(*experiment.Spec)) World {
 	return w
 }
 
-// Exec runs one statement as the owner.
+// Exec runs one statement as the owner of the database.
 func (w World) Exec(sql string, args ...any) {
 	w.t.Helper()
 	if err := pgtest.Exec(w.t.Context(), w.URL(pgtest.Owner), sql, args...); err != nil {
@@ -69,7 +71,7 @@ func (w World) Exec(sql string, args ...any) {
 	}
 }
 
-// Transition records a step of the experiment's life.
+// Transition records a change of the experiment's phase or step.
 func (w World) Transition(id, phase string, step, percent int, at time.Time) {
 	w.t.Helper()
 	w.Exec(`
@@ -78,7 +80,8 @@ func (w World) Transition(id, phase string, step, percent int, at time.Time) {
 		id, phase, step, percent, at)
 }
 
-// People makes so many users, who registered 60 days before the start, in the communities in turn, which it makes too.
+// People creates n users, who registered 60 days before Begin. It creates the communities too, and puts the users into them
+// in turn.
 func (w World) People(n int, communities ...string) {
 	w.t.Helper()
 	w.Exec(`insert into communities (slug, name) select c, c from unnest($1::text[]) c on conflict do nothing`, communities)
@@ -88,7 +91,7 @@ func (w World) People(n int, communities ...string) {
 		from generate_series(1, $1) n`, n, Begin.Add(-60*Day), communities)
 }
 
-// Exposed exposes every user within 17 hours of the start, in the arm that the hash says.
+// Exposed exposes every user within 17 hours of Begin, in the arm that the hash gives.
 func (w World) Exposed() {
 	w.t.Helper()
 	w.Exec(`
@@ -101,8 +104,8 @@ func (w World) Exposed() {
 		) u`, Begin, w.Spec.Unit == experiment.User)
 }
 
-// Tweets has every exposed user post base tweets, up to 6 more as their id says, and in the treatment more of them, all
-// within a day of their exposure.
+// Tweets lets every exposed user post within a day of the exposure: base tweets, up to 6 more that depend on the id, and in
+// the treatment more in addition.
 func (w World) Tweets(base, more int) {
 	w.t.Helper()
 	w.Exec(`
@@ -111,8 +114,9 @@ func (w World) Tweets(base, more int) {
 		from exposures, generate_series(1, $1 + (user_id >> 22) % 7 + case assigned when 'treatment' then $2 else 0 end) n`, base, more)
 }
 
-// Traffic has like answer 100 requests of each arm in so many windows, of which so many fail, and one is slow by every bound of
-// the experiment. Each bucket of units has as many as the others. The functions have measured 76 in each window.
+// Traffic lets the Service like answer 100 requests of each arm in each of so many count periods. control and treatment are
+// the numbers of these that fail. One request is slower than every bound of the experiment. Each bucket of units has the
+// same number of requests. The functions have measured 76 requests per period.
 func (w World) Traffic(windows, control, treatment int) {
 	w.t.Helper()
 	bounds := len(w.Spec.Metrics.Bounds())
@@ -138,7 +142,7 @@ func (w World) Traffic(windows, control, treatment int) {
 		from generate_series(0, $2 - 1) n, unnest(array['control', 'treatment']) arm, unnest(array['like', 'tweet']) service`, Begin, windows, fast, slow)
 }
 
-// Feedback has every third user say something, and every seventh of them in words.
+// Feedback lets every third user give a score, and every seventh of them text too.
 func (w World) Feedback(text string) {
 	w.t.Helper()
 	w.Exec(`
@@ -148,7 +152,7 @@ func (w World) Feedback(text string) {
 		where (user_id >> 22) % 3 = 0`, text)
 }
 
-// Read reads the experiment, with the rights of those who may.
+// Read reads the experiment, with the rights of the role that may.
 func (w World) Read(at time.Time) readout.Report {
 	w.t.Helper()
 	r, err := readout.Read(w.t.Context(), w.Open(w.t, pgtest.Ops), "likes", at)
