@@ -13,7 +13,7 @@ import (
 	"warble/shared/readout"
 )
 
-// Plan writes what an experiment can be expected to show, for a terminal.
+// Plan writes for a terminal what an experiment can be expected to show.
 func Plan(w io.Writer, p readout.Planned) error {
 	t := text{bufio.NewWriter(w), false}
 	unit := string(p.Unit)
@@ -68,7 +68,7 @@ func Plan(w io.Writer, p readout.Planned) error {
 	return t.Flush()
 }
 
-// Trial writes what came of simulated experiments beside what was promised of them, and tells whether that was kept.
+// Promise writes the result of simulated experiments next to what was promised. kept reports whether all promises hold.
 func Promise(w io.Writer, promise readout.Promise, s readout.Simulated) (kept bool, err error) {
 	t := text{bufio.NewWriter(w), false}
 	t.printf("%s: %s\n", promise.Name, figures.Count(int64(s.Runs), "experiment"))
@@ -93,13 +93,14 @@ func Promise(w io.Writer, promise readout.Promise, s readout.Simulated) (kept bo
 	return kept, t.Flush()
 }
 
-// TrialHead writes the head of the table that TrialRow writes the rows of.
+// PromiseHead writes the head of the table whose rows PromiseRow writes.
 func PromiseHead(w io.Writer) error {
 	_, err := io.WriteString(w, "| World | Promised | Measured, % (standard error) | Gave an answer, % |\n|---|---|---|---|\n")
 	return err
 }
 
-// TrialRow writes a row of Markdown, with how often there was an answer at all: for a rule that says nothing is never wrong.
+// PromiseRow writes a row of a Markdown table. It includes how often there was an answer, because a rule that never answers
+// is never wrong.
 func PromiseRow(w io.Writer, promise readout.Promise, s readout.Simulated) (kept bool, err error) {
 	kept = true
 	var promised, measured []string
@@ -128,7 +129,7 @@ func PromiseRow(w io.Writer, promise readout.Promise, s readout.Simulated) (kept
 	return kept, err
 }
 
-// Simulation writes what came of simulated experiments without an effect, and of others with one.
+// Simulation writes the results of simulated experiments without an effect next to those with one.
 func Simulation(w io.Writer, without, with readout.Simulated) error {
 	t := text{bufio.NewWriter(w), false}
 	world := with.World
@@ -177,7 +178,7 @@ func Simulation(w io.Writer, without, with readout.Simulated) error {
 	return t.Flush()
 }
 
-// Bar draws how far simulations have come, in place: w is a terminal.
+// Bar returns a function that draws a progress bar of the simulations, in one line of the terminal w.
 func Bar(w io.Writer, name string) func(done, runs int) {
 	const wide = 30
 	last := -1

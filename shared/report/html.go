@@ -22,12 +22,12 @@ var pageText string
 //go:embed body.html
 var bodyText string
 
-// Head is a template of what the head of every page begins with. Its argument is the page's title.
+// Head is a template of the first lines in the head of every page. Its argument is the page's title.
 //
 //go:embed head.html
 var Head string
 
-// Style is how Body is to look.
+// Style is the style sheet for Body.
 //
 //go:embed style.css
 var Style string
@@ -37,16 +37,16 @@ var page = template.Must(template.Must(template.Must(template.New("page").Funcs(
 	"style": func() template.CSS { return template.CSS(Style) }, //nolint:gosec // a file of this package
 }).Parse(pageText)).New("body").Parse(bodyText)).New("head").Parse(Head))
 
-// Button is what can be done with an experiment, for a page that can do it.
+// Button is an action on an experiment, for a page that can carry it out.
 type Button struct {
-	Verb  string // of kn experiment
+	Verb  string // verb of kn experiment
 	Label string
 	Says  string // what will happen
-	Class string // go for the next step, bad for what ends the experiment, empty for the rest
-	Final bool   // it cannot be undone
+	Class string // "go" for the next step, "bad" for what ends the experiment, otherwise empty
+	Final bool   // whether it cannot be undone
 }
 
-// HTML writes a readout as one file that loads nothing: readable on a phone, on paper and in the dark.
+// HTML writes a readout as one file that loads nothing else. It can be read on a phone, on paper and in dark mode.
 func HTML(w io.Writer, r readout.Report) error {
 	v, err := newView(&r, nil)
 	if err != nil {
@@ -55,7 +55,7 @@ func HTML(w io.Writer, r readout.Report) error {
 	return page.ExecuteTemplate(w, "page", v)
 }
 
-// Body writes what HTML has in its page, with buttons, for a page that has Style.
+// Body writes the body of HTML's page, with buttons, for a page that has Style.
 func Body(w io.Writer, r readout.Report, buttons []Button) error {
 	v, err := newView(&r, buttons)
 	if err != nil {
@@ -64,7 +64,7 @@ func Body(w io.Writer, r readout.Report, buttons []Button) error {
 	return page.ExecuteTemplate(w, "body", v)
 }
 
-// view is a readout in the words of the page.
+// view has what the page shows of a readout.
 type view struct {
 	*readout.Report
 
@@ -74,10 +74,10 @@ type view struct {
 	Buttons               []Button
 	Tiles                 []tile
 	Effect, GuardFigure   *figure
-	Figures               []figure // the others
+	Figures               []figure // figures other than Effect and GuardFigure
 	Interval              string
 	Metrics               []metricRow
-	Spans                 bool // some of them are drawn
+	Spans                 bool // whether any metric has a drawing
 	Adjusted              string
 	Guards                []row
 	Breached              bool
@@ -105,19 +105,19 @@ type tile struct {
 	Ramp                     []bar
 }
 
-// bar is a step of the ramp. Height is 1 to 5.
+// bar is a step of the ramp. Height is 1 to 5. On is set if the step was reached.
 type bar struct {
 	Percent, Height int
 	On              bool
 }
 
-// feedbackRow is a score with its bars.
+// feedbackRow is a score with a bar for each arm.
 type feedbackRow struct {
 	Score, Control, Treatment string
 	ControlBar, TreatmentBar  template.HTML
 }
 
-// metricRow is a metric with its interval drawn. Name is what files call it.
+// metricRow is a metric with a drawing of its interval. Name is its name in files.
 type metricRow struct {
 	Label, Name, Role, P                     string
 	Control, Treatment, Difference, Interval string
@@ -189,7 +189,7 @@ func newView(r *readout.Report, buttons []Button) (*view, error) {
 
 func capitalised(word string) string { return strings.ToUpper(word[:1]) + word[1:] }
 
-// title is the question, or the experiment's name.
+// title is the experiment's title, or its name if it has none.
 func title(r *readout.Report) string {
 	if r.Spec.Title != "" {
 		return r.Spec.Title
@@ -207,7 +207,7 @@ func verdictClass(v readout.Outcome) string {
 	return "open"
 }
 
-// stateClass is the colour of a guardrail's state or a check's. The word stands beside it.
+// stateClass is the colour for the state of a guardrail or a health check. The state is also written as a word.
 func stateClass(state string) string {
 	switch state {
 	case string(experiment.GuardPass), string(readout.OK):
@@ -218,7 +218,7 @@ func stateClass(state string) string {
 	return "open"
 }
 
-// pills are the phase, the health and the guardrails in words.
+// pills returns short labels for the phase, the health and the guardrails. checks sums up the health checks.
 func pills(r *readout.Report) (all []pill, red bool, checks string) {
 	phase := string(r.Phase)
 	if phase == "" {
@@ -262,7 +262,7 @@ func pills(r *readout.Report) (all []pill, red bool, checks string) {
 	return all, red, checks
 }
 
-// facts are what the experiment is about.
+// facts tells what the experiment is about.
 func facts(r *readout.Report) (rows []row) {
 	if r.Spec.Hypothesis != "" {
 		rows = append(rows, row{"Hypothesis", r.Spec.Hypothesis})
@@ -283,7 +283,7 @@ func facts(r *readout.Report) (rows []row) {
 	return rows
 }
 
-// tiles are the four figures that people ask for first.
+// tiles has the four figures that people ask for first.
 func tiles(r *readout.Report) (all []tile) {
 	if e := r.Primary; e != nil {
 		lift := tile{Name: "Difference, " + e.Label, Value: differenceText(e), Note: intervalText(e)}
@@ -313,7 +313,7 @@ func tiles(r *readout.Report) (all []tile) {
 	return append(all, ramp)
 }
 
-// measure makes the rows of metrics. Lifts are drawn to one scale.
+// addMetrics adds the rows of the metrics. All lifts are drawn on one scale.
 func (v *view) addMetrics(r *readout.Report) {
 	var all []*readout.Effect
 	if r.Primary != nil {
@@ -342,8 +342,8 @@ func (v *view) addMetrics(r *readout.Report) {
 	}
 }
 
-// Spans draws lifts with their intervals, all to one scale; empty where there is none, or nothing bounds it. A side without a bound
-// reaches to the end of the scale.
+// Spans draws lifts with their intervals, all on one scale. A drawing is empty if there is no lift or nothing bounds it. A
+// side without a bound reaches to the end of the scale.
 func Spans(lifts []*readout.Lift) (drawn []template.HTML) {
 	low, high := -.1, .1
 	told := func(l *readout.Lift) bool { return l != nil && l.Value != nil && (l.Lower != nil || l.Upper != nil) }
@@ -352,7 +352,7 @@ func Spans(lifts []*readout.Lift) (drawn []template.HTML) {
 			low, high = min(low, *cmp.Or(l.Lower, l.Value)), max(high, *cmp.Or(l.Upper, l.Value))
 		}
 	}
-	low, high = max(low, -1), min(high, 3) // further out nobody reads a width
+	low, high = max(low, -1), min(high, 3) // beyond that, widths cannot be compared
 	for _, l := range lifts {
 		svg := template.HTML("")
 		if told(l) {
@@ -370,7 +370,7 @@ func Spans(lifts []*readout.Lift) (drawn []template.HTML) {
 	return drawn
 }
 
-// span draws an interval on a scale from low to high, beside its figures.
+// drawSpan draws an interval on a scale from low to high. The figures are written next to it.
 func drawSpan(value, lower, upper, low, high float64) template.HTML {
 	const wide, edge = 140, 6
 	x := func(v float64) float64 { return edge + (min(max(v, low), high)-low)/(high-low)*(wide-2*edge) }
@@ -378,7 +378,7 @@ func drawSpan(value, lower, upper, low, high float64) template.HTML {
 		wide, x(0), x(lower), x(upper), x(value)))
 }
 
-// share draws a part of 1 as a bar in an arm's colour, beside its figure.
+// drawShare draws a share as a bar in an arm's colour. The figure is written next to it.
 func drawShare(part float64, arm string) template.HTML {
 	const wide = 140
 	return template.HTML(fmt.Sprintf(`<svg class="share" viewBox="0 0 %d 14" aria-hidden="true"><path d="M0,7H%d" style="stroke:var(--edge);stroke-width:1" /><path d="M0,7H%.1f" style="stroke:var(--%s);stroke-width:12" /></svg>`, wide, wide, wide*part, arm)) //nolint:gosec // of numbers, and of an arm

@@ -9,7 +9,7 @@ import (
 	"warble/shared/readout"
 )
 
-// Markdown writes a readout as the record of a decision, to keep beside the code that it was about.
+// Markdown writes a readout as the record of a decision, to be kept with the code.
 func Markdown(w io.Writer, r readout.Report) error {
 	m := markdown{bufio.NewWriter(w)}
 	m.printf("# %s: %s\n\n%s\n\n", r.Experiment, r.Verdict, escaped(r.Sentence))

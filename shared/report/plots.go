@@ -20,11 +20,11 @@ import (
 	"warble/shared/readout"
 )
 
-// Plots are drawn for the width of a phone, so that their letters are as large there as those around them; wider ones
-// only scale them up.
+// Plots are drawn at the width of a phone, so that their letters are as large there as the text around them. On wider
+// screens they are only scaled up.
 const plotWidth, plotHeight vg.Length = 360, 216
 
-// Colours stand for variables of the page's style, by which they follow light and dark.
+// The colours stand for variables of the page's style, so that they follow light and dark mode.
 var (
 	controlColour   = color.NRGBA{1, 0, 0, 255}
 	treatmentColour = color.NRGBA{2, 0, 0, 255}
@@ -36,7 +36,7 @@ var (
 		"stroke:#000000", "stroke:var(--faint)", "font-family:Liberation Sans;font-variant:Sans", "font-variant:normal", "font-family:Liberation Sans", "font-variant:normal")
 )
 
-// subject is what a figure is about, for those that have a place of their own.
+// subject tells which figures have a place of their own on the page.
 type subject int
 
 const (
@@ -82,11 +82,11 @@ func line(points plotter.XYs, c color.Color, dashed bool) (plot.Plotter, error) 
 	return l, nil
 }
 
-// svg draws a plot to be part of a page.
+// svg draws a plot as a part of a page.
 func svg(p *plot.Plot, title string) (template.HTML, error) {
 	canvas := vgsvg.NewWith(vgsvg.UseWH(plotWidth, plotHeight), vgsvg.EmbedFonts(false))
 	area := draw.New(canvas)
-	p.Draw(draw.Crop(area, 2, -12, 2, -6)) // the last label of an axis stands half outside of it
+	p.Draw(draw.Crop(area, 2, -12, 2, -6)) // half of an axis's last label is outside the plot
 	var out bytes.Buffer
 	if _, err := canvas.WriteTo(&out); err != nil {
 		return "", err
@@ -98,14 +98,14 @@ func svg(p *plot.Plot, title string) (template.HTML, error) {
 	return template.HTML(`<svg role="img" aria-label="` + template.HTMLEscapeString(title) + `" viewBox=` + variables.Replace(body)), nil //nolint:gosec // drawn here; its labels are escaped by the canvas
 }
 
-// estimate is the quantity that decides, at one time.
+// estimate is the value of the deciding quantity at one time.
 type estimate struct {
 	at           float64
 	value        float64
 	lower, upper *float64
 }
 
-// estimates are those of the looks, and the one that is judged.
+// estimates returns the estimates at the looks, and the one by which the effect is judged.
 func estimates(r *readout.Report) (looks []estimate, judged *estimate) {
 	e := r.Primary
 	for _, s := range e.Series {
@@ -137,7 +137,7 @@ func percent(share *float64) *float64 {
 	return &p
 }
 
-// effectPlot is the quantity that decides at each look, with its interval.
+// effectPlot shows the deciding quantity at each look, with its interval.
 func effectPlot(r *readout.Report) (*plot.Plot, error) {
 	e := r.Primary
 	p := newPlot()
@@ -197,7 +197,7 @@ func effectPlot(r *readout.Report) (*plot.Plot, error) {
 	return p, nil
 }
 
-// addLast marks the effect as it is judged, with its interval.
+// addLast marks the judged estimate, with its interval.
 func addLast(p *plot.Plot, e estimate) error {
 	point := plotter.XYs{{X: e.at, Y: e.value}}
 	dot, err := plotter.NewScatter(point)
@@ -221,8 +221,8 @@ func addLast(p *plot.Plot, e estimate) error {
 	return nil
 }
 
-// across draws a dashed line at a height, and says what it is: above it, or below one that is under 0. The axis must reach from its
-// start to its end already.
+// addLevel draws a dashed line at height y with a label: above the line if y is above 0, and otherwise below. The range of
+// the X axis must be set before.
 func addLevel(p *plot.Plot, y float64, what string, c color.Color) error {
 	l, err := line(plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}}, c, true)
 	if err != nil {
@@ -233,7 +233,7 @@ func addLevel(p *plot.Plot, y float64, what string, c color.Color) error {
 	return addText(p, p.X.Min, y, what, draw.XLeft, above)
 }
 
-// say writes words beside a point of a plot.
+// addText writes words next to a point of a plot.
 func addText(p *plot.Plot, x, y float64, words string, align draw.XAlignment, above bool) error {
 	labels, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: y}}, Labels: []string{words}})
 	if err != nil {
@@ -250,14 +250,14 @@ func addText(p *plot.Plot, x, y float64, words string, align draw.XAlignment, ab
 	return nil
 }
 
-// guardrailPlot has a line per guardrail: the harm, in multiples of the margin that is borne, with its bounds.
+// guardrailPlot has a row per guardrail: the harm with its bounds, in multiples of the margin.
 func guardrailPlot(r *readout.Report) (*plot.Plot, error) {
 	p := newPlot()
 	p.X.Label.Text = "harm, as a multiple of the margin"
 	var names []string
 	var points plotter.XYs
 	var errs plotter.XErrors
-	for i := range r.Guardrails { // the first on top
+	for i := range r.Guardrails { // in reverse: the highest row is the first guardrail
 		g := r.Guardrails[len(r.Guardrails)-1-i]
 		name := g.Label
 		if g.Over != "" {
@@ -270,7 +270,7 @@ func guardrailPlot(r *readout.Report) (*plot.Plot, error) {
 		points = append(points, plotter.XY{X: g.Harm / g.Margin, Y: float64(i)})
 		errs = append(errs, struct{ Low, High float64 }{(g.Harm - *g.Bounds.Lower) / g.Margin, (*g.Bounds.Upper - g.Harm) / g.Margin})
 	}
-	for x, c := range []color.Color{faintColour, limitColour} { // at nothing, and at the margin
+	for x, c := range []color.Color{faintColour, limitColour} { // lines at no harm and at the margin
 		l, err := line(plotter.XYs{{X: float64(x), Y: -.6}, {X: float64(x), Y: float64(len(names)) - .4}}, c, true)
 		if err != nil {
 			return nil, err
@@ -302,7 +302,7 @@ func guardrailPlot(r *readout.Report) (*plot.Plot, error) {
 	return p, nil
 }
 
-// exposurePlot is how many users or visitors each arm had.
+// exposurePlot shows how many users or visitors each arm had over time.
 func exposurePlot(r *readout.Report) (*plot.Plot, error) {
 	p := newPlot()
 	p.X.Tick.Marker = dates{}
@@ -334,8 +334,9 @@ func addArms(p *plot.Plot, control, treatment plotter.XYs) error {
 	return nil
 }
 
-// name writes the arms' names beside their lines, above the one that is higher there and below the other: at a height, to the left of
-// the first line to reach it and to the right of the other; at no height, at the end.
+// labelArms writes the arms' names next to their lines. The name of the line that is higher at this place goes above its
+// line, the other below. If height is above 0, the place is where each line first reaches that height, with the name of the
+// first to reach it to the left, and the other to the right. Otherwise the place is the end of the lines.
 func labelArms(p *plot.Plot, control, treatment plotter.XYs, height float64) error {
 	at := func(points plotter.XYs) plotter.XY {
 		for _, point := range points {
@@ -364,7 +365,7 @@ func labelArms(p *plot.Plot, control, treatment plotter.XYs, height float64) err
 	return words(b, "treatment", !above)
 }
 
-// slotPlot is how far the ramp was opened.
+// slotPlot shows how the ramp was opened.
 func slotPlot(r *readout.Report) (*plot.Plot, error) {
 	p := newPlot()
 	p.X.Tick.Marker = dates{}
@@ -386,7 +387,7 @@ func slotPlot(r *readout.Report) (*plot.Plot, error) {
 	return p, nil
 }
 
-// latencyPlot is the share of requests that took at most so long.
+// latencyPlot shows the share of requests that took at most a given time.
 func latencyPlot(l *readout.Latency) (*plot.Plot, error) {
 	p := newPlot()
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, decades{}
@@ -416,7 +417,7 @@ func latencyPlot(l *readout.Latency) (*plot.Plot, error) {
 
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
-// dates marks an axis of Unix seconds where a clock or a calendar does.
+// dates puts ticks on an axis of Unix seconds at round times and dates.
 type dates struct{}
 
 func (dates) Ticks(low, high float64) (ticks []plot.Tick) {
@@ -441,7 +442,7 @@ func (dates) Ticks(low, high float64) (ticks []plot.Tick) {
 	return ticks
 }
 
-// decades marks a logarithmic axis of milliseconds.
+// decades puts ticks on a logarithmic axis of milliseconds at powers of 10.
 type decades struct{}
 
 func (decades) Ticks(low, high float64) (ticks []plot.Tick) {
@@ -453,7 +454,7 @@ func (decades) Ticks(low, high float64) (ticks []plot.Tick) {
 	return ticks
 }
 
-// plots are those that have something to show.
+// plots returns the figures that have something to show.
 func plots(r *readout.Report) (drawn []figure, err error) {
 	add := func(of subject, title, caption string, draw func() (*plot.Plot, error)) {
 		if err != nil {

@@ -1,5 +1,5 @@
-// Package report writes a readout for those who read it: text for a terminal, JSON for programs, Markdown as the record of
-// a decision, and HTML with plots. Two of the same readout are the same to the byte.
+// Package report writes a readout for its readers: text for a terminal, JSON for programs, Markdown as the record of a
+// decision, and HTML with plots. Equal readouts are written the same, to the byte.
 package report
 
 import (
@@ -24,7 +24,7 @@ import (
 //go:embed schema.json
 var Schema []byte
 
-// JSON writes all of a readout. Fields may be added in later versions; those that are there keep their meaning.
+// JSON writes all of a readout. Later versions may add fields, but existing fields keep their meaning.
 func JSON(w io.Writer, r readout.Report) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
@@ -35,7 +35,7 @@ func JSON(w io.Writer, r readout.Report) error {
 // row is a line of a table.
 type row []string
 
-// summary are the facts above all tables.
+// summary has the facts that stand above all tables.
 func summary(r *readout.Report) (rows []row) {
 	u := r.Units
 	if u.Kind != experiment.Request {
@@ -65,7 +65,7 @@ func summary(r *readout.Report) (rows []row) {
 // people is the word for those who were exposed: users or visitors.
 func people(r *readout.Report) string { return figures.Plural(r.Spec.Identity.Person()) }
 
-// detectable is what effect can be found, now and at the planned end.
+// detectableText says which effect can be found, now and at the planned end; empty if that is not known.
 func detectableText(r *readout.Report) string {
 	if r.Primary == nil || r.Primary.Detectable == nil {
 		return ""
@@ -88,7 +88,7 @@ func plannedText(units int64) string {
 	return figures.Whole(units) + " planned"
 }
 
-// knownBy is how the edge knows the units, where they are no users of Warble.
+// knownBy says how the edge knows the units, if these do not belong to Warble.
 func knownBy(r *readout.Report) string {
 	identity := &r.Spec.Identity
 	if cookie := identity.Visitors(); cookie != "" {
@@ -125,12 +125,12 @@ func methodText(r *readout.Report) string {
 	return text
 }
 
-// confidence names the interval.
+// confidence is the level of the intervals: 95%.
 func confidence(r *readout.Report) string { return figures.Percent(1 - alphaOf(r)) }
 
 func alphaOf(r *readout.Report) float64 { return cmp.Or(r.Spec.Alpha, .05) }
 
-// effectRow is a metric in both arms.
+// effectRow is a metric's row in a table of metrics.
 func effectRow(e *readout.Effect) row {
 	p := "–"
 	if e.P != nil {
@@ -142,7 +142,8 @@ func effectRow(e *readout.Effect) row {
 	return row{e.Label, e.Figure(e.Control.Mean), e.Figure(e.Treatment.Mean), differenceText(e), intervalText(e), p}
 }
 
-// adjusted says that p and interval of the secondary metrics know that there are several; empty where there are not.
+// adjustedNote says that p and the intervals of the secondary metrics are adjusted for their number; empty if there is
+// nothing to adjust.
 func adjustedNote(r *readout.Report) string {
 	n := 0
 	for i := range r.Secondary {
@@ -176,9 +177,9 @@ func intervalText(e *readout.Effect) string {
 	return e.Range(e.Interval)
 }
 
-// effectNotes are what a row cannot say.
+// effectNotes has what does not fit into a metric's row.
 func effectNotes(r *readout.Report, e *readout.Effect) (notes []string) {
-	if e.Late != nil { // a metric of one's own, which no page of ours describes
+	if e.Late != nil { // a metric that people defined, which the docs cannot describe
 		notes = append(notes, fmt.Sprintf("%s, in %s: %s", e.Label, e.Unit, e.About))
 	}
 	if e.By == readout.ByDifference && e.Lift != nil {
@@ -208,10 +209,10 @@ func effectNotes(r *readout.Report, e *readout.Effect) (notes []string) {
 	return notes
 }
 
-// mostLateDays are how many days of late events a report names.
+// mostLateDays is how many days of late events a report names.
 const mostLateDays = 7
 
-// lateDays says when late events arrived, the latest days last.
+// lateDays says on which days late events arrived, the last days at the end.
 func lateDays(days []store.LateDay) string {
 	var said []string
 	if more := len(days) - mostLateDays; more > 0 {
@@ -251,16 +252,16 @@ func latencyRows(l *readout.Latency) (rows []row) {
 	return rows
 }
 
-// guardRow is a guardrail as it stands now, or at one step of the ramp.
+// guardRow is the present state of a guardrail, or its state at one step of the ramp.
 type guardRow struct {
 	*readout.Guardrail
 
-	step           string // as 50%; empty where the ramp has had no more than one
+	step           string // such as 50%; empty if the ramp has reached at most one step
 	state          experiment.Guard
 	sentence, note string // note is the sentence without the title
 }
 
-// name is the guardrail's, with the step.
+// name is the guardrail's title, with the step.
 func (g guardRow) name() string {
 	if g.step == "" {
 		return g.Title()
@@ -268,7 +269,7 @@ func (g guardRow) name() string {
 	return g.Title() + " at " + g.step
 }
 
-// guardRows are the guardrails as they stand, and where the ramp has come to several steps each at each of them.
+// guardRows has one row per guardrail, or one per guardrail and step if the ramp has reached several steps.
 func guardRows(r *readout.Report) (rows []guardRow) {
 	for i := range r.Guardrails {
 		g := &r.Guardrails[i]
@@ -286,7 +287,7 @@ func guardRows(r *readout.Report) (rows []guardRow) {
 	return rows
 }
 
-// dayRows are the primary metric by day since entry.
+// dayRows has the primary metric by day since entry.
 func dayRows(r *readout.Report) (rows []row) {
 	for _, d := range r.Days {
 		name := fmt.Sprintf("day %d", d.Day+1)
@@ -298,12 +299,12 @@ func dayRows(r *readout.Report) (rows []row) {
 	return rows
 }
 
-// dayNote keeps readers from taking a day for a verdict.
+// dayNote warns readers not to take a day for a verdict.
 func dayNote(r *readout.Report) string {
 	return r.Primary.Label + " by day since entry. It shows an effect that wears off, which a mean over the whole window hides. It is a description only: the verdict does not depend on it."
 }
 
-// next is what to do, in words.
+// nextText says what to do now.
 func nextText(r *readout.Report) string {
 	n := r.Next
 	if n.Do == "" {
@@ -320,7 +321,7 @@ func nextText(r *readout.Report) string {
 	return text
 }
 
-// splitRows are communities whose users are in both arms.
+// splitRows has the primary metric by community, if users are the unit.
 func splitRows(r *readout.Report) (rows []row) {
 	for _, s := range r.Splits {
 		name, difference := s.Community, "–"
@@ -335,19 +336,19 @@ func splitRows(r *readout.Report) (rows []row) {
 	return rows
 }
 
-// splitNote keeps readers from choosing the community that suits them.
+// splitNote warns readers not to choose the community that suits them.
 func splitNote(r *readout.Report) string {
 	return r.Primary.Label + " of " + people(r) + " with a full window, in the largest communities. It is a description only: among many communities some differ by chance, and the verdict does not depend on them."
 }
 
-// scoreRow is how often a score was given, and which part of the arm's feedback that is.
+// scoreRow is how often a score was given in each arm. Shares has the same as shares of the arm's feedback.
 type scoreRow struct {
 	Score              int
 	Control, Treatment int64
 	Shares             [2]float64
 }
 
-// scoreRows are the feedback by score, the best first; none where nobody has given any.
+// scoreRows has the feedback by score, the best first; none if there is no feedback.
 func scoreRows(r *readout.Report) (rows []scoreRow) {
 	var totals [2]int64
 	for i := range r.Scores.Control {
@@ -368,7 +369,7 @@ func scoreRows(r *readout.Report) (rows []scoreRow) {
 	return rows
 }
 
-// cells are the row in words.
+// cells returns the row's cells.
 func (s scoreRow) cells() row {
 	cell := func(n int64, share float64) string {
 		return fmt.Sprintf("%s (%s)", figures.Whole(n), figures.Percent(math.Round(100*share)/100))
@@ -389,7 +390,7 @@ func groupRows(r *readout.Report) (rows []row) {
 
 func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
 
-// plain leaves nothing in what a user wrote that would move a cursor or turn the text around.
+// plain removes from a user's text all characters that would move a cursor or change the direction of the text.
 func plain(text string) string {
 	return strings.Join(strings.Fields(strings.Map(func(c rune) rune {
 		if unicode.IsSpace(c) {

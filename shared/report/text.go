@@ -15,7 +15,7 @@ import (
 
 const width = 80
 
-// Text writes a readout for a terminal of 80 columns; coloured for one that shows colours, which a pipe is not.
+// Text writes a readout for a terminal of 80 columns. coloured is for a terminal that shows colours, and not for a pipe.
 func Text(w io.Writer, r readout.Report, coloured bool) error {
 	out := bufio.NewWriter(w)
 	t := text{out, coloured}
@@ -99,13 +99,13 @@ func Text(w io.Writer, r readout.Report, coloured bool) error {
 	return out.Flush()
 }
 
-// text writes lines; errors are kept by the writer below until it is flushed.
+// text writes lines. The writer keeps errors until it is flushed.
 type text struct {
 	*bufio.Writer
 	coloured bool
 }
 
-// colour is one of ANSI's.
+// colour is an ANSI colour code.
 type colour string
 
 const (
@@ -142,7 +142,7 @@ func (t text) paint(text string, c colour) string {
 	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
 }
 
-// tints are what paint adds, and takes no column.
+// tints matches what paint adds. It takes up no columns.
 var tints = regexp.MustCompile("\x1b\\[[0-9]+m")
 
 func (t text) printf(format string, args ...any) { fmt.Fprintf(t, format, args...) }
@@ -168,8 +168,8 @@ func (t text) effects(r *readout.Report, title, p string, effects []readout.Effe
 	}
 }
 
-// table writes columns of these widths; the first is for words, and the others stand to the right. Words that are too
-// long have a line of their own.
+// table writes columns of these widths. The first column is aligned to the left, the others to the right. If a text in the
+// first column is too long, it gets a line of its own.
 func (t text) table(widths []int, head row, rows []row) {
 	for _, r := range append([]row{head}, rows...) {
 		var line strings.Builder
@@ -188,7 +188,7 @@ func (t text) table(widths []int, head row, rows []row) {
 	}
 }
 
-// wrap writes words into lines of at most 80 columns; first and rest stand before them.
+// wrap writes words in lines of at most 80 columns. The first line begins with first, and the other lines with rest.
 func (t text) wrap(first, rest, words string) {
 	line, used, empty := first, uniseg.StringWidth(tints.ReplaceAllString(first, "")), true
 	for _, word := range strings.Fields(words) {
