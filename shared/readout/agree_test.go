@@ -16,7 +16,7 @@ import (
 
 var reports = flag.Int("reports", 300, "reports whose sentences are compared with their figures; the promise is about 10000")
 
-// TestReportsAgreeWithThemselves: the verdict, the sentence and what to do say what every figure says, in the JSON that a program reads.
+// The verdict, the sentence and what to do must agree with all figures, in the JSON that a program reads.
 func TestReportsAgreeWithThemselves(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]int)
@@ -58,7 +58,7 @@ func TestReportsAgreeWithThemselves(t *testing.T) {
 	t.Logf("%d reports: %v", read, seen)
 }
 
-// anyWorld draws a world of any kind, in which a verdict of any kind may come.
+// anyWorld draws a world of any kind. Every kind of verdict is possible.
 func anyWorld(random *rand.Rand) readout.World {
 	units := []int{6, 30, 150, 150, 600, 1200}[random.IntN(6)]
 	w := readout.Plain(units)
@@ -81,7 +81,7 @@ func anyWorld(random *rand.Rand) readout.World {
 	return w
 }
 
-// disagreements are what the parts of a report say against each other.
+// disagreements returns where the parts of a report contradict each other.
 func disagreements(r *readout.Report) (all []string) {
 	wrong := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	e := r.Primary
@@ -165,8 +165,8 @@ func disagreements(r *readout.Report) (all []string) {
 	return all
 }
 
-// TestAdjustedIntervalsAgreeWithAdjustedP: where one metric alone would be sure and several together are not, the interval that is
-// shown holds 0 as well, by each method.
+// If a metric is significant alone, but not among several metrics, the interval in the report must contain 0 too, for each
+// method.
 func TestAdjustedIntervalsAgreeWithAdjustedP(t *testing.T) {
 	t.Parallel()
 	communities := func(units int, sizes unitworld.Sizes) func(w *readout.World) {
@@ -220,8 +220,9 @@ func TestAdjustedIntervalsAgreeWithAdjustedP(t *testing.T) {
 	}
 }
 
-// apart is what the p that is shown of a metric says against its interval: p is at most alpha exactly where the interval leaves out 0.
-// A sequence that was surer once says so in a note; a permutation test's interval may hold a lift of 0 that the test refuses.
+// apart returns where a metric's p contradicts its interval: p must be at most alpha exactly if the interval excludes 0. If
+// an earlier look of a sequence had a smaller p, a note says so. The interval of a permutation test may contain a lift of 0
+// that the test rejects.
 func apart(e *readout.Effect, p *float64, alpha float64) (all []string) {
 	if p == nil || !e.Speaks {
 		return nil

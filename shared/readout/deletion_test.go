@@ -12,7 +12,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// TestDeletedAccountsChangeNoFigure of an experiment that has ended: what they said in words is gone, and nothing else.
+// The experiment has ended. After the deletion of all accounts only their texts are gone.
 func TestDeletedAccountsChangeNoFigure(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, func(s *experiment.Spec) {

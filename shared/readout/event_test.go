@@ -18,7 +18,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// ownMetric is a Metric of the shop's orders, whose subject is the user.
+// ownMetric returns a Metric of the shop's orders. The events' subject is the user.
 func ownMetric(name, kind, value string) experiment.Metric {
 	m := experiment.Metric{Name: name, EventMetric: experiment.EventMetric{
 		Label: "Label of " + name, Unit: "EUR", Direction: "up", Kind: kind,
@@ -28,25 +28,25 @@ func ownMetric(name, kind, value string) experiment.Metric {
 	return m
 }
 
-// ordered is an order: so long after the begin of the experiment, and after so long it arrived.
+// ordered is an order: its time after the begin of the experiment, and how much later it arrived.
 type ordered struct {
-	user     int // the nth who registered, from 1
+	user     int // the nth registered user, from 1
 	after    time.Duration
 	value    float64
 	delivery time.Duration
 }
 
-// shop is a world in which people order.
+// shop is a fixture in which people place orders.
 type shop struct {
-	readouttest.World
+	readouttest.Fixture
 
 	t       *testing.T
 	db      *store.DB
 	metrics []experiment.Metric
-	ids     []int64 // users, in the order of their registration
+	ids     []int64 // of users, in the order of their registration
 }
 
-// newShop has these metrics as they were when the experiment started: the first is the primary one.
+// newShop returns an experiment that started with these metrics. The first one is the primary metric.
 func newShop(t *testing.T, people int, metrics ...experiment.Metric) shop {
 	t.Helper()
 	w := readouttest.New(t, func(s *experiment.Spec) {
@@ -61,15 +61,15 @@ func newShop(t *testing.T, people int, metrics ...experiment.Metric) shop {
 		t.Fatal(err)
 	}
 	w.Exec(`update experiments set metrics = $1`, string(text))
-	s := shop{World: w, t: t, db: w.Open(t, pgtest.Ops), metrics: metrics}
-	for n := range people { // as People makes them
+	s := shop{Fixture: w, t: t, db: w.Open(t, pgtest.Ops), metrics: metrics}
+	for n := range people { // as People computes ids
 		at := begin.Add(-60*day + time.Duration(n+1)*time.Millisecond)
 		s.ids = append(s.ids, at.Sub(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)).Milliseconds()<<22)
 	}
 	return s
 }
 
-// order stores orders as steer does, the nth as the event of that number, and then says when each has arrived.
+// order stores orders as steer does, order n as event n. Then it sets when each of them arrived.
 func (s shop) order(orders []ordered, in []int) {
 	s.t.Helper()
 	for _, n := range in {
@@ -97,8 +97,8 @@ func all(n int) (in []int) {
 	return in
 }
 
-// Three people, whose values anybody can add up: two in the control, one in the treatment. Each window is [1h, 7d1h).
-func TestMetricsOfEventsByHand(t *testing.T) {
+// Three people have values that can be added up by hand: two in control, one in the treatment. Each window is [1h, 7d1h).
+func TestEventMetricsMatchValuesComputedByHand(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, 3, ownMetric("revenue", experiment.KindSum, "total"), ownMetric("buyers", experiment.KindProportion, ""), ownMetric("basket", experiment.KindMean, "total"))
 	s.Exec(`insert into exposures (experiment, user_id, unit, assigned, served, revision, generation, first_at)
@@ -109,9 +109,9 @@ func TestMetricsOfEventsByHand(t *testing.T) {
 		{1, time.Hour, 10.1, 0},                             // the first moment
 		{1, 2 * day, 20.2, 0},                               //
 		{1, 7*day + time.Hour - 1e6, 30.3, 0},               // the last
-		{1, 7*day + time.Hour, 100, 0},                      // past it
-		{1, -15 * day, 100, 0},                              // before what is looked at of the past
-		{3, 3 * day, 8, 4*day + time.Hour + 14*time.Minute}, // late, and the window is open for 15 minutes more
+		{1, 7*day + time.Hour, 100, 0},                      // after the window
+		{1, -15 * day, 100, 0},                              // before the past that is read
+		{3, 3 * day, 8, 4*day + time.Hour + 14*time.Minute}, // late, but the window is frozen only 15 minutes after its end
 		{3, 4 * day, 0, 0},                                  //
 		{3, 5 * day, 100, 2*day + time.Hour + 15*time.Minute},
 		{3, 6 * day, 100, 20 * day},
@@ -148,7 +148,7 @@ func TestMetricsOfEventsByHand(t *testing.T) {
 	want := map[string]means{
 		"revenue": {(10.1 + 20.2 + 30.3) / 2, 8, 0}, // 60.6 and 0 in the control
 		"buyers":  {.5, 1, 0},
-		"basket":  {20.2, 4, 1}, // the mean of 60.6 in three orders; who ordered nothing has none
+		"basket":  {20.2, 4, 1}, // the mean of 60.6 over three orders; a user without an order has no value
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b float64) bool { return a-b < 1e-12 && b-a < 1e-12 })); diff != "" {
 		t.Error(diff)
@@ -159,11 +159,11 @@ func TestMetricsOfEventsByHand(t *testing.T) {
 }
 
 // What a unit ordered before its entry explains a part of what it orders later.
-func TestEventsBeforeTheEntryAreItsPast(t *testing.T) {
+func TestEventsBeforeTheEntryAreTheUnitsPast(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, 400, ownMetric("revenue", experiment.KindSum, "total"))
 	s.Exposed()
-	s.order([]ordered{{1, -80 * day, 1, 0}}, []int{0}) // whose series the others are of
+	s.order([]ordered{{1, -80 * day, 1, 0}}, []int{0}) // creates the series of the other events
 	s.Exec(`
 		insert into metric_events (series, event, unit, at_id, arrived_id, value)
 		select (select series from metric_events), gen_random_uuid(), user_id::text, id_at(at), id_at(at), 10 + (user_id >> 22) % 40 + case when at > first_at then (user_id >> 22) % 3 else 0 end
@@ -181,8 +181,8 @@ func TestEventsBeforeTheEntryAreItsPast(t *testing.T) {
 	}
 }
 
-// In whatever order events come, and however often, the report is the same to the digit.
-func TestTheOrderOfDeliveryChangesNothing(t *testing.T) {
+// Events may arrive in any order, and more than once.
+func TestTheReportDoesNotDependOnTheOrderOfEvents(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, 12, ownMetric("revenue", experiment.KindSum, "total"), ownMetric("basket", experiment.KindMean, "total"))
 	s.Exposed()
@@ -212,7 +212,7 @@ func TestTheOrderOfDeliveryChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAMetricThatIsNeitherWarblesNorOnesOwnIsRefused(t *testing.T) {
+func TestAPlanRefusesAnUnknownMetric(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, func(s *experiment.Spec) {
 		s.Metrics.Primary.Name, s.Metrics.Secondary = "revenue", []string{"buyer"}

@@ -19,8 +19,8 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// TestVisitorsAreCountedByTheirExposuresAlone: the database knows nothing else of them, and no user of Warble's is one.
-func TestVisitorsAreCountedByTheirExposuresAlone(t *testing.T) {
+// The database knows nothing else of visitors, and no user of Warble is a visitor.
+func TestVisitorsAreKnownByTheirExposuresAlone(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, func(s *experiment.Spec) { s.Identity.Kind = experiment.ByVisitor })
 	w.People(50)
@@ -65,7 +65,7 @@ func TestVisitorsAreCountedByTheirExposuresAlone(t *testing.T) {
 	}
 }
 
-// TestVisitorsAreJudgedByTheirEvents: who saw the treatment orders twice as often, and events name visitors by their ids.
+// Visitors in the treatment order twice as often. Events contain the visitors' ids.
 func TestVisitorsAreJudgedByTheirEvents(t *testing.T) {
 	t.Parallel()
 	orders := ownMetric("orders", experiment.KindSum, "")
@@ -108,16 +108,16 @@ func TestVisitorsAreJudgedByTheirEvents(t *testing.T) {
 	}
 }
 
-// visitorsWorld is one of visitors.
-func visitorsWorld(t *testing.T) readouttest.World {
+// visitorsFixture returns an experiment with visitors.
+func visitorsFixture(t *testing.T) readouttest.Fixture {
 	t.Helper()
 	return readouttest.New(t, func(s *experiment.Spec) { s.Identity.Kind = experiment.ByVisitor })
 }
 
-// TestAPlanForVisitorsTakesWhatPeopleKnow: nothing is known of them, and a calculator's three figures are enough.
-func TestAPlanForVisitorsTakesWhatPeopleKnow(t *testing.T) {
+// Nothing is known of the visitors. The three figures that sample size calculators ask for are enough.
+func TestAPlanForVisitorsUsesWhatPeopleKnow(t *testing.T) {
 	t.Parallel()
-	w, orders, buyers := visitorsWorld(t), ownMetric("orders", experiment.KindSum, ""), ownMetric("buyers", experiment.KindProportion, "")
+	w, orders, buyers := visitorsFixture(t), ownMetric("orders", experiment.KindSum, ""), ownMetric("buyers", experiment.KindProportion, "")
 	if p := visit(t, w, orders); p.Units != 0 || p.Err() == nil || p.Err().Error() != "ramp: it is not known how many visitors come: no earlier experiment at like had them: set plan.unitsPerDay" {
 		t.Errorf("nothing is known: %v", p.Err())
 	}
@@ -127,7 +127,7 @@ func TestAPlanForVisitorsTakesWhatPeopleKnow(t *testing.T) {
 	}
 	w.Spec.Plan.Mean, w.Spec.Plan.CV = 4, .5
 	p := visit(t, w, orders)
-	// As TestPlan has it, of the same figures.
+	// As in TestAPlanOfUsersMatchesTheFormulas, with the same figures.
 	if p.Needed < 226 || p.Needed > 234 || p.Units != 2*p.Needed || p.Err() != nil || p.Method != readout.Sequence || p.Source != "200 units a day, the mean and its variation, from spec.plan" {
 		t.Errorf("%+v, %v", p, p.Err())
 	}
@@ -135,14 +135,14 @@ func TestAPlanForVisitorsTakesWhatPeopleKnow(t *testing.T) {
 	if p := visit(t, w, buyers); p.CV != 3 || p.Needed < 3000 || p.Needed > 10000 || p.Err() != nil {
 		t.Errorf("a proportion: %+v, %v", p, p.Err())
 	}
-	w.Spec.Plan = experiment.Known{UnitsPerDay: 4, Mean: .5} // few, who are judged by their labels
+	w.Spec.Plan = experiment.Known{UnitsPerDay: 4, Mean: .5} // so few that a permutation test judges them
 	if p := visit(t, w, buyers); p.Method != readout.Permutation || p.Simulated == 0 || p.Completed != 14 {
 		t.Errorf("few: %+v, %v", p, p.Err())
 	}
 }
 
-// TestThePlanOfTheGuestsPageIsOne: docs/guests.md starts its experiment by these figures, and without --anyway.
-func TestThePlanOfTheGuestsPageIsOne(t *testing.T) {
+// docs/guests.md starts its experiment with these figures, and without --anyway.
+func TestThePlanOfTheGuestsPageCanStart(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../e2e/guest/experiment.yaml")
 	if err != nil {
@@ -167,8 +167,8 @@ func TestThePlanOfTheGuestsPageIsOne(t *testing.T) {
 	}
 }
 
-// order has the nth visitor order so many times, from a time on.
-func order(t *testing.T, w readouttest.World, visitors int, when func(n int) (from time.Time, times int)) {
+// order lets each visitor order so many times, from a time on.
+func order(t *testing.T, w readouttest.Fixture, visitors int, when func(n int) (from time.Time, times int)) {
 	t.Helper()
 	m := ownMetric("orders", experiment.KindSum, "")
 	said := []store.MetricEvent{{Metric: m, Occurrence: experiment.Occurrence{Unit: "somebody", Value: 1}}}
@@ -189,8 +189,8 @@ func order(t *testing.T, w readouttest.World, visitors int, when func(n int) (fr
 		from unnest($1::text[], $2::timestamptz[]) as e (unit, at)`, units, ats)
 }
 
-// visit plans an experiment of a world's visitors, a month after that which is there.
-func visit(t *testing.T, w readouttest.World, m experiment.Metric) readout.Planned {
+// visit plans an experiment with visitors, 30 days after begin.
+func visit(t *testing.T, w readouttest.Fixture, m experiment.Metric) readout.Planned {
 	t.Helper()
 	w.Spec.Metrics.Primary = experiment.Primary{Name: m.Name, MinimumEffect: .2}
 	p, err := readout.Plan(t.Context(), w.Open(t, pgtest.Ops), w.Spec, []experiment.Metric{m}, begin.Add(30*day))
@@ -200,10 +200,10 @@ func visit(t *testing.T, w readouttest.World, m experiment.Metric) readout.Plann
 	return p
 }
 
-// TestAPlanForVisitorsTakesTheHistoryOfTheirEvents: 40 a day order once or three times, and all others of 200 a day do not.
-func TestAPlanForVisitorsTakesTheHistoryOfTheirEvents(t *testing.T) {
+// Of 200 visitors a day, 40 order, once or three times.
+func TestAPlanForVisitorsUsesTheHistoryOfTheirEvents(t *testing.T) {
 	t.Parallel()
-	w, orders := visitorsWorld(t), ownMetric("orders", experiment.KindSum, "")
+	w, orders := visitorsFixture(t), ownMetric("orders", experiment.KindSum, "")
 	order(t, w, 560, func(n int) (time.Time, int) {
 		return begin.Add(9*day - 15*time.Minute + time.Duration(n)*14*day/560), 1 + n%2*2
 	})
@@ -218,17 +218,17 @@ func TestAPlanForVisitorsTakesTheHistoryOfTheirEvents(t *testing.T) {
 	}
 }
 
-// TestAPlanForVisitorsTakesTheExperimentBefore: it has exposed 1000 of them in the week that it ran, of whom the control's ordered.
-func TestAPlanForVisitorsTakesTheExperimentBefore(t *testing.T) {
+// An earlier experiment exposed 1000 visitors in its week. Those in control ordered.
+func TestAPlanForVisitorsUsesAnEarlierExperiment(t *testing.T) {
 	t.Parallel()
-	w, orders := visitorsWorld(t), ownMetric("orders", experiment.KindSum, "")
+	w, orders := visitorsFixture(t), ownMetric("orders", experiment.KindSum, "")
 	w.Exec(`
 		insert into guest_exposures (experiment, unit, assigned, served, revision, generation, first_at)
 		select 'likes', 'visitor-' || n, arm, arm, 'shop-' || arm, 1, $1::timestamptz + interval '7 days' / 1000 * n
 		from (select n, case n % 2 when 0 then 'control' else 'treatment' end as arm from generate_series(0, 999) n) v`, begin)
 	w.Transition("end", "Concluded", 0, 0, begin.Add(7*day))
 	order(t, w, 1000, func(n int) (time.Time, int) {
-		return begin.Add(7*day/1000*time.Duration(n) + time.Hour), 1 + n/2%7 + n%2*100 // the control as in TestPlan, and a treatment that is not looked at
+		return begin.Add(7*day/1000*time.Duration(n) + time.Hour), 1 + n/2%7 + n%2*100 // control as in TestAPlanOfUsersMatchesTheFormulas; the treatment must be ignored
 	})
 	p := visit(t, w, orders)
 	if p.Users != 500 || math.Abs(p.Mean-4) > .05 || math.Abs(p.CV-.5) > .01 || p.Completed < 490 || p.Completed > 510 || p.Err() != nil || p.Units != 2*p.Needed {
@@ -237,7 +237,7 @@ func TestAPlanForVisitorsTakesTheExperimentBefore(t *testing.T) {
 	if p.Source != "visitors of the earlier experiment likes, and what its control did" {
 		t.Error(p.Source)
 	}
-	w.Spec.Identity.Cookie = "another" // whose visitors are others
+	w.Spec.Identity.Cookie = "another" // its visitors are other ones
 	if visit(t, w, orders).Users != 0 {
 		t.Error("the visitors of another cookie are taken for these")
 	}

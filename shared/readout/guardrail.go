@@ -88,7 +88,7 @@ func (r *reading) guardrailAt(i int, test stats.HarmTest, windows []store.Window
 	if err != nil {
 		return step, err
 	}
-	step.Early, step.Harm, step.Windows, step.Bounds = result.Early, result.Harm.Value, result.Harm.N, toInterval(result.Bounds)
+	step.Early, step.Harm, step.CountPeriods, step.Bounds = result.Early, result.Harm.Value, result.Harm.N, toInterval(result.Bounds)
 	step.Control = Requests{result.Control.N, result.Control.Successes, result.Rates[0]}
 	step.Treated = Requests{result.Treatment.N, result.Treatment.Successes, result.Rates[1]}
 	if result.HasBaseline {
@@ -182,7 +182,7 @@ func (g *Guardrail) sentence(s *GuardrailStep, based bool) string {
 	limit := figures.Points(g.Margin)
 	text := ""
 	switch {
-	case s.Windows == 0:
+	case s.CountPeriods == 0:
 		return fmt.Sprintf("%s: not both arms have had requests yet", name)
 	case s.State == experiment.GuardBreach && len(s.Harmed) > 0:
 		text = fmt.Sprintf("%s of %s: worse by more than the limit of %s; %s of all Services", name, strings.Join(s.Harmed, " and "), limit, rates)

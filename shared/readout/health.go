@@ -334,8 +334,8 @@ func (r *reading) checkNeverExposed([]store.Exposed) (Check, error) {
 const (
 	// mostPods is how many times as many pods as the other arm an arm may have.
 	mostPods = 2
-	// fewPodWindows is the number of count periods below which the arms are not compared.
-	fewPodWindows = 200
+	// fewPodPeriods is the number of count periods below which the arms are not compared.
+	fewPodPeriods = 200
 )
 
 // checkPods compares the number of pods in the arms. Both revisions should be scaled in the same way: a revision that is
@@ -349,7 +349,7 @@ func (r *reading) checkPods([]store.Exposed) (Check, error) {
 	}
 	c.Detail = fmt.Sprintf("pods served in %s periods of 10 s in control, in %s in treatment", figures.Whole(n.Control), figures.Whole(n.Treatment))
 	switch more := max(n.Control, n.Treatment); {
-	case n.Control+n.Treatment < fewPodWindows:
+	case n.Control+n.Treatment < fewPodPeriods:
 		c.State = Unknown
 	case more > mostPods*n.Min():
 		c.State = Warning

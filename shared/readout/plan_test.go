@@ -13,7 +13,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-func planned(t *testing.T, w readouttest.World) readout.Planned {
+func planned(t *testing.T, w readouttest.Fixture) readout.Planned {
 	t.Helper()
 	p, err := readout.Plan(t.Context(), w.Open(t, pgtest.Ops), w.Spec, nil, begin)
 	if err != nil {
@@ -22,8 +22,9 @@ func planned(t *testing.T, w readouttest.World) readout.Planned {
 	return p
 }
 
-// past has every user come on one of the 14 days that end a window before the start, and post 1 to 7 times in the week after.
-func past(w readouttest.World) {
+// past lets every user be active on one of the 14 days that end one window before the start, and post 1 to 7 times in the
+// week after.
+func past(w readouttest.Fixture) {
 	w.Exec(`insert into activity (user_id, day) select id, $1::date - 21 + ((id >> 22) % 14)::int from users`, begin)
 	w.Exec(`
 		insert into tweets (id, author_id, text)
@@ -32,7 +33,7 @@ func past(w readouttest.World) {
 		where n <= 1 + (id >> 22) % 7`, begin)
 }
 
-func TestPlan(t *testing.T) {
+func TestAPlanOfUsersMatchesTheFormulas(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, func(s *experiment.Spec) { s.Metrics.Primary.MinimumEffect = .2 })
 	w.People(2800)
@@ -51,7 +52,7 @@ func TestPlan(t *testing.T) {
 	if p.Needed < 226 || p.Needed > 234 || p.Units != 2*p.Needed || p.Err() != nil {
 		t.Errorf("needs %d, N* %d, %v", p.Needed, p.Units, p.Err())
 	}
-	if p.Days < 9 || p.Days > 10 { // 230 of 100 a day, and the window
+	if p.Days < 9 || p.Days > 10 { // 230 at 100 a day, and the window
 		t.Errorf("%v days", p.Days)
 	}
 
@@ -67,8 +68,8 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// Communities count as they are: 40 of 70 members, whose posts differ by community.
-func TestPlanOfCommunities(t *testing.T) {
+// There are 40 communities of 70 members. Their posts differ by community.
+func TestAPlanOfCommunitiesKnowsHowTheyDiffer(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, func(s *experiment.Spec) {
 		s.Unit = experiment.Community
@@ -94,10 +95,10 @@ func TestPlanOfCommunities(t *testing.T) {
 	}
 }
 
-func TestPlanOfTheUnknown(t *testing.T) {
+func TestAPlanWithoutHistoryHasNoSampleSize(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, nil)
-	for _, people := range []int{0, 600} { // those who have only registered tell nothing
+	for _, people := range []int{0, 600} { // users who have only registered tell nothing
 		w.People(people)
 		p := planned(t, w)
 		if err := p.Err(); p.Units != 0 || err == nil || !strings.Contains(err.Error(), "nobody has a value of \"Tweets per person\" from the last 7d") {

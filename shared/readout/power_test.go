@@ -10,9 +10,9 @@ import (
 	"warble/shared/stats"
 )
 
-// TestAPlanKeepsItsPower: of experiments with the effect that a plan says is found with a power of .8, .75 to .9 are won, by what
-// judges them in a report, within three standard errors. Values are exponential, so that they vary as much as their mean, and the
-// effect multiplies them.
+// Experiments have the effect that a plan expects to find with a power of .8. The methods of a report must win .75 to .9 of
+// them, within three standard errors. Values are exponential, so their standard deviation equals their mean, and the effect
+// multiplies them.
 func TestAPlanKeepsItsPower(t *testing.T) {
 	t.Parallel()
 	const alpha, power, runs = .05, .8, 400
@@ -23,7 +23,7 @@ func TestAPlanKeepsItsPower(t *testing.T) {
 			found := func() (float64, error) {
 				return readout.Found(exponential(rand.New(rand.NewPCG(1, 2)), 5000), perArm, alpha, power)
 			}
-			if perArm >= 100 { // from there on users are judged at any look
+			if perArm >= 100 { // from here on a sequence judges users
 				won = looked(t, perArm, alpha)
 				found = func() (float64, error) {
 					return readout.Detectable(stats.Design{Alpha: alpha, Power: power, Sequence: true}, 1, int64(perArm))
@@ -54,7 +54,7 @@ func exponential(random *rand.Rand, n int) (units []stats.Unit) {
 	return units
 }
 
-// treated are units of both arms, those of the treatment with the effect.
+// treated returns units of both arms; the treatment has the effect.
 func treated(random *rand.Rand, perArm int, effect float64) []stats.Unit {
 	units := exponential(random, 2*perArm)
 	for i := range units[:perArm] {
@@ -63,7 +63,7 @@ func treated(random *rand.Rand, perArm int, effect float64) []stats.Unit {
 	return units
 }
 
-// permuted judges few units by their labels.
+// permuted judges few units by a permutation test.
 func permuted(t *testing.T, perArm int, alpha float64) func(*rand.Rand, float64) bool {
 	return func(random *rand.Rand, effect float64) bool {
 		test, err := stats.PermuteLiftDraws(treated(random, perArm, effect), alpha, 1, 999)

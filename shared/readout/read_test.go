@@ -77,8 +77,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// What is judged once is judged of the planned end, however late it is asked.
-func TestAFixedHorizonDoesNotMove(t *testing.T) {
+// A method that judges once judges the planned end, even if it is asked much later.
+func TestAMethodThatJudgesOnceKeepsItsResult(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, nil)
 	w.People(300)
@@ -100,8 +100,8 @@ func TestAFixedHorizonDoesNotMove(t *testing.T) {
 	}
 }
 
-// The communities of what is judged once are those of the planned end too, each of them once.
-func TestCommunitiesOfTheFixedHorizon(t *testing.T) {
+// If a method judges once, the split by community has only users who completed by the planned end, each of them once.
+func TestTheSplitByCommunityStopsAtThePlannedEnd(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, nil)
 	w.People(60, "gophers", "sres")
@@ -118,8 +118,8 @@ func TestCommunitiesOfTheFixedHorizon(t *testing.T) {
 	}
 }
 
-// A window that the experiment's end has cut short is no outcome of an arm.
-func TestWhatIsAfterTheConclusionDoesNotCount(t *testing.T) {
+// A window that was cut short by the end of the experiment is not the outcome of an arm.
+func TestWindowsThatEndAfterTheConclusionDoNotCount(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, nil)
 	w.People(1000)
@@ -174,8 +174,8 @@ func TestHealthWithholdsTheVerdict(t *testing.T) {
 	}
 }
 
-// One person's requests are all in one arm, which is no reason to hold.
-func TestFewAreNotMissedInTheOtherArm(t *testing.T) {
+// All requests of one person are in one arm, so an arm without requests is no fault if few people came.
+func TestAnArmWithoutRequestsIsNoFaultIfFewUsersCame(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, nil)
 	w.People(1000)
@@ -190,8 +190,9 @@ func TestFewAreNotMissedInTheOtherArm(t *testing.T) {
 	}
 }
 
-// One of 60 users who makes 60 requests at night is in one arm; so are the units of half of the buckets by a fault.
-func TestANightOfFewUsers(t *testing.T) {
+// At night one of 60 users may send 60 requests, all in one arm. If the units of half the buckets are in one arm only, that
+// is a fault.
+func TestAnArmIsMissedOnlyIfManyUnitsAreInTheOther(t *testing.T) {
 	t.Parallel()
 	for active, want := range map[int64]readout.State{1: readout.OK, 1<<16 - 1: readout.Red} {
 		w := readouttest.New(t, nil)
@@ -208,8 +209,8 @@ func TestANightOfFewUsers(t *testing.T) {
 	}
 }
 
-// A cap counts what is above it as it, and changes nothing else.
-func TestACapOfThePrimaryMetric(t *testing.T) {
+// A larger value counts as the cap. Nothing else changes.
+func TestACapLimitsEachValueOfThePrimaryMetric(t *testing.T) {
 	t.Parallel()
 	for most, want := range map[float64]float64{0: 15, 5: 5} {
 		w := readouttest.New(t, func(s *experiment.Spec) { s.Metrics.Primary.Cap = most })
@@ -225,8 +226,8 @@ func TestACapOfThePrimaryMetric(t *testing.T) {
 	}
 }
 
-// A metric that is to be no worse says whether it is shown to be.
-func TestNoWorse(t *testing.T) {
+// The state is pass if the metric was shown to be no worse, and breach if it was shown to be worse.
+func TestANoWorseMetricPassesOrIsBreached(t *testing.T) {
 	t.Parallel()
 	for more, want := range map[int]experiment.Guard{0: experiment.GuardPass, -3: experiment.GuardBreach} {
 		w := readouttest.New(t, func(s *experiment.Spec) {
@@ -244,8 +245,8 @@ func TestNoWorse(t *testing.T) {
 	}
 }
 
-// A few who were served by something else, as happens while pods come and go, are told and borne.
-func TestAFewAreBorne(t *testing.T) {
+// While pods come and go, a few users may be served by something else. The report says so, but still gives a verdict.
+func TestAFewUsersServedByAnotherArmOnlyWarn(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, nil)
 	w.People(1000)
@@ -260,8 +261,8 @@ func TestAFewAreBorne(t *testing.T) {
 	}
 }
 
-// Pods of one arm that are more than twice as many only warn, for a treatment may need them.
-func TestWhatOnlyWarns(t *testing.T) {
+// An arm with more than twice as many pods is only a warning, because a treatment may need them.
+func TestManyMorePodsInOneArmOnlyWarn(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, nil)
 	w.People(1000)
@@ -278,13 +279,13 @@ func TestWhatOnlyWarns(t *testing.T) {
 	}
 	wants(readout.OK)
 	w.Exec(`delete from latencies where arm = 'control' and (service = 'like' or start >= $1)`, begin.Add(800*time.Second))
-	wants(readout.Warning) // 80 windows of pods against 200
+	wants(readout.Warning) // 80 count periods of pods against 200
 	w.Exec(`delete from latencies where start >= $1`, begin.Add(100*time.Second))
-	wants(readout.Unknown) // 30 windows
+	wants(readout.Unknown) // 30 count periods
 }
 
-// Where users are the unit, their communities are told apart, and add up to all.
-func TestCommunitiesOfUsers(t *testing.T) {
+// If users are the unit, the report shows the largest communities and all other users.
+func TestTheSplitByCommunityAddsUpToAllUsers(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, nil)
 	w.People(900, "gophers", "sres", "rustaceans")
@@ -309,8 +310,8 @@ func TestCommunitiesOfUsers(t *testing.T) {
 	}
 }
 
-// Nothing is planned for a database without a past: the end is by time, and a sequence speaks all the same.
-func TestAnEndByTimeAlone(t *testing.T) {
+// Without history no sample size is set. The experiment then ends on a date, but a sequence can judge before that.
+func TestWithoutASampleSizeTheExperimentEndsOnADate(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, nil)
 	w.Exec(`update experiments set planned_units = 0`)
@@ -325,8 +326,8 @@ func TestAnEndByTimeAlone(t *testing.T) {
 	}
 }
 
-// A guardrail that is breached rolls back, whatever else is to be said.
-func TestABreachComesFirst(t *testing.T) {
+// A breached guardrail rolls the experiment back, even if health is red.
+func TestABreachedGuardrailComesBeforeAllElse(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, func(s *experiment.Spec) {
 		s.Metrics.Guardrails = []experiment.Guardrail{{Name: "slow_share", Over: experiment.Duration(250 * time.Millisecond), Margin: .01}, {Name: "error_share", Margin: .01}}
@@ -349,7 +350,7 @@ func TestABreachComesFirst(t *testing.T) {
 	}
 }
 
-// A win with an open guardrail says so; shared/rollout holds it.
+// The sentence of a win mentions the guardrail that does not pass yet. shared/rollout then does not promote.
 func TestAWinWaitsForTheGuardrails(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, func(s *experiment.Spec) {
@@ -369,8 +370,9 @@ func TestAWinWaitsForTheGuardrails(t *testing.T) {
 	}
 }
 
-// What the arms differed by before anybody was treated is no harm: at each step, of the units that it and those before it took.
-func TestABaselineIsTakenOffTheHarm(t *testing.T) {
+// A difference of the arms before anybody was treated is no harm. Each step subtracts the baseline of the units that
+// entered at this step and before.
+func TestTheBaselineIsSubtractedFromTheHarm(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, func(s *experiment.Spec) {
 		s.Ramp.Steps = []int{25, 50}
@@ -460,7 +462,7 @@ func TestHandPickedCommunitiesAreAnObservation(t *testing.T) {
 	}
 }
 
-func TestRead(t *testing.T) {
+func TestReadRefusesUnknownNamesAndMetrics(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, nil)
 	db := w.Open(t, pgtest.Ops)
@@ -479,8 +481,8 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// What the status of an Experiment says of the lift is drawn by the board.
-func TestALiftIsReadAsItIsWritten(t *testing.T) {
+// The board draws the lift from the text in an Experiment's status.
+func TestParseLiftReadsWhatStringWrites(t *testing.T) {
 	t.Parallel()
 	share := func(v float64) *float64 { return &v }
 	for _, l := range []readout.Lift{

@@ -149,11 +149,11 @@ type GuardrailStep struct {
 	Harm   float64          `json:"harm"`  // treatment minus control within each Service, weighted by the control's mix of Services, minus Baseline
 	Bounds Interval         `json:"bounds"`
 	// Baseline is the same difference before anybody was treated; null if nothing is subtracted.
-	Baseline *float64 `json:"baseline"`
-	Recent   *float64 `json:"recent"`  // the largest lower bound of the harm since any moment within the step; nil if no such bound is over the margin
-	Windows  int64    `json:"windows"` // count periods of 10 s
-	Control  Requests `json:"control"`
-	Treated  Requests `json:"treatment"`
+	Baseline     *float64 `json:"baseline"`
+	Recent       *float64 `json:"recent"`  // the largest lower bound of the harm since any moment within the step; nil if no such bound is over the margin
+	CountPeriods int64    `json:"windows"` // count periods of 10 s
+	Control      Requests `json:"control"`
+	Treated      Requests `json:"treatment"`
 
 	Services []ServiceHarm `json:"services"` // each judged alone
 	Harmed   []string      `json:"harmed,omitempty"`

@@ -11,7 +11,7 @@ import (
 
 var simulated = flag.Int("simulated", 6, "experiments that are simulated in each world; the promises are about 2000, and those of all worlds")
 
-// Of so few experiments one world in three is simulated.
+// With so few experiments as by default, only every third world is simulated.
 func TestWhatTheReadoutPromises(t *testing.T) {
 	t.Parallel()
 	for i, promise := range readout.Promises() {
@@ -28,18 +28,18 @@ func TestWhatTheReadoutPromises(t *testing.T) {
 				text, kept := b.Check(s)
 				t.Log(text)
 				if !kept {
-					t.Error("that is not what is promised")
+					t.Error("the promise is not kept")
 				}
 			}
 		})
 	}
 }
 
-// Where the feature does nothing, ten times over, it is never promoted.
-func TestNothingIsPromotedForNothing(t *testing.T) {
+// Ten experiments without an effect are simulated in each world.
+func TestATreatmentWithoutEffectIsNeverPromoted(t *testing.T) {
 	t.Parallel()
 	for _, promise := range readout.Promises() {
-		if promise.Effect == 0 || promise.Communities != nil { // a test that is made once is wrong in one of twenty, as it says
+		if promise.Effect == 0 || promise.Communities != nil { // a method that judges once is wrong in one of twenty experiments, as promised
 			continue
 		}
 		promise.Effect = 0
@@ -53,7 +53,7 @@ func TestNothingIsPromotedForNothing(t *testing.T) {
 	}
 }
 
-func TestTheSameSeedIsTheSameSimulation(t *testing.T) {
+func TestTheSameSeedGivesTheSameSimulation(t *testing.T) {
 	t.Parallel()
 	w := readout.Promises()[0].World
 	w.Units = 400
@@ -72,7 +72,7 @@ func TestTheSameSeedIsTheSameSimulation(t *testing.T) {
 	}
 }
 
-func TestSimulateRefusesAWorldThatIsNone(t *testing.T) {
+func TestSimulateRefusesInvalidWorlds(t *testing.T) {
 	t.Parallel()
 	for _, w := range []readout.World{{}, {Steps: []int{50}, Unit: "user"}, {Steps: []int{50}, Unit: "request"}} {
 		if _, err := readout.Simulate(t.Context(), w, 1, 1, nil); err == nil {

@@ -46,8 +46,8 @@ type World struct {
 
 	Secondary []string `json:"-"` // further metrics; each has the same values as the primary one
 
-	Margin  float64 `json:"margin"`  // of a guardrail on errors; 0 for none
-	Windows int     `json:"windows"` // count periods of 10 s
+	Margin       float64 `json:"margin"`  // of a guardrail on errors; 0 for none
+	CountPeriods int     `json:"windows"` // count periods of 10 s
 }
 
 // even is the Tilt of a correct assignment.
@@ -301,7 +301,7 @@ func (s *simulated) end() time.Time {
 func (s *simulated) looks() (times []time.Time) {
 	if s.Unit == experiment.Request { // guardrails are asked after every count period, and later only every minute
 		const often = 30
-		for i := 1; i <= s.World.Windows; i++ {
+		for i := 1; i <= s.World.CountPeriods; i++ {
 			if i <= often || i%6 == 0 {
 				times = append(times, simulatedStart.Add(time.Duration(i+1)*experiment.Window))
 			}
@@ -485,7 +485,7 @@ func (s *simulated) drawTraffic(end time.Time) []stats.Traffic {
 	if s.traffic == nil {
 		return nil
 	}
-	for s.served < min(s.World.Windows, int(end.Sub(simulatedStart)/experiment.Window)) {
+	for s.served < min(s.World.CountPeriods, int(end.Sub(simulatedStart)/experiment.Window)) {
 		s.traffic.Next()
 		s.served++
 	}

@@ -19,15 +19,15 @@ type Promise struct {
 // Bound is a limit that the readout promises for a share of the runs. The measured share may miss it by three binomial
 // standard errors.
 type Bound struct {
-	What  string
-	Of    func(Simulated) Rate
-	Share float64
-	Least bool // whether Share is a minimum, and not a maximum
+	What    string
+	Measure func(Simulated) Rate
+	Share   float64
+	Least   bool // whether Share is a minimum, and not a maximum
 }
 
 // Check describes the measured share next to the limit; kept is false if the limit was missed.
 func (b Bound) Check(s Simulated) (text string, kept bool) {
-	r := b.Of(s)
+	r := b.Measure(s)
 	allowance := r.Allowance(b.Share)
 	word := "at most"
 	kept = r.Value() <= b.Share+allowance
@@ -109,7 +109,7 @@ func plainPromises() []Promise {
 // userPromises has values that are far from normal, and values that change while the experiment runs.
 func userPromises() (all []Promise) {
 	const users = 4000
-	for _, of := range []unitworld.Users{
+	for _, kind := range []unitworld.Users{
 		{Name: "normal", Values: unitworld.Normal},
 		{Name: "lognormal, sigma 2", Values: unitworld.Sigma2},
 		{Name: "Pareto, shape 1.5", Values: unitworld.Pareto15},
@@ -117,9 +117,9 @@ func userPromises() (all []Promise) {
 		{Name: "a level that grows threefold, with a week's cycle", Values: unitworld.Normal, Drifts: true},
 		{Name: "half of them with a past", Values: unitworld.Normal, Past: true},
 	} {
-		of.Users = users
+		kind.Users = users
 		w := Plain(users)
-		w.Name, w.Users, w.Mean = "A/A, users: "+of.Name, &of, of.Values.Mean()
+		w.Name, w.Users, w.Mean = "A/A, users: "+kind.Name, &kind, kind.Values.Mean()
 		all = append(all, Promise{World: w, Bounds: falsePositives[:2]})
 	}
 	return all
@@ -133,30 +133,30 @@ func communityPromises() (all []Promise) {
 		{Name: "of Pareto sizes", Sizes: unitworld.Pareto},
 		{Name: "of Pareto sizes, where more is done in larger ones", Sizes: unitworld.Pareto, Growth: .3},
 	}
-	world := func(n int, of unitworld.Communities) World {
+	world := func(n int, kind unitworld.Communities) World {
 		w := Plain(n)
 		w.Unit, w.Steps, w.Looks = experiment.Community, []int{5, 25, 50}, 8 // as unitworld.Shares has them
-		w.Communities, w.Units, w.Effect = &of, n, of.Gain
+		w.Communities, w.Units, w.Effect = &kind, n, kind.Gain
 		return w
 	}
 	for _, n := range []int{16, 60, 190, 400, 1000} {
 		for _, icc := range []float64{.05, .3} {
-			for _, of := range kinds {
-				of.Units, of.ICC = n, icc
-				w := world(n, of)
-				w.Name = fmt.Sprintf("A/A, %d communities %s, ICC %g", n, of.Name, icc)
+			for _, kind := range kinds {
+				kind.Units, kind.ICC = n, icc
+				w := world(n, kind)
+				w.Name = fmt.Sprintf("A/A, %d communities %s, ICC %g", n, kind.Name, icc)
 				all = append(all, Promise{World: w, Bounds: []Bound{{"false positives", wrongRate, permuted, false}}})
-				of.Gain = .5
-				w = world(n, of)
-				w.Name = fmt.Sprintf("+50%%, %d communities %s, ICC %g", n, of.Name, icc)
+				kind.Gain = .5
+				w = world(n, kind)
+				w.Name = fmt.Sprintf("+50%%, %d communities %s, ICC %g", n, kind.Name, icc)
 				all = append(all, Promise{World: w, Bounds: []Bound{{"intervals that exclude the true lift", wrongRate, permuted, false}}})
 			}
 		}
-		of := kinds[1]
-		of.Units, of.ICC, of.Gain, of.Cancels = n, .05, .5, true
-		w := world(n, of)
+		kind := kinds[1]
+		kind.Units, kind.ICC, kind.Gain, kind.Cancels = n, .05, .5, true
+		w := world(n, kind)
 		w.Effect = 0
-		w.Name = fmt.Sprintf("gains and losses that cancel, %d communities %s", n, of.Name)
+		w.Name = fmt.Sprintf("gains and losses that cancel, %d communities %s", n, kind.Name)
 		all = append(all, Promise{World: w}) // without a promise
 	}
 	return all
@@ -165,7 +165,7 @@ func communityPromises() (all []Promise) {
 // guardrailPromises has requests that depend on each other.
 func guardrailPromises() (all []Promise) {
 	const perWindow, margin = 200, .005
-	for _, of := range []struct {
+	for _, kind := range []struct {
 		name  string
 		world statsworld.World
 	}{
@@ -177,14 +177,14 @@ func guardrailPromises() (all []Promise) {
 		{"arms that wander, AR(1) .8", statsworld.Wandering(.8, perWindow)},
 		{"arms that wander, AR(1) .95", statsworld.Wandering(.95, perWindow)},
 	} {
-		harmless, harmful := of.world, of.world
+		harmless, harmful := kind.world, kind.world
 		harmful.Harm = margin
 		w := Plain(0)
-		w.Unit, w.Margin, w.Windows, w.Traffic = experiment.Request, margin, 360, &harmless
-		w.Name = "errors, no harm: " + of.name
+		w.Unit, w.Margin, w.CountPeriods, w.Traffic = experiment.Request, margin, 360, &harmless
+		w.Name = "errors, no harm: " + kind.name
 		all = append(all, Promise{World: w, Bounds: []Bound{{"rolled back", breachedRate, guardedRollback, false}}})
 		w.Traffic = &harmful
-		w.Name = "errors, harm as large as the margin: " + of.name
+		w.Name = "errors, harm as large as the margin: " + kind.name
 		all = append(all, Promise{World: w, Bounds: []Bound{{"passed", passedRate, guardedPass, false}}})
 	}
 	return all

@@ -105,7 +105,7 @@ func PromiseRow(w io.Writer, promise readout.Promise, s readout.Simulated) (kept
 	kept = true
 	var promised, measured []string
 	for _, b := range promise.Bounds {
-		r := b.Of(s)
+		r := b.Measure(s)
 		word := "at most"
 		if b.Least {
 			word = "at least"

@@ -13,7 +13,7 @@ import (
 	"warble/shared/stats"
 )
 
-func TestPlan(t *testing.T) {
+func TestAPlanIsWrittenAsAList(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	if err := report.Plan(&out, readout.Planned{
@@ -42,11 +42,11 @@ Hopeless     primary: it cannot be found
 	}
 }
 
-func TestPromise(t *testing.T) {
+func TestAPromiseIsWrittenWithItsResult(t *testing.T) {
 	t.Parallel()
 	promise := readout.Promise{World: readout.World{Name: "A/A"}, Bounds: []readout.Bound{
-		{What: "false positives", Of: func(s readout.Simulated) readout.Rate { return s.Wrong }, Share: .05},
-		{What: "found", Of: func(s readout.Simulated) readout.Rate { return s.Won }, Share: .9, Least: true},
+		{What: "false positives", Measure: func(s readout.Simulated) readout.Rate { return s.Wrong }, Share: .05},
+		{What: "found", Measure: func(s readout.Simulated) readout.Rate { return s.Won }, Share: .9, Least: true},
 	}}
 	s := readout.Simulated{Runs: 100, Ends: map[readout.Outcome]int{"win": 1, "inconclusive": 99}, Wrong: readout.Rate{Happened: 1, Runs: 100}, Won: readout.Rate{Happened: 1, Runs: 100}, Days: 14}
 	var out bytes.Buffer
@@ -69,7 +69,7 @@ func TestPromise(t *testing.T) {
 	}
 }
 
-func TestSimulation(t *testing.T) {
+func TestASimulationIsWrittenAsATable(t *testing.T) {
 	t.Parallel()
 	w := readout.Plain(3000)
 	w.Unit, w.Units, w.Members, w.Steps = experiment.Community, 60, 50, []int{10, 50}

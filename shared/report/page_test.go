@@ -13,7 +13,7 @@ import (
 	"warble/shared/report"
 )
 
-// look finds plots in which nothing is drawn, and text that reaches out of its plot or is too small.
+// look finds plots in which nothing is drawn, and text that is too small or reaches out of its plot.
 const look = `(() => {
 	const found = [], wide = document.documentElement.clientWidth;
 	for (const svg of document.querySelectorAll("svg[role=img]")) {
@@ -36,9 +36,9 @@ const look = `(() => {
 // plotsOf is how many plots a readout has.
 var plotsOf = map[string]int{"users": 5, "communities": 5, "requests": 3, "users, early": 4, "users, at start": 3, "users, before": 0}
 
-func TestPage(t *testing.T) {
+func TestPageFitsEveryScreen(t *testing.T) {
 	pages := make(map[string][]byte)
-	for name, r := range worlds(t) {
+	for name, r := range fixtures(t) {
 		pages["/"+strings.ReplaceAll(name, " ", "_")] = write(t, report.HTML, r)
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -58,12 +58,12 @@ func TestPage(t *testing.T) {
 				tab := browser.Tab(t, view)
 				tab.Open(server.URL + "/" + path)
 				tab.Screenshot(path + "-" + view.String())
-				if name == "users" { // the verdict, the tiles, the effect and the goal are within two screens, of a phone as well
+				if name == "users" { // verdict, tiles, effect and goal fit on two screens, even of a phone
 					if end := browsertest.Evaluate[float64](tab, `document.querySelector(".metrics tbody tr").getBoundingClientRect().bottom`); end > 2*844 {
 						t.Errorf("what decides ends at %.0f px: expected two screens, %d", end, 2*844)
 					}
 				}
-				if words := `document.querySelector("header").textContent`; name == "users" { // what it is about is at the top
+				if words := `document.querySelector("header").textContent`; name == "users" { // the page begins with what the experiment is about
 					tab.Until("hypothesis and owner are in the header", words+`.includes("Who gets answers") && `+words+`.includes("the timeline team")`)
 				}
 				browsertest.Evaluate[bool](tab, `document.querySelectorAll("details").forEach(d => { d.open = true }) || true`)
@@ -88,8 +88,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestPageLooks: what the page is looked at by must find what is wrong.
-func TestPageLooks(t *testing.T) {
+// The checks of the page's layout must find these faults.
+func TestPageLayoutCheckFindsFaults(t *testing.T) {
 	page := []byte(`<!DOCTYPE html><meta name="viewport" content="width=device-width"><p style="width:9000px">wide</p><div style="width:10px;overflow:hidden;white-space:nowrap">cut off</div>
 		<svg role="img" aria-label="x" viewBox="0 0 300 200" style="width:300px"><text x="290" y="20">reaches</text></svg><script>console.error("woe"); undefined.x</script>`)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(page) }))
@@ -102,7 +102,7 @@ func TestPageLooks(t *testing.T) {
 			t.Errorf("no %q in:\n%s", want, problems)
 		}
 	}
-	for _, want := range []string{"console: ", "exception: "} { // of which a busy machine may tell a moment later
+	for _, want := range []string{"console: ", "exception: "} { // a busy machine may report these a moment later
 		for deadline := time.Now().Add(time.Minute); !strings.Contains(strings.Join(tab.Complaints(), "\n"), want); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("no %q in:\n%s", want, tab.Complaints())

@@ -23,11 +23,11 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// hostile is what a user may write to whoever reads the report.
+// hostile is a text that a malicious user may write to the readers of the report.
 const hostile = "I <b>like</b> it \x1b[31m<script>alert(1)</script> | `a` \u202e日本語\n\n# and " + "a_very_long_word_that_no_line_of_eighty_columns_can_hold_for_it_goes_on_and_on_and_on"
 
-// worlds are readouts of all shapes.
-func worlds(t *testing.T) map[string]readout.Report {
+// fixtures returns readouts of all kinds.
+func fixtures(t *testing.T) map[string]readout.Report {
 	t.Helper()
 	full := func(s *experiment.Spec) {
 		s.Title, s.Hypothesis, s.Owner = "Do people post more when they can like? <b>", "Who gets answers comes back.", "the timeline team"
@@ -55,7 +55,7 @@ func worlds(t *testing.T) map[string]readout.Report {
 		s.Metrics.Guardrails = []experiment.Guardrail{{Name: "error_share", Margin: .02}}
 	})
 	requests.Traffic(300, 1, 1)
-	own := users.Read(begin.Add(20 * day)) // as if its metrics were people's own
+	own := users.Read(begin.Add(20 * day)) // as if people had defined its metrics
 	revenue := *own.Primary
 	revenue.Metric, revenue.Label, revenue.About, revenue.Unit = "revenue", "Revenue <b>", "the sum of | of a user's shop.order.v1 events", "EUR"
 	revenue.Late = &readout.Late{Counts: experiment.Counts{Control: 3, Treatment: 1}, Lag: experiment.Duration(15 * time.Minute), Days: []store.LateDay{{Day: "2026-10-08", Control: 1}, {Day: "2026-10-09", Control: 2, Treatment: 1}}}
@@ -82,17 +82,17 @@ func write(t *testing.T, format func(io.Writer, readout.Report) error, r readout
 
 func plainText(w io.Writer, r readout.Report) error { return report.Text(w, r, false) }
 
-func TestFormats(t *testing.T) {
+func TestEveryFormatWritesEveryReport(t *testing.T) {
 	t.Parallel()
 	schema := compile(t)
-	for name, r := range worlds(t) {
+	for name, r := range fixtures(t) {
 		t.Run(name, func(t *testing.T) {
 			text := string(write(t, plainText, r))
 			if late := "they arrived, in control and treatment: 1 and 0 on 2026-10-08, 2 and 1 on 2026-10-09"; strings.Contains(strings.Join(strings.Fields(text), " "), late) != (name == "own metrics") {
 				t.Errorf("%q: %s", late, text)
 			}
 			for line := range strings.Lines(text) {
-				// A word that is longer than a line has one of its own.
+				// A word that is longer than a line gets a line of its own.
 				if line = strings.TrimSuffix(line, "\n"); uniseg.StringWidth(line) > 80 && len(strings.Fields(line)) > 1 {
 					t.Errorf("%d columns: %s", uniseg.StringWidth(line), line)
 				}
@@ -148,8 +148,8 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// What bounds nothing is said in words.
-func TestAnIntervalWithoutBounds(t *testing.T) {
+// A side that the data does not bound is written in words.
+func TestAnUnboundedIntervalIsWrittenInWords(t *testing.T) {
 	t.Parallel()
 	figure := func(v float64) *float64 { return &v }
 	r := readout.Report{Latency: &readout.Latency{Quantiles: []readout.Quantile{
@@ -166,8 +166,8 @@ func TestAnIntervalWithoutBounds(t *testing.T) {
 	}
 }
 
-// A schema that accepts anything would not be noticed otherwise.
-func TestTheSchemaCanFail(t *testing.T) {
+// Otherwise nobody would notice a schema that accepts everything.
+func TestTheSchemaRefusesIncompleteReports(t *testing.T) {
 	t.Parallel()
 	schema := compile(t)
 	for _, wrong := range []string{`{}`, `{"experiment": "likes"}`} {
@@ -199,8 +199,8 @@ func compile(t *testing.T) *jsonschema.Schema {
 	return schema
 }
 
-// Two readouts of the same rows at the same time are the same to the byte, whoever reads and however rows lie.
-func TestTheSameRowsAreTheSameReport(t *testing.T) {
+// Two readouts of the same rows at the same time are the same to the byte, however PostgreSQL stores the rows.
+func TestTheSameRowsGiveTheSameReport(t *testing.T) {
 	t.Parallel()
 	w := readouttest.New(t, func(s *experiment.Spec) { s.Metrics.Secondary = []string{"feedback_score"} })
 	w.People(40)

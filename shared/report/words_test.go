@@ -11,12 +11,12 @@ import (
 	"warble/shared/report"
 )
 
-// TestTheReportNamesItsUnits: it calls visitors visitors, and says how the edge knows those who are no users of Warble's.
+// The report calls visitors visitors, and says how the edge knows units that do not belong to Warble.
 func TestTheReportNamesItsUnits(t *testing.T) {
 	t.Parallel()
-	all := worlds(t)
+	all := fixtures(t)
 	for _, c := range []struct {
-		world    string
+		fixture  string
 		identity experiment.Identity
 		want     []string
 		not      string
@@ -26,7 +26,7 @@ func TestTheReportNamesItsUnits(t *testing.T) {
 		{"users", experiment.Identity{Kind: experiment.ByIssuer, Issuer: &experiment.Issuer{URL: "https://accounts.example.org"}}, []string{"users of", "Users", "Known by", "the tokens of https://accounts.example.org"}, "visitor|visitors"},
 		{"communities", experiment.Identity{}, []string{"communities of", "Users"}, "visitor|visitors|known by"},
 	} {
-		r := all[c.world]
+		r := all[c.fixture]
 		r.Spec.Identity = c.identity
 		r.Sentence, r.Next, r.Health = "", readout.Next{}, nil // readout writes these
 		for name, format := range map[string]func(io.Writer, readout.Report) error{"text": plainText, "markdown": report.Markdown, "page": report.HTML} {
@@ -37,11 +37,11 @@ func TestTheReportNamesItsUnits(t *testing.T) {
 			text = strings.Join(strings.Fields(text), " ")
 			for _, words := range c.want {
 				if !strings.Contains(text, strings.ReplaceAll(words, "_", map[bool]string{true: `\_`, false: "_"}[name == "markdown"])) {
-					t.Errorf("%s by %q: the %s does not say %q", c.world, c.identity.Kind, name, words)
+					t.Errorf("%s by %q: the %s does not say %q", c.fixture, c.identity.Kind, name, words)
 				}
 			}
 			if found := regexp.MustCompile(`(?i).{0,40}\b(` + c.not + `)\b.{0,40}`).FindString(text); found != "" {
-				t.Errorf("%s by %q: the %s says %q", c.world, c.identity.Kind, name, found)
+				t.Errorf("%s by %q: the %s says %q", c.fixture, c.identity.Kind, name, found)
 			}
 		}
 	}

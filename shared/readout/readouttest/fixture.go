@@ -31,7 +31,7 @@ const SlotOf = `
 	end`
 
 // World is a database that has the experiment "likes".
-type World struct {
+type Fixture struct {
 	pgtest.Database
 	Spec experiment.Spec
 
@@ -40,9 +40,9 @@ type World struct {
 
 // New returns a database with an experiment of users. All of them are in an arm from Begin on; the hold and the window are
 // 7 days each. change may change the spec before that.
-func New(t testing.TB, change func(*experiment.Spec)) World {
+func New(t testing.TB, change func(*experiment.Spec)) Fixture {
 	t.Helper()
-	w := World{t: t, Database: pgtest.New(t), Spec: experiment.Spec{
+	w := Fixture{t: t, Database: pgtest.New(t), Spec: experiment.Spec{
 		Services: []string{"like"}, Unit: experiment.User,
 		Ramp:    experiment.Ramp{Steps: []int{50}, Hold: experiment.Hold{Time: new(experiment.Duration(7 * Day))}},
 		Metrics: experiment.Metrics{Window: experiment.Duration(7 * Day), Primary: experiment.Primary{Name: "tweets_per_user", MinimumEffect: .05}},
@@ -64,7 +64,7 @@ func New(t testing.TB, change func(*experiment.Spec)) World {
 }
 
 // Exec runs one statement as the owner of the database.
-func (w World) Exec(sql string, args ...any) {
+func (w Fixture) Exec(sql string, args ...any) {
 	w.t.Helper()
 	if err := pgtest.Exec(w.t.Context(), w.URL(pgtest.Owner), sql, args...); err != nil {
 		w.t.Fatal(err)
@@ -72,7 +72,7 @@ func (w World) Exec(sql string, args ...any) {
 }
 
 // Transition records a change of the experiment's phase or step.
-func (w World) Transition(id, phase string, step, percent int, at time.Time) {
+func (w Fixture) Transition(id, phase string, step, percent int, at time.Time) {
 	w.t.Helper()
 	w.Exec(`
 		insert into experiment_transitions (experiment, id, phase, step, percent, at, actor, reason)
@@ -82,7 +82,7 @@ func (w World) Transition(id, phase string, step, percent int, at time.Time) {
 
 // People creates n users, who registered 60 days before Begin. It creates the communities too, and puts the users into them
 // in turn.
-func (w World) People(n int, communities ...string) {
+func (w Fixture) People(n int, communities ...string) {
 	w.t.Helper()
 	w.Exec(`insert into communities (slug, name) select c, c from unnest($1::text[]) c on conflict do nothing`, communities)
 	w.Exec(`
@@ -92,7 +92,7 @@ func (w World) People(n int, communities ...string) {
 }
 
 // Exposed exposes every user within 17 hours of Begin, in the arm that the hash gives.
-func (w World) Exposed() {
+func (w Fixture) Exposed() {
 	w.t.Helper()
 	w.Exec(`
 		insert into exposures (experiment, user_id, unit, assigned, served, revision, generation, first_at)
@@ -106,7 +106,7 @@ func (w World) Exposed() {
 
 // Tweets lets every exposed user post within a day of the exposure: base tweets, up to 6 more that depend on the id, and in
 // the treatment more in addition.
-func (w World) Tweets(base, more int) {
+func (w Fixture) Tweets(base, more int) {
 	w.t.Helper()
 	w.Exec(`
 		insert into tweets (id, author_id, text)
@@ -117,7 +117,7 @@ func (w World) Tweets(base, more int) {
 // Traffic lets the Service like answer 100 requests of each arm in each of so many count periods. control and treatment are
 // the numbers of these that fail. One request is slower than every bound of the experiment. Each bucket of units has the
 // same number of requests. The functions have measured 76 requests per period.
-func (w World) Traffic(windows, control, treatment int) {
+func (w Fixture) Traffic(windows, control, treatment int) {
 	w.t.Helper()
 	bounds := len(w.Spec.Metrics.Bounds())
 	w.Exec(`
@@ -143,7 +143,7 @@ func (w World) Traffic(windows, control, treatment int) {
 }
 
 // Feedback lets every third user give a score, and every seventh of them text too.
-func (w World) Feedback(text string) {
+func (w Fixture) Feedback(text string) {
 	w.t.Helper()
 	w.Exec(`
 		insert into feedback (id, user_id, score, text)
@@ -153,7 +153,7 @@ func (w World) Feedback(text string) {
 }
 
 // Read reads the experiment, with the rights of the role that may.
-func (w World) Read(at time.Time) readout.Report {
+func (w Fixture) Read(at time.Time) readout.Report {
 	w.t.Helper()
 	r, err := readout.Read(w.t.Context(), w.Open(w.t, pgtest.Ops), "likes", at)
 	if err != nil {
