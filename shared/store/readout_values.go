@@ -54,8 +54,8 @@ var readoutFiles embed.FS
 // variable is one of psql's, as :window or :'end', or a cast, which is none.
 var variable = regexp.MustCompile(`::|:('?)([a-z_]+)('?)`)
 
-// statement reads a file of readout/: without comments and lines for psql, with parts in place of the variables of their names, and
-// with named arguments of pgx in place of the others.
+// statement reads a statement from a file in readout/, without comments and psql's commands. Of the variables, those named in parts
+// are replaced by the text there, and all others by named arguments of pgx.
 func statement(name string, parts map[string]string) string {
 	text, err := readoutFiles.ReadFile("readout/" + name + ".sql")
 	if err != nil {
@@ -69,38 +69,38 @@ func statement(name string, parts map[string]string) string {
 	}
 	return variable.ReplaceAllStringFunc(strings.TrimSuffix(kept.String(), ";\n"), func(found string) string {
 		name := strings.Trim(found, ":'")
-		switch part, replaced := parts[name]; {
-		case name == "":
+		if name == "" { // a cast
 			return found
-		case replaced:
+		}
+		if part, replaced := parts[name]; replaced {
 			return part
 		}
 		return "@" + name
 	})
 }
 
-// sql returns the rows m of the metrics' contract, whether their windows are over or not.
+// sql selects the rows m of the metrics' contract, for all members: those whose windows are over, and others.
 func (m Members) sql() (string, pgx.NamedArgs) {
-	args := pgx.NamedArgs{"window": m.Window.Milliseconds(), "past": Past.Milliseconds(), "end": m.End}
-	entered := "exposed"
+	entered, args := m.entered()
+	args["window"], args["past"], args["end"] = m.Window.Milliseconds(), Past.Milliseconds(), m.End
+	return statement("members", map[string]string{"entered": statement(entered, nil)}), args
+}
+
+// entered returns the name of the file in readout/ that selects who has entered and when, with the arguments that only this file has.
+func (m Members) entered() (file string, args pgx.NamedArgs) {
 	switch {
 	case m.Active != nil:
-		entered = "active"
-		args["from"], args["to"], args["communities"] = m.Active.From, m.Active.To, noNull(m.Active.Communities)
+		return "active", pgx.NamedArgs{"from": m.Active.From, "to": m.Active.To, "communities": noNull(m.Active.Communities)}
 	case m.Acting != nil:
-		entered = "acting"
-		args["from"], args["to"], args["series"] = m.Acting.From, m.Acting.To, m.Acting.Metric.of
+		return "acting", pgx.NamedArgs{"from": m.Acting.From, "to": m.Acting.To, "series": m.Acting.Metric.of}
 	case m.Openings != nil:
-		entered = "openings"
 		units, arms, entries := make([]string, 0), make([]string, 0), make([]time.Time, 0)
 		for _, o := range m.Openings {
 			units, arms, entries = append(units, o.Unit), append(arms, string(o.Arm)), append(entries, o.Entry)
 		}
-		args["units"], args["arms"], args["entries"] = units, arms, entries
-	default:
-		args["experiment"] = m.Experiment
+		return "openings", pgx.NamedArgs{"units": units, "arms": arms, "entries": entries}
 	}
-	return statement("members", map[string]string{"entered": statement(entered, nil)}), args
+	return "exposed", pgx.NamedArgs{"experiment": m.Experiment}
 }
 
 // Sums are the sufficient statistics of a metric over the users of an arm whose windows ended in one look.
