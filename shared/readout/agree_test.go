@@ -144,13 +144,13 @@ func disagreements(r *readout.Report) (all []string) {
 			wrong("difference and lift say different things")
 		}
 	}
-	all = append(all, apart(e, e.P, r.Spec.Alpha)...)
+	all = append(all, contradictions(e, e.P, r.Spec.Alpha)...)
 	for i := range r.Secondary {
 		e := &r.Secondary[i]
 		if (e.Holm == nil) != (e.P == nil) {
 			wrong("%s: p %v, adjusted %v", e.Metric, e.P, e.Holm)
 		}
-		all = append(all, apart(e, e.Holm, r.Spec.Alpha)...)
+		all = append(all, contradictions(e, e.Holm, r.Spec.Alpha)...)
 	}
 	if at := r.Method.SpeaksAt; at != nil && (!at.After(r.At) || !strings.Contains(r.Sentence, "no verdict is possible before")) {
 		wrong("decisive from %s on, and it is %s", at, r.At)
@@ -210,7 +210,7 @@ func TestAdjustedIntervalsAgreeWithAdjustedP(t *testing.T) {
 							continue
 						}
 						found++
-						for _, wrong := range apart(e, e.Holm, r.Spec.Alpha) {
+						for _, wrong := range contradictions(e, e.Holm, r.Spec.Alpha) {
 							t.Errorf("seed %d: %s (alone p is %v)", seed, wrong, *e.P)
 						}
 					}
@@ -220,10 +220,10 @@ func TestAdjustedIntervalsAgreeWithAdjustedP(t *testing.T) {
 	}
 }
 
-// apart returns where a metric's p contradicts its interval: p must be at most alpha exactly if the interval excludes 0. If
+// contradictions returns where a metric's p contradicts its interval: p must be at most alpha exactly if the interval excludes 0. If
 // an earlier look of a sequence had a smaller p, a note says so. The interval of a permutation test may contain a lift of 0
 // that the test rejects.
-func apart(e *readout.Effect, p *float64, alpha float64) (all []string) {
+func contradictions(e *readout.Effect, p *float64, alpha float64) (all []string) {
 	if p == nil || !e.Speaks {
 		return nil
 	}

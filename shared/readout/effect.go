@@ -201,7 +201,7 @@ func (j *judgement) judge(e *Effect) error {
 	}
 	at := j.settled // up to which a method that judges once has units
 	if j.report.Method.Ended {
-		at = j.once
+		at = j.plannedEnd
 	}
 	e.Method = j.chooseMethod(at)
 	if err := j.keepLooks(e.Method, at); err != nil {
@@ -487,7 +487,7 @@ func (j *judgement) smallestP(speaks func(*values) bool, estimate func(*values) 
 // judgeUsersOnce judges few users, at the planned end: by Welch's t if their values are nearly normal, otherwise by a
 // permutation test.
 func (j *judgement) judgeUsersOnce(e *Effect) error {
-	singles, err := j.rows.UserValues(j.ctx, j.metric, j.members(j.once), mostSingles)
+	singles, err := j.rows.UserValues(j.ctx, j.metric, j.members(j.plannedEnd), mostSingles)
 	if err != nil {
 		return err
 	}
@@ -547,7 +547,7 @@ const mostOfAnArm = .5
 
 // judgeCommunitiesOnce judges communities by a permutation test, at the planned end. Members without a value are left out.
 func (j *judgement) judgeCommunitiesOnce(e *Effect) error {
-	sums, err := j.rows.UnitSums(j.ctx, j.metric, j.members(j.once))
+	sums, err := j.rows.UnitSums(j.ctx, j.metric, j.members(j.plannedEnd))
 	if err != nil {
 		return err
 	}
@@ -563,8 +563,8 @@ func (j *judgement) judgeCommunitiesOnce(e *Effect) error {
 			names = append(names, u.Unit)
 		}
 	}
-	if of := describeOversized(units, names, mostOfAnArm); of != "" {
-		e.Note = of + ": there is nothing to compare it with"
+	if large := describeOversized(units, names, mostOfAnArm); large != "" {
+		e.Note = large + ": there is nothing to compare it with"
 		return nil
 	}
 	permute := stats.PermuteLift
@@ -580,8 +580,8 @@ func (j *judgement) judgeCommunitiesOnce(e *Effect) error {
 	e.Speaks = true
 	if test.Smallest > j.alpha {
 		e.Note = fmt.Sprintf("no verdict is possible: so few communities have only %d arrangements, and the smallest possible p is %.3f", test.Arrangements, test.Smallest)
-	} else if of := describeOversized(units, names, evenShare(float64(j.all.units()))); of != "" {
-		e.Note = of
+	} else if large := describeOversized(units, names, evenShare(float64(j.all.units()))); large != "" {
+		e.Note = large
 	}
 	e.Control.Mean, e.Treatment.Mean, e.Difference = &test.Control, &test.Treatment, &test.Difference // standardised to the same mix of steps
 	e.P, e.Lift = &test.P, liftOf(test.Lift, test.Interval)

@@ -12,19 +12,19 @@ import (
 // frame has the times of an experiment, which determine what is counted.
 type frame struct {
 	store.Started
-	at       time.Time     // of the report
-	begin    time.Time     // first step; zero before it
-	end      time.Time     // rows after it do not count
-	settled  time.Time     // windows that are over by then have a value: end minus lag
-	lag      time.Duration // how long events may still arrive
-	steps    []Step
-	phase    experiment.Phase
-	rules    experiment.Rules // with the largest number of slots that was ever open
-	window   time.Duration
-	alpha    float64
-	ended    time.Time     // the planned end by time; zero until the last step is reached
-	expected time.Time     // the planned end if every remaining step takes exactly its hold
-	every    time.Duration // time between two looks, fixed at the start
+	at        time.Time     // of the report
+	begin     time.Time     // first step; zero before it
+	end       time.Time     // rows after it do not count
+	settled   time.Time     // windows that are over by then have a value: end minus lag
+	lag       time.Duration // how long events may still arrive
+	steps     []Step
+	phase     experiment.Phase
+	rules     experiment.Rules // with the largest number of slots that was ever open
+	window    time.Duration
+	alpha     float64
+	endByTime time.Time     // the planned end by time; zero until the last step is reached
+	expected  time.Time     // the planned end if every remaining step takes exactly its hold
+	every     time.Duration // time between two looks, fixed at the start
 }
 
 func newFrame(s store.Started, now time.Time) frame {
@@ -64,7 +64,7 @@ func newFrame(s store.Started, now time.Time) frame {
 		}
 	}
 	if left == 0 {
-		f.ended = f.expected
+		f.endByTime = f.expected
 	}
 	f.expected = f.expected.Add(time.Duration(left) * hold)
 	return f

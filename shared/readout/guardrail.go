@@ -24,42 +24,60 @@ const recentTraffic = 10 * time.Minute
 // judgeGuardrails judges each guardrail at each step, by the step's own requests.
 func (r *reading) judgeGuardrails() error {
 	for _, g := range r.Spec.Metrics.Guardrails {
-		metric, err := store.MetricNamed(g.Name, store.Ratio)
+		judged, err := r.judgeGuardrail(g)
 		if err != nil {
-			return fmt.Errorf("guardrail: %w", err)
+			return err
 		}
-		windows, err := r.rows.Windows(r.ctx, metric, r.span(), time.Duration(g.Over))
-		if err != nil {
-			return fmt.Errorf("guardrail %s: %w", g.Name, err)
-		}
-		buckets, err := r.rows.Buckets(r.ctx, metric, r.Name, time.Duration(g.Over))
-		if err != nil {
-			return fmt.Errorf("guardrail %s: %w", g.Name, err)
-		}
-		var baseline []store.Buckets
-		if r.Spec.Metrics.Before() > 0 {
-			if baseline, err = r.rows.Baseline(r.ctx, metric, r.Name, time.Duration(g.Over)); err != nil {
-				return fmt.Errorf("guardrail %s: %w", g.Name, err)
-			}
-		}
-		judged := Guardrail{Name: g.Name, Label: metric.Label, About: metric.About, Margin: float64(g.Margin), Steps: []GuardrailStep{}}
-		judged.GuardrailStep = GuardrailStep{State: experiment.GuardInconclusive, Early: true, Services: []ServiceHarm{}, LeftOut: []LeftOut{}}
-		if g.Over > 0 {
-			judged.Over = g.Over.String()
-		}
-		test := stats.HarmTest{Margin: float64(g.Margin), Alpha: r.alpha, Tests: len(r.Spec.Metrics.Guardrails) * len(r.Spec.Ramp.Steps)}
-		for i := range r.steps {
-			step, err := r.guardrailAt(i, test, windows, buckets, baseline)
-			if err != nil {
-				return fmt.Errorf("guardrail %s: %w", g.Name, err)
-			}
-			step.Sentence = judged.sentence(&step, r.Spec.Metrics.Before() > 0)
-			judged.Steps = append(judged.Steps, step)
-		}
-		judged.takeDecisiveStep()
 		r.report.Guardrails = append(r.report.Guardrails, judged)
 	}
 	return nil
+}
+
+func (r *reading) judgeGuardrail(g experiment.Guardrail) (Guardrail, error) {
+	metric, err := store.MetricNamed(g.Name, store.Ratio)
+	if err != nil {
+		return Guardrail{}, fmt.Errorf("guardrail: %w", err)
+	}
+	requests, err := r.readRequests(metric, time.Duration(g.Over))
+	if err != nil {
+		return Guardrail{}, fmt.Errorf("guardrail %s: %w", g.Name, err)
+	}
+	judged := Guardrail{Name: g.Name, Label: metric.Label, About: metric.About, Margin: float64(g.Margin), Steps: []GuardrailStep{}}
+	judged.GuardrailStep = GuardrailStep{State: experiment.GuardInconclusive, Early: true, Services: []ServiceHarm{}, LeftOut: []LeftOut{}}
+	if g.Over > 0 {
+		judged.Over = g.Over.String()
+	}
+	test := stats.HarmTest{Margin: float64(g.Margin), Alpha: r.alpha, Of: len(r.Spec.Metrics.Guardrails) * len(r.Spec.Ramp.Steps)}
+	for i := range r.steps {
+		step, err := r.guardrailAt(i, test, requests)
+		if err != nil {
+			return Guardrail{}, fmt.Errorf("guardrail %s: %w", g.Name, err)
+		}
+		step.Sentence = judged.sentence(&step, r.Spec.Metrics.Before() > 0)
+		judged.Steps = append(judged.Steps, step)
+	}
+	judged.takeDecisiveStep()
+	return judged, nil
+}
+
+// requestCounts has the requests of both arms at all steps: by count period, by bucket of units, and by bucket in the baseline.
+type requestCounts struct {
+	windows           []store.Windows
+	buckets, baseline []store.Buckets
+}
+
+// readRequests reads the requests that a guardrail counts. For a share of slow requests, over is the limit.
+func (r *reading) readRequests(metric store.Metric, over time.Duration) (c requestCounts, err error) {
+	if c.windows, err = r.rows.Windows(r.ctx, metric, r.span(), over); err != nil {
+		return c, err
+	}
+	if c.buckets, err = r.rows.Buckets(r.ctx, metric, r.Name, over); err != nil {
+		return c, err
+	}
+	if r.Spec.Metrics.Before() > 0 {
+		c.baseline, err = r.rows.Baseline(r.ctx, metric, r.Name, over)
+	}
+	return c, err
 }
 
 // takeDecisiveStep sets the step that decides: the first step that is breached, or otherwise the present one, because a
@@ -76,10 +94,10 @@ func (g *Guardrail) takeDecisiveStep() {
 }
 
 // guardrailAt judges one step. i is its index in the report; store numbers steps as in the ramp.
-func (r *reading) guardrailAt(i int, test stats.HarmTest, windows []store.Windows, buckets, baseline []store.Buckets) (GuardrailStep, error) {
+func (r *reading) guardrailAt(i int, test stats.HarmTest, requests requestCounts) (GuardrailStep, error) {
 	number := slices.Index(r.Spec.Ramp.Steps, r.steps[i].Percent)
 	step := GuardrailStep{Step: i, State: experiment.GuardInconclusive, Services: []ServiceHarm{}, LeftOut: []LeftOut{}}
-	traffic, last := trafficOf(number, windows, buckets, baseline)
+	traffic, last := trafficOf(number, requests)
 	if len(traffic) == 0 {
 		step.Early = true
 		return step, nil
@@ -120,9 +138,9 @@ var guards = map[stats.Finding]experiment.Guard{stats.Pass: experiment.GuardPass
 // trafficOf returns the requests of each Service in both arms at one step, from the step's first count period to its last, and the end
 // of the last period in which both arms had requests. The baseline of a step has the units whose slots were opened by this step or by
 // one before it.
-func trafficOf(step int, windows []store.Windows, buckets, baseline []store.Buckets) (traffic []stats.Traffic, last time.Time) {
-	first, end := periodsOf(step, windows)
-	for _, w := range windows {
+func trafficOf(step int, requests requestCounts) (traffic []stats.Traffic, last time.Time) {
+	first, end := periodsOf(step, requests.windows)
+	for _, w := range requests.windows {
 		if w.Step != step {
 			continue
 		}
@@ -137,11 +155,11 @@ func trafficOf(step int, windows []store.Windows, buckets, baseline []store.Buck
 				last = later(last, w.Start.Add(time.Duration(i+1)*experiment.Window))
 			}
 		}
-		if at := slices.IndexFunc(buckets, func(b store.Buckets) bool { return b.Stratum == w.Stratum }); at >= 0 {
-			t.Buckets = proportions(buckets[at].Arms)
+		if at := slices.IndexFunc(requests.buckets, func(b store.Buckets) bool { return b.Stratum == w.Stratum }); at >= 0 {
+			t.Buckets = proportions(requests.buckets[at].Arms)
 		}
 		var before store.Buckets
-		for _, b := range baseline {
+		for _, b := range requests.baseline {
 			if b.Service == w.Service && b.Step <= step {
 				before.Add(b)
 				t.Baseline = proportions(before.Arms)

@@ -366,10 +366,10 @@ func (r *reading) checkCrossed(exposed []store.Exposed) (Check, error) {
 	return r.checkShare("one arm each", exposed, func(e store.Exposed) int64 { return e.Crossed }, "were seen in both arms, and count in the first"), nil
 }
 
-func (r *reading) checkShare(name string, exposed []store.Exposed, of func(store.Exposed) int64, what string) Check {
+func (r *reading) checkShare(name string, exposed []store.Exposed, counted func(store.Exposed) int64, what string) Check {
 	var users, some int64
 	for _, e := range exposed {
-		users, some = users+e.Users, some+of(e)
+		users, some = users+e.Users, some+counted(e)
 	}
 	c := Check{Name: name, State: OK, Detail: fmt.Sprintf("%s of %s %s", figures.Whole(some), figures.Count(users, r.Spec.Identity.Person()), what)}
 	switch {

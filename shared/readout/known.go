@@ -46,7 +46,7 @@ func (f *frame) predecessorPast(ctx context.Context, s *store.Snapshot, metric s
 	all, nonZero := addUp(slices.DeleteFunc(sums, func(a store.Sums) bool { return a.Arm != experiment.Control }))
 	days := o.end.Sub(o.begin).Hours() / 24
 	arrivals := make([]float64, int(math.Ceil(days)))
-	open := o.share() * 2 * float64(o.steps[len(o.steps)-1].Percent) / 100
+	open := o.layerShare() * 2 * float64(o.steps[len(o.steps)-1].Percent) / 100 // share of all units that both arms took
 	for _, e := range came {
 		if e.Look < len(arrivals) {
 			arrivals[e.Look] += float64(e.Users) / open
@@ -117,7 +117,7 @@ func (f *frame) applyPlan(p *past, metric store.Metric) error {
 	if f.observational() {
 		p.reach = f.reach(nil, 0)
 	} else if plan.UnitsPerDay > 0 {
-		p.reach = func(d float64) float64 { return f.share() * float64(plan.UnitsPerDay) * max(0, d) }
+		p.reach = func(d float64) float64 { return f.layerShare() * float64(plan.UnitsPerDay) * max(0, d) }
 		said = append(said, figures.Count(int64(plan.UnitsPerDay), "unit")+" a day")
 	}
 	if plan.Mean > 0 {

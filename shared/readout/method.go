@@ -27,22 +27,22 @@ const (
 func (r *reading) findPlannedEnd() error {
 	m := &r.report.Method
 	if r.Spec.Unit == experiment.Request {
-		*m = Method{Name: Guards, Speaks: true, Ended: !r.ended.IsZero() && !r.ended.After(r.end)}
+		*m = Method{Name: Guards, Speaks: true, Ended: !r.endByTime.IsZero() && !r.endByTime.After(r.end)}
 		return nil
 	}
 	now, err := r.completed(r.settled)
 	if err != nil {
 		return err
 	}
-	nth, err := r.plannedAt(now)
+	reached, err := r.endByUnits(now)
 	if err != nil {
 		return err
 	}
-	r.once = r.ended
-	if !nth.IsZero() && (r.once.IsZero() || nth.Before(r.once)) {
-		r.once = nth
+	r.plannedEnd = r.endByTime
+	if !reached.IsZero() && (r.plannedEnd.IsZero() || reached.Before(r.plannedEnd)) {
+		r.plannedEnd = reached
 	}
-	m.Ended = !r.once.IsZero() && !r.once.After(r.settled)
+	m.Ended = !r.plannedEnd.IsZero() && !r.plannedEnd.After(r.settled)
 	r.report.Units.Completed = now
 	if r.Spec.Unit == experiment.Community {
 		return r.measureSizes()
@@ -63,9 +63,9 @@ func (r *reading) completed(at time.Time) (n experiment.Counts, err error) {
 	return n, nil
 }
 
-// plannedAt returns when the window of the N*-th unit was over. It is zero if fewer have completed, or if no sample size is
+// endByUnits returns when the window of the N*-th unit was over. It is zero if fewer have completed, or if no sample size is
 // set.
-func (r *reading) plannedAt(now experiment.Counts) (time.Time, error) {
+func (r *reading) endByUnits(now experiment.Counts) (time.Time, error) {
 	switch n := r.PlannedUnits; {
 	case n == 0 || now.Control+now.Treatment < n:
 		return time.Time{}, nil
@@ -103,10 +103,10 @@ func (r *reading) measureSizes() error {
 			arms[armIndex(o.Arm)] = append(arms[armIndex(o.Arm)], float64(n))
 		}
 	}
-	r.even.effective = min(stats.EffectiveNumber(arms[0]), stats.EffectiveNumber(arms[1]))
+	r.startSizes.effective = min(stats.EffectiveNumber(arms[0]), stats.EffectiveNumber(arms[1]))
 	for _, arm := range arms {
 		if share, _ := largest(arm); share > evenShare(float64(len(arm))) {
-			r.even.uneven = true
+			r.startSizes.uneven = true
 		}
 	}
 	return nil
@@ -147,7 +147,7 @@ func (r *reading) methodOfCommunities(v *values, ended bool) string {
 	switch {
 	case v.units() < permutationFrom:
 		return None
-	case r.even.effective < fewestEffective || r.even.uneven || ended && v.effective() < fewestEffective:
+	case r.startSizes.effective < fewestEffective || r.startSizes.uneven || ended && v.effective() < fewestEffective:
 		return Permutation
 	}
 	return Sequence
@@ -185,14 +185,14 @@ func (r *reading) nameMethod() {
 func describeOversized(units []stats.Unit, names []string, part float64) string {
 	for _, treatment := range []bool{false, true} {
 		var sizes []float64
-		var of []string
+		var armNames []string
 		for i, u := range units {
 			if u.Treatment == treatment {
-				sizes, of = append(sizes, u.Size), append(of, names[i])
+				sizes, armNames = append(sizes, u.Size), append(armNames, names[i])
 			}
 		}
 		if share, at := largest(sizes); share > part {
-			return fmt.Sprintf("%s has %s of its arm's members", of[at], figures.Percent(share))
+			return fmt.Sprintf("%s has %s of its arm's members", armNames[at], figures.Percent(share))
 		}
 	}
 	return ""

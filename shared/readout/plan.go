@@ -411,12 +411,12 @@ func (f *frame) reach(arrivals []float64, days float64) func(d float64) float64 
 			length := min(1, days-start)
 			n += a * max(0, min(1, (d-start)/length))
 		}
-		return f.share() * (n + lateRate*max(0, d-days))
+		return f.layerShare() * (n + lateRate*max(0, d-days))
 	}
 }
 
-// share is the experiment's share of its layer's slots.
-func (f *frame) share() float64 {
+// layerShare is the experiment's share of its layer's slots.
+func (f *frame) layerShare() float64 {
 	return float64(f.rules.Layer.To-f.rules.Layer.From) / experiment.Slots
 }
 

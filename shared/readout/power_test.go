@@ -19,12 +19,12 @@ func TestAPlanKeepsItsPower(t *testing.T) {
 	for _, perArm := range []int{8, 40, 150, 1000, 5000} {
 		t.Run(fmt.Sprint(perArm, " units in each arm"), func(t *testing.T) {
 			t.Parallel()
-			won := permuted(t, perArm, alpha)
+			won := winsByPermutation(t, perArm, alpha)
 			found := func() (float64, error) {
 				return readout.Found(exponential(rand.New(rand.NewPCG(1, 2)), 5000), perArm, alpha, power)
 			}
 			if perArm >= 100 { // from here on a sequence judges users
-				won = looked(t, perArm, alpha)
+				won = winsBySequence(t, perArm, alpha)
 				found = func() (float64, error) {
 					return readout.Detectable(stats.Design{Alpha: alpha, Power: power, Sequence: true}, 1, int64(perArm))
 				}
@@ -63,8 +63,8 @@ func treated(random *rand.Rand, perArm int, effect float64) []stats.Unit {
 	return units
 }
 
-// permuted judges few units by a permutation test.
-func permuted(t *testing.T, perArm int, alpha float64) func(*rand.Rand, float64) bool {
+// winsByPermutation judges few units by a permutation test.
+func winsByPermutation(t *testing.T, perArm int, alpha float64) func(*rand.Rand, float64) bool {
 	return func(random *rand.Rand, effect float64) bool {
 		test, err := stats.PermuteLiftDraws(treated(random, perArm, effect), alpha, 1, 999)
 		if err != nil {
@@ -74,8 +74,8 @@ func permuted(t *testing.T, perArm int, alpha float64) func(*rand.Rand, float64)
 	}
 }
 
-// looked judges users by a confidence sequence, at ten looks until the planned end.
-func looked(t *testing.T, perArm int, alpha float64) func(*rand.Rand, float64) bool {
+// winsBySequence judges users by a confidence sequence, at ten looks until the planned end.
+func winsBySequence(t *testing.T, perArm int, alpha float64) func(*rand.Rand, float64) bool {
 	sequence := stats.Sequence{Planned: int64(2 * perArm), Alpha: alpha}
 	return func(random *rand.Rand, effect float64) bool {
 		var arms [2]stats.Moments

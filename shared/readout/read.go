@@ -57,15 +57,15 @@ func Read(ctx context.Context, db *store.DB, name string, now time.Time) (r Repo
 // reading builds one report.
 type reading struct {
 	frame
-	ctx      context.Context
-	rows     rows
-	openings []opening        // communities that have entered, if communities are the unit
-	sizes    map[string]int64 // members of each community at its entry
-	slugs    []string
-	even     sizes // of the communities, at the start
-	exposed  []store.Exposed
-	once     time.Time // the planned end, at which some methods judge; zero until it has come
-	report   *Report
+	ctx        context.Context
+	rows       rows
+	openings   []opening        // communities that have entered, if communities are the unit
+	sizes      map[string]int64 // members of each community at its entry
+	slugs      []string
+	startSizes sizes // of the communities, at the start
+	exposed    []store.Exposed
+	plannedEnd time.Time // the planned end, at which some methods judge; zero as long as it is not known
+	report     *Report
 
 	intervals []func(*Effect, float64) error // by metric, the primary one first: each writes the metric's interval again, at another alpha
 

@@ -106,7 +106,7 @@ func Simulate(ctx context.Context, w World, runs int, seed uint64, progress func
 	if err := errors.Join(ctx.Err(), wrong); err != nil {
 		return Simulated{}, fmt.Errorf("simulation %s: %w", w.Name, err)
 	}
-	return w.sum(results), nil
+	return w.sumRuns(results), nil
 }
 
 // Check returns what is wrong with a world, or with the number of runs.
@@ -247,7 +247,7 @@ func (s *simulated) naive(at time.Time, truth float64) bool {
 	return err == nil && !i.Contains(truth)
 }
 
-func (w World) sum(results []run) Simulated {
+func (w World) sumRuns(results []run) Simulated {
 	s := Simulated{World: w, Runs: len(results), Ends: make(map[Outcome]int)}
 	var days []float64
 	for _, r := range results {

@@ -39,7 +39,7 @@ func (j *judgement) readValues() (err error) {
 	}
 	looks := j.reading.looks()
 	if j.report.Method.Ended {
-		looks.Cut = j.once
+		looks.Cut = j.plannedEnd
 	}
 	if j.sums, err = j.rows.UserSums(j.ctx, j.metric, j.members(j.settled), looks, j.apart); err != nil {
 		return err

@@ -98,10 +98,10 @@ func TestEveryFormatWritesEveryReport(t *testing.T) {
 				}
 			}
 			if strings.ContainsAny(text, "\x1b\u202e\r") || !utf8.ValidString(text) {
-				t.Errorf("what a terminal obeys: %q", text)
+				t.Errorf("the text has control characters: %q", text)
 			}
 			if coloured := string(write(t, func(w io.Writer, r readout.Report) error { return report.Text(w, r, true) }, r)); !strings.Contains(coloured, "\x1b[") {
-				t.Error("no colour for a terminal that has some")
+				t.Error("no colour for a terminal that shows colours")
 			}
 			document, err := jsonschema.UnmarshalJSON(bytes.NewReader(write(t, report.JSON, r)))
 			if err != nil {
@@ -141,7 +141,7 @@ func TestEveryFormatWritesEveryReport(t *testing.T) {
 			}
 			for _, format := range []func(io.Writer, readout.Report) error{plainText, report.JSON, report.Markdown, report.HTML} {
 				if !bytes.Equal(write(t, format, r), write(t, format, r)) {
-					t.Error("the same readout is written in two ways")
+					t.Error("the same readout is not always written the same")
 				}
 			}
 		})
