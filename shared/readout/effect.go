@@ -144,7 +144,7 @@ func (r *reading) effect(name string, primary bool) (e Effect, interval func(*Ef
 			return e, nil, fmt.Errorf("metric %s: events that came late: %w", name, err)
 		}
 	}
-	j := judgement{reading: r, metric: metric, primary: primary, sequence: stats.Sequence{Planned: cmp.Or(r.PlannedUnits, unplanned), Alpha: r.alpha}}
+	j := metricJudge{reading: r, metric: metric, primary: primary, sequence: stats.Sequence{Planned: cmp.Or(r.PlannedUnits, unplanned), Alpha: r.alpha}}
 	err = j.judge(&e)
 	switch {
 	case errors.Is(err, stats.ErrNoVariance):
@@ -178,8 +178,8 @@ func (e *Effect) excludesZero() bool {
 	return i.Lower != nil && *i.Lower > 0 || i.Upper != nil && *i.Upper < 0
 }
 
-// judgement judges one metric.
-type judgement struct {
+// metricJudge judges one metric.
+type metricJudge struct {
 	*reading
 	metric   store.Metric
 	primary  bool
@@ -195,7 +195,7 @@ type judgement struct {
 }
 
 // judge compares the arms, as far as the method can say something now.
-func (j *judgement) judge(e *Effect) error {
+func (j *metricJudge) judge(e *Effect) error {
 	if err := j.readValues(); err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (j *judgement) judge(e *Effect) error {
 }
 
 // chooseMethod returns the method that judges the units that have completed by a time.
-func (j *judgement) chooseMethod(at time.Time) string {
+func (j *metricJudge) chooseMethod(at time.Time) string {
 	completed := sumUntil(j.looks, at)
 	if j.Spec.Unit == experiment.Community {
 		return j.methodOfCommunities(&completed, j.report.Method.Ended)
@@ -225,9 +225,9 @@ func (j *judgement) chooseMethod(at time.Time) string {
 	return completed.methodOfUsers(j.report.Method.Ended)
 }
 
-// keepLooks keeps the looks that the method uses: a sequence uses all, other methods only those up to a time. The report's completed
-// units are then those of the primary metric.
-func (j *judgement) keepLooks(method string, at time.Time) (err error) {
+// keepLooks keeps the looks that the method uses: a sequence uses all, other methods only those up to a time. For the primary metric
+// the report then counts the units that had completed by that time.
+func (j *metricJudge) keepLooks(method string, at time.Time) (err error) {
 	if method == Sequence {
 		j.looks = joinLooks(j.looks)
 		return nil
@@ -243,7 +243,7 @@ func (j *judgement) keepLooks(method string, at time.Time) (err error) {
 }
 
 // applyMethod judges by the effect's method. Before a method can say something, it gives only the difference.
-func (j *judgement) applyMethod(e *Effect) error {
+func (j *metricJudge) applyMethod(e *Effect) error {
 	ended, communities := j.report.Method.Ended, j.Spec.Unit == experiment.Community
 	switch {
 	case e.Method == Sequence && communities:
@@ -263,7 +263,7 @@ func (j *judgement) applyMethod(e *Effect) error {
 }
 
 // addSeries adds the effect at each look.
-func (j *judgement) addSeries(e *Effect) error {
+func (j *metricJudge) addSeries(e *Effect) error {
 	var all values
 	for _, l := range j.looks {
 		all.add(l)
@@ -291,7 +291,7 @@ func (j *judgement) addSeries(e *Effect) error {
 }
 
 // liftAt returns the lift of communities at a look. It has an interval only if a sequence can say something.
-func (j *judgement) liftAt(e *Effect, all *values) (*Lift, error) {
+func (j *metricJudge) liftAt(e *Effect, all *values) (*Lift, error) {
 	ratio, err := stats.JackknifeLogRatio(all.groups[0], all.groups[1])
 	if err != nil {
 		return nil, err
@@ -326,7 +326,7 @@ func (v *values) compare() (d stats.Estimate, adjusted stats.Adjusted, err error
 }
 
 // judgeUsersBySequence judges at this look, and may be asked at any look.
-func (j *judgement) judgeUsersBySequence(e *Effect) error {
+func (j *metricJudge) judgeUsersBySequence(e *Effect) error {
 	d, adjusted, err := j.all.compare()
 	if err != nil {
 		return err
@@ -346,7 +346,7 @@ func (j *judgement) judgeUsersBySequence(e *Effect) error {
 }
 
 // judgeByDifference writes the judgement of the difference into e. The lift is given too if it leads to the same verdict.
-func (j *judgement) judgeByDifference(e *Effect, d stats.Estimate, adjusted stats.Adjusted, p float64, interval intervalAt) error {
+func (j *metricJudge) judgeByDifference(e *Effect, d stats.Estimate, adjusted stats.Adjusted, p float64, interval intervalAt) error {
 	if _, err := interval(d, j.alpha); err != nil { // without an interval, p must not be shown either
 		return err
 	}
@@ -376,7 +376,7 @@ type intervalAt func(d stats.Estimate, alpha float64) (stats.Interval, error)
 
 // liftBesides returns the lift that is given in addition to a difference d, whose interval e has already. If there is none, note
 // says why.
-func (j *judgement) liftBesides(e *Effect, d stats.Estimate, adjusted stats.Adjusted, interval func(stats.Estimate) (stats.Interval, error)) (lift *Lift, note string, err error) {
+func (j *metricJudge) liftBesides(e *Effect, d stats.Estimate, adjusted stats.Adjusted, interval func(stats.Estimate) (stats.Interval, error)) (lift *Lift, note string, err error) {
 	ratio, err := stats.LogRatio(adjusted.Control, adjusted.Treatment)
 	if errors.Is(err, stats.ErrUnstable) {
 		return nil, "no lift is given: the control's mean is too near zero", nil
@@ -401,7 +401,7 @@ func liftOf(value float64, i stats.Interval) *Lift {
 }
 
 // judgeCommunitiesBySequence judges the lift at this look, and may be asked at any look.
-func (j *judgement) judgeCommunitiesBySequence(e *Effect) error {
+func (j *metricJudge) judgeCommunitiesBySequence(e *Effect) error {
 	d, _, err := j.all.compare()
 	if err != nil {
 		return err
@@ -438,7 +438,7 @@ func (j *judgement) judgeCommunitiesBySequence(e *Effect) error {
 }
 
 // addDetectable sets which effect can be found. se is the standard error of the relative effect now.
-func (j *judgement) addDetectable(e *Effect, se float64) error {
+func (j *metricJudge) addDetectable(e *Effect, se float64) error {
 	n := j.all.units()
 	if !(se > 0 && se < math.Inf(1)) || n < 1 {
 		return nil
@@ -462,7 +462,7 @@ func (j *judgement) addDetectable(e *Effect, se float64) error {
 
 // smallestP returns the always-valid p, the smallest of all looks so far. The looks are fixed at the start, and values that
 // were frozen by a look do not change. So p is the same whenever it is asked, and never rises.
-func (j *judgement) smallestP(speaks func(*values) bool, estimate func(*values) (stats.Estimate, error)) (float64, error) {
+func (j *metricJudge) smallestP(speaks func(*values) bool, estimate func(*values) (stats.Estimate, error)) (float64, error) {
 	smallest := 1.0
 	var all values
 	for _, l := range j.looks {
@@ -486,7 +486,7 @@ func (j *judgement) smallestP(speaks func(*values) bool, estimate func(*values) 
 
 // judgeUsersOnce judges few users, at the planned end: by Welch's t if their values are nearly normal, otherwise by a
 // permutation test.
-func (j *judgement) judgeUsersOnce(e *Effect) error {
+func (j *metricJudge) judgeUsersOnce(e *Effect) error {
 	singles, err := j.rows.UserValues(j.ctx, j.metric, j.members(j.plannedEnd), mostSingles)
 	if err != nil {
 		return err
@@ -539,14 +539,14 @@ func nearNormal(arms [2]stats.Shape) (bool, error) {
 }
 
 // seed returns the seed of a permutation test. The same experiment always draws the same arrangements.
-func (j *judgement) seed() uint64 { return uint64(experiment.Slot(j.Salt, "permutation")) } //nolint:gosec // never negative
+func (j *metricJudge) seed() uint64 { return uint64(experiment.Slot(j.Salt, "permutation")) } //nolint:gosec // never negative
 
 // mostOfAnArm is the largest share of an arm's members that one community may have. Above it, the arm is hardly more than
 // this community.
 const mostOfAnArm = .5
 
 // judgeCommunitiesOnce judges communities by a permutation test, at the planned end. Members without a value are left out.
-func (j *judgement) judgeCommunitiesOnce(e *Effect) error {
+func (j *metricJudge) judgeCommunitiesOnce(e *Effect) error {
 	sums, err := j.rows.UnitSums(j.ctx, j.metric, j.members(j.plannedEnd))
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ const mostSplits = 20
 // readValues reads a metric over the units whose windows are over by now, look by look. The look in which the planned end was
 // has two parts, before and after it, because some methods judge only what completed by the planned end. For the primary metric
 // the largest communities are kept apart too. To read the metric again for either would take as long a second time.
-func (j *judgement) readValues() (err error) {
+func (j *metricJudge) readValues() (err error) {
 	if j.Spec.Unit == experiment.Community {
 		return j.readGroupValues()
 	}
@@ -63,7 +63,7 @@ type lookPart struct {
 }
 
 // newValues returns the values of a part of a look, still without any units.
-func (j *judgement) newValues(looks store.Looks, part lookPart) *values {
+func (j *metricJudge) newValues(looks store.Looks, part lookPart) *values {
 	lookEnd := looks.Start.Add(time.Duration(part.look+1) * looks.Every)
 	ends := earlier(lookEnd, j.settled)
 	v := &values{look: part.look, ends: ends, at: ends}
@@ -95,7 +95,7 @@ func (l *Level) count(s store.Sums) {
 
 // splitByCommunity reports the primary metric for the largest communities, and last for all users who are in none of them. late
 // includes users who completed after the planned end.
-func (j *judgement) splitByCommunity(late bool) {
+func (j *metricJudge) splitByCommunity(late bool) {
 	if len(j.apart) == 0 {
 		return
 	}
@@ -115,7 +115,7 @@ func (j *judgement) splitByCommunity(late bool) {
 
 // levelsIn returns both arms' levels among the users of one community; empty stands for the users of no community that is kept
 // apart.
-func (j *judgement) levelsIn(community string, late bool) (arms [2]Level) {
+func (j *metricJudge) levelsIn(community string, late bool) (arms [2]Level) {
 	var totals [2]float64
 	for _, s := range j.sums {
 		if s.Community == community && (late || !s.Late) {
@@ -134,7 +134,7 @@ func (j *judgement) levelsIn(community string, late bool) (arms [2]Level) {
 }
 
 // readGroupValues makes one look for each step of the ramp, because the communities of a step complete together.
-func (j *judgement) readGroupValues() error {
+func (j *metricJudge) readGroupValues() error {
 	sums, err := j.rows.UnitSums(j.ctx, j.metric, j.members(j.settled))
 	if err != nil {
 		return err

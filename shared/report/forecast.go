@@ -133,15 +133,15 @@ func PromiseRow(w io.Writer, promise readout.Promise, s readout.Simulated) (kept
 func Simulation(w io.Writer, without, with readout.Simulated) error {
 	t := text{bufio.NewWriter(w), false}
 	world := with.World
-	of := figures.Count(int64(world.Units), string(world.Unit))
+	units := figures.Count(int64(world.Units), string(world.Unit))
 	if world.Unit == experiment.Community {
-		of += fmt.Sprintf(" of %s", figures.Count(int64(world.Members), "user"))
+		units += fmt.Sprintf(" of %s", figures.Count(int64(world.Members), "user"))
 	}
 	var steps []string
 	for _, percent := range world.Steps {
 		steps = append(steps, fmt.Sprintf("%d%%", percent))
 	}
-	t.wrap("", "", fmt.Sprintf("%s, %s in each arm held for %s;", of, strings.Join(steps, ", "), world.Hold)+
+	t.wrap("", "", fmt.Sprintf("%s, %s in each arm held for %s;", units, strings.Join(steps, ", "), world.Hold)+
 		fmt.Sprintf(" %s per user and %s, coefficient of variation %s;", figures.Decimal(world.Mean), world.Window, figures.Decimal(world.CV))+
 		fmt.Sprintf(" %s, %s each", figures.Count(int64(world.Looks), "look"), figures.Count(int64(with.Runs), "experiment")))
 	t.printf("\n")

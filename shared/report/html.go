@@ -138,7 +138,7 @@ func newView(r *readout.Report, buttons []Button) (*view, error) {
 		return nil, err
 	}
 	for i := range drawn {
-		switch f := &drawn[i]; f.of {
+		switch f := &drawn[i]; f.about {
 		case aboutEffect:
 			v.Effect = f
 		case aboutGuardrails:

@@ -47,7 +47,7 @@ const (
 
 // figure is a plot with its caption.
 type figure struct {
-	of             subject
+	about          subject
 	Title, Caption string
 	SVG            template.HTML
 }
@@ -352,12 +352,12 @@ func labelArms(p *plot.Plot, control, treatment plotter.XYs, height float64) err
 	if height > 0 {
 		lower, above = draw.XLeft, a.X < b.X
 	}
-	words := func(of plotter.XY, name string, above bool) error {
+	words := func(point plotter.XY, name string, above bool) error {
 		align := lower
 		if above {
 			align = upper
 		}
-		return addText(p, of.X, of.Y, " "+name+" ", align, above)
+		return addText(p, point.X, point.Y, " "+name+" ", align, above)
 	}
 	if err := words(a, "control", above); err != nil {
 		return err
@@ -456,7 +456,7 @@ func (decades) Ticks(low, high float64) (ticks []plot.Tick) {
 
 // plots returns the figures that have something to show.
 func plots(r *readout.Report) (drawn []figure, err error) {
-	add := func(of subject, title, caption string, draw func() (*plot.Plot, error)) {
+	add := func(about subject, title, caption string, draw func() (*plot.Plot, error)) {
 		if err != nil {
 			return
 		}
@@ -464,7 +464,7 @@ func plots(r *readout.Report) (drawn []figure, err error) {
 		if p, err = draw(); err != nil {
 			return
 		}
-		f := figure{of: of, Title: title, Caption: caption}
+		f := figure{about: about, Title: title, Caption: caption}
 		f.SVG, err = svg(p, title)
 		drawn = append(drawn, f)
 	}
