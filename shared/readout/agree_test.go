@@ -220,9 +220,9 @@ func TestAdjustedIntervalsAgreeWithAdjustedP(t *testing.T) {
 	}
 }
 
-// contradictions returns where a metric's p contradicts its interval: p must be at most alpha exactly if the interval excludes 0. If
-// an earlier look of a sequence had a smaller p, a note says so. The interval of a permutation test may contain a lift of 0
-// that the test rejects.
+// contradictions returns where a metric's p contradicts its interval: p must be at most alpha exactly if the interval
+// excludes 0. If an earlier look of a sequence had a smaller p, a note says so. The interval of a permutation test may
+// contain a lift of 0 that the test rejects.
 func contradictions(e *readout.Effect, p *float64, alpha float64) (all []string) {
 	if p == nil || !e.Speaks {
 		return nil

@@ -44,8 +44,8 @@ func (r *reading) effectParts() (parts []func() error) {
 	return parts
 }
 
-// adjustSecondary adjusts p and the intervals of the secondary metrics for their number, so that both say the same. NoWorse metrics
-// are not among them: each asks a question of its own, which its own interval answers.
+// adjustSecondary adjusts p and the intervals of the secondary metrics for their number, so that both say the same. NoWorse
+// metrics are not among them: each asks a question of its own, which its own interval answers.
 func (r *reading) adjustSecondary() error {
 	secondary := r.report.Secondary[:min(len(r.report.Secondary), len(r.Spec.Metrics.Secondary))]
 	p := make([]float64, len(secondary))
@@ -225,8 +225,8 @@ func (j *metricJudge) chooseMethod(at time.Time) string {
 	return completed.methodOfUsers(j.report.Method.Ended)
 }
 
-// keepLooks keeps the looks that the method uses: a sequence uses all, other methods only those up to a time. For the primary metric
-// the report then counts the units that had completed by that time.
+// keepLooks keeps the looks that the method uses: a sequence uses all, other methods only those up to a time. For the
+// primary metric the report then counts the units that had completed by that time.
 func (j *metricJudge) keepLooks(method string, at time.Time) (err error) {
 	if method == Sequence {
 		j.looks = joinLooks(j.looks)

@@ -135,9 +135,9 @@ func (r *reading) guardrailAt(i int, test stats.HarmTest, requests requestCounts
 // guards translates the verdicts of the test of harm.
 var guards = map[stats.Finding]experiment.Guard{stats.Pass: experiment.GuardPass, stats.Breach: experiment.GuardBreach, stats.Inconclusive: experiment.GuardInconclusive}
 
-// trafficOf returns the requests of each Service in both arms at one step, from the step's first count period to its last, and the end
-// of the last period in which both arms had requests. The baseline of a step has the units whose slots were opened by this step or by
-// one before it.
+// trafficOf returns the requests of each Service in both arms at one step, from the step's first count period to its last,
+// and the end of the last period in which both arms had requests. The baseline of a step has the units whose slots were
+// opened by this step or by one before it.
 func trafficOf(step int, requests requestCounts) (traffic []stats.Traffic, last time.Time) {
 	first, end := periodsOf(step, requests.windows)
 	for _, w := range requests.windows {

@@ -160,8 +160,8 @@ func (r *reading) batches(exposed []store.Exposed) (batches []experiment.Counts,
 	return batches, nil
 }
 
-// checkAssignment computes the arm of every stored unit again. If users are the unit, it also computes the arm of everybody who might
-// be exposed, and records who has been assigned, for checkNeverExposed.
+// checkAssignment computes the arm of every stored unit again. If users are the unit, it also computes the arm of everybody
+// who might be exposed, and records who has been assigned, for checkNeverExposed.
 func (r *reading) checkAssignment([]store.Exposed) (Check, error) {
 	c := Check{Name: "assignment", State: OK}
 	count := r.countWrongUnits
@@ -185,7 +185,8 @@ func (r *reading) checkAssignment([]store.Exposed) (Check, error) {
 	return c, nil
 }
 
-// countWrongUsers counts the exposed users, and those whose stored arm or unit is wrong. It records every user who has been assigned.
+// countWrongUsers counts the exposed users, and those whose stored arm or unit is wrong. It records every user who has been
+// assigned.
 func (r *reading) countWrongUsers() (users, wrong int64, err error) {
 	openSlots, openedAt := r.openSlots(), make([]time.Time, 0, len(r.steps))
 	for _, s := range r.steps {

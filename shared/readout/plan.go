@@ -363,8 +363,8 @@ func (f *frame) activeMembers() store.Members {
 	return store.Members{Active: &store.Active{From: to.Add(-lookback), To: to, Communities: f.Spec.Audience.Communities}, Window: f.window, End: f.settled}
 }
 
-// usersPast is the past of users who were active on a day of the lookback. Each of them counts as if they had entered on the first such
-// day, with one window from then on.
+// usersPast is the past of users who were active on a day of the lookback. Each of them counts as if they had entered on
+// the first such day, with one window from then on.
 func (f *frame) usersPast(ctx context.Context, s *store.Snapshot, metric store.Metric) (past, error) {
 	members := f.activeMembers()
 	firstWindowEnds := members.Active.From.Add(f.window)
@@ -393,9 +393,9 @@ func addUp(sums []store.Sums) (all stats.Moments, nonZero int64) {
 	return all, nonZero
 }
 
-// reach returns a function that tells how many units are seen within d days, if all slots of the experiment's share of the layer are
-// open. arrivals has the new units of each day of the past. days is the length of that past; its last day may be partial. After the
-// past, units are assumed to arrive at the rate of its second half.
+// reach returns a function that tells how many units are seen within d days, if all slots of the experiment's share of the
+// layer are open. arrivals has the new units of each day of the past. days is the length of that past; its last day may be
+// partial. After the past, units are assumed to arrive at the rate of its second half.
 func (f *frame) reach(arrivals []float64, days float64) func(d float64) float64 {
 	if f.observational() {
 		return func(float64) float64 { return 2 * float64(min(len(f.Spec.List.Control), len(f.Spec.List.Treatment))) }

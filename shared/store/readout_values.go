@@ -54,8 +54,8 @@ var readoutFiles embed.FS
 // variable is one of psql's, as :window or :'end', or a cast, which is none.
 var variable = regexp.MustCompile(`::|:('?)([a-z_]+)('?)`)
 
-// statement reads a statement from a file in readout/, without comments and psql's commands. Of the variables, those named in parts
-// are replaced by the text there, and all others by named arguments of pgx.
+// statement reads a statement from a file in readout/, without comments and psql's commands. Of the variables, those named
+// in parts are replaced by the text there, and all others by named arguments of pgx.
 func statement(name string, parts map[string]string) string {
 	text, err := readoutFiles.ReadFile("readout/" + name + ".sql")
 	if err != nil {
@@ -86,7 +86,8 @@ func (m Members) sql() (string, pgx.NamedArgs) {
 	return statement("members", map[string]string{"entered": statement(entered, nil)}), args
 }
 
-// entered returns the name of the file in readout/ that selects who has entered and when, with the arguments that only this file has.
+// entered returns the name of the file in readout/ that selects who has entered and when, with the arguments that only this
+// file has.
 func (m Members) entered() (file string, args pgx.NamedArgs) {
 	switch {
 	case m.Active != nil:
