@@ -12,11 +12,12 @@ import (
 	"warble/shared/experiment"
 )
 
-// Members are the users whose values are read, each from its entry on for Window. Only those whose window is over by End
-// have a value.
+// Members selects the users whose values are read. The value of a user is read from the user's entry on, for Window. Only users whose
+// window is over by End have a value.
 //
-// They are the users who were exposed to Experiment, or else all who were of an opened community when it entered, or else,
-// for want of an experiment, those who were active: each from the first day on that they were; or those who acted.
+// One of the other fields says who has entered: the users who were exposed to Experiment, or the members of communities when
+// their slots were opened. For a plan, which has no experiment yet, it is the users who were active, from the first such day on,
+// or those who acted.
 type Members struct {
 	Experiment string
 	Openings   []Opening

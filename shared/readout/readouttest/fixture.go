@@ -30,7 +30,7 @@ const SlotOf = `
 		from encode(sha256(convert_to(salt, 'UTF8') || '\x00'::bytea || convert_to(unit, 'UTF8')), 'hex') as hash;
 	end`
 
-// World is a database that has the experiment "likes".
+// Fixture is a database that has the experiment "likes".
 type Fixture struct {
 	pgtest.Database
 	Spec experiment.Spec

@@ -1,4 +1,4 @@
--- who had an event of a metric in a span, users of Warble or not, each from the first of these events
+-- everybody who had an event of a metric in a span, users of Warble or not; they enter with the first of these events
 select
     0::bigint as user_id,
     unit as subject,

@@ -1,4 +1,4 @@
--- who was active on a day of a span, of some communities or of all
+-- the users who were active on a day of a span, in some communities or in all; they enter on the first such day
 select
     a.user_id,
     a.user_id::text as subject,

@@ -1,4 +1,4 @@
--- who has met an experiment
+-- everybody who was exposed in an experiment; they enter with their exposure
 select
     e.user_id,
     e.subject,

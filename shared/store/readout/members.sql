@@ -1,6 +1,6 @@
--- The rows m of the metrics' contract: who has entered (a file of this folder), with the window and the past of each. Lengths are
--- milliseconds. Ids and days are computed once per member: without the offsets PostgreSQL would compute them for each row that is
--- compared with them. It leaves out those that nobody asks for.
+-- The rows m of the metrics' contract: everybody who has entered, with the ids and days of their window and their past. entered is
+-- another file of this folder. window and past are milliseconds. With the offsets PostgreSQL computes ids and days once per member;
+-- without them it would for each row that is compared with them. It does not compute columns that a statement does not use.
 select
     w.user_id,
     w.subject,

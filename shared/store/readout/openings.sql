@@ -1,4 +1,4 @@
--- all who were of an opened community when it entered
+-- all who were members of a community when its slot was opened; they enter then
 select
     u.id as user_id,
     u.id::text as subject,

@@ -1,11 +1,11 @@
--- A metric's sums over the users whose windows are over, by arm and look. Snapshot.UserSums sends this file, without the lines that
--- begin with a backslash and with parameters for variables. By hand, in the root of the repository, for the experiment likes:
+-- A metric's sums over the users whose windows are over, by arm and look. Snapshot.UserSums sends this file without the lines that
+-- begin with a backslash, and with parameters instead of variables. To run it by hand for the experiment likes, in the root of the
+-- repository:
 --
 --   psql "$DATABASE_URL" -v metric_name=tweets_per_user -v experiment=likes -v start=2026-11-01Z -v every=86400000 -v end=2026-11-30Z \
 --     -v cut=2026-11-30Z -v window=604800000 -v past=1209600000 -v 'apart={}' -f shared/store/readout/user_sums.sql
 --
--- every, window and past are milliseconds. cut tells early windows from late ones. apart are the communities that have rows of their
--- own.
+-- every, window and past are milliseconds. Windows that end after cut are late. The communities in apart get rows of their own.
 \set entered `cat shared/store/readout/exposed.sql`
 \set members `cat shared/store/readout/members.sql`
 \set metric `cat shared/store/metrics/:metric_name.sql`
@@ -24,7 +24,7 @@ select
     coalesce(sum(s.x * s.x), 0) as sum_xx,
     coalesce(sum(s.x * s.y), 0) as sum_xy
 from (
-    -- y is a user's value, and x the one of the past, where there are both and the user was there by then
+    -- y is a user's value. x is the value of the past, if y has a value and the user had registered before that past
     select
         m.user_id,
         m.arm,
