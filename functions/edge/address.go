@@ -14,23 +14,23 @@ func prefixesFromEnv(e *env.Reader, name string) (prefixes []netip.Prefix) {
 		if address, err := netip.ParseAddr(entry); err == nil && address.Zone() == "" {
 			address = address.Unmap()
 			prefixes = append(prefixes, netip.PrefixFrom(address, address.BitLen()))
-		} else if prefix, err := netip.ParsePrefix(entry); err == nil && !prefix.Addr().Is4In6() { // no unmapped address is in it
+		} else if prefix, err := netip.ParsePrefix(entry); err == nil && !prefix.Addr().Is4In6() { // a 4in6 prefix would contain no unmapped address
 			prefixes = append(prefixes, prefix.Masked())
 		} else {
-			e.Reject(name, entry, "networks as 10.0.0.0/8 or addresses, between commas")
+			e.Reject(name, entry, "networks such as 10.0.0.0/8, or addresses, separated by commas")
 		}
 	}
 	return prefixes
 }
 
-// clientAddress is the right-most hop that is not trusted: what stands left of it in X-Forwarded-For, anybody may have
-// written.
+// clientAddress returns the right-most hop that is not trusted. Anybody may have written the entries of X-Forwarded-For to the left
+// of it.
 func clientAddress(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
 	}
-	client := peer.Addr().Unmap().WithZone("") // a zone names an interface of this machine, and no prefix holds one
+	client := peer.Addr().Unmap().WithZone("") // a zone names an interface of this machine, and no prefix contains one
 	if !within(client, trusted) {
 		return client
 	}
@@ -44,7 +44,7 @@ func clientAddress(r *http.Request, trusted []netip.Prefix) netip.Addr {
 		}
 		address, ok := parseHop(strings.TrimSpace(hop))
 		if !ok {
-			return client // the last one that a trusted hop vouches for
+			return client // the last address that a trusted hop confirms
 		}
 		if client = address; !within(client, trusted) {
 			return client
@@ -53,7 +53,7 @@ func clientAddress(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	return client
 }
 
-// parseHop reads one entry of X-Forwarded-For: an address, which some proxies put in brackets, and some with the port.
+// parseHop reads one entry of X-Forwarded-For: an address. Some proxies write it in brackets, or with a port.
 func parseHop(hop string) (netip.Addr, bool) {
 	address, err := netip.ParseAddr(hop)
 	if inner, bracketed := strings.CutPrefix(hop, "["); err != nil && bracketed && strings.HasSuffix(inner, "]") {

@@ -88,8 +88,9 @@ func TestClientAddressIsTheRightMostHopThatIsNotTrusted(t *testing.T) {
 	}
 }
 
-// TestTheManifestTellsClientsApart: queue-proxy is the edge's peer in Knative, before it the activator, before that an ingress.
-func TestTheManifestTellsClientsApart(t *testing.T) {
+// TestTheManifestsTrustedProxiesLeaveTheClient sends requests along Knative's chain of proxies: the edge's peer is queue-proxy,
+// before it comes the activator, and before that an ingress.
+func TestTheManifestsTrustedProxiesLeaveTheClient(t *testing.T) {
 	t.Parallel()
 	service, err := manifest.Read("../../knative/500-edge.yaml")
 	if err != nil {
@@ -116,11 +117,11 @@ func TestTheManifestTellsClientsApart(t *testing.T) {
 	}
 }
 
-// TestFunctionsLearnTheClientFromTheEdge goes all the way: the edge's own peer is trusted, and the function sees who is
-// behind it, whatever else the client claims.
+// TestFunctionsLearnTheClientFromTheEdge goes through the edge to a function. The edge trusts its own peer, and the function sees
+// the client behind that peer, whatever else the client claims.
 func TestFunctionsLearnTheClientFromTheEdge(t *testing.T) {
 	t.Parallel()
-	url, _ := behind(t, function.Routes{"GET /who": raw(func(w http.ResponseWriter, r *http.Request) {
+	url, _ := serveFunction(t, function.Routes{"GET /who": handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(function.Client(r.Context()).String() + " " + r.Header.Get("X-Forwarded-For")))
 	})})
 	edge := start(t, config{trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, entry{Name: "who", URL: url, Routes: []string{"/who"}})
@@ -156,8 +157,8 @@ func FuzzForwarded(f *testing.F) {
 	})
 }
 
-// FuzzHop: what is read as an address is in the form that limits and signatures have, and is read again in every way that
-// proxies write it.
+// FuzzHop checks that each parsed address has the form that limits and signatures use, and that parseHop reads it in every form
+// that proxies write.
 func FuzzHop(f *testing.F) {
 	for _, seed := range []string{
 		"198.51.100.1", "203.0.113.7:51234", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:443", "::ffff:1.2.3.4", "[::ffff:1.2.3.4]:1", "fe80::1%eth0",

@@ -20,8 +20,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// apiServer is as much of a Kubernetes API server as a watch uses, which can be away, and refuse: lists, watches with and
-// without initial events, and writes. The same journey runs on a real one with the build tag e2e.
+// apiServer is a small Kubernetes API server with what a watch needs: lists, watches with and without initial events, and writes.
+// It can be stopped, and it can refuse requests. With the build tag e2e the same journey runs on a real API server.
 type apiServer struct {
 	address string
 	refuse  func(*http.Request) *metav1.Status // nil lets all pass; set before start
@@ -35,7 +35,7 @@ type apiServer struct {
 	more    chan struct{} // closed at the next change
 }
 
-// kinds are of the collections that there are.
+// kinds has the kind of each collection.
 var kinds = map[string]string{"services": "Service", "revisions": "Revision", "events": "Event", "experiments": "Experiment"}
 
 type change struct {
@@ -44,7 +44,7 @@ type change struct {
 	object     *unstructured.Unstructured
 }
 
-// newAPIServer returns a server that is away.
+// newAPIServer returns a server that is not started.
 func newAPIServer(t *testing.T) *apiServer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -69,7 +69,7 @@ func (s *apiServer) start(t *testing.T) {
 	s.served.Go(func() { _ = s.server.Serve(listener) }) // until stop
 }
 
-// stop breaks what connections there are.
+// stop closes all connections and the listener.
 func (s *apiServer) stop() {
 	if s.server != nil {
 		_ = s.server.Close() // its listener is of no more use either way
@@ -102,48 +102,48 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	where, ofStatus := strings.CutSuffix(r.URL.Path, "/status")
+	objectPath, ofStatus := strings.CutSuffix(r.URL.Path, "/status")
 	if r.Method == http.MethodPost {
-		where = path.Join(where, sent.GetName())
+		objectPath = path.Join(objectPath, sent.GetName())
 	}
-	present, known := s.objects[where]
+	present, known := s.objects[objectPath]
 	switch {
 	case r.Method == http.MethodPost && known:
 		s.answer(w, http.StatusConflict, failure(http.StatusConflict, metav1.StatusReasonAlreadyExists))
 	case r.Method == http.MethodPost:
-		sent.SetUID(types.UID(where))
+		sent.SetUID(types.UID(objectPath))
 		sent.SetCreationTimestamp(metav1.Now())
 		unstructured.RemoveNestedField(sent.Object, "status")
-		s.answer(w, http.StatusCreated, s.put("ADDED", where, &sent))
-	case r.Method == http.MethodGet && kinds[path.Base(where)] != "":
+		s.answer(w, http.StatusCreated, s.put("ADDED", objectPath, &sent))
+	case r.Method == http.MethodGet && kinds[path.Base(objectPath)] != "":
 		s.answer(w, http.StatusOK, map[string]any{
-			"apiVersion": apiVersion(where), "kind": kinds[path.Base(where)] + "List",
-			"metadata": map[string]any{"resourceVersion": s.version()}, "items": s.list(where, selector(r)),
+			"apiVersion": apiVersion(objectPath), "kind": kinds[path.Base(objectPath)] + "List",
+			"metadata": map[string]any{"resourceVersion": s.version()}, "items": s.list(objectPath, selector(r)),
 		})
 	case !known:
 		s.answer(w, http.StatusNotFound, failure(http.StatusNotFound, metav1.StatusReasonNotFound))
 	case r.Method == http.MethodDelete:
-		s.answer(w, http.StatusOK, s.put("DELETED", where, present.DeepCopy()))
+		s.answer(w, http.StatusOK, s.put("DELETED", objectPath, present.DeepCopy()))
 	case r.Method == http.MethodPut && ofStatus:
 		next := present.DeepCopy()
 		next.Object["status"] = sent.Object["status"]
-		s.answer(w, http.StatusOK, s.put("MODIFIED", where, next))
+		s.answer(w, http.StatusOK, s.put("MODIFIED", objectPath, next))
 	case r.Method == http.MethodPut:
 		sent.Object["status"] = present.Object["status"]
-		s.answer(w, http.StatusOK, s.put("MODIFIED", where, &sent))
+		s.answer(w, http.StatusOK, s.put("MODIFIED", objectPath, &sent))
 	default:
 		s.answer(w, http.StatusOK, present)
 	}
 }
 
-// put makes a change; s.mu is held.
-func (s *apiServer) put(kind, where string, object *unstructured.Unstructured) *unstructured.Unstructured {
+// put stores a change. s.mu must be held.
+func (s *apiServer) put(kind, objectPath string, object *unstructured.Unstructured) *unstructured.Unstructured {
 	object.SetResourceVersion(strconv.Itoa(len(s.history) + 1))
-	s.history = append(s.history, change{path.Dir(where), kind, object})
+	s.history = append(s.history, change{path.Dir(objectPath), kind, object})
 	if kind == "DELETED" {
-		delete(s.objects, where)
+		delete(s.objects, objectPath)
 	} else {
-		s.objects[where] = object
+		s.objects[objectPath] = object
 	}
 	close(s.more)
 	s.more = make(chan struct{})
@@ -154,9 +154,9 @@ func (s *apiServer) version() string { return strconv.Itoa(len(s.history)) }
 
 func (s *apiServer) list(collection string, selected labels.Selector) []*unstructured.Unstructured {
 	items := []*unstructured.Unstructured{}
-	for _, where := range slices.Sorted(maps.Keys(s.objects)) {
-		if path.Dir(where) == collection && selected.Matches(labels.Set(s.objects[where].GetLabels())) {
-			items = append(items, s.objects[where])
+	for _, objectPath := range slices.Sorted(maps.Keys(s.objects)) {
+		if path.Dir(objectPath) == collection && selected.Matches(labels.Set(s.objects[objectPath].GetLabels())) {
+			items = append(items, s.objects[objectPath])
 		}
 	}
 	return items
@@ -200,9 +200,9 @@ func (s *apiServer) watch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// apiVersion reads /api/v1/... and /apis/GROUP/v1/... .
-func apiVersion(where string) string {
-	version, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(where, "/apis/"), "/api/"), "/namespaces/")
+// apiVersion returns the version in a path such as /api/v1/... or /apis/GROUP/v1/... .
+func apiVersion(objectPath string) string {
+	version, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(objectPath, "/apis/"), "/api/"), "/namespaces/")
 	return version
 }
 

@@ -21,7 +21,7 @@ import (
 
 func TestBodies(t *testing.T) {
 	t.Parallel()
-	edge, _ := mirrored(t, config{})
+	edge, _ := startWithMirror(t, config{})
 	const most = 64 << 10
 	for _, length := range []int{0, 1, most - 1, most, most + 1, 4 * most} {
 		for _, chunked := range []bool{false, true} {
@@ -34,7 +34,7 @@ func TestBodies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// A connection of its own: the edge closes one on which a body is left over.
+			// A new connection each time, because the edge closes a connection on which a body is left over.
 			own := &http.Transport{DisableKeepAlives: true}
 			response, err := own.RoundTrip(r)
 			if err != nil {
@@ -60,7 +60,7 @@ func TestBodies(t *testing.T) {
 
 func TestABodyThatEndsEarlyReachesNoFunction(t *testing.T) {
 	t.Parallel()
-	edge, functionLog := mirrored(t, config{})
+	edge, functionLog := startWithMirror(t, config{})
 	connection := dial(t, edge.url)
 	if _, err := io.WriteString(connection, "POST /m/x HTTP/1.1\r\nHost: edge\r\nX-Request-Id: short\r\nContent-Length: 10\r\n\r\nabc"); err != nil {
 		t.Fatal(err)
@@ -78,17 +78,17 @@ func TestABodyThatEndsEarlyReachesNoFunction(t *testing.T) {
 	}
 }
 
-// TestAnAnswerAfter100ContinueHasAllItsHeaders: those that any other answer has.
-func TestAnAnswerAfter100ContinueHasAllItsHeaders(t *testing.T) {
+// TestAnAnswerAfter100ContinueHasAllHeaders compares them with the headers of any other answer.
+func TestAnAnswerAfter100ContinueHasAllHeaders(t *testing.T) {
 	t.Parallel()
-	url, _ := behind(t, function.Routes{"POST /auth/x": function.JSON(func(context.Context, struct{}) (map[string]string, error) {
+	url, _ := serveFunction(t, function.Routes{"POST /auth/x": function.JSON(func(context.Context, struct{}) (map[string]string, error) {
 		return map[string]string{}, nil
 	})})
 	rules := openTo("likes", experiment.User, "x")
 	host := strings.TrimPrefix(url, "http://")
 	rules.Reach["x"] = experiment.Reach{Host: "nobody.example", Control: sideAt(host, "control"), Treatment: sideAt(host, "treatment")}
 	edge := start(t, config{origins: []string{"https://app.example.org"}})
-	edge.try(t, []experiment.Rules{rules}, entry{Name: "x", URL: url, Routes: []string{"/auth/"}})
+	edge.writeExperiments(t, []experiment.Rules{rules}, entry{Name: "x", URL: url, Routes: []string{"/auth/"}})
 	patient := &http.Transport{ExpectContinueTimeout: time.Minute} // it sends the body when it is asked for
 	defer patient.CloseIdleConnections()
 	names := func(expect string) []string {
@@ -125,10 +125,10 @@ func TestAnAnswerAfter100ContinueHasAllItsHeaders(t *testing.T) {
 	}
 }
 
-// TestAHeaderOfMoreThan32KiBIsAProblem, up to the 64 KiB at which net/http answers by itself.
+// TestAHeaderOfMoreThan32KiBIsAProblem tests sizes up to 64 KiB, at which net/http answers itself.
 func TestAHeaderOfMoreThan32KiBIsAProblem(t *testing.T) {
 	t.Parallel()
-	edge, _ := mirrored(t, config{})
+	edge, _ := startWithMirror(t, config{})
 	if a := send(t, http.MethodGet, edge.url+"/m/x", "", "X-Long", strings.Repeat("a", 30<<10)); a.StatusCode != http.StatusOK {
 		t.Errorf("30 KiB: %s %s", a.Status, a.body)
 	}
@@ -140,10 +140,10 @@ func TestAHeaderOfMoreThan32KiBIsAProblem(t *testing.T) {
 	wantProblem(t, send(t, http.MethodGet, edge.url+"/m/"+strings.Repeat("a", 33<<10), ""), problem.HeaderTooLarge)
 }
 
-// TestAConnectionWithALengthAndChunksIsClosed, so that what was smuggled behind them is no request.
+// TestAConnectionWithALengthAndChunksIsClosed checks that a smuggled request behind the body is not read.
 func TestAConnectionWithALengthAndChunksIsClosed(t *testing.T) {
 	t.Parallel()
-	edge, functionLog := mirrored(t, config{})
+	edge, functionLog := startWithMirror(t, config{})
 	connection := dial(t, edge.url)
 	const request = "POST /m/x HTTP/1.1\r\nHost: edge\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" +
 		"GET /m/x HTTP/1.1\r\nHost: edge\r\nX-Request-Id: smuggled\r\n\r\n"

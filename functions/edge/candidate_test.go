@@ -12,18 +12,19 @@ import (
 	"warble/shared/experiment"
 )
 
-// TestATagOfTheEdgeLeadsToTheSameOfTheFunctions, past experiments, and to what serves everybody where there is none.
-func TestATagOfTheEdgeLeadsToTheSameOfTheFunctions(t *testing.T) {
+// TestATagOfTheEdgeLeadsToTheSameTagOfTheFunctions also checks that such a request is in no experiment, and that a function without
+// the tag serves it as it serves everybody.
+func TestATagOfTheEdgeLeadsToTheSameTagOfTheFunctions(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
 	named := func(revision string) (url string) {
-		return serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerRevision, revision) }))
+		return serve(t, handlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerRevision, revision) }))
 	}
 	rules := openTo("likes", experiment.User, "mirror")
-	tagged, plain := served(t, &rules), entry{Name: "plain", URL: named("untouched"), Routes: []string{"/plain/"}}
+	tagged, plain := serveArms(t, &rules), entry{Name: "plain", URL: named("untouched"), Routes: []string{"/plain/"}}
 	tagged.Tags = map[string]string{"candidate": named("candidate")}
 	rules.Open = experiment.Open{Control: experiment.Slots}
-	edge.try(t, []experiment.Rules{rules}, tagged, plain)
+	edge.writeExperiments(t, []experiment.Rules{rules}, tagged, plain)
 	text, err := os.ReadFile(edge.routes.file)
 	if err != nil {
 		t.Fatal(err)
@@ -62,19 +63,19 @@ func TestATagOfTheEdgeLeadsToTheSameOfTheFunctions(t *testing.T) {
 	}
 }
 
-// TestTheEdgesOwnTagsAreSeen in its own Service, and in no other's.
-func TestTheEdgesOwnTagsAreSeen(t *testing.T) {
+// TestTagsAreReadFromTheEdgesOwnService also checks that no other Service's tags are read.
+func TestTagsAreReadFromTheEdgesOwnService(t *testing.T) {
 	t.Parallel()
 	s := newAPIServer(t)
 	s.start(t)
-	p, o := watching(t, s.config(), ""), newOperator(t, s.config())
+	p, o := startPod(t, s.config(), ""), newOperator(t, s.config())
 	tagOf := func(host string) string {
 		if p.Ready(t.Context()) != nil {
 			return ""
 		}
 		request := httptest.NewRequest(http.MethodGet, "/", nil)
 		request.Host = host
-		return p.tag(request)
+		return p.tagFor(request)
 	}
 	own := knativeService("edge", "none")
 	own.Status.Traffic = []servingv1.TrafficTarget{
@@ -83,7 +84,7 @@ func TestTheEdgesOwnTagsAreSeen(t *testing.T) {
 	}
 	o.apply(knativeService("tweet", "/2/tweets"))
 	o.apply(own)
-	soon(t, "the edge's tag", func() bool { return tagOf("candidate-edge.warble.svc.cluster.local") == "candidate" })
+	inForceSoon(t, "the edge's tag", func() bool { return tagOf("candidate-edge.warble.svc.cluster.local") == "candidate" })
 	for _, host := range []string{"edge.warble.example.org", "next-tweet.warble.svc.cluster.local"} {
 		if got := tagOf(host); got != "" {
 			t.Errorf("%s is of the edge's tag %q", host, got)
@@ -91,5 +92,5 @@ func TestTheEdgesOwnTagsAreSeen(t *testing.T) {
 	}
 	own.Status.Traffic = own.Status.Traffic[:1]
 	o.apply(own)
-	soon(t, "the tag is gone", func() bool { return tagOf("candidate-edge.warble.svc.cluster.local") == "" })
+	inForceSoon(t, "the tag is gone", func() bool { return tagOf("candidate-edge.warble.svc.cluster.local") == "" })
 }

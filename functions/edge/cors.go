@@ -13,8 +13,7 @@ const (
 	corsMaxAge = "600"
 )
 
-// allowOrigin lets pages of the listed origins read answers. It reports whether it answered the request itself, a
-// browser's question beforehand.
+// allowOrigin lets pages of the listed origins read answers. It returns true if it answered a preflight request itself.
 func (e *Edge) allowOrigin(w http.ResponseWriter, r *http.Request) (answered bool) {
 	if len(e.origins) == 0 {
 		return false

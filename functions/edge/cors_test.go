@@ -12,7 +12,7 @@ import (
 	"warble/shared/function"
 )
 
-// corsOf are the headers of an answer that a browser reads.
+// corsOf returns the CORS headers of an answer.
 func corsOf(header http.Header) map[string]string {
 	found := map[string]string{}
 	for name := range maps.Keys(header) {
@@ -25,7 +25,7 @@ func corsOf(header http.Header) map[string]string {
 
 func TestCORS(t *testing.T) {
 	t.Parallel()
-	url, _ := behind(t, function.Routes{"GET /x": raw(func(http.ResponseWriter, *http.Request) {})})
+	url, _ := serveFunction(t, function.Routes{"GET /x": handlerFunc(func(http.ResponseWriter, *http.Request) {})})
 	const page = "https://app.example.org"
 	preflight := []string{"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type"}
 	allowed := map[string]string{"Vary": "Origin", "Access-Control-Allow-Origin": page, "Access-Control-Expose-Headers": corsExposed}
@@ -67,10 +67,10 @@ func TestCORS(t *testing.T) {
 	}
 }
 
-// TestPagesCanReadEveryHeaderThatAnswersHave: a header that is not exposed does not exist for a page.
+// TestPagesCanReadEveryHeaderThatAnswersHave is needed because a page cannot see a header that is not exposed.
 func TestPagesCanReadEveryHeaderThatAnswersHave(t *testing.T) {
 	t.Parallel()
-	url, _ := behind(t, function.Routes{"GET /x": raw(func(http.ResponseWriter, *http.Request) {})})
+	url, _ := serveFunction(t, function.Routes{"GET /x": handlerFunc(func(http.ResponseWriter, *http.Request) {})})
 	edge := start(t, config{origins: []string{"*"}, limits: limits{read: {1, 1e9}, write: {1, 1e9}, auth: {1, 1e9}}},
 		entry{Name: "x", URL: url, Routes: []string{"/x"}})
 	exposed := strings.Split(corsExposed, ", ")

@@ -25,12 +25,12 @@ import (
 )
 
 type config struct {
-	upstreamTimeout time.Duration  // UPSTREAM_TIMEOUT: for the whole of a function's answer, its start included, but for its streams
-	trusted         []netip.Prefix // TRUSTED_PROXIES: whose X-Forwarded-For is believed
+	upstreamTimeout time.Duration  // UPSTREAM_TIMEOUT: for a function's whole answer, including its start; streams have their own
+	trusted         []netip.Prefix // TRUSTED_PROXIES: the proxies whose X-Forwarded-For is believed
 	origins         []string       // CORS_ORIGINS
-	limits          limits         // RATE_LIMIT_READ, _WRITE, _AUTH: of all replicas together
-	replicas        int            // EDGE_REPLICAS: how many share the limits, until the cluster says so
-	steerURL        string         // STEER_URL: who moves experiments, and stores how their arms do; "" for nobody
+	limits          limits         // RATE_LIMIT_READ, _WRITE, _AUTH: for all replicas together
+	replicas        int            // EDGE_REPLICAS: how many edges share the limits, until the cluster says so
+	steerURL        string         // STEER_URL: the function that moves experiments and stores the counts of their arms; "" for none
 	pod             string         // HOSTNAME
 }
 
@@ -47,12 +47,12 @@ func configFromEnv(e *env.Reader) config {
 	}
 }
 
-// Edge is the public handler. What it does to a request, it does in the order of ServeHTTP.
+// Edge is the public handler. ServeHTTP shows what it does to a request, in order.
 type Edge struct {
 	config
 	routes      *routes
 	tokens      *token.Verifier
-	signer      *function.Signer // of what the functions are told
+	signer      *function.Signer // signs the headers for functions
 	own         own
 	limiter     *limiter
 	proxy       *httputil.ReverseProxy
@@ -61,42 +61,42 @@ type Edge struct {
 	experiments *telemetry.ExperimentMetrics
 }
 
-// New returns the edge's handler. key signs the headers that tell a function what the edge found out.
+// New returns the edge's handler. key signs the headers that tell a function who calls and in which arm they are.
 func New(c config, r *routes, tokens *token.Verifier, key []byte, t *telemetry.Telemetry) *Edge {
 	e := &Edge{
 		config: c, routes: r, tokens: tokens, signer: function.NewSigner(key), own: ownRoutes(functions.OpenAPI), limiter: newLimiter(c.limits, time.Now),
 		outcomes: newOutcomes(c.steerURL, c.pod, key, t), experiments: t.ExperimentMetrics(),
 	}
-	r.wires.say = e.outcomes.suspend
+	r.tripwires.report = e.outcomes.suspend
 	r.issuers.log = t.Log
 	e.limiter.divide(max(1, c.replicas))
 	e.guests = newGuests(e, key, r, t)
 	e.proxy = &httputil.ReverseProxy{
 		Rewrite:        e.rewrite,
-		Transport:      t.Transport(shelter{newUpstream(r)}),
+		Transport:      t.Transport(armFallback{newUpstream(r)}),
 		BufferPool:     newBufferPool(),
 		ModifyResponse: modify,
-		ErrorHandler:   e.failed,
-		ErrorLog:       log.New(io.Discard, "", 0), // failed and watched tell the access line
+		ErrorHandler:   e.answerFailure,
+		ErrorLog:       log.New(io.Discard, "", 0), // answerFailure and watched write the error to the access line
 	}
 	return e
 }
 
-// passage is what ServeHTTP found out and rewrite needs.
+// passage is what ServeHTTP knows about a request, for rewrite and the transport.
 type passage struct {
-	name       string        // the function's
-	url        *url.URL      // where it is, or the arm
-	tag        string        // the candidate's; empty for what serves everybody
-	armed      bool          // url is an arm's
-	side       *side         // of the caller; nil where they are in no arm, or requests are the unit
-	taken      bool          // the experiment has taken the request, though it may be suspended
-	untouched  *url.URL      // of the function, for an arm that fails
-	fell       error         // why the arm has not answered, and the untouched function has
-	waited     time.Duration // for the headers of the answer, from when the request was sent on
-	assignment string        // what the function is told; empty where the caller is in no experiment
-	client     netip.Addr
-	id         string
-	until      time.Time
+	name         string        // the function's
+	url          *url.URL      // of the function, or of the arm
+	tag          string        // the candidate's; empty for the revision that serves everybody
+	toArm        bool          // whether url is an arm's
+	arm          *routedArm    // of the caller; nil if they are in no arm, or if the unit is a request
+	inExperiment bool          // whether the experiment includes the request, even while it is suspended
+	untouched    *url.URL      // of the untouched function, for an arm that fails
+	armErr       error         // why the arm did not answer, so that the untouched function did
+	waited       time.Duration // from sending the request to the headers of the answer
+	assignment   string        // the header for the function; empty if the caller is in no experiment
+	client       netip.Addr
+	id           string
+	until        time.Time
 }
 
 type passageKey struct{}
@@ -105,11 +105,11 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := function.Current(r.Context())
 	x.Client = clientAddress(r, e.trusted)
 	if len(r.TransferEncoding) > 0 && r.ProtoMajor == 1 {
-		// RFC 9112, section 6.1, for one that had a Content-Length as well, which net/http does not tell: the next request on
-		// this connection may be one that somebody smuggled in.
+		// RFC 9112, section 6.1: the request may also have had a Content-Length, which net/http hides. Then the next request on
+		// this connection may have been smuggled in.
 		w.Header().Set("Connection", "close")
 	}
-	if to, route := e.guest(r); to != nil {
+	if to, route := e.guestFor(r); to != nil {
 		x.Route = route
 		e.guests.serve(w, r, x, to)
 		return
@@ -119,7 +119,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if bearer, ok := function.Bearer(r); ok {
 		if claims, err := e.tokens.Verify(bearer); err == nil {
-			x.Caller = claims // for the limits and the log; whether a token is needed, the function says
+			x.Caller = claims // for the limits and the log; the function decides whether it needs a token
 		}
 	}
 	if e.allowOrigin(w, r) {
@@ -133,7 +133,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		function.Fail(w, r, problem.HeaderTooLarge)
 		return
 	}
-	if !function.CleanPath(r.URL.Path) { // ServeMux would redirect
+	if !function.CleanPath(r.URL.Path) { // because ServeMux would redirect
 		function.Fail(w, r, noEndpoint(r))
 		return
 	}
@@ -152,7 +152,12 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x.Route = pattern
-	r.Header.Del("Upgrade") // every connection to a function is the edge's own
+	e.forward(w, r, x, to, pattern)
+}
+
+// forward sends a request to its function, or to the arm or the candidate of its caller.
+func (e *Edge) forward(w http.ResponseWriter, r *http.Request, x *function.Exchange, to *target, pattern string) {
+	r.Header.Del("Upgrade") // connections to functions belong to the edge
 	if err := buffer(r); err != nil {
 		function.Fail(w, r, err)
 		return
@@ -161,23 +166,23 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	until := begun.Add(cmp.Or(to.streams[pattern], e.upstreamTimeout))
 	x.Until(until)
 	p := &passage{name: to.name, url: to.url, untouched: to.url, client: x.Client, id: x.RequestID, until: until}
-	if tag := e.routes.tag(r); to.tags[tag].url != nil {
-		p.url, p.tag = to.tags[tag].url, tag // whoever tries a candidate out is in no experiment
-	} else if t := to.trial; t != nil && len(t.Baseline) > 0 {
-		defer func() { e.foreseen(p, t, x) }()
-	} else if t != nil {
-		e.assign(p, t, x)
-		defer func() { e.answered(p, t, x, time.Since(begun)) }() // also where the answer breaks off, which panics
+	if tag := e.routes.tagFor(r); to.tags[tag].url != nil {
+		p.url, p.tag = to.tags[tag].url, tag // a request for a candidate is in no experiment
+	} else if exp := to.experiment; exp != nil && len(exp.Baseline) > 0 {
+		defer func() { e.countBaseline(p, exp, x) }()
+	} else if exp != nil {
+		e.assign(p, exp, x)
+		defer func() { e.countAnswer(p, exp, x, time.Since(begun)) }() // deferred because an answer that breaks off panics
 	}
 	ctx, cancel := context.WithDeadline(r.Context(), p.until)
 	defer cancel()
 	e.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, passageKey{}, p)))
 }
 
-// guest returns the guest that a request is for; nil where it is for a function, or for the edge itself, whose own paths no route of a
-// guest takes.
-func (e *Edge) guest(r *http.Request) (to *target, route string) {
-	if to, route = e.routes.guest(r); to == nil || route[0] != '/' {
+// guestFor returns the guest that a request is for. It returns nil if the request is for a function or for the edge itself: a
+// guest's route never takes the edge's own paths.
+func (e *Edge) guestFor(r *http.Request) (to *target, route string) {
+	if to, route = e.routes.guestFor(r); to == nil || route[0] != '/' {
 		return to, route
 	}
 	if _, own := e.own.Handler(r); own != "" {
@@ -186,87 +191,87 @@ func (e *Edge) guest(r *http.Request) (to *target, route string) {
 	return to, route
 }
 
-// divide shares all limits among so many replicas.
+// divide divides all limits by the number of replicas.
 func (e *Edge) divide(replicas int) {
 	e.limiter.divide(replicas)
 	e.guests.divide(replicas)
 }
 
-// assign sends the request of an assigned user to its arm, and says so in the answer. While the experiment is suspended the
-// untouched function gets it, and is told the same: that shows who was served what they were not assigned to.
-func (e *Edge) assign(p *passage, t *trial, x *function.Exchange) {
-	off := t.tripwire.off()
-	side, assignment := t.assign(&x.Caller)
+// assign sends the request of an assigned user to their arm, and sets the headers of the answer. While the experiment is suspended,
+// the untouched function gets the request, with the same assignment: so it is recorded that the user was not served their own arm.
+func (e *Edge) assign(p *passage, exp *routedExperiment, x *function.Exchange) {
+	off := exp.tripwire.isSuspended()
+	side, assignment := exp.assign(&x.Caller)
 	if side == nil {
-		if p.taken = t.draws(); p.taken && !off {
-			p.url, p.armed = t.both, true
+		if p.inExperiment = exp.drawRequest(); p.inExperiment && !off {
+			p.url, p.toArm = exp.splitURL, true
 		}
 		return
 	}
 	x.Assignment = assignment
-	p.assignment, p.side, p.taken = assignment.String(), side, true
-	side.describe(x.Header())
+	p.assignment, p.arm, p.inExperiment = assignment.String(), side, true
+	side.setHeaders(x.Header())
 	if !off {
-		p.url, p.armed = side.url, true
+		p.url, p.toArm = side.url, true
 	}
 }
 
-// foreseen counts an answer of the untouched Service for the baseline, by the arm that its caller will have.
-func (e *Edge) foreseen(p *passage, t *trial, x *function.Exchange) {
+// countBaseline counts an answer of the untouched Service for the baseline, under the arm that its caller will have.
+func (e *Edge) countBaseline(p *passage, exp *routedExperiment, x *function.Exchange) {
 	status, failed := outcomeOf(x)
 	if status == statusClientClosed {
 		return
 	}
-	if arm, unit, step := t.Foresee(x.Caller.UserID, x.Caller.Community); arm != "" {
-		e.outcomes.foresee(t, step, outcome{arm: arm, unit: unit, failed: failed, waited: p.waited})
+	if arm, unit, step := exp.Foresee(x.Caller.UserID, x.Caller.Community); arm != "" {
+		e.outcomes.countBaseline(exp, step, outcome{arm: arm, unit: unit, failed: failed, waited: p.waited})
 	}
 }
 
-// outcomeOf is the status of an answer, and whether it is an error: one that users see, an answer of 5xx, timeouts among them, or
-// one that broke off, never what the client brought on itself or did not wait for.
+// outcomeOf returns the status of an answer, and whether it is an error that users see: an answer of 5xx, a timeout, or an answer
+// that broke off. A client's own mistake, and a client that leaves, are no errors.
 func outcomeOf(x *function.Exchange) (status int, failed bool) {
-	status = cmp.Or(x.Status(), http.StatusInternalServerError) // there is none where something panicked
+	status = cmp.Or(x.Status(), http.StatusInternalServerError) // a panic leaves no status
 	return status, status >= 500 || x.Err != nil
 }
 
-// answered counts an answer for the arm that it is of, or that has failed to give it.
-func (e *Edge) answered(p *passage, t *trial, x *function.Exchange, took time.Duration) {
+// countAnswer counts an answer for the arm that gave it, or that failed to give it.
+func (e *Edge) countAnswer(p *passage, exp *routedExperiment, x *function.Exchange, took time.Duration) {
 	now := time.Now()
 	status, failed := outcomeOf(x)
 	if status == statusClientClosed {
 		return
 	}
-	if !p.armed && p.fell == nil {
-		t.tripwire.untouched(p.taken, failed, now)
+	if !p.toArm && p.armErr == nil {
+		exp.tripwire.addUntouchedAnswer(p.inExperiment, failed, now)
 		return
 	}
 	arm := x.Assignment.Arm
-	if p.side == nil {
-		arm = t.served(x.Header())
+	if p.arm == nil {
+		arm = exp.answeringArm(x.Header())
 	}
-	if arm == "" { // nobody can say whose it was
+	if arm == "" { // it is unknown which arm answered
 		return
 	}
-	if p.fell != nil {
+	if p.armErr != nil {
 		failed = true
 	}
-	if !t.Phase.Over() { // a promotion moves users between the arms: what they meet then compares nothing
-		e.outcomes.count(t, outcome{arm: arm, unit: cmp.Or(x.Assignment.Unit, p.id), failed: failed, waited: p.waited})
+	if !exp.Phase.Over() { // a promotion moves users between the arms, so a comparison would mean nothing
+		e.outcomes.count(exp, outcome{arm: arm, unit: cmp.Or(x.Assignment.Unit, p.id), failed: failed, waited: p.waited})
 	}
-	e.experiments.Answered(t.Name, string(arm), status, took)
-	t.tripwire.answered(arm, who{x.Caller.UserID, x.Client, ""}, failed, now)
+	e.experiments.Answered(exp.Name, string(arm), status, took)
+	exp.tripwire.addArmAnswer(arm, recipient{x.Caller.UserID, x.Client, ""}, failed, now)
 }
 
-// Pattern names the route of a request, for its trace.
+// Pattern returns the route of a request, as the name of its trace.
 func (e *Edge) Pattern(r *http.Request) string {
-	if to, route := e.guest(r); to != nil {
+	if to, route := e.guestFor(r); to != nil {
 		return route
 	}
 	_, pattern := e.routes.match(r)
 	return pattern
 }
 
-// maxHeader is the largest header of a request, in bytes as HTTP/1.1 has them.
+// maxHeader is the largest header of a request in bytes, counted as HTTP/1.1 sends it.
 const maxHeader = 32 << 10
 
 func headerSize(r *http.Request) int {
@@ -283,7 +288,7 @@ func noEndpoint(r *http.Request) error {
 	return problem.NotFound.Detail("no endpoint has the path %s", r.URL.Path)
 }
 
-// serveOwn answers from the edge itself.
+// serveOwn answers a request for a path of the edge itself.
 func (e *Edge) serveOwn(w http.ResponseWriter, r *http.Request, handler http.Handler) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		p := problem.WrongMethod.Detail("%s takes GET, HEAD, not %s", r.URL.Path, r.Method)
@@ -294,33 +299,33 @@ func (e *Edge) serveOwn(w http.ResponseWriter, r *http.Request, handler http.Han
 	handler.ServeHTTP(w, r)
 }
 
-// rewrite makes the request that the function gets.
+// rewrite makes the request for the function.
 func (e *Edge) rewrite(pr *httputil.ProxyRequest) {
 	p := pr.In.Context().Value(passageKey{}).(*passage) // ServeHTTP put it there
 	out := pr.Out
 	out.URL.Scheme, out.URL.Host = p.url.Scheme, p.url.Host
 	out.Host = p.url.Host
-	out.URL.RawQuery = pr.In.URL.RawQuery // as it came: the function refuses what it cannot read, and ReverseProxy drops it
+	out.URL.RawQuery = pr.In.URL.RawQuery // unchanged, because ReverseProxy drops what it cannot parse; the function must refuse it
 	out.GetBody = pr.In.GetBody
 
 	header := out.Header
 	function.StripAssertions(header)
-	header.Del("Knative-Serving-Tag") // Knative would take it for a choice of revision
-	header.Del("Accept-Encoding")     // functions answer uncompressed, and X's clients break on zstd
-	header.Del("Expect")              // the body is here; at a function's 100, ReverseProxy clears the headers of its own answer
+	header.Del("Knative-Serving-Tag") // Knative would choose a revision by it
+	header.Del("Accept-Encoding")     // functions do not compress, and X's clients cannot read zstd
+	header.Del("Expect")              // the body has been read; and a function's 100 would make ReverseProxy clear its own answer's headers
 	client := []string{p.client.String()}
 	header["X-Forwarded-For"], header[function.HeaderClient] = client, client
 	header["X-Request-Id"] = []string{p.id}
 	header[function.HeaderDeadline] = []string{strconv.FormatInt(p.until.UnixMilli(), 10)}
 	if p.assignment != "" {
 		header[experiment.Header] = []string{p.assignment}
-		header["Baggage"] = append(header["Baggage"], p.side.baggage...)
+		header["Baggage"] = append(header["Baggage"], p.arm.baggage...)
 	}
 	e.signer.Sign(out, time.Now())
 }
 
-// modify drops what the edge has already set on its own answer, makes an error of what stands between the edge and a
-// function answering in its place, and watches the body.
+// modify removes headers that the edge sets itself, and watches the body. It returns an error if something between the edge and the
+// function answered instead of the function.
 func modify(answer *http.Response) error {
 	for _, own := range []string{"X-Request-Id", headerExperiment, headerVariant} {
 		answer.Header.Del(own)
@@ -330,23 +335,23 @@ func modify(answer *http.Response) error {
 	}
 	switch answer.StatusCode {
 	case http.StatusNotFound, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		if !ofFunction(answer) {
-			reason, _ := io.ReadAll(io.LimitReader(answer.Body, 200)) // only the log's, and the status says most of it
-			return fmt.Errorf("%s answered %s, not in a function's words: %q", answer.Request.URL.Host, answer.Status, reason)
+		if !isFunctionAnswer(answer) {
+			reason, _ := io.ReadAll(io.LimitReader(answer.Body, 200)) // only for the log; the status says most
+			return fmt.Errorf("%s answered %s, but not as a function: %q", answer.Request.URL.Host, answer.Status, reason)
 		}
 	}
 	answer.Body = watched{answer.Body, function.Current(answer.Request.Context())}
 	return nil
 }
 
-// private reports that no cache may keep what the path answers, the edge's own refusals included.
+// private reports whether caches must not keep the answers of a path. This includes the edge's own refusals.
 func private(path string) bool { return strings.HasPrefix(path, "/auth/") }
 
-// statusClientClosed is what logs show for a client that left before its answer, as nginx has it. Nobody receives it.
+// statusClientClosed is the status in logs if the client left before its answer, as in nginx. No client receives it.
 const statusClientClosed = 499
 
-// failed answers where the function did not.
-func (e *Edge) failed(w http.ResponseWriter, r *http.Request, err error) {
+// answerFailure answers if the function did not.
+func (e *Edge) answerFailure(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) {
 		w.WriteHeader(statusClientClosed)
 		return
@@ -354,8 +359,8 @@ func (e *Edge) failed(w http.ResponseWriter, r *http.Request, err error) {
 	function.Fail(w, r, problem.Unavailable.Detail("the function that answers this is not available: try again").Because(err))
 }
 
-// buffer reads the body, at most 64 KiB of it, so that what is too large never reaches a function, and so that the
-// transport can send it again where a kept connection turns out to be closed.
+// buffer reads the body, at most 64 KiB. So a larger body never reaches a function, and the transport can send the body again if a
+// kept connection turns out to be closed.
 func buffer(r *http.Request) error {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
@@ -367,6 +372,6 @@ func buffer(r *http.Request) error {
 	r.ContentLength = int64(len(body))
 	r.TransferEncoding = nil
 	r.GetBody = func() (io.ReadCloser, error) { return newBody(body), nil }
-	r.Body, _ = r.GetBody() // it returns no error
+	r.Body, _ = r.GetBody() // this GetBody returns no error
 	return nil
 }

@@ -18,12 +18,12 @@ import (
 	"warble/shared/problem"
 )
 
-// served serves the mirror three times, untouched and as each arm, and has rules lead there.
-func served(t testing.TB, rules *experiment.Rules) entry {
+// serveArms serves the mirror three times, as the untouched function and as each arm, and sets the arms' addresses in rules.
+func serveArms(t testing.TB, rules *experiment.Rules) entry {
 	t.Helper()
 	serving := func(revision string) string {
 		mirror, _ := mirror(t)
-		return serve(t, raw(func(w http.ResponseWriter, r *http.Request) {
+		return serve(t, handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set(headerRevision, revision)
 			w.Header().Set(headerVariant, "what the function says of it")
 			proxyTo(t, w, r, mirror)
@@ -33,12 +33,12 @@ func served(t testing.TB, rules *experiment.Rules) entry {
 	return entry{Name: "mirror", URL: serving("untouched"), Routes: []string{"/m/"}}
 }
 
-// sideAt is an arm at a URL.
+// sideAt returns an arm at a URL.
 func sideAt(url, revision string) experiment.Side {
 	return experiment.Side{Host: strings.TrimPrefix(url, "http://"), Revision: revision}
 }
 
-// proxyTo passes a request on as it is.
+// proxyTo passes a request on unchanged.
 func proxyTo(t testing.TB, w http.ResponseWriter, r *http.Request, url string) {
 	t.Helper()
 	again, err := http.NewRequestWithContext(r.Context(), r.Method, url+r.RequestURI, r.Body)
@@ -57,20 +57,21 @@ func proxyTo(t testing.TB, w http.ResponseWriter, r *http.Request, url string) {
 	_, _ = io.Copy(w, answer.Body)
 }
 
-// armOf is where a user is under rules, by the rules themselves.
+// armOf returns a user's arm under rules, without an edge.
 func armOf(rules experiment.Rules, userID int64, community string) experiment.Arm {
 	arm, _ := rules.Assign(userID, community)
 	return arm
 }
 
-// TestAUserIsSentToTheirArm, the function is told in signed words, the client in headers and the log in fields.
+// TestAUserIsSentToTheirArm also checks where the arm is stated: to the function in a signed header, to the client in headers, and
+// in the log in fields.
 func TestAUserIsSentToTheirArm(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
 	rules := openTo("likes", experiment.Community, "mirror")
 	rules.Open = experiment.Open{Control: 3000, Treatment: 3000}
-	where := served(t, &rules)
-	edge.try(t, []experiment.Rules{rules}, where)
+	service := serveArms(t, &rules)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	seen := make(map[experiment.Arm]bool)
 	for i := range int64(20) {
 		community := fmt.Sprint("community-", i)
@@ -101,13 +102,13 @@ func TestAUserIsSentToTheirArm(t *testing.T) {
 	}
 }
 
-// TestWhatAClientSaysOfItsArmHasNoEffect, in any header.
-func TestWhatAClientSaysOfItsArmHasNoEffect(t *testing.T) {
+// TestHeadersOfAClientDoNotChangeItsArm sends every header that names an arm.
+func TestHeadersOfAClientDoNotChangeItsArm(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
 	rules := openTo("likes", experiment.User, "mirror")
-	where := served(t, &rules)
-	edge.try(t, []experiment.Rules{rules}, where)
+	service := serveArms(t, &rules)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	forged := []string{
 		"Knative-Serving-Tag", "likes-treatment", "knative-serving-tag", "likes-control", experiment.Header, "likes=treatment;user=1;generation=3;exposes",
 		experiment.Header, "likes=control;user=1;generation=3", headerVariant, "treatment", headerExperiment, "other", headerRevision, "treatment",
@@ -133,12 +134,12 @@ func TestWhatAClientSaysOfItsArmHasNoEffect(t *testing.T) {
 	}
 }
 
-// outcomes are what the edge has counted and not sent.
+// outcomes returns the requests and errors that the edge has counted and not sent, by experiment and arm.
 func (g *rig) outcomes() map[string][2]int64 {
-	return sumsOf(slices.Values(g.counted()))
+	return sumsOf(slices.Values(g.unsentOutcomes()))
 }
 
-func (g *rig) counted() (all []experiment.Outcomes) {
+func (g *rig) unsentOutcomes() (all []experiment.Outcomes) {
 	g.edge.outcomes.mu.Lock()
 	defer g.edge.outcomes.mu.Unlock()
 	for _, w := range g.edge.outcomes.counts {
@@ -147,12 +148,12 @@ func (g *rig) counted() (all []experiment.Outcomes) {
 	return all
 }
 
-// TestWhatIsAnErrorOfAnArm: answers of 5xx, what breaks off, and an arm that refuses the connection, in whose place the
-// untouched function answers; never what the client brings on itself or leaves.
-func TestWhatIsAnErrorOfAnArm(t *testing.T) {
+// TestWhichAnswersAreErrorsOfAnArm: errors are answers of 5xx, answers that break off, and an arm that refuses the connection, so
+// that the untouched function answers. A client's own mistake, and a client that leaves, are no errors.
+func TestWhichAnswersAreErrorsOfAnArm(t *testing.T) {
 	t.Parallel()
 	arrived := make(chan struct{})
-	url := serve(t, raw(func(w http.ResponseWriter, r *http.Request) {
+	url := serve(t, handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/x/404":
 			problem.Write(w, problem.NotFound.Detail("no such tweet"), "1")
@@ -170,12 +171,12 @@ func TestWhatIsAnErrorOfAnArm(t *testing.T) {
 			<-r.Context().Done()
 		}
 	}))
-	untouched := serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	untouched := serve(t, handlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
 	edge := start(t, config{steerURL: "http://nobody.example"})
 	rules := openTo("likes", experiment.User, "x")
-	rules.Reach["x"] = experiment.Reach{Control: sideAt(url, "control"), Treatment: sideAt("http://"+refusing(t), "treatment")}
-	where := entry{Name: "x", URL: untouched, Routes: []string{"/x/"}}
-	edge.try(t, []experiment.Rules{rules}, where)
+	rules.Reach["x"] = experiment.Reach{Control: sideAt(url, "control"), Treatment: sideAt("http://"+refusingAddress(t), "treatment")}
+	service := entry{Name: "x", URL: untouched, Routes: []string{"/x/"}}
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	member := func(arm experiment.Arm) (bearer string) {
 		for id := int64(1); ; id++ {
 			if armOf(rules, id, "") == arm {
@@ -216,7 +217,7 @@ func TestWhatIsAnErrorOfAnArm(t *testing.T) {
 	if diff := cmp.Diff(map[string][2]int64{"likes control": {5, 3}, "likes treatment": {1, 1}}, edge.outcomes()); diff != "" {
 		t.Error(diff)
 	}
-	metrics := scrape(t, edge.told)
+	metrics := scrape(t, edge.telemetry)
 	for _, want := range []string{
 		`warble_experiment_requests_total{arm="control",code="500",experiment="likes"} 1`, `warble_experiment_requests_total{arm="treatment",code="418",experiment="likes"} 1`,
 		`warble_experiment_request_duration_seconds_count{arm="control",experiment="likes"} 5`,
@@ -227,11 +228,11 @@ func TestWhatIsAnErrorOfAnArm(t *testing.T) {
 	}
 }
 
-// TestABaselineIsCountedOfTheUntouched, by the arm that each caller will have and the step that will bring it. Nobody is treated, and
-// nobody is told anything.
-func TestABaselineIsCountedOfTheUntouched(t *testing.T) {
+// TestABaselineCountsAnswersOfTheUntouched checks that answers count for the arm that each caller will have and the step that will
+// open their slot. During a baseline nobody is treated, and no header names the experiment.
+func TestABaselineCountsAnswersOfTheUntouched(t *testing.T) {
 	t.Parallel()
-	url := serve(t, raw(func(w http.ResponseWriter, r *http.Request) {
+	url := serve(t, handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if told := r.Header.Get(experiment.Header); told != "" {
 			t.Errorf("a function is told %q", told)
 		}
@@ -245,7 +246,7 @@ func TestABaselineIsCountedOfTheUntouched(t *testing.T) {
 	rules := openTo("likes", experiment.User, "x")
 	rules.Open, rules.Reach, rules.Phase = experiment.Open{}, nil, experiment.Warming
 	rules.Baseline, rules.Bounds = []int{1000, 3000}, []experiment.Duration{experiment.Duration(time.Millisecond), experiment.Duration(time.Hour)}
-	edge.try(t, []experiment.Rules{rules}, entry{Name: "x", URL: url, Routes: []string{"/x/"}})
+	edge.writeExperiments(t, []experiment.Rules{rules}, entry{Name: "x", URL: url, Routes: []string{"/x/"}})
 	type key struct {
 		step int
 		arm  experiment.Arm
@@ -273,7 +274,7 @@ func TestABaselineIsCountedOfTheUntouched(t *testing.T) {
 		}
 	}
 	got := make(map[key]sums)
-	for _, one := range edge.counted() {
+	for _, one := range edge.unsentOutcomes() {
 		if !one.Before || one.Experiment != "likes" || one.Service != "x" {
 			t.Errorf("%+v", one)
 		}
@@ -285,11 +286,11 @@ func TestABaselineIsCountedOfTheUntouched(t *testing.T) {
 	}
 }
 
-// TestACanaryIsCountedByWhoAnswered, of all who call, and nobody is told anything.
-func TestACanaryIsCountedByWhoAnswered(t *testing.T) {
+// TestACanaryIsCountedByTheRevisionThatAnswered includes all callers. No header names the experiment.
+func TestACanaryIsCountedByTheRevisionThatAnswered(t *testing.T) {
 	t.Parallel()
 	revision := make(chan string, 1)
-	url := serve(t, raw(func(w http.ResponseWriter, r *http.Request) {
+	url := serve(t, handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if told := r.Header.Get(experiment.Header); told != "" {
 			t.Errorf("a function is told %q", told)
 		}
@@ -305,8 +306,8 @@ func TestACanaryIsCountedByWhoAnswered(t *testing.T) {
 	at := rules.Reach["x"]
 	at.Host = strings.TrimPrefix(url, "http://")
 	rules.Reach["x"] = at
-	untouched := serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerRevision, "x-00001") }))
-	edge.try(t, []experiment.Rules{rules}, entry{Name: "x", URL: untouched, Routes: []string{"/x"}})
+	untouched := serve(t, handlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerRevision, "x-00001") }))
+	edge.writeExperiments(t, []experiment.Rules{rules}, entry{Name: "x", URL: untouched, Routes: []string{"/x"}})
 	buckets := make(map[experiment.Arm][]int)
 	for i, name := range []string{"x-control", "x-treatment", "x-treatment", "x-00001", ""} {
 		revision <- name
@@ -322,7 +323,7 @@ func TestACanaryIsCountedByWhoAnswered(t *testing.T) {
 	if diff := cmp.Diff(map[string][2]int64{"canary control": {1, 0}, "canary treatment": {2, 0}}, edge.outcomes()); diff != "" {
 		t.Error(diff)
 	}
-	for _, one := range edge.counted() {
+	for _, one := range edge.unsentOutcomes() {
 		for _, bucket := range buckets[one.Arm] {
 			if one.Requests[bucket] == 0 {
 				t.Errorf("%s: no request is in bucket %d, that of its id: %v", one.Arm, bucket, one.Requests)
@@ -331,12 +332,12 @@ func TestACanaryIsCountedByWhoAnswered(t *testing.T) {
 	}
 }
 
-// TestAnAnswerCountsAtTheStepOfItsRequest, whatever has come into force since; and during a promotion not at all. It is slow by
-// the bounds that it exceeds.
-func TestAnAnswerCountsAtTheStepOfItsRequest(t *testing.T) {
+// TestAnAnswerCountsForTheStepAtWhichItsRequestArrived, even if another step begins before the answer. During a promotion no answer
+// counts. An answer is slow by each bound that it exceeds.
+func TestAnAnswerCountsForTheStepAtWhichItsRequestArrived(t *testing.T) {
 	t.Parallel()
 	arrived, stepped := make(chan struct{}), make(chan struct{})
-	url := serve(t, raw(func(_ http.ResponseWriter, r *http.Request) {
+	url := serve(t, handlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		time.Sleep(2 * time.Millisecond)
 		if r.URL.Path == "/x/step" {
 			close(arrived)
@@ -347,8 +348,8 @@ func TestAnAnswerCountsAtTheStepOfItsRequest(t *testing.T) {
 	rules := openTo("likes", experiment.User, "x")
 	rules.Bounds = []experiment.Duration{experiment.Duration(time.Millisecond), experiment.Duration(time.Hour)}
 	rules.Reach["x"] = experiment.Reach{Control: sideAt(url, "control"), Treatment: sideAt(url, "treatment")}
-	where := entry{Name: "x", URL: url, Routes: []string{"/x/"}}
-	edge.try(t, []experiment.Rules{rules}, where)
+	service := entry{Name: "x", URL: url, Routes: []string{"/x/"}}
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	get := func(path string) {
 		a := send(t, http.MethodGet, edge.url+"/x/"+path, "", "Authorization", edge.bearer(t, 1))
 		edge.log.line(t, a.Header.Get("X-Request-Id"))
@@ -358,16 +359,16 @@ func TestAnAnswerCountsAtTheStepOfItsRequest(t *testing.T) {
 	go func() { defer close(under); get("step") }()
 	<-arrived
 	rules.Step = 1
-	edge.try(t, []experiment.Rules{rules}, where)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	get("next")
 	close(stepped)
 	<-under
 	rules.Phase = experiment.Promoting
-	edge.try(t, []experiment.Rules{rules}, where)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	get("promoting")
 	type sums struct{ requests, errors, slow, never int64 }
 	got := make(map[int]sums)
-	for _, one := range edge.counted() {
+	for _, one := range edge.unsentOutcomes() {
 		if arm := armOf(rules, 1, ""); one.Service != "x" || one.Arm != arm || one.Requests[rules.Bucket("1")] != sum(one.Requests) {
 			t.Errorf("%+v", one)
 		}

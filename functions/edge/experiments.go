@@ -14,8 +14,8 @@ import (
 	"warble/shared/rollout"
 )
 
-// experimentsClient reads the Experiments of one namespace. There is no generated client, and a dynamic one would hold
-// each as a tree of maps.
+// experimentsClient reads the Experiments of one namespace. There is no generated client, and a dynamic client would keep each
+// object as a tree of maps.
 type experimentsClient struct {
 	rest      rest.Interface
 	namespace string
@@ -43,7 +43,7 @@ func (c *experimentsClient) Watch(ctx context.Context, options metav1.ListOption
 	return c.get(&options).Watch(ctx)
 }
 
-// trimExperiment keeps what Rules reads and a report names.
+// trimExperiment keeps the fields that Rules reads and that a report names.
 func trimExperiment(object any) (any, error) {
 	e, ok := object.(*rollout.Experiment)
 	if !ok {

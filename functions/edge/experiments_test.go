@@ -15,7 +15,7 @@ import (
 	"warble/shared/rollout"
 )
 
-// experimenter does to Experiments what people and rollout do.
+// experimenter changes Experiments as people and rollout do.
 type experimenter struct {
 	t    *testing.T
 	rest rest.Interface
@@ -34,7 +34,7 @@ func newExperimenter(t *testing.T, config *rest.Config) experimenter {
 	return experimenter{t, experiments.rest}
 }
 
-// apply makes or changes an Experiment, and its status.
+// apply creates or changes an Experiment and its status.
 func (x experimenter) apply(e *rollout.Experiment) {
 	x.t.Helper()
 	e.TypeMeta = metav1.TypeMeta{APIVersion: rollout.GroupVersion.String(), Kind: kindExperiment}
@@ -62,8 +62,8 @@ func (x experimenter) remove(name string) {
 	}
 }
 
-// running is an Experiment of which so many slots are open in each arm.
-func running(name string, open int, services ...string) *rollout.Experiment {
+// runningExperiment returns an Experiment with so many open slots in each arm.
+func runningExperiment(name string, open int, services ...string) *rollout.Experiment {
 	e := &rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	e.Spec = experiment.Spec{Services: services, Unit: experiment.User, Layer: experiment.LayerShare{Name: "engagement", Slots: []int{0, 10_000}}}
 	e.Status = rollout.Status{Phase: experiment.Running, Assign: rollout.Assign{Salt: name, Open: experiment.Open{Control: open, Treatment: open}, ArmedAt: metav1.NowMicro()}}
@@ -78,51 +78,51 @@ func running(name string, open int, services ...string) *rollout.Experiment {
 	return e
 }
 
-// trialAt is the experiment that is in force at a function; nil where none is.
-func (p *pod) trialAt(name string) *trial {
+// experimentAt returns the experiment in force at a function; nil if there is none.
+func (p *pod) experimentAt(name string) *routedExperiment {
 	if t := p.current.Load(); t != nil && t.targets[name] != nil {
-		return t.targets[name].trial
+		return t.targets[name].experiment
 	}
 	return nil
 }
 
-// TestExperimentsAreInForceWithin2s of each change, on two edges.
+// TestExperimentsAreInForceWithin2s checks each change on two edges.
 func TestExperimentsAreInForceWithin2s(t *testing.T) {
 	t.Parallel()
 	s := newAPIServer(t)
 	s.start(t)
-	one, other := watching(t, s.config(), ""), watching(t, s.config(), "")
+	one, other := startPod(t, s.config(), ""), startPod(t, s.config(), "")
 	o, x := newOperator(t, s.config()), newExperimenter(t, s.config())
 	inForceSoon := func(what string, holds func(p *pod) bool) {
 		t.Helper()
-		soon(t, what, func() bool { return holds(one) && holds(other) })
+		inForceSoon(t, what, func() bool { return holds(one) && holds(other) })
 	}
 	open := func(service, name string, slots int) func(*pod) bool {
 		return func(p *pod) bool {
-			trial := p.trialAt(service)
-			return trial != nil && trial.Name == name && trial.Open == experiment.Open{Control: slots, Treatment: slots}
+			exp := p.experimentAt(service)
+			return exp != nil && exp.Name == name && exp.Open == experiment.Open{Control: slots, Treatment: slots}
 		}
 	}
 	o.apply(knativeService("like", "/2/like"))
-	inForceSoon("like is there", func(p *pod) bool { return p.to("/2/like") == "like" })
-	x.apply(running("likes", 0, "like"))
-	x.apply(running("likes", 1000, "like"))
+	inForceSoon("like is there", func(p *pod) bool { return p.targetName("/2/like") == "like" })
+	x.apply(runningExperiment("likes", 0, "like"))
+	x.apply(runningExperiment("likes", 1000, "like"))
 	inForceSoon("10 %", open("like", "likes", 1000))
-	trial := one.trialAt("like")
-	if !trial.exposes || trial.treatment.url.String() != "http://treatment-likes-like.warble.svc.cluster.local" || trial.control.revision != "likes-like-control-00001" {
-		t.Errorf("the arms are %+v and %+v", trial.control, trial.treatment)
+	exp := one.experimentAt("like")
+	if !exp.exposes || exp.treatment.url.String() != "http://treatment-likes-like.warble.svc.cluster.local" || exp.control.revision != "likes-like-control-00001" {
+		t.Errorf("the arms are %+v and %+v", exp.control, exp.treatment)
 	}
-	x.apply(running("likes", 2500, "like"))
+	x.apply(runningExperiment("likes", 2500, "like"))
 	inForceSoon("25 %", open("like", "likes", 2500))
 
-	x.apply(running("threads", 5000, "like", "tweet"))
-	told := func() []string { return o.refused("threads") }
+	x.apply(runningExperiment("threads", 5000, "like", "tweet"))
+	told := func() []string { return o.refusalEvents("threads") }
 	eventually(t, "the younger is told", func() bool { return len(told()) == 1 })
 	if message := told()[0]; message != "threads: services: like is in the experiment likes: expected one at a time\nlayer.slots: 0 to 10000 of engagement overlap those of the experiment likes, 0 to 10000: expected others" {
 		t.Errorf("it is told %q", message)
 	}
-	if trial := one.trialAt("like"); trial == nil || trial.Name != "likes" {
-		t.Errorf("in force is %+v", trial)
+	if exp := one.experimentAt("like"); exp == nil || exp.Name != "likes" {
+		t.Errorf("in force is %+v", exp)
 	}
 
 	s.stop()
@@ -131,15 +131,16 @@ func TestExperimentsAreInForceWithin2s(t *testing.T) {
 		t.Error("the last view is gone")
 	}
 	s.start(t)
-	stopped := running("likes", 2500, "like")
+	stopped := runningExperiment("likes", 2500, "like")
 	stopped.Spec.End = experiment.Stopped // by kubectl, and nobody has closed its slots yet
 	x.apply(stopped)
 	eventually(t, "the younger, once the older is stopped", func() bool { return open("like", "threads", 5000)(one) && open("like", "threads", 5000)(other) })
 	x.remove("threads")
-	inForceSoon("nothing", func(p *pod) bool { return p.trialAt("like") == nil })
+	inForceSoon("nothing", func(p *pod) bool { return p.experimentAt("like") == nil })
 }
 
-// TestTheFirstViewHasTheExperiments: an edge that starts is not ready before, so nobody leaves their arm for a moment.
+// TestTheFirstViewHasTheExperiments checks that a new edge is not ready before it has the experiments. Otherwise users would leave
+// their arms for a moment.
 func TestTheFirstViewHasTheExperiments(t *testing.T) {
 	t.Parallel()
 	s := newAPIServer(t)
@@ -152,22 +153,22 @@ func TestTheFirstViewHasTheExperiments(t *testing.T) {
 	}
 	s.start(t)
 	newOperator(t, s.config()).apply(knativeService("like", "/2/like"))
-	newExperimenter(t, s.config()).apply(running("likes", 5000, "like"))
+	newExperimenter(t, s.config()).apply(runningExperiment("likes", 5000, "like"))
 	slow.Store(true)
-	p := watching(t, s.config(), "")
+	p := startPod(t, s.config(), "")
 	eventually(t, "the Services are seen", func() bool { return p.watch.services.HasSynced() && p.log.count("experiments is interrupted") > 0 })
 	if p.Ready(t.Context()) == nil {
 		t.Error("ready before its experiments are known")
 	}
 	slow.Store(false)
 	eventually(t, "ready", func() bool { return p.Ready(t.Context()) == nil })
-	if p.trialAt("like") == nil {
+	if p.experimentAt("like") == nil {
 		t.Error("the first view has no experiment")
 	}
 }
 
-// TestAClusterWithoutExperimentsIsServed: whether it knows no such resource or does not let the edge read it, the log says so
-// once, and they are in force once they are there.
+// TestAClusterWithoutExperimentsIsServed tests a cluster without the resource, and one that does not let the edge read it. The log
+// says so once. When experiments exist and can be read, they are in force.
 func TestAClusterWithoutExperimentsIsServed(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]*metav1.Status{
@@ -187,21 +188,21 @@ func TestAClusterWithoutExperimentsIsServed(t *testing.T) {
 				return nil
 			}
 			s.start(t)
-			p := watching(t, s.config(), "")
+			p := startPod(t, s.config(), "")
 			newOperator(t, s.config()).apply(knativeService("like", "/2/like"))
-			eventually(t, "like is there", func() bool { return p.to("/2/like") == "like" })
+			eventually(t, "like is there", func() bool { return p.targetName("/2/like") == "like" })
 			eventually(t, "it is tried again", func() bool { return asked.Load() >= 4 })
 			if n := p.log.count("experiments is interrupted"); n != 1 {
 				t.Errorf("said %d times: %s", n, p.log)
 			}
 			there.Store(true)
-			newExperimenter(t, s.config()).apply(running("likes", 5000, "like"))
-			eventually(t, "the experiment", func() bool { return p.trialAt("like") != nil })
+			newExperimenter(t, s.config()).apply(runningExperiment("likes", 5000, "like"))
+			eventually(t, "the experiment", func() bool { return p.experimentAt("like") != nil })
 		})
 	}
 }
 
-// TestTrimmingKeepsTheRules, whatever they are made of: each member of an Experiment has a value here.
+// TestTrimmingKeepsTheRules sets every field of an Experiment.
 func TestTrimmingKeepsTheRules(t *testing.T) {
 	t.Parallel()
 	for _, assignment := range []string{"slots", "list"} {
@@ -234,7 +235,7 @@ func TestTrimmingKeepsTheRules(t *testing.T) {
 	}
 }
 
-// fill gives every member a value that is not zero.
+// fill sets every field to a value that is not zero.
 func fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:

@@ -14,10 +14,10 @@ import (
 	"warble/shared/function"
 )
 
-// FuzzEdge sends bytes that are more or less a request. Whatever they are, the answer is no 500 and comes in time, and
-// what reaches a function is signed by the edge.
+// FuzzEdge sends bytes that resemble a request. Whatever the bytes are, the answer is not a 500 and arrives in time, and the edge
+// signs what reaches a function.
 func FuzzEdge(f *testing.F) {
-	backend := serve(f, raw(func(w http.ResponseWriter, r *http.Request) {
+	backend := serve(f, handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		reason := unsigned(r, function.TestKey)
 		if told := r.Header[experiment.Header]; told != nil {
 			reason = "a request carries an assignment, and there is no experiment"
@@ -80,7 +80,7 @@ func timedOut(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// unsigned says what is wrong with the edge's assertion on a request; it is empty where nothing is.
+// unsigned returns what is wrong with the edge's headers on a request; empty if nothing is.
 func unsigned(r *http.Request, key []byte) string {
 	at, err := strconv.ParseInt(r.Header.Get(function.HeaderTime), 10, 64)
 	if err != nil || time.Since(time.Unix(at, 0)).Abs() > time.Minute {

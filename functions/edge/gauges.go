@@ -7,15 +7,15 @@ import (
 	"warble/shared/telemetry"
 )
 
-// meter registers what the edge tells of its view of the cluster. w is nil where there is none.
-func meter(t *telemetry.Telemetry, r *routes, w *watch) {
-	t.Gauge("edge_routes", "Routes in force; 0 before the first were seen.", func() float64 {
+// registerMetrics registers the metrics of the edge's view of the cluster. w is nil outside a cluster.
+func registerMetrics(t *telemetry.Telemetry, r *routes, w *watch) {
+	t.Gauge("edge_routes", "Routes in force; 0 before the first view.", func() float64 {
 		if table := r.current.Load(); table != nil {
 			return float64(len(table.owners))
 		}
 		return 0
 	})
-	t.Info("warble_experiment_info", "1 for each experiment there is, with its phase.", []string{"experiment", "phase"}, func() (all [][]string) {
+	t.Info("warble_experiment_info", "1 for each experiment, with its phase.", []string{"experiment", "phase"}, func() (all [][]string) {
 		if table := r.current.Load(); table != nil {
 			for name, phase := range table.phases {
 				all = append(all, []string{name, string(phase)})
@@ -23,7 +23,7 @@ func meter(t *telemetry.Telemetry, r *routes, w *watch) {
 		}
 		return all
 	})
-	t.Gauge("edge_watch_interrupted_seconds", "How long what Knative has to say has not been heard; 0 while it is, or where nothing is watched.", func() float64 {
+	t.Gauge("edge_watch_interrupted_seconds", "How long the watch of the cluster has been interrupted; 0 if it works, or outside a cluster.", func() float64 {
 		if w == nil {
 			return 0
 		}
@@ -31,14 +31,14 @@ func meter(t *telemetry.Telemetry, r *routes, w *watch) {
 	})
 }
 
-// outages are the kinds of objects that the API server does not tell of at present.
+// outages has the kinds of objects about which the API server does not answer at present.
 type outages struct {
 	mu    sync.Mutex
 	since map[string]time.Time
 }
 
-// heard notes what the API server answered to a question about a kind.
-func (o *outages) heard(kind string, err error) {
+// note records the API server's answer to a request about a kind.
+func (o *outages) note(kind string, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err == nil {
@@ -53,7 +53,7 @@ func (o *outages) heard(kind string, err error) {
 	}
 }
 
-// longest is how long the oldest of them has lasted.
+// longest returns the duration of the oldest outage.
 func (o *outages) longest(now time.Time) (d time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -19,31 +19,31 @@ import (
 	"warble/shared/telemetry"
 )
 
-// guest is what the edge knows of a Service that is not Warble's. What it answers is passed on as it is.
+// guest is what the edge knows about a Service that is not Warble's. Its answers are passed on unchanged.
 type guest struct {
-	hosts    []string      // all paths of these are the guest's, but the edge's own probes
-	timeout  time.Duration // for the headers of an answer; how long the rest takes, Knative bounds
-	limit    limit         // of one caller; zero for none
-	revision string        // that has all of the traffic; empty where several share it
+	hosts    []string      // all paths of these hosts belong to the guest, except the edge's probes
+	timeout  time.Duration // for the headers of an answer; Knative limits the rest
+	limit    limit         // for one caller; zero for no limit
+	revision string        // the revision with all of the traffic; empty if several share it
 }
 
-// defaultSeconds is the timeout of a Service that has none, as Knative sets it.
+// defaultSeconds is the timeout that Knative sets for a Service without one.
 const defaultSeconds = 300
 
-// guestEntry is a guest in the routes file.
+// guestEntry describes a guest in the routes file.
 type guestEntry struct {
 	Hosts          []string `json:"hosts"`
 	TimeoutSeconds int      `json:"timeoutSeconds"`
 	RateLimit      string   `json:"rateLimit"`
 }
 
-// isHost tells whether name is a host in small letters, without a port.
+// isHost reports whether name is a host name in lower case, without a port.
 func isHost(name string) bool {
 	return name != "" && len(name) <= 253 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") == "" && name[0] != '.' && name[0] != '-'
 }
 
-// guest returns the guest that a request is for, and by which route or host it was found; nil where it is for none.
-func (r *routes) guest(request *http.Request) (*target, string) {
+// guestFor returns the guest that a request is for, and the route or host that matched; nil if there is none.
+func (r *routes) guestFor(request *http.Request) (*target, string) {
 	t := r.current.Load()
 	if t == nil || !t.guests && len(t.hosts) == 0 || request.Method == http.MethodConnect {
 		return nil, ""
@@ -64,7 +64,7 @@ func (r *routes) guest(request *http.Request) (*target, string) {
 	return nil, ""
 }
 
-// guests passes requests of guests on, and what they answer.
+// guests passes requests to guests, and their answers to clients.
 type guests struct {
 	edge     *Edge
 	proxy    *httputil.ReverseProxy
@@ -80,16 +80,16 @@ func newGuests(e *Edge, key []byte, r *routes, t *telemetry.Telemetry) *guests {
 	g := &guests{edge: e, visitors: newVisitors(key), issuers: &r.issuers, limiters: make(map[string]*limiter), replicas: max(1, e.replicas)}
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite:        g.rewrite,
-		Transport:      t.Transport(guestShelter{newUpstream(r)}),
+		Transport:      t.Transport(guestFallback{newUpstream(r)}),
 		BufferPool:     newBufferPool(),
 		ModifyResponse: g.modify,
-		ErrorHandler:   g.failed,
-		ErrorLog:       log.New(io.Discard, "", 0), // failed and watched tell the access line
+		ErrorHandler:   g.answerFailure,
+		ErrorLog:       log.New(io.Discard, "", 0), // answerFailure and watched write the error to the access line
 	}
 	return g
 }
 
-// divide shares the limits of guests among so many replicas.
+// divide divides the limits of guests by the number of replicas.
 func (g *guests) divide(replicas int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -99,8 +99,8 @@ func (g *guests) divide(replicas int) {
 	}
 }
 
-// limiter is that of a guest that asks for a limit. A changed limit counts anew.
-func (g *guests) limiter(to *target) *limiter {
+// limiterFor returns the limiter of a guest that has a limit. If the limit changed, counting starts again.
+func (g *guests) limiterFor(to *target) *limiter {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	want := limits{to.guest.limit, to.guest.limit, to.guest.limit}
@@ -112,28 +112,28 @@ func (g *guests) limiter(to *target) *limiter {
 	return g.limiters[to.name]
 }
 
-// visit is what is known of a request to a guest, beside its passage.
+// visit is what the edge knows about a request to a guest.
 type visit struct {
 	passage
 
-	trial    *trial
-	revision string    // that answers, as far as the edge knows
-	base     string    // the untouched one, as far as the edge knows
-	setting  string    // the cookie of a visitor who has none yet
-	asked    string    // its name
-	begun    time.Time // when the request came
-	counted  bool      // its answer has been counted before its end, for it has none: the connection is the guest's now
-	exposed  bool      // its user's exposure has been noted
+	experiment        *routedExperiment
+	revision          string    // of the answer, if the edge knows it
+	untouchedRevision string    // of the untouched Service, if the edge knows it
+	newCookie         string    // the cookie's value for a visitor who has none yet; empty otherwise
+	cookieName        string    // the name of that cookie
+	begun             time.Time // when the request came
+	counted           bool      // whether the answer has been counted already, because a switched connection has no end
+	exposed           bool      // whether the exposure has been noted
 }
 
 type visitKey struct{}
 
 func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) } // serve put it there
 
-// serve passes one request on.
+// serve passes one request to a guest.
 func (g *guests) serve(w http.ResponseWriter, r *http.Request, x *function.Exchange, to *target) {
 	if to.guest.limit != (limit{}) {
-		if wait := g.limiter(to).take(w.Header(), read, 0, x.Client); wait > 0 {
+		if wait := g.limiterFor(to).take(w.Header(), read, 0, x.Client); wait > 0 {
 			function.Fail(w, r, problem.TooMany.Detail("the limit of calls is reached: try again in %d s", problem.Seconds(wait)).After(wait))
 			return
 		}
@@ -148,115 +148,130 @@ func (g *guests) serve(w http.ResponseWriter, r *http.Request, x *function.Excha
 		r = upgraded
 	}
 	x.Stream(r)
-	v := &visit{begun: time.Now(), revision: to.guest.revision, base: to.guest.revision}
+	v := &visit{begun: time.Now(), revision: to.guest.revision, untouchedRevision: to.guest.revision}
 	v.passage = passage{name: to.name, url: to.url, untouched: to.url, client: x.Client, id: x.RequestID, until: v.begun.Add(to.guest.timeout)}
-	t := to.trial
-	if tag := g.edge.routes.tag(r); to.tags[tag].url != nil {
+	exp := to.experiment
+	if tag := g.edge.routes.tagFor(r); to.tags[tag].url != nil {
 		v.url, v.tag, v.revision = to.tags[tag].url, tag, to.tags[tag].revision
-	} else if t != nil {
-		who := g.identify(r, t, v, x)
-		if len(t.Baseline) > 0 {
-			defer func() { g.foreseen(v, t, who, x) }()
+	} else if exp != nil {
+		from := g.identify(r, exp, v, x)
+		if len(exp.Baseline) > 0 {
+			defer func() { g.countBaseline(v, exp, from, x) }()
 		} else {
-			v.trial = t
-			g.assign(v, t, who, x)
-			defer func() { g.answered(v, x) }() // also where the answer breaks off, which panics
+			v.experiment = exp
+			g.assign(v, exp, from, x)
+			defer func() { g.countAtEnd(v, x) }() // also where the answer breaks off, which panics
 		}
 	}
 	ctx := context.WithValue(context.WithValue(r.Context(), passageKey{}, &v.passage), visitKey{}, v)
 	g.proxy.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// unit is who a request to a guest is of, by the identity of its experiment; the zero unit is nobody.
-type unit struct {
-	id, community string // of somebody who is no user of Warble's
-	user          int64  // else Warble's
+// caller is who calls a guest, by the identity of its experiment. The zero caller is unknown.
+type caller struct {
+	id, community string // of somebody who is not a user of Warble
+	user          int64  // of a user of Warble
 }
 
-// identify finds out who calls. A visitor without a cookie that holds gets another.
-func (g *guests) identify(r *http.Request, t *trial, v *visit, x *function.Exchange) unit {
-	switch t.Identity.Kind {
+// identify finds out who calls. A visitor without a valid cookie gets a new one.
+func (g *guests) identify(r *http.Request, exp *routedExperiment, v *visit, x *function.Exchange) caller {
+	switch exp.Identity.Kind {
 	case experiment.ByVisitor:
-		v.asked = t.Identity.Visitors()
-		id, fresh := g.visitors.of(r, v.asked, v.begun)
-		v.setting = fresh
-		return unit{id: id}
+		v.cookieName = exp.Identity.Visitors()
+		id, fresh := g.visitors.identify(r, v.cookieName, v.begun)
+		v.newCookie = fresh
+		return caller{id: id}
 	case experiment.ByIssuer:
 		bearer, ok := function.Bearer(r)
 		if !ok {
-			return unit{}
+			return caller{}
 		}
-		return g.issuers.verify(r.Context(), t.Identity.Issuer, bearer, v.begun)
+		return g.issuers.verify(r.Context(), exp.Identity.Issuer, bearer, v.begun)
 	}
 	if bearer, ok := function.Bearer(r); ok {
 		if claims, err := g.edge.tokens.Verify(bearer); err == nil {
 			x.Caller = claims
-			return unit{user: claims.UserID, community: claims.Community}
+			return caller{user: claims.UserID, community: claims.Community}
 		}
 	}
-	return unit{}
+	return caller{}
 }
 
-// assign sends the request to the arm of its unit. While the experiment is suspended the untouched Service gets it, and is told
-// the same.
-func (g *guests) assign(v *visit, t *trial, who unit, x *function.Exchange) {
-	off := t.tripwire.off()
-	if t.Unit == experiment.Request {
-		if v.taken = t.draws(); v.taken && !off {
-			v.arm(t.side(t.drawn()))
+// assign sends the request to the arm of its caller. While the experiment is suspended, the untouched Service gets the request,
+// with the same assignment.
+func (g *guests) assign(v *visit, exp *routedExperiment, from caller, x *function.Exchange) {
+	off := exp.tripwire.isSuspended()
+	if exp.Unit == experiment.Request {
+		if v.inExperiment = exp.drawRequest(); v.inExperiment && !off {
+			v.sendTo(exp.arm(exp.drawArm()))
 		}
 		return
 	}
-	arm, id := experiment.Arm(""), who.id
-	if t.Identity.Foreign() {
-		arm, _ = t.PlaceForeign(who.id, who.community)
-	} else {
-		arm, id = t.Assign(who.user, who.community)
-	}
+	arm, id := exp.place(from)
 	if arm == "" {
 		return
 	}
-	v.side, v.taken = t.side(arm), true
-	x.Assignment = experiment.Assignment{Experiment: t.Name, Arm: arm, Kind: t.Unit, Unit: id, Generation: t.Generation, Exposes: t.exposes}
+	v.arm, v.inExperiment = exp.arm(arm), true
+	x.Assignment = experiment.Assignment{Experiment: exp.Name, Arm: arm, Kind: exp.Unit, Unit: id, Generation: exp.Generation, Exposes: exp.exposes}
 	v.assignment = x.Assignment.String()
 	if !off {
-		v.arm(v.side)
+		v.sendTo(v.arm)
 	}
 }
 
-// arm leads the request to an arm.
-func (v *visit) arm(s *side) {
-	v.side, v.url, v.armed, v.revision = s, s.url, true, s.revision
+// place returns the arm of a guest's caller and the id of their unit; "" if the experiment does not include them.
+func (exp *routedExperiment) place(from caller) (arm experiment.Arm, unit string) {
+	if exp.Identity.Foreign() {
+		arm, _ = exp.PlaceForeign(from.id, from.community)
+		return arm, from.id
+	}
+	return exp.Assign(from.user, from.community)
 }
 
-// rewrite makes the request that the guest gets: the client's, without what the edge alone may assert.
+// foresee returns the arm that a guest's caller will have, the id of their unit, and the step that will open its slot; "" if the
+// experiment will not include them.
+func (exp *routedExperiment) foresee(from caller) (arm experiment.Arm, unit string, step int) {
+	if exp.Identity.Foreign() {
+		arm, step = exp.ForeseeForeign(from.id, from.community)
+		return arm, from.id, step
+	}
+	return exp.Foresee(from.user, from.community)
+}
+
+// sendTo sends the request to an arm.
+func (v *visit) sendTo(s *routedArm) {
+	v.arm, v.url, v.toArm, v.revision = s, s.url, true, s.revision
+}
+
+// rewrite makes the request for the guest: the client's request, without headers that only the edge may set.
 func (g *guests) rewrite(pr *httputil.ProxyRequest) {
 	v := visitOf(pr.In)
 	out, header := pr.Out, pr.Out.Header
 	out.URL.Scheme, out.URL.Host = v.url.Scheme, v.url.Host
 	out.Host = v.url.Host
-	out.URL.RawQuery = pr.In.URL.RawQuery // as it came
+	out.URL.RawQuery = pr.In.URL.RawQuery // unchanged
 	function.StripAssertions(header)
-	header.Del("Knative-Serving-Tag") // Knative would take it for a choice of revision
-	header.Del("Expect")              // the edge asks for the body when the guest reads it; at a 100, ReverseProxy clears the headers of its own answer
+	header.Del("Knative-Serving-Tag") // Knative would choose a revision by it
+	header.Del("Expect")              // the edge reads the body when the guest does; and a 100 would make ReverseProxy clear its own answer's headers
 	header.Set("X-Forwarded-For", v.client.String())
 	header.Set("X-Forwarded-Host", pr.In.Host)
 	if scheme := pr.In.Header.Get("X-Forwarded-Proto"); scheme == "https" || scheme == "http" {
-		header.Set("X-Forwarded-Proto", scheme) // the ingress says it, which ends TLS; links depend on it, and no right does
+		header.Set("X-Forwarded-Proto", scheme) // the ingress, which ends TLS, says so; links depend on this header, but no permission does
 	}
 	header.Set("X-Request-Id", v.id)
 	header.Set(function.HeaderClient, v.client.String())
-	if v.setting != "" {
-		setCookie(header, v.asked, v.setting)
+	if v.newCookie != "" {
+		replaceCookie(header, v.cookieName, v.newCookie)
 	}
 	if v.assignment != "" {
 		header.Set(experiment.Header, v.assignment)
-		header["Baggage"] = append(header["Baggage"], v.side.baggage...)
+		header["Baggage"] = append(header["Baggage"], v.arm.baggage...)
 	}
 	g.edge.signer.Sign(out, time.Now())
 }
 
-// modify sets what the edge says of the answer, counts it if it has no end, and watches its body.
+// modify sets the edge's headers on the answer and watches its body. An answer that switches protocols is counted now, because it
+// has no end.
 func (g *guests) modify(answer *http.Response) error {
 	v := visitOf(answer.Request)
 	x := function.Current(answer.Request.Context())
@@ -267,28 +282,28 @@ func (g *guests) modify(answer *http.Response) error {
 	if v.revision != "" {
 		answer.Header.Set(headerRevision, v.revision)
 	}
-	if v.setting != "" {
-		answer.Header.Add("Set-Cookie", cookieOf(v.asked, v.setting))
-		answer.Header.Add("Cache-Control", "private") // or a shared cache would give one visitor's cookie to others
+	if v.newCookie != "" {
+		answer.Header.Add("Set-Cookie", setCookieHeader(v.cookieName, v.newCookie))
+		answer.Header.Add("Cache-Control", "private") // otherwise a shared cache could give one visitor's cookie to others
 	}
-	own := x.Header() // an earlier answer of 1xx, as 103, has taken away what was there
+	own := x.Header() // an earlier 1xx answer, such as 103, has removed the headers
 	own.Set("X-Request-Id", v.id)
-	if v.side != nil && v.assignment != "" {
-		v.side.describe(own)
+	if v.arm != nil && v.assignment != "" {
+		v.arm.setHeaders(own)
 	}
 	g.expose(v, x)
 	if answer.StatusCode == http.StatusSwitchingProtocols {
 		x.Switched()
-		g.count(v, x, answer.StatusCode, false)
+		g.countAnswer(v, x, answer.StatusCode, false)
 		v.counted = true
-		return nil // its body is the connection, which nothing may wrap
+		return nil // its body is the connection, which must not be wrapped
 	}
 	answer.Body = watched{answer.Body, x}
 	return nil
 }
 
-// failed answers where the guest did not.
-func (g *guests) failed(w http.ResponseWriter, r *http.Request, err error) {
+// answerFailure answers if the guest did not.
+func (g *guests) answerFailure(w http.ResponseWriter, r *http.Request, err error) {
 	g.expose(visitOf(r), function.Current(r.Context()))
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		w.WriteHeader(statusClientClosed)
@@ -297,85 +312,79 @@ func (g *guests) failed(w http.ResponseWriter, r *http.Request, err error) {
 	function.Fail(w, r, problem.Unavailable.Detail("the service that answers this is not available: try again").Because(err))
 }
 
-// expose notes that a request has exposed its unit, whatever became of it: an arm that fails loses no units by that.
+// expose notes that a request has exposed its unit, whatever the answer. So an arm that fails does not lose units.
 func (g *guests) expose(v *visit, x *function.Exchange) {
-	if v.exposed || v.trial == nil || !x.Assignment.Exposes {
+	if v.exposed || v.experiment == nil || !x.Assignment.Exposes {
 		return
 	}
 	v.exposed = true
 	served := experiment.NotServed
 	revision := v.revision
-	if v.armed {
+	if v.toArm {
 		served = string(x.Assignment.Arm)
 	}
-	g.edge.outcomes.expose(v.trial.Salt, experiment.Exposure{
-		Experiment: v.trial.Name, UserID: x.Caller.UserID, Unit: x.Assignment.Unit, Assigned: string(x.Assignment.Arm), Served: served,
-		Revision: revision, Generation: v.trial.Generation, At: v.begun.UTC(),
+	g.edge.outcomes.expose(v.experiment.Salt, experiment.Exposure{
+		Experiment: v.experiment.Name, UserID: x.Caller.UserID, Unit: x.Assignment.Unit, Assigned: string(x.Assignment.Arm), Served: served,
+		Revision: revision, Generation: v.experiment.Generation, At: v.begun.UTC(),
 	})
 }
 
-// foreseen counts an answer of the untouched Service for the baseline, by the arm that its caller will have.
-func (g *guests) foreseen(v *visit, t *trial, who unit, x *function.Exchange) {
+// countBaseline counts an answer of the untouched Service for the baseline, under the arm that its caller will have.
+func (g *guests) countBaseline(v *visit, exp *routedExperiment, from caller, x *function.Exchange) {
 	status, failed := outcomeOf(x)
 	if status == statusClientClosed {
 		return
 	}
-	arm, id, step := experiment.Arm(""), who.id, 0
-	if t.Identity.Foreign() {
-		arm, step = t.ForeseeForeign(who.id, who.community)
-	} else {
-		arm, id, step = t.Foresee(who.user, who.community)
-	}
-	if arm != "" {
-		g.edge.outcomes.foresee(t, step, outcome{arm: arm, unit: id, failed: failed, waited: v.waited})
+	if arm, id, step := exp.foresee(from); arm != "" {
+		g.edge.outcomes.countBaseline(exp, step, outcome{arm: arm, unit: id, failed: failed, waited: v.waited})
 	}
 }
 
-// answered counts an answer at its end.
-func (g *guests) answered(v *visit, x *function.Exchange) {
+// countAtEnd counts an answer when it has ended, unless it has been counted before.
+func (g *guests) countAtEnd(v *visit, x *function.Exchange) {
 	if v.counted {
 		return
 	}
 	status, failed := outcomeOf(x)
 	if status != statusClientClosed {
-		g.count(v, x, status, failed)
+		g.countAnswer(v, x, status, failed)
 	}
 }
 
-// count counts an answer for the arm that it is of, or that has failed to give it.
-func (g *guests) count(v *visit, x *function.Exchange, status int, failed bool) {
-	t, now := v.trial, time.Now()
-	if t == nil {
+// countAnswer counts an answer for the arm that gave it, or that failed to give it.
+func (g *guests) countAnswer(v *visit, x *function.Exchange, status int, failed bool) {
+	exp, now := v.experiment, time.Now()
+	if exp == nil {
 		return
 	}
-	if !v.armed && v.fell == nil {
-		t.tripwire.untouched(v.taken, failed, now)
+	if !v.toArm && v.armErr == nil {
+		exp.tripwire.addUntouchedAnswer(v.inExperiment, failed, now)
 		return
 	}
-	failed = failed || v.fell != nil
-	arm, id := v.side.arm, v.id
-	who := who{x.Caller.UserID, x.Client, ""}
+	failed = failed || v.armErr != nil
+	arm, id := v.arm.name, v.id
+	who := recipient{x.Caller.UserID, x.Client, ""}
 	if x.Assignment.Unit != "" {
 		id = x.Assignment.Unit
-		if t.Identity.Foreign() && v.setting == "" { // one that keeps no cookie is another visitor each time, and of one address
+		if exp.Identity.Foreign() && v.newCookie == "" { // a client without cookies is a new visitor each time, so its address identifies it
 			who.unit = id
 		}
 	}
-	if !t.Phase.Over() { // a promotion moves units between the arms: what they meet then compares nothing
-		g.edge.outcomes.count(t, outcome{arm: arm, unit: id, failed: failed, waited: v.waited, guest: true})
+	if !exp.Phase.Over() { // a promotion moves units between the arms, so a comparison would mean nothing
+		g.edge.outcomes.count(exp, outcome{arm: arm, unit: id, failed: failed, waited: v.waited, guest: true})
 	}
-	g.edge.experiments.Answered(t.Name, string(arm), status, now.Sub(v.begun))
-	t.tripwire.answered(arm, who, failed, now)
+	g.edge.experiments.Answered(exp.Name, string(arm), status, now.Sub(v.begun))
+	exp.tripwire.addArmAnswer(arm, who, failed, now)
 }
 
-// guestShelter sends requests to guests. One to an arm whose dial fails is sent to the untouched Service, as nothing of it can have
-// been seen; nothing else is, because only the guest knows what may be done twice.
-type guestShelter struct{ http.RoundTripper }
+// guestFallback sends requests to guests. If a request to an arm cannot connect, guestFallback sends it to the untouched Service,
+// because the arm cannot have seen it. It repeats no other request, because only the guest knows what may be done twice.
+type guestFallback struct{ http.RoundTripper }
 
-// errGuestLate is why a request to a guest is given up.
+// errGuestLate is the cause if a guest takes longer than its timeout.
 var errGuestLate = errors.New("no answer within its timeoutSeconds")
 
-func (s guestShelter) RoundTrip(r *http.Request) (*http.Response, error) {
+func (s guestFallback) RoundTrip(r *http.Request) (*http.Response, error) {
 	v := visitOf(r)
 	sent := time.Now()
 	defer func() { v.waited = time.Since(sent) }()
@@ -384,12 +393,12 @@ func (s guestShelter) RoundTrip(r *http.Request) (*http.Response, error) {
 	defer timer.Stop()
 	r = r.WithContext(ctx)
 	body := r.Body
-	if v.armed && body != nil {
-		r.Body = unclosed{body} // a dial that fails has read nothing of it
+	if v.toArm && body != nil {
+		r.Body = unclosed{body} // a dial that fails reads nothing from the body
 	}
 	answer, err := s.RoundTripper.RoundTrip(r)
-	if v.armed && refused(err) && ctx.Err() == nil {
-		v.armed, v.fell, v.revision = false, err, v.base
+	if v.toArm && dialFailed(err) && ctx.Err() == nil {
+		v.toArm, v.armErr, v.revision = false, err, v.untouchedRevision
 		again := r.Clone(ctx)
 		again.Body = body
 		again.URL.Host, again.Host = v.untouched.Host, v.untouched.Host
@@ -402,13 +411,13 @@ func (s guestShelter) RoundTrip(r *http.Request) (*http.Response, error) {
 		cancel(nil)
 		return nil, err
 	}
-	if answer.StatusCode != http.StatusSwitchingProtocols { // its body is the connection, and ends with the request
-		answer.Body = ending{answer.Body, func() { cancel(nil) }}
+	if answer.StatusCode != http.StatusSwitchingProtocols { // its body is the connection, which ends with the request
+		answer.Body = closeHook{answer.Body, func() { cancel(nil) }}
 	}
 	return answer, nil
 }
 
-// unclosed is a body that may be sent once more.
+// unclosed is a body that the transport cannot close, so that it can be sent again.
 type unclosed struct{ io.Reader }
 
 func (unclosed) Close() error { return nil }

@@ -22,7 +22,7 @@ import (
 	"warble/shared/problem"
 )
 
-// shop is a guest: what it serves is nothing that a function would. name is in each page.
+// shop serves a guest whose answers differ from a function's. name is in each page.
 func shop(t testing.TB, name string) (url string) {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -88,8 +88,8 @@ func shop(t testing.TB, name string) (url string) {
 	return server.URL
 }
 
-// visiting has a shop with both arms in an experiment of visitors.
-func visiting(t testing.TB) (entry, experiment.Rules) {
+// visitorExperiment returns a shop and an experiment of visitors on it, with both arms.
+func visitorExperiment(t testing.TB) (entry, experiment.Rules) {
 	t.Helper()
 	rules := openTo("checkout", experiment.User, "shop")
 	rules.Identity = experiment.Identity{Kind: experiment.ByVisitor, Cookie: "shop_visitor"}
@@ -101,34 +101,35 @@ func guestAt(url string) entry {
 	return entry{Name: "shop", URL: url, Routes: []string{"/shop", "/shop/"}, Guest: &guestEntry{}}
 }
 
-// cookieIn is the cookie that an answer sets, as a request has it; empty where it sets none.
-func cookieIn(a answer) string {
+// cookieFrom returns the cookie that an answer sets, as a request sends it; empty if there is none.
+func cookieFrom(a answer) string {
 	for _, c := range a.Cookies() {
 		return c.Name + "=" + c.Value
 	}
 	return ""
 }
 
-// visitorOf sends the first request of somebody, until it is one of arm, and returns their cookie.
-func visitorOf(t testing.TB, edge *rig, arm experiment.Arm) (cookie string) {
+// newVisitorIn sends first requests until one of them is in arm, and returns its cookie.
+func newVisitorIn(t testing.TB, edge *rig, arm experiment.Arm) (cookie string) {
 	t.Helper()
 	for range 200 {
 		a := send(t, http.MethodGet, edge.url+"/shop", "")
 		if a.body == string(arm) {
-			return cookieIn(a)
+			return cookieFrom(a)
 		}
 	}
 	t.Fatalf("of 200 visitors nobody is in %s", arm)
 	return ""
 }
 
-// TestAGuestsAnswersPassAsTheyAre, where a function's 404 would have to be a problem, and its 503 an answer of the untouched.
-func TestAGuestsAnswersPassAsTheyAre(t *testing.T) {
+// TestAGuestsAnswersPassUnchanged: from a function, the 404 would become a problem, and after the 503 the untouched function would
+// answer.
+func TestAGuestsAnswersPassUnchanged(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{limits: limits{{1, time.Hour}, {1, time.Hour}, {1, time.Hour}}})
-	where, rules := visiting(t)
-	edge.try(t, []experiment.Rules{rules}, where)
-	cookie := visitorOf(t, edge, experiment.Treatment)
+	service, rules := visitorExperiment(t)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
+	cookie := newVisitorIn(t, edge, experiment.Treatment)
 	for path, want := range map[string]struct {
 		status     int
 		kind, body string
@@ -147,7 +148,7 @@ func TestAGuestsAnswersPassAsTheyAre(t *testing.T) {
 			t.Errorf("%s has the request ids %q", path, got)
 		}
 		if a.Header.Get(headerRevision) != "shop-treatment-00001" || a.Header.Get(headerExperiment) != "checkout" || strings.Join(a.Header[headerVariant], " ") != "treatment" {
-			t.Errorf("%s: the edge does not say what answered: %v", path, a.Header)
+			t.Errorf("%s: the answer does not name its arm and revision: %v", path, a.Header)
 		}
 		for _, own := range []string{"Warble-Secret", "X-Rate-Limit-Limit", "Set-Cookie"} {
 			if a.Header.Get(own) != "" {
@@ -157,14 +158,14 @@ func TestAGuestsAnswersPassAsTheyAre(t *testing.T) {
 	}
 }
 
-// TestAGuestIsToldTheAssignment in words that the edge signs, and nobody else can say.
-func TestAGuestIsToldTheAssignment(t *testing.T) {
+// TestAGuestReceivesTheSignedAssignment also checks that a client cannot forge it.
+func TestAGuestReceivesTheSignedAssignment(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
-	where, rules := visiting(t)
-	edge.try(t, []experiment.Rules{rules}, where)
+	service, rules := visitorExperiment(t)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	a := send(t, http.MethodGet, edge.url+"/shop", "", experiment.Header, "checkout=treatment;user=me;generation=3", "Baggage", "a=b", "Cookie", "theme=dark; shop_visitor=forged.1.x")
-	set := cookieIn(a)
+	set := cookieFrom(a)
 	id, _, _ := strings.Cut(strings.TrimPrefix(set, "shop_visitor="), ".")
 	arm, _ := rules.PlaceForeign(id, "")
 	if a.body != string(arm) || arm == "" {
@@ -181,12 +182,11 @@ func TestAGuestIsToldTheAssignment(t *testing.T) {
 	}
 }
 
-// TestAVisitorsCookie: who has one that holds keeps it, and everybody else gets one.
-func TestAVisitorsCookie(t *testing.T) {
+func TestAVisitorKeepsAValidCookieAndOthersGetANewOne(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
-	where, rules := visiting(t)
-	edge.try(t, []experiment.Rules{rules}, where)
+	service, rules := visitorExperiment(t)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	first := send(t, http.MethodGet, edge.url+"/shop", "")
 	set := first.Cookies()
 	if len(set) != 1 || set[0].Name != "shop_visitor" || !set[0].HttpOnly || !set[0].Secure || set[0].SameSite != http.SameSiteLaxMode ||
@@ -219,14 +219,14 @@ func TestAVisitorsCookie(t *testing.T) {
 		"dots":                          {"..", false},
 	} {
 		a := send(t, http.MethodGet, edge.url+"/shop", "", "Cookie", "shop_visitor="+c.value)
-		if fresh := cookieIn(a); (fresh == "") != c.holds {
+		if fresh := cookieFrom(a); (fresh == "") != c.holds {
 			t.Errorf("a cookie %s: the answer sets %q", what, fresh)
 		} else if !c.holds && strings.Contains(a.Header.Get("X-Assignment"), "user=me;") {
 			t.Errorf("a cookie %s: %s", what, a.Header.Get("X-Assignment"))
 		}
 	}
 	a := send(t, http.MethodGet, edge.url+"/shop", "", "Cookie", "shop_visitor=forged.1.x; shop_visitor="+good)
-	if cookieIn(a) != "" || a.body != first.body {
+	if cookieFrom(a) != "" || a.body != first.body {
 		t.Errorf("behind a forged cookie one that holds is not seen: %v", a.Header)
 	}
 }
@@ -234,15 +234,15 @@ func TestAVisitorsCookie(t *testing.T) {
 // TestAVisitorKeepsTheirArm across edges and restarts, and at every step of the ramp.
 func TestAVisitorKeepsTheirArm(t *testing.T) {
 	t.Parallel()
-	where, rules := visiting(t)
+	service, rules := visitorExperiment(t)
 	arms := make(map[string]string)
 	for _, open := range []int{1000, 2500, 5000, 5000} {
 		rules.Open = experiment.Open{Control: open, Treatment: open}
 		edge := start(t, config{}) // anew
-		edge.try(t, []experiment.Rules{rules}, where)
+		edge.writeExperiments(t, []experiment.Rules{rules}, service)
 		for range 30 {
 			a := send(t, http.MethodGet, edge.url+"/shop", "")
-			arms[cookieIn(a)] = a.body
+			arms[cookieFrom(a)] = a.body
 		}
 		for cookie, arm := range arms {
 			a := send(t, http.MethodGet, edge.url+"/shop", "", "Cookie", cookie)
@@ -261,41 +261,50 @@ func TestAVisitorKeepsTheirArm(t *testing.T) {
 	}
 }
 
-func TestAWebSocketThroughAnArm(t *testing.T) {
+// wantText reads from a connection and checks that want arrives.
+func wantText(t testing.TB, connection io.Reader, want string) {
+	t.Helper()
+	text := make([]byte, len(want))
+	if _, err := io.ReadFull(connection, text); err != nil || string(text) != want {
+		t.Fatalf("the WebSocket says %q, %v: want %q", text, err, want)
+	}
+}
+
+// wantEcho sends a text and checks that it comes back.
+func wantEcho(t testing.TB, connection io.ReadWriter, text string) {
+	t.Helper()
+	if _, err := io.WriteString(connection, text); err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, connection, text)
+}
+
+func TestAWebSocketGoesThroughAnArm(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
-	where, rules := visiting(t)
-	edge.try(t, []experiment.Rules{rules}, where)
+	service, rules := visitorExperiment(t)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	c, err := websocket.NewConfig(strings.Replace(edge.url, "http", "ws", 1)+"/shop/ws", edge.url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Header.Set("Cookie", visitorOf(t, edge, experiment.Treatment))
+	c.Header.Set("Cookie", newVisitorIn(t, edge, experiment.Treatment))
 	connection, err := c.DialContext(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer connection.Close()
-	read := func(want string) {
-		t.Helper()
-		text := make([]byte, len(want))
-		if _, err := io.ReadFull(connection, text); err != nil || string(text) != want {
-			t.Fatalf("the WebSocket says %q, %v: want %q", text, err, want)
-		}
-	}
-	read("treatment")
+	wantText(t, connection, "treatment")
 	for n := range 3 {
-		if _, err := fmt.Fprint(connection, "message ", n); err != nil {
-			t.Fatal(err)
-		}
-		read(fmt.Sprint("message ", n))
+		wantEcho(t, connection, fmt.Sprint("message ", n))
 	}
-	if failed := scrape(t, edge.told); strings.Contains(failed, `code="500"`) {
+	if failed := scrape(t, edge.telemetry); strings.Contains(failed, `code="500"`) {
 		t.Errorf("the WebSocket counts as failed: %s", failed)
 	}
 }
 
-// TestAnEdgeThatDrainsWaitsForWebSockets, in a process of its own, and ends well when the last is over.
+// TestAnEdgeThatDrainsWaitsForWebSockets runs an edge as a separate process, and checks that the edge stops after the last
+// WebSocket has ended.
 func TestAnEdgeThatDrainsWaitsForWebSockets(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "routes.json")
@@ -307,14 +316,7 @@ func TestAnEdgeThatDrainsWaitsForWebSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer connection.Close()
-	read := func(want string) {
-		t.Helper()
-		text := make([]byte, len(want))
-		if _, err := io.ReadFull(connection, text); err != nil || string(text) != want {
-			t.Fatalf("the WebSocket says %q, %v: want %q", text, err, want)
-		}
-	}
-	read("untouched")
+	wantText(t, connection, "untouched")
 	ended := make(chan struct{})
 	go func() { stop(); close(ended) }()
 	eventually(t, "no new connections", func() bool {
@@ -326,10 +328,7 @@ func TestAnEdgeThatDrainsWaitsForWebSockets(t *testing.T) {
 	})
 	for n := range 20 { // longer than a drain of nothing takes
 		time.Sleep(50 * time.Millisecond)
-		if _, err := fmt.Fprint(connection, "message ", n); err != nil {
-			t.Fatal(err)
-		}
-		read(fmt.Sprint("message ", n))
+		wantEcho(t, connection, fmt.Sprint("message ", n))
 	}
 	if err := connection.Close(); err != nil {
 		t.Fatal(err)
@@ -341,13 +340,13 @@ func TestAnEdgeThatDrainsWaitsForWebSockets(t *testing.T) {
 	}
 }
 
-// TestLargeBodiesPassUnbuffered, up and down, through an arm.
+// TestLargeBodiesPassUnbuffered tests uploads and downloads through an arm.
 func TestLargeBodiesPassUnbuffered(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
-	where, rules := visiting(t)
-	edge.try(t, []experiment.Rules{rules}, where)
-	cookie := visitorOf(t, edge, experiment.Control)
+	service, rules := visitorExperiment(t)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
+	cookie := newVisitorIn(t, edge, experiment.Control)
 	const size = 20 << 20
 	body := strings.Repeat("0123456789abcdef", size/16)
 	a := send(t, http.MethodPost, edge.url+"/shop/upload", body, "Cookie", cookie)
@@ -357,7 +356,7 @@ func TestLargeBodiesPassUnbuffered(t *testing.T) {
 	if a = send(t, http.MethodGet, edge.url+"/shop/download", "", "Cookie", cookie); len(a.body) != size {
 		t.Errorf("a download has %d bytes", len(a.body))
 	}
-	// Each part reaches the guest before the next is sent, and its answer comes back before that.
+	// Each part reaches the guest before the next part is sent, and the answer to it comes back before that.
 	reader, writer := io.Pipe()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, edge.url+"/shop/parts", reader)
 	if err != nil {
@@ -380,7 +379,7 @@ func TestLargeBodiesPassUnbuffered(t *testing.T) {
 	writer.Close()
 }
 
-// http2Transport speaks HTTP/2 without TLS, whose bodies go both ways at once.
+// http2Transport returns a transport for HTTP/2 without TLS, in which request and answer bodies flow at the same time.
 func http2Transport(t testing.TB) *http.Transport {
 	t.Helper()
 	h2 := &http.Transport{Protocols: new(http.Protocols)}
@@ -389,17 +388,17 @@ func http2Transport(t testing.TB) *http.Transport {
 	return h2
 }
 
-// TestServerSentEventsArriveAsTheyAreSent, while the answer has not ended.
+// TestServerSentEventsArriveAsTheyAreSent reads events before the answer has ended.
 func TestServerSentEventsArriveAsTheyAreSent(t *testing.T) {
 	t.Parallel()
-	edge := start(t, config{upstreamTimeout: 100 * time.Millisecond}) // which is of functions
-	where, rules := visiting(t)
-	edge.try(t, []experiment.Rules{rules}, where)
+	edge := start(t, config{upstreamTimeout: 100 * time.Millisecond}) // applies to functions only
+	service, rules := visitorExperiment(t)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, edge.url+"/shop/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Cookie", visitorOf(t, edge, experiment.Treatment))
+	r.Header.Set("Cookie", newVisitorIn(t, edge, experiment.Treatment))
 	response, err := transport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
@@ -413,11 +412,11 @@ func TestServerSentEventsArriveAsTheyAreSent(t *testing.T) {
 	}
 }
 
-// TestOnlyADialThatFailedIsAskedAgain: nothing else tells that a guest has not done what it was asked.
-func TestOnlyADialThatFailedIsAskedAgain(t *testing.T) {
+// TestOnlyAFailedDialToAGuestIsRepeated: after any other failure the guest may have acted on the request.
+func TestOnlyAFailedDialToAGuestIsRepeated(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
-	where, rules := visiting(t)
+	service, rules := visitorExperiment(t)
 	var cut atomic.Int64
 	cutting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		cut.Add(1)
@@ -429,12 +428,12 @@ func TestOnlyADialThatFailedIsAskedAgain(t *testing.T) {
 		c.Close()
 	}))
 	t.Cleanup(cutting.Close)
-	edge.try(t, []experiment.Rules{rules}, where)
-	control, treatment := visitorOf(t, edge, experiment.Control), visitorOf(t, edge, experiment.Treatment)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
+	control, treatment := newVisitorIn(t, edge, experiment.Control), newVisitorIn(t, edge, experiment.Treatment)
 	reach := rules.Reach["shop"]
-	reach.Control, reach.Treatment = sideAt(cutting.URL, "cut"), sideAt("http://"+refusing(t), "refused")
+	reach.Control, reach.Treatment = sideAt(cutting.URL, "cut"), sideAt("http://"+refusingAddress(t), "refused")
 	rules.Reach["shop"] = reach
-	edge.try(t, []experiment.Rules{rules}, where)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	body := strings.Repeat("x", 1<<20)
 	a := send(t, http.MethodPost, edge.url+"/shop/upload", body, "Cookie", treatment)
 	if want := fmt.Sprintf("untouched %d %x <nil>", len(body), sha256.Sum256([]byte(body))); a.body != want || a.Header.Get(headerRevision) != "" {
@@ -447,18 +446,18 @@ func TestOnlyADialThatFailedIsAskedAgain(t *testing.T) {
 	}
 }
 
-// TestAGuestHasItsOwnTimeout for the headers of an answer.
+// TestAGuestHasItsOwnTimeout tests the timeout for the headers of an answer.
 func TestAGuestHasItsOwnTimeout(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
-	where := guestAt(shop(t, "untouched"))
-	where.Guest.TimeoutSeconds = 1
-	edge.write(t, where)
+	service := guestAt(shop(t, "untouched"))
+	service.Guest.TimeoutSeconds = 1
+	edge.write(t, service)
 	wantProblem(t, send(t, http.MethodGet, edge.url+"/shop/hangs", ""), problem.Unavailable)
 }
 
-// TestAGuestsHostIsItsOwn: every path, those that the edge has itself as well; and the limit that it asks for.
-func TestAGuestsHostIsItsOwn(t *testing.T) {
+// TestEveryPathOfAGuestsHostGoesToTheGuest includes paths that the edge otherwise answers itself. It also tests the guest's limit.
+func TestEveryPathOfAGuestsHostGoesToTheGuest(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
 	paths := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -504,18 +503,19 @@ func TestAGuestsHostIsItsOwn(t *testing.T) {
 	}
 }
 
-// TestFirstExposuresLeaveWithTheWindows: once for each visitor, until they are stored; and latencies with the counts.
-func TestFirstExposuresLeaveWithTheWindows(t *testing.T) {
+// TestExposuresAreSentOnceWithTheWindows checks that each visitor's exposure is sent until it is stored, and that windows have
+// latencies.
+func TestExposuresAreSentOnceWithTheWindows(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, "503", "cut, and stored", "429")
 	edge := start(t, config{steerURL: s.url, pod: "edge-1"})
-	where, rules := visiting(t)
-	edge.try(t, []experiment.Rules{rules}, where)
+	service, rules := visitorExperiment(t)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	want := make(map[string]string)
 	for n := range 120 {
 		path := []string{"/shop", "/shop/gone", "/shop/fails"}[n%3] // whatever the answer
 		a := send(t, http.MethodGet, edge.url+path, "")
-		cookie := cookieIn(a)
+		cookie := cookieFrom(a)
 		id, _, _ := strings.Cut(strings.TrimPrefix(cookie, "shop_visitor="), ".")
 		want[id] = a.Header.Get(headerVariant)
 		send(t, http.MethodGet, edge.url+"/shop", "", "Cookie", cookie)
@@ -557,16 +557,16 @@ func TestFirstExposuresLeaveWithTheWindows(t *testing.T) {
 	}
 }
 
-// TestAFunctionIsInNoExperimentOfVisitors, which is refused whole.
-func TestAFunctionIsInNoExperimentOfVisitors(t *testing.T) {
+// TestAnExperimentOfVisitorsIsRefusedForAFunction also checks that nobody is then in the experiment.
+func TestAnExperimentOfVisitorsIsRefusedForAFunction(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
 	rules := openTo("likes", experiment.User, "mirror")
 	rules.Identity = experiment.Identity{Kind: experiment.ByVisitor}
-	where := served(t, &rules)
-	edge.try(t, []experiment.Rules{rules}, where)
+	service := serveArms(t, &rules)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	a := send(t, http.MethodGet, edge.url+"/m/x", "", "Authorization", edge.bearer(t, 7))
-	if a.Header.Get(headerRevision) != "untouched" || cookieIn(a) != "" || !strings.Contains(edge.log.String(), "mirror is none") {
+	if a.Header.Get(headerRevision) != "untouched" || cookieFrom(a) != "" || !strings.Contains(edge.log.String(), "mirror is not a guest") {
 		t.Errorf("%v\n%s", a.Header, edge.log)
 	}
 }

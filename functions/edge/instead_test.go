@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -16,8 +15,8 @@ import (
 	"warble/shared/token"
 )
 
-// TestWhoAnswersInsteadOfAFunction is about Knative's ingress, activator and queue proxy, who answer in plain text.
-func TestWhoAnswersInsteadOfAFunction(t *testing.T) {
+// TestAnAnswerOfAProxyBecomesAProblem tests Knative's ingress, activator and queue proxy, which answer in plain text.
+func TestAnAnswerOfAProxyBecomesAProblem(t *testing.T) {
 	t.Parallel()
 	var host string // whom the request was for; Knative's ingress routes by it
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -53,37 +52,27 @@ func TestWhoAnswersInsteadOfAFunction(t *testing.T) {
 	server := httptest.NewServer(f.WholeHandler(edge, r))
 	t.Cleanup(server.Close)
 
-	for path, want := range map[string]struct {
-		status     int
-		retry, has string
-	}{
-		"/function":  {503, "7", "the database is away"},
-		"/nobody":    {404, "", "no such tweet"},
-		"/activator": {503, "1", "not available"},
-		"/queue":     {503, "1", "not available"},
-		"/slow":      {503, "1", "not available"},
-		"/ingress":   {503, "1", "not available"},
-	} {
-		answer, err := http.Get(server.URL + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(answer.Body)
-		answer.Body.Close()
-		if err != nil || answer.StatusCode != want.status || answer.Header.Get("Content-Type") != problem.MediaType ||
-			answer.Header.Get("Retry-After") != want.retry || !strings.Contains(string(body), want.has) {
-			t.Errorf("%s: %s %v %s, %v", path, answer.Status, answer.Header, body, err)
+	check := func(path string, status int, retry, has string) {
+		t.Helper()
+		a := send(t, http.MethodGet, server.URL+path, "")
+		if a.StatusCode != status || a.Header.Get("Content-Type") != problem.MediaType || a.Header.Get("Retry-After") != retry || !strings.Contains(a.body, has) {
+			t.Errorf("%s: %s %v %s", path, a.Status, a.Header, a.body)
 		}
 		if host != address.Host {
 			t.Errorf("%s was for %q, want %q", path, host, address.Host)
 		}
 	}
+	check("/function", http.StatusServiceUnavailable, "7", "the database is away")
+	check("/nobody", http.StatusNotFound, "", "no such tweet")
+	for _, path := range []string{"/activator", "/queue", "/slow", "/ingress"} {
+		check(path, http.StatusServiceUnavailable, "1", "not available")
+	}
 	eventually(t, "the log says what the activator said", func() bool {
-		return log.count(address.Host+` answered 503 Service Unavailable, not in a function's words: \"context deadline exceeded\\n\"`) == 1
+		return log.count(address.Host+` answered 503 Service Unavailable, but not as a function: \"context deadline exceeded\\n\"`) == 1
 	})
 }
 
-func TestTheLimitsAreShared(t *testing.T) {
+func TestTheLimitsAreDividedByTheReplicas(t *testing.T) {
 	t.Parallel()
 	m := newLimiter(limits{{10, time.Minute}, {10, time.Minute}, {3, time.Minute}}, time.Now)
 	take := func(c class) (limit, remaining, policy string, refused bool) {

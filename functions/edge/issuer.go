@@ -26,25 +26,26 @@ import (
 )
 
 const (
-	// keysInterval is how often an issuer's keys are read anew.
+	// keysInterval is how often an issuer's keys are read.
 	keysInterval = 10 * time.Minute
-	// keysPause lies between two readings that a token with an unknown key, or an issuer that does not answer, asks for.
+	// keysPause is the shortest time between two readings because of a token with an unknown key, or of an issuer that does not
+	// answer.
 	keysPause = 10 * time.Second
-	// keysTimeout bounds one reading; the request that asked for it waits meanwhile.
+	// keysTimeout limits one reading. The request that caused it waits for it.
 	keysTimeout = 3 * time.Second
-	// keysBytes bounds what an issuer says.
+	// keysBytes is how much of an issuer's answer is read.
 	keysBytes = 1 << 20
-	// verifiedTokens is how many tokens of an issuer are remembered as verified.
+	// verifiedTokens is how many verified tokens of an issuer are remembered.
 	verifiedTokens = 10_000
-	// tokenLeeway is by how much the clocks of an issuer and the edge may differ.
+	// tokenLeeway is how much the clocks of an issuer and the edge may differ.
 	tokenLeeway = 30 * time.Second
 )
 
-// asymmetric are the algorithms that are accepted, of those the one that the key is for: with another, and above all with a
-// symmetric one, the public key would be a secret that everybody knows.
+// asymmetric lists the accepted algorithms. A key is used only with its own algorithm. In particular a symmetric one is refused: it
+// would use the public key, which everybody knows, as the secret.
 var asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
-// issuers are those that experiments in force name. The zero value has none.
+// issuers has the issuers that experiments in force name. The zero value has none.
 type issuers struct {
 	log zerolog.Logger
 
@@ -58,30 +59,30 @@ type issuer struct {
 	client *http.Client
 	pause  time.Duration
 
-	reading sync.Mutex // held while the keys are read
-	tried   time.Time  // when that was last begun; guarded by reading
-	failing bool       // which was said; guarded by reading
+	reading       sync.Mutex // held while keys are read
+	lastTry       time.Time  // when reading last began; guarded by reading
+	failureLogged bool       // whether a failure has been logged; guarded by reading
 
 	mu       sync.RWMutex
 	keys     map[string]publicKey // by kid
-	raw      []byte               // as they were read
+	raw      []byte               // the key set's text
 	verified *lru.Cache[[sha256.Size]byte, verified]
 }
 
-// publicKey is one with the algorithm that it is for; empty for any of its kind.
+// publicKey is a key with its algorithm; an empty algorithm stands for any that fits the key's type.
 type publicKey struct {
 	key       any
 	algorithm string
 }
 
-// verified is whom a token is of, until it expires.
+// verified is the caller that a token names, until the token expires.
 type verified struct {
-	of      unit
+	caller  caller
 	expires time.Time
 }
 
-// keep forgets the issuers that no experiment in force names.
-func (i *issuers) keep(experiments []experiment.Rules) {
+// keepOnly forgets the issuers that no experiment in force names.
+func (i *issuers) keepOnly(experiments []experiment.Rules) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	kept := make(map[string]*issuer)
@@ -108,7 +109,7 @@ func newIssuer(url string) *issuer {
 	}
 }
 
-// refresh reads the keys that are due.
+// refresh reads the keys of each issuer that are due.
 func (i *issuers) refresh(ctx context.Context) error {
 	i.mu.Lock()
 	var all []*issuer
@@ -122,24 +123,24 @@ func (i *issuers) refresh(ctx context.Context) error {
 	return nil
 }
 
-// verify returns whose a token is; nobody's where it does not hold.
-func (i *issuers) verify(ctx context.Context, by *experiment.Issuer, token string, now time.Time) unit {
+// verify returns the caller that a token names; the zero caller if the token is not valid.
+func (i *issuers) verify(ctx context.Context, by *experiment.Issuer, token string, now time.Time) caller {
 	i.mu.Lock()
 	one := i.all[by.URL]
 	i.mu.Unlock()
 	if one == nil {
-		return unit{}
+		return caller{}
 	}
 	hash := sha256.Sum256([]byte(strings.Join([]string{by.Audience, by.UserClaim, by.CommunityClaim, token}, "\n")))
 	if known, ok := one.verified.Get(hash); ok && now.Before(known.expires) {
-		return known.of
+		return known.caller
 	}
 	found, err := one.check(ctx, i.log, by, token)
 	if err != nil {
-		return unit{} // the guest says what it makes of such a token
+		return caller{} // the guest decides what to do with such a token
 	}
 	one.verified.Add(hash, found)
-	return found.of
+	return found.caller
 }
 
 func (o *issuer) check(ctx context.Context, log zerolog.Logger, by *experiment.Issuer, token string) (verified, error) {
@@ -164,18 +165,18 @@ func (o *issuer) check(ctx context.Context, log zerolog.Logger, by *experiment.I
 	if name == "" {
 		name = "sub"
 	}
-	of := unit{id: textOf(claims[name]), community: textOf(claims[by.CommunityClaim])}
-	if err := experiment.CheckUnit(of.id); err != nil {
+	from := caller{id: textOf(claims[name]), community: textOf(claims[by.CommunityClaim])}
+	if err := experiment.CheckUnit(from.id); err != nil {
 		return verified{}, fmt.Errorf("claim %s: %w", name, err)
 	}
 	expires, err := claims.GetExpirationTime()
 	if err != nil {
 		return verified{}, err
 	}
-	return verified{of, expires.Time}, nil
+	return verified{from, expires.Time}, nil
 }
 
-// textOf is a claim that is a text or a number; empty where it is neither.
+// textOf returns a claim that is a string or a number; empty for anything else.
 func textOf(claim any) string {
 	switch c := claim.(type) {
 	case string:
@@ -186,7 +187,7 @@ func textOf(claim any) string {
 	return ""
 }
 
-// key finds a key by its id. One that is unknown has the keys read, where that was not done just before.
+// key finds a key by its id. If the id is unknown, key reads the key set first, unless it was read a moment ago.
 func (o *issuer) key(ctx context.Context, log zerolog.Logger, kid string) (publicKey, error) {
 	key, ok := o.known(kid)
 	if !ok && kid != "" {
@@ -206,38 +207,38 @@ func (o *issuer) known(kid string) (publicKey, bool) {
 	return key, ok
 }
 
-// read reads the keys where that was last tried longer ago than every, or has failed and pause is over; who asks for a key that another
-// reading has found meanwhile needs none. What cannot be read leaves the keys as they were.
+// read reads the key set if the last try is longer ago than every, or if it failed and the pause is over. It does not read if
+// another reading has meanwhile found the key kid. If reading fails, the old keys stay.
 func (o *issuer) read(ctx context.Context, log zerolog.Logger, every time.Duration, kid string) {
 	o.reading.Lock()
 	defer o.reading.Unlock()
-	if o.failing {
+	if o.failureLogged {
 		every = min(every, o.pause)
 	}
-	if _, ok := o.known(kid); ok || time.Since(o.tried) < every {
+	if _, ok := o.known(kid); ok || time.Since(o.lastTry) < every {
 		return
 	}
-	o.tried = time.Now()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keysTimeout) // others wait for it too
+	o.lastTry = time.Now()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keysTimeout) // other requests wait for this reading too
 	defer cancel()
 	raw, keys, err := o.fetch(ctx)
 	if err != nil {
-		if !o.failing {
-			log.Warn().Err(err).Str("issuer", o.url).Msg("keys of an issuer cannot be read: those before stay")
+		if !o.failureLogged {
+			log.Warn().Err(err).Str("issuer", o.url).Msg("cannot read an issuer's keys: the old keys stay in use")
 		}
-		o.failing = true
+		o.failureLogged = true
 		return
 	}
-	o.failing = false
+	o.failureLogged = false
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !bytes.Equal(raw, o.raw) {
 		o.keys, o.raw = keys, raw
-		o.verified.Purge() // a key may have been withdrawn
+		o.verified.Purge() // because a key may have been withdrawn
 	}
 }
 
-// fetch finds the key set by OpenID Connect Discovery 1.0, section 4, and reads it.
+// fetch finds the key set by OpenID Connect Discovery 1.0, section 4, and returns its text and keys.
 func (o *issuer) fetch(ctx context.Context) (raw []byte, keys map[string]publicKey, err error) {
 	text, err := o.get(ctx, strings.TrimSuffix(o.url, "/")+"/.well-known/openid-configuration")
 	if err != nil {
@@ -255,7 +256,7 @@ func (o *issuer) fetch(ctx context.Context) (raw []byte, keys map[string]publicK
 		return nil, nil, fmt.Errorf("configuration of %s: jwks_uri %q: expected a URL with https", o.url, found.Keys)
 	}
 	if found.Issuer != o.url {
-		return nil, nil, fmt.Errorf("configuration of %s: issuer is %q: expected the same", o.url, found.Issuer)
+		return nil, nil, fmt.Errorf("configuration of %s: issuer is %q: expected the URL from which it was read", o.url, found.Issuer)
 	}
 	if raw, err = o.get(ctx, found.Keys); err != nil {
 		return nil, nil, err
@@ -281,7 +282,7 @@ func (o *issuer) get(ctx context.Context, at string) ([]byte, error) {
 	return text, err
 }
 
-// parseKeys reads the public keys of a key set that sign, and leaves the others out.
+// parseKeys returns the public keys that sign, by their ids. It skips all others.
 func parseKeys(text []byte) (map[string]publicKey, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -293,7 +294,7 @@ func parseKeys(text []byte) (map[string]publicKey, error) {
 	for _, one := range set.Keys {
 		parsed, err := jwkset.NewJWKFromRawJSON(one, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 		if err != nil {
-			continue // of a kind that is not known here
+			continue // an unknown type of key
 		}
 		says := parsed.Marshal()
 		if says.KID == "" || says.USE != "" && says.USE != jwkset.UseSig {
@@ -305,7 +306,7 @@ func parseKeys(text []byte) (map[string]publicKey, error) {
 		}
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("key set: expected a public key with a kid, of RSA, ECDSA or Ed25519")
+		return nil, errors.New("key set: expected an RSA, ECDSA or Ed25519 public key with a kid")
 	}
 	return keys, nil
 }

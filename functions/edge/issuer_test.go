@@ -25,8 +25,8 @@ import (
 	"warble/shared/experiment"
 )
 
-// stranger is an issuer that is not Warble: it serves its configuration and a key set that a test may change.
-type stranger struct {
+// testIssuer is another issuer than Warble. It serves its configuration, and a key set that a test can change.
+type testIssuer struct {
 	url   string
 	asked atomic.Int64 // for its keys
 	down  atomic.Bool
@@ -35,9 +35,9 @@ type stranger struct {
 	keys jwkset.JWKSMarshal
 }
 
-func newStranger(t testing.TB) *stranger {
+func newTestIssuer(t testing.TB) *testIssuer {
 	t.Helper()
-	a := new(stranger)
+	a := new(testIssuer)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/team/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"issuer": %q, "jwks_uri": %q}`, a.url, a.url+"/keys")
@@ -60,8 +60,8 @@ func newStranger(t testing.TB) *stranger {
 	return a
 }
 
-// publish makes these the key set.
-func (a *stranger) publish(t testing.TB, keys map[string]crypto.PublicKey, algorithms map[string]jwkset.ALG) {
+// publish replaces the key set.
+func (a *testIssuer) publish(t testing.TB, keys map[string]crypto.PublicKey, algorithms map[string]jwkset.ALG) {
 	t.Helper()
 	var set jwkset.JWKSMarshal
 	for id, key := range keys {
@@ -76,8 +76,8 @@ func (a *stranger) publish(t testing.TB, keys map[string]crypto.PublicKey, algor
 	a.keys = set
 }
 
-// claims are those of a token that holds, with changes in pairs; nil takes a claim away.
-func (a *stranger) claims(changes ...any) jwt.MapClaims {
+// claims returns the claims of a valid token, with changes in pairs; nil removes a claim.
+func (a *testIssuer) claims(changes ...any) jwt.MapClaims {
 	c := jwt.MapClaims{"iss": a.url, "aud": []string{"other", "shop"}, "exp": time.Now().Add(time.Hour).Unix(), "sub": "auth0|ada", "team": "gophers"}
 	for i := 0; i < len(changes); i += 2 {
 		if c[changes[i].(string)] = changes[i+1]; changes[i+1] == nil {
@@ -98,31 +98,32 @@ func signedBy(t testing.TB, method jwt.SigningMethod, kid string, key any, claim
 	return text
 }
 
-// issued has a shop in an experiment of the users of another issuer.
-func issued(t testing.TB, a *stranger) (entry, experiment.Rules) {
+// issuerExperiment returns a shop and an experiment of another issuer's users on it.
+func issuerExperiment(t testing.TB, a *testIssuer) (entry, experiment.Rules) {
 	t.Helper()
-	where, rules := visiting(t)
+	service, rules := visitorExperiment(t)
 	rules.Identity = experiment.Identity{Kind: experiment.ByIssuer, Issuer: &experiment.Issuer{URL: a.url, Audience: "shop", CommunityClaim: "team"}}
-	return where, rules
+	return service, rules
 }
 
-// assignmentOf is what the shop is told of whoever has a token.
+// assignmentOf returns the assignment that the shop receives for a token.
 func assignmentOf(t testing.TB, edge *rig, token string) string {
 	t.Helper()
 	a := send(t, http.MethodGet, edge.url+"/shop", "", "Authorization", "Bearer "+token)
 	if a.StatusCode != http.StatusOK {
 		t.Fatalf("%s %s", a.Status, a.body)
 	}
-	if cookieIn(a) != "" {
-		t.Errorf("an answer to a user sets %s", cookieIn(a))
+	if cookieFrom(a) != "" {
+		t.Errorf("an answer to a user sets %s", cookieFrom(a))
 	}
 	return a.Header.Get("X-Assignment")
 }
 
-// TestOnlyTokensOfTheIssuerForTheAudienceHold, which are signed with a key of its set by the algorithm that the key is for.
-func TestOnlyTokensOfTheIssuerForTheAudienceHold(t *testing.T) {
+// TestOnlyTokensOfTheIssuerForTheAudienceAreAccepted also checks the signature: a key of the issuer's set, with that key's own
+// algorithm.
+func TestOnlyTokensOfTheIssuerForTheAudienceAreAccepted(t *testing.T) {
 	t.Parallel()
-	a := newStranger(t)
+	a := newTestIssuer(t)
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -149,8 +150,8 @@ func TestOnlyTokensOfTheIssuerForTheAudienceHold(t *testing.T) {
 	a.keys.Keys = append(a.keys.Keys, jwkset.JWKMarshal{KTY: jwkset.KtyOct, KID: "oct", K: "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}) // a secret that is none
 	a.mu.Unlock()
 	edge := start(t, config{})
-	where, rules := issued(t, a)
-	edge.try(t, []experiment.Rules{rules}, where)
+	service, rules := issuerExperiment(t, a)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	ed := func(changes ...any) string {
 		return signedBy(t, jwt.SigningMethodEdDSA, "ed", edKey, a.claims(changes...))
 	}
@@ -199,18 +200,18 @@ func TestOnlyTokensOfTheIssuerForTheAudienceHold(t *testing.T) {
 	if n := a.asked.Load(); n != 1 {
 		t.Errorf("the issuer was asked %d times for its keys, within a moment", n)
 	}
-	// Who is of the audience, a claim says.
+	// A claim says whether a user is in the audience.
 	rules.Audience = []string{"gophers"}
-	edge.try(t, []experiment.Rules{rules}, where)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	if in, out := assignmentOf(t, edge, ed()), assignmentOf(t, edge, ed("team", "rustaceans")); in == "" || out != "" {
 		t.Errorf("for gophers: a gopher is told %q, another %q", in, out)
 	}
 }
 
-// TestAnIssuersKeysRotate without a restart, and an issuer that is away leaves them as they were.
-func TestAnIssuersKeysRotate(t *testing.T) {
+// TestAnIssuersKeysRotateWithoutARestart also checks that an issuer without an answer leaves the keys unchanged.
+func TestAnIssuersKeysRotateWithoutARestart(t *testing.T) {
 	t.Parallel()
-	a := newStranger(t)
+	a := newTestIssuer(t)
 	keys := make([]ed25519.PrivateKey, 3)
 	for i := range keys {
 		var err error
@@ -231,8 +232,8 @@ func TestAnIssuersKeysRotate(t *testing.T) {
 	publish(0)
 	a.down.Store(true)
 	edge := start(t, config{})
-	where, rules := issued(t, a)
-	edge.try(t, []experiment.Rules{rules}, where)
+	service, rules := issuerExperiment(t, a)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	one := edge.routes.issuers.all[a.url]
 	one.pause = 0
 	if got := assignmentOf(t, edge, token(0)); got != "" {
@@ -246,7 +247,7 @@ func TestAnIssuersKeysRotate(t *testing.T) {
 	if assignmentOf(t, edge, token(1)) == "" || assignmentOf(t, edge, token(0)) == "" {
 		t.Error("a second key, or the first one beside it, is not known")
 	}
-	// With a pause, tokens of strangers cost the issuer nothing.
+	// With a pause, tokens with unknown keys do not cause requests to the issuer.
 	one.pause = time.Hour
 	before := a.asked.Load()
 	for range 20 {
@@ -257,10 +258,10 @@ func TestAnIssuersKeysRotate(t *testing.T) {
 	if n := a.asked.Load() - before; n != 0 {
 		t.Errorf("20 tokens of an unknown key: the issuer was asked %d times", n)
 	}
-	// A key that is withdrawn is not known any more once the keys are read again, which is by the clock.
+	// A withdrawn key becomes unknown at the next regular reading.
 	publish(1)
 	one.reading.Lock()
-	one.tried = time.Now().Add(-2 * keysInterval)
+	one.lastTry = time.Now().Add(-2 * keysInterval)
 	one.reading.Unlock()
 	if err := edge.routes.issuers.refresh(t.Context()); err != nil {
 		t.Fatal(err)
@@ -270,7 +271,7 @@ func TestAnIssuersKeysRotate(t *testing.T) {
 	}
 	a.down.Store(true)
 	one.reading.Lock()
-	one.tried = time.Now().Add(-2 * keysInterval)
+	one.lastTry = time.Now().Add(-2 * keysInterval)
 	one.reading.Unlock()
 	if err := edge.routes.issuers.refresh(t.Context()); err != nil {
 		t.Fatal(err)
@@ -278,8 +279,8 @@ func TestAnIssuersKeysRotate(t *testing.T) {
 	if assignmentOf(t, edge, token(1)) == "" || !strings.Contains(edge.log.String(), "those before stay") {
 		t.Errorf("an issuer that is away has taken its keys along, or nobody says so:\n%s", edge.log)
 	}
-	// The experiment ends, and with it what is known of its issuer.
-	edge.try(t, nil, where)
+	// When the experiment ends, the edge forgets its issuer.
+	edge.writeExperiments(t, nil, service)
 	if n := len(edge.routes.issuers.all); n != 0 {
 		t.Errorf("%d issuers of no experiment", n)
 	}

@@ -32,8 +32,8 @@ const (
 	edgeToken  = "edge"
 )
 
-// TestWatchOnKubernetes is the journey of TestWatch on a real API server, with Knative's own definitions and the edge's
-// own role; nothing else of a cluster runs. kube-apiserver is the one that make cluster builds, in $CLUSTER_DIR/bin.
+// TestWatchOnKubernetes is the journey of TestWatch on a real API server, with Knative's own definitions and the edge's own role.
+// Nothing else of a cluster runs. kube-apiserver is the binary that make cluster builds, in $CLUSTER_DIR/bin.
 func TestWatchOnKubernetes(t *testing.T) {
 	t.Parallel()
 	home, err := os.UserHomeDir()
@@ -72,7 +72,7 @@ type kubernetes struct {
 	exited <-chan error
 }
 
-// prepare writes whom the API server knows, and the key it signs with.
+// prepare writes the API server's users and its signing key.
 func (k *kubernetes) prepare(t *testing.T) {
 	t.Helper()
 	tokens := adminToken + ",admin,1,system:masters\n" + edgeToken + ",system:serviceaccount:" + ns + ":edge,2,system:serviceaccounts\n"
@@ -109,7 +109,7 @@ func (k *kubernetes) stop(t *testing.T) {
 	<-k.exited
 }
 
-// run starts a process that ends with the test; its log is in the test's where that fails.
+// run starts a process that ends with the test. If the test fails, the test's log contains the process's log.
 func (k *kubernetes) run(t *testing.T, name string, arguments ...string) (*exec.Cmd, <-chan error) {
 	t.Helper()
 	cmd := exec.Command(name, arguments...)
@@ -136,7 +136,7 @@ func (k *kubernetes) config(token string) *rest.Config {
 	return &rest.Config{Host: "https://" + k.address, BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: 100, Burst: 100}
 }
 
-// apply creates the objects of manifests in the collection, or where it is empty, in that of each.
+// apply creates the objects of manifests in a collection. If collection is empty, it finds the collection of each object.
 func (k *kubernetes) apply(t *testing.T, collection string, files ...string) {
 	t.Helper()
 	for _, file := range files {
@@ -145,15 +145,15 @@ func (k *kubernetes) apply(t *testing.T, collection string, files ...string) {
 			t.Fatal(err)
 		}
 		for document := range bytes.SplitSeq(text, []byte("\n---\n")) {
-			where := collection
-			if where == "" {
-				where = collectionOf(t, document)
+			at := collection
+			if at == "" {
+				at = collectionOf(t, document)
 			}
 			object, err := yaml.YAMLToJSON(document)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if status, answer := k.send(t, http.MethodPost, where, bytes.NewReader(object)); status != http.StatusCreated {
+			if status, answer := k.send(t, http.MethodPost, at, bytes.NewReader(object)); status != http.StatusCreated {
 				t.Fatalf("%s: %d %s", file, status, answer)
 			}
 		}
@@ -178,7 +178,7 @@ func (k *kubernetes) get(t *testing.T, path string) (status int) {
 	return status
 }
 
-// send returns status 0 where nobody answers.
+// send sends a request to the API server. status is 0 if nobody answers.
 func (k *kubernetes) send(t *testing.T, method, path string, body io.Reader) (status int, answer string) {
 	t.Helper()
 	client, err := rest.HTTPClientFor(k.config(adminToken))
@@ -204,7 +204,7 @@ func (k *kubernetes) send(t *testing.T, method, path string, body io.Reader) (st
 	return response.StatusCode, string(text)
 }
 
-// module is the folder of a module that this one requires.
+// module returns the folder of a module that this module requires.
 func module(t *testing.T, path string) string {
 	t.Helper()
 	folder, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", path).Output()

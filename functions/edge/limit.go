@@ -15,7 +15,7 @@ import (
 	"warble/shared/problem"
 )
 
-// class is what calls are limited by.
+// class is a kind of call with its own limit.
 type class uint8
 
 const (
@@ -27,7 +27,7 @@ const (
 
 var classNames = [classes]string{"read", "write", "auth"}
 
-// classOf: what costs a password hash is auth, what changes nothing is read.
+// classOf returns auth for a call that costs a password hash, read for a call that changes nothing, and write for the rest.
 func classOf(r *http.Request) class {
 	if strings.HasPrefix(r.URL.Path, "/auth/") && r.URL.Path != "/auth/validate" {
 		return auth
@@ -38,7 +38,7 @@ func classOf(r *http.Request) class {
 	return write
 }
 
-// limit is how many calls one caller has in a window.
+// limit is how many calls one client may make in a window.
 type limit struct {
 	calls  int
 	window time.Duration
@@ -53,7 +53,7 @@ func limitsFromEnv(e *env.Reader) (l limits) {
 		text := e.String(name, fallback)
 		one, err := parseLimit(text)
 		if err != nil || one == (limit{}) {
-			e.Reject(name, text, "calls per window of whole seconds, as "+fallback)
+			e.Reject(name, text, "calls per window of whole seconds, such as "+fallback)
 			continue
 		}
 		l[class] = one
@@ -61,7 +61,7 @@ func limitsFromEnv(e *env.Reader) (l limits) {
 	return l
 }
 
-// parseLimit reads calls per window, as 900/15m; the zero limit, which is none, where text is empty.
+// parseLimit reads calls per window, such as 900/15m. An empty text gives the zero limit, which means no limit.
 func parseLimit(text string) (limit, error) {
 	if text == "" {
 		return limit{}, nil
@@ -70,19 +70,19 @@ func parseLimit(text string) (limit, error) {
 	number, err := strconv.Atoi(calls)
 	duration, windowErr := time.ParseDuration(window)
 	if err != nil || windowErr != nil || number < 1 || duration < time.Second || duration%time.Second != 0 {
-		return limit{}, fmt.Errorf("%q: expected calls per window of whole seconds, as 100/1m", text)
+		return limit{}, fmt.Errorf("%q: expected calls per window of whole seconds, such as 100/1m", text)
 	}
 	return limit{number, duration}, nil
 }
 
-// caller is who a call is counted for: a user where there is a token, else an address.
-type caller struct {
+// limitKey says for whom a call is counted: a user if there is a token, otherwise an address.
+type limitKey struct {
 	class   class
 	user    int64
 	address netip.Addr
 }
 
-// count is one caller's calls in the window that began with the first of them.
+// count is how many calls were made in the window that began with the first of them.
 type count struct {
 	used int
 	ends time.Time
@@ -90,14 +90,15 @@ type count struct {
 
 const (
 	shards = 64
-	// perShard bounds the memory that a flood of addresses can take: 64 x 4096 callers, some 40 MB. Past it a new caller
-	// drives out an old one, so a flood that large can at worst make the edge forget calls, never refuse a stranger's.
+	// perShard limits the memory that a flood of addresses can take: 64 x 4096 keys, about 40 MB. Above this number a new key
+	// evicts an old one. So the edge may forget calls in such a flood, but never refuses a stranger's.
 	perShard = 4096
-	// sweepSteps is how many counts one insertion into a full shard looks at for an expired one.
+	// sweepSteps is how many counts an insertion into a full shard checks for an expired one.
 	sweepSteps = 16
 )
 
-// limiter counts calls in fixed windows, in this process alone: it allows its share of the limits, and speaks of that.
+// limiter counts calls in fixed windows, in this process alone. It allows this replica's share of the limits, and its headers state
+// that share.
 type limiter struct {
 	limits limits
 	share  atomic.Pointer[share]
@@ -105,26 +106,26 @@ type limiter struct {
 	seed   maphash.Seed
 	shards [shards]struct {
 		sync.Mutex
-		counts map[caller]count
+		counts map[limitKey]count
 	}
 }
 
 // share is one replica's part of the limits.
 type share struct {
 	limits
-	most, policies [classes][]string // the limits as headers have them, made once
+	most, policies [classes][]string // the limits in the format of the headers, made once
 }
 
 func newLimiter(l limits, now func() time.Time) *limiter {
 	m := &limiter{limits: l, now: now, seed: maphash.MakeSeed()}
 	for i := range m.shards {
-		m.shards[i].counts = make(map[caller]count)
+		m.shards[i].counts = make(map[limitKey]count)
 	}
 	m.divide(1)
 	return m
 }
 
-// divide shares the limits among so many replicas. A window that is running goes on with what was used of it.
+// divide divides the limits by the number of replicas. Calls of the present window still count.
 func (m *limiter) divide(replicas int) {
 	s := &share{limits: m.limits}
 	for c := range classes {
@@ -136,15 +137,15 @@ func (m *limiter) divide(replicas int) {
 	m.share.Store(s)
 }
 
-// take counts one call and says so in the answer's headers. It returns how long to wait where none is left. A call of
-// the class auth counts for its address even with a token, or each account would buy its holder more guesses.
+// take counts one call and sets the answer's limit headers. If no call is left, it returns how long to wait. A call of the class
+// auth counts for its address even with a token; otherwise each additional account would allow more password guesses.
 func (m *limiter) take(header http.Header, c class, user int64, address netip.Addr) (wait time.Duration) {
-	who := caller{class: c, user: user}
+	who := limitKey{class: c, user: user}
 	if user == 0 || c == auth {
 		who.user = 0
 		who.address = address
 		if address.Is6() {
-			prefix, _ := address.Prefix(64) // one customer has a /64 at least
+			prefix, _ := address.Prefix(64) // one customer has at least a /64
 			who.address = prefix.Addr()
 		}
 	}
@@ -159,8 +160,8 @@ func (m *limiter) take(header http.Header, c class, user int64, address netip.Ad
 	return wait
 }
 
-// count adds one call, up to one past the limit.
-func (m *limiter) count(who caller, now time.Time, limit limit) (used int, ends time.Time) {
+// count adds one call. It stops counting at one above the limit.
+func (m *limiter) count(who limitKey, now time.Time, limit limit) (used int, ends time.Time) {
 	shard := &m.shards[maphash.Comparable(m.seed, who)%shards]
 	shard.Lock()
 	defer shard.Unlock()
@@ -176,8 +177,8 @@ func (m *limiter) count(who caller, now time.Time, limit limit) (used int, ends 
 	return n.used, n.ends
 }
 
-// evict makes room for one: what has expired of the few it looks at, or the last of them.
-func evict(counts map[caller]count, now time.Time) {
+// evict makes room for one key: it removes the expired ones among a few, or otherwise the last of these.
+func evict(counts map[limitKey]count, now time.Time) {
 	step, found := 0, false
 	for who, n := range counts {
 		step++
@@ -194,8 +195,8 @@ func evict(counts map[caller]count, now time.Time) {
 	}
 }
 
-// describe sets X's three headers and the two of draft-ietf-httpapi-ratelimit-headers. Times are rounded up: who waits
-// for one finds the next window begun.
+// describe sets X's three headers, and the two of draft-ietf-httpapi-ratelimit-headers. Times are rounded up, so that a client who
+// waits as long as a header says finds the next window begun.
 func (s *share) describe(header http.Header, c class, left int, ends time.Time, rest time.Duration) {
 	remaining := strconv.Itoa(left)
 	header["X-Rate-Limit-Limit"] = s.most[c]

@@ -18,7 +18,7 @@ import (
 	"warble/shared/problem"
 )
 
-// clock is a time that tests set.
+// clock is a time that tests can set.
 type clock struct{ at atomic.Int64 }
 
 func newClock(at time.Time) *clock {
@@ -30,7 +30,7 @@ func newClock(at time.Time) *clock {
 func (c *clock) now() time.Time          { return time.Unix(0, c.at.Load()) }
 func (c *clock) advance(d time.Duration) { c.at.Add(int64(d)) }
 
-// noon is no whole second: what is rounded, shows.
+// noon is not a whole second, so that rounding shows.
 var noon = time.Unix(1_800_000_000, 250_000_000)
 
 var ada = netip.MustParseAddr("203.0.113.9")
@@ -54,7 +54,7 @@ func TestLimitsFromEnv(t *testing.T) {
 	for _, wrong := range []string{"900", "900/", "/15m", "0/15m", "-1/15m", "many/15m", "900/15", "900/10ms", "900/1500ms", "900/-1m", "9e9/1m"} {
 		e := variables(map[string]string{"RATE_LIMIT_WRITE": wrong})
 		limitsFromEnv(e)
-		want := `RATE_LIMIT_WRITE is "` + wrong + `": expected calls per window of whole seconds, as 300/15m`
+		want := `RATE_LIMIT_WRITE is "` + wrong + `": expected calls per window of whole seconds, such as 300/15m`
 		if err := e.Err(); err == nil || err.Error() != want {
 			t.Errorf("%q: %v", wrong, err)
 		}
@@ -80,8 +80,8 @@ func TestClasses(t *testing.T) {
 	}
 }
 
-// TestTheHeadersOfAWindow goes through one window of three calls, and into the next.
-func TestTheHeadersOfAWindow(t *testing.T) {
+// TestTheHeadersCountDownAndStartAgain goes through one window of three calls and into the next.
+func TestTheHeadersCountDownAndStartAgain(t *testing.T) {
 	t.Parallel()
 	now := newClock(noon)
 	m := newLimiter(limits{read: {3, 15 * time.Minute}}, now.now)
@@ -115,8 +115,8 @@ func TestTheHeadersOfAWindow(t *testing.T) {
 	}
 }
 
-// TestWhoWaitsUntilResetIsServed: the header is in whole seconds, and a client that trusts it must not be early.
-func TestWhoWaitsUntilResetIsServed(t *testing.T) {
+// TestAClientThatWaitsUntilResetIsServed: the header is in whole seconds, and a client that relies on it must not come too early.
+func TestAClientThatWaitsUntilResetIsServed(t *testing.T) {
 	t.Parallel()
 	for fraction := range 10 {
 		now := newClock(time.Unix(1_800_000_000, int64(fraction)*1e8+1))
@@ -134,7 +134,7 @@ func TestWhoWaitsUntilResetIsServed(t *testing.T) {
 	}
 }
 
-func TestWhoACallIsCountedFor(t *testing.T) {
+func TestACallIsCountedForItsUserOrAddress(t *testing.T) {
 	t.Parallel()
 	address := netip.MustParseAddr
 	tests := []struct {
@@ -173,8 +173,8 @@ func TestWhoACallIsCountedFor(t *testing.T) {
 	}
 }
 
-// TestRemainingIsTheTrueNumber: of concurrent calls, each number is said once, and just as many are let through.
-func TestRemainingIsTheTrueNumber(t *testing.T) {
+// TestRemainingIsExact makes concurrent calls: each number appears once, and exactly the allowed calls pass.
+func TestRemainingIsExact(t *testing.T) {
 	t.Parallel()
 	const calls, limit = 1000, 600
 	m := newLimiter(limits{read: {limit, time.Minute}}, newClock(noon).now)
@@ -206,7 +206,7 @@ func TestRemainingIsTheTrueNumber(t *testing.T) {
 	}
 }
 
-// TestAFloodOfAddressesTakesBoundedMemory, refuses no stranger, and leaves room for those who come after it.
+// TestAFloodOfAddressesTakesBoundedMemory also checks that no stranger is refused, during the flood or after it.
 func TestAFloodOfAddressesTakesBoundedMemory(t *testing.T) { //nolint:paralleltest // it measures the heap
 	const flood = shards * perShard * 5 / 4
 	now := newClock(noon)
@@ -241,9 +241,9 @@ func TestAFloodOfAddressesTakesBoundedMemory(t *testing.T) { //nolint:parallelte
 	runtime.KeepAlive(m)
 }
 
-func TestPastTheLimitIsA429(t *testing.T) {
+func TestACallAboveTheLimitIsA429(t *testing.T) {
 	t.Parallel()
-	url, _ := behind(t, function.Routes{"POST /auth/login": raw(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("in")) })})
+	url, _ := serveFunction(t, function.Routes{"POST /auth/login": handlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("in")) })})
 	edge := start(t, config{limits: limits{{1, time.Hour}, {1, time.Hour}, {2, time.Hour}}}, entry{Name: "login", URL: url, Routes: []string{"/auth/login"}})
 	before := time.Now() // the window begins after it
 	for _, remaining := range []string{"1", "0"} {
@@ -275,10 +275,10 @@ func TestPastTheLimitIsA429(t *testing.T) {
 	}
 }
 
-// TestEveryAnswerHasTheLimits, also those that the edge gives itself.
+// TestEveryAnswerHasTheLimits includes the edge's own answers.
 func TestEveryAnswerHasTheLimits(t *testing.T) {
 	t.Parallel()
-	edge := start(t, config{}, entry{Name: "gone", URL: "http://" + refusing(t), Routes: []string{"/gone"}})
+	edge := start(t, config{}, entry{Name: "gone", URL: "http://" + refusingAddress(t), Routes: []string{"/gone"}})
 	for path, status := range map[string]int{"/nothing": 404, "//": 404, "/openapi.yaml": 200, "/docs": 200, "/gone": 503} {
 		a := send(t, http.MethodGet, edge.url+path, "")
 		if a.StatusCode != status {

@@ -25,148 +25,149 @@ import (
 )
 
 const (
-	// outcomesInterval is how often it is looked whether a window has closed, and how soon one that could not be sent is
-	// sent again.
+	// outcomesInterval is how often the edge sends closed windows, and how soon it retries after a failure.
 	outcomesInterval = time.Second
-	// outcomesTimeout leaves whoever stores them the time to start, and to roll back what is said to fail, and turnTimeout that
-	// to move every experiment.
+	// outcomesTimeout leaves steer time to start, and to roll back a treatment that fails. turnTimeout leaves it time to move every
+	// experiment.
 	outcomesTimeout = 30 * time.Second
 	turnTimeout     = 55 * time.Second
-	// outcomesLife is how long a window is kept that cannot be sent: an arm of a Service then has 360 of them. Steer remembers for
-	// longer which windows it has.
+	// outcomesLife is how long the edge keeps a window that it cannot send: 360 windows of a Service's arm. Steer remembers for
+	// longer which windows it has stored.
 	outcomesLife = time.Hour
-	// outcomesBytes keeps a request well below the 64 KiB that a function reads. An experiment of 20 Services that changes its
-	// step within a window, with a hundred requests in each bucket, has 40 KiB.
+	// outcomesBytes keeps a request well below the 64 KiB that a function reads. For example, an experiment of 20 Services that
+	// changes its step within a window, with a hundred requests in each bucket, takes 40 KiB.
 	outcomesBytes = 48 << 10
-	// rememberedUnits is how many exposures are remembered as noted; one that is forgotten is sent again, and changes nothing.
+	// rememberedUnits is how many noted exposures are remembered. A forgotten exposure is sent again, which changes nothing.
 	rememberedUnits = 1 << 16
-	// mostOwed bounds the exposures that wait to be stored: an hour's of 18 new units a second, or a minute's of a flood of them.
-	mostOwed = 1 << 16
-	// exposuresAtOnce is how many exposures are in one request.
+	// maxUnsentExposures is how many exposures can wait to be stored: an hour of 18 new units a second, or a minute of a flood.
+	maxUnsentExposures = 1 << 16
+	// exposuresAtOnce is how many exposures are sent in one request.
 	exposuresAtOnce = 100
-	// outcomesLast is how long an edge that ends tries to send the rest.
-	outcomesLast = 5 * time.Second
+	// closeTimeout is how long an edge that stops tries to send the rest.
+	closeTimeout = 5 * time.Second
 )
 
-// outcomes counts the answers of each arm in windows, and sends those that have closed until they are stored. A window is sent
-// whole, so that whoever stores it can tell one that comes twice by this process's name, the window and the experiment.
+// outcomes counts the answers of each arm in windows, and sends closed windows until they are stored. It sends each window whole.
+// So steer recognises a window that arrives twice, by this process's name, the window's start and the experiment.
 type outcomes struct {
-	url    string // STEER_URL; where it is empty nothing is counted
-	pod    string // a name of this process alone: the next one in its pod counts anew
-	key    []byte // signs
-	client *http.Client
-	now    func() time.Time
-	log    zerolog.Logger
-	lost   *telemetry.Counter
-	unmet  *telemetry.Counter
+	url           string // STEER_URL; if it is empty, nothing is counted
+	pod           string // a name of this process: another process in the same pod counts from zero
+	key           []byte // signs requests
+	client        *http.Client
+	now           func() time.Time
+	log           zerolog.Logger
+	lostWindows   *telemetry.Counter
+	lostExposures *telemetry.Counter
 
-	exposed *lru.Cache[exposedKey, struct{}] // of units that were noted, so that each is once
+	knownExposures *lru.Cache[exposureKey, struct{}] // noted already, so that each is sent once
 
-	mu      sync.Mutex
-	counts  map[window]*experiment.Outcomes
-	met     []experiment.Exposure   // by guests, since they were last taken
-	tripped []experiment.Suspension // as they were last said
-	closed  time.Time               // windows that begin before it have been taken: what comes late counts in a later one
+	mu           sync.Mutex
+	counts       map[windowKey]*experiment.Outcomes
+	newExposures []experiment.Exposure   // to guests, since the last takeExposures
+	suspensions  []experiment.Suspension // the latest of each
+	closedUntil  time.Time               // windows that begin earlier have been taken: a late answer counts in a later window
 
-	sending sync.Mutex            // guards what follows
-	pending []experiment.Outcomes // in the order of their starts
-	owed    []experiment.Exposure // that have been taken and not been stored
-	paid    time.Time             // the end of the window after which exposures were last sent
-	failing bool                  // which was said
-	losing  bool                  // and this
+	sending            sync.Mutex            // guards the fields below
+	pending            []experiment.Outcomes // windows to send, in the order of their starts
+	unsentExposures    []experiment.Exposure // taken, but not stored yet
+	exposuresSentUntil time.Time             // the end of the window after which exposures were last sent
+	failureLogged      bool                  // a failure has been logged
+	lossLogged         bool                  // a loss has been logged
 }
 
-// window is what is counted together.
-type window struct {
+// windowKey says which answers are counted together.
+type windowKey struct {
 	experiment string
 	step       int
-	before     bool
+	baseline   bool
 	service    string
 	arm        experiment.Arm
 	start      int64 // Unix seconds
 }
 
-// steerFromEnv reads STEER_URL, the function that moves experiments; "" where none is set. HOSTNAME is the pod's name.
+// steerFromEnv reads STEER_URL, the address of the function that moves experiments ("" if unset), and HOSTNAME, the pod's name.
 func steerFromEnv(e *env.Reader) (to, pod string) {
 	to = e.String("STEER_URL", "")
 	if u, err := url.Parse(to); to != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Path != "") {
-		e.Reject("STEER_URL", to, "a URL without a path, as http://steer.warble.svc.cluster.local, or nothing")
+		e.Reject("STEER_URL", to, "a URL without a path, such as http://steer.warble.svc.cluster.local, or nothing")
 	}
 	return to, e.String("HOSTNAME", "edge")
 }
 
 func newOutcomes(to, pod string, key []byte, t *telemetry.Telemetry) *outcomes {
-	exposed, err := lru.New[exposedKey, struct{}](rememberedUnits)
+	exposed, err := lru.New[exposureKey, struct{}](rememberedUnits)
 	if err != nil {
 		panic(err) // the size is not negative
 	}
 	return &outcomes{
-		exposed: exposed,
-		url:     to, pod: pod + "." + rand.Text()[:8], key: key, now: time.Now, log: t.Log,
+		knownExposures: exposed,
+		url:            to, pod: pod + "." + rand.Text()[:8], key: key, now: time.Now, log: t.Log,
 		client: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		lost: t.Counter("warble_experiment_outcomes_lost_total",
-			"Windows of a Service's arm that were given up, as nobody stored them."),
-		unmet: t.Counter("warble_experiment_exposures_lost_total",
-			"Exposures to guests that were given up, as nobody stored them."),
-		counts: make(map[window]*experiment.Outcomes),
+		lostWindows: t.Counter("warble_experiment_outcomes_lost_total",
+			"Windows of a Service's arm that were lost because they could not be stored."),
+		lostExposures: t.Counter("warble_experiment_exposures_lost_total",
+			"Exposures to guests that were lost because they could not be stored."),
+		counts: make(map[windowKey]*experiment.Outcomes),
 	}
 }
 
-// outcome is what one answer of an arm counts as.
+// outcome is one answer of an arm, as it is counted.
 type outcome struct {
 	arm    experiment.Arm
-	unit   string // or the request's id, where requests are the unit
+	unit   string // or the request's id, if the unit is a request
 	failed bool
-	waited time.Duration // until its headers came, from when the request was sent on
-	guest  bool          // its latency is counted here, because the guest does not
+	waited time.Duration // from sending the request to the headers of the answer
+	guest  bool          // whether a guest answered, whose latency only the edge counts
 }
 
-// count counts one answer. It allocates only for the first one of a window.
-func (o *outcomes) count(t *trial, a outcome) { o.add(t, t.Step, false, a) }
+// count counts one answer. It allocates only for the first answer of a window.
+func (o *outcomes) count(exp *routedExperiment, answer outcome) { o.add(exp, exp.Step, false, answer) }
 
-// foresee counts one answer for the baseline; step will open the unit's slot.
-func (o *outcomes) foresee(t *trial, step int, a outcome) { o.add(t, step, true, a) }
+// countBaseline counts one answer for the baseline. step is the step that will open the unit's slot.
+func (o *outcomes) countBaseline(exp *routedExperiment, step int, answer outcome) {
+	o.add(exp, step, true, answer)
+}
 
-func (o *outcomes) add(t *trial, step int, before bool, a outcome) {
+func (o *outcomes) add(exp *routedExperiment, step int, baseline bool, answer outcome) {
 	if o.url == "" {
 		return
 	}
-	bucket := t.Bucket(a.unit)
+	bucket := exp.Bucket(answer.unit)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	start := o.now().Truncate(experiment.Window)
-	if start.Before(o.closed) {
-		start = o.closed // the clock was set back, or this window was sent before its end
+	if start.Before(o.closedUntil) {
+		start = o.closedUntil // the clock was set back, or Close sent this window before its end
 	}
-	w := o.window(t, window{t.Name, step, before, t.service, a.arm, start.Unix()})
+	w := o.window(exp, windowKey{exp.Name, step, baseline, exp.service, answer.arm, start.Unix()})
 	w.Requests[bucket]++
-	if a.failed {
+	if answer.failed {
 		w.Errors[bucket]++
 	}
-	if a.guest {
+	if answer.guest {
 		if w.Latency == nil {
 			w.Latency = make([]int64, len(experiment.LatencyBounds)+1)
 		}
-		at, _ := slices.BinarySearch(experiment.LatencyBounds, float64(a.waited)/float64(time.Millisecond))
+		at, _ := slices.BinarySearch(experiment.LatencyBounds, float64(answer.waited)/float64(time.Millisecond))
 		w.Latency[at]++
 	}
-	for i, bound := range t.Bounds {
-		if a.waited > time.Duration(bound) {
+	for i, bound := range exp.Bounds {
+		if answer.waited > time.Duration(bound) {
 			w.Slow[i][bucket]++
 		}
 	}
 }
 
-// window returns the counts of a window, all zero where it is new. o.mu is held.
-func (o *outcomes) window(t *trial, key window) *experiment.Outcomes {
+// window returns the counts of a window. If there are none, it begins with zeros. o.mu must be held.
+func (o *outcomes) window(exp *routedExperiment, key windowKey) *experiment.Outcomes {
 	w := o.counts[key]
 	if w == nil {
 		const n = experiment.Buckets
 		w = &experiment.Outcomes{
-			Experiment: t.Name, Step: key.step, Before: key.before, Service: t.service, Arm: key.arm, Start: time.Unix(key.start, 0).UTC(),
-			Requests: make([]int64, n), Errors: make([]int64, n), Slow: make([][]int64, len(t.Bounds)),
+			Experiment: exp.Name, Step: key.step, Before: key.baseline, Service: exp.service, Arm: key.arm, Start: time.Unix(key.start, 0).UTC(),
+			Requests: make([]int64, n), Errors: make([]int64, n), Slow: make([][]int64, len(exp.Bounds)),
 		}
 		for i := range w.Slow {
 			w.Slow[i] = make([]int64, n)
@@ -176,106 +177,106 @@ func (o *outcomes) window(t *trial, key window) *experiment.Outcomes {
 	return w
 }
 
-// exposedKey is what makes an exposure another one.
-type exposedKey struct{ experiment, salt, unit, assigned, served string }
+// exposureKey says which exposures are the same.
+type exposureKey struct{ experiment, salt, unit, assigned, served string }
 
-// expose notes an exposure to a guest, once: it leaves with the windows.
+// expose notes an exposure to a guest, once. It is sent with the windows.
 func (o *outcomes) expose(salt string, e experiment.Exposure) {
 	if o.url == "" {
 		return
 	}
-	key := exposedKey{e.Experiment, salt, e.Unit, e.Assigned, e.Served}
-	if known, _ := o.exposed.ContainsOrAdd(key, struct{}{}); known {
+	key := exposureKey{e.Experiment, salt, e.Unit, e.Assigned, e.Served}
+	if known, _ := o.knownExposures.ContainsOrAdd(key, struct{}{}); known {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.met) >= mostOwed {
-		o.unmet.Inc()
+	if len(o.newExposures) >= maxUnsentExposures {
+		o.lostExposures.Inc()
 		return
 	}
-	o.met = append(o.met, e)
+	o.newExposures = append(o.newExposures, e)
 }
 
-// takeExposures returns what was noted since it was last called.
+// takeExposures returns the exposures that were noted since its last call.
 func (o *outcomes) takeExposures() []experiment.Exposure {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	taken := o.met
-	o.met = nil
+	taken := o.newExposures
+	o.newExposures = nil
 	return taken
 }
 
-// sendExposures sends what is owed, until all is stored or something cannot be sent.
+// sendExposures sends the unsent exposures, until all are stored or a request fails.
 func (o *outcomes) sendExposures(ctx context.Context) {
-	o.owed = append(o.owed, o.takeExposures()...)
-	if over := len(o.owed) - mostOwed; over > 0 {
-		o.log.Error().Int("exposures", over).Msg("exposures were not stored and are too many: the oldest are lost")
-		o.forget(over)
+	o.unsentExposures = append(o.unsentExposures, o.takeExposures()...)
+	if over := len(o.unsentExposures) - maxUnsentExposures; over > 0 {
+		o.log.Error().Int("exposures", over).Msg("too many exposures could not be stored: the oldest are lost")
+		o.dropExposures(over)
 	}
-	for len(o.owed) > 0 {
-		n := min(len(o.owed), exposuresAtOnce)
-		refused, err := o.post(ctx, "/outcomes", outcomesTimeout, counted{Pod: o.pod, Windows: []json.RawMessage{}, Suspensions: []experiment.Suspension{}, Exposures: o.owed[:n]})
+	for len(o.unsentExposures) > 0 {
+		n := min(len(o.unsentExposures), exposuresAtOnce)
+		refused, err := o.post(ctx, "/outcomes", outcomesTimeout, outcomesReport{Pod: o.pod, Windows: []json.RawMessage{}, Suspensions: []experiment.Suspension{}, Exposures: o.unsentExposures[:n]})
 		switch {
 		case refused:
-			o.log.Error().Err(err).Int("exposures", n).Msg("exposures are refused: these are lost")
-			o.forget(n)
+			o.log.Error().Err(err).Int("exposures", n).Msg("steer refused exposures: they are lost")
+			o.dropExposures(n)
 		case err != nil:
-			return // send says so, of the windows of the same moment
+			return // sendUntil logs this failure for the windows
 		default:
-			o.owed = o.owed[n:]
+			o.unsentExposures = o.unsentExposures[n:]
 		}
 	}
-	o.owed = nil
+	o.unsentExposures = nil
 }
 
-// forget drops the first of what is owed.
-func (o *outcomes) forget(n int) {
+// dropExposures drops the first n unsent exposures, and counts them as lost.
+func (o *outcomes) dropExposures(n int) {
 	for range n {
-		o.unmet.Inc()
+		o.lostExposures.Inc()
 	}
-	o.owed = slices.Clone(o.owed[n:])
+	o.unsentExposures = slices.Clone(o.unsentExposures[n:])
 }
 
-// suspend has what a tripwire sees be sent at once: whoever moves experiments rolls back a treatment that fails.
+// suspend logs a suspension and sends it immediately, without waiting for a window: steer then rolls back a treatment that fails.
 func (o *outcomes) suspend(s experiment.Suspension) {
 	o.log.Warn().Str("experiment", s.Experiment).Int64("users", s.Users).Int64("answers", s.Answers).Int64("errors", s.Errors).
-		Int64("untouched", s.Untouched).Int64("untouched_errors", s.UntouchedErrors).Str("verdict", string(s.Verdict)).Msg("experiment suspended here")
+		Int64("untouched", s.Untouched).Int64("untouched_errors", s.UntouchedErrors).Str("verdict", string(s.Verdict)).Msg("this edge has suspended the experiment")
 	if o.url == "" {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.tripped = append(slices.DeleteFunc(o.tripped, another(s)), s)
+	o.suspensions = append(slices.DeleteFunc(o.suspensions, sameSuspension(s)), s)
 }
 
-// another tells what was said of the same suspension at another time.
-func another(s experiment.Suspension) func(experiment.Suspension) bool {
+// sameSuspension returns a function that finds other reports of the same suspension.
+func sameSuspension(s experiment.Suspension) func(experiment.Suspension) bool {
 	return func(t experiment.Suspension) bool { return t.Experiment == s.Experiment && t.Start.Equal(s.Start) }
 }
 
-// takeSuspensions returns what has not been sent.
+// takeSuspensions returns the suspensions that have not been sent.
 func (o *outcomes) takeSuspensions() []experiment.Suspension {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	taken := o.tripped
-	o.tripped = nil
+	taken := o.suspensions
+	o.suspensions = nil
 	return taken
 }
 
-// putBack keeps suspensions that could not be sent, but those of which something newer is known.
+// putBack keeps suspensions that could not be sent, except those with a newer report.
 func (o *outcomes) putBack(all []experiment.Suspension) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, s := range all {
-		if !slices.ContainsFunc(o.tripped, another(s)) {
-			o.tripped = append(o.tripped, s)
+		if !slices.ContainsFunc(o.suspensions, sameSuspension(s)) {
+			o.suspensions = append(o.suspensions, s)
 		}
 	}
 }
 
-// ask has experiments moved now: somebody wishes something else of one.
-func (o *outcomes) ask(ctx context.Context) error {
+// requestTurn asks steer to move experiments now, because somebody changed a wish.
+func (o *outcomes) requestTurn(ctx context.Context) error {
 	if o.url == "" {
 		return nil
 	}
@@ -283,12 +284,12 @@ func (o *outcomes) ask(ctx context.Context) error {
 	return err
 }
 
-// take returns the windows that begin before end, and closes them.
-func (o *outcomes) take(end time.Time) (taken []experiment.Outcomes) {
+// takeClosed returns the windows that begin before end, and closes them.
+func (o *outcomes) takeClosed(end time.Time) (taken []experiment.Outcomes) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if end.After(o.closed) {
-		o.closed = end
+	if end.After(o.closedUntil) {
+		o.closedUntil = end
 	}
 	for key, w := range o.counts {
 		if w.Start.Before(end) {
@@ -299,7 +300,7 @@ func (o *outcomes) take(end time.Time) (taken []experiment.Outcomes) {
 	return taken
 }
 
-// send sends what has closed and has not been stored. What cannot be sent is so said once, and is sent the next time.
+// send sends all closed windows that have not been stored. It logs the first failure, and the next call tries again.
 func (o *outcomes) send(ctx context.Context) error {
 	o.sending.Lock()
 	defer o.sending.Unlock()
@@ -307,98 +308,109 @@ func (o *outcomes) send(ctx context.Context) error {
 	return nil
 }
 
+// sendUntil sends the windows that begin before end, all suspensions, and exposures at most once for each end unless some are left
+// over. o.sending must be held.
 func (o *outcomes) sendUntil(ctx context.Context, end time.Time) {
-	o.pending = append(o.pending, o.take(end)...)
-	if end.After(o.paid) || len(o.owed) > 0 {
-		o.paid = end
+	o.pending = append(o.pending, o.takeClosed(end)...)
+	if end.After(o.exposuresSentUntil) || len(o.unsentExposures) > 0 {
+		o.exposuresSentUntil = end
 		o.sendExposures(ctx)
 	}
 	slices.SortStableFunc(o.pending, func(a, b experiment.Outcomes) int {
 		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.Experiment, b.Experiment))
 	})
-	tripped := o.takeSuspensions()
-	for len(o.pending) > 0 || len(tripped) > 0 {
+	suspensions := o.takeSuspensions()
+	for len(o.pending) > 0 || len(suspensions) > 0 {
 		windows := batch(o.pending)
 		n := len(windows)
-		refused, err := o.post(ctx, "/outcomes", outcomesTimeout, counted{Pod: o.pod, Windows: windows, Suspensions: tripped})
-		if err != nil && !refused {
-			o.putBack(tripped)
-		}
-		tripped = nil
+		refused, err := o.post(ctx, "/outcomes", outcomesTimeout, outcomesReport{Pod: o.pod, Windows: windows, Suspensions: suspensions})
 		switch {
 		case refused:
-			o.log.Error().Err(err).Int("windows", n).Msg("outcomes are refused: these are lost")
-			o.lose(n)
+			o.log.Error().Err(err).Int("windows", n).Msg("steer refused outcomes: they are lost")
+			o.dropWindows(n)
 		case err != nil:
-			if !o.failing {
-				o.log.Warn().Err(err).Int("windows", len(o.pending)).Msg("outcomes are not stored: they are kept and sent again")
-			}
-			o.failing = true
-			o.expire()
+			o.putBack(suspensions)
+			o.noteFailure(err)
+			o.dropExpired()
 			return
 		default:
-			if o.failing {
-				o.log.Info().Msg("outcomes are stored again")
-			}
-			o.failing, o.losing = false, false
+			o.noteSuccess()
 			o.pending = o.pending[n:]
 		}
+		suspensions = nil // the first request carries all of them
 	}
 	o.pending = nil
 }
 
-// batch encodes the first of what is pending, which is in the order of windows and experiments, for one request: all of one
-// window, or as many experiments of it as fit. An experiment's counts of a window are never in two requests, because the
-// second one would be taken for the first sent again.
+// noteFailure logs that sending failed, if the last try did not.
+func (o *outcomes) noteFailure(err error) {
+	if !o.failureLogged {
+		o.log.Warn().Err(err).Int("windows", len(o.pending)).Msg("outcomes could not be stored: they are kept and sent again")
+	}
+	o.failureLogged = true
+}
+
+// noteSuccess logs that sending works again, if the last try failed.
+func (o *outcomes) noteSuccess() {
+	if o.failureLogged {
+		o.log.Info().Msg("outcomes are stored again")
+	}
+	o.failureLogged, o.lossLogged = false, false
+}
+
+// batch encodes the first pending windows for one request. pending must be sorted by start and experiment. The request has all of
+// one start, or as many whole experiments of that start as fit. An experiment's windows of one start are never split between
+// requests, because steer would take the second request for a repetition of the first.
 func batch(pending []experiment.Outcomes) (windows []json.RawMessage) {
-	size, whole := 0, 0 // of windows: bytes, and how many belong to experiments that are in it with all they have
+	size := 0     // bytes of windows
+	complete := 0 // how many of windows belong to experiments that are complete
 	for i, o := range pending {
-		if i > 0 && (o.Experiment != pending[i-1].Experiment || !o.Start.Equal(pending[0].Start)) {
-			whole = i
-		}
 		if !o.Start.Equal(pending[0].Start) {
 			break
 		}
-		text, _ := json.Marshal(o) // numbers, names and a time of this millennium
-		if size += len(text) + 1; size > outcomesBytes && whole > 0 {
-			return windows[:whole]
+		if i > 0 && o.Experiment != pending[i-1].Experiment {
+			complete = i
+		}
+		text, _ := json.Marshal(o) // cannot fail: numbers, names and a time of this millennium
+		if size += len(text) + 1; size > outcomesBytes && complete > 0 {
+			return windows[:complete]
 		}
 		windows = append(windows, text)
 	}
 	return windows
 }
 
-// expire gives up what is older than outcomesLife, so that what nobody stores does not fill the memory.
-func (o *outcomes) expire() {
+// dropExpired drops windows that are older than outcomesLife, so that they do not fill the memory.
+func (o *outcomes) dropExpired() {
 	oldest := o.now().Add(-outcomesLife)
 	n := 0
 	for n < len(o.pending) && o.pending[n].Start.Before(oldest) {
 		n++
 	}
-	if n > 0 && !o.losing {
-		o.log.Error().Msg("outcomes were not stored within an hour: they are lost from the oldest on, until they can be stored")
-		o.losing = true
+	if n > 0 && !o.lossLogged {
+		o.log.Error().Msg("outcomes could not be stored for an hour: the oldest are lost, until storing works again")
+		o.lossLogged = true
 	}
-	o.lose(n)
+	o.dropWindows(n)
 }
 
-// lose drops the first of what is pending.
-func (o *outcomes) lose(n int) {
+// dropWindows drops the first n pending windows, and counts them as lost.
+func (o *outcomes) dropWindows(n int) {
 	for range n {
-		o.lost.Inc()
+		o.lostWindows.Inc()
 	}
 	o.pending = slices.Clone(o.pending[n:])
 }
 
-// counted is what is sent of an edge.
-type counted struct {
+// outcomesReport is the body of a request to steer.
+type outcomesReport struct {
 	Pod         string                  `json:"pod"`
 	Windows     []json.RawMessage       `json:"windows"` // each an experiment.Outcomes
 	Suspensions []experiment.Suspension `json:"suspensions"`
 	Exposures   []experiment.Exposure   `json:"exposures,omitempty"`
 }
 
-// post sends something to whoever moves experiments. What is refused would be refused again.
+// post sends a request to steer. refused means that sending the same again would be refused again.
 func (o *outcomes) post(ctx context.Context, path string, timeout time.Duration, body any) (refused bool, err error) {
 	text, err := json.Marshal(body)
 	if err != nil {
@@ -411,7 +423,7 @@ func (o *outcomes) post(ctx context.Context, path string, timeout time.Duration,
 		return false, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set(function.HeaderClient, netip.IPv4Unspecified().String()) // nobody's request but the edge's own
+	request.Header.Set(function.HeaderClient, netip.IPv4Unspecified().String()) // because no client caused this request
 	function.Sign(request, o.key, time.Now())
 	answer, err := o.client.Do(request)
 	if err != nil {
@@ -429,23 +441,23 @@ func (o *outcomes) post(ctx context.Context, path string, timeout time.Duration,
 	}
 }
 
-// Ready is of no request's concern: it returns nil.
+// Ready returns nil, because no request depends on outcomes.
 func (o *outcomes) Ready(context.Context) error { return nil }
 
-// Close sends all there is, the windows that are still open as well, and gives up after a while.
+// Close sends everything, including windows that are still open. It gives up after closeTimeout.
 func (o *outcomes) Close() {
 	o.sending.Lock()
 	defer o.sending.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), outcomesLast)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	for end := o.now().Truncate(experiment.Window).Add(experiment.Window); ; {
 		o.sendUntil(ctx, end)
-		if len(o.pending) == 0 && len(o.owed) == 0 {
+		if len(o.pending) == 0 && len(o.unsentExposures) == 0 {
 			return
 		}
 		select {
 		case <-ctx.Done():
-			o.log.Error().Int("windows", len(o.pending)).Int("exposures", len(o.owed)).Msg("outcomes were not stored before the end: these are lost")
+			o.log.Error().Int("windows", len(o.pending)).Int("exposures", len(o.unsentExposures)).Msg("outcomes could not be stored before the edge stopped: they are lost")
 			return
 		case <-time.After(outcomesInterval / 5):
 		}

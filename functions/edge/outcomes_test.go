@@ -20,24 +20,24 @@ import (
 	"warble/shared/telemetry"
 )
 
-// sink stores outcomes as steer does: what comes again of one process, window and experiment adds nothing.
+// sink stores outcomes as steer does: a repetition of the same process, window and experiment adds nothing.
 type sink struct {
 	url string
 
-	mu      sync.Mutex
-	taken   map[string]bool // by pod, window and experiment
-	stored  []experiment.Outcomes
-	answers []string // of the next requests: see ServeHTTP. After them all is well
-	sizes   []int    // counts per request
-	bytes   []int64  // of each request
-	tripped []experiment.Suspension
-	exposed []experiment.Exposure
+	mu          sync.Mutex
+	known       map[string]bool // by pod, window and experiment
+	stored      []experiment.Outcomes
+	answers     []string // of the next requests: see ServeHTTP. After them all is well
+	sizes       []int    // counts per request
+	bytes       []int64  // of each request
+	suspensions []experiment.Suspension
+	exposed     []experiment.Exposure
 }
 
 func newSink(t testing.TB, answers ...string) *sink {
 	t.Helper()
-	s := &sink{taken: make(map[string]bool), answers: answers}
-	s.url, _ = behind(t, function.Routes{"POST /outcomes": s})
+	s := &sink{known: make(map[string]bool), answers: answers}
+	s.url, _ = serveFunction(t, function.Routes{"POST /outcomes": s})
 	return s
 }
 
@@ -65,7 +65,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if strings.HasSuffix(answer, "stored") || answer == "" {
 		s.sizes, s.bytes = append(s.sizes, len(sent.Windows)), append(s.bytes, r.ContentLength)
-		s.tripped = append(s.tripped, sent.Suspensions...)
+		s.suspensions = append(s.suspensions, sent.Suspensions...)
 		s.exposed = append(s.exposed, sent.Exposures...)
 		s.store(sent.Pod, sent.Windows)
 	}
@@ -82,27 +82,27 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// store adds what is not there yet. s.mu is held.
+// store adds outcomes that are not stored yet. s.mu must be held.
 func (s *sink) store(pod string, counts []experiment.Outcomes) {
 	comes := make(map[string]bool)
 	for _, o := range counts {
 		key := fmt.Sprint(pod, o.Experiment, o.Start)
 		comes[key] = true
-		if !s.taken[key] {
+		if !s.known[key] {
 			s.stored = append(s.stored, o)
 		}
 	}
-	maps.Copy(s.taken, comes)
+	maps.Copy(s.known, comes)
 }
 
-// suspended is what tripwires have seen, as it was stored.
+// suspended returns the suspensions that were stored.
 func (s *sink) suspended() []experiment.Suspension {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.tripped
+	return s.suspensions
 }
 
-// sums are requests and errors by experiment and arm.
+// sums returns requests and errors by experiment and arm.
 func (s *sink) sums() map[string][2]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,13 +125,13 @@ func sum(counts []int64) (n int64) {
 	return n
 }
 
-// trialAt is an experiment at a Service, with its rules changed.
-func trialAt(name, service string, change func(*experiment.Rules)) *trial {
+// experimentAt returns an experiment at a Service, with changed rules.
+func experimentAt(name, service string, change func(*experiment.Rules)) *routedExperiment {
 	r := openTo(name, experiment.User, service)
 	if change != nil {
 		change(&r)
 	}
-	return &trial{Rules: &r, service: service}
+	return &routedExperiment{Rules: &r, service: service}
 }
 
 func newTestOutcomes(t testing.TB, url string) (*outcomes, *clock, *journal) {
@@ -157,14 +157,14 @@ func (o *outcomes) sendNow(t testing.TB) {
 	}
 }
 
-// TestOutcomesAreNeitherLostNorDoubled, whatever becomes of a request that carries them, while more are counted and the
-// clock goes on, and once back.
-func TestOutcomesAreNeitherLostNorDoubled(t *testing.T) {
+// TestOutcomesAreNeitherLostNorCountedTwice, however requests with outcomes fail. Meanwhile more answers are counted, and the clock
+// moves forward, and once back.
+func TestOutcomesAreNeitherLostNorCountedTwice(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, "cut", "500", "hang", "503", "cut, and stored", "429", "408", "hang, and stored", "500, and stored")
 	o, now, _ := newTestOutcomes(t, s.url)
 	o.client.Timeout = 200 * time.Millisecond
-	likes := trialAt("likes", "like", nil)
+	likes := experimentAt("likes", "like", nil)
 	const counters, each = 4, 1000
 	var counting sync.WaitGroup
 	for i := range counters {
@@ -203,7 +203,8 @@ func TestOutcomesAreNeitherLostNorDoubled(t *testing.T) {
 	}
 }
 
-// TestTheBucketsAddUpToTheWindow, of each Service, step and arm: every unit has its bucket, errors and slow answers with it.
+// TestTheBucketsAddUpToTheWindow of each Service, step and arm. All requests, errors and slow answers of a unit are in the unit's
+// bucket.
 func TestTheBucketsAddUpToTheWindow(t *testing.T) {
 	t.Parallel()
 	s := newSink(t)
@@ -219,8 +220,8 @@ func TestTheBucketsAddUpToTheWindow(t *testing.T) {
 	}
 	want := make(map[key]*experiment.Outcomes)
 	for n := range 1000 {
-		// The step changes within the window: requests that were under way end after others of the next step.
-		likes := trialAt("likes", []string{"like", "tweet"}[n%2], map[bool]func(*experiment.Rules){true: next, false: bounds}[n > 500 && n%3 > 0])
+		// The step changes within the window: earlier requests end after later ones of the next step.
+		likes := experimentAt("likes", []string{"like", "tweet"}[n%2], map[bool]func(*experiment.Rules){true: next, false: bounds}[n > 500 && n%3 > 0])
 		a := outcome{experiment.Arms[n/2%2], fmt.Sprint("user-", n%100), n%7 == 0, []time.Duration{time.Millisecond, 100 * time.Millisecond, 101 * time.Millisecond, time.Minute}[n%4], false}
 		o.count(likes, a)
 		k := key{likes.Step, likes.service, a.arm}
@@ -252,7 +253,8 @@ func TestTheBucketsAddUpToTheWindow(t *testing.T) {
 	}
 }
 
-// TestAWindowOfManyExperimentsIsSplitBetweenThem: each request can be read by a function, and has all of an experiment or nothing.
+// TestAWindowOfManyExperimentsIsSplitBetweenThem: each request is small enough for a function, and has all of an experiment's
+// counts or none.
 func TestAWindowOfManyExperimentsIsSplitBetweenThem(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, "", "cut, and stored")
@@ -261,7 +263,7 @@ func TestAWindowOfManyExperimentsIsSplitBetweenThem(t *testing.T) {
 	const experiments, services, steps, each = 3, 20, 2, 3200
 	for e := range experiments {
 		for n := range services * steps * 2 {
-			likes := trialAt(fmt.Sprintf("%s-%d", strings.Repeat("e", 28), e), fmt.Sprintf("%s-%02d", strings.Repeat("s", 20), n%services), largest)
+			likes := experimentAt(fmt.Sprintf("%s-%d", strings.Repeat("e", 28), e), fmt.Sprintf("%s-%02d", strings.Repeat("s", 20), n%services), largest)
 			likes.Step = 10 + n/services%steps
 			for unit := range each {
 				o.count(likes, outcome{experiment.Arms[n/services/steps], fmt.Sprint(unit), true, time.Minute, false})
@@ -289,10 +291,10 @@ func TestAWindowOfManyExperimentsIsSplitBetweenThem(t *testing.T) {
 	}
 }
 
-// TestCountingAllocatesForTheFirstAnswerOfAWindowOnly: it happens for every request.
-func TestCountingAllocatesForTheFirstAnswerOfAWindowOnly(t *testing.T) { //nolint:paralleltest // it counts what all allocate
+// TestCountingAllocatesOnlyForTheFirstAnswerOfAWindow is important because every request is counted.
+func TestCountingAllocatesOnlyForTheFirstAnswerOfAWindow(t *testing.T) { //nolint:paralleltest // it counts what all allocate
 	o, _, _ := newTestOutcomes(t, "http://nobody.example")
-	likes := trialAt("likes", "like", func(r *experiment.Rules) { r.Bounds = []experiment.Duration{1} })
+	likes := experimentAt("likes", "like", func(r *experiment.Rules) { r.Bounds = []experiment.Duration{1} })
 	a := outcome{experiment.Treatment, "gophers", true, time.Second, false}
 	o.count(likes, a)
 	if n := testing.AllocsPerRun(100, func() { o.count(likes, a) }); n != 0 {
@@ -300,17 +302,17 @@ func TestCountingAllocatesForTheFirstAnswerOfAWindowOnly(t *testing.T) { //nolin
 	}
 }
 
-// BenchmarkCount is what counting costs each request of an arm, after its answer.
+// BenchmarkCount measures what counting costs each request of an arm, after its answer.
 func BenchmarkCount(b *testing.B) {
 	o, _, _ := newTestOutcomes(b, "http://nobody.example")
-	likes := trialAt("likes", "like", func(r *experiment.Rules) { r.Bounds = []experiment.Duration{experiment.Duration(time.Second)} })
+	likes := experimentAt("likes", "like", func(r *experiment.Rules) { r.Bounds = []experiment.Duration{experiment.Duration(time.Second)} })
 	b.ReportAllocs()
 	for b.Loop() {
 		o.count(likes, outcome{experiment.Treatment, "gophers", false, time.Millisecond, false})
 	}
 }
 
-// BenchmarkPost tells how many bytes an edge posts every 10 s of four experiments on two Services each, at 200 requests/s.
+// BenchmarkPost reports how many bytes an edge posts every 10 s for four experiments on two Services each, at 200 requests/s.
 func BenchmarkPost(b *testing.B) {
 	s := newSink(b)
 	o, now, _ := newTestOutcomes(b, s.url)
@@ -319,7 +321,7 @@ func BenchmarkPost(b *testing.B) {
 	}
 	for b.Loop() {
 		for n := range 2000 {
-			at := trialAt(fmt.Sprint("experiment-", n%4), []string{"timeline", "tweet"}[n/4%2], bound)
+			at := experimentAt(fmt.Sprint("experiment-", n%4), []string{"timeline", "tweet"}[n/4%2], bound)
 			o.count(at, outcome{experiment.Arms[n/8%2], fmt.Sprint("user-", n), n%100 == 0, time.Duration(n%50) * 3 * time.Millisecond, false})
 		}
 		now.advance(experiment.Window)
@@ -328,13 +330,13 @@ func BenchmarkPost(b *testing.B) {
 	b.ReportMetric(float64(s.bytes[0]), "bytes")
 }
 
-// TestAWindowIsSentOnceItHasClosed, and not before.
+// TestAWindowIsSentOnceItHasClosed and not earlier.
 func TestAWindowIsSentOnceItHasClosed(t *testing.T) {
 	t.Parallel()
 	s := newSink(t)
 	o, now, _ := newTestOutcomes(t, s.url)
 	now.at.Store(noon.Truncate(experiment.Window).UnixNano())
-	likes := trialAt("likes", "like", nil)
+	likes := experimentAt("likes", "like", nil)
 	o.count(likes, outcome{arm: experiment.Control, unit: "1"})
 	now.advance(experiment.Window - time.Millisecond)
 	o.sendNow(t)
@@ -350,12 +352,13 @@ func TestAWindowIsSentOnceItHasClosed(t *testing.T) {
 	}
 }
 
-// TestWhatNobodyStoresIsKeptForAnHour, said once, and sent a window at a time.
-func TestWhatNobodyStoresIsKeptForAnHour(t *testing.T) {
+// TestOutcomesThatCannotBeStoredAreKeptForAnHour also checks that this is logged once, and that windows are then sent one start at
+// a time.
+func TestOutcomesThatCannotBeStoredAreKeptForAnHour(t *testing.T) {
 	t.Parallel()
 	s := newSink(t)
-	o, now, log, m := newMeasuredOutcomes(t, "http://"+refusing(t))
-	likes := trialAt("likes", "like", nil)
+	o, now, log, m := newMeasuredOutcomes(t, "http://"+refusingAddress(t))
+	likes := experimentAt("likes", "like", nil)
 	for range 400 { // past an hour, which has 359 whole windows
 		o.count(likes, outcome{arm: experiment.Control, unit: "1"})
 		o.count(likes, outcome{arm: experiment.Treatment, unit: "2"})
@@ -365,10 +368,10 @@ func TestWhatNobodyStoresIsKeptForAnHour(t *testing.T) {
 	if kept := len(o.pending); kept != 718 {
 		t.Errorf("%d windows are kept, want an hour's 718", kept)
 	}
-	if said := log.count("outcomes are not stored: they are kept"); said != 1 {
+	if said := log.count("outcomes could not be stored: they are kept"); said != 1 {
 		t.Errorf("said %d times", said)
 	}
-	if !strings.Contains(scrape(t, m), "\nwarble_experiment_outcomes_lost_total 82\n") || log.count("lost from the oldest on") != 1 {
+	if !strings.Contains(scrape(t, m), "\nwarble_experiment_outcomes_lost_total 82\n") || log.count("the oldest are lost") != 1 {
 		t.Errorf("82 windows are not said to be lost: %s", log)
 	}
 	o.url = s.url
@@ -382,7 +385,7 @@ func TestRefusedOutcomesAreNotSentAgain(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, "400", "404")
 	o, now, log := newTestOutcomes(t, s.url)
-	likes := trialAt("likes", "like", nil)
+	likes := experimentAt("likes", "like", nil)
 	for range 3 {
 		o.count(likes, outcome{arm: experiment.Control, unit: "1"})
 		now.advance(experiment.Window)
@@ -391,15 +394,15 @@ func TestRefusedOutcomesAreNotSentAgain(t *testing.T) {
 	if diff := cmp.Diff(map[string][2]int64{"likes control": {1, 0}}, s.sums()); diff != "" || len(o.pending) != 0 {
 		t.Errorf("%d are pending; %s", len(o.pending), diff)
 	}
-	if log.count("outcomes are refused: these are lost") != 2 || log.count(`400 Bad Request`) != 1 {
+	if log.count("steer refused outcomes: they are lost") != 2 || log.count(`400 Bad Request`) != 1 {
 		t.Errorf("the log does not say so: %s", log)
 	}
 }
 
-func TestWithoutAnURLNothingIsCounted(t *testing.T) {
+func TestNothingIsCountedWithoutASteerURL(t *testing.T) {
 	t.Parallel()
 	o, _, log := newTestOutcomes(t, "")
-	o.count(trialAt("likes", "like", nil), outcome{arm: experiment.Control, unit: "1", failed: true})
+	o.count(experimentAt("likes", "like", nil), outcome{arm: experiment.Control, unit: "1", failed: true})
 	o.sendNow(t)
 	o.Close()
 	if len(o.counts) != 0 || log.String() != "" {
@@ -407,7 +410,7 @@ func TestWithoutAnURLNothingIsCounted(t *testing.T) {
 	}
 }
 
-func TestSteerURL(t *testing.T) {
+func TestAWrongSteerURLIsRejected(t *testing.T) {
 	t.Parallel()
 	for url, good := range map[string]bool{"": true, "http://steer.warble.svc.cluster.local": true, "http://steer.warble.svc.cluster.local/outcomes": false, "steer": false, "ftp://steer": false, "http://": false, "http://%zz": false} {
 		e := env.New(func(name string) (string, bool) { return url, name == "STEER_URL" })
@@ -417,8 +420,8 @@ func TestSteerURL(t *testing.T) {
 	}
 }
 
-// TestASuspensionIsSentAtOnce, without a window that has closed, and again where nobody has stored it, as it was last said.
-func TestASuspensionIsSentAtOnce(t *testing.T) {
+// TestASuspensionIsSentImmediately, without a closed window. If it cannot be stored, the latest report is sent again.
+func TestASuspensionIsSentImmediately(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, "500")
 	o, _, _ := newTestOutcomes(t, s.url)

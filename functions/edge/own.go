@@ -13,12 +13,12 @@ import (
 	"warble/shared/function"
 )
 
-// The page of the contract, which has no script of its own in it, so that its policy can forbid those.
+// The page of the contract. It has no inline script, so that its policy can forbid inline scripts.
 //
 //go:embed docs
 var docs embed.FS
 
-// own is what the edge answers itself. Its patterns are plain paths.
+// own has the paths that the edge answers itself. Its patterns are plain paths.
 type own struct {
 	mux   *http.ServeMux
 	paths map[string]bool
@@ -29,8 +29,8 @@ func (o own) handle(path, pattern string, handler http.Handler) {
 	o.paths[path] = true
 }
 
-// Handler returns the handler of a request, and its pattern; "" where it is not for the edge itself. The mux is asked for its own
-// paths alone, because for any other it looks for the methods that would match, which takes longer than to find a function.
+// Handler returns the handler of a request, and its pattern; "" if the path is not the edge's own. It asks the mux only for the
+// edge's own paths: for any other path the mux searches for methods that would match, which takes longer than finding a function.
 func (o own) Handler(r *http.Request) (handler http.Handler, pattern string) {
 	if !o.paths[r.URL.Path] {
 		return nil, ""
@@ -38,12 +38,12 @@ func (o own) Handler(r *http.Request) (handler http.Handler, pattern string) {
 	return o.mux.Handler(r)
 }
 
-// ownRoutes is the contract, and Swagger UI from the binary to read it with.
+// ownRoutes serves the contract, and a Swagger UI from this binary to read it.
 func ownRoutes(contract []byte) own {
 	mux := own{http.NewServeMux(), make(map[string]bool)}
 	mux.handle("/openapi.yaml", "/openapi.yaml", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/yaml")
-		_, _ = w.Write(contract) // the client may be gone, and there is nobody else to tell
+		_, _ = w.Write(contract) // if this fails, the client has left
 	}))
 	for path, kind := range map[string]string{"/docs": "text/html", "/docs/{$}": "text/html", "/docs/docs.css": "text/css", "/docs/init.js": "text/javascript"} {
 		name := "docs/index.html"
@@ -52,19 +52,20 @@ func ownRoutes(contract []byte) own {
 		}
 		text, err := docs.ReadFile(name)
 		if err != nil {
-			panic(err) // it is in the binary
+			panic(err) // the file is in the binary
 		}
-		mux.handle(strings.TrimSuffix(path, "{$}"), path, closed(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mux.handle(strings.TrimSuffix(path, "{$}"), path, withContentPolicy(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", kind+"; charset=utf-8")
-			_, _ = w.Write(text) // the client may be gone
+			_, _ = w.Write(text) // if this fails, the client has left
 		})))
 	}
-	// Each file by its name: for any other path below /docs/ the file server has redirects and a 404 of its own.
+	// Each file is registered by name, because the file server would answer any other path below /docs/ with its own redirects and
+	// 404.
 	files, err := fs.ReadDir(static.FS, ".")
 	if err != nil {
-		panic(err) // they are in the binary
+		panic(err) // the files are in the binary
 	}
-	ui := closed(byTheLetter(v5emb.New("Warble", "/openapi.yaml", "/docs/")))
+	ui := withContentPolicy(withStrictCaching(v5emb.New("Warble", "/openapi.yaml", "/docs/")))
 	for _, file := range files {
 		path := "/docs/" + strings.TrimSuffix(file.Name(), ".gz")
 		mux.handle(path, path, ui)
@@ -72,8 +73,8 @@ func ownRoutes(contract []byte) own {
 	return mux
 }
 
-// closed lets the page load what is the edge's own, and the pictures in Swagger UI's style, and nobody frame it.
-func closed(next http.Handler) http.Handler {
+// withContentPolicy allows the page to load only the edge's own files, and the images in Swagger UI's styles. No page may frame it.
+func withContentPolicy(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -81,9 +82,9 @@ func closed(next http.Handler) http.Handler {
 	})
 }
 
-// byTheLetter corrects what the file server takes lightly: its tags have no quotes, it compares them by itself, and it looks
-// at no quality in Accept-Encoding.
-func byTheLetter(files http.Handler) http.Handler {
+// withStrictCaching corrects the file server, whose ETags have no quotes, and which compares them wrongly and ignores qualities in
+// Accept-Encoding.
+func withStrictCaching(files http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked := r.Clone(r.Context())
 		asked.Header.Del("If-None-Match")
@@ -93,13 +94,13 @@ func byTheLetter(files http.Handler) http.Handler {
 		}
 		t := &tagging{ResponseWriter: w, r: r}
 		files.ServeHTTP(t, asked)
-		if !t.begun { // a HEAD
+		if !t.begun { // the request was a HEAD
 			t.WriteHeader(http.StatusOK)
 		}
 	})
 }
 
-// acceptsGzip reads Accept-Encoding (RFC 9110, section 12.5.3). A quality that cannot be read is 0.
+// acceptsGzip reads Accept-Encoding (RFC 9110, section 12.5.3). It takes an unreadable quality as 0.
 func acceptsGzip(r *http.Request) bool {
 	others := false
 	for part := range strings.SplitSeq(strings.Join(r.Header["Accept-Encoding"], ","), ",") {
@@ -118,21 +119,21 @@ func acceptsGzip(r *http.Request) bool {
 	return others
 }
 
-// tagging is an answer whose ETag gets its quotes, and which is a 304 where the client has it.
+// tagging adds quotes to an answer's ETag. It answers 304 if the client already has that version.
 type tagging struct {
 	http.ResponseWriter
 
-	r     *http.Request
-	begun bool
-	had   bool // by the client
+	r           *http.Request
+	begun       bool
+	notModified bool // the client already has this version
 }
 
 func (t *tagging) WriteHeader(status int) {
 	header := t.Header()
 	if tag := header.Get("ETag"); tag != "" && !t.begun {
-		tag = strconv.Quote(tag) // of letters and digits
+		tag = strconv.Quote(tag) // needs no escaping: letters and digits
 		header.Set("ETag", tag)
-		if t.had = status == http.StatusOK && function.HasTag(t.r, tag); t.had {
+		if t.notModified = status == http.StatusOK && function.HasTag(t.r, tag); t.notModified {
 			status = http.StatusNotModified
 			header.Del("Content-Length")
 			header.Del("Content-Encoding")
@@ -146,7 +147,7 @@ func (t *tagging) Write(text []byte) (int, error) {
 	if !t.begun {
 		t.WriteHeader(http.StatusOK)
 	}
-	if t.had {
+	if t.notModified {
 		return len(text), nil
 	}
 	return t.ResponseWriter.Write(text)

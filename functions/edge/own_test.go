@@ -25,7 +25,7 @@ func TestTheContractIsServed(t *testing.T) {
 	}
 }
 
-// TestTheDocumentationComesFromTheBinary: what the page loads is the edge's own, and there.
+// TestTheDocumentationComesFromTheBinary checks that every file of the page is served by the edge itself.
 func TestTheDocumentationComesFromTheBinary(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
@@ -87,8 +87,8 @@ func TestOwnPathsTakeOnlyReads(t *testing.T) {
 	}
 }
 
-// TestTheDocumentationIsCachedByTheLetter: tags have quotes and are compared as everywhere, and q=0 is no.
-func TestTheDocumentationIsCachedByTheLetter(t *testing.T) {
+// TestTheDocumentationHasStrictETags checks that ETags have quotes and are compared correctly, and that q=0 means no.
+func TestTheDocumentationHasStrictETags(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
 	const file = "/docs/swagger-ui.css"

@@ -12,12 +12,12 @@ import (
 	"warble/shared/function"
 )
 
-// TestPageExecutesTwice: on the page of the contract a second text is a second tweet, and not the first request once more.
-func TestPageExecutesTwice(t *testing.T) {
+// TestThePageSendsASecondTextAsASecondTweet uses the contract's page, and checks that the page does not repeat the first request.
+func TestThePageSendsASecondTextAsASecondTweet(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var bodies, keys []string
-	url, _ := behind(t, function.Routes{"POST /2/tweets": raw(func(w http.ResponseWriter, r *http.Request) {
+	url, _ := serveFunction(t, function.Routes{"POST /2/tweets": handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, _ := io.ReadAll(r.Body)
 		mu.Lock()
 		defer mu.Unlock()
@@ -49,7 +49,7 @@ func TestPageExecutesTwice(t *testing.T) {
 	click(".execute")
 	eventually(t, "the first request", seen(1))
 	tab.Until("its answer", `document.querySelector("#operations-tweet-postTweet .live-responses-table") != null`)
-	// As React learns that somebody writes.
+	// React notices a new text by this event.
 	tab.Until("the text", `(() => {
 		const field = document.querySelector("#operations-tweet-postTweet textarea.body-param__text");
 		if (field == null) return false;

@@ -11,11 +11,11 @@ import (
 	"warble/shared/problem"
 )
 
-// TestNoPathReachesAnotherFunction than its route says, whatever is written in it, and none is redirected.
+// TestNoPathReachesAnotherFunction than the one of its route, however the path is written, and no path is redirected.
 func TestNoPathReachesAnotherFunction(t *testing.T) {
 	t.Parallel()
 	named := func(name string) entry {
-		url, _ := behind(t, function.Routes{"GET /{rest...}": raw(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, name+" "+r.RequestURI) })})
+		url, _ := serveFunction(t, function.Routes{"GET /{rest...}": handlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, name+" "+r.RequestURI) })})
 		return entry{Name: name, URL: url}
 	}
 	tweet, users, login := named("tweet"), named("users"), named("login")

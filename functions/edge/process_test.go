@@ -21,13 +21,13 @@ import (
 	"warble/shared/process"
 )
 
-// as is set where this binary is to be something else than a test: see TestMain.
-const as = "WARBLE_TEST_BINARY_IS"
+// binaryRoleEnv is the variable that makes this binary run as something other than a test: see TestMain.
+const binaryRoleEnv = "WARBLE_TEST_BINARY_IS"
 
-// echo is a function that answers with what the edge asserts of the caller's arm, where the edge has signed it.
+// echo is a function that answers with the assignment from the edge, if the edge has signed it.
 func echo() {
 	f := function.New()
-	f.Serve(function.Routes{"GET /m/{rest...}": raw(func(w http.ResponseWriter, r *http.Request) {
+	f.Serve(function.Routes{"GET /m/{rest...}": handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if reason := unsigned(r, f.EdgeKey()); reason != "" {
 			http.Error(w, reason, http.StatusBadRequest)
 			return
@@ -43,11 +43,11 @@ func command(t *testing.T, what string, environment ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(executable) //nolint:noctx // ended by its test, and by the kernel with this process
-	cmd.Env = append(environment, as+"="+what, "HOST=127.0.0.1", "PORT=0", "METRICS_PORT=0")
+	cmd.Env = append(environment, binaryRoleEnv+"="+what, "HOST=127.0.0.1", "PORT=0", "METRICS_PORT=0")
 	return cmd
 }
 
-// keys are the files that an edge and its functions share.
+// keys has the files that an edge and its functions share.
 type keys struct{ private, public, edge string }
 
 func newKeys(t *testing.T) (k keys) {
@@ -60,8 +60,7 @@ func newKeys(t *testing.T) (k keys) {
 	return k
 }
 
-// startProcess starts an edge or a function as a process, with these settings. stop ends it well; the end of the test
-// does, too.
+// startProcess starts an edge or a function as a process, with these settings. stop shuts it down; the end of the test does so too.
 func (k keys) startProcess(t *testing.T, what string, settings ...string) (url string, stop func()) {
 	t.Helper()
 	cmd := command(t, what, append(settings, "TOKEN_PUBLIC_KEYS_FILE="+k.public, "EDGE_KEY_FILE="+k.edge)...)
@@ -95,13 +94,13 @@ func (k keys) startProcess(t *testing.T, what string, settings ...string) (url s
 	return "", nil
 }
 
-// TestAChangeIsInForceWithin250ms in a process that has its own clock to look at the file by. Of ten in a row the fastest
-// counts: what the edge is too slow for, it is too slow for every time, and a busy machine is not.
+// TestAChangeIsInForceWithin250ms uses a separate process, which checks the file on its own schedule. It takes the fastest of ten
+// changes: a slow edge is slow each time, a busy machine is not.
 func TestAChangeIsInForceWithin250ms(t *testing.T) {
 	t.Parallel()
 	const within = 250 * time.Millisecond
 	named := func(name string) string {
-		url, _ := behind(t, function.Routes{"GET /x": raw(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(name)) })})
+		url, _ := serveFunction(t, function.Routes{"GET /x": handlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(name)) })})
 		return url
 	}
 	urls := map[string]string{"old": named("old"), "new": named("new")}
@@ -122,7 +121,7 @@ func TestAChangeIsInForceWithin250ms(t *testing.T) {
 	}
 }
 
-// TestAMisconfiguredEdgeNamesEveryMistake, and serves nothing.
+// TestAMisconfiguredEdgeNamesEveryMistake and does not serve.
 func TestAMisconfiguredEdgeNamesEveryMistake(t *testing.T) {
 	t.Parallel()
 	cmd := command(t, "edge", "UPSTREAM_TIMEOUT=1h", "TRUSTED_PROXIES=everyone", "RATE_LIMIT_AUTH=many", "EDGE_REPLICAS=0", "STEER_URL=steer")

@@ -18,17 +18,17 @@ import (
 	"warble/shared/problem"
 )
 
-// seen is what a function saw of a request.
+// seen has the parts of a request that a function saw.
 type seen struct {
 	Method, Target, Host, Body, Client, ID string
 	Header                                 http.Header
 	Deadline                               time.Time
 }
 
-// mirror is a function that answers every request under /m with what it saw of it.
+// mirror serves a function that answers every request under /m with what it saw of the request.
 func mirror(t testing.TB) (url string, log *logBuffer) {
 	t.Helper()
-	return behind(t, function.Routes{"/m/{rest...}": raw(func(w http.ResponseWriter, r *http.Request) {
+	return serveFunction(t, function.Routes{"/m/{rest...}": handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
@@ -51,18 +51,17 @@ func (a answer) seen(t testing.TB) (s seen) {
 	return s
 }
 
-func mirrored(t testing.TB, c config) (edge *rig, functionLog *logBuffer) {
+func startWithMirror(t testing.TB, c config) (edge *rig, functionLog *logBuffer) {
 	t.Helper()
 	url, log := mirror(t)
 	return start(t, c, entry{Name: "mirror", URL: url, Routes: []string{"/m/"}}), log
 }
 
-// TestOnlyTheEdgeAssertsAnything: what a client sends under these names is gone, and what the function believes is the
-// edge's own.
-func TestOnlyTheEdgeAssertsAnything(t *testing.T) {
+// TestOnlyTheEdgeCanSetItsHeaders: the edge removes a client's headers of these names, and the function believes only the edge's.
+func TestOnlyTheEdgeCanSetItsHeaders(t *testing.T) {
 	t.Parallel()
 	const timeout = time.Minute
-	edge, _ := mirrored(t, config{upstreamTimeout: timeout})
+	edge, _ := startWithMirror(t, config{upstreamTimeout: timeout})
 	forged, err := http.NewRequestWithContext(t.Context(), http.MethodGet, edge.url+"/m/x", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -107,9 +106,9 @@ func TestOnlyTheEdgeAssertsAnything(t *testing.T) {
 	}
 }
 
-func TestRequestIDIsOneForAll(t *testing.T) {
+func TestTheRequestIDIsTheSameEverywhere(t *testing.T) {
 	t.Parallel()
-	edge, functionLog := mirrored(t, config{})
+	edge, functionLog := startWithMirror(t, config{})
 	for sent, kept := range map[string]bool{
 		"abc-1.2_3": true, strings.Repeat("a", 64): true, strings.Repeat("b", 65): false, "": false, "a b": false, "<script>": false, "é": false,
 	} {
@@ -128,10 +127,10 @@ func TestRequestIDIsOneForAll(t *testing.T) {
 	}
 }
 
-// TestWhatAFunctionGets of a request, header for header.
-func TestWhatAFunctionGets(t *testing.T) {
+// TestTheHeadersThatAFunctionReceives compares all headers of a request.
+func TestTheHeadersThatAFunctionReceives(t *testing.T) {
 	t.Parallel()
-	edge, _ := mirrored(t, config{})
+	edge, _ := startWithMirror(t, config{})
 	const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	a := send(t, http.MethodPost, edge.url+"/m/a%2Fb?x=1&y=%20;z=%zz", `{"text":"a"}`,
 		"Authorization", "Bearer x", "Content-Type", "application/json", "Idempotency-Key", "k", "Traceparent", traceparent, "Tracestate", "a=b",
@@ -154,10 +153,10 @@ func TestWhatAFunctionGets(t *testing.T) {
 	}
 }
 
-// TestWhatAClientGets of an answer: what is the function's, without what belongs to the connection between the two.
-func TestWhatAClientGets(t *testing.T) {
+// TestTheHeadersThatAClientReceives: the function's headers, except those that belong to the connection between edge and function.
+func TestTheHeadersThatAClientReceives(t *testing.T) {
 	t.Parallel()
-	url, _ := behind(t, function.Routes{"GET /x": raw(func(w http.ResponseWriter, _ *http.Request) {
+	url, _ := serveFunction(t, function.Routes{"GET /x": handlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		for name, value := range map[string]string{"Etag": `"x"`, "X-Revision": "x-1", "Keep-Alive": "timeout=5", "Connection": "X-Hop", "X-Hop": "1", "Proxy-Authenticate": "x", "Retry-After": "7"} {
 			w.Header().Set(name, value)
 		}
@@ -198,7 +197,7 @@ func dial(t testing.TB, url string) *net.TCPConn {
 
 func TestHTTP2WithoutTLS(t *testing.T) {
 	t.Parallel()
-	edge, _ := mirrored(t, config{})
+	edge, _ := startWithMirror(t, config{})
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	two := &http.Transport{Protocols: protocols}
@@ -222,10 +221,10 @@ func TestHTTP2WithoutTLS(t *testing.T) {
 	}
 }
 
-// TestUpgradesAreNotPassedOn, nor anything else that a client asks of its connection to the edge.
+// TestUpgradesAreNotPassedOn, nor any other request about a client's connection to the edge.
 func TestUpgradesAreNotPassedOn(t *testing.T) {
 	t.Parallel()
-	edge, _ := mirrored(t, config{})
+	edge, _ := startWithMirror(t, config{})
 	for _, upgrade := range []string{"websocket", "h2c", "\x80\xff", "a, b"} {
 		connection := dial(t, edge.url)
 		if _, err := fmt.Fprintf(connection, "GET /m/x HTTP/1.1\r\nHost: edge\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\nHTTP2-Settings: AAMAAABk\r\n\r\n", upgrade); err != nil {
@@ -249,11 +248,11 @@ func TestUpgradesAreNotPassedOn(t *testing.T) {
 	}
 }
 
-// TestAClientThatLeavesIsA499 in the log, with a body or without, and the function is told.
+// TestAClientThatLeavesIsA499 in the log, with or without a body, and the function's context ends.
 func TestAClientThatLeavesIsA499(t *testing.T) {
 	t.Parallel()
 	arrived, left := make(chan struct{}), make(chan struct{})
-	url, _ := behind(t, function.Routes{"/x": raw(func(_ http.ResponseWriter, r *http.Request) {
+	url, _ := serveFunction(t, function.Routes{"/x": handlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		arrived <- struct{}{}
 		<-r.Context().Done()

@@ -21,22 +21,22 @@ import (
 )
 
 const (
-	// reportTimeout bounds all that is said of one view, for the next view waits meanwhile.
+	// reportTimeout limits all reports of one view, because the next view waits for them.
 	reportTimeout = time.Second
-	// reportLife is how long an API server keeps an Event; a refusal that still stands is then reported anew.
+	// reportLife is how long an API server keeps an Event. A refusal that still applies is then reported again.
 	reportLife = time.Hour
-	// maxMessage is the API server's bound on an Event's message, in bytes.
+	// maxMessage is the API server's limit for an Event's message, in bytes.
 	maxMessage = 1024
 )
 
-// reports tells refusals to whoever looks at the Service or Experiment: once each, as Events whose names come from what they say, so that
-// an Event that another replica has made is the same one.
+// reports writes an Event for each refusal of a Service or Experiment, once. The Event's name is a hash of its message, so that all
+// replicas write the same Event.
 type reports struct {
 	core      rest.Interface
 	namespace string
 	log       zerolog.Logger
 	now       func() time.Time
-	standing  map[string]time.Time // by the Event's name: when it was made; zero where that failed
+	standing  map[string]time.Time // when each Event was written, by its name; zero if that failed
 }
 
 func newReports(config *rest.Config, client *http.Client, namespace string, log zerolog.Logger) (*reports, error) {
@@ -44,7 +44,7 @@ func newReports(config *rest.Config, client *http.Client, namespace string, log 
 	return &reports{core: core, namespace: namespace, log: log, now: time.Now}, err
 }
 
-// involved is how Events name the Services and Experiments.
+// involved returns the references to Services and Experiments that Events contain.
 func involved(services []*servingv1.Service, experiments []*rollout.Experiment) map[subject]corev1.ObjectReference {
 	all := make(map[subject]corev1.ObjectReference)
 	add := func(kind, version string, m metav1.ObjectMeta) {
@@ -61,10 +61,10 @@ func involved(services []*servingv1.Service, experiments []*rollout.Experiment) 
 	return all
 }
 
-// reasons are an Event's, by what was refused.
+// reasons are the reasons of Events, by the kind of object that was refused.
 var reasons = map[string]string{kindService: "RouteRefused", kindExperiment: "ExperimentRefused"}
 
-// report takes all refusals that stand. Nothing is refused but to who is involved.
+// report writes Events for all present refusals. Each refusal's subject must be in involved.
 func (r *reports) report(ctx context.Context, involved map[subject]corev1.ObjectReference, refused []*refusal) {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
@@ -80,7 +80,7 @@ func (r *reports) report(ctx context.Context, involved map[subject]corev1.Object
 			if err == nil || apierrors.IsAlreadyExists(err) {
 				made = r.now()
 			} else {
-				r.log.Warn().Err(err).Str("kind", refusal.kind).Str("name", refusal.name).Msg("no Event says what was refused: it is tried again")
+				r.log.Warn().Err(err).Str("kind", refusal.kind).Str("name", refusal.name).Msg("cannot write an Event about a refusal: trying again later")
 			}
 		}
 		standing[event.Name] = made

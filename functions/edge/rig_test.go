@@ -23,9 +23,9 @@ import (
 	"warble/shared/token"
 )
 
-// TestMain is the edge itself, or a function, where a test has started this binary as one: see process_test.go.
+// TestMain runs the edge itself, or a function, if a test has started this binary as such a process: see process_test.go.
 func TestMain(m *testing.M) {
-	switch os.Getenv(as) {
+	switch os.Getenv(binaryRoleEnv) {
 	case "edge":
 		main()
 		return
@@ -36,17 +36,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// rig is an edge that serves over HTTP, and what a test needs to know about it.
+// rig is an edge that serves over HTTP, with everything that tests need of it.
 type rig struct {
-	url    string
-	log    *logBuffer
-	edge   *Edge
-	told   *telemetry.Telemetry
-	routes *routes
-	issuer *token.Issuer
+	url       string
+	log       *logBuffer
+	edge      *Edge
+	telemetry *telemetry.Telemetry
+	routes    *routes
+	issuer    *token.Issuer
 }
 
-// entry is a function in the routes file.
+// entry describes a function in the routes file.
 type entry struct {
 	Name     string   `json:"name"`
 	URL      string   `json:"url"`
@@ -59,11 +59,11 @@ type entry struct {
 	Streams map[string]int `json:"streams,omitempty"`
 }
 
-// generous lets a test that is not about limits send what it likes.
+// generous has limits that no test reaches, unless it is about limits.
 var generous = limits{{1e6, time.Hour}, {1e6, time.Hour}, {1e6, time.Hour}}
 
-// start serves an edge that knows these functions, with the defaults of production where c says nothing, but with the time
-// for answers that a busy machine needs.
+// start serves an edge with these functions. Unset fields of c get the defaults of production, except for a timeout that suits a
+// busy machine.
 func start(t testing.TB, c config, functions ...entry) *rig {
 	t.Helper()
 	if c.upstreamTimeout == 0 {
@@ -74,7 +74,7 @@ func start(t testing.TB, c config, functions ...entry) *rig {
 	}
 	g := &rig{log: new(logBuffer)}
 	f := function.NewTest(g.log)
-	g.told = f.Telemetry
+	g.telemetry = f.Telemetry
 	g.routes = &routes{file: filepath.Join(t.TempDir(), "routes.json"), log: f.Telemetry.Log}
 	g.write(t, functions...)
 	var tokens *token.Verifier
@@ -84,7 +84,7 @@ func start(t testing.TB, c config, functions ...entry) *rig {
 	return g
 }
 
-// scrape returns what Prometheus gets.
+// scrape returns the metrics in Prometheus's format.
 func scrape(t testing.TB, m *telemetry.Telemetry) string {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -92,7 +92,7 @@ func scrape(t testing.TB, m *telemetry.Telemetry) string {
 	return w.Body.String()
 }
 
-// serve serves a handler as shared/function does, over HTTP/1.1 and HTTP/2 without TLS.
+// serve serves a handler over HTTP/1.1 and HTTP/2 without TLS, as shared/function does.
 func serve(t testing.TB, handler http.Handler) (url string) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
@@ -107,11 +107,11 @@ func serve(t testing.TB, handler http.Handler) (url string) {
 // write replaces the routes file and reads it.
 func (g *rig) write(t testing.TB, functions ...entry) {
 	t.Helper()
-	g.try(t, nil, functions...)
+	g.writeExperiments(t, nil, functions...)
 }
 
-// try is write, with experiments.
-func (g *rig) try(t testing.TB, experiments []experiment.Rules, functions ...entry) {
+// writeExperiments replaces the routes file, including experiments, and reads it.
+func (g *rig) writeExperiments(t testing.TB, experiments []experiment.Rules, functions ...entry) {
 	t.Helper()
 	writeRoutes(t, g.routes.file, experiments, functions...)
 	if err := g.routes.refresh(t.Context()); err != nil {
@@ -119,7 +119,7 @@ func (g *rig) try(t testing.TB, experiments []experiment.Rules, functions ...ent
 	}
 }
 
-// writeRoutes replaces a routes file at once, as whoever writes one must.
+// writeRoutes replaces a routes file atomically, as every writer of one must.
 func writeRoutes(t testing.TB, file string, experiments []experiment.Rules, functions ...entry) {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{"functions": append([]entry{}, functions...), "experiments": experiments})
@@ -134,18 +134,18 @@ func writeRoutes(t testing.TB, file string, experiments []experiment.Rules, func
 	}
 }
 
-// behind serves the routes as a function behind the edge does.
-func behind(t testing.TB, routes function.Routes) (url string, log *logBuffer) {
+// serveFunction serves routes as a function behind the edge.
+func serveFunction(t testing.TB, routes function.Routes) (url string, log *logBuffer) {
 	t.Helper()
 	log = new(logBuffer)
 	return serve(t, function.NewTest(log).Handler(routes)), log
 }
 
-// raw is a handler that says what a test wants said.
-func raw(h func(http.ResponseWriter, *http.Request)) http.Handler { return http.HandlerFunc(h) }
+// handlerFunc makes a handler of a function.
+func handlerFunc(h func(http.ResponseWriter, *http.Request)) http.Handler { return http.HandlerFunc(h) }
 
-// refusing is an address where nobody listens.
-func refusing(t testing.TB) (host string) {
+// refusingAddress returns an address that refuses connections.
+func refusingAddress(t testing.TB) (host string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -186,7 +186,7 @@ func variables(set map[string]string) *env.Reader {
 	return env.New(func(name string) (string, bool) { value, ok := set[name]; return value, ok })
 }
 
-// bearer is the Authorization header of a user.
+// bearer returns the Authorization header of a user.
 func (g *rig) bearer(t testing.TB, userID int64) string {
 	t.Helper()
 	return bearerOf(t, g.issuer, userID, "")
@@ -201,13 +201,13 @@ func bearerOf(t testing.TB, issuer *token.Issuer, userID int64, community string
 	return "Bearer " + text
 }
 
-// answer is an answer that was read to its end.
+// answer is an answer whose body has been read.
 type answer struct {
 	*http.Response
 	body string
 }
 
-// send makes a request with headers in pairs, and follows no redirect. It has no client-side Accept-Encoding.
+// send sends a request with headers in pairs. It follows no redirect and adds no Accept-Encoding.
 func send(t testing.TB, method, url, body string, headers ...string) answer {
 	t.Helper()
 	a, err := try(t.Context(), method, url, body, headers...)
@@ -236,7 +236,7 @@ func try(ctx context.Context, method, url, body string, headers ...string) (answ
 	return answer{response, string(text)}, err
 }
 
-// wantProblem checks that an answer is a whole problem of this kind.
+// wantProblem checks that an answer is a complete problem of this kind.
 func wantProblem(t testing.TB, a answer, kind *problem.Kind) {
 	t.Helper()
 	var p struct {
@@ -261,7 +261,7 @@ func wantProblem(t testing.TB, a answer, kind *problem.Kind) {
 	}
 }
 
-// logBuffer is a log that a test reads while a server writes it.
+// logBuffer is a log that can be read while a server writes it.
 type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -273,7 +273,7 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
-// line waits for the access line of a request, which is written after its answer.
+// line waits for the access line of a request. The edge writes it after the answer.
 func (b *logBuffer) line(t testing.TB, requestID string) (fields map[string]any) {
 	t.Helper()
 	eventually(t, "the access line of "+requestID, func() bool {
@@ -299,7 +299,7 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// eventually polls until a condition holds, for longer than any machine should need.
+// eventually waits until a condition holds, for longer than any machine should need.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !holds(); {

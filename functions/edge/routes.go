@@ -26,46 +26,46 @@ import (
 	"warble/shared/manifest"
 )
 
-// target is a function that requests can be sent to.
+// target is a function or a guest that receives requests.
 type target struct {
-	http.Handler // never called: ServeMux wants one, and finds its target by it
+	http.Handler // never called: only makes a target a value of ServeMux
 
-	name     string
-	url      *url.URL
-	tags     map[string]tagged
-	starting bool // nothing listens there yet, and something will
-	routes   []string
-	streams  map[string]time.Duration // of the routes whose answers have their own time: how long one may take
-	guest    *guest                   // nil for a function
-	trial    *trial                   // the experiment that is in force here; nil where there is none. newTable sets it
+	name       string
+	url        *url.URL
+	tags       map[string]tagged
+	starting   bool // nothing listens at url yet, but will
+	routes     []string
+	streams    map[string]time.Duration // the time limit of an answer, for routes with their own limit
+	guest      *guest                   // nil for a function
+	experiment *routedExperiment        // the experiment in force; nil if there is none. newTable sets it
 }
 
-// tagged is where a revision with a tag listens for itself.
+// tagged is the address of a revision with a tag.
 type tagged struct {
 	url      *url.URL
-	revision string // its name; empty where there are none
+	revision string // its name; empty without revisions
 }
 
-// view is what a table is made of. Its experiments are in the order in which they have a say.
+// view is the input of a table. Earlier experiments take precedence.
 type view struct {
 	targets     []*target
 	experiments []experiment.Rules
-	ownTags     map[string]string // of the edge's own revisions that have one, by the first label of its host
+	ownTags     map[string]string // tags of the edge's own revisions, by the first label of their hosts
 }
 
-// table is one view of where everything is and of the experiments in force. It never changes: a new view is a new table,
-// and a request sees one.
+// table has all targets and experiments in force, from one view. It never changes: a new view makes a new table. Each request uses
+// one table.
 type table struct {
 	mux     *http.ServeMux
 	targets map[string]*target          // by name
 	owners  map[string]string           // route -> name
-	ownTags map[string]string           // as a view's
-	hosts   map[string]*target          // of guests, by host
+	ownTags map[string]string           // see view
+	hosts   map[string]*target          // guests, by host
 	guests  bool                        // whether a guest has a route
-	phases  map[string]experiment.Phase // of all experiments there are, by name
+	phases  map[string]experiment.Phase // of all experiments, by name
 }
 
-// subject is what a refusal is about.
+// subject is the object that a refusal is about.
 type subject struct{ kind, name string }
 
 const (
@@ -73,84 +73,114 @@ const (
 	kindExperiment = "Experiment"
 )
 
-// refusal is what is wrong with what one target, or one experiment, asks for.
+// refusal says what is wrong with one Service or one Experiment.
 type refusal struct {
 	error
 	subject
 }
 
-// refusals takes apart what newTable returns.
+// refusals returns the refusals that newTable joined.
 func refusals(err error) (all []*refusal) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, err := range joined.Unwrap() {
-			all = append(all, err.(*refusal)) // newTable joins nothing else
+			all = append(all, err.(*refusal)) // newTable joins only refusals
 		}
 	}
 	return all
 }
 
-// newTable lays the targets' routes out. A route that two targets claim, or that is none, is reported and left out; where
-// the table before had an owner for it that still claims it, it stays with that one. Experiments that cannot be in force
-// are reported and left out too.
+// newTable makes a table of a view. It reports and leaves out a route that is not valid or that two targets claim, and an experiment
+// that cannot be in force. A claimed route stays with its owner in the previous table, if that target still claims it.
 func newTable(v view, before *table, wires *tripwires) (*table, error) {
-	t := &table{mux: http.NewServeMux(), targets: make(map[string]*target), owners: make(map[string]string), ownTags: v.ownTags, hosts: make(map[string]*target), phases: make(map[string]experiment.Phase)}
+	b := &tableBuilder{table: &table{mux: http.NewServeMux(), targets: make(map[string]*target), owners: make(map[string]string), ownTags: v.ownTags, hosts: make(map[string]*target), phases: make(map[string]experiment.Phase)}}
 	for _, e := range v.experiments {
-		t.phases[e.Name] = e.Phase
+		b.phases[e.Name] = e.Phase
 	}
 	for _, to := range v.targets {
-		own := *to // the table before may have the same target, with another trial
-		t.targets[to.name] = &own
+		own := *to // a copy, because the previous table may have the same target with another experiment
+		b.targets[to.name] = &own
 	}
-	trials, mistakes := newTrials(v.experiments, wires)
-	for name, to := range t.targets {
-		if to.trial = trials[name]; to.trial != nil && to.trial.Identity.Foreign() && to.guest == nil {
-			to.trial = nil
-			mistakes = append(mistakes, &refusal{fmt.Errorf("%s: the identity %s is of guests, and %s is none: expected the label %s", trials[name].Name, trials[name].Identity.Kind, name, manifest.Guest), subject{kindExperiment, trials[name].Name}})
-		}
-	}
-	claim := func(to *target, route string) {
-		if owner, taken := t.owners[route]; taken {
-			if owner != to.name {
-				mistakes = append(mistakes, &refusal{fmt.Errorf("%s claims %s, which is %s's and stays so", to.name, route, owner), subject{kindService, to.name}})
-			}
-			return
-		}
-		if err := handle(t.mux, route, to); err != nil {
-			mistakes = append(mistakes, &refusal{fmt.Errorf("%s: %w", to.name, err), subject{kindService, to.name}})
-			return
-		}
-		t.owners[route] = to.name
-		t.guests = t.guests || to.guest != nil
-	}
-	receive := func(to *target, host string) {
-		key := "host " + host // no route has a space in it
-		if owner, taken := t.owners[key]; taken && owner != to.name {
-			mistakes = append(mistakes, &refusal{fmt.Errorf("%s claims the host %s, which is %s's and stays so", to.name, host, owner), subject{kindService, to.name}})
-			return
-		}
-		t.owners[key], t.hosts[host] = to.name, to
-	}
+	b.addExperiments(v.experiments, wires)
 	for _, incumbents := range []bool{true, false} {
 		for _, to := range v.targets {
-			for _, route := range to.routes {
-				if (before != nil && before.owners[route] == to.name) == incumbents {
-					claim(t.targets[to.name], route)
-				}
-			}
-			if to.guest == nil {
-				continue
-			}
-			for _, host := range to.guest.hosts {
-				if (before != nil && before.owners["host "+host] == to.name) == incumbents {
-					receive(t.targets[to.name], host)
-				}
-			}
+			b.addClaims(b.targets[to.name], func(claim string) bool { return before.owns(to.name, claim) == incumbents })
 		}
 	}
-	return t, errors.Join(mistakes...)
+	return b.table, errors.Join(b.refused...)
 }
 
-// handle makes an error of the panic by which ServeMux refuses a pattern.
+// owns reports whether a target has a route, or a host as hostClaim writes it.
+func (t *table) owns(name, claim string) bool { return t != nil && t.owners[claim] == name }
+
+// hostClaim returns the key of a host in owners. It is never a route, because of the space.
+func hostClaim(host string) string { return "host " + host }
+
+// tableBuilder fills a table and collects what it refuses.
+type tableBuilder struct {
+	*table
+	refused []error // each a *refusal
+}
+
+func (b *tableBuilder) refuse(kind, name string, err error) {
+	b.refused = append(b.refused, &refusal{err, subject{kind, name}})
+}
+
+// addExperiments gives each target its experiment. Only a guest can have an experiment whose identity is foreign to Warble.
+func (b *tableBuilder) addExperiments(all []experiment.Rules, wires *tripwires) {
+	routed, refused := routeExperiments(all, wires)
+	b.refused = append(b.refused, refused...)
+	for name, to := range b.targets {
+		exp := routed[name]
+		if exp != nil && exp.Identity.Foreign() && to.guest == nil {
+			b.refuse(kindExperiment, exp.Name, fmt.Errorf("%s: the identity %s is only for guests, and %s is not a guest: expected the label %s", exp.Name, exp.Identity.Kind, name, manifest.Guest))
+			exp = nil
+		}
+		to.experiment = exp
+	}
+}
+
+// addClaims adds the routes and hosts of a target for which now returns true.
+func (b *tableBuilder) addClaims(to *target, now func(claim string) bool) {
+	for _, route := range to.routes {
+		if now(route) {
+			b.addRoute(to, route)
+		}
+	}
+	if to.guest == nil {
+		return
+	}
+	for _, host := range to.guest.hosts {
+		if now(hostClaim(host)) {
+			b.addHost(to, host)
+		}
+	}
+}
+
+func (b *tableBuilder) addRoute(to *target, route string) {
+	if owner, taken := b.owners[route]; taken {
+		if owner != to.name {
+			b.refuse(kindService, to.name, fmt.Errorf("%s claims %s, which stays with %s", to.name, route, owner))
+		}
+		return
+	}
+	if err := handle(b.mux, route, to); err != nil {
+		b.refuse(kindService, to.name, fmt.Errorf("%s: %w", to.name, err))
+		return
+	}
+	b.owners[route] = to.name
+	b.guests = b.guests || to.guest != nil
+}
+
+func (b *tableBuilder) addHost(to *target, host string) {
+	claim := hostClaim(host)
+	if owner, taken := b.owners[claim]; taken && owner != to.name {
+		b.refuse(kindService, to.name, fmt.Errorf("%s claims the host %s, which stays with %s", to.name, host, owner))
+		return
+	}
+	b.owners[claim], b.hosts[host] = to.name, to
+}
+
+// handle registers a route. It returns an error if ServeMux panics because of the pattern.
 func handle(mux *http.ServeMux, route string, to *target) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -164,73 +194,73 @@ func handle(mux *http.ServeMux, route string, to *target) (err error) {
 	return nil
 }
 
-// routes is the present table. It comes from a file, or in a cluster from what a watch sees there, and until it has seen
-// anything, from the file, if there is one.
+// routes has the present table. It comes from a file, or in a cluster from a watch. Until the watch has seen the cluster, the file
+// is used if there is one.
 type routes struct {
-	file    string // ROUTES_FILE
-	cluster bool   // whether there is a watch, so that the file need not exist
-	log     zerolog.Logger
-	wires   tripwires // of the experiments in force
-	issuers issuers   // that these name
-	current atomic.Pointer[table]
-	notYet  time.Time // until then the file does not count, for the watch is about to see the cluster
-	last    []byte    // the file as it was last read, nil before the first time; only refresh touches it
-	missing bool      // it could not be read, which was said
+	file            string // ROUTES_FILE
+	cluster         bool   // whether there is a watch; then the file is optional
+	log             zerolog.Logger
+	tripwires       tripwires // of the experiments in force
+	issuers         issuers   // of the experiments in force
+	current         atomic.Pointer[table]
+	ignoreFileUntil time.Time // until then the file is ignored, because the watch will soon see the cluster
+	last            []byte    // the file's last text; nil before the first read. Only refresh uses it
+	unreadable      bool      // the file could not be read, and this was logged
 
-	mu      sync.Mutex // held while one table replaces another
-	watched bool       // the present table is from the cluster
+	mu      sync.Mutex // held while a table is replaced
+	watched bool       // whether the present table is from the cluster
 }
 
-// firstView is how long an edge that starts waits for the cluster before it falls back on the file, which knows no
-// experiments: who is in one would have untouched traffic meanwhile.
+// firstView is how long a new edge waits for the cluster before it uses the file. The file has no experiments, so users of an
+// experiment would be untouched meanwhile.
 const firstView = 5 * time.Second
 
 func newRoutes(e *env.Reader, log zerolog.Logger) *routes {
 	r := &routes{cluster: inCluster(e), log: log}
 	if r.cluster {
 		r.file = e.String("ROUTES_FILE", "")
-		r.notYet = time.Now().Add(firstView)
+		r.ignoreFileUntil = time.Now().Add(firstView)
 	} else {
-		r.file = e.Required("ROUTES_FILE", "the path of a JSON file of functions and their routes")
+		r.file = e.Required("ROUTES_FILE", "the path of a JSON file with functions and their routes")
 	}
 	return r
 }
 
-// Ready waits for the first table.
+// Ready returns an error until there is a table.
 func (r *routes) Ready(context.Context) error {
 	if r.current.Load() != nil {
 		return nil
 	}
 	if r.cluster {
-		return fmt.Errorf("no routes: neither have the Knative Services of this namespace been seen, nor has ROUTES_FILE %q been read", r.file)
+		return fmt.Errorf("no routes: the Knative Services of this namespace have not been seen, and ROUTES_FILE %q has not been read", r.file)
 	}
 	return fmt.Errorf("ROUTES_FILE: %s has not been read: expected functions and their routes in JSON", r.file)
 }
 
-// Close does nothing: what reads the file ends with the function.
+// Close does nothing: refresh ends with the function.
 func (r *routes) Close() {}
 
-// match returns the target of a request and the route by which it was found; nil where there is none.
+// match returns the target of a request, and the route that matched; nil if there is none.
 func (r *routes) match(request *http.Request) (*target, string) {
 	t := r.current.Load()
 	if t == nil || !function.CleanPath(request.URL.Path) || request.Method == http.MethodConnect {
 		return nil, ""
 	}
 	handler, pattern := t.mux.Handler(request)
-	to, _ := handler.(*target) // ServeMux's own handler where nothing matches
+	to, _ := handler.(*target) // without a match, ServeMux returns its own handler
 	return to, pattern
 }
 
-// tag returns the tag of the edge's own by whose host a request came; empty for the host that everybody uses. Whoever can
-// send such a host to the ingress is led to the revision with the tag anyway, so it is no privilege.
-func (r *routes) tag(request *http.Request) string {
+// tagFor returns the tag of the edge's own revision to whose host a request was sent; empty for the public host. The tag is no
+// privilege: anybody who can send such a host to the ingress reaches that revision anyway.
+func (r *routes) tagFor(request *http.Request) string {
 	label, _, _ := strings.Cut(request.Host, ".")
 	return r.current.Load().ownTags[label]
 }
 
-// starting returns where the named function is now, or where tag is not empty, its candidate of that tag, and whether it is
-// about to listen.
-func (r *routes) starting(name, tag string) (url *url.URL, starting bool) {
+// locate returns the present address of a function, or of its candidate if tag is not empty. starting says that the function does
+// not listen yet, but will.
+func (r *routes) locate(name, tag string) (url *url.URL, starting bool) {
 	to := r.current.Load().targets[name]
 	switch {
 	case to == nil:
@@ -241,18 +271,18 @@ func (r *routes) starting(name, tag string) (url *url.URL, starting bool) {
 	return to.url, to.starting
 }
 
-// refresh reads the file where it has changed. A file that is broken or missing changes nothing and is an error, once.
+// refresh reads the file if it has changed. If the file is broken or missing, nothing changes, and refresh returns an error once.
 func (r *routes) refresh(context.Context) error {
-	if time.Now().Before(r.notYet) {
+	if time.Now().Before(r.ignoreFileUntil) {
 		return nil
 	}
 	text, err := os.ReadFile(r.file)
 	if r.cluster && errors.Is(err, fs.ErrNotExist) {
-		return nil // Ready waits for the cluster
+		return nil // Ready reports that the cluster has not been seen
 	}
-	said := r.missing
-	r.missing = err != nil
-	if err != nil && said || err == nil && r.last != nil && bytes.Equal(text, r.last) {
+	logged := r.unreadable
+	r.unreadable = err != nil
+	if err != nil && logged || err == nil && r.last != nil && bytes.Equal(text, r.last) {
 		return nil
 	}
 	if err != nil {
@@ -266,7 +296,7 @@ func (r *routes) refresh(context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.watched {
-		return nil // the cluster knows better
+		return nil // the cluster takes precedence
 	}
 	if err := r.replace(v); err != nil {
 		r.log.Error().Err(err).Msg("routes or experiments refused")
@@ -274,10 +304,10 @@ func (r *routes) refresh(context.Context) error {
 	return nil
 }
 
-// replace puts a new table in force, and says what is not in it. r.mu is held.
+// replace puts a new table in force. It returns what the table refused. r.mu must be held.
 func (r *routes) replace(v view) error {
-	t, err := newTable(v, r.current.Load(), &r.wires)
-	r.issuers.keep(v.experiments)
+	t, err := newTable(v, r.current.Load(), &r.tripwires)
+	r.issuers.keepOnly(v.experiments)
 	r.current.Store(t)
 	return err
 }
@@ -303,7 +333,7 @@ func parseRoutes(text []byte) (v view, err error) {
 	}
 	if err == nil {
 		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("something follows it")
+			err = errors.New("text follows the JSON object")
 		}
 	}
 	if err != nil {
@@ -312,10 +342,10 @@ func parseRoutes(text []byte) (v view, err error) {
 	for _, f := range file.Functions {
 		u, err := parseAddress(f.URL)
 		if err != nil || f.Name == "" {
-			return view{}, fmt.Errorf("function %q at %q: expected a name and a URL as http://host:port", f.Name, f.URL)
+			return view{}, fmt.Errorf("function %q at %q: expected a name and a URL such as http://host:port", f.Name, f.URL)
 		}
 		if slices.ContainsFunc(v.targets, func(t *target) bool { return t.name == f.Name }) {
-			return view{}, fmt.Errorf("function %q is there twice", f.Name)
+			return view{}, fmt.Errorf("function %q appears twice", f.Name)
 		}
 		to := &target{name: f.Name, url: u, tags: make(map[string]tagged), starting: f.Starting, routes: f.Routes, streams: streamsOf(f.Streams)}
 		if f.Guest != nil {
@@ -326,7 +356,7 @@ func parseRoutes(text []byte) (v view, err error) {
 		}
 		for tag, address := range f.Tags {
 			if u, err = parseAddress(address); err != nil || tag == "" {
-				return view{}, fmt.Errorf("function %q, tag %q at %q: expected a name and a URL as http://host:port", f.Name, tag, address)
+				return view{}, fmt.Errorf("function %q, tag %q at %q: expected a name and a URL such as http://host:port", f.Name, tag, address)
 			}
 			to.tags[tag] = tagged{url: u}
 		}

@@ -24,17 +24,17 @@ func TestParseRoutesNamesWhatIsWrong(t *testing.T) {
 		`{`:                                    shape + "unexpected EOF",
 		`null`:                                 shape + "functions is missing",
 		`{}`:                                   shape + "functions is missing",
-		`{"functions": []} {}`:                 shape + "something follows it",
+		`{"functions": []} {}`:                 shape + "text follows the JSON object",
 		`{"functions": [{"nmae": "a"}]}`:       shape + `json: unknown field "nmae"`,
 		`{"functions": [{"name": 7}]}`:         shape + "json: cannot unmarshal number",
-		`{"functions": [{"url": "http://a"}]}`: `function "" at "http://a": expected a name and a URL as http://host:port`,
-		`{"functions": [{"name": "a"}]}`:       `function "a" at "": expected a name and a URL as http://host:port`,
+		`{"functions": [{"url": "http://a"}]}`: `function "" at "http://a": expected a name and a URL such as http://host:port`,
+		`{"functions": [{"name": "a"}]}`:       `function "a" at "": expected a name and a URL such as http://host:port`,
 		`{"functions": [{"name": "a", "url": "https://a"}]}`:                                  `function "a" at "https://a": expected`,
 		`{"functions": [{"name": "a", "url": "http://a/path"}]}`:                              `function "a" at "http://a/path": expected`,
 		`{"functions": [{"name": "a", "url": "http://u:p@a"}]}`:                               `expected a name and a URL`,
 		`{"functions": [{"name": "a", "url": "http://:80"}]}`:                                 `function "a" at "http://:80": expected`,
 		`{"functions": [{"name": "a", "url": "http://a:x"}]}`:                                 `function "a" at "http://a:x": expected`,
-		`{"functions": [{"name": "a", "url": "http://a"}, {"name": "a", "url": "http://b"}]}`: `function "a" is there twice`,
+		`{"functions": [{"name": "a", "url": "http://a"}, {"name": "a", "url": "http://b"}]}`: `function "a" appears twice`,
 		`{"functions": [{"name": "a", "url": "http://a", "tags": {"x": "b"}}]}`:               `function "a", tag "x" at "b": expected a name and a URL`,
 		`{"functions": [{"name": "a", "url": "http://a", "tags": {"": "http://b"}}]}`:         `function "a", tag "" at "http://b": expected`,
 		`{"functions": [], "experiments": [{"nmae": "likes"}]}`:                               shape + `json: unknown field "nmae"`,
@@ -45,8 +45,8 @@ func TestParseRoutesNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// where is who owns each route, and where each function is.
-func where(t *table) (owners, urls map[string]string) {
+// ownersAndURLs returns the owner of each route, and the address of each function.
+func ownersAndURLs(t *table) (owners, urls map[string]string) {
 	urls = make(map[string]string)
 	for name, to := range t.targets {
 		urls[name] = to.url.String()
@@ -54,8 +54,8 @@ func where(t *table) (owners, urls map[string]string) {
 	return t.owners, urls
 }
 
-// TestARouteIsOneFunctions goes through the views that an edge might have, one after the other.
-func TestARouteIsOneFunctions(t *testing.T) {
+// TestARouteBelongsToOneFunction goes through views that follow one another.
+func TestARouteBelongsToOneFunction(t *testing.T) {
 	t.Parallel()
 	entryOf := func(name string, routes ...string) string {
 		return `{"name": "` + name + `", "url": "http://` + name + `:80", "routes": ["` + strings.Join(routes, `", "`) + `"]}`
@@ -67,11 +67,11 @@ func TestARouteIsOneFunctions(t *testing.T) {
 		mistakes  []string
 	}{
 		{"the first of two has it", []string{entryOf("a", "/x"), entryOf("b", "/x", "/y")}, map[string]string{"/x": "a", "/y": "b"},
-			[]string{"b claims /x, which is a's and stays so"}},
+			[]string{"b claims /x, which stays with a"}},
 		{"whoever had it keeps it, first or not", []string{entryOf("c", "/x", "/y"), entryOf("a", "/x"), entryOf("b", "/y")}, map[string]string{"/x": "a", "/y": "b"},
-			[]string{"c claims /x, which is a's and stays so", "c claims /y, which is b's and stays so"}},
+			[]string{"c claims /x, which stays with a", "c claims /y, which stays with b"}},
 		{"until it gives it up", []string{entryOf("c", "/x", "/y"), entryOf("b", "/y")}, map[string]string{"/x": "c", "/y": "b"},
-			[]string{"c claims /y, which is b's and stays so"}},
+			[]string{"c claims /y, which stays with b"}},
 		{"also where the patterns only overlap", []string{entryOf("d", "/{id}"), entryOf("e", "/{name}"), entryOf("b", "/y")}, map[string]string{"/{id}": "d", "/y": "b"},
 			[]string{`e: route "/{name}": `}},
 		{"what is no route is left out, and the rest counts", []string{entryOf("a", "GET /x", "", "x", "/{", "/x/{id}/{id}", "/good", "/good")}, map[string]string{"/good": "a"},
@@ -84,7 +84,7 @@ func TestARouteIsOneFunctions(t *testing.T) {
 			t.Fatal(err)
 		}
 		after, err := newTable(v, before, new(tripwires))
-		if owners, _ := where(after); err == nil || !cmp.Equal(step.owners, owners) {
+		if owners, _ := ownersAndURLs(after); err == nil || !cmp.Equal(step.owners, owners) {
 			t.Errorf("%s: %s, %v", step.name, cmp.Diff(step.owners, owners), err)
 			continue
 		}
@@ -98,7 +98,7 @@ func TestARouteIsOneFunctions(t *testing.T) {
 	}
 }
 
-// TestABrokenFileKeepsTheLastView, and is complained of once.
+// TestABrokenFileKeepsTheLastView and is reported once.
 func TestABrokenFileKeepsTheLastView(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "routes.json")
@@ -135,7 +135,7 @@ func TestABrokenFileKeepsTheLastView(t *testing.T) {
 			t.Errorf("%s: %v", step, ready)
 			return
 		}
-		if _, urls := where(r.current.Load()); !cmp.Equal(want, urls) {
+		if _, urls := ownersAndURLs(r.current.Load()); !cmp.Equal(want, urls) {
 			t.Errorf("%s: %s", step, cmp.Diff(want, urls))
 		}
 	}
@@ -155,8 +155,8 @@ func TestABrokenFileKeepsTheLastView(t *testing.T) {
 	expect("back", "", map[string]string{"a": "http://b"})
 }
 
-// TestBeforeTheFirstViewNothingIsMissing: a 404 would say that an endpoint does not exist.
-func TestBeforeTheFirstViewNothingIsMissing(t *testing.T) {
+// TestBeforeTheFirstViewAPathIsNotA404, because a 404 would say that the endpoint does not exist.
+func TestBeforeTheFirstViewAPathIsNotA404(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
 	edge.routes.current.Store(nil)
@@ -167,7 +167,7 @@ func TestBeforeTheFirstViewNothingIsMissing(t *testing.T) {
 	if err := edge.routes.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	edge.write(t, entry{Name: "a", URL: "http://" + refusing(t)})
+	edge.write(t, entry{Name: "a", URL: "http://" + refusingAddress(t)})
 	if a := send(t, http.MethodGet, edge.url+"/healthz", ""); a.StatusCode != http.StatusOK {
 		t.Errorf("not healthy: %s %s", a.Status, a.body)
 	}
@@ -191,8 +191,8 @@ func FuzzRoutesFile(f *testing.F) {
 		}
 		first, _ := newTable(v, nil, new(tripwires))
 		second, _ := newTable(v, first, new(tripwires))
-		firstOwners, _ := where(first)
-		secondOwners, _ := where(second)
+		firstOwners, _ := ownersAndURLs(first)
+		secondOwners, _ := ownersAndURLs(second)
 		if diff := cmp.Diff(firstOwners, secondOwners); diff != "" {
 			t.Errorf("the same file moves routes: %s", diff)
 		}
@@ -201,8 +201,8 @@ func FuzzRoutesFile(f *testing.F) {
 			if to.url.Host == "" || in == nil || in.url != to.url {
 				t.Errorf("a target without an address, or lost: %+v", to)
 			}
-			if in.trial != nil && (in.trial.control.url.Host == "" || in.trial.treatment.url.Host == "" || in.trial.tripwire == nil) {
-				t.Errorf("an arm without an address: %+v", in.trial)
+			if in.experiment != nil && (in.experiment.control.url.Host == "" || in.experiment.treatment.url.Host == "" || in.experiment.tripwire == nil) {
+				t.Errorf("an arm without an address: %+v", in.experiment)
 			}
 		}
 		r := &routes{}

@@ -13,18 +13,18 @@ import (
 	"warble/shared/token"
 )
 
-// instant answers every request at once, so that what is measured is the edge's own work.
-type instant struct{}
+// instantTransport answers every request immediately, so that the benchmark measures only the edge.
+type instantTransport struct{}
 
-func (instant) RoundTrip(r *http.Request) (*http.Response, error) {
+func (instantTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{
 		StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1, Request: r, ContentLength: 2, Body: io.NopCloser(strings.NewReader("{}")),
 		Header: http.Header{"Content-Type": {"application/json"}, "X-Revision": {"tweet-00001"}},
 	}, nil
 }
 
-// BenchmarkServe is what the edge itself does for one GET: of a function, of a function where there is a guest as well, and of a guest
-// that is in no experiment, and in one of visitors.
+// BenchmarkServe measures the edge's own work for one GET: to a function, to a function beside a guest, to a guest without an
+// experiment, and to a guest with an experiment of visitors.
 func BenchmarkServe(b *testing.B) {
 	functions := targetsOf("tweet")
 	shop := targetsOf("shop")[0]
@@ -46,15 +46,15 @@ func BenchmarkServe(b *testing.B) {
 			if err := r.replace(c.view); err != nil {
 				b.Fatal(err)
 			}
-			edge := New(config{limits: generous, upstreamTimeout: time.Minute, steerURL: "http://" + refusing(b)}, r, new(token.Verifier), function.TestKey, f.Telemetry)
-			edge.proxy.Transport, edge.guests.proxy.Transport = shelter{instant{}}, guestShelter{instant{}}
+			edge := New(config{limits: generous, upstreamTimeout: time.Minute, steerURL: "http://" + refusingAddress(b)}, r, new(token.Verifier), function.TestKey, f.Telemetry)
+			edge.proxy.Transport, edge.guests.proxy.Transport = armFallback{instantTransport{}}, guestFallback{instantTransport{}}
 			handler := f.WholeHandler(edge, r)
 			first := httptest.NewRecorder()
 			handler.ServeHTTP(first, httptest.NewRequest(http.MethodGet, c.path, http.NoBody))
 			if first.Code != http.StatusOK {
 				b.Fatalf("%d %s", first.Code, first.Body)
 			}
-			cookie := cookieIn(answer{Response: first.Result()})
+			cookie := cookieFrom(answer{Response: first.Result()})
 			b.ReportAllocs()
 			for b.Loop() {
 				request := httptest.NewRequest(http.MethodGet, c.path, http.NoBody)

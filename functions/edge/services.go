@@ -14,11 +14,11 @@ import (
 	"warble/shared/manifest"
 )
 
-// trimService keeps what targetOf reads and a report names.
+// trimService keeps the fields that targetOf reads and that a report names.
 func trimService(object any) (any, error) {
 	s, ok := object.(*servingv1.Service)
 	if !ok {
-		return object, nil // a deletion that was missed while away
+		return object, nil // an informer's note of a deletion that it missed
 	}
 	trimmed := &servingv1.Service{ObjectMeta: trimMeta(s.ObjectMeta)}
 	trimmed.Annotations = make(map[string]string)
@@ -36,22 +36,22 @@ func trimService(object any) (any, error) {
 		if t.Tag != "" {
 			trimmed.Status.Traffic = append(trimmed.Status.Traffic, servingv1.TrafficTarget{Tag: t.Tag, URL: t.URL, RevisionName: t.RevisionName})
 		}
-		if isGuest(s) && whole(t) {
+		if isGuest(s) && hasAllTraffic(t) {
 			trimmed.Status.Traffic = append(trimmed.Status.Traffic, servingv1.TrafficTarget{RevisionName: t.RevisionName, Percent: t.Percent})
 		}
 	}
 	return trimmed, nil
 }
 
-// whole tells whether all of a Service's traffic goes to one revision.
-func whole(t servingv1.TrafficTarget) bool { return t.Percent != nil && *t.Percent == 100 }
+// hasAllTraffic reports whether all of a Service's traffic goes to this revision.
+func hasAllTraffic(t servingv1.TrafficTarget) bool { return t.Percent != nil && *t.Percent == 100 }
 
-// isGuest reads the label, or the annotation.
+// isGuest reports whether a Service is a guest. trimService turns the label into an annotation.
 func isGuest(s *servingv1.Service) bool {
 	return s.Labels[manifest.Guest] == "true" || s.Annotations[manifest.Guest] == "true"
 }
 
-// trimRevision keeps what count reads.
+// trimRevision keeps the fields that updateReplicas reads.
 func trimRevision(object any) (any, error) {
 	r, ok := object.(*servingv1.Revision)
 	if !ok {
@@ -66,9 +66,8 @@ func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion, CreationTimestamp: m.CreationTimestamp}
 }
 
-// targetOf reads where a Service is and what it claims; nil where it is not for the public. Whether it is Ready does not
-// matter: behind its address Knative waits for what is starting. A Service that is wrong, or that Knative has not given an
-// address, is what it was before.
+// targetOf reads a Service's address and its claims; nil if the Service is not public. The Service need not be Ready, because
+// Knative holds requests until a pod has started. If the Service has an error or no address yet, targetOf returns before.
 func targetOf(s *servingv1.Service, before *target) (*target, error) {
 	annotation, ok := s.Annotations[manifest.RoutesAnnotation]
 	public := ok && strings.TrimSpace(annotation) != manifest.NoRoutes
@@ -93,7 +92,7 @@ func targetOf(s *servingv1.Service, before *target) (*target, error) {
 	to := &target{name: s.Name, url: address, routes: routes, guest: guest, tags: make(map[string]tagged)}
 	to.streams = streamsOf(manifest.Streams(s.Annotations[manifest.StreamsAnnotation], int(timeoutOf(s).Seconds())))
 	for _, t := range s.Status.Traffic {
-		if guest != nil && whole(t) {
+		if guest != nil && hasAllTraffic(t) {
 			guest.revision = t.RevisionName
 		}
 		if t.Tag == "" {
@@ -108,7 +107,7 @@ func targetOf(s *servingv1.Service, before *target) (*target, error) {
 	return to, nil
 }
 
-// timeoutOf is how long Knative lets an answer of the Service take.
+// timeoutOf returns how long Knative lets an answer of the Service take.
 func timeoutOf(s *servingv1.Service) time.Duration {
 	if seconds := s.Spec.Template.Spec.TimeoutSeconds; seconds != nil && *seconds > 0 {
 		return time.Duration(*seconds) * time.Second
@@ -116,7 +115,7 @@ func timeoutOf(s *servingv1.Service) time.Duration {
 	return defaultSeconds * time.Second
 }
 
-// guestOf reads what a Service that is a guest asks for; nil where it is none.
+// guestOf reads the settings of a guest; nil if the Service is not a guest.
 func guestOf(s *servingv1.Service) (*guest, error) {
 	if !isGuest(s) {
 		return nil, nil //nolint:nilnil // as it says
@@ -124,7 +123,7 @@ func guestOf(s *servingv1.Service) (*guest, error) {
 	g := &guest{timeout: timeoutOf(s)}
 	for _, host := range strings.Fields(s.Annotations[manifest.HostsAnnotation]) {
 		if host = strings.ToLower(host); !isHost(host) {
-			return nil, fmt.Errorf("%s: %q: expected host names without ports, as shop.example.com, between spaces", manifest.HostsAnnotation, host)
+			return nil, fmt.Errorf("%s: %q: expected host names without ports, such as shop.example.com, separated by spaces", manifest.HostsAnnotation, host)
 		}
 		g.hosts = append(g.hosts, host)
 	}
@@ -135,9 +134,9 @@ func guestOf(s *servingv1.Service) (*guest, error) {
 	return g, nil
 }
 
-// ownTagsOf reads, of the edge's own Service, by which hosts its revisions with a tag are reached: public ones and those of
-// the cluster, whose first label is the same. A request that came by one is led to the same tag of the functions, so
-// that the candidates of a release are tried out together, and to what serves everybody where they have no such tag.
+// ownTagsOf returns the tags of the edge's own Service, by the first label of the hosts of their revisions. Public hosts and hosts
+// inside the cluster have the same first label. A request to such a host goes to the same tag of each function, so that all
+// candidates of a release are tried together. A function without the tag serves it as it serves everybody.
 func ownTagsOf(s *servingv1.Service) map[string]string {
 	tags := make(map[string]string)
 	for _, t := range s.Status.Traffic {
@@ -149,10 +148,10 @@ func ownTagsOf(s *servingv1.Service) map[string]string {
 	return tags
 }
 
-// checkRoutes says what is wrong with an annotation by itself: with none of it another function has to do.
+// checkRoutes returns what is wrong with an annotation that could be corrected without changing another function.
 func checkRoutes(routes []string) error {
 	if len(routes) == 0 {
-		return fmt.Errorf("nothing in it: expected paths between spaces, or %s", manifest.NoRoutes)
+		return fmt.Errorf("it is empty: expected paths separated by spaces, or %s", manifest.NoRoutes)
 	}
 	mux, seen := http.NewServeMux(), make(map[string]bool)
 	for _, route := range routes {
@@ -167,7 +166,8 @@ func checkRoutes(routes []string) error {
 	return nil
 }
 
-// addressOf wants plain HTTP, which is what private addresses have unless Knative is set up to encrypt them.
+// addressOf returns the address of a URL. It requires plain HTTP, which private addresses have unless Knative is set up to encrypt
+// them.
 func addressOf(u *apis.URL) (*url.URL, error) {
 	if u == nil || u.Scheme != "http" || u.Host == "" {
 		return nil, fmt.Errorf("%q: expected http://host", u)

@@ -18,7 +18,7 @@ import (
 	"warble/shared/experiment"
 )
 
-// orders is a broker that keeps who ordered.
+// orders is a broker that records who ordered.
 type orders struct {
 	mu  sync.Mutex
 	all []string // type, subject
@@ -31,7 +31,7 @@ func (o *orders) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// TestAShopThatKnowsNothingOfWarble, the program of e2e/guest as a process of its own three times, is in an experiment of visitors.
+// TestAShopThatKnowsNothingOfWarble runs the program of e2e/guest as three processes, in an experiment of visitors.
 func TestAShopThatKnowsNothingOfWarble(t *testing.T) {
 	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "shop")
@@ -42,7 +42,7 @@ func TestAShopThatKnowsNothingOfWarble(t *testing.T) {
 	sink := httptest.NewServer(broker)
 	t.Cleanup(sink.Close)
 	serving := func(banner string) (url string) {
-		at := refusing(t)
+		at := refusingAddress(t)
 		cmd := exec.CommandContext(t.Context(), binary)
 		cmd.Env = append(os.Environ(), "PORT="+at[strings.LastIndexByte(at, ':')+1:], "BANNER="+banner, "K_SINK="+sink.URL)
 		if err := cmd.Start(); err != nil {
@@ -60,12 +60,12 @@ func TestAShopThatKnowsNothingOfWarble(t *testing.T) {
 	rules.Identity = experiment.Identity{Kind: experiment.ByVisitor, Cookie: "shop_visitor"}
 	rules.Reach["shop"] = experiment.Reach{Control: sideAt(serving("control"), "shop-control"), Treatment: sideAt(serving("treatment"), "shop-treatment")}
 	edge := start(t, config{})
-	edge.try(t, []experiment.Rules{rules}, guestAt(serving("untouched")))
+	edge.writeExperiments(t, []experiment.Rules{rules}, guestAt(serving("untouched")))
 
 	var want []string
 	for range 10 {
 		first := send(t, http.MethodGet, edge.url+"/shop", "")
-		arm, cookie := first.Header.Get(headerVariant), cookieIn(first)
+		arm, cookie := first.Header.Get(headerVariant), cookieFrom(first)
 		if !strings.Contains(first.body, "<p>"+arm+"</p>") || arm == "" {
 			t.Fatalf("arm %q: %s", arm, first.body)
 		}
@@ -82,7 +82,7 @@ func TestAShopThatKnowsNothingOfWarble(t *testing.T) {
 		t.Errorf("the broker has %s, want %s", got, want)
 	}
 
-	cookie := visitorIn(t, edge, experiment.Treatment)
+	cookie := shopVisitorIn(t, edge, experiment.Treatment)
 	if a := send(t, http.MethodGet, edge.url+"/shop/none", "", "Cookie", cookie); a.StatusCode != http.StatusNotFound || !strings.Contains(a.body, "This shop has no such page") {
 		t.Errorf("the shop's 404: %s %s", a.Status, a.body)
 	}
@@ -127,12 +127,12 @@ func TestAShopThatKnowsNothingOfWarble(t *testing.T) {
 	}
 }
 
-// visitorIn is the cookie of a visitor in an arm, by what the edge says.
-func visitorIn(t testing.TB, edge *rig, arm experiment.Arm) (cookie string) {
+// shopVisitorIn returns the cookie of a visitor in an arm, by the edge's headers.
+func shopVisitorIn(t testing.TB, edge *rig, arm experiment.Arm) (cookie string) {
 	t.Helper()
 	for range 200 {
 		if a := send(t, http.MethodGet, edge.url+"/shop", ""); a.Header.Get(headerVariant) == string(arm) {
-			return cookieIn(a)
+			return cookieFrom(a)
 		}
 	}
 	t.Fatalf("of 200 visitors nobody is in %s", arm)

@@ -12,9 +12,9 @@ import (
 	"warble/shared/experiment"
 )
 
-// TestEveryUserSeesOneArm on every request: 300 users in 60 communities, through two edges that are processes, while the
-// ramp goes from 10 to 25 to 50 percent and one edge after the other is replaced. Nobody changes arm or leaves it, and what
-// the edges have counted, those too that ended, is what the users saw.
+// TestEveryUserSeesOneArm on every request: 300 users in 60 communities send requests through two edges, which are processes.
+// Meanwhile the ramp goes from 10 to 25 to 50 percent, and the edges are replaced one after the other. Nobody changes or leaves
+// their arm. The counts of all edges, including those that ended, equal what the users saw.
 func TestEveryUserSeesOneArm(t *testing.T) {
 	t.Parallel()
 	const users, communities = 300, 60
@@ -24,14 +24,14 @@ func TestEveryUserSeesOneArm(t *testing.T) {
 		url, _ := k.startProcess(t, "function", "K_SERVICE=mirror", "K_REVISION="+revision)
 		return url
 	}
-	where := entry{Name: "mirror", URL: at("untouched"), Routes: []string{"/m/"}}
+	service := entry{Name: "mirror", URL: at("untouched"), Routes: []string{"/m/"}}
 	rules := openTo("likes", experiment.Community, "mirror")
 	rules.Reach["mirror"] = experiment.Reach{Control: sideAt(at("control"), "control"), Treatment: sideAt(at("treatment"), "treatment")}
 	file := filepath.Join(t.TempDir(), "routes.json")
 	ramp := func(percent int) {
 		t.Helper()
 		rules.Open = experiment.Open{Control: percent * 100, Treatment: percent * 100}
-		writeRoutes(t, file, []experiment.Rules{rules}, where)
+		writeRoutes(t, file, []experiment.Rules{rules}, service)
 	}
 	edges := make([]string, 2)
 	stops := make([]func(), 2)
@@ -50,7 +50,7 @@ func TestEveryUserSeesOneArm(t *testing.T) {
 	for user := range bearers {
 		bearers[user] = bearerOf(t, issuer, int64(user+1), community(user%communities))
 	}
-	// ask returns the arm that a user is in, which is what served them, what they were told, and what the function was told.
+	// ask returns a user's arm, and checks that the same arm served the request and is named to the user and to the function.
 	ask := func(edge string, user int) experiment.Arm {
 		a, err := try(t.Context(), http.MethodGet, edge+"/m/x", "", "Authorization", bearers[user])
 		if err != nil || a.StatusCode != http.StatusOK {
@@ -120,7 +120,7 @@ func TestEveryUserSeesOneArm(t *testing.T) {
 
 func community(i int) string { return fmt.Sprint("community-", i) }
 
-// allAsked reports that somebody of each community is where the rules have them.
+// allAsked reports whether somebody of each community is in the arm that the rules give.
 func allAsked(rules experiment.Rules, communities int, ask func(user int) experiment.Arm) bool {
 	for user := range communities {
 		if want, _ := rules.Assign(int64(user+1), community(user)); ask(user) != want {

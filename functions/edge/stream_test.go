@@ -10,15 +10,15 @@ import (
 	"warble/shared/function"
 )
 
-// TestAStreamHasItsOwnTime: that of its Service, while the rest of the function has UPSTREAM_TIMEOUT for its whole answer.
-func TestAStreamHasItsOwnTime(t *testing.T) {
+// TestAStreamHasItsOwnTimeLimit, from its Service. The rest of the function has UPSTREAM_TIMEOUT for a whole answer.
+func TestAStreamHasItsOwnTimeLimit(t *testing.T) {
 	t.Parallel()
 	const (
 		timeout = 200 * time.Millisecond
 		parts   = 40
 	)
 	part := bytes.Repeat([]byte("x"), 256<<10)
-	slow := raw(func(w http.ResponseWriter, r *http.Request) {
+	slow := handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
 		for n := 0; n < parts && r.Context().Err() == nil; n++ {
 			if _, err := w.Write(part); err != nil {
@@ -29,7 +29,7 @@ func TestAStreamHasItsOwnTime(t *testing.T) {
 			}
 		}
 	})
-	url, log := behind(t, function.Routes{"GET /x/all": slow, "GET /x/rest": slow})
+	url, log := serveFunction(t, function.Routes{"GET /x/all": slow, "GET /x/rest": slow})
 	edge := start(t, config{upstreamTimeout: timeout}, entry{Name: "x", URL: url, Routes: []string{"/x/all", "/x/rest"}, Streams: map[string]int{"/x/all": 300}})
 	for path, whole := range map[string]bool{"/x/all": true, "/x/rest": false} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, edge.url+path, nil)

@@ -15,8 +15,7 @@ import (
 	"warble/shared/telemetry/telemetrytest"
 )
 
-// TestATraceGoesThroughEdgeAndFunction: from the client's traceparent over the edge to the function and back into both
-// logs.
+// TestATraceGoesThroughEdgeAndFunction, from the client's traceparent through the edge to the function, and into the logs of both.
 func TestATraceGoesThroughEdgeAndFunction(t *testing.T) { //nolint:paralleltest // the tracer is one for the process
 	received := new(telemetrytest.Agent)
 	t.Setenv("DD_TRACE_AGENT_URL", serve(t, received))
@@ -31,7 +30,7 @@ func TestATraceGoesThroughEdgeAndFunction(t *testing.T) { //nolint:paralleltest 
 	}
 	note, noteLog := traced("note")
 	var got http.Header
-	url := serve(t, note.Handler(function.Routes{"GET /notes/{id}": raw(func(_ http.ResponseWriter, r *http.Request) { got = r.Header })}))
+	url := serve(t, note.Handler(function.Routes{"GET /notes/{id}": handlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header })}))
 
 	front, edgeLog := traced("edge")
 	r := &routes{file: t.TempDir() + "/routes.json", log: front.Telemetry.Log}

@@ -9,114 +9,132 @@ import (
 	"warble/shared/experiment"
 )
 
-// The tripwire is a CUSUM of log-likelihood ratios over the treatment's answers: errors at 50 percent against 10 percent. It
-// sees a treatment that fails 30 percent or more; what fails less the guardrails see.
+// The tripwire is a CUSUM of log-likelihood ratios over the treatment's answers: an error rate of 50 percent against 10 percent. It
+// detects a treatment that fails 30 percent of requests or more. Guardrails detect the rest.
 var (
-	tripError = math.Log(.5 / .1)
-	tripWell  = math.Log(.5 / .9)
-	tripAt    = math.Log(1e5) // of 100 000 sequences without a harm one trips
+	errorWeight   = math.Log(.5 / .1)
+	successWeight = math.Log(.5 / .9)
+	tripThreshold = math.Log(1e5) // of 100 000 sequences without harm, one trips
 )
 
 const (
-	// tripPerUser is how many errors of one user count, so that it takes tripUsers of them at least: one who fails
-	// everywhere, as with an account that is broken, is no treatment that fails.
-	tripPerUser = 2
-	tripUsers   = 4
+	// countedErrorsPerUser is how many errors of one user count, so that errors of at least minFailingUsers users are needed. A
+	// single user for whom everything fails, for example because of a broken account, does not prove that the treatment fails.
+	countedErrorsPerUser = 2
+	minFailingUsers      = 4
 
-	// What is untouched has answered the same users so often, for so long, before it is judged; or, where few come, once after
-	// a longer time.
-	untouchedAnswers = 8
-	untouchedTime    = 5 * time.Second
-	untouchedLong    = time.Minute
-	// untouchedShare of its answers are errors, or twice as many as in the hour before, where everything fails and not the
-	// treatment alone; and untouchedMost are, whatever the hour before was like, for it may have ended in the same outage.
-	untouchedShare = .1
-	untouchedMost  = .5
-	// The edge goes on as before once, of so many answers in a row, fewer than untouchedShare are errors.
+	// The untouched Service is judged after minUntouchedAnswers answers to the same users, and at least minUntouchedTime. With few
+	// requests, it is judged after maxUntouchedTime.
+	minUntouchedAnswers = 8
+	minUntouchedTime    = 5 * time.Second
+	maxUntouchedTime    = time.Minute
+	// Errors of the untouched Service are rare if their share is below rareErrorShare, or below twice the share of the hour before.
+	// Otherwise everything fails, not the treatment alone. Errors of maxRareErrorShare or more are never rare, because the hour
+	// before may have ended in the same outage.
+	rareErrorShare    = .1
+	maxRareErrorShare = .5
+	// The edge ends a suspension without a rollback if, of this many answers in a row, fewer than rareErrorShare are errors.
 	recoveredAnswers = 20
 )
 
-// who is whom an answer was for.
-type who struct {
-	user    int64 // 0 for nobody who is known
+// recipient is the client that an answer was for.
+type recipient struct {
+	user    int64 // 0 if unknown
 	address netip.Addr
-	unit    string // of a guest's experiment, for one who is no user of Warble's
+	unit    string // of a guest's experiment, for a client who is not a user of Warble
 }
 
-// tripwire is of one experiment: where its treatment fails, both arms are suspended, and the untouched Services answer their
-// users. Whether that is the treatment's fault, their answers tell.
+// tripwire watches one experiment. If its treatment fails, the tripwire suspends both arms: the untouched Services answer their
+// users. The answers of the untouched Services then show whether the treatment was the cause.
 type tripwire struct {
 	experiment string
-	say        func(experiment.Suspension) // is told what it sees, again with each change
+	report     func(experiment.Suspension) // receives each suspension, and each change of its verdict
 
-	mu     sync.Mutex
-	sum    float64
-	errors map[who]int // while sum is above 0
-	seen   experiment.Suspension
-	others tally // of the control and what is untouched, while sum is above 0
-	hour   past  // of what is untouched
+	mu            sync.Mutex
+	sum           float64
+	errors        map[recipient]int // counted errors, while sum is above 0
+	seen          experiment.Suspension
+	otherAnswers  tally    // of the control and the untouched, while sum is above 0
+	untouchedHour lastHour // of the untouched
 
 	suspended bool
-	recent    []bool // of the untouched's last answers, whether each was an error
+	recent    []bool // whether each of the untouched's last answers was an error
 }
 
-// answered takes an answer of an arm.
-func (w *tripwire) answered(arm experiment.Arm, of who, failed bool, now time.Time) {
+// addArmAnswer counts an answer of an arm, and suspends the experiment if the treatment fails.
+func (w *tripwire) addArmAnswer(arm experiment.Arm, to recipient, failed bool, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.suspended { // it was under way
+	if w.suspended { // the request began before the suspension
 		return
 	}
 	if arm != experiment.Treatment {
 		if w.sum > 0 {
-			w.others.add(failed)
+			w.otherAnswers.add(failed)
 		}
 		return
 	}
-	w.seen.Answers++
-	switch {
-	case !failed:
-		w.sum += tripWell
-	case w.errors[of] < tripPerUser:
-		w.sum += tripError
-		fallthrough
-	default:
-		w.seen.Errors++
-		if w.errors == nil {
-			w.errors = make(map[who]int)
-		}
-		w.errors[of]++
-	}
+	w.weigh(to, failed)
+	suspicious := w.sum >= tripThreshold && len(w.errors) >= minFailingUsers
 	switch {
 	case w.sum <= 0:
 		w.reset()
-	case w.sum < tripAt || len(w.errors) < tripUsers:
-	case w.others.answers > 0 && !w.rare(w.others, now): // everything fails, and not the treatment alone
+	case !suspicious:
+	case w.everythingFails(now):
 		w.reset()
 	default:
-		w.suspended = true
-		w.seen.Experiment, w.seen.Start, w.seen.Users = w.experiment, now.UTC().Truncate(time.Microsecond), int64(len(w.errors))
-		w.say(w.seen)
+		w.suspend(now)
 	}
 }
 
+// everythingFails reports whether the control and the untouched fail as well, so that the treatment is not the cause.
+func (w *tripwire) everythingFails(now time.Time) bool {
+	return w.otherAnswers.answers > 0 && !w.errorsAreRare(w.otherAnswers, now)
+}
+
+// weigh adds an answer of the treatment to the CUSUM.
+func (w *tripwire) weigh(to recipient, failed bool) {
+	w.seen.Answers++
+	if !failed {
+		w.sum += successWeight
+		return
+	}
+	w.seen.Errors++
+	if w.errors[to] < countedErrorsPerUser {
+		w.sum += errorWeight
+	}
+	if w.errors == nil {
+		w.errors = make(map[recipient]int)
+	}
+	w.errors[to]++
+}
+
+// suspend begins a suspension and reports it.
+func (w *tripwire) suspend(now time.Time) {
+	w.suspended = true
+	w.seen.Experiment, w.seen.Start, w.seen.Users = w.experiment, now.UTC().Truncate(time.Microsecond), int64(len(w.errors))
+	w.report(w.seen)
+}
+
 func (w *tripwire) reset() {
-	w.suspended, w.recent, w.sum, w.errors, w.seen, w.others = false, nil, 0, nil, experiment.Suspension{}, tally{}
+	w.suspended, w.recent, w.sum, w.errors, w.seen, w.otherAnswers = false, nil, 0, nil, experiment.Suspension{}, tally{}
 }
 
-// rare tells whether so few of some answers were errors that not everything fails.
-func (w *tripwire) rare(t tally, now time.Time) bool {
-	return t.share() < min(max(untouchedShare, 2*w.hour.share(now)), untouchedMost)
+// errorsAreRare reports whether so few answers were errors that not everything fails.
+func (w *tripwire) errorsAreRare(t tally, now time.Time) bool {
+	limit := min(max(rareErrorShare, 2*w.untouchedHour.share(now)), maxRareErrorShare)
+	return t.share() < limit
 }
 
-// untouched takes an answer of an untouched Service: one of the experiment's units, while it is suspended, or of others.
-func (w *tripwire) untouched(unit, failed bool, now time.Time) {
+// addUntouchedAnswer counts an answer of an untouched Service, and judges a suspension by it. unit says that the experiment
+// includes the request; during a suspension only such answers count.
+func (w *tripwire) addUntouchedAnswer(unit, failed bool, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.suspended {
-		w.hour.add(failed, now)
+		w.untouchedHour.add(failed, now)
 		if w.sum > 0 {
-			w.others.add(failed)
+			w.otherAnswers.add(failed)
 		}
 		return
 	}
@@ -129,23 +147,29 @@ func (w *tripwire) untouched(unit, failed bool, now time.Time) {
 	}
 	w.recent = append(w.recent, failed)
 	w.recent = w.recent[max(0, len(w.recent)-recoveredAnswers):]
-	if w.seen.Verdict == experiment.FaultTreatment { // it is rolled back
-		return
+	if w.seen.Verdict != experiment.FaultTreatment { // otherwise steer rolls back, and the suspension stays
+		w.judge(now)
 	}
+}
+
+// judge decides whether the treatment was the cause of a suspension, once there are enough answers of the untouched.
+func (w *tripwire) judge(now time.Time) {
 	took := now.Sub(w.seen.Start)
-	enough := w.seen.Untouched >= untouchedAnswers && took >= untouchedTime || took >= untouchedLong
+	enough := w.seen.Untouched >= minUntouchedAnswers && took >= minUntouchedTime || took >= maxUntouchedTime
+	untouched := tally{w.seen.Untouched, w.seen.UntouchedErrors}
 	switch {
 	case !enough:
-	case w.rare(tally{w.seen.Untouched, w.seen.UntouchedErrors}, w.seen.Start):
+	case w.errorsAreRare(untouched, w.seen.Start):
 		w.seen.Verdict = experiment.FaultTreatment
-		w.say(w.seen)
+		w.report(w.seen)
 	case w.recovered():
 		w.seen.Verdict = experiment.FaultEverything
-		w.say(w.seen)
+		w.report(w.seen)
 		w.reset()
 	}
 }
 
+// recovered reports whether the last answers of the untouched were good enough to end the suspension.
 func (w *tripwire) recovered() bool {
 	errors := 0
 	for _, failed := range w.recent {
@@ -153,11 +177,11 @@ func (w *tripwire) recovered() bool {
 			errors++
 		}
 	}
-	return len(w.recent) == recoveredAnswers && float64(errors) < untouchedShare*recoveredAnswers
+	return len(w.recent) == recoveredAnswers && float64(errors) < rareErrorShare*recoveredAnswers
 }
 
-// off tells whether nobody is to be sent to an arm.
-func (w *tripwire) off() bool {
+// isSuspended reports whether no request may go to an arm.
+func (w *tripwire) isSuspended() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.suspended
@@ -173,7 +197,7 @@ func (t *tally) add(failed bool) {
 	}
 }
 
-// share is that of errors; 0 where nothing was answered.
+// share returns the share of errors; 0 without answers.
 func (t *tally) share() float64 {
 	if t.answers == 0 {
 		return 0
@@ -181,15 +205,15 @@ func (t *tally) share() float64 {
 	return float64(t.errors) / float64(t.answers)
 }
 
-// past counts the answers of the last hour, by minute.
-type past struct {
+// lastHour counts the answers of the last hour by minute.
+type lastHour struct {
 	minutes [60]struct {
 		tally
 		at int64
 	}
 }
 
-func (p *past) add(failed bool, now time.Time) {
+func (p *lastHour) add(failed bool, now time.Time) {
 	at := now.Unix() / 60
 	m := &p.minutes[at%60]
 	if m.at != at {
@@ -198,8 +222,8 @@ func (p *past) add(failed bool, now time.Time) {
 	m.add(failed)
 }
 
-// share is that of errors in the hour before a time; 0 where nothing was answered.
-func (p *past) share(before time.Time) float64 {
+// share returns the share of errors in the hour until before; 0 without answers.
+func (p *lastHour) share(before time.Time) float64 {
 	at := before.Unix() / 60
 	var all tally
 	for _, m := range p.minutes {
@@ -210,48 +234,51 @@ func (p *past) share(before time.Time) float64 {
 	return all.share()
 }
 
-// tripwires are those of the experiments in force. Each stays as it is while its experiment does, whatever else changes.
+// tripwires has a tripwire for each experiment in force. A tripwire stays the same as long as its experiment does.
 type tripwires struct {
-	say func(experiment.Suspension)
+	report func(experiment.Suspension)
 
 	mu  sync.Mutex
-	all map[wireKey]*tripwire
+	all map[tripwireKey]*tripwire
 }
 
-// wireKey tells two experiments of one name apart, and arms from those that were there before them.
-type wireKey struct {
+// tripwireKey distinguishes experiments that had the same name, and new arms from the arms before them.
+type tripwireKey struct {
 	name, salt string
 	armed      int64 // Unix microseconds
 }
 
-func keyOf(r *experiment.Rules) wireKey { return wireKey{r.Name, r.Salt, r.ArmedAt.UnixMicro()} }
+func keyOf(r *experiment.Rules) tripwireKey {
+	return tripwireKey{r.Name, r.Salt, r.ArmedAt.UnixMicro()}
+}
 
-func (w *tripwires) of(r *experiment.Rules) *tripwire {
+// forExperiment returns the tripwire of an experiment. It creates one for a new experiment.
+func (w *tripwires) forExperiment(r *experiment.Rules) *tripwire {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.all == nil {
-		w.all = make(map[wireKey]*tripwire)
+		w.all = make(map[tripwireKey]*tripwire)
 	}
 	if w.all[keyOf(r)] == nil {
-		w.all[keyOf(r)] = &tripwire{experiment: r.Name, say: func(s experiment.Suspension) {
-			if w.say != nil {
-				w.say(s)
+		w.all[keyOf(r)] = &tripwire{experiment: r.Name, report: func(s experiment.Suspension) {
+			if w.report != nil {
+				w.report(s)
 			}
 		}}
 	}
 	return w.all[keyOf(r)]
 }
 
-// keep forgets those of experiments that are not in force any more.
-func (w *tripwires) keep(inForce []*experiment.Rules) {
+// keepOnly forgets the tripwires of experiments that are no longer in force.
+func (w *tripwires) keepOnly(inForce []*experiment.Rules) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	there := make(map[wireKey]bool)
+	kept := make(map[tripwireKey]bool)
 	for _, r := range inForce {
-		there[keyOf(r)] = true
+		kept[keyOf(r)] = true
 	}
 	for key := range w.all {
-		if !there[key] {
+		if !kept[key] {
 			delete(w.all, key)
 		}
 	}

@@ -8,106 +8,107 @@ import (
 	"warble/shared/experiment"
 )
 
-// tried is a tripwire, and what it has said.
-type tried struct {
+// testTripwire is a tripwire that keeps its reports.
+type testTripwire struct {
 	tripwire
-	said []experiment.Suspension
-	now  time.Time
+	reported []experiment.Suspension
+	now      time.Time
 }
 
-func newTried() *tried {
-	w := &tried{now: noon}
+func newTestTripwire() *testTripwire {
+	w := &testTripwire{now: noon}
 	w.experiment = "likes"
-	w.say = func(s experiment.Suspension) { w.said = append(w.said, s) }
+	w.report = func(s experiment.Suspension) { w.reported = append(w.reported, s) }
 	return w
 }
 
-func (w *tried) treated(user int64, failed bool) {
-	w.answered(experiment.Treatment, who{user: user}, failed, w.now)
+func (w *testTripwire) addTreatmentAnswer(user int64, failed bool) {
+	w.addArmAnswer(experiment.Treatment, recipient{user: user}, failed, w.now)
 }
 
-func (w *tried) verdict() experiment.Fault {
-	if len(w.said) == 0 {
-		return "nothing said"
+func (w *testTripwire) verdict() experiment.Fault {
+	if len(w.reported) == 0 {
+		return "nothing reported"
 	}
-	return w.said[len(w.said)-1].Verdict
+	return w.reported[len(w.reported)-1].Verdict
 }
 
-// TestATreatmentThatFailsEveryRequestIsSuspended after 8 to 12 answers, and the untouched's answers say that it is its fault.
+// TestATreatmentThatFailsEveryRequestIsSuspended after 8 to 12 answers. Then the untouched's answers show that the treatment was
+// the cause.
 func TestATreatmentThatFailsEveryRequestIsSuspended(t *testing.T) {
 	t.Parallel()
-	w := newTried()
+	w := newTestTripwire()
 	answers := 0
-	for user := int64(1); !w.off(); user++ {
-		w.treated(user%10+1, true)
+	for user := int64(1); !w.isSuspended(); user++ {
+		w.addTreatmentAnswer(user%10+1, true)
 		answers++
-		w.answered(experiment.Control, who{user: 100 + user}, false, w.now)
+		w.addArmAnswer(experiment.Control, recipient{user: 100 + user}, false, w.now)
 		if answers > 12 {
 			t.Fatal("it is not suspended after 12 answers that failed")
 		}
 	}
-	if answers < 8 || w.verdict() != experiment.FaultUnknown || w.said[0].Users < 4 || w.said[0].Errors != int64(answers) {
-		t.Errorf("after %d answers: %+v", answers, w.said)
+	if answers < 8 || w.verdict() != experiment.FaultUnknown || w.reported[0].Users < 4 || w.reported[0].Errors != int64(answers) {
+		t.Errorf("after %d answers: %+v", answers, w.reported)
 	}
 	for range 7 {
-		w.untouched(true, false, w.now)
+		w.addUntouchedAnswer(true, false, w.now)
 	}
-	w.untouched(false, true, w.now) // of somebody who is in neither arm
+	w.addUntouchedAnswer(false, true, w.now) // of somebody who is in neither arm
 	if w.verdict() != experiment.FaultUnknown {
-		t.Error("whose fault it is is said before 8 answers, or 5 s")
+		t.Error("the cause is reported before 8 answers, or 5 s")
 	}
 	w.now = w.now.Add(5 * time.Second)
-	w.untouched(true, false, w.now)
-	if w.verdict() != experiment.FaultTreatment || !w.off() || w.said[len(w.said)-1].Untouched != 8 {
-		t.Errorf("%+v", w.said)
+	w.addUntouchedAnswer(true, false, w.now)
+	if w.verdict() != experiment.FaultTreatment || !w.isSuspended() || w.reported[len(w.reported)-1].Untouched != 8 {
+		t.Errorf("%+v", w.reported)
 	}
 	for range 100 {
-		w.untouched(true, false, w.now)
+		w.addUntouchedAnswer(true, false, w.now)
 	}
-	if !w.off() || len(w.said) != 2 {
-		t.Errorf("it goes on before it is rolled back, or says more than once whose fault it is: %+v", w.said)
+	if !w.isSuspended() || len(w.reported) != 2 {
+		t.Errorf("it ends the suspension before the rollback, or reports the cause more than once: %+v", w.reported)
 	}
 }
 
-// TestWhereTheControlFailsAsWellNobodyIsSuspended: a second without the database is over before anybody could be asked.
-func TestWhereTheControlFailsAsWellNobodyIsSuspended(t *testing.T) {
+// TestNothingIsSuspendedIfTheControlFailsToo: a second without the database would be over before the untouched could be judged.
+func TestNothingIsSuspendedIfTheControlFailsToo(t *testing.T) {
 	t.Parallel()
-	w := newTried()
+	w := newTestTripwire()
 	for user := range int64(50) {
-		w.treated(user, true)
-		w.answered(experiment.Control, who{user: 100 + user}, true, w.now)
+		w.addTreatmentAnswer(user, true)
+		w.addArmAnswer(experiment.Control, recipient{user: 100 + user}, true, w.now)
 	}
-	if w.off() {
-		t.Errorf("%+v", w.said)
+	if w.isSuspended() {
+		t.Errorf("%+v", w.reported)
 	}
 }
 
-// TestAQuietTreatmentThatFailsIsJudgedAfterAMinute, by one answer.
-func TestAQuietTreatmentThatFailsIsJudgedAfterAMinute(t *testing.T) {
+// TestATreatmentWithFewRequestsIsJudgedAfterAMinute, by a single answer.
+func TestATreatmentWithFewRequestsIsJudgedAfterAMinute(t *testing.T) {
 	t.Parallel()
-	w := newTried()
-	for user := int64(1); !w.off(); user++ {
+	w := newTestTripwire()
+	for user := int64(1); !w.isSuspended(); user++ {
 		w.now = w.now.Add(time.Minute)
-		w.treated(user%10+1, true)
+		w.addTreatmentAnswer(user%10+1, true)
 		if w.now.Sub(noon) > 25*time.Minute {
 			t.Fatal("it is not suspended within 25 minutes")
 		}
 	}
 	w.now = w.now.Add(time.Minute)
-	w.untouched(true, false, w.now)
+	w.addUntouchedAnswer(true, false, w.now)
 	if w.verdict() != experiment.FaultTreatment {
-		t.Errorf("%+v", w.said)
+		t.Errorf("%+v", w.reported)
 	}
 }
 
-// TestADatabaseThatIsAwayIsNoTreatmentThatFails: everything fails, nothing is rolled back, and once it is back the experiment
-// goes on. Treatment and control are asked alike or unlike, and the treatment may fail up to a second before the others.
-func TestADatabaseThatIsAwayIsNoTreatmentThatFails(t *testing.T) {
+// TestAnOutageOfTheDatabaseIsNotBlamedOnTheTreatment: everything fails, nothing is rolled back, and afterwards the experiment
+// continues. The arms get equal or unequal shares of requests, and the treatment may fail up to a second before the others.
+func TestAnOutageOfTheDatabaseIsNotBlamedOnTheTreatment(t *testing.T) {
 	t.Parallel()
 	tripped := 0
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		w := newTried()
+		w := newTestTripwire()
 		share := []float64{.5, .33, .2}[seed%3] // of the treatment among those of both arms
 		lag := time.Duration(random.IntN(1000)) * time.Millisecond
 		away, back := noon.Add(10*time.Minute), noon.Add(11*time.Minute)
@@ -124,21 +125,21 @@ func TestADatabaseThatIsAwayIsNoTreatmentThatFails(t *testing.T) {
 			}
 			switch {
 			case random.Float64() < .5:
-				w.untouched(false, is(lag), at)
-			case w.off():
+				w.addUntouchedAnswer(false, is(lag), at)
+			case w.isSuspended():
 				suspended = true
-				w.untouched(true, is(lag), at)
+				w.addUntouchedAnswer(true, is(lag), at)
 			case random.Float64() < share:
-				w.treated(user, is(0))
+				w.addTreatmentAnswer(user, is(0))
 			default:
-				w.answered(experiment.Control, who{user: user}, is(lag), at)
+				w.addArmAnswer(experiment.Control, recipient{user: user}, is(lag), at)
 			}
 			if w.verdict() == experiment.FaultTreatment {
-				t.Fatalf("seed %d: rolled back %s after the database went away: %+v", seed, at.Sub(away), w.said)
+				t.Fatalf("seed %d: rolled back %s after the database went away: %+v", seed, at.Sub(away), w.reported)
 			}
 		}
-		if w.off() {
-			t.Fatalf("seed %d: still suspended: %+v", seed, w.said)
+		if w.isSuspended() {
+			t.Fatalf("seed %d: still suspended: %+v", seed, w.reported)
 		}
 		if suspended {
 			tripped++
@@ -149,52 +150,52 @@ func TestADatabaseThatIsAwayIsNoTreatmentThatFails(t *testing.T) {
 	}
 }
 
-// TestUsersWhoFailEverywhereTripNothing: one in a hundred, in both arms, on an edge that is asked once in a while; and a
-// feature that fails five percent is the guardrails'.
-func TestUsersWhoFailEverywhereTripNothing(t *testing.T) {
+// TestUsersForWhomEverythingFailsTripNothing: everything fails for one in a hundred users, in both arms, on an edge with few
+// requests. It also tests a feature that fails five percent of requests, which guardrails must detect.
+func TestUsersForWhomEverythingFailsTripNothing(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(7, 7))
-	w := newTried()
+	w := newTestTripwire()
 	for range 300_000 {
 		w.now = w.now.Add(time.Second)
 		user := random.Int64N(1000)
-		w.treated(user, user%100 == 0)
+		w.addTreatmentAnswer(user, user%100 == 0)
 	}
 	for range 300_000 {
-		w.treated(random.Int64N(1000), random.Float64() < .05)
+		w.addTreatmentAnswer(random.Int64N(1000), random.Float64() < .05)
 	}
-	if w.off() || len(w.said) != 0 {
-		t.Errorf("%+v", w.said)
+	if w.isSuspended() || len(w.reported) != 0 {
+		t.Errorf("%+v", w.reported)
 	}
 }
 
-// TestATreatmentThatFailsAThirdOfTheTimeTrips: what the tripwire is to see.
-func TestATreatmentThatFailsAThirdOfTheTimeTrips(t *testing.T) {
+// TestATreatmentThatFailsAThirdOfRequestsIsSuspended: the tripwire must detect this.
+func TestATreatmentThatFailsAThirdOfRequestsIsSuspended(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 3))
-	w := newTried()
-	for answers := 0; !w.off(); answers++ {
-		w.treated(random.Int64N(1000), random.Float64() < .35)
+	w := newTestTripwire()
+	for answers := 0; !w.isSuspended(); answers++ {
+		w.addTreatmentAnswer(random.Int64N(1000), random.Float64() < .35)
 		if answers > 2000 {
 			t.Fatal("it is not suspended after 2000 answers of which a third failed")
 		}
 	}
 }
 
-// TestATripwireStaysWithItsExperiment whatever else changes, and goes with it.
+// TestATripwireStaysWithItsExperiment whatever else changes, and is forgotten with it.
 func TestATripwireStaysWithItsExperiment(t *testing.T) {
 	t.Parallel()
 	wires := new(tripwires)
 	rules := []experiment.Rules{openTo("likes", experiment.User, "like")}
 	table := func(r []experiment.Rules) *tripwire {
-		trials, refused := newTrials(r, wires)
+		routed, refused := routeExperiments(r, wires)
 		if len(refused) > 0 {
 			t.Fatal(refused)
 		}
-		if trials["like"] == nil {
+		if routed["like"] == nil {
 			return nil
 		}
-		return trials["like"].tripwire
+		return routed["like"].tripwire
 	}
 	first := table(rules)
 	rules[0].Open = experiment.Open{Control: 100, Treatment: 100}

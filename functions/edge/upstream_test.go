@@ -30,9 +30,9 @@ func answeredWithin(t *testing.T, low, high time.Duration, method, url, body str
 	return a
 }
 
-func TestAFunctionThatRefusesIsA503AtOnce(t *testing.T) {
+func TestAFunctionThatRefusesTheConnectionIsA503Immediately(t *testing.T) {
 	t.Parallel()
-	edge := start(t, config{}, entry{Name: "x", URL: "http://" + refusing(t), Routes: []string{"/x"}})
+	edge := start(t, config{}, entry{Name: "x", URL: "http://" + refusingAddress(t), Routes: []string{"/x"}})
 	for _, body := range []string{"", "text"} {
 		a := answeredWithin(t, 0, time.Second, http.MethodPost, edge.url+"/x", body)
 		wantProblem(t, a, problem.Unavailable)
@@ -49,12 +49,12 @@ func TestAFunctionThatRefusesIsA503AtOnce(t *testing.T) {
 	}
 }
 
-// TestAStartingFunctionIsWaitedFor: requests with a body and without come before it listens, and all are answered by
-// it, some at the address that it had, some at the one that it moved to.
+// TestAStartingFunctionIsWaitedFor sends requests with and without a body before the function listens. The function answers all of
+// them, at its old address or at a new one.
 func TestAStartingFunctionIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	for _, moves := range []bool{false, true} {
-		address := refusing(t)
+		address := refusingAddress(t)
 		starting := entry{Name: "x", URL: "http://" + address, Starting: true, Routes: []string{"/x"}}
 		edge := start(t, config{}, starting)
 		var all sync.WaitGroup
@@ -70,11 +70,11 @@ func TestAStartingFunctionIsWaitedFor(t *testing.T) {
 				})
 			}
 		}
-		handler := function.NewTest(io.Discard).Handler(function.Routes{"/x": raw(func(w http.ResponseWriter, r *http.Request) {
+		handler := function.NewTest(io.Discard).Handler(function.Routes{"/x": handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			_, _ = io.WriteString(w, "got "+string(body))
 		})})
-		// It starts only when the edge has waited for a while: nothing can be seen of that from outside but that no answer comes.
+		// The function starts only after the edge has waited for a while. From outside, this shows only in the missing answers.
 		time.Sleep(150 * time.Millisecond)
 		if answered.Load() != 0 {
 			t.Error("answered before the function was there")
@@ -96,11 +96,11 @@ func TestAStartingFunctionIsWaitedFor(t *testing.T) {
 	}
 }
 
-// TestTheWaitForAStartIsBounded: by UPSTREAM_TIMEOUT, and by the end of the start.
+// TestTheWaitForAStartIsBounded by UPSTREAM_TIMEOUT, and by the end of the start.
 func TestTheWaitForAStartIsBounded(t *testing.T) {
 	t.Parallel()
 	const timeout = 400 * time.Millisecond
-	x := entry{Name: "x", URL: "http://" + refusing(t), Starting: true, Routes: []string{"/x"}}
+	x := entry{Name: "x", URL: "http://" + refusingAddress(t), Starting: true, Routes: []string{"/x"}}
 	edge := start(t, config{upstreamTimeout: timeout}, x)
 	a := answeredWithin(t, timeout-50*time.Millisecond, timeout+2*time.Second, http.MethodPost, edge.url+"/x", "text")
 	wantProblem(t, a, problem.Unavailable)
@@ -135,10 +135,10 @@ func TestTheWaitForAStartIsBounded(t *testing.T) {
 	}
 }
 
-func TestAClientThatLeavesWhileAFunctionStarts(t *testing.T) {
+func TestAClientThatLeavesWhileAFunctionStartsIsA499(t *testing.T) {
 	t.Parallel()
-	edge := start(t, config{}, entry{Name: "x", URL: "http://" + refusing(t), Starting: true, Routes: []string{"/x"}})
-	// On a busy machine one may leave before the edge knows of it: then another comes.
+	edge := start(t, config{}, entry{Name: "x", URL: "http://" + refusingAddress(t), Starting: true, Routes: []string{"/x"}})
+	// On a busy machine a client may leave before the edge knows of it; then another client comes.
 	eventually(t, "a client that leaves", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
@@ -152,7 +152,7 @@ func TestAClientThatLeavesWhileAFunctionStarts(t *testing.T) {
 	}
 }
 
-// TestAFunctionThatNeverAnswersIsA503, whether it is known to be deaf at the socket or only slow behind it.
+// TestAFunctionThatNeverAnswersIsA503, whether nobody reads its socket or its handler is slow.
 func TestAFunctionThatNeverAnswersIsA503(t *testing.T) {
 	t.Parallel()
 	const timeout = 300 * time.Millisecond
@@ -161,7 +161,7 @@ func TestAFunctionThatNeverAnswersIsA503(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { deaf.Close() })
-	slow, _ := behind(t, function.Routes{"/slow": raw(func(_ http.ResponseWriter, r *http.Request) {
+	slow, _ := serveFunction(t, function.Routes{"/slow": handlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done() // by the edge's deadline, which reaches the function
 	})})
 	edge := start(t, config{upstreamTimeout: timeout},
@@ -176,14 +176,14 @@ func TestAFunctionThatNeverAnswersIsA503(t *testing.T) {
 	answeredWithin(t, 0, timeout+2*time.Second, http.MethodGet, edge.url+"/slow", "")
 }
 
-// TestAnAnswerThatBreaksOffIsCut: whoever reads it must see that it is not whole, and the log says why.
-func TestAnAnswerThatBreaksOffIsCut(t *testing.T) {
+// TestAClientSeesThatAnAnswerBrokeOff, and the log says why.
+func TestAClientSeesThatAnAnswerBrokeOff(t *testing.T) {
 	t.Parallel()
 	half := strings.Repeat("half", 1000)
 	for name, length := range map[string]string{"of a known length": "8000", "chunked": ""} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url := serve(t, raw(func(w http.ResponseWriter, _ *http.Request) {
+			url := serve(t, handlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				if length != "" {
 					w.Header().Set("Content-Length", length)
 				}
@@ -204,7 +204,7 @@ func TestAnAnswerThatBreaksOffIsCut(t *testing.T) {
 	}
 	t.Run("past the deadline", func(t *testing.T) {
 		t.Parallel()
-		url := serve(t, raw(func(w http.ResponseWriter, r *http.Request) {
+		url := serve(t, handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, half)
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
@@ -226,15 +226,15 @@ func TestAnAnswerThatBreaksOffIsCut(t *testing.T) {
 	})
 }
 
-// TestAHotFunctionKeepsItsConnections: of 200 at once each dials, and of those that follow hardly any.
-func TestAHotFunctionKeepsItsConnections(t *testing.T) {
+// TestABusyFunctionKeepsItsConnections: 200 concurrent requests dial 200 times, and later requests hardly ever dial.
+func TestABusyFunctionKeepsItsConnections(t *testing.T) {
 	t.Parallel()
 	const concurrent, rounds = 200, 10
 	var dials atomic.Int32
 	var entered sync.WaitGroup // all of the first round hold a connection at once
 	entered.Add(concurrent)
 	var arrived atomic.Int32
-	server := httptest.NewUnstartedServer(function.NewTest(io.Discard).Handler(function.Routes{"POST /x": raw(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewUnstartedServer(function.NewTest(io.Discard).Handler(function.Routes{"POST /x": handlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if arrived.Add(1) <= concurrent {
 			entered.Done()
 			entered.Wait()
@@ -260,15 +260,15 @@ func TestAHotFunctionKeepsItsConnections(t *testing.T) {
 		}
 		all.Wait()
 	}
-	// A connection counts as idle a moment after its answer was read, so a round that begins in it may dial some more: few, or on
-	// a busy machine some dozens. An edge that keeps half of them dials a hundred in each round.
+	// A connection becomes idle a moment after its answer was read. So a round that begins in that moment may dial a few more, or
+	// on a busy machine some dozens more. An edge that keeps half of the connections dials a hundred in each round.
 	if n := dials.Load(); n < concurrent || n > concurrent*rounds/2 {
 		t.Errorf("%d dials for %d requests, %d at once", n, concurrent*rounds, concurrent)
 	}
 }
 
-// upstreamTo is how the edge reaches a function, in a cluster or outside.
-func upstreamTo(t *testing.T, cluster bool, to *target) *upstream {
+// newUpstreamTo returns the edge's transport to a function, in a cluster or outside.
+func newUpstreamTo(t *testing.T, cluster bool, to *target) *upstream {
 	t.Helper()
 	r := &routes{cluster: cluster}
 	if err := r.replace(view{targets: []*target{to}}); err != nil {
@@ -277,8 +277,8 @@ func upstreamTo(t *testing.T, cluster bool, to *target) *upstream {
 	return newUpstream(r)
 }
 
-// dials has an upstream dial by another function than the network's.
-func (u *upstream) dials(by func(ctx context.Context, network, address string) (net.Conn, error)) {
+// dialWith replaces the dial function of an upstream.
+func (u *upstream) dialWith(by func(ctx context.Context, network, address string) (net.Conn, error)) {
 	u.RoundTripper.(*http.Transport).DialContext = by
 }
 
@@ -311,21 +311,21 @@ func targetAt(t *testing.T, host string) *target {
 	return &target{name: "x", url: address, tags: map[string]tagged{"likes-control": {url: address}}}
 }
 
-// TestInAClusterADialIsRepeated: of a request that reached nobody, nothing is lost where somebody listens by the third.
-func TestInAClusterADialIsRepeated(t *testing.T) {
+// TestADialIsRepeatedInACluster: a request whose first two dials fail is not lost if somebody listens at the third.
+func TestADialIsRepeatedInACluster(t *testing.T) {
 	t.Parallel()
-	host := refusing(t)
+	host := refusingAddress(t)
 	to := targetAt(t, host)
-	u := upstreamTo(t, true, to)
+	u := newUpstreamTo(t, true, to)
 	u.redial = time.Minute // a busy machine may take longer for three dials than the edge has
 	dials := 0
-	u.dials(func(ctx context.Context, network, address string) (net.Conn, error) {
+	u.dialWith(func(ctx context.Context, network, address string) (net.Conn, error) {
 		if dials++; dials == 3 {
 			listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", host)
 			if err != nil {
 				return nil, err
 			}
-			server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: raw(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })}} //nolint:gosec // a test's
+			server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })}} //nolint:gosec // a test's
 			server.Start()
 			t.Cleanup(server.Close)
 		}
@@ -336,8 +336,8 @@ func TestInAClusterADialIsRepeated(t *testing.T) {
 	}
 }
 
-// TestADialIsRepeatedForAWhile: 3 s in a cluster, or as long as the request has time, not at all outside, and the error says
-// why and how often. An arm that refuses is not replaced by anything.
+// TestADialIsRepeatedForAWhile: in a cluster for 3 s, or as long as the request has time; outside not at all. The error says why,
+// and how often. Nothing answers for an arm that refuses.
 func TestADialIsRepeatedForAWhile(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -360,8 +360,8 @@ func TestADialIsRepeatedForAWhile(t *testing.T) {
 				to.url = targetAt(t, "serves.example").url
 			}
 			synctest.Test(t, func(t *testing.T) {
-				u := upstreamTo(t, tt.cluster, to)
-				u.dials(func(_ context.Context, _, address string) (net.Conn, error) {
+				u := newUpstreamTo(t, tt.cluster, to)
+				u.dialWith(func(_ context.Context, _, address string) (net.Conn, error) {
 					if address != "refuses.example:80" {
 						t.Errorf("%s is dialled", address)
 					}

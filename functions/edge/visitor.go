@@ -13,31 +13,31 @@ import (
 )
 
 const (
-	// visitorLife is how long a visitor's cookie holds. It is not renewed.
+	// visitorLife is how long a visitor's cookie is valid. It is not renewed.
 	visitorLife = 365 * 24 * time.Hour
-	// clockSkew is by how much the clocks of two edges may differ.
+	// clockSkew is how much the clocks of two edges may differ.
 	clockSkew = 5 * time.Minute
 )
 
-// visitors gives people who are not signed in an identity: a random id in a cookie, signed so that nobody chooses their arm. The
-// cookie's value is id.issued.signature; issued is in Unix seconds.
+// visitors identifies people who are not signed in by a random id in a cookie. The cookie is signed, so that nobody can choose
+// their arm. Its value is id.issued.signature; issued is in Unix seconds.
 type visitors struct{ key []byte }
 
-// newVisitors derives its key from the edge's: all edges accept each other's cookies, and a new key of the edge makes everybody a
+// newVisitors derives its key from the edge's key. So all edges accept each other's cookies, and with a new edge key everybody is a
 // new visitor.
 func newVisitors(key []byte) visitors {
 	derived, err := hkdf.Key(sha256.New, key, nil, "warble visitor cookie", sha256.Size)
 	if err != nil {
-		panic(err) // no key is too short for it
+		panic(err) // HKDF takes a key of any length
 	}
 	return visitors{derived}
 }
 
-// of returns the id of the visitor whom a request is from, by the first cookie of that name that holds. Where none does, it is a new
-// visitor, and fresh is the value of their cookie.
-func (v visitors) of(r *http.Request, cookie string, now time.Time) (id, fresh string) {
+// identify returns the visitor's id from the first valid cookie of that name. Without one, it returns a new id, and fresh is the
+// value of the new cookie.
+func (v visitors) identify(r *http.Request, cookie string, now time.Time) (id, fresh string) {
 	for _, c := range r.CookiesNamed(cookie) {
-		if id, ok := v.read(cookie, c.Value, now); ok {
+		if id, ok := v.verify(cookie, c.Value, now); ok {
 			return id, ""
 		}
 	}
@@ -46,7 +46,7 @@ func (v visitors) of(r *http.Request, cookie string, now time.Time) (id, fresh s
 	return id, signed + "." + v.sign(cookie, signed)
 }
 
-func (v visitors) read(cookie, value string, now time.Time) (id string, ok bool) {
+func (v visitors) verify(cookie, value string, now time.Time) (id string, ok bool) {
 	at := strings.LastIndexByte(value, '.')
 	if at < 0 {
 		return "", false
@@ -61,7 +61,7 @@ func (v visitors) read(cookie, value string, now time.Time) (id string, ok bool)
 	return id, err == nil && age >= -clockSkew && age < visitorLife
 }
 
-// sign covers the cookie's name, so that no cookie is taken for another experiment's.
+// sign includes the cookie's name, so that a cookie is not valid for another experiment.
 func (v visitors) sign(cookie, signed string) string {
 	mac := hmac.New(sha256.New, v.key)
 	mac.Write([]byte(cookie))
@@ -70,22 +70,22 @@ func (v visitors) sign(cookie, signed string) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// cookieOf is the value of Set-Cookie.
-func cookieOf(name, value string) string {
+// setCookieHeader returns the value of a Set-Cookie header.
+func setCookieHeader(name, value string) string {
 	c := http.Cookie{
 		Name: name, Value: value, Path: "/", MaxAge: int(visitorLife / time.Second), HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
 	}
 	return c.String()
 }
 
-// setCookie makes a request's cookie of that name be value, and leaves the others as they are: a guest meets a visitor's identity in
-// their first request, and no forged one.
-func setCookie(header http.Header, name, value string) {
+// replaceCookie sets one cookie of a request and keeps the others. So a guest sees a visitor's identity in their first request, and
+// never a forged one.
+func replaceCookie(header http.Header, name, value string) {
 	var kept []string
 	for _, line := range header["Cookie"] {
 		for pair := range strings.SplitSeq(line, ";") {
 			pair = strings.TrimSpace(pair)
-			if of, _, _ := strings.Cut(pair, "="); pair != "" && strings.TrimSpace(of) != name {
+			if pairName, _, _ := strings.Cut(pair, "="); pair != "" && strings.TrimSpace(pairName) != name {
 				kept = append(kept, pair)
 			}
 		}

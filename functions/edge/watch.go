@@ -31,13 +31,12 @@ import (
 )
 
 const (
-	// resync is how often what could not be reported is tried again.
+	// resync is how often failed reports are tried again.
 	resync = time.Minute
 )
 
-// watch keeps the routes at what the Knative Services of one namespace say, with the Experiments that are in force, and the
-// limits at the number of edge pods. It holds of each object only what it reads, and while the API server is away nothing
-// changes.
+// watch updates the routes from the Knative Services and the Experiments of one namespace, and the limits from the number of edge
+// pods. It keeps only the fields that it reads. Without an API server, nothing changes.
 type watch struct {
 	edge    string // the name of the edge's own Service
 	routes  *routes
@@ -48,19 +47,19 @@ type watch struct {
 
 	services, revisions, experiments cache.SharedIndexInformer
 
-	noExperiments atomic.Bool   // the API server has none to give: it does not know them, or this edge may not read them
-	changed       chan struct{} // holds one: some object has changed since it was last read from
-	wished        chan struct{} // holds one: somebody wishes something else of an experiment
+	noExperiments atomic.Bool   // the API server does not know Experiments, or this edge may not read them
+	changed       chan struct{} // holds one signal: an object has changed since the last view
+	wished        chan struct{} // holds one signal: the spec of an experiment has changed
 }
 
 func inCluster(e *env.Reader) bool { return e.String("KUBERNETES_SERVICE_HOST", "") != "" }
 
-// watchFromEnv returns nil outside of a cluster, which is where there is no KUBERNETES_SERVICE_HOST.
+// watchFromEnv returns a watch; nil outside a cluster, where KUBERNETES_SERVICE_HOST is not set.
 func watchFromEnv(e *env.Reader, r *routes, divide func(replicas int)) *watch {
 	if !inCluster(e) {
 		return nil
 	}
-	klog.SetSlogLogger(slog.New(zerolog.NewSlogHandler(r.log))) // client-go's own lines, in the form of ours
+	klog.SetSlogLogger(slog.New(zerolog.NewSlogHandler(r.log))) // client-go's log lines, in the same format as ours
 	config, namespace, err := knative.Inside()
 	var w *watch
 	if err == nil {
@@ -68,13 +67,13 @@ func watchFromEnv(e *env.Reader, r *routes, divide func(replicas int)) *watch {
 	}
 	if err != nil {
 		e.Reject("KUBERNETES_SERVICE_HOST", e.String("KUBERNETES_SERVICE_HOST", ""),
-			"a service account with automountServiceAccountToken: true in a cluster, or no such variable outside: "+err.Error())
+			"a service account with automountServiceAccountToken: true in a cluster, or no such variable outside a cluster: "+err.Error())
 		return nil
 	}
 	return w
 }
 
-// newWatch watches namespace, where the edge itself is the Knative Service of the name edge.
+// newWatch returns a watch of namespace. edge is the name of the edge's own Knative Service.
 func newWatch(config *rest.Config, namespace, edge string, r *routes, divide func(replicas int)) (*watch, error) {
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
@@ -93,18 +92,18 @@ func newWatch(config *rest.Config, namespace, edge string, r *routes, divide fun
 	if err != nil {
 		return nil, err
 	}
-	w.services, err = inform(w, w.listener("Knative's services"), knative.Services(namespace), "", &servingv1.Service{}, trimService)
+	w.services, err = inform(w, w.answerLogger("Knative's services"), knative.Services(namespace), "", &servingv1.Service{}, trimService)
 	if err != nil {
 		return nil, err
 	}
-	w.revisions, err = inform(w, w.listener("Knative's revisions"), knative.Revisions(namespace), serving.ServiceLabelKey+"="+edge, &servingv1.Revision{}, trimRevision)
+	w.revisions, err = inform(w, w.answerLogger("Knative's revisions"), knative.Revisions(namespace), serving.ServiceLabelKey+"="+edge, &servingv1.Revision{}, trimRevision)
 	if err != nil {
 		return nil, err
 	}
-	heard := w.listener("experiments")
+	logAnswer := w.answerLogger("experiments")
 	w.experiments, err = inform(w, func(err error) {
 		w.noExperiments.Store(apierrors.IsNotFound(err) || apierrors.IsForbidden(err))
-		heard(err)
+		logAnswer(err)
 	}, experiments, "", &rollout.Experiment{}, trimExperiment)
 	if err != nil {
 		return nil, err
@@ -120,23 +119,23 @@ func newWatch(config *rest.Config, namespace, edge string, r *routes, divide fun
 	return w, err
 }
 
-// signal says something once, however often it is said before it is heard.
+// signal puts a signal into a channel with room for one. Signals that nobody has received yet become one.
 func signal(to chan struct{}) {
 	select {
 	case to <- struct{}{}:
-	default: // it is already said
+	default: // a signal is waiting already
 	}
 }
 
 const (
-	// wishTries is how often whoever moves experiments is asked to, and wishPause what lies between: its own clock asks it
-	// each minute.
+	// wishTries is how often the edge asks steer to move experiments, with wishPause between tries. Steer's own schedule does so
+	// each minute anyway.
 	wishTries = 3
 	wishPause = 2 * time.Second
 )
 
-// pass has wishes looked at now, until ctx ends.
-func (w *watch) pass(ctx context.Context, ask func(context.Context) error) error {
+// forwardWishes asks steer to act on each changed wish, until ctx ends.
+func (w *watch) forwardWishes(ctx context.Context, ask func(context.Context) error) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -149,7 +148,7 @@ func (w *watch) pass(ctx context.Context, ask func(context.Context) error) error
 				break
 			}
 			if try == wishTries {
-				w.log.Warn().Err(err).Msg("nobody could be asked to move experiments: they are looked at within the minute")
+				w.log.Warn().Err(err).Msg("cannot ask steer to move experiments: steer will check them within a minute")
 				break
 			}
 			select {
@@ -168,12 +167,12 @@ func (w *watch) run(ctx context.Context) error {
 	running.Go(func() { w.revisions.RunWithContext(ctx) })
 	running.Go(func() { w.experiments.RunWithContext(ctx) })
 	if !cache.WaitForCacheSync(ctx.Done(), w.services.HasSynced) {
-		return nil // over before there was a view
+		return nil // ctx ended before the first view
 	}
 	w.awaitExperiments(ctx)
 	for {
-		w.route(ctx)
-		w.count()
+		w.updateRoutes(ctx)
+		w.updateReplicas()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -182,17 +181,18 @@ func (w *watch) run(ctx context.Context) error {
 	}
 }
 
-// awaitExperiments keeps the first view back until the experiments are in it: whoever is in one would have untouched
-// traffic for a moment each time that an edge starts. A cluster that has none is not waited for, nor one that cannot say.
+// awaitExperiments delays the first view until it includes the experiments. Otherwise users of an experiment would be untouched for
+// a moment each time an edge starts. It does not wait if the API server knows no Experiments or does not let the edge read them,
+// and never longer than firstView.
 func (w *watch) awaitExperiments(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, firstView)
 	defer cancel()
 	cache.WaitForCacheSync(ctx.Done(), func() bool { return w.experiments.HasSynced() || w.noExperiments.Load() })
 }
 
-// route makes a table of the Services and Experiments as they are. Of two that are new and claim one path, the older has
-// it, so that all replicas agree; of two Experiments that claim one Service, always the older.
-func (w *watch) route(ctx context.Context) {
+// updateRoutes makes a table from the present Services and Experiments. If two new Services claim the same path, the older one gets
+// it, so that all replicas agree. If two Experiments claim the same Service, the older one always gets it.
+func (w *watch) updateRoutes(ctx context.Context) {
 	services, experiments := byAge[*servingv1.Service](w.services), byAge[*rollout.Experiment](w.experiments)
 	w.routes.mu.Lock()
 	before := w.routes.current.Load()
@@ -224,45 +224,45 @@ func (w *watch) route(ctx context.Context) {
 	w.reports.report(ctx, involved(services, experiments), refused)
 }
 
-// count divides the limits by the pods of the edge that are ready, of all its revisions, as Knative counts them.
-func (w *watch) count() {
+// updateReplicas divides the limits by the number of ready pods of all revisions of the edge, as counted by Knative.
+func (w *watch) updateReplicas() {
 	replicas := 0
-	for _, r := range contents[*servingv1.Revision](w.revisions) {
+	for _, r := range objects[*servingv1.Revision](w.revisions) {
 		if r.Status.ActualReplicas != nil {
 			replicas += int(*r.Status.ActualReplicas)
 		}
 	}
-	if replicas > 0 { // or nothing is known, for this pod is one of them
+	if replicas > 0 { // 0 means unknown, because this pod is one of them
 		w.divide(replicas)
 	}
 }
 
-// client is what the clients of all kinds have in common.
+// client has the methods that the clients of all kinds share.
 type client[L runtime.Object] interface {
 	List(context.Context, metav1.ListOptions) (L, error)
 	Watch(context.Context, metav1.ListOptions) (k8swatch.Interface, error)
 }
 
-// inform returns an informer of the objects that selector finds. heard is told how each question to the API server ended.
-func inform[L runtime.Object](w *watch, heard func(error), c client[L], selector string, example runtime.Object, trim cache.TransformFunc) (cache.SharedIndexInformer, error) {
+// inform returns an informer of the objects that match selector. onAnswer receives the result of each request to the API server.
+func inform[L runtime.Object](w *watch, onAnswer func(error), c client[L], selector string, example runtime.Object, trim cache.TransformFunc) (cache.SharedIndexInformer, error) {
 	informer := cache.NewSharedIndexInformerWithOptions(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			options.LabelSelector = selector
 			list, err := c.List(ctx, options)
-			heard(err)
+			onAnswer(err)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (k8swatch.Interface, error) {
 			options.LabelSelector = selector
 			events, err := c.Watch(ctx, options)
-			heard(err)
+			onAnswer(err)
 			return events, err
 		},
 	}, example, cache.SharedIndexInformerOptions{ResyncPeriod: resync})
 	if err := informer.SetTransform(trim); err != nil {
 		return nil, err
 	}
-	// Errors have been logged by heard, those too of which an informer says nothing.
+	// onAnswer has logged the errors, including those that an informer does not pass on.
 	if err := informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {}); err != nil {
 		return nil, err
 	}
@@ -275,31 +275,31 @@ func inform[L runtime.Object](w *watch, heard func(error), c client[L], selector
 	return informer, err
 }
 
-// listener logs what the API server answers where that changes, once for as long as it stays the same.
-func (w *watch) listener(kind string) (heard func(error)) {
-	last := "" // an informer asks one thing at a time
+// answerLogger returns a function that logs answers of the API server about a kind. It logs only changes.
+func (w *watch) answerLogger(kind string) (heard func(error)) {
+	last := "" // not guarded, because an informer makes one request at a time
 	return func(err error) {
-		w.outages.heard(kind, err)
+		w.outages.note(kind, err)
 		now := fmt.Sprint(err)
-		if of, ok := errors.AsType[*url.Error](err); ok {
-			now = of.Err.Error() // the URL is another each time
+		if urlErr, ok := errors.AsType[*url.Error](err); ok {
+			now = urlErr.Err.Error() // without the URL, which is different each time
 		}
 		if now == last {
 			return
 		}
 		switch {
 		case err != nil:
-			w.log.Warn().Err(err).Msg("watch of " + kind + " is interrupted: what was last seen stays in force")
+			w.log.Warn().Err(err).Msg("watch of " + kind + " is interrupted: the last view stays in force")
 		case last != "":
-			w.log.Info().Msg("watch of " + kind + " goes on")
+			w.log.Info().Msg("watch of " + kind + " works again")
 		}
 		last = now
 	}
 }
 
-// byAge returns what an informer holds, the oldest first.
+// byAge returns the objects of an informer, the oldest first.
 func byAge[T metav1.Object](informer cache.SharedIndexInformer) []T {
-	all := contents[T](informer)
+	all := objects[T](informer)
 	slices.SortFunc(all, func(a, b T) int {
 		older := a.GetCreationTimestamp()
 		return cmp.Or(older.Compare(b.GetCreationTimestamp().Time), strings.Compare(a.GetName(), b.GetName()))
@@ -307,10 +307,10 @@ func byAge[T metav1.Object](informer cache.SharedIndexInformer) []T {
 	return all
 }
 
-func contents[T any](informer cache.SharedIndexInformer) []T {
+func objects[T any](informer cache.SharedIndexInformer) []T {
 	var all []T
 	for _, object := range informer.GetStore().List() {
-		all = append(all, object.(T)) // the informer holds nothing else
+		all = append(all, object.(T)) // the informer has no other type
 	}
 	return all
 }

@@ -38,12 +38,13 @@ import (
 
 const (
 	ns = "warble"
-	// inForce is how soon a change in the cluster must be.
+	// inForce is how soon a change in the cluster must take effect.
 	inForce = 2 * time.Second
 )
 
-// soon waits until a change in the cluster is in force, which must take no longer than it may, and says how long it took.
-func soon(t *testing.T, what string, holds func() bool) {
+// inForceSoon waits until a change in the cluster has taken effect, logs how long that took, and fails if it took longer than
+// inForce.
+func inForceSoon(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	took := clocktest.Took(func() { eventually(t, what, holds) })
 	if took > inForce {
@@ -60,8 +61,8 @@ type pod struct {
 	replicas atomic.Int64
 }
 
-// watching returns a pod whose watch runs until the test ends. file may be empty.
-func watching(t *testing.T, config *rest.Config, file string) *pod {
+// startPod returns a pod whose watch runs until the test ends. file may be empty.
+func startPod(t *testing.T, config *rest.Config, file string) *pod {
 	t.Helper()
 	p := &pod{log: new(journal)}
 	p.routes = &routes{file: file, cluster: true, log: zerolog.New(p.log)}
@@ -81,8 +82,8 @@ func watching(t *testing.T, config *rest.Config, file string) *pod {
 	return p
 }
 
-// to is the name of the function that a GET of path reaches.
-func (p *pod) to(path string) string {
+// targetName returns the name of the function that a GET of path reaches.
+func (p *pod) targetName(path string) string {
 	to, _ := p.match(httptest.NewRequest(http.MethodGet, path, nil))
 	if to == nil {
 		return ""
@@ -90,7 +91,7 @@ func (p *pod) to(path string) string {
 	return to.name
 }
 
-// journal is a log that is read while it is written.
+// journal is a log that can be read while it is written.
 type journal struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -110,7 +111,7 @@ func (j *journal) String() string {
 
 func (j *journal) count(text string) int { return strings.Count(j.String(), text) }
 
-// operator does to a cluster what people and Knative's controllers do.
+// operator changes a cluster as people and Knative's controllers do.
 type operator struct {
 	t       *testing.T
 	knative servingclient.ServingV1Interface
@@ -130,7 +131,7 @@ func newOperator(t *testing.T, config *rest.Config) operator {
 	return operator{t, knative, core}
 }
 
-// apply makes or changes a Service as somebody's kubectl and Knative's answer would.
+// apply creates or changes a Service, as kubectl and Knative's controller together do.
 func (o operator) apply(s *servingv1.Service) {
 	o.t.Helper()
 	services := o.knative.Services(ns)
@@ -157,7 +158,7 @@ func (o operator) remove(name string) {
 	}
 }
 
-// scale has a revision of the edge with so many ready pods.
+// scale creates a revision with so many ready pods.
 func (o operator) scale(revision string, replicas int32) {
 	o.t.Helper()
 	r, err := o.knative.Revisions(ns).Create(o.t.Context(), &servingv1.Revision{
@@ -174,8 +175,8 @@ func (o operator) scale(revision string, replicas int32) {
 	}
 }
 
-// refused returns what Events say about a Service or Experiment.
-func (o operator) refused(name string) (messages []string) {
+// refusalEvents returns the messages of Events about a Service or Experiment.
+func (o operator) refusalEvents(name string) (messages []string) {
 	o.t.Helper()
 	events, err := o.core.Events(ns).List(o.t.Context(), metav1.ListOptions{})
 	if err != nil {
@@ -189,7 +190,7 @@ func (o operator) refused(name string) (messages []string) {
 	return messages
 }
 
-// knativeService is a Service as Knative has one some time after it was applied, which need not be Ready.
+// knativeService returns a Service as Knative has it some time after it was applied. It need not be Ready.
 func knativeService(name, annotation string) *servingv1.Service {
 	s := &servingv1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "serving.knative.dev/v1", Kind: "Service"},
@@ -204,7 +205,7 @@ func knativeService(name, annotation string) *servingv1.Service {
 	return s
 }
 
-// api is a cluster's API server that a test can take away.
+// api is a cluster's API server that a test can stop.
 type api struct {
 	admin, edge *rest.Config
 	stop, start func(*testing.T)
@@ -217,22 +218,22 @@ func TestWatch(t *testing.T) {
 	watchJourney(t, api{s.config(), s.config(), func(*testing.T) { s.stop() }, s.start})
 }
 
-// watchJourney is the life of two edge pods beside an API server.
+// watchJourney takes two edge pods through the changes and outages of an API server.
 func watchJourney(t *testing.T, a api) {
-	one, other := watching(t, a.edge, ""), watching(t, a.edge, "")
+	one, other := startPod(t, a.edge, ""), startPod(t, a.edge, "")
 	o := newOperator(t, a.admin)
 	reach := func(path, name string) {
 		t.Helper()
-		soon(t, fmt.Sprintf("%s reaches %q", path, name), func() bool { return one.to(path) == name && other.to(path) == name })
+		inForceSoon(t, fmt.Sprintf("%s reaches %q", path, name), func() bool { return one.targetName(path) == name && other.targetName(path) == name })
 	}
 	told := func(name, message string) {
 		t.Helper()
-		eventually(t, name+" is told "+message, func() bool { return len(o.refused(name)) > 0 })
-		if got := o.refused(name); len(got) != 1 || !strings.Contains(got[0], message) {
+		eventually(t, name+" is told "+message, func() bool { return len(o.refusalEvents(name)) > 0 })
+		if got := o.refusalEvents(name); len(got) != 1 || !strings.Contains(got[0], message) {
 			t.Errorf("%s is told %q, want one %q", name, got, message)
 		}
 	}
-	soon(t, "an empty cluster is a view", func() bool { return one.Ready(t.Context()) == nil && other.Ready(t.Context()) == nil })
+	inForceSoon(t, "an empty cluster is a view", func() bool { return one.Ready(t.Context()) == nil && other.Ready(t.Context()) == nil })
 
 	o.apply(knativeService("tweet", "/2/tweets /2/tweets/{id}"))
 	reach("/2/tweets", "tweet")
@@ -248,7 +249,7 @@ func watchJourney(t *testing.T, a api) {
 	o.apply(knativeService("thief", "/2/tweets /2/mine"))
 	reach("/2/mine", "thief")
 	reach("/2/tweets", "tweet")
-	told("thief", "claims /2/tweets, which is tweet's and stays so")
+	told("thief", "claims /2/tweets, which stays with tweet")
 	o.apply(knativeService("tweet", "/2/tweets /2/{unclosed"))
 	told("tweet", manifest.RoutesAnnotation+`: route "/2/{unclosed"`)
 	reach("/2/tweets/1/text", "tweet")
@@ -260,7 +261,7 @@ func watchJourney(t *testing.T, a api) {
 	o.scale("edge-00001", 3)
 	o.scale("edge-00002", 1)
 	o.scale("thief-00001", 7)
-	soon(t, "four replicas share", func() bool { return one.replicas.Load() == 4 && other.replicas.Load() == 4 })
+	inForceSoon(t, "four replicas share", func() bool { return one.replicas.Load() == 4 && other.replicas.Load() == 4 })
 
 	a.stop(t)
 	eventually(t, "the log says that the API server is away", func() bool { return one.log.count("services is interrupted") > 0 })
@@ -269,7 +270,7 @@ func watchJourney(t *testing.T, a api) {
 		t.Error(err)
 	}
 	meters := telemetry.New("edge", "edge-00001", io.Discard)
-	meter(meters, one.routes, one.watch)
+	registerMetrics(meters, one.routes, one.watch)
 	gauges := func() (routes, interrupted float64) {
 		w := httptest.NewRecorder()
 		meters.Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
@@ -284,10 +285,10 @@ func watchJourney(t *testing.T, a api) {
 	}
 	a.start(t)
 	o.apply(knativeService("late", "/2/late"))
-	eventually(t, "what came after it was away", func() bool { return one.to("/2/late") == "late" })
+	eventually(t, "what came after it was away", func() bool { return one.targetName("/2/late") == "late" })
 	o.apply(knativeService("later", "/2/later"))
-	soon(t, "and the next", func() bool { return one.to("/2/later") == "later" })
-	if one.to("/2/mine") != "thief" {
+	inForceSoon(t, "and the next", func() bool { return one.targetName("/2/later") == "later" })
+	if one.targetName("/2/mine") != "thief" {
 		t.Error("thief is gone")
 	}
 	eventually(t, "both watches go on", func() bool { _, interrupted := gauges(); return interrupted == 0 })
@@ -310,11 +311,11 @@ func routesFile(t *testing.T, names ...string) string {
 	return file
 }
 
-func TestTheFileServesUntilTheClusterIsSeen(t *testing.T) {
+func TestTheFileIsUsedUntilTheClusterIsSeen(t *testing.T) {
 	t.Parallel()
 	s := newAPIServer(t)
 	file := routesFile(t, "tweet", "users")
-	p := watching(t, s.config(), file)
+	p := startPod(t, s.config(), file)
 	if err := p.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("ready before there is a view, or not said why: %v", err)
 	}
@@ -325,7 +326,7 @@ func TestTheFileServesUntilTheClusterIsSeen(t *testing.T) {
 		}
 	}
 	refresh()
-	if err := p.Ready(t.Context()); err != nil || p.to("/2/tweet") != "tweet" {
+	if err := p.Ready(t.Context()); err != nil || p.targetName("/2/tweet") != "tweet" {
 		t.Errorf("the file is not in force: %v", err)
 	}
 	eventually(t, "the log says that the API server is away", func() bool { return p.log.count("connection refused") > 0 })
@@ -334,36 +335,36 @@ func TestTheFileServesUntilTheClusterIsSeen(t *testing.T) {
 	o := newOperator(t, s.config())
 	o.apply(knativeService("rival", "/2/tweet")) // the older one, but the file knew the owner
 	o.apply(knativeService("tweet", "/2/tweet"))
-	eventually(t, "the cluster's view", func() bool { return p.to("/2/users") == "" })
-	if to := p.to("/2/tweet"); to != "tweet" {
+	eventually(t, "the cluster's view", func() bool { return p.targetName("/2/users") == "" })
+	if to := p.targetName("/2/tweet"); to != "tweet" {
 		t.Errorf("/2/tweet went to %q", to)
 	}
 	if err := os.Rename(routesFile(t, "users"), file); err != nil {
 		t.Fatal(err)
 	}
 	refresh()
-	if p.to("/2/users") != "" || p.to("/2/tweet") != "tweet" {
+	if p.targetName("/2/users") != "" || p.targetName("/2/tweet") != "tweet" {
 		t.Error("the file replaced the cluster's view")
 	}
 }
 
-// TestAnInterruptionIsSaidOnce: the URL of each try has another timeout in it.
-func TestAnInterruptionIsSaidOnce(t *testing.T) {
+// TestAnInterruptionIsLoggedOnce, although the URL of each try has another timeout in it.
+func TestAnInterruptionIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	log := new(journal)
-	heard := (&watch{log: zerolog.New(log)}).listener("services")
+	heard := (&watch{log: zerolog.New(log)}).answerLogger("services")
 	away := func(query string) error {
 		return &url.Error{Op: "Get", URL: "http://10.96.0.1/services?" + query, Err: errors.New("connection refused")}
 	}
 	for _, err := range []error{nil, away("timeout=1"), away("timeout=2"), away("timeout=3"), nil, nil, away("timeout=4")} {
 		heard(err)
 	}
-	if n, again := log.count("services is interrupted"), log.count("services goes on"); n != 2 || again != 1 {
+	if n, again := log.count("services is interrupted"), log.count("services works again"); n != 2 || again != 1 {
 		t.Errorf("interrupted %d times, and went on %d times: %s", n, again, log)
 	}
 }
 
-func TestNoFileInAClusterIsNoMistake(t *testing.T) {
+func TestAClusterNeedsNoRoutesFile(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{"", filepath.Join(t.TempDir(), "routes.json")} {
 		r := newRoutes(env.New(func(name string) (string, bool) {
@@ -404,19 +405,19 @@ func TestARefusalThatCannotBeReportedIsReportedLater(t *testing.T) {
 		return nil
 	}
 	s.start(t)
-	p := watching(t, s.config(), "")
+	p := startPod(t, s.config(), "")
 	o := newOperator(t, s.config())
 	o.apply(knativeService("bad", "nowhere"))
-	eventually(t, "the log says that there is no Event", func() bool { return p.log.count("no Event says what was refused") > 0 })
+	eventually(t, "the log says that there is no Event", func() bool { return p.log.count("cannot write an Event about a refusal") > 0 })
 	allowed.Store(true)
 	o.apply(knativeService("good", "/2/good")) // any change will do
-	eventually(t, "the Event", func() bool { return len(o.refused("bad")) == 1 })
+	eventually(t, "the Event", func() bool { return len(o.refusalEvents("bad")) == 1 })
 	if n := p.log.count(`"reason":"RouteRefused"`); n != 1 {
 		t.Errorf("logged %d times", n)
 	}
 }
 
-func TestWhatTheAPIServerRefusesChangesNothing(t *testing.T) {
+func TestRoutesStayIfTheAPIServerRefuses(t *testing.T) {
 	t.Parallel()
 	s := newAPIServer(t)
 	var forbidden atomic.Bool
@@ -427,29 +428,29 @@ func TestWhatTheAPIServerRefusesChangesNothing(t *testing.T) {
 		return nil
 	}
 	s.start(t)
-	p := watching(t, s.config(), "")
+	p := startPod(t, s.config(), "")
 	o := newOperator(t, s.config())
 	o.apply(knativeService("tweet", "/2/tweets"))
-	soon(t, "/2/tweets", func() bool { return p.to("/2/tweets") == "tweet" })
+	inForceSoon(t, "/2/tweets", func() bool { return p.targetName("/2/tweets") == "tweet" })
 	forbidden.Store(true)
 	s.stop()
 	s.start(t)
 	eventually(t, "the log says why", func() bool { return p.log.count("Forbidden by the test") > 0 })
-	if p.to("/2/tweets") != "tweet" {
+	if p.targetName("/2/tweets") != "tweet" {
 		t.Error("the last view is gone")
 	}
 }
 
-func TestAnObjectThatCannotBeReadChangesNothing(t *testing.T) {
+func TestRoutesStayIfAnObjectCannotBeRead(t *testing.T) {
 	t.Parallel()
 	s := newAPIServer(t)
 	s.start(t)
-	p := watching(t, s.config(), "")
+	p := startPod(t, s.config(), "")
 	o := newOperator(t, s.config())
 	o.apply(knativeService("tweet", "/2/tweets"))
-	soon(t, "/2/tweets", func() bool { return p.to("/2/tweets") == "tweet" })
+	inForceSoon(t, "/2/tweets", func() bool { return p.targetName("/2/tweets") == "tweet" })
 
-	const where = "/apis/serving.knative.dev/v1/namespaces/" + ns + "/services/users"
+	const usersPath = "/apis/serving.knative.dev/v1/namespaces/" + ns + "/services/users"
 	put := func(address string) {
 		users := knativeService("users", "/2/users")
 		text, err := json.Marshal(users)
@@ -459,15 +460,15 @@ func TestAnObjectThatCannotBeReadChangesNothing(t *testing.T) {
 		text = bytes.Replace(text, []byte("http://users."), []byte(address), 1)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.put("MODIFIED", where, decoded(t, text))
+		s.put("MODIFIED", usersPath, decoded(t, text))
 	}
 	put("http://%zz.")
 	eventually(t, "the log says why", func() bool { return p.log.count("invalid URL escape") > 0 })
-	if p.to("/2/tweets") != "tweet" {
+	if p.targetName("/2/tweets") != "tweet" {
 		t.Error("the last view is gone")
 	}
 	put("http://users.")
-	eventually(t, "/2/users", func() bool { return p.to("/2/users") == "users" })
+	eventually(t, "/2/users", func() bool { return p.targetName("/2/users") == "users" })
 }
 
 func TestTargetOf(t *testing.T) {
@@ -481,7 +482,7 @@ func TestTargetOf(t *testing.T) {
 		"as it should be":        {func(*servingv1.Service) {}, []string{"/2/tweets"}, ""},
 		"no annotation":          {func(s *servingv1.Service) { s.Annotations = nil }, nil, ""},
 		"none":                   {func(s *servingv1.Service) { s.Annotations[manifest.RoutesAnnotation] = " none\n" }, nil, ""},
-		"an empty annotation":    {func(s *servingv1.Service) { s.Annotations[manifest.RoutesAnnotation] = " " }, before.routes, "nothing in it"},
+		"an empty annotation":    {func(s *servingv1.Service) { s.Annotations[manifest.RoutesAnnotation] = " " }, before.routes, "it is empty"},
 		"a method":               {func(s *servingv1.Service) { s.Annotations[manifest.RoutesAnnotation] = "GET /2/tweets" }, before.routes, `route "GET": expected a path`},
 		"a path twice":           {func(s *servingv1.Service) { s.Annotations[manifest.RoutesAnnotation] = "/a /a" }, []string{"/a", "/a"}, ""},
 		"a path against itself":  {func(s *servingv1.Service) { s.Annotations[manifest.RoutesAnnotation] = "/{x}/a /b/{y}" }, before.routes, "conflicts with"},
@@ -589,7 +590,7 @@ func TestGuestOf(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotReadIsNotHeld(t *testing.T) {
+func TestFieldsThatAreNotReadAreNotKept(t *testing.T) {
 	t.Parallel()
 	s := knativeService("tweet", "/2/tweets")
 	s.Annotations["kubectl.kubernetes.io/last-applied-configuration"] = "much"

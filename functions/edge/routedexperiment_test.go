@@ -17,7 +17,7 @@ import (
 	"warble/shared/token"
 )
 
-// openTo are the rules of an experiment on services, whose users are all in it, half of them in each arm.
+// openTo returns the rules of an experiment on services. All users are in it, half of them in each arm.
 func openTo(name string, unit experiment.Unit, services ...string) experiment.Rules {
 	r := experiment.Rules{
 		Name: name, Generation: 3, Services: services, Exposure: services, Unit: unit, Salt: name,
@@ -33,7 +33,7 @@ func openTo(name string, unit experiment.Unit, services ...string) experiment.Ru
 	return r
 }
 
-// targetsOf are Services of these names.
+// targetsOf returns targets for Services of these names.
 func targetsOf(services ...string) (targets []*target) {
 	for _, service := range services {
 		targets = append(targets, &target{name: service, url: &url.URL{Scheme: "http", Host: service}, routes: []string{"/" + service}})
@@ -41,8 +41,8 @@ func targetsOf(services ...string) (targets []*target) {
 	return targets
 }
 
-// TestWhatCannotBeInForceTogether: the first stays, and the other is out as a whole and said to be.
-func TestWhatCannotBeInForceTogether(t *testing.T) {
+// TestOfTwoConflictingExperimentsTheFirstIsInForce and the other is refused completely, with the reason.
+func TestOfTwoConflictingExperimentsTheFirstIsInForce(t *testing.T) {
 	t.Parallel()
 	likes := func(change func(*experiment.Rules)) experiment.Rules {
 		r := openTo("likes", experiment.Community, "like", "tweet")
@@ -92,13 +92,13 @@ func TestWhatCannotBeInForceTogether(t *testing.T) {
 			r.Layer.Name, r.Salt, r.List = "reading", "", &experiment.List{Treatment: []string{"gophers"}}
 		})}, both, ""},
 		"arms that are nowhere": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Layer.Name, r.Reach = "reading", nil })}, first,
-			"threads: slots are open, and nothing says where the arms of timeline are"},
+			"threads: slots are open, but there is no address for the arms of timeline"},
 	} {
 		table, err := newTable(view{targets: targetsOf("like", "tweet", "timeline"), experiments: tt.experiments}, nil, new(tripwires))
 		got := make(map[string]string)
 		for service, to := range table.targets {
-			if to.trial != nil {
-				got[service] = to.trial.Name
+			if to.experiment != nil {
+				got[service] = to.experiment.Name
 			}
 		}
 		if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -115,9 +115,9 @@ func TestWhatCannotBeInForceTogether(t *testing.T) {
 	}
 }
 
-// TestATableKeepsItsTrials: a target that is in the next table too, as it is where its Service has become wrong, has there
-// what is in force then, and a request that is under way sees what was.
-func TestATableKeepsItsTrials(t *testing.T) {
+// TestATableKeepsItsExperiments: if the same target is in the next table, for example because its Service now has an error, the
+// target has the next table's experiment there. A request in progress still sees the previous one.
+func TestATableKeepsItsExperiments(t *testing.T) {
 	t.Parallel()
 	wires := new(tripwires)
 	first, err := newTable(view{targets: targetsOf("like"), experiments: []experiment.Rules{openTo("likes", experiment.User, "like")}}, nil, wires)
@@ -128,51 +128,52 @@ func TestATableKeepsItsTrials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if first.targets["like"].trial == nil || second.targets["like"].trial != nil {
-		t.Errorf("before %v, now %v", first.targets["like"].trial, second.targets["like"].trial)
+	if first.targets["like"].experiment == nil || second.targets["like"].experiment != nil {
+		t.Errorf("before %v, now %v", first.targets["like"].experiment, second.targets["like"].experiment)
 	}
 }
 
-// TestByRequestTheRevisionTellsTheArm, and an answer that names none is nobody's.
-func TestByRequestTheRevisionTellsTheArm(t *testing.T) {
+// TestTheRevisionShowsTheArmIfTheUnitIsARequest and an answer without a revision belongs to no arm.
+func TestTheRevisionShowsTheArmIfTheUnitIsARequest(t *testing.T) {
 	t.Parallel()
 	table, err := newTable(view{targets: targetsOf("like"), experiments: []experiment.Rules{openTo("canary", experiment.Request, "like")}}, nil, new(tripwires))
 	if err != nil {
 		t.Fatal(err)
 	}
-	trial := table.targets["like"].trial
+	exp := table.targets["like"].experiment
 	for revision, want := range map[string]experiment.Arm{"like-control": experiment.Control, "like-treatment": experiment.Treatment, "": "", "like-00001": ""} {
-		if got := trial.served(http.Header{headerRevision: {revision}}); got != want {
+		if got := exp.answeringArm(http.Header{headerRevision: {revision}}); got != want {
 			t.Errorf("%q is of %q, want %q", revision, got, want)
 		}
 	}
-	if side, _ := trial.assign(&token.Claims{UserID: 1}); side != nil {
-		t.Errorf("a user is assigned to %s", side.arm)
+	if side, _ := exp.assign(&token.Claims{UserID: 1}); side != nil {
+		t.Errorf("a user is assigned to %s", side.name)
 	}
 }
 
-// TestThePhaseOfEachExperimentIsTold, also of those that are not in force.
-func TestThePhaseOfEachExperimentIsTold(t *testing.T) {
+// TestThePhaseOfEachExperimentIsAMetric, also if the experiment is not in force.
+func TestThePhaseOfEachExperimentIsAMetric(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
-	meter(edge.told, edge.routes, nil)
+	registerMetrics(edge.telemetry, edge.routes, nil)
 	likes, drafted := openTo("likes", experiment.User, "like"), openTo("threads", experiment.User, "timeline")
 	likes.Phase, drafted.Phase, drafted.Open = experiment.Running, experiment.Draft, experiment.Open{}
-	edge.try(t, []experiment.Rules{likes, drafted})
+	edge.writeExperiments(t, []experiment.Rules{likes, drafted})
 	for _, want := range []string{`warble_experiment_info{experiment="likes",phase="Running"} 1`, `warble_experiment_info{experiment="threads",phase="Draft"} 1`} {
-		if metrics := scrape(t, edge.told); !strings.Contains(metrics, "\n"+want+"\n") {
+		if metrics := scrape(t, edge.telemetry); !strings.Contains(metrics, "\n"+want+"\n") {
 			t.Errorf("no metric %s: %s", want, metrics)
 		}
 	}
 	likes.Phase = experiment.Promoting
-	edge.try(t, []experiment.Rules{likes})
-	if metrics := scrape(t, edge.told); strings.Count(metrics, "\nwarble_experiment_info{") != 1 || !strings.Contains(metrics, `phase="Promoting"`) {
+	edge.writeExperiments(t, []experiment.Rules{likes})
+	if metrics := scrape(t, edge.telemetry); strings.Count(metrics, "\nwarble_experiment_info{") != 1 || !strings.Contains(metrics, `phase="Promoting"`) {
 		t.Errorf("want one of likes: %s", metrics)
 	}
 }
 
-// trialOf is one in which a community of the longest name is assigned among a hundred others, which is the slowest way.
-func trialOf(tb testing.TB, unit experiment.Unit) (*trial, *token.Claims) {
+// slowestExperiment returns an experiment and a user that take the longest to assign: a community with the longest name, among a
+// hundred others.
+func slowestExperiment(tb testing.TB, unit experiment.Unit) (*routedExperiment, *token.Claims) {
 	tb.Helper()
 	rules := openTo("likes", unit, "like", "timeline", "tweet")
 	for i := range 99 {
@@ -184,40 +185,40 @@ func trialOf(tb testing.TB, unit experiment.Unit) (*trial, *token.Claims) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return table.targets["tweet"].trial, &token.Claims{UserID: 1 << 62, Community: community}
+	return table.targets["tweet"].experiment, &token.Claims{UserID: 1 << 62, Community: community}
 }
 
-// TestAssigningAllocatesTheHeaderOnly, and the id of a user, which is in it. Who is in no arm costs nothing.
-func TestAssigningAllocatesTheHeaderOnly(t *testing.T) { //nolint:paralleltest // it counts what all allocate
+// TestAssigningAllocatesOnlyTheHeader and the user's id in it. A user without an arm costs no allocation.
+func TestAssigningAllocatesOnlyTheHeader(t *testing.T) { //nolint:paralleltest // it counts what all allocate
 	for unit, want := range map[experiment.Unit]float64{experiment.Community: 1, experiment.User: 2} {
-		trial, claims := trialOf(t, unit)
+		exp, claims := slowestExperiment(t, unit)
 		header, text := make(http.Header), ""
 		header[headerExperiment], header[headerVariant] = nil, nil
 		got := testing.AllocsPerRun(100, func() {
-			side, assignment := trial.assign(claims)
-			side.describe(header)
+			side, assignment := exp.assign(claims)
+			side.setHeaders(header)
 			text = assignment.String()
 		})
 		if got != want || !strings.HasPrefix(text, "likes=") || header.Get(headerExperiment) != "likes" {
 			t.Errorf("%s: %g allocations, want %g; %q", unit, got, want, text)
 		}
 		claims.Community = "elsewhere"
-		if got := testing.AllocsPerRun(100, func() { trial.assign(claims) }); got != 0 {
+		if got := testing.AllocsPerRun(100, func() { exp.assign(claims) }); got != 0 {
 			t.Errorf("%s: %g allocations for nothing", unit, got)
 		}
 	}
 }
 
-// BenchmarkAssign is what an experiment costs each request: a microsecond at most.
+// BenchmarkAssign measures what an experiment costs each request: a microsecond at most.
 func BenchmarkAssign(b *testing.B) {
 	for _, unit := range []experiment.Unit{experiment.Community, experiment.User} {
 		b.Run(string(unit), func(b *testing.B) {
-			trial, claims := trialOf(b, unit)
+			exp, claims := slowestExperiment(b, unit)
 			header := make(http.Header)
 			b.ReportAllocs()
 			for b.Loop() {
-				side, assignment := trial.assign(claims)
-				side.describe(header)
+				side, assignment := exp.assign(claims)
+				side.setHeaders(header)
 				_ = assignment.String()
 			}
 			if each := b.Elapsed() / time.Duration(b.N); b.N > 1000 && each > time.Microsecond {

@@ -15,12 +15,12 @@ import (
 	"warble/shared/problem"
 )
 
-// TestAnArmThatFailsCostsNoAnswer where that is safe: the untouched function answers in its place, once; and nothing that may
-// have been done is done twice.
-func TestAnArmThatFailsCostsNoAnswer(t *testing.T) {
+// TestTheUntouchedFunctionAnswersForAnArmThatFails checks that the untouched function answers once if that is safe, and that
+// nothing with a possible effect is done twice.
+func TestTheUntouchedFunctionAnswersForAnArmThatFails(t *testing.T) {
 	t.Parallel()
 	var done atomic.Int64 // by both
-	arm := serve(t, raw(func(w http.ResponseWriter, r *http.Request) {
+	arm := serve(t, handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/x/gone": // an ingress's words
 			http.NotFound(w, r)
@@ -39,11 +39,11 @@ func TestAnArmThatFailsCostsNoAnswer(t *testing.T) {
 			<-r.Context().Done()
 		}
 	}))
-	untouched := serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { done.Add(1); w.WriteHeader(http.StatusTeapot) }))
+	untouched := serve(t, handlerFunc(func(w http.ResponseWriter, _ *http.Request) { done.Add(1); w.WriteHeader(http.StatusTeapot) }))
 	edge := start(t, config{steerURL: "http://nobody.example", upstreamTimeout: 6 * time.Second})
 	rules := openTo("likes", experiment.User, "x")
 	rules.Reach["x"] = experiment.Reach{Control: sideAt(arm, "control"), Treatment: sideAt(arm, "treatment")}
-	edge.try(t, []experiment.Rules{rules}, entry{Name: "x", URL: untouched, Routes: []string{"/x/"}})
+	edge.writeExperiments(t, []experiment.Rules{rules}, entry{Name: "x", URL: untouched, Routes: []string{"/x/"}})
 	for name, tt := range map[string]struct {
 		method, path, key string
 		status            int
@@ -76,18 +76,18 @@ func TestAnArmThatFailsCostsNoAnswer(t *testing.T) {
 	}
 }
 
-// TestASuspendedExperimentHasNobodyInItsArms, though everybody is told the same, and the untouched function is: who was served
-// what they were not assigned to is seen.
-func TestASuspendedExperimentHasNobodyInItsArms(t *testing.T) {
+// TestASuspendedExperimentSendsNobodyToItsArms checks that users and the untouched function still receive the assignment. So it is
+// recorded who was not served their own arm.
+func TestASuspendedExperimentSendsNobodyToItsArms(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{steerURL: "http://nobody.example"})
 	rules := openTo("likes", experiment.User, "mirror")
-	where := served(t, &rules)
-	broken := serve(t, raw(func(w http.ResponseWriter, _ *http.Request) { problem.Write(w, problem.Internal.Detail("oh"), "1") }))
+	service := serveArms(t, &rules)
+	broken := serve(t, handlerFunc(func(w http.ResponseWriter, _ *http.Request) { problem.Write(w, problem.Internal.Detail("oh"), "1") }))
 	reach := rules.Reach["mirror"]
 	reach.Treatment = sideAt(broken, "treatment")
 	rules.Reach["mirror"] = reach
-	edge.try(t, []experiment.Rules{rules}, where)
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	failed := 0
 	for id := int64(1); id <= 60; id++ {
 		a := send(t, http.MethodGet, edge.url+"/m/x", "", "Authorization", edge.bearer(t, id))
@@ -108,31 +108,32 @@ func TestASuspendedExperimentHasNobodyInItsArms(t *testing.T) {
 	}
 }
 
-// takes answers after some time, or fails after it.
-type takes struct {
+// delayed is an answer, or an error, after some time.
+type delayed struct {
 	after time.Duration
 	err   error
 }
 
-// TestAUserWaitsForTheHeaders of an arm's answer, not for its body; and where the arm fails, for the untouched Service's as well.
-func TestAUserWaitsForTheHeaders(t *testing.T) {
+// TestTheWaitEndsWithTheHeadersOfTheAnswer checks that the wait does not include the body. If the arm fails, the wait includes the
+// untouched Service's.
+func TestTheWaitEndsWithTheHeadersOfTheAnswer(t *testing.T) {
 	t.Parallel()
 	cut := errors.New("cut")
 	for name, tt := range map[string]struct {
 		method string
-		takes  []takes
+		takes  []delayed
 		want   time.Duration
 	}{
-		"an answer":                        {http.MethodGet, []takes{{time.Second, nil}}, time.Second},
-		"an arm that fails":                {http.MethodGet, []takes{{time.Second, cut}, {2 * time.Second, nil}}, 3 * time.Second},
-		"a failure that is passed on":      {http.MethodPost, []takes{{time.Second, cut}}, time.Second},
-		"an arm that takes half of it all": {http.MethodGet, []takes{{time.Hour, nil}, {time.Second, nil}}, 31 * time.Second},
+		"an answer":                        {http.MethodGet, []delayed{{time.Second, nil}}, time.Second},
+		"an arm that fails":                {http.MethodGet, []delayed{{time.Second, cut}, {2 * time.Second, nil}}, 3 * time.Second},
+		"a failure that is passed on":      {http.MethodPost, []delayed{{time.Second, cut}}, time.Second},
+		"an arm that takes half of it all": {http.MethodGet, []delayed{{time.Hour, nil}, {time.Second, nil}}, 31 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				p := &passage{armed: true, side: new(side), untouched: &url.URL{Host: "untouched"}, until: time.Now().Add(time.Minute)}
-				s := shelter{roundTrip(func(r *http.Request) (*http.Response, error) {
+				p := &passage{toArm: true, arm: new(routedArm), untouched: &url.URL{Host: "untouched"}, until: time.Now().Add(time.Minute)}
+				s := armFallback{roundTrip(func(r *http.Request) (*http.Response, error) {
 					next := tt.takes[0]
 					tt.takes = tt.takes[1:]
 					select {
