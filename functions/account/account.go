@@ -35,7 +35,7 @@ func New(db *store.DB, tokens *token.Verifier, passwords *password.Hasher, polic
 	}
 }
 
-// private keeps every answer, refusals included, out of caches.
+// private keeps all answers, including refusals, out of caches.
 func private(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -54,7 +54,7 @@ type passwordChange struct {
 	New     string `json:"new"`
 }
 
-// FromRequest refuses what cannot be a change of a password.
+// FromRequest refuses requests that can be no change of a password.
 func (q *passwordChange) FromRequest(*http.Request) error {
 	switch {
 	case q.Current == "":
@@ -65,7 +65,7 @@ func (q *passwordChange) FromRequest(*http.Request) error {
 	return nil
 }
 
-// changePassword ends all other sessions as well: whoever changes a password may do so because somebody else knows it.
+// changePassword also ends all other sessions, because somebody else may know the old password.
 func (a *accounts) changePassword(ctx context.Context, q passwordChange) (function.None, error) {
 	attempt, email, err := a.confirm(ctx, "current", q.Current)
 	if err != nil {
@@ -82,8 +82,8 @@ func (a *accounts) changePassword(ctx context.Context, q passwordChange) (functi
 	return function.None{}, a.db.ChangePassword(ctx, wire.Author(ctx), attempt, hash)
 }
 
-// confirm compares the caller's password, which the request has in member. A wrong one is a 403 and counts as a failed login
-// does, or who holds another's access token could try as many as they like.
+// confirm compares the caller's password, which is in member of the request. A wrong password is a 403 and counts as a failed
+// login. Otherwise somebody with a stolen access token could try any number of passwords.
 func (a *accounts) confirm(ctx context.Context, member, text string) (store.LoginAttempt, string, error) {
 	credentials, err := a.db.Credentials(ctx, function.Caller(ctx).UserID)
 	if err != nil {
@@ -110,9 +110,9 @@ type session struct {
 	ID         string `json:"id"`
 	CreatedAt  string `json:"created_at"`
 	LastUsedAt string `json:"last_used_at"`
-	Network    string `json:"network"`    // "" where it is not known
-	UserAgent  string `json:"user_agent"` // "" where it is not known
-	Current    bool   `json:"current"`    // the one that asks
+	Network    string `json:"network"`    // "" if unknown
+	UserAgent  string `json:"user_agent"` // "" if unknown
+	Current    bool   `json:"current"`    // the session of this request
 }
 
 func newSession(s store.Session, current int64) session {
@@ -142,7 +142,7 @@ func (a *accounts) endOthers(ctx context.Context, _ struct{}) (function.None, er
 
 type sessionID struct{ id int64 }
 
-// FromRequest reads the path's id.
+// FromRequest reads the id in the path.
 func (q *sessionID) FromRequest(r *http.Request) (err error) {
 	q.id, err = function.PathID(r, "id")
 	return err
@@ -168,7 +168,7 @@ type deleted struct {
 	Deleted bool `json:"deleted"`
 }
 
-// delete hides the account at once. The rest goes within a day: see store.FinishDeletions.
+// delete hides the account immediately. The rest is deleted within a day: see store.FinishDeletions.
 func (a *accounts) delete(ctx context.Context, q confirmation) (wire.Single[deleted], error) {
 	if _, _, err := a.confirm(ctx, "password", q.Password); err != nil {
 		return wire.Single[deleted]{}, err

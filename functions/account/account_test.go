@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 const secret = "a quiet otter juggles"
 
 // world is the function over HTTP with a database of its own.
-type world struct {
+type fixture struct {
 	testing.TB
 	url       string
 	data      pgtest.Database
@@ -36,11 +36,11 @@ type world struct {
 	passwords *password.Hasher
 }
 
-func start(t testing.TB) *world {
+func start(t testing.TB) *fixture {
 	t.Helper()
 	issuer, tokens := apitest.Keys(t, t.TempDir())
 	f := function.NewTest(t.Output())
-	w := &world{TB: t, data: pgtest.New(t), issuer: issuer, passwords: password.FromEnv(f.Env, f.Telemetry)}
+	w := &fixture{TB: t, data: pgtest.New(t), issuer: issuer, passwords: password.FromEnv(f.Env, f.Telemetry)}
 	w.db = w.data.Open(t, pgtest.Auth)
 	server := httptest.NewServer(f.Handler(New(w.db, tokens, w.passwords, policy.FromEnv(f.Env)), w.db, tokens))
 	t.Cleanup(server.Close)
@@ -50,7 +50,7 @@ func start(t testing.TB) *world {
 
 // person is someone with an account, and one of its sessions.
 type person struct {
-	*world
+	*fixture
 	id      int64
 	email   string
 	token   string
@@ -58,14 +58,14 @@ type person struct {
 	session string
 }
 
-func (w *world) register(name string) person {
+func (w *fixture) register(name string) person {
 	w.Helper()
 	hash, err := w.passwords.Hash(w.Context(), secret)
 	if err != nil {
 		w.Fatal(err)
 	}
 	refresh, refreshHash := token.NewRefresh()
-	p := person{world: w, email: name + "@example.com", refresh: refresh}
+	p := person{fixture: w, email: name + "@example.com", refresh: refresh}
 	opened, err := w.db.CreateAccount(w.Context(), store.NewAccount{
 		Email: p.email, PasswordHash: hash, Username: name, Name: "Name of " + name, Community: "gophers", RefreshHash: refreshHash,
 		From: store.Client{Network: "203.0.113.0/24", UserAgent: "curl/8.14"},
@@ -134,7 +134,7 @@ func (p person) do(status int, request, body string) string {
 }
 
 // sql runs a statement as the database's owner.
-func (w *world) sql(sql string, args ...any) {
+func (w *fixture) sql(sql string, args ...any) {
 	w.Helper()
 	if err := pgtest.Exec(w.Context(), w.data.URL(pgtest.Owner), sql, args...); err != nil {
 		w.Fatal(err)
@@ -301,7 +301,7 @@ func TestDeleteAccount(t *testing.T) {
 
 func TestNeedsToken(t *testing.T) {
 	t.Parallel()
-	stranger := person{world: start(t)}
+	stranger := person{fixture: start(t)}
 	for _, request := range []string{
 		"PUT /auth/password", "GET /auth/sessions", "DELETE /auth/sessions", "DELETE /auth/sessions/1", "GET /auth/export", "DELETE /auth/account",
 		"POST /auth/verify-email/resend",

@@ -13,9 +13,9 @@ import (
 	"warble/shared/wire"
 )
 
-// export answers with everything of the caller's own, as one JSON object. It is written as it is read, a thousand rows at a
-// time, so that neither memory nor one call of the database bounds it. After its first byte an error can only cut it off,
-// which no client takes for the whole.
+// export answers with all data of the caller, as one JSON object. It writes while it reads, a thousand rows at a time, so that
+// neither memory nor the time limit of a query limits the export. After the first byte, an error can only cut the answer off. No
+// client takes a JSON object that is cut off for a whole one.
 func (a *accounts) export(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	user, credentials, err := a.owner(ctx)
@@ -59,7 +59,7 @@ func (a *accounts) export(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// owner is the caller's account.
+// owner returns the caller's account.
 func (a *accounts) owner(ctx context.Context) (user store.User, c store.Credentials, err error) {
 	id := function.Caller(ctx).UserID
 	if c, err = a.db.Credentials(ctx, id); err != nil {
@@ -92,7 +92,7 @@ type exportedFeedback struct {
 
 func text(id int64) string { return strconv.FormatInt(id, 10) }
 
-// exporter writes one JSON object, and nothing more after the first error.
+// exporter writes one JSON object. After the first error it writes nothing more.
 type exporter struct {
 	w     *bufio.Writer
 	comma bool
@@ -137,7 +137,8 @@ func (e *exporter) close() error {
 	return e.w.Flush()
 }
 
-// list writes a member with all rows that read returns, page by page. put says where a row stands, and what is written of it.
+// list writes a member with all rows that read returns, page by page. put returns a row's position, and the value to write for the
+// row.
 func list[T any](ctx context.Context, e *exporter, name string, read func(ctx context.Context, userID, after int64) ([]T, error), userID int64, put func(T) (int64, any)) {
 	e.name(name)
 	e.raw("[")

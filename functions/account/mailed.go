@@ -13,7 +13,8 @@ import (
 	"warble/shared/wire"
 )
 
-// What mail is about. Only who asks to be verified is logged in here: who has the token of a mail has read it.
+// The requests that concern mail. Only a request for another verification needs a login: the token in a mail proves that the client
+// has read it.
 
 type mailed struct {
 	Token string `json:"token"`
@@ -27,8 +28,8 @@ func (q *mailed) FromRequest(*http.Request) error {
 	return nil
 }
 
-// hash is what the database knows a mail's token by. A text that cannot be one gets a hash that is nobody's, and so the
-// answer of every token that does not count.
+// hash returns the hash by which the database knows a mail's token. A text that cannot be a token gets a hash that nobody has, so
+// its answer is the same as for any other invalid token.
 func hash(text string) []byte {
 	hash, ok := token.HashMailed(text)
 	if !ok {
@@ -41,7 +42,7 @@ func (a *accounts) verifyEmail(ctx context.Context, q mailed) (function.None, er
 	return function.None{}, a.db.VerifyEmail(ctx, hash(q.Token))
 }
 
-// askVerification says the same where a mail is on its way already.
+// askVerification gives the same answer if a mail has been requested already.
 func (a *accounts) askVerification(ctx context.Context, _ struct{}) (wire.Single[requested], error) {
 	return wire.Single[requested]{Data: requested{true}}, a.db.AskVerification(ctx, wire.Author(ctx))
 }
@@ -50,10 +51,10 @@ type forgetful struct {
 	Email string `json:"email"`
 }
 
-// maxEmail is what SMTP lets an address have (RFC 5321, section 4.5.3.1.3, without its brackets).
+// maxEmail is the longest address in SMTP, in bytes (RFC 5321, section 4.5.3.1.3, without the angle brackets).
 const maxEmail = 254
 
-// FromRequest refuses what can be nobody's address, whoever has an account.
+// FromRequest refuses texts that can be no address of any account.
 func (q *forgetful) FromRequest(*http.Request) error {
 	if !strings.Contains(q.Email, "@") || len(q.Email) > maxEmail {
 		return problem.Invalid.Field("email", "email must be an email address of at most %d bytes", maxEmail)
@@ -65,8 +66,8 @@ type requested struct {
 	Requested bool `json:"requested"`
 }
 
-// requestReset says the same, after the same work, whether or not anybody has the address: function mail looks it up, when
-// nobody waits for the answer.
+// requestReset gives the same answer, after the same work, whether or not an account has the address. The function mail looks the
+// address up later, when no client waits.
 func (a *accounts) requestReset(ctx context.Context, q forgetful) (wire.Single[requested], error) {
 	return wire.Single[requested]{Data: requested{true}}, a.db.RequestReset(ctx, q.Email)
 }
@@ -76,7 +77,7 @@ type reset struct {
 	New   string `json:"new"`
 }
 
-// FromRequest refuses what cannot be a reset.
+// FromRequest refuses requests that can be no reset.
 func (q *reset) FromRequest(*http.Request) error {
 	switch {
 	case q.Token == "":
@@ -87,7 +88,7 @@ func (q *reset) FromRequest(*http.Request) error {
 	return nil
 }
 
-// resetPassword leaves the token as it is where the password is refused, and hashes nothing for a token that does not count.
+// resetPassword keeps the token usable if the new password is refused. It does not hash the password if the token is not valid.
 func (a *accounts) resetPassword(ctx context.Context, q reset) (function.None, error) {
 	used := hash(q.Token)
 	user, email, err := a.db.Resetter(ctx, used)

@@ -17,7 +17,7 @@ import (
 )
 
 // mail is the token of the newest mail to an address, as function mail would send it, and "" where it would send none.
-func (w *world) mail(kind store.MailKind, email string) string {
+func (w *fixture) mailToken(kind store.MailKind, email string) string {
 	w.Helper()
 	ids, err := pgtest.Column(w.Context(), w.data.URL(pgtest.Owner), `
 		select data ->> 'id'
@@ -47,7 +47,7 @@ func (w *world) mail(kind store.MailKind, email string) string {
 }
 
 // nobody is somebody who is not logged in.
-func (w *world) nobody() person { return person{world: w} }
+func (w *fixture) signedOut() person { return person{fixture: w} }
 
 func TestVerifyEmail(t *testing.T) {
 	t.Parallel()
@@ -59,14 +59,14 @@ func TestVerifyEmail(t *testing.T) {
 	if verified() {
 		t.Error("verified before anybody has read a mail")
 	}
-	w.nobody().do(http.StatusNoContent, "POST /auth/verify-email", `{"token":"`+w.mail(store.VerifyMail, ada.email)+`"}`)
+	w.signedOut().do(http.StatusNoContent, "POST /auth/verify-email", `{"token":"`+w.mailToken(store.VerifyMail, ada.email)+`"}`)
 	if !verified() {
 		t.Error("not verified")
 	}
 }
 
 // requests is how many mails of a kind were asked for.
-func (w *world) requests(kind store.MailKind) int {
+func (w *fixture) mailRequests(kind store.MailKind) int {
 	w.Helper()
 	ids, err := pgtest.Column(w.Context(), w.data.URL(pgtest.Owner), `
 		select r.id::text
@@ -80,7 +80,7 @@ func (w *world) requests(kind store.MailKind) int {
 }
 
 // sent has all mails that were asked for leave so long ago.
-func (w *world) sent(ago string) {
+func (w *fixture) ageMails(ago string) {
 	w.Helper()
 	w.sql(`update mail_requests set created_at = now() - $1::interval, finished_at = now() - $1::interval, claimed_until = null, sent = true`, ago)
 }
@@ -92,21 +92,21 @@ func TestAVerificationCanBeSentAgain(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ada := w.register("ada")
-	first := w.mail(store.VerifyMail, ada.email)
-	w.sent("10 s")
+	first := w.mailToken(store.VerifyMail, ada.email)
+	w.ageMails("10 s")
 	ada.do(http.StatusAccepted, again, "")
-	second := w.mail(store.VerifyMail, ada.email)
+	second := w.mailToken(store.VerifyMail, ada.email)
 	if second == "" || second == first {
 		t.Fatal("no second mail")
 	}
-	w.sent("10 s")
+	w.ageMails("10 s")
 	for _, link := range []string{first, second} {
-		w.nobody().do(http.StatusNoContent, "POST /auth/verify-email", `{"token":"`+link+`"}`)
+		w.signedOut().do(http.StatusNoContent, "POST /auth/verify-email", `{"token":"`+link+`"}`)
 	}
 	if answer := ada.do(http.StatusConflict, again, ""); !strings.Contains(answer, "is verified") {
 		t.Error(answer)
 	}
-	if n := w.requests(store.VerifyMail); n != 2 {
+	if n := w.mailRequests(store.VerifyMail); n != 2 {
 		t.Errorf("%d requests of mail, want 2", n)
 	}
 }
@@ -128,12 +128,12 @@ func TestAVerificationThatIsOnItsWayIsNotSentTwice(t *testing.T) {
 		}
 		all.Wait()
 		ada.do(http.StatusAccepted, again, "")
-		if got := w.requests(store.VerifyMail); got != n {
+		if got := w.mailRequests(store.VerifyMail); got != n {
 			t.Errorf("%s: %d requests of mail, want %d", when, got, n)
 		}
 	}
 	expect(1, "the registration's waits")
-	w.sent("10 s")
+	w.ageMails("10 s")
 	expect(2, "it was sent")
 	w.sql(`update mail_requests set created_at = now() - interval '2 minutes', claimed_until = now() + interval '1 minute', finished_at = null`)
 	expect(2, "it is being sent")
@@ -146,18 +146,18 @@ func TestVerificationsAreLimited(t *testing.T) {
 	w := start(t)
 	ada, bob := w.register("ada"), w.register("bob")
 	for range 4 {
-		w.sent("10 minutes")
+		w.ageMails("10 minutes")
 		ada.do(http.StatusAccepted, again, "")
 	}
-	w.sent("10 minutes")
+	w.ageMails("10 minutes")
 	if answer := ada.do(http.StatusTooManyRequests, again, ""); !regexp.MustCompile(`ask again in (2[89]\d\d|3000) s`).MatchString(answer) {
 		t.Errorf("%s: want 50 minutes to wait", answer)
 	}
 	bob.do(http.StatusAccepted, again, "")
-	w.nobody().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
-	w.sent("60 minutes")
+	w.signedOut().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
+	w.ageMails("60 minutes")
 	ada.do(http.StatusAccepted, again, "")
-	if w.mail(store.VerifyMail, ada.email) == "" {
+	if w.mailToken(store.VerifyMail, ada.email) == "" {
 		t.Error("a mail that was asked for is not sent")
 	}
 }
@@ -166,12 +166,12 @@ func TestWhoIsGoneGetsNoVerification(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ada, bob := w.register("ada"), w.register("bob")
-	w.sent("10 s")
+	w.ageMails("10 s")
 	ada.do(http.StatusNoContent, "DELETE /auth/sessions/"+ada.session, "")
 	ada.do(http.StatusUnauthorized, again, "")
 	bob.do(http.StatusAccepted, "DELETE /auth/account", `{"password":"`+secret+`"}`)
 	bob.do(http.StatusUnauthorized, again, "")
-	if n := w.requests(store.VerifyMail); n != 1 { // ada's registration
+	if n := w.mailRequests(store.VerifyMail); n != 1 { // ada's registration
 		t.Errorf("%d requests of mail, want 1", n)
 	}
 }
@@ -184,11 +184,11 @@ func TestResetPassword(t *testing.T) {
 	for range 5 { // and so her logins from there have to wait
 		ada.do(http.StatusForbidden, "DELETE /auth/account", `{"password":"wrong"}`)
 	}
-	nobody := w.nobody()
+	nobody := w.signedOut()
 	nobody.do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
-	first := w.mail(store.ResetMail, ada.email)
+	first := w.mailToken(store.ResetMail, ada.email)
 	nobody.do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
-	second := w.mail(store.ResetMail, ada.email)
+	second := w.mailToken(store.ResetMail, ada.email)
 	const confirm, next = "POST /auth/password-reset/confirm", "an otter that sings"
 	// A password that is refused leaves the token as it is.
 	for _, refused := range []string{"short", "password1", "ada@example.com1"} {
@@ -221,8 +221,8 @@ func TestALoginThatBeganBeforeAResetLeavesNoSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.nobody().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
-	w.nobody().do(http.StatusNoContent, "POST /auth/password-reset/confirm", `{"token":"`+w.mail(store.ResetMail, ada.email)+`","new":"an otter that sings"}`)
+	w.signedOut().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
+	w.signedOut().do(http.StatusNoContent, "POST /auth/password-reset/confirm", `{"token":"`+w.mailToken(store.ResetMail, ada.email)+`","new":"an otter that sings"}`)
 	refresh, hash := token.NewRefresh()
 	if session, err := w.db.FinishLogin(t.Context(), attempt, hash, ""); err == nil {
 		t.Errorf("a session %d with the old password", session)
@@ -242,7 +242,7 @@ func TestAResetTakesAsLongForNobody(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ada := w.register("ada")
-	nobody := w.nobody()
+	nobody := w.signedOut()
 	took := func(email string) time.Duration {
 		began := time.Now()
 		nobody.do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+email+`"}`)
@@ -277,17 +277,17 @@ func TestAnotherPasswordEndsWhatMailWasSent(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ada := w.register("ada")
-	w.nobody().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
-	sent := w.mail(store.ResetMail, ada.email)
+	w.signedOut().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
+	sent := w.mailToken(store.ResetMail, ada.email)
 	ada.do(http.StatusNoContent, "PUT /auth/password", `{"current":"`+secret+`","new":"an otter that sings"}`)
-	w.nobody().do(http.StatusUnprocessableEntity, "POST /auth/password-reset/confirm", `{"token":"`+sent+`","new":"an otter that hums"}`)
+	w.signedOut().do(http.StatusUnprocessableEntity, "POST /auth/password-reset/confirm", `{"token":"`+sent+`","new":"an otter that hums"}`)
 }
 
 // TestTokensThatDoNotCountAreOneProblem, byte for byte but for the number of the request.
 func TestTokensThatDoNotCountAreOneProblem(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	nobody := w.nobody()
+	nobody := w.signedOut()
 	other, _ := token.NewMailed()
 	for operation, kind := range map[string]store.MailKind{"verify-email": store.VerifyMail, "password-reset/confirm": store.ResetMail} {
 		send := func(token string, status int) string {
@@ -300,7 +300,7 @@ func TestTokensThatDoNotCountAreOneProblem(t *testing.T) {
 		fresh := func(name string) string {
 			p := w.register(name)
 			nobody.do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+p.email+`"}`)
-			return w.mail(kind, p.email)
+			return w.mailToken(kind, p.email)
 		}
 		names := strings.ReplaceAll(string(kind), "-", "")
 		used, expired, gone := fresh(names+"u"), fresh(names+"e"), fresh(names+"g")
@@ -308,7 +308,7 @@ func TestTokensThatDoNotCountAreOneProblem(t *testing.T) {
 		hash, _ := token.HashMailed(expired)
 		w.sql(`update mail_tokens set created_at = now() - case when $2 = 'reset' then interval '1 hour' else interval '1 day' end where token_hash = $1`, hash, string(kind))
 		w.sql(`update users set deleted_at = now() where username = $1`, names+"g")
-		ofOtherKind := w.mail(map[store.MailKind]store.MailKind{store.VerifyMail: store.ResetMail, store.ResetMail: store.VerifyMail}[kind], names+"e@example.com")
+		ofOtherKind := w.mailToken(map[store.MailKind]store.MailKind{store.VerifyMail: store.ResetMail, store.ResetMail: store.VerifyMail}[kind], names+"e@example.com")
 		answers := make(map[string]bool)
 		for name, text := range map[string]string{
 			"used": used, "expired": expired, "of an account that is gone": gone, "of another kind": ofOtherKind, "never made": other, "no token": "x", "too long": other + other,
@@ -333,8 +333,8 @@ func TestATokenIsUsedOnce(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ada := w.register("ada")
-	w.nobody().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
-	hashed, ok := token.HashMailed(w.mail(store.ResetMail, ada.email))
+	w.signedOut().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
+	hashed, ok := token.HashMailed(w.mailToken(store.ResetMail, ada.email))
 	if !ok {
 		t.Fatal("no token")
 	}
@@ -360,7 +360,7 @@ func TestATokenIsUsedOnce(t *testing.T) {
 
 func TestWhatCannotBeARequestOfMail(t *testing.T) {
 	t.Parallel()
-	nobody := start(t).nobody()
+	nobody := start(t).signedOut()
 	for _, c := range [][2]string{
 		{"POST /auth/password-reset", `{"email":""}`},
 		{"POST /auth/password-reset", `{"email":"ada"}`},
@@ -383,9 +383,9 @@ func TestADeletedAccountLeavesNoMail(t *testing.T) {
 	w := start(t)
 	ada := w.register("ada")
 	bob := w.register("bob")
-	w.nobody().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
-	w.mail(store.ResetMail, ada.email)
-	w.mail(store.VerifyMail, bob.email)
+	w.signedOut().do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
+	w.mailToken(store.ResetMail, ada.email)
+	w.mailToken(store.VerifyMail, bob.email)
 	ada.do(http.StatusAccepted, "DELETE /auth/account", `{"password":"`+secret+`"}`)
 	left, err := pgtest.Column(t.Context(), w.data.URL(pgtest.Owner), `
 		select u.username

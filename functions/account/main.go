@@ -1,5 +1,5 @@
-// Command account is the Knative function with which users look after their accounts: password, sessions, export,
-// deletion, and what mail asks them to confirm.
+// Command account is the Knative function with which users manage their accounts: password, sessions, export, deletion, and the
+// links in mail.
 package main
 
 import (

@@ -19,11 +19,11 @@ const (
 	maxText         = 2000 // characters
 )
 
-// New returns the routes of the function. It has no features: both arms of an experiment are asked alike.
+// New returns the routes of the function. It has no features, so that both arms of an experiment are asked in the same way.
 func New(db *store.DB, tokens *token.Verifier) function.Routes {
 	f := &feedback{db, idempotency.NewOnce()}
 	user := function.Authenticated(tokens, db.Seen, db.Expose)
-	return function.Routes{"POST /feedback": user(function.Allowed(db.MayPost, function.JSON(f.give)))}
+	return function.Routes{"POST /feedback": user(function.Allowed(db.MayPost, function.JSON(f.create)))}
 }
 
 type feedback struct {
@@ -31,24 +31,24 @@ type feedback struct {
 	once *idempotency.Once
 }
 
-func (f *feedback) give(ctx context.Context, q opinion) (idempotency.Answer, error) {
-	given, err := q.check()
+func (f *feedback) create(ctx context.Context, q opinion) (idempotency.Answer, error) {
+	newFeedback, err := q.check()
 	if err != nil {
 		return idempotency.Answer{}, err
 	}
 	return f.once.Do(ctx, function.Key(ctx), func(ctx context.Context, k idempotency.Key) (idempotency.Answer, error) {
-		given.UserID = function.Caller(ctx).UserID
-		return f.db.CreateFeedback(ctx, given, k, store.Body{Status: http.StatusCreated, Before: `{"data":{"id":"`, After: `"}}`})
+		newFeedback.UserID = function.Caller(ctx).UserID
+		return f.db.CreateFeedback(ctx, newFeedback, k, store.Body{Status: http.StatusCreated, Before: `{"data":{"id":"`, After: `"}}`})
 	})
 }
 
-// opinion is what a user thinks.
+// opinion is a user's feedback.
 type opinion struct {
 	Score *int   `json:"score"`
 	Text  string `json:"text"`
 }
 
-// check returns the opinion as it is stored. An empty text is none.
+// check returns the opinion in the form that is stored. An empty text means no text.
 func (q opinion) check() (store.NewFeedback, error) {
 	if q.Score == nil {
 		return store.NewFeedback{}, problem.Invalid.Field("score", "score is required")
@@ -56,9 +56,9 @@ func (q opinion) check() (store.NewFeedback, error) {
 	if *q.Score < lowest || *q.Score > highest {
 		return store.NewFeedback{}, problem.Invalid.Field("score", "score must be from %d to %d, and is %d", lowest, highest, *q.Score)
 	}
-	given := store.NewFeedback{Score: *q.Score}
+	stored := store.NewFeedback{Score: *q.Score}
 	if q.Text == "" {
-		return given, nil
+		return stored, nil
 	}
 	text, err := wire.Text("text", strings.TrimSpace(q.Text))
 	if err != nil {
@@ -67,6 +67,6 @@ func (q opinion) check() (store.NewFeedback, error) {
 	if length := utf8.RuneCountInString(text); length > maxText {
 		return store.NewFeedback{}, problem.Invalid.Field("text", "text must have at most %d characters, and has %d", maxText, length)
 	}
-	given.Text = text
-	return given, nil
+	stored.Text = text
+	return stored, nil
 }

@@ -62,8 +62,8 @@ func TestFeedback(t *testing.T) {
 		if tt.want != http.StatusCreated {
 			continue
 		}
-		given := apitest.Decode[struct{ Data struct{ ID string } }](t, got, http.StatusCreated)
-		if _, err := function.ParseID(given.Data.ID); err != nil {
+		stored := apitest.Decode[struct{ Data struct{ ID string } }](t, got, http.StatusCreated)
+		if _, err := function.ParseID(stored.Data.ID); err != nil {
 			t.Errorf("%s: %v", got.Body, err)
 		}
 	}

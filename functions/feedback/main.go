@@ -1,4 +1,4 @@
-// Command feedback is the Knative function that takes what users think of Warble.
+// Command feedback is the Knative function that stores users' opinions of Warble.
 package main
 
 import (
@@ -12,7 +12,7 @@ func main() {
 	db := store.FromEnv(f.Env, f.Telemetry)
 	db.PostsFromEnv(f.Env)
 	tokens := token.VerifierFromEnv(f.Env)
-	f.Telemetry.TweetMetrics() // they count each request
+	f.Telemetry.TweetMetrics() // these metrics count each request
 	f.RecordLatencies(db.RecordLatencies)
 	f.Serve(New(db, tokens), db, tokens)
 }

@@ -24,14 +24,14 @@ import (
 )
 
 // newArm is the function as an arm of the experiment likes has it.
-func newArm(t *testing.T, arm experiment.Arm) *apitest.API {
+func newAPIOfArm(t *testing.T, arm experiment.Arm) *apitest.API {
 	t.Helper()
 	return apitest.New(t, func(db *store.DB, tokens *token.Verifier, _ *telemetry.Telemetry) function.Routes {
 		return New(db, tokens, feature.With(feature.Set{Likes: arm == experiment.Treatment}))
 	}, "WARBLE_EXPERIMENT=likes", "WARBLE_ARM="+string(arm), "K_REVISION=like-"+string(arm))
 }
 
-func assigned(arm experiment.Arm, exposes bool) experiment.Assignment {
+func assignment(arm experiment.Arm, exposes bool) experiment.Assignment {
 	return experiment.Assignment{Experiment: "likes", Arm: arm, Kind: experiment.Community, Unit: "gophers", Generation: 3, Exposes: exposes}
 }
 
@@ -41,15 +41,15 @@ const exposures = `select concat_ws(' ', experiment, user_id, unit, assigned, se
 func TestBothArmsWriteExposuresAlike(t *testing.T) {
 	t.Parallel()
 	for _, arm := range []experiment.Arm{experiment.Control, experiment.Treatment} {
-		api := newArm(t, arm)
+		api := newAPIOfArm(t, arm)
 		ada, bob, cyd, eve := api.User("ada", "gophers"), api.User("bob", "gophers"), api.User("cyd", "gophers"), api.User("eve", "gophers")
 		ask := func(u apitest.User, headers ...string) { u.Do("GET", u.Path("/liked_tweets"), "", headers...) }
 		for range 3 {
-			ask(ada.Assigned(assigned(arm, true)))
+			ask(ada.Assigned(assignment(arm, true)))
 		}
-		ask(bob.Assigned(assigned(arm, false))) // here is not where likes can be seen
+		ask(bob.Assigned(assignment(arm, false))) // here is not where likes can be seen
 		ask(cyd)
-		ask(eve, experiment.Header, assigned(arm, true).String(), function.HeaderClient, "192.0.2.1") // nobody signed that
+		ask(eve, experiment.Header, assignment(arm, true).String(), function.HeaderClient, "192.0.2.1") // nobody signed that
 		ask(eve.Assigned(experiment.Assignment{Experiment: "colours", Arm: arm, Kind: experiment.User, Unit: "9", Exposes: true}))
 		want := []string{
 			fmt.Sprintf("likes %d gophers %s %s like-%s 3", ada.ID, arm, arm, arm),
@@ -71,11 +71,11 @@ func TestWithoutAnExposureTheAnswerIsTheControls(t *testing.T) {
 		"refused": func(a *apitest.API) { a.SQL(`revoke insert on exposures from warble_api`) },
 		"hanging": func(a *apitest.API) { a.Hold(`lock table exposures in access exclusive mode`) },
 	} {
-		api := newArm(t, experiment.Treatment)
+		api := newAPIOfArm(t, experiment.Treatment)
 		ada := api.User("ada", "gophers")
 		tweet := post(t, api, ada)
 		unassigned := ada
-		ada = ada.Assigned(assigned(experiment.Treatment, true))
+		ada = ada.Assigned(assignment(experiment.Treatment, true))
 		breaks(api)
 		like(t, unassigned, tweet) // who is not exposed needs no exposure
 		api.DB.Limit(store.CallTimeout)
@@ -99,8 +99,8 @@ func TestWithoutAnExposureTheAnswerIsTheControls(t *testing.T) {
 
 func TestOnceTheExposureIsWrittenTheFeatureIsBack(t *testing.T) {
 	t.Parallel()
-	api := newArm(t, experiment.Treatment)
-	ada := api.User("ada", "gophers").Assigned(assigned(experiment.Treatment, true))
+	api := newAPIOfArm(t, experiment.Treatment)
+	ada := api.User("ada", "gophers").Assigned(assignment(experiment.Treatment, true))
 	ask := func() int { return ada.Do("GET", ada.Path("/liked_tweets"), "").Status }
 	api.SQL(`revoke insert on exposures from warble_api`)
 	refused := ask()
@@ -113,7 +113,7 @@ func TestOnceTheExposureIsWrittenTheFeatureIsBack(t *testing.T) {
 // An assignment that the edge did sign and this version cannot read may be of anybody, and its exposure of anything.
 func TestAnAssignmentOfAnotherVersionIsAnsweredAsTheControls(t *testing.T) {
 	t.Parallel()
-	api := newArm(t, experiment.Treatment)
+	api := newAPIOfArm(t, experiment.Treatment)
 	ada := api.User("ada", "gophers").Assigned(experiment.Assignment{Experiment: "likes", Arm: "third", Kind: experiment.User, Unit: "1"})
 	if got := ada.Do("GET", ada.Path("/liked_tweets"), ""); got.Status != http.StatusNotFound {
 		t.Errorf("%d %s", got.Status, got.Body)
@@ -135,7 +135,7 @@ func TestWhatAnEndedProcessLeaves(t *testing.T) {
 		{syscall.SIGKILL, 1},
 		{syscall.SIGTERM, 7},
 	} {
-		ada := api.User(fmt.Sprint("ada", i), "gophers").Assigned(assigned(experiment.Treatment, true))
+		ada := api.User(fmt.Sprint("ada", i), "gophers").Assigned(assignment(experiment.Treatment, true))
 		p := api.Process("WARBLE_EXPERIMENT=likes", "WARBLE_ARM=treatment", "FEATURES=likes", "K_SERVICE=like", "K_REVISION=like-00002", "FAULTS=slow=1ms@50%")
 		asked := 0
 		for answered, deadline := 0, time.Now().Add(time.Minute); answered < tt.requests; asked++ {
@@ -149,10 +149,10 @@ func TestWhatAnEndedProcessLeaves(t *testing.T) {
 		var want []string
 		if tt.signal == syscall.SIGTERM {
 			want = []string{fmt.Sprint("likes treatment like ", asked+1)} // a stranger's as well
-			other := assigned(experiment.Treatment, true)
+			other := assignment(experiment.Treatment, true)
 			other.Experiment = "colours"
 			ada.Assigned(other).At(p).Do("GET", ada.Path("/liked_tweets"), "") // which is no business of this arm's
-			api.Stranger().Assigned(assigned(experiment.Treatment, true)).At(p).Do("GET", "/2/users/1/liked_tweets", "")
+			api.Stranger().Assigned(assignment(experiment.Treatment, true)).At(p).Do("GET", "/2/users/1/liked_tweets", "")
 			api.Stranger().At(p).Do("GET", "/2/users/1/liked_tweets", "") // past the edge
 		}
 		if err := p.End(tt.signal); (err == nil) != (tt.signal == syscall.SIGTERM) {

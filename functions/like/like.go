@@ -14,7 +14,7 @@ import (
 	"warble/shared/wire"
 )
 
-// New returns the routes of the function. All of them are the feature likes.
+// New returns the routes of the function. All of them belong to the feature likes.
 func New(db *store.DB, tokens *token.Verifier, features feature.Revision) function.Routes {
 	l := &likes{db, features, idempotency.NewOnce()}
 	authenticated := function.Authenticated(tokens, db.Seen, db.Expose)
@@ -33,7 +33,8 @@ type likes struct {
 	once     *idempotency.Once
 }
 
-// open answers every request without the feature alike, well-formed or not: to those who have none there is nothing here.
+// open gives the same answer to every request without the feature, whether or not the request is well-formed: without the feature,
+// nothing exists here.
 func (l *likes) open(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !l.features.Of(r.Context()).Likes {
@@ -79,7 +80,7 @@ func (l *likes) likedTweets(ctx context.Context, q wire.QueryByID) (wire.List[wi
 	}
 	rows, err := l.db.LikedTweets(ctx, q.ID, page.Rows())
 	if err == nil && len(rows) == 0 {
-		err = l.db.HasUser(ctx, q.ID) // nobody, or only nothing of theirs
+		err = l.db.HasUser(ctx, q.ID) // distinguish an unknown user from one without likes
 	}
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
@@ -93,7 +94,7 @@ func (l *likes) likedTweets(ctx context.Context, q wire.QueryByID) (wire.List[wi
 	return wire.Tweets(tweets, meta, related, l.features.Of(ctx)), err
 }
 
-// page reads which part of a list the caller asks for.
+// page reads the part of a list that the caller requests.
 func (l *likes) page(ctx context.Context, q wire.Query, size int) (wire.Page, error) {
 	page, err := q.Page(size)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Command like is the Knative function that likes tweets, takes likes back, and lists them by tweet and by user: the
-// feature likes, without which it says that it is not open.
+// Command like is the Knative function that likes tweets, undoes likes, and lists them by tweet and by user. These requests are the
+// feature likes. Without the feature it answers that the feature is not open.
 package main
 
 import (
@@ -14,7 +14,7 @@ func main() {
 	db := store.FromEnv(f.Env, f.Telemetry)
 	db.PostsFromEnv(f.Env)
 	tokens := token.VerifierFromEnv(f.Env)
-	f.Telemetry.TweetMetrics() // they count each request
+	f.Telemetry.TweetMetrics() // these metrics count each request
 	f.RecordLatencies(db.RecordLatencies)
 	f.Serve(New(db, tokens, feature.FromEnv(f.Env)), db, tokens)
 }

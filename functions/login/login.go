@@ -37,9 +37,9 @@ type credentials struct {
 	Password string `json:"password"`
 }
 
-// FromRequest refuses what cannot be a login, whoever has an account.
+// FromRequest refuses requests that can be no login of any account.
 func (q *credentials) FromRequest(*http.Request) error {
-	if q.Email == "" || strings.ContainsRune(q.Email, 0) { // which PostgreSQL's text cannot hold
+	if q.Email == "" || strings.ContainsRune(q.Email, 0) { // PostgreSQL's text cannot contain it
 		return problem.Invalid.Field("email", "email must be an email address")
 	}
 	if q.Password == "" {
@@ -48,8 +48,8 @@ func (q *credentials) FromRequest(*http.Request) error {
 	return nil
 }
 
-// login takes the same way, in the same time, for a wrong password and for an email address that nobody has: one look
-// at the account and its failures, one hash, one write.
+// login does the same work, in the same time, for a wrong password and for an unknown email address: one query of the account and
+// its failures, one hash, one write.
 func (s *sessions) login(ctx context.Context, q credentials) (wire.Session, error) {
 	s.metrics.Login()
 	attempt, err := s.db.BeginLogin(ctx, q.Email, wire.Client(ctx))
@@ -85,7 +85,7 @@ type renewal struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// FromRequest refuses a request without a token, which is not one with a wrong token.
+// FromRequest refuses a request without a token, which differs from one with a wrong token.
 func (q *renewal) FromRequest(*http.Request) error {
 	if q.RefreshToken == "" {
 		return problem.Invalid.Field("refresh_token", "refresh_token must not be empty")
@@ -113,7 +113,8 @@ func (s *sessions) refresh(ctx context.Context, q renewal) (wire.Session, error)
 	return wire.NewSession(s.issuer, renewed.Opened, successors[renewed.Successor].Token)
 }
 
-// logout ends the session of a refresh token, if it is one: whoever asks wants it gone, and it is.
+// logout ends the session of a refresh token. If the token is not valid, logout succeeds as well, because the client has what it
+// wants.
 func (s *sessions) logout(ctx context.Context, q renewal) (function.None, error) {
 	hash, err := token.HashRefresh(q.RefreshToken)
 	if err != nil {

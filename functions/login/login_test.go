@@ -39,7 +39,7 @@ const (
 )
 
 // world is the function over HTTP with a database of its own, in which ada has an account.
-type world struct {
+type fixture struct {
 	testing.TB
 	url       string
 	data      pgtest.Database
@@ -51,12 +51,12 @@ type world struct {
 	failed    atomic.Int64 // when the last login was sent that failed, in nanoseconds
 }
 
-func start(t testing.TB) *world {
+func start(t testing.TB) *fixture {
 	t.Helper()
 	keys := t.TempDir()
 	issuer, tokens := apitest.Keys(t, keys)
 	f := function.NewTest(t.Output())
-	w := &world{TB: t, data: pgtest.New(t), issuer: issuer, tokens: tokens, keys: keys, passwords: password.FromEnv(f.Env, f.Telemetry)}
+	w := &fixture{TB: t, data: pgtest.New(t), issuer: issuer, tokens: tokens, keys: keys, passwords: password.FromEnv(f.Env, f.Telemetry)}
 	w.db = w.data.Open(t, pgtest.Auth)
 	server := httptest.NewServer(f.Handler(New(w.db, issuer, w.passwords, f.Telemetry.AuthMetrics()), w.db, issuer))
 	t.Cleanup(server.Close)
@@ -86,11 +86,11 @@ type answer struct {
 func (a answer) text(member string) string { s, _ := a.body[member].(string); return s }
 
 // post sends body, JSON text, to path as the edge would for the client at address.
-func (w *world) post(address, path, body string) answer {
-	w.Helper()
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, w.url+path, strings.NewReader(body))
+func (f *fixture) post(address, path, body string) answer {
+	f.Helper()
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, f.url+path, strings.NewReader(body))
 	if err != nil {
-		w.Fatal(err)
+		f.Fatal(err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set(function.HeaderClient, address)
@@ -98,77 +98,77 @@ func (w *world) post(address, path, body string) answer {
 	function.Sign(request, function.TestKey, sent)
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		w.Fatal(err)
+		f.Fatal(err)
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
-		w.Fatal(err)
+		f.Fatal(err)
 	}
 	a := answer{status: response.StatusCode, header: response.Header}
 	if a.status == http.StatusUnauthorized {
-		w.failed.Store(sent.UnixNano())
+		f.failed.Store(sent.UnixNano())
 	}
 	if len(text) > 0 {
 		if err := json.Unmarshal(text, &a.body); err != nil {
-			w.Fatalf("%s: %v", text, err)
+			f.Fatalf("%s: %v", text, err)
 		}
 	}
 	return a
 }
 
-func (w *world) login(address, email, password string) answer {
-	w.Helper()
+func (f *fixture) login(address, email, password string) answer {
+	f.Helper()
 	body, err := json.Marshal(map[string]string{"email": email, "password": password})
 	if err != nil {
-		w.Fatal(err)
+		f.Fatal(err)
 	}
-	return w.post(address, "/auth/login", string(body))
+	return f.post(address, "/auth/login", string(body))
 }
 
-func (w *world) refresh(refreshToken string) answer {
-	w.Helper()
-	return w.post(home, "/auth/refresh", `{"refresh_token":"`+refreshToken+`"}`)
+func (f *fixture) refresh(refreshToken string) answer {
+	f.Helper()
+	return f.post(home, "/auth/refresh", `{"refresh_token":"`+refreshToken+`"}`)
 }
 
 // want fails the test unless a has the status, and for 429 the Retry-After, of which a busy machine may have taken a part since
 // the last failure.
-func (w *world) want(a answer, status int, retryAfter ...int) {
-	w.Helper()
+func (f *fixture) wantStatus(a answer, status int, retryAfter ...int) {
+	f.Helper()
 	if a.status != status {
-		w.Fatalf("status %d, want %d: %v", a.status, status, a.body)
+		f.Fatalf("status %d, want %d: %v", a.status, status, a.body)
 	}
 	for _, seconds := range retryAfter {
-		since := int(time.Since(time.Unix(0, w.failed.Load())).Seconds())
+		since := int(time.Since(time.Unix(0, f.failed.Load())).Seconds())
 		if got, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || got > seconds || got < seconds-since-1 {
-			w.Errorf("Retry-After %q, want %d, %d s after the last failure", a.header.Get("Retry-After"), seconds, since)
+			f.Errorf("Retry-After %q, want %d, %d s after the last failure", a.header.Get("Retry-After"), seconds, since)
 		}
 	}
 	if cache := a.header.Get("Cache-Control"); cache != "no-store" {
-		w.Errorf("Cache-Control %q", cache)
+		f.Errorf("Cache-Control %q", cache)
 	}
 }
 
 // sql runs a statement as the database's owner.
-func (w *world) sql(sql string, args ...any) {
-	w.Helper()
-	if err := pgtest.Exec(context.Background(), w.data.URL(pgtest.Owner), sql, args...); err != nil {
-		w.Fatal(err)
+func (f *fixture) sql(sql string, args ...any) {
+	f.Helper()
+	if err := pgtest.Exec(context.Background(), f.data.URL(pgtest.Owner), sql, args...); err != nil {
+		f.Fatal(err)
 	}
 }
 
 // pass lets time pass for the counts of failures.
-func (w *world) pass(by time.Duration) {
-	w.Helper()
-	w.sql(`update login_failures set last_at = last_at - make_interval(secs => $1)`, by.Seconds())
+func (f *fixture) advance(by time.Duration) {
+	f.Helper()
+	f.sql(`update login_failures set last_at = last_at - make_interval(secs => $1)`, by.Seconds())
 }
 
 func TestLogin(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	a := w.login(home, "ADA@example.com", secret)
-	w.want(a, http.StatusOK)
-	claims, err := w.tokens.Verify(a.text("token"))
+	f := start(t)
+	a := f.login(home, "ADA@example.com", secret)
+	f.wantStatus(a, http.StatusOK)
+	claims, err := f.tokens.Verify(a.text("token"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,13 +192,13 @@ func TestLogin(t *testing.T) {
 // TestOnlyASCIIIsComparedWithoutCase: Unicode folds the KELVIN SIGN to k, and the long s to s.
 func TestOnlyASCIIIsComparedWithoutCase(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	hash, err := w.passwords.Hash(t.Context(), secret)
+	f := start(t)
+	hash, err := f.passwords.Hash(t.Context(), secret)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, refreshHash := token.NewRefresh()
-	if _, err := w.db.CreateAccount(t.Context(), store.NewAccount{
+	if _, err := f.db.CreateAccount(t.Context(), store.NewAccount{
 		Email: "Kim.S@example.com", PasswordHash: hash, Username: "kim", Name: "Kim", RefreshHash: refreshHash, From: store.Client{Network: "203.0.113.0/24"},
 	}); err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func TestOnlyASCIIIsComparedWithoutCase(t *testing.T) {
 		"kim.s@example.com": http.StatusOK, "KIM.S@EXAMPLE.COM": http.StatusOK,
 		"\u212aim.s@example.com": http.StatusUnauthorized, "kim.\u017f@example.com": http.StatusUnauthorized,
 	} {
-		if a := w.login(home, address, secret); a.status != want {
+		if a := f.login(home, address, secret); a.status != want {
 			t.Errorf("%+q: %d, want %d", address, a.status, want)
 		}
 	}
@@ -216,9 +216,9 @@ func TestOnlyASCIIIsComparedWithoutCase(t *testing.T) {
 // TestAPasswordIsInUTF8: what is not would be replaced by U+FFFD, and then be equal to all else that is not.
 func TestAPasswordIsInUTF8(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	f := start(t)
 	for _, password := range []string{"\xe9 quiet otter", "\xff quiet otter", `\ud800 quiet otter`} {
-		if a := w.post(home, "/auth/login", `{"email":"`+email+`","password":"`+password+`"}`); a.status != http.StatusBadRequest {
+		if a := f.post(home, "/auth/login", `{"email":"`+email+`","password":"`+password+`"}`); a.status != http.StatusBadRequest {
 			t.Errorf("%q: %d %v", password, a.status, a.body)
 		}
 	}
@@ -228,22 +228,22 @@ func TestAPasswordIsInUTF8(t *testing.T) {
 // the time it takes, the hash is all but a thousandth, so it counts those.
 func TestNobodyLooksLikeSomebody(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	f := start(t)
 	var seen [2][]answer
 	for n, address := range []string{email, "nobody@example.com"} {
-		before := w.passwords.Hashes()
+		before := f.passwords.Hashes()
 		for range 6 {
-			a := w.login(away, address, "a wrong password")
+			a := f.login(away, address, "a wrong password")
 			delete(a.body, "instance")
 			a.header.Del("X-Request-Id")
 			a.header.Del("Date")
 			if a.status == http.StatusTooManyRequests {
-				w.want(a, a.status, 15)
+				f.wantStatus(a, a.status, 15)
 				a.header.Set("Retry-After", "15") // or a second less, on a busy machine
 			}
 			seen[n] = append(seen[n], a)
 		}
-		if hashes := w.passwords.Hashes() - before; hashes != 5 {
+		if hashes := f.passwords.Hashes() - before; hashes != 5 {
 			t.Errorf("%s: %d hashes for five attempts and a refused one", address, hashes)
 		}
 	}
@@ -261,11 +261,11 @@ var pairs = flag.Int("pairs", 40, "pairs of logins to time")
 // for that hits both alike.
 func TestNobodyTakesAsLongAsSomebody(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	f := start(t)
 	took := func(address string) time.Duration {
-		w.sql(`delete from login_failures`)
+		f.sql(`delete from login_failures`)
 		began := time.Now()
-		w.want(w.login(away, address, "a wrong password"), http.StatusUnauthorized)
+		f.wantStatus(f.login(away, address, "a wrong password"), http.StatusUnauthorized)
 		return time.Since(began)
 	}
 	longer := 0
@@ -297,25 +297,25 @@ func TestFailuresSlowDown(t *testing.T) {
 	for _, address := range []string{email, "nobody@example.com"} {
 		t.Run(address, func(t *testing.T) {
 			t.Parallel()
-			w := start(t)
+			f := start(t)
 			for range 5 {
-				w.want(w.login(away, address, "wrong"), http.StatusUnauthorized)
+				f.wantStatus(f.login(away, address, "wrong"), http.StatusUnauthorized)
 			}
 			for _, wait := range []int{15, 30, 60, 120, 240, 480, 900, 900, 900} {
-				w.want(w.login(away, address, "wrong"), http.StatusTooManyRequests, wait)
-				w.want(w.login("198.51.100.200", address, secret), http.StatusTooManyRequests, wait) // of the same network
-				w.pass(time.Duration(wait) * time.Second)
-				w.want(w.login(away, address, "wrong"), http.StatusUnauthorized)
+				f.wantStatus(f.login(away, address, "wrong"), http.StatusTooManyRequests, wait)
+				f.wantStatus(f.login("198.51.100.200", address, secret), http.StatusTooManyRequests, wait) // of the same network
+				f.advance(time.Duration(wait) * time.Second)
+				f.wantStatus(f.login(away, address, "wrong"), http.StatusUnauthorized)
 			}
 			if address != email {
 				return
 			}
-			w.want(w.login(home, address, secret), http.StatusOK) // another network is not slowed down
-			w.want(w.login(away, address, secret), http.StatusTooManyRequests)
-			w.pass(15 * time.Minute)
-			w.want(w.login(away, address, secret), http.StatusOK) // never locked out
+			f.wantStatus(f.login(home, address, secret), http.StatusOK) // another network is not slowed down
+			f.wantStatus(f.login(away, address, secret), http.StatusTooManyRequests)
+			f.advance(15 * time.Minute)
+			f.wantStatus(f.login(away, address, secret), http.StatusOK) // never locked out
 			for range 5 {
-				w.want(w.login(away, address, "wrong"), http.StatusUnauthorized) // the count began anew
+				f.wantStatus(f.login(away, address, "wrong"), http.StatusUnauthorized) // the count began anew
 			}
 		})
 	}
@@ -324,14 +324,14 @@ func TestFailuresSlowDown(t *testing.T) {
 // TestManyAtOnce: attempts that race each other are worth no more than attempts in a row.
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	f := start(t)
 	began := time.Now()
-	statuses := together(20, func() int { return w.login(away, email, "wrong").status })
+	statuses := countResults(20, func() int { return f.login(away, email, "wrong").status })
 	waited := int(time.Since(began) / (15 * time.Second)) // after which a busy machine has let another one pass
 	if tried := statuses[http.StatusUnauthorized]; tried < 5 || tried > 5+waited || tried+statuses[http.StatusTooManyRequests] != 20 {
 		t.Errorf("%v in %s, want 5 tried of 20", statuses, time.Since(began))
 	}
-	statuses = together(8, func() int { return w.login(home, email, secret).status })
+	statuses = countResults(8, func() int { return f.login(home, email, secret).status })
 	if diff := cmp.Diff(map[int]int{http.StatusOK: 8}, statuses); diff != "" {
 		t.Errorf("right ones: %s", diff)
 	}
@@ -339,129 +339,134 @@ func TestManyAtOnce(t *testing.T) {
 
 func TestFailuresFromEverywhere(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	f := start(t)
 	for n := range 3 {
 		for range 4 {
-			w.want(w.login(fmt.Sprintf("10.0.%d.1", n), email, "wrong"), http.StatusUnauthorized)
+			f.wantStatus(f.login(fmt.Sprintf("10.0.%d.1", n), email, "wrong"), http.StatusUnauthorized)
 		}
 	}
-	w.sql(`update login_failures set failures = failures + 87 where network = ''`) // as if it had gone on for a while
-	w.want(w.login("10.0.99.1", email, secret), http.StatusOK)
-	w.sql(`delete from known_networks where network = '10.0.99.0/24'`)
-	w.want(w.login("10.0.99.1", email, "wrong"), http.StatusUnauthorized) // the hundredth
-	w.want(w.login("10.0.99.1", email, secret), http.StatusTooManyRequests)
-	w.want(w.login(home, email, secret), http.StatusOK) // a network that the account knows
-	w.want(w.login("10.0.99.1", "other@example.com", "wrong"), http.StatusUnauthorized)
-	w.pass(15 * time.Second)
-	w.want(w.login("10.0.99.1", email, "wrong"), http.StatusUnauthorized)
-	w.want(w.login("10.0.98.1", email, secret), http.StatusTooManyRequests, 30)
-	w.sql(`update login_failures set first_at = first_at - interval '1 hour'`)
-	w.want(w.login("10.0.98.1", email, secret), http.StatusOK)
+	f.sql(`update login_failures set failures = failures + 87 where network = ''`) // as if it had gone on for a while
+	f.wantStatus(f.login("10.0.99.1", email, secret), http.StatusOK)
+	f.sql(`delete from known_networks where network = '10.0.99.0/24'`)
+	f.wantStatus(f.login("10.0.99.1", email, "wrong"), http.StatusUnauthorized) // the hundredth
+	f.wantStatus(f.login("10.0.99.1", email, secret), http.StatusTooManyRequests)
+	f.wantStatus(f.login(home, email, secret), http.StatusOK) // a network that the account knows
+	f.wantStatus(f.login("10.0.99.1", "other@example.com", "wrong"), http.StatusUnauthorized)
+	f.advance(15 * time.Second)
+	f.wantStatus(f.login("10.0.99.1", email, "wrong"), http.StatusUnauthorized)
+	f.wantStatus(f.login("10.0.98.1", email, secret), http.StatusTooManyRequests, 30)
+	f.sql(`update login_failures set first_at = first_at - interval '1 hour'`)
+	f.wantStatus(f.login("10.0.98.1", email, secret), http.StatusOK)
 }
 
 func TestOutdatedHashIsReplaced(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	f := start(t)
 	old, err := argon2id.CreateHash(secret, &argon2id.Params{Memory: 1024, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.sql(`update credentials set password_hash = $1`, old)
-	w.want(w.login(home, email, "wrong"), http.StatusUnauthorized)
-	w.sql(`do $$ begin assert (select password_hash like '%m=1024,%' from credentials), 'replaced'; end $$`)
-	w.want(w.login(home, email, secret), http.StatusOK)
-	w.sql(`do $$ begin assert (select password_hash like '$argon2id$v=19$m=19456,t=2,p=1$%' from credentials), 'not replaced'; end $$`)
-	w.want(w.login(home, email, secret), http.StatusOK)
+	f.sql(`update credentials set password_hash = $1`, old)
+	f.wantStatus(f.login(home, email, "wrong"), http.StatusUnauthorized)
+	f.sql(`do $$ begin assert (select password_hash like '%m=1024,%' from credentials), 'replaced'; end $$`)
+	f.wantStatus(f.login(home, email, secret), http.StatusOK)
+	f.sql(`do $$ begin assert (select password_hash like '$argon2id$v=19$m=19456,t=2,p=1$%' from credentials), 'not replaced'; end $$`)
+	f.wantStatus(f.login(home, email, secret), http.StatusOK)
 }
 
 func TestRefresh(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	first := w.login(home, email, secret)
-	w.want(first, http.StatusOK)
-	other := w.login(home, email, secret)
-	w.want(other, http.StatusOK)
+	f := start(t)
+	first := f.login(home, email, secret)
+	f.wantStatus(first, http.StatusOK)
+	other := f.login(home, email, secret)
+	f.wantStatus(other, http.StatusOK)
 
-	second := w.refresh(first.text("refresh_token"))
-	w.want(second, http.StatusOK)
-	claims, err := w.tokens.Verify(second.text("token"))
+	second := f.refresh(first.text("refresh_token"))
+	f.wantStatus(second, http.StatusOK)
+	claims, err := f.tokens.Verify(second.text("token"))
 	if err != nil || claims.Username != "ada" || claims.Community != "gophers" {
 		t.Errorf("claims %+v, error %v", claims, err)
 	}
 	if diff := cmp.Diff(first.body["data"], second.body["data"]); diff != "" {
 		t.Error(diff)
 	}
-	third := w.refresh(second.text("refresh_token"))
-	w.want(third, http.StatusOK)
+	third := f.refresh(second.text("refresh_token"))
+	f.wantStatus(third, http.StatusOK)
 
-	w.want(w.refresh(first.text("refresh_token")), http.StatusUnauthorized) // used again
-	w.want(w.refresh(third.text("refresh_token")), http.StatusUnauthorized) // so the family is gone
-	w.want(w.refresh(other.text("refresh_token")), http.StatusOK)           // and no other
+	f.wantStatus(f.refresh(first.text("refresh_token")), http.StatusUnauthorized) // used again
+	f.wantStatus(f.refresh(third.text("refresh_token")), http.StatusUnauthorized) // so the family is gone
+	f.wantStatus(f.refresh(other.text("refresh_token")), http.StatusOK)           // and no other
 
 	unknown, _ := token.NewRefresh()
-	w.want(w.refresh(unknown), http.StatusUnauthorized)
-	w.want(w.refresh("not one"), http.StatusUnauthorized)
-	late := w.login(home, email, secret)
-	w.sql(`update refresh_tokens set expires_at = now() where used_at is null`)
-	w.want(w.refresh(late.text("refresh_token")), http.StatusUnauthorized)
+	f.wantStatus(f.refresh(unknown), http.StatusUnauthorized)
+	f.wantStatus(f.refresh("not one"), http.StatusUnauthorized)
+	late := f.login(home, email, secret)
+	f.sql(`update refresh_tokens set expires_at = now() where used_at is null`)
+	f.wantStatus(f.refresh(late.text("refresh_token")), http.StatusUnauthorized)
+}
+
+// refreshedSession returns the answer of a login, and of the first refresh of that session.
+func (f *fixture) refreshedSession() (session, next answer) {
+	f.Helper()
+	session = f.login(home, email, secret)
+	next = f.refresh(session.text("refresh_token"))
+	f.wantStatus(next, http.StatusOK)
+	return session, next
 }
 
 // TestRefreshAtOnce: two tabs that renew together, and a client that lost the answer, get one and the same successor.
 func TestRefreshAtOnce(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	f := start(t)
 	for range 5 {
-		session := w.login(home, email, secret)
+		session := f.login(home, email, secret)
 		answers := make(chan answer)
 		for range 6 {
-			go func() { answers <- w.refresh(session.text("refresh_token")) }()
+			go func() { answers <- f.refresh(session.text("refresh_token")) }()
 		}
 		successors, access := map[string]bool{}, map[string]bool{}
 		for range 6 {
 			a := <-answers
-			w.want(a, http.StatusOK)
+			f.wantStatus(a, http.StatusOK)
 			successors[a.text("refresh_token")], access[a.text("token")] = true, true
 		}
 		if len(successors) != 1 || len(access) != 6 {
 			t.Errorf("%d successors and %d access tokens, want 1 and 6", len(successors), len(access))
 		}
 		for successor := range successors {
-			w.want(w.refresh(successor), http.StatusOK)
+			f.wantStatus(f.refresh(successor), http.StatusOK)
 		}
-		w.want(w.refresh(session.text("refresh_token")), http.StatusUnauthorized) // whose successor was used
+		f.wantStatus(f.refresh(session.text("refresh_token")), http.StatusUnauthorized) // whose successor was used
 	}
 }
 
 func TestRefreshAgainTooLateEndsTheSession(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	session := w.login(home, email, secret)
-	next := w.refresh(session.text("refresh_token"))
-	w.want(next, http.StatusOK)
-	w.sql(`update refresh_tokens set used_at = used_at - interval '10 s' where used_at is not null`)
-	w.want(w.refresh(session.text("refresh_token")), http.StatusUnauthorized)
-	w.want(w.refresh(next.text("refresh_token")), http.StatusUnauthorized) // the family is gone
+	f := start(t)
+	session, next := f.refreshedSession()
+	f.sql(`update refresh_tokens set used_at = used_at - interval '10 s' where used_at is not null`)
+	f.wantStatus(f.refresh(session.text("refresh_token")), http.StatusUnauthorized)
+	f.wantStatus(f.refresh(next.text("refresh_token")), http.StatusUnauthorized) // the family is gone
 }
 
 // TestRefreshAgainWhileTheKeyRotates: the answer of the key before was lost, and the present one makes another successor.
 func TestRefreshAgainWhileTheKeyRotates(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	session := w.login(home, email, secret)
-	next := w.refresh(session.text("refresh_token"))
-	w.want(next, http.StatusOK)
+	f := start(t)
+	session, next := f.refreshedSession()
 	rotated := filepath.Join(t.TempDir(), "private.pem")
-	if err := token.NewKeyPair(rotated, filepath.Join(w.keys, "jwks.json")); err != nil {
+	if err := token.NewKeyPair(rotated, filepath.Join(f.keys, "jwks.json")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(rotated, filepath.Join(w.keys, "private.pem")); err != nil {
+	if err := os.Rename(rotated, filepath.Join(f.keys, "private.pem")); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.issuer.Ready(t.Context()); err != nil { // which reads the file again
+	if err := f.issuer.Ready(t.Context()); err != nil { // which reads the file again
 		t.Fatal(err)
 	}
-	again := w.refresh(session.text("refresh_token"))
-	w.want(again, http.StatusOK)
+	again := f.refresh(session.text("refresh_token"))
+	f.wantStatus(again, http.StatusOK)
 	if got, want := again.text("refresh_token"), next.text("refresh_token"); got != want {
 		t.Error("another successor than the one whose answer was lost")
 	}
@@ -470,38 +475,38 @@ func TestRefreshAgainWhileTheKeyRotates(t *testing.T) {
 // TestASessionIsNamedByItsTokens, and remembers where it was begun and last used.
 func TestASessionIsNamedByItsTokens(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	first := w.login(home, email, secret)
-	next := w.refresh(first.text("refresh_token"))
-	w.want(next, http.StatusOK)
+	f := start(t)
+	first := f.login(home, email, secret)
+	next := f.refresh(first.text("refresh_token"))
+	f.wantStatus(next, http.StatusOK)
 	var session int64
 	for _, a := range []answer{first, next} {
-		claims, err := w.tokens.Verify(a.text("token"))
+		claims, err := f.tokens.Verify(a.text("token"))
 		if err != nil || claims.Session == 0 || session != 0 && claims.Session != session {
 			t.Errorf("claims %+v, error %v: expected one session", claims, err)
 		}
 		session = claims.Session
 	}
-	w.sql(`do $$ begin assert (select count(*) = 1 from sessions where id = ` + strconv.FormatInt(session, 10) + `
+	f.sql(`do $$ begin assert (select count(*) = 1 from sessions where id = ` + strconv.FormatInt(session, 10) + `
 		and network = '203.0.113.0/24' and user_agent like 'Go-http-client%' and last_used_at > created_at and revoked_at is null), 'no session'; end $$`)
-	w.want(w.post(home, "/auth/logout", `{"refresh_token":"`+next.text("refresh_token")+`"}`), http.StatusNoContent)
-	w.sql(`do $$ begin assert (select revoked_at is not null from sessions where id = ` + strconv.FormatInt(session, 10) + `), 'not ended'; end $$`)
+	f.wantStatus(f.post(home, "/auth/logout", `{"refresh_token":"`+next.text("refresh_token")+`"}`), http.StatusNoContent)
+	f.sql(`do $$ begin assert (select revoked_at is not null from sessions where id = ` + strconv.FormatInt(session, 10) + `), 'not ended'; end $$`)
 }
 
 func TestLogout(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	session := w.login(home, email, secret)
-	next := w.refresh(session.text("refresh_token"))
-	w.want(w.post(home, "/auth/logout", `{"refresh_token":"`+next.text("refresh_token")+`"}`), http.StatusNoContent)
-	w.want(w.refresh(next.text("refresh_token")), http.StatusUnauthorized)
-	w.want(w.post(home, "/auth/logout", `{"refresh_token":"`+next.text("refresh_token")+`"}`), http.StatusNoContent)
-	w.want(w.post(home, "/auth/logout", `{"refresh_token":"never was one"}`), http.StatusNoContent)
+	f := start(t)
+	session := f.login(home, email, secret)
+	next := f.refresh(session.text("refresh_token"))
+	f.wantStatus(f.post(home, "/auth/logout", `{"refresh_token":"`+next.text("refresh_token")+`"}`), http.StatusNoContent)
+	f.wantStatus(f.refresh(next.text("refresh_token")), http.StatusUnauthorized)
+	f.wantStatus(f.post(home, "/auth/logout", `{"refresh_token":"`+next.text("refresh_token")+`"}`), http.StatusNoContent)
+	f.wantStatus(f.post(home, "/auth/logout", `{"refresh_token":"never was one"}`), http.StatusNoContent)
 }
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	f := start(t)
 	for body, want := range map[string]int{
 		``:                          http.StatusBadRequest,
 		`[]`:                        http.StatusBadRequest,
@@ -514,17 +519,17 @@ func TestRefusals(t *testing.T) {
 		`{"email":"a\u0000@b.example","password":"x"}`:        http.StatusUnprocessableEntity,
 		`{"email":"` + strings.Repeat("x", 70_000) + `"}`:     http.StatusRequestEntityTooLarge,
 	} {
-		w.want(w.post(home, "/auth/login", body), want)
+		f.wantStatus(f.post(home, "/auth/login", body), want)
 	}
 	for _, path := range []string{"/auth/refresh", "/auth/logout"} {
-		w.want(w.post(home, path, `{}`), http.StatusUnprocessableEntity)
-		w.want(w.post(home, path, `{"refresh_token":"x","all":true}`), http.StatusUnprocessableEntity)
-		w.want(w.post(home, path, `null`), http.StatusBadRequest)
+		f.wantStatus(f.post(home, path, `{}`), http.StatusUnprocessableEntity)
+		f.wantStatus(f.post(home, path, `{"refresh_token":"x","all":true}`), http.StatusUnprocessableEntity)
+		f.wantStatus(f.post(home, path, `null`), http.StatusBadRequest)
 	}
 }
 
 // together runs do n times at once and counts the results.
-func together(n int, do func() int) map[int]int {
+func countResults(n int, do func() int) map[int]int {
 	results := make(chan int)
 	for range n {
 		go func() { results <- do() }()

@@ -18,32 +18,32 @@ import (
 )
 
 const (
-	// eventType is that of the events that ask for mail.
+	// eventType is the type of the events that request mail.
 	eventType = "dev.warble.mail.requested.v1"
-	// sendTimeout bounds one try. A request is claimed for a minute, and Knative ends a call after half of one.
+	// sendTimeout limits one attempt. A request is claimed for a minute, and Knative ends a call after half a minute.
 	sendTimeout = 20 * time.Second
 )
 
-// New returns the routes of mail. A nil send is no mail: what is asked for is counted, and not sent.
+// New returns the routes of mail. If send is nil, requests are counted and no mail is sent.
 func New(db *store.DB, send Sender, t *telemetry.Telemetry) function.Routes {
 	m := &mailer{db: db, send: send, log: t.Log, mails: t.Counter("mails_total",
-		"Mails asked for, by kind and by what came of them: sent; refused, where the recipient's server will never take it; failed, to be tried again; unsent, where there is no SMTP_URL.",
+		"Requested mails by kind and outcome: sent; refused, if the recipient's server will never take it; failed, if it is tried again; unsent, without SMTP_URL.",
 		"kind", "outcome")}
-	return function.Routes{"POST /": http.HandlerFunc(m.event)}
+	return function.Routes{"POST /": http.HandlerFunc(m.serveEvent)}
 }
 
 type mailer struct {
 	db    *store.DB
-	send  Sender // nil for none
+	send  Sender // nil: no mail is sent
 	log   zerolog.Logger
 	mails *telemetry.Counter
 }
 
-// event takes a CloudEvent. Its answer has no body, for that would be taken for an event. A 4xx has the broker give the event
-// up; a 503 has it try again.
-func (m *mailer) event(w http.ResponseWriter, r *http.Request) {
+// serveEvent takes a CloudEvent. The answer has no body, because a body would be taken for an event. After a 4xx the broker gives
+// the event up; after a 503 it tries again.
+func (m *mailer) serveEvent(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
-	request, err := requested(r)
+	request, err := requestID(r)
 	if err == nil {
 		err = m.deliver(r.Context(), request)
 	}
@@ -54,14 +54,14 @@ func (m *mailer) event(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// requested is the number of the request of mail that a CloudEvent names.
-func requested(r *http.Request) (int64, error) {
+// requestID returns the number of the request for mail that a CloudEvent names.
+func requestID(r *http.Request) (int64, error) {
 	e, err := cehttp.NewEventFromHTTPRequest(r)
 	if err == nil {
 		err = e.Validate()
 	}
 	if err != nil {
-		return 0, problem.Malformed.Detail("expected a CloudEvent, as relay publishes it").Because(err)
+		return 0, problem.Malformed.Detail("expected a CloudEvent such as relay publishes").Because(err)
 	}
 	if e.Type() != eventType {
 		return 0, problem.Invalid.Detail("the event is of the type %s: expected %s", e.Type(), eventType)
@@ -83,9 +83,9 @@ func requestOf(e *event.Event) (int64, error) {
 	return id, nil
 }
 
-// deliver sends the mail of a request, unless it was sent. The row of a request is written with its event and there is one
-// event of it, so that the row tells an event that comes again. A mail comes twice where the process, or the connection,
-// ends between the server's having it and the database's hearing of it; both its tokens count then.
+// deliver sends the mail of a request, unless it was sent before. A request's row is written together with its only event, so the
+// row shows whether an event arrives again. A mail is sent twice if the process or the connection ends after the server has taken
+// the mail and before the database knows. Then the tokens of both mails are valid.
 func (m *mailer) deliver(ctx context.Context, request int64) error {
 	secret, hash := token.NewMailed()
 	job, send, err := m.db.BeginMail(ctx, request, hash)
@@ -95,10 +95,10 @@ func (m *mailer) deliver(ctx context.Context, request int64) error {
 	kind := string(job.Kind)
 	if m.send == nil {
 		m.mails.Inc(kind, "unsent")
-		m.log.Warn().Int64("request", request).Msg("SMTP_URL is not set: a mail was asked for and is not sent")
+		m.log.Warn().Int64("request", request).Msg("SMTP_URL is not set: a requested mail is not sent")
 		return m.db.FinishMail(ctx, request, false)
 	}
-	// A broker that hangs up does not break a mail off, or it might have been sent.
+	// A broker that hangs up does not interrupt the sending, because then nobody would know whether the mail was sent.
 	sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
 	defer cancel()
 	switch err := m.send(sending, Mail{Request: request, Kind: job.Kind, To: job.Email, Token: secret}); {
@@ -107,11 +107,11 @@ func (m *mailer) deliver(ctx context.Context, request int64) error {
 		return m.db.FinishMail(ctx, request, true)
 	case errors.Is(err, errRefused):
 		m.mails.Inc(kind, "refused")
-		m.log.Warn().Int64("request", request).Err(err).Msg("a mail was refused for good")
+		m.log.Warn().Int64("request", request).Err(err).Msg("a mail was refused permanently")
 		return m.db.FinishMail(ctx, request, false)
 	default:
 		m.mails.Inc(kind, "failed")
-		if released := m.db.ReleaseMail(ctx, request); released != nil { // the claim ends by itself
+		if released := m.db.ReleaseMail(ctx, request); released != nil { // without this, the claim ends after a minute
 			err = errors.Join(err, released)
 		}
 		return problem.Unavailable.Because(err)

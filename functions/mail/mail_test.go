@@ -72,7 +72,7 @@ func (r *rig) reset(email string) {
 }
 
 // requests are the data of the events that wait, the oldest first. They leave the outbox.
-func (r *rig) requests() []string {
+func (r *rig) takeRequests() []string {
 	r.Helper()
 	found, err := pgtest.Column(r.Context(), r.data.URL(pgtest.Owner), `
 		with gone as (delete from outbox where type = 'dev.warble.mail.requested.v1' returning id, data)
@@ -122,7 +122,7 @@ func (r *rig) post(kind, data string) int {
 // deliver sends all events that wait, each of which must be taken.
 func (r *rig) deliver() {
 	r.Helper()
-	for _, data := range r.requests() {
+	for _, data := range r.takeRequests() {
 		if status := r.post(eventType, data); status != http.StatusAccepted {
 			r.Fatalf("%s: %d, want 202", data, status)
 		}
@@ -130,7 +130,7 @@ func (r *rig) deliver() {
 }
 
 // token is the hash of what a letter's link carries.
-func (r *rig) token(l apitest.Letter, kind store.MailKind) []byte {
+func (r *rig) tokenHash(l apitest.Letter, kind store.MailKind) []byte {
 	r.Helper()
 	page, got, text := l.Link()
 	hash, ok := token.HashMailed(text)
@@ -149,7 +149,7 @@ func TestARegistrationIsVerifiedByMail(t *testing.T) {
 	if len(got) != 1 || got[0].To != "Ada@example.com" || got[0].From != "warble@example.com" {
 		t.Fatalf("%+v", got)
 	}
-	hash := r.token(got[0], store.VerifyMail)
+	hash := r.tokenHash(got[0], store.VerifyMail)
 	if err := r.auth.ResetPassword(t.Context(), hash, "y"); err == nil {
 		t.Error("a token that verifies has reset the password")
 	}
@@ -166,10 +166,10 @@ func TestNobodyCanTellWhetherAnAddressIsKnown(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.register("ada@example.com")
-	r.requests() // of the registration, which is not delivered
+	r.takeRequests() // of the registration, which is not delivered
 	r.reset("ADA@example.com")
 	r.reset("nobody@example.com")
-	waiting := r.requests()
+	waiting := r.takeRequests()
 	if len(waiting) != 2 {
 		t.Fatalf("%d events, want 2", len(waiting))
 	}
@@ -185,7 +185,7 @@ func TestNobodyCanTellWhetherAnAddressIsKnown(t *testing.T) {
 	if len(got) != 1 || got[0].To != "ada@example.com" {
 		t.Fatalf("%+v, want one to ada", got)
 	}
-	if err := r.auth.ResetPassword(t.Context(), r.token(got[0], store.ResetMail), "y"); err != nil {
+	if err := r.auth.ResetPassword(t.Context(), r.tokenHash(got[0], store.ResetMail), "y"); err != nil {
 		t.Error(err)
 	}
 }
@@ -194,7 +194,7 @@ func TestAnEventThatComesAgainSendsNothing(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.register("ada@example.com")
-	data := r.requests()[0]
+	data := r.takeRequests()[0]
 	release := r.office.Hold()
 	var all sync.WaitGroup
 	statuses := make([]int, 8) // at the same time: one sends, the others are told to come again
@@ -245,7 +245,7 @@ func TestAFailureIsTriedAgainAndARefusalIsNot(t *testing.T) {
 			t.Parallel()
 			r := start(t)
 			r.register("ada@example.com")
-			data := r.requests()[0]
+			data := r.takeRequests()[0]
 			right := r.url
 			if c.answer != nil {
 				r.office.Answer(c.answer)
@@ -274,7 +274,7 @@ func TestAllMailsOfARequestCount(t *testing.T) {
 	for first := range 2 {
 		r := start(t)
 		r.register("ada@example.com")
-		data := r.requests()[0]
+		data := r.takeRequests()[0]
 		r.post(eventType, data)
 		r.sql(`update mail_requests set finished_at = null, sent = false`) // as where a process was killed before it wrote that
 		r.post(eventType, data)
@@ -282,10 +282,10 @@ func TestAllMailsOfARequestCount(t *testing.T) {
 		if len(got) != 2 {
 			t.Fatalf("%d mails, want 2", len(got))
 		}
-		if err := r.auth.VerifyEmail(t.Context(), r.token(got[first], store.VerifyMail)); err != nil {
+		if err := r.auth.VerifyEmail(t.Context(), r.tokenHash(got[first], store.VerifyMail)); err != nil {
 			t.Errorf("the token of mail %d: %v", first, err)
 		}
-		if err := r.auth.VerifyEmail(t.Context(), r.token(got[1-first], store.VerifyMail)); err == nil {
+		if err := r.auth.VerifyEmail(t.Context(), r.tokenHash(got[1-first], store.VerifyMail)); err == nil {
 			t.Error("both tokens were used")
 		}
 	}
@@ -299,7 +299,7 @@ func TestMailsToAnAddressAreLimited(t *testing.T) {
 		r.reset("ada@example.com")
 	}
 	var all sync.WaitGroup
-	for _, data := range r.requests() {
+	for _, data := range r.takeRequests() {
 		all.Go(func() { r.post(eventType, data) })
 	}
 	all.Wait()
@@ -383,7 +383,7 @@ func TestTheLogHasNoAddressAndNoToken(t *testing.T) {
 	t.Cleanup(server.Close)
 	r.url = server.URL
 	r.register("ada@example.com")
-	data := r.requests()[0]
+	data := r.takeRequests()[0]
 	refusal := &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "not now, ada@example.com"}
 	r.office.Answer(refusal, &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no ada@example.com"})
 	r.post(eventType, data)

@@ -1,4 +1,4 @@
-// Command mail is the Knative function that sends mail. Events call it: each names a request of mail, which the database keeps.
+// Command mail is the Knative function that sends mail. Each event that calls it names a request for mail in the database.
 package main
 
 import (

@@ -25,20 +25,21 @@ type Mail struct {
 	Token   string
 }
 
-// Sender sends a mail. nil means that a server has taken it; errRefused, that none ever will; another error, that it may
-// have been taken.
+// Sender sends a mail. nil means that a server has taken the mail; errRefused, that no server ever will; any other error, that a
+// server may have taken it.
 type Sender func(context.Context, Mail) error
 
-// errRefused is an answer about the recipient that trying again does not change, as that there is no such mailbox.
+// errRefused means that the server refused the recipient and would do so again, for example because there is no such mailbox.
 var errRefused = errors.New("the recipient was refused")
 
-// toLog is the SMTP_URL of a local run.
+// toLog is the value of SMTP_URL in a local run.
 const toLog = "log:"
 
-// SenderFromEnv reads SMTP_URL, smtp://user:password@host:587 (STARTTLS; without, where it ends in ?tls=none) or
-// smtps://user:password@host:465 (TLS from the start), MAIL_FROM, whom mail is from, and PUBLIC_URL, where people reach
-// Warble: links lead there, and nothing that a client sends has a say in it. Without SMTP_URL it returns nil, and no mail
-// is sent. With log: mail is written to the log, whose readers could then reset anybody's password; a cluster refuses it.
+// SenderFromEnv reads SMTP_URL, MAIL_FROM (the sender's address) and PUBLIC_URL. SMTP_URL is smtp://user:password@host:587
+// (STARTTLS; with ?tls=none at the end no encryption) or smtps://user:password@host:465 (TLS from the start). PUBLIC_URL is the
+// address at which people reach Warble. Links in mail lead there, whatever a client sends. If SMTP_URL is not set, SenderFromEnv
+// returns nil, and no mail is sent. If it is log:, mail is written to the log. Readers of the log could then reset anybody's
+// password, so a cluster refuses log:.
 func SenderFromEnv(e *env.Reader, t *telemetry.Telemetry) Sender {
 	text := e.String("SMTP_URL", "")
 	if text == "" {
@@ -48,7 +49,7 @@ func SenderFromEnv(e *env.Reader, t *telemetry.Telemetry) Sender {
 	public := readPublic(e)
 	if text == toLog {
 		if e.String("KUBERNETES_SERVICE_HOST", "") != "" {
-			e.Reject("SMTP_URL", text, "a server: the log of a cluster must not have the tokens of mail")
+			e.Reject("SMTP_URL", text, "a server: the log of a cluster must not contain the tokens in mail")
 		}
 		return func(_ context.Context, m Mail) error {
 			t.Log.Info().Str("to", m.To).Str("subject", subjects[m.Kind]).Str("link", link(public, m)).Msg("mail")
@@ -70,7 +71,7 @@ func SenderFromEnv(e *env.Reader, t *telemetry.Telemetry) Sender {
 }
 
 func readFrom(e *env.Reader) *netmail.Address {
-	const expected = `an address as RFC 5322 has it, as Warble <warble@example.com>`
+	const expected = `an address in the format of RFC 5322, such as Warble <warble@example.com>`
 	text := e.Required("MAIL_FROM", expected)
 	if text == "" {
 		return nil
@@ -83,7 +84,7 @@ func readFrom(e *env.Reader) *netmail.Address {
 }
 
 func readPublic(e *env.Reader) string {
-	const expected = "the URL at which people reach Warble, as https://warble.example.com"
+	const expected = "the URL at which people reach Warble, such as https://warble.example.com"
 	text := e.Required("PUBLIC_URL", expected)
 	if text == "" {
 		return ""
@@ -95,32 +96,32 @@ func readPublic(e *env.Reader) string {
 	return strings.TrimRight(text, "/")
 }
 
-// newClient reads the URL of a server. It connects to none.
+// newClient makes a client for the URL of a server. It does not connect.
 func newClient(text string) (func() (*mail.Client, error), error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, errors.New("it is no URL") // its error would quote the password
+		return nil, errors.New("not a URL") // url.Parse's error would quote the password
 	}
 	options := []mail.Option{mail.WithTimeout(sendTimeout / 2)}
 	port := u.Port()
 	switch tlsMode := u.Query().Get("tls"); {
 	case u.Hostname() == "":
-		return nil, errors.New("it has no host")
+		return nil, errors.New("no host")
 	case u.Scheme == "smtps" && tlsMode == "":
 		options = append(options, mail.WithSSL())
 		port = or(port, "465")
 	case u.Scheme == "smtp" && tlsMode == "":
 		options = append(options, mail.WithTLSPolicy(mail.TLSMandatory))
 		port = or(port, "587")
-	case u.Scheme == "smtp" && tlsMode == "none" && u.User == nil: // a password is for nobody on the way to read
+	case u.Scheme == "smtp" && tlsMode == "none" && u.User == nil: // without encryption, a password could be read on the way
 		options = append(options, mail.WithTLSPolicy(mail.NoTLS))
 		port = or(port, "25")
 	default:
-		return nil, errors.New("the scheme, or tls, is another one; and without TLS nobody logs in")
+		return nil, errors.New("unknown scheme or tls; and without TLS there must be no user")
 	}
 	n, err := strconv.Atoi(port)
 	if err != nil {
-		return nil, errors.New("its port is no number")
+		return nil, errors.New("the port is not a number")
 	}
 	options = append(options, mail.WithPort(n), mail.WithTLSConfig(&tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}))
 	if u.User != nil {
@@ -141,7 +142,7 @@ func or(text, fallback string) string {
 	return text
 }
 
-// transmit sends over a connection of its own: mails are rare.
+// transmit opens a new connection for each mail, because mails are rare.
 func transmit(ctx context.Context, build func() (*mail.Client, error), message *mail.Msg) error {
 	client, err := build()
 	if err != nil {
@@ -150,21 +151,21 @@ func transmit(ctx context.Context, build func() (*mail.Client, error), message *
 	if err := client.DialWithContext(ctx); err != nil {
 		return fmt.Errorf("SMTP_URL: %w", err)
 	}
-	defer client.Close() //nolint:errcheck // the server has the mail, or has said what is wrong with it
-	return failure(client.Send(message))
+	defer client.Close() //nolint:errcheck // the server has taken or refused the mail
+	return describeFailure(client.Send(message))
 }
 
-// failure words an answer of a server without the address, which its text may name.
-func failure(err error) error {
+// describeFailure describes a server's answer without the mail address that its text may contain.
+func describeFailure(err error) error {
 	var refusal *mail.SendError
 	if !errors.As(err, &refusal) {
 		return err
 	}
-	said := fmt.Errorf("SMTP_URL: %s: the server answered %d %s", refusal.Reason, refusal.ErrorCode(), refusal.EnhancedStatusCode())
+	answer := fmt.Errorf("SMTP_URL: %s: the server answered %d %s", refusal.Reason, refusal.ErrorCode(), refusal.EnhancedStatusCode())
 	if refusal.Reason == mail.ErrSMTPRcptTo && !refusal.IsTemp() && refusal.ErrorCode() >= 500 {
-		return fmt.Errorf("%w: %w", errRefused, said)
+		return fmt.Errorf("%w: %w", errRefused, answer)
 	}
-	return said
+	return answer
 }
 
 var subjects = map[store.MailKind]string{
@@ -191,21 +192,21 @@ If it was not, do nothing: your password stays as it is.
 `,
 }
 
-// link leads to the playground's page. The token is in the fragment, which browsers send to no server and name to no
-// other page.
+// link returns the link to the playground's page. The token is in the fragment, which browsers do not send to servers or to other
+// pages.
 func link(public string, m Mail) string { return public + "/confirm#" + string(m.Kind) + "=" + m.Token }
 
 func compose(from *netmail.Address, public string, m Mail) (*mail.Msg, error) {
-	message := mail.NewMsg(mail.WithEncoding(mail.NoEncoding)) // the text is ASCII, and a link stays whole
+	message := mail.NewMsg(mail.WithEncoding(mail.NoEncoding)) // the text is ASCII, and encoding could break the link
 	message.FromMailAddress(from)
 	if err := message.To(m.To); err != nil {
-		return nil, errors.New("the address is none that mail can be sent to")
+		return nil, errors.New("mail cannot be sent to this address")
 	}
 	message.Subject(subjects[m.Kind])
 	message.SetDate()
-	// Of two mails of one request, a server that looks at it keeps one. Both tokens count.
+	// If a request's mail is sent twice, a server that checks the message id keeps one. Both tokens are valid.
 	message.SetMessageIDWithValue(fmt.Sprintf("mail-%d@%s", m.Request, from.Address[strings.LastIndexByte(from.Address, '@')+1:]))
-	message.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: nobody's holiday answers
+	message.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: prevents holiday replies
 	message.SetBodyString(mail.TypeTextPlain, fmt.Sprintf(texts[m.Kind], link(public, m)))
 	return message, nil
 }

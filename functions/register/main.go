@@ -1,4 +1,4 @@
-// Command register is the Knative function that makes accounts.
+// Command register is the Knative function that creates accounts.
 package main
 
 import (

@@ -36,8 +36,8 @@ type request struct {
 	Name      string `json:"name"`
 	Email     string `json:"email"`
 	Password  string `json:"password"`
-	Username  string `json:"username"`  // "" derives one from the name
-	Community string `json:"community"` // "" joins none
+	Username  string `json:"username"`  // "" for one that is made from the name
+	Community string `json:"community"` // "" for none
 }
 
 func (r *registration) register(ctx context.Context, q request) (wire.Session, error) {
@@ -67,7 +67,7 @@ func (r *registration) register(ctx context.Context, q request) (wire.Session, e
 	return wire.NewSession(r.issuer, opened, refresh)
 }
 
-// create stores the account, under a username of our own making where the client left it to us.
+// create stores the account. If the client gave no username, create makes one.
 func (r *registration) create(ctx context.Context, a store.NewAccount) (store.Opened, error) {
 	if a.Username != "" {
 		return r.db.CreateAccount(ctx, a)

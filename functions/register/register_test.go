@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // world is the function over HTTP with a database of its own.
-type world struct {
+type fixture struct {
 	testing.TB
 	url       string
 	data      pgtest.Database
@@ -35,11 +35,11 @@ type world struct {
 	tokens    *token.Verifier
 }
 
-func start(t testing.TB, settings ...string) *world {
+func start(t testing.TB, settings ...string) *fixture {
 	t.Helper()
 	issuer, tokens := apitest.Keys(t, t.TempDir())
 	f := function.NewTest(t.Output(), settings...)
-	w := &world{TB: t, data: pgtest.New(t), tokens: tokens, passwords: password.FromEnv(f.Env, f.Telemetry)}
+	w := &fixture{TB: t, data: pgtest.New(t), tokens: tokens, passwords: password.FromEnv(f.Env, f.Telemetry)}
 	w.db = w.data.Open(t, pgtest.Auth)
 	routes := New(w.db, issuer, w.passwords, policy.FromEnv(f.Env), f.Telemetry.AuthMetrics())
 	server := httptest.NewServer(f.Handler(routes, w.db, issuer))
@@ -71,22 +71,22 @@ func (a answer) fields() string {
 	return strings.Join(names, " ")
 }
 
-func (w *world) post(body []byte) answer {
-	w.Helper()
-	response, text := apitest.Send(w, http.MethodPost, w.url+"/auth/register", string(body), "Content-Type", "application/json; charset=utf-8")
+func (f *fixture) post(body []byte) answer {
+	f.Helper()
+	response, text := apitest.Send(f, http.MethodPost, f.url+"/auth/register", string(body), "Content-Type", "application/json; charset=utf-8")
 	a := answer{status: response.StatusCode, header: response.Header}
 	if err := json.Unmarshal([]byte(text), &a.body); err != nil {
-		w.Fatalf("%s: %v", response.Status, err)
+		f.Fatalf("%s: %v", response.Status, err)
 	}
 	if cache := a.header.Get("Cache-Control"); cache != "no-store" {
-		w.Errorf("Cache-Control %q", cache)
+		f.Errorf("Cache-Control %q", cache)
 	}
 	return a
 }
 
 // register sends a good request with some members changed; nil leaves one out.
-func (w *world) register(changes map[string]any) answer {
-	w.Helper()
+func (f *fixture) register(changes map[string]any) answer {
+	f.Helper()
 	members := map[string]any{
 		"name": "Ada Lovelace", "email": "ada@example.com", "password": "a quiet otter juggles", "username": "ada", "community": "gophers",
 	}
@@ -98,19 +98,19 @@ func (w *world) register(changes map[string]any) answer {
 	}
 	body, err := json.Marshal(members)
 	if err != nil {
-		w.Fatal(err)
+		f.Fatal(err)
 	}
-	return w.post(body)
+	return f.post(body)
 }
 
 func TestRegister(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	a := w.register(nil)
+	f := start(t)
+	a := f.register(nil)
 	if a.status != http.StatusCreated || len(a.body) != 4 {
 		t.Fatalf("%d %v", a.status, a.body)
 	}
-	claims, err := w.tokens.Verify(a.text("token"))
+	claims, err := f.tokens.Verify(a.text("token"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,11 +130,11 @@ func TestRegister(t *testing.T) {
 	}
 
 	// The password and the refresh token are those of a login and a refresh.
-	attempt, err := w.db.BeginLogin(t.Context(), "ADA@example.com", store.Client{Network: "somewhere"})
+	attempt, err := f.db.BeginLogin(t.Context(), "ADA@example.com", store.Client{Network: "somewhere"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if match, _, err := w.passwords.Compare(t.Context(), "a quiet otter juggles", attempt.PasswordHash); err != nil || !match {
+	if match, _, err := f.passwords.Compare(t.Context(), "a quiet otter juggles", attempt.PasswordHash); err != nil || !match {
 		t.Errorf("match %v, error %v", match, err)
 	}
 	hash, err := token.HashRefresh(a.text("refresh_token"))
@@ -142,14 +142,14 @@ func TestRegister(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, next := token.NewRefresh()
-	if renewed, err := w.db.RotateRefresh(t.Context(), store.Client{}, hash, next); err != nil || renewed.User.ID != claims.UserID {
+	if renewed, err := f.db.RotateRefresh(t.Context(), store.Client{}, hash, next); err != nil || renewed.User.ID != claims.UserID {
 		t.Errorf("user %+v, error %v", renewed.User, err)
 	}
 	const event = `do $$ begin assert (
 		select count(*) = 1 and bool_and(o.data ->> 'id' = u.id::text)
 		from outbox o join users u on u.id = o.user_id
 		where o.type = 'dev.warble.user.registered.v1' and u.username = 'ada'), 'no event'; end $$`
-	if err := pgtest.Exec(t.Context(), w.data.URL(pgtest.Owner), event); err != nil {
+	if err := pgtest.Exec(t.Context(), f.data.URL(pgtest.Owner), event); err != nil {
 		t.Error(err)
 	}
 }
@@ -158,7 +158,7 @@ func TestRegister(t *testing.T) {
 func TestOneEmailIsOneAccount(t *testing.T) {
 	t.Parallel()
 	const many = 100
-	w := start(t, "PASSWORD_QUEUE="+strconv.Itoa(many))
+	f := start(t, "PASSWORD_QUEUE="+strconv.Itoa(many))
 	statuses := make(chan int)
 	for n := range many {
 		email := "ada@example.com"
@@ -166,7 +166,7 @@ func TestOneEmailIsOneAccount(t *testing.T) {
 			email = "ADA@example.com"
 		}
 		go func() {
-			statuses <- w.post([]byte(`{"name":"Ada","email":"` + email + `","username":"ada` + strconv.Itoa(n) + `","password":"a quiet otter juggles"}`)).status
+			statuses <- f.post([]byte(`{"name":"Ada","email":"` + email + `","username":"ada` + strconv.Itoa(n) + `","password":"a quiet otter juggles"}`)).status
 		}()
 	}
 	counts := map[int]int{}
@@ -180,10 +180,10 @@ func TestOneEmailIsOneAccount(t *testing.T) {
 
 func TestOptionalMembers(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	f := start(t)
 	seen := map[string]bool{}
 	for n, name := range []string{"Zoë Ågren-Übermäßig", "Zoë Ågren-Übermäßig", "Zoë Ågren-Übermäßig", "李小龙", "李小龙", "🦉", "x"} {
-		a := w.register(map[string]any{
+		a := f.register(map[string]any{
 			"name": "  " + name + " ", "username": nil, "community": nil, "email": "user" + string(rune('a'+n)) + "@example.com",
 		})
 		if a.status != http.StatusCreated {
@@ -194,7 +194,7 @@ func TestOptionalMembers(t *testing.T) {
 			t.Errorf("%s: user %v", name, a.user())
 		}
 		seen[username] = true
-		if claims, err := w.tokens.Verify(a.text("token")); err != nil || claims.Community != "" {
+		if claims, err := f.tokens.Verify(a.text("token")); err != nil || claims.Community != "" {
 			t.Errorf("claims %+v, error %v", claims, err)
 		}
 	}
@@ -205,22 +205,22 @@ func TestOptionalMembers(t *testing.T) {
 
 func TestTaken(t *testing.T) {
 	t.Parallel()
-	w := start(t)
-	if a := w.register(nil); a.status != http.StatusCreated {
+	f := start(t)
+	if a := f.register(nil); a.status != http.StatusCreated {
 		t.Fatalf("%d %v", a.status, a.body)
 	}
 	for field, changes := range map[string]map[string]any{
 		"email":    {"email": "ADA@Example.com", "username": "other"},
 		"username": {"email": "other@example.com", "username": "ADA"},
 	} {
-		if a := w.register(changes); a.status != http.StatusConflict || a.fields() != field {
+		if a := f.register(changes); a.status != http.StatusConflict || a.fields() != field {
 			t.Errorf("%s: %d %v", field, a.status, a.body)
 		}
 	}
 	statuses := make(chan int)
 	for range 6 {
 		go func() {
-			statuses <- w.register(map[string]any{"email": "grace@example.com", "name": "Grace", "username": nil}).status
+			statuses <- f.register(map[string]any{"email": "grace@example.com", "name": "Grace", "username": nil}).status
 		}()
 	}
 	counts := map[int]int{}
@@ -234,7 +234,7 @@ func TestTaken(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	f := start(t)
 	long := strings.Repeat("x", 200)
 	for name, c := range map[string]struct {
 		changes map[string]any
@@ -276,11 +276,11 @@ func TestRefusals(t *testing.T) {
 		"unknown member":        {map[string]any{"admin": true}, "admin"},
 		"several at once":       {map[string]any{"username": "a-b", "password": "x"}, "username password"},
 	} {
-		if a := w.register(c.changes); a.status != http.StatusUnprocessableEntity || a.fields() != c.fields {
+		if a := f.register(c.changes); a.status != http.StatusUnprocessableEntity || a.fields() != c.fields {
 			t.Errorf("%s: %d, fields %q, want %q", name, a.status, a.fields(), c.fields)
 		}
 	}
-	if err := pgtest.Exec(t.Context(), w.data.URL(pgtest.Owner),
+	if err := pgtest.Exec(t.Context(), f.data.URL(pgtest.Owner),
 		`do $$ begin assert not exists (select from users) and not exists (select from outbox), 'something is left'; end $$`); err != nil {
 		t.Error(err)
 	}

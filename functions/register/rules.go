@@ -16,19 +16,19 @@ import (
 
 const (
 	maxName     = 50  // characters
-	maxEmail    = 254 // bytes: RFC 5321, section 4.5.3.1.3, less the angle brackets
+	maxEmail    = 254 // bytes: RFC 5321, section 4.5.3.1.3, without the angle brackets
 	maxUsername = 15
 )
 
-// email is what browsers take for an address (HTML, section 4.10.5.1.5), with a dot in the domain. It is compiled at the
-// first use, for that takes a millisecond of a start.
+// email matches what browsers accept as an address (HTML, section 4.10.5.1.5), if the domain has a dot. It is compiled at the first
+// use, because compiling would add a millisecond to the start.
 var email = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-zA-Z0-9.!#$%&'*+/=?^_` + "`" + `{|}~-]{1,64}@` + label + `(\.` + label + `)+$`)
 })
 
 const label = `[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?`
 
-// validate brings q to the form that is stored, and returns a problem that names every member that is not valid.
+// validate converts q to the form that is stored. It returns a problem that names every invalid member.
 func (r *registration) validate(q *request) error {
 	var wrong *problem.Problem
 	refuse := func(field, format string, args ...any) {
@@ -48,7 +48,7 @@ func (r *registration) validate(q *request) error {
 	if q.Username != "" && !wire.IsUsername(q.Username) {
 		refuse("username", "username must have 1 to %d letters, digits or underscores", maxUsername)
 	}
-	if strings.ContainsRune(q.Community, 0) { // which PostgreSQL's text cannot hold, unlike any other name of none
+	if strings.ContainsRune(q.Community, 0) { // unlike other unknown names, PostgreSQL's text cannot contain it
 		refuse("community", "there is no such community")
 	}
 	q.Password = password.Normalize(q.Password)
@@ -61,8 +61,8 @@ func (r *registration) validate(q *request) error {
 	return r.policy.Check("password", q.Password, policy.Person{Name: q.Name, Username: q.Username, Email: q.Email})
 }
 
-// usernameFrom makes a username of a name: its letters without marks and its digits. It does not look at the email
-// address, which is nobody else's business.
+// usernameFrom makes a username from the letters, without marks, and the digits of a name. It does not use the email address, which
+// must stay private.
 func usernameFrom(name string) string {
 	var made strings.Builder
 	for _, r := range norm.NFKD.String(name) {

@@ -11,15 +11,15 @@ import (
 const (
 	firstBackoff = time.Second
 	maxBackoff   = time.Minute
-	// patience is how many times in a row an event is refused before it may be a dead letter, whatever its age: after a day
-	// on which no relay ran, everything is old, and one bad answer must not bury it. The last of these waits is maxBackoff.
+	// patience is how many times in a row an event must be refused before it may be a dead letter, whatever its age. After a day
+	// without a relay all events are old, and one bad answer must not bury them. The last wait before this is maxBackoff.
 	patience = 7
-	// lifetime is the age from which an event that is still refused is a dead letter.
+	// lifetime is the age from which an event that is still refused becomes a dead letter.
 	lifetime = 24 * time.Hour
 )
 
-// backoff is how long a user's events wait after so many failures in a row, 1 being the first: twice as long each time,
-// less up to a half at random, so that those refused together do not come back together. A sink may ask for longer.
+// backoff returns how long a user's events wait after so many failures in a row, starting at 1. The wait doubles each time, minus
+// up to a half at random, so that events that were refused together are not sent together again. A sink may ask for a longer wait.
 func backoff(err error, failures int) time.Duration {
 	wait := maxBackoff
 	if shift := failures - 1; shift < patience {
@@ -32,10 +32,10 @@ func backoff(err error, failures int) time.Duration {
 	return wait
 }
 
-// malformed is the error of a row that makes no CloudEvent.
+// malformed is the error of a row that cannot become a CloudEvent.
 type malformed struct{ error }
 
-// hopeless reports whether an event is not worth another attempt after so many.
+// hopeless reports whether an event should not be tried again after so many failures.
 func (r *Relay) hopeless(e store.Event, err error, failures int) bool {
 	if _, ok := errors.AsType[*malformed](err); ok {
 		return true

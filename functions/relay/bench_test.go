@@ -9,15 +9,15 @@ func BenchmarkDrain(b *testing.B) {
 	const users, each = 10_000, 10
 	for b.Loop() {
 		b.StopTimer()
-		w := newWorld(b, nil)
-		w.happened(users, each)
-		w.exec(`analyze outbox`)
-		r := w.relay()
+		f := newFixture(b, nil)
+		f.writeEvents(users, each)
+		f.exec(`analyze outbox`)
+		r := f.relay()
 		b.StartTimer()
 		stop := run(b, r)
-		until(b, "empty", func() bool { return w.holds(empty) })
+		eventually(b, "empty", func() bool { return f.isTrue(empty) })
 		stop()
-		if n := w.arrived(); n != users*each {
+		if n := f.arrived(); n != users*each {
 			b.Errorf("%d arrived", n)
 		}
 	}

@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// source and an event's id together are unique: ids are those of the one outbox there is.
+	// source and an event's id together are unique, because all ids come from one outbox.
 	source = "urn:warble:outbox"
-	// schemas is where a type's JSON schema has its $id: schemas/<type>.json in this folder.
+	// schemas is the prefix of the $id of a type's JSON schema. The schema is in the file schemas/<type>.json in this folder.
 	schemas = "https://warble.dev/schemas/"
 )
 
-// cloudEvent makes a row of the outbox an event of CloudEvents 1.0, with the extensions Partitioning and Distributed
-// Tracing. Types that this binary has never heard of pass through, for a newer release may write them.
+// cloudEvent converts a row of the outbox to a CloudEvent 1.0, with the extensions Partitioning and Distributed Tracing. It accepts
+// unknown types, because a newer release may write them.
 func cloudEvent(row store.Event) (event.Event, error) {
 	e := event.New()
 	e.SetID(strconv.FormatInt(row.ID, 10))
@@ -32,7 +32,7 @@ func cloudEvent(row store.Event) (event.Event, error) {
 	}
 	var about struct {
 		ID         string `json:"id"`
-		Phase      string `json:"phase"` // of an experiment, as the next: a Trigger filters by attributes alone
+		Phase      string `json:"phase"` // of an experiment, like Conclusion: Triggers can filter only by attributes
 		Conclusion string `json:"conclusion"`
 	}
 	if err := json.Unmarshal(row.Data, &about); err != nil {
@@ -50,6 +50,6 @@ func cloudEvent(row store.Event) (event.Event, error) {
 	if err := e.SetData(event.ApplicationJSON, row.Data); err != nil {
 		return e, err
 	}
-	e.DataBase64 = false // SetData takes bytes for something other than JSON
+	e.DataBase64 = false // SetData assumes that bytes are not JSON
 	return e, e.Validate()
 }

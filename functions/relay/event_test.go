@@ -27,9 +27,9 @@ import (
 // What the real writers write arrives as an event that its schema describes, to the last member.
 func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	f := newFixture(t, nil)
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	auth, api := w.Open(t, pgtest.Auth), w.Open(t, pgtest.API)
+	auth, api := f.Open(t, pgtest.Auth), f.Open(t, pgtest.API)
 	body := store.Body{Status: 201}
 	began := time.Now().Add(-time.Second)
 
@@ -82,7 +82,7 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	ops := w.Open(t, pgtest.Ops)
+	ops := f.Open(t, pgtest.Ops)
 	if err := ops.StartExperiment(t.Context(), experiment.Start{Name: "likes", Salt: "s", PlannedUnits: 1, At: began}); err != nil {
 		t.Fatal(err)
 	}
@@ -90,10 +90,10 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	run(t, w.relay())
-	until(t, "empty", func() bool { return w.holds(empty) })
+	run(t, f.relay())
+	eventually(t, "empty", func() bool { return f.isTrue(empty) })
 	arrived := make(map[string]int)
-	for _, e := range w.taken {
+	for _, e := range f.taken {
 		arrived[e.Type()]++
 		if err := e.Validate(); err != nil {
 			t.Error(err)
@@ -149,7 +149,7 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 	}, arrived); diff != "" {
 		t.Error(diff)
 	}
-	for _, e := range w.taken {
+	for _, e := range f.taken {
 		if e.Subject() == strconv.FormatInt(tweet, 10) && !strings.Contains(string(e.Data()), `"hello <b>🐦</b>`) {
 			t.Errorf("text in %s", e.Data())
 		}

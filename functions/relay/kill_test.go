@@ -25,7 +25,7 @@ import (
 func TestKilledAtAnyLineNothingIsLost(t *testing.T) {
 	t.Parallel()
 	const users, rounds, kills = 40, 60, 10
-	w := newWorld(t, func(event.Event) int {
+	f := newFixture(t, func(event.Event) int {
 		if rand.N(20) == 0 { //nolint:gosec // the sink is not well either
 			return 503
 		}
@@ -37,7 +37,7 @@ func TestKilledAtAnyLineNothingIsLost(t *testing.T) {
 	start := func(i int) {
 		relays[i] = exec.Command(program) //nolint:noctx // killed below
 		relays[i].Env = append(os.Environ(), "HOST=127.0.0.1", "PORT=0", "METRICS_PORT=0", "LOG_LEVEL=error", "RELAY_LEASE=1s",
-			"DATABASE_URL="+w.Database.URL(pgtest.Ops), "K_SINK="+w.Server.URL)
+			"DATABASE_URL="+f.Database.URL(pgtest.Ops), "K_SINK="+f.Server.URL)
 		relays[i].Stdout, relays[i].Stderr = t.Output(), t.Output()
 		var err error
 		if exits[i], err = process.Start(relays[i], syscall.SIGKILL); err != nil {
@@ -59,7 +59,7 @@ func TestKilledAtAnyLineNothingIsLost(t *testing.T) {
 	var load sync.WaitGroup
 	load.Go(func() {
 		for n := range rounds {
-			w.exec(`
+			f.exec(`
 				insert into outbox (id, user_id, type, data)
 				select $2::bigint * 1000000 + u, u::bigint << 22, 'dev.warble.test.v1', '{"id": "1"}'
 				from generate_series(1, $1::int) u`, users, n+1)
@@ -72,21 +72,21 @@ func TestKilledAtAnyLineNothingIsLost(t *testing.T) {
 		}
 	}
 	for n := range kills {
-		arrived := w.arrived()
-		until(t, "publishing", func() bool { return w.arrived() > arrived || w.holds(empty) })
+		arrived := f.arrived()
+		eventually(t, "publishing", func() bool { return f.arrived() > arrived || f.isTrue(empty) })
 		time.Sleep(rand.N(100 * time.Millisecond)) //nolint:gosec // a moment that nobody chose
 		kill(n % 2)
 		start(n % 2)
 	}
 	load.Wait()
-	until(t, "empty", func() bool { return w.holds(empty) })
-	if !w.holds(noDeads) {
+	eventually(t, "empty", func() bool { return f.isTrue(empty) })
+	if !f.isTrue(noDeads) {
 		t.Error("there are dead letters")
 	}
-	if diff := cmp.Diff(want, w.ids()); diff != "" {
+	if diff := cmp.Diff(want, f.ids()); diff != "" {
 		t.Error(diff)
 	}
-	t.Logf("%d events, of which %d arrived again, and %d relays were killed", users*rounds, w.arrived()-users*rounds, kills)
+	t.Logf("%d events, of which %d arrived again, and %d relays were killed", users*rounds, f.arrived()-users*rounds, kills)
 }
 
 func (s *subscriber) arrived() int {

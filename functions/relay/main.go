@@ -1,4 +1,4 @@
-// Command relay is the Knative function that publishes what happened, the outbox, as CloudEvents.
+// Command relay is the Knative function that publishes the events in the outbox as CloudEvents.
 package main
 
 import (
@@ -13,7 +13,7 @@ func main() {
 	f := function.New()
 	db := store.FromEnv(f.Env, f.Telemetry)
 	sink := SinkFromEnv(f.Env, f.Telemetry)
-	host, _ := os.Hostname() // a part of a name that is unique without it
+	host, _ := os.Hostname() // only a part of the name, which is unique without it
 	relay := New(db, sink, f.Telemetry, host, f.Env.Duration("RELAY_LEASE", 5*time.Second, time.Second, time.Minute))
 	f.Every(time.Second, "publish the outbox", relay.Run)
 	f.Every(time.Minute, "finish deletions of accounts", db.FinishDeletions)

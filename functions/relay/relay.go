@@ -18,32 +18,33 @@ import (
 )
 
 const (
-	// maxUsers is how many users' events are in hand at once, being sent or waiting to be sent again. It bounds the memory,
-	// and what a sink that is back after an hour gets at once.
+	// maxUsers is how many users' events are handled at the same time, being sent or waiting for another attempt. It limits the
+	// memory, and the number of requests to a sink that works again after an hour.
 	maxUsers = 2000
-	// usersPerLook and eventsPerUser bound what one look into a partition brings.
+	// usersPerLook and eventsPerUser limit what one query of a partition returns.
 	usersPerLook  = 8
 	eventsPerUser = 10
-	// busyWait and idleWait are the pause between looks that find nothing; it doubles from one to the other.
+	// busyWait and idleWait are the shortest and the longest pause after a query that found nothing. The pause doubles each time.
 	busyWait = 100 * time.Millisecond
 	idleWait = time.Second
-	// renewals is how often a lease is renewed before it would end.
+	// renewals is how often a lease is renewed within its duration.
 	renewals = 5
 )
 
-// Relay publishes the outbox: each event at least once, those of a user in the order of their ids.
+// Relay publishes the outbox: each event at least once, the events of one user in the order of their ids.
 //
-// Order needs no lease. Whoever sends an event has seen the user's event before it delivered (or made a dead letter), or
-// gone because another relay saw that; so an event arrives for the first time after those before it have, however many
-// relays send and whichever of them is cut off in the middle. Nor does sweeping need one: what was delivered is delivered.
-// The lease is there to spare the subscribers that many copies. What it cannot spare them: a relay that stops between
-// looking at its lease and sending (a virtual machine is moved, say) sends one late copy per request it had under way, and
-// one that dies leaves what it delivered and had not yet swept to be sent again.
+// Order does not depend on leases. A relay sends an event only after the same user's previous event was delivered or made a dead
+// letter, or is gone because another relay saw that. So the first arrival of an event is always after its predecessors', however
+// many relays send, and wherever one of them is interrupted. Nor does deleting depend on leases: a delivered event stays delivered.
 //
-// The order is that of ids among the rows that can be seen. Ids are taken before the commit, so of two writes of one user
-// that run at the same time, the later id may be seen and sent first. A write that began after another was answered, or
-// that has read the other's result, comes after it, and no one can ask more of writes that knew nothing of each other.
-// Waiting until no transaction is older would put every event behind the database's longest one, a backup's for hours.
+// Leases keep relays from sending the same events. They cannot prevent every copy. A relay that stops between checking its lease
+// and sending, for example because its virtual machine is moved, sends one late copy for each of its requests. After a relay dies,
+// the events that it delivered and did not delete are sent again.
+//
+// The order is that of ids among visible rows. An id is taken before its commit. So if one user makes two writes at the same time,
+// the later id may become visible and be sent first. A write that began after another was answered, or that read the other's
+// result, comes after it. Two writes that know nothing of each other need no order. Waiting until no older transaction exists would
+// delay all events until the database's longest transaction ends: hours, for a backup.
 type Relay struct {
 	db    *store.DB
 	send  Sink
@@ -55,47 +56,47 @@ type Relay struct {
 	now   func() time.Time
 	after func(time.Duration) <-chan time.Time
 
-	leased  [store.Partitions]atomic.Pointer[time.Time] // until when each partition is ours; nil where it is not
+	leased  [store.Partitions]atomic.Pointer[time.Time] // until when each partition is leased to this relay; nil if it is not
 	renewed time.Time
 	cursor  [store.Partitions]int64
 
-	slots      chan struct{} // one for each request under way
+	slots      chan struct{} // one for each request in progress
 	deliveries sync.WaitGroup
 	reports    chan report
 	inHand     map[int64]struct{} // users
 	delivered  []int64            // events, to be deleted
-	finished   []int64            // users, to be let go once their events are deleted
+	finished   []int64            // users whose delivery has finished, to be removed from inHand once their events are deleted
 
 	age, deadLetters atomic.Int64 // seconds; events
 }
 
-// report is what a delivery tells: an event that was delivered, or that it is done with a user.
+// report is a message from a delivery: it delivered an event, or it has finished a user.
 type report struct {
 	event int64
 	user  int64
 }
 
-// New makes a relay. Its name begins with host, for people who look at the leases.
+// New makes a relay. Its name begins with host, to help people who read the leases.
 func New(db *store.DB, send Sink, t *telemetry.Telemetry, host string, lease time.Duration) *Relay {
 	r := &Relay{
 		db: db, send: send, name: host + "-" + rand.Text()[:8], lease: lease, log: t.Log,
-		count:   t.Counter("relay_events_total", "Attempts to publish an event, by its type and outcome: delivered, refused (and to be tried again) or dead.", "type", "outcome"),
+		count:   t.Counter("relay_events_total", "Attempts to publish an event, by type and outcome: delivered, refused (tried again later) or dead.", "type", "outcome"),
 		now:     time.Now,
 		after:   time.After,
 		slots:   make(chan struct{}, parallel),
 		reports: make(chan report, maxUsers),
 		inHand:  make(map[int64]struct{}),
 	}
-	t.Gauge("outbox_oldest_event_age_seconds", "Age of the oldest event that was not delivered, of all partitions.", func() float64 { return float64(r.age.Load()) })
-	t.Gauge("outbox_dead_letters", "Events that were given up and wait to be replayed.", func() float64 { return float64(r.deadLetters.Load()) })
+	t.Gauge("outbox_oldest_event_age_seconds", "Age of the oldest undelivered event in all partitions.", func() float64 { return float64(r.age.Load()) })
+	t.Gauge("outbox_dead_letters", "Dead letters: undelivered events that are no longer tried, until somebody replays them.", func() float64 { return float64(r.deadLetters.Load()) })
 	return r
 }
 
-// Run publishes until ctx ends, then finishes the requests that are under way and gives its partitions up. A database
-// that goes away is waited for.
+// Run publishes until ctx ends. Then it finishes its requests and releases its partitions. It waits for a database that does not
+// answer.
 func (r *Relay) Run(ctx context.Context) error {
 	for wait := busyWait; ctx.Err() == nil; {
-		found, err := r.look(ctx)
+		found, err := r.startDeliveries(ctx)
 		if found {
 			wait = busyWait
 		}
@@ -109,7 +110,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	return r.finish(context.WithoutCancel(ctx))
 }
 
-// renew keeps the leases. It begins to count before it asks, so that they end here before they end in the database.
+// renew renews the leases. It counts their duration from before the query, so that they end here before they end in the database.
 func (r *Relay) renew(ctx context.Context) error {
 	now := time.Now()
 	if now.Sub(r.renewed) < r.lease/renewals {
@@ -136,9 +137,9 @@ func (r *Relay) mine(partition int16) bool {
 	return until != nil && time.Now().Before(*until)
 }
 
-// look starts a delivery for each user it finds. Of a partition with many users it takes the next few each time, in turn,
-// so that none waits for all others.
-func (r *Relay) look(ctx context.Context) (found bool, err error) {
+// startDeliveries starts a delivery for each user that it finds. From a partition with many users it takes the next few each time,
+// in turn, so that no user waits for all others.
+func (r *Relay) startDeliveries(ctx context.Context) (found bool, err error) {
 	var from []store.Cursor
 	for p, after := range r.cursor {
 		if r.mine(int16(p)) { //nolint:gosec // below 16
@@ -165,14 +166,14 @@ func (r *Relay) look(ctx context.Context) (found bool, err error) {
 	}
 	for _, c := range from {
 		if users[c.Partition] < usersPerLook {
-			r.cursor[c.Partition] = 0 // that was the last of them: from the beginning again
+			r.cursor[c.Partition] = 0 // all users have had their turn: begin again
 			found = found || c.UserID > 0
 		}
 	}
 	return found || len(events) > 0, nil
 }
 
-// byUser yields the events of one user after the other.
+// byUser yields each user's events together.
 func byUser(events []store.Event) iter.Seq[[]store.Event] {
 	return func(yield func([]store.Event) bool) {
 		for len(events) > 0 {
@@ -188,8 +189,8 @@ func byUser(events []store.Event) iter.Seq[[]store.Event] {
 	}
 }
 
-// deliver sends one user's events one after the other, each until it is delivered or dead. It stops when the partition
-// is another's, or ctx ends.
+// deliver sends one user's events in turn, each until it is delivered or dead. It stops when the partition belongs to another
+// relay, or when ctx ends.
 func (r *Relay) deliver(ctx context.Context, events []store.Event) {
 	for _, e := range events {
 		for failures := 1; ; failures++ {
@@ -207,7 +208,7 @@ func (r *Relay) deliver(ctx context.Context, events []store.Event) {
 			}
 			r.count.Inc(e.Type, "refused")
 			if failures == 1 {
-				r.log.Warn().Err(err).Int64("event", e.ID).Str("type", e.Type).Msg("event refused: its user's events wait")
+				r.log.Warn().Err(err).Int64("event", e.ID).Str("type", e.Type).Msg("an event was refused: its user's events wait")
 			}
 			select {
 			case <-ctx.Done():
@@ -217,11 +218,11 @@ func (r *Relay) deliver(ctx context.Context, events []store.Event) {
 	}
 }
 
-// errStopped is what an attempt ends with that is not for this relay to make, or not any more.
+// errStopped means that this relay must not make the attempt, or not any more.
 var errStopped = errors.New("stopped")
 
-// attempt sends an event once, when there is a slot. It is not cut short when ctx ends: a request under way has an end of
-// its own, and an answer that was heard is a copy spared.
+// attempt sends an event once, when a slot is free. The end of ctx does not interrupt it: a request has its own time limit, and an
+// answer that arrives saves a copy.
 func (r *Relay) attempt(ctx context.Context, row store.Event) error {
 	r.slots <- struct{}{}
 	defer func() { <-r.slots }()
@@ -235,17 +236,18 @@ func (r *Relay) attempt(ctx context.Context, row store.Event) error {
 	return r.send(context.WithoutCancel(ctx), e)
 }
 
-// bury makes an event a dead letter, and reports whether it is one. Its user's later events go on.
+// bury makes an event a dead letter, and reports whether it succeeded. Delivery of the user's later events continues.
 func (r *Relay) bury(ctx context.Context, e store.Event, reason error) bool {
 	if err := r.db.BuryEvent(ctx, e.ID, reason.Error()); err != nil {
-		return false // then it is tried again, and buried another time
+		return false // the event is tried again, and buried later
 	}
 	r.count.Inc(e.Type, "dead")
-	r.log.Error().AnErr("reason", reason).Int64("event", e.ID).Str("type", e.Type).Msg("event is a dead letter")
+	r.log.Error().AnErr("reason", reason).Int64("event", e.ID).Str("type", e.Type).Msg("an event is now a dead letter")
 	return true
 }
 
-// await returns true once a delivery has reported, with all that have, or false after wait.
+// await waits for a report from a delivery. It handles all reports that have arrived and returns true; false after wait without
+// one.
 func (r *Relay) await(ctx context.Context, wait time.Duration) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -271,8 +273,8 @@ func (r *Relay) note(n report) {
 	}
 }
 
-// sweep deletes what was delivered, in one statement for all users, and then lets go of those who are finished: a user
-// whose events are still there would be found again.
+// sweep deletes all delivered events in one statement. Then it removes the finished users from inHand: if it did so earlier, a user
+// with undeleted events would be found again.
 func (r *Relay) sweep(ctx context.Context) error {
 	if len(r.delivered) > 0 {
 		if err := r.db.DeleteEvents(ctx, r.delivered); err != nil {
@@ -297,7 +299,7 @@ func (r *Relay) finish(ctx context.Context) error {
 	return errors.Join(r.sweep(ctx), r.db.ReleasePartitions(ctx, r.name))
 }
 
-// Measure reads what the gauges show.
+// Measure reads the values of the gauges.
 func (r *Relay) Measure(ctx context.Context) error {
 	backlog, err := r.db.Backlog(ctx)
 	if err != nil {

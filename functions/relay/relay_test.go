@@ -93,7 +93,7 @@ func (s *subscriber) sink(t testing.TB, tel *telemetry.Telemetry) Sink {
 }
 
 // world is a database, its relays and a subscriber.
-type world struct {
+type fixture struct {
 	t testing.TB
 	pgtest.Database
 	*subscriber
@@ -101,22 +101,22 @@ type world struct {
 	owner     *store.Conn          // asks what holds
 }
 
-func newWorld(t testing.TB, answer func(event.Event) int) *world {
+func newFixture(t testing.TB, answer func(event.Event) int) *fixture {
 	t.Helper()
-	w := &world{t: t, Database: pgtest.New(t), subscriber: subscribe(t, answer)}
+	f := &fixture{t: t, Database: pgtest.New(t), subscriber: subscribe(t, answer)}
 	var err error
-	if w.owner, err = store.Connect(t.Context(), w.Database.URL(pgtest.Owner), time.Minute); err != nil {
+	if f.owner, err = store.Connect(t.Context(), f.Database.URL(pgtest.Owner), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = w.owner.Close(context.Background()) }) // nothing is pending on it
-	return w
+	t.Cleanup(func() { _ = f.owner.Close(context.Background()) }) // nothing is pending on it
+	return f
 }
 
 // relay makes one that is not running.
-func (w *world) relay() *Relay {
-	w.t.Helper()
-	w.telemetry = function.NewTest(w.t.Output()).Telemetry
-	return New(w.Open(w.t, pgtest.Ops), w.sink(w.t, w.telemetry), w.telemetry, "test", 5*time.Second)
+func (f *fixture) relay() *Relay {
+	f.t.Helper()
+	f.telemetry = function.NewTest(f.t.Output()).Telemetry
+	return New(f.Open(f.t, pgtest.Ops), f.sink(f.t, f.telemetry), f.telemetry, "test", 5*time.Second)
 }
 
 // run runs a relay until the test ends or stop is called.
@@ -135,7 +135,7 @@ func run(t testing.TB, r *Relay) (stop func()) {
 }
 
 // until polls.
-func until(t testing.TB, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -144,18 +144,18 @@ func until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func (w *world) exec(sql string, args ...any) {
-	w.t.Helper()
-	if err := pgtest.Exec(w.t.Context(), w.Database.URL(pgtest.Owner), sql, args...); err != nil {
-		w.t.Fatal(err)
+func (f *fixture) exec(sql string, args ...any) {
+	f.t.Helper()
+	if err := pgtest.Exec(f.t.Context(), f.Database.URL(pgtest.Owner), sql, args...); err != nil {
+		f.t.Fatal(err)
 	}
 }
 
 // holds reports whether a condition is true in the database.
-func (w *world) holds(condition string) (holds bool) {
-	w.t.Helper()
-	if err := w.owner.QueryRow(w.t.Context(), "select "+condition).Scan(&holds); err != nil {
-		w.t.Fatalf("%s: %v", condition, err)
+func (f *fixture) isTrue(condition string) (holds bool) {
+	f.t.Helper()
+	if err := f.owner.QueryRow(f.t.Context(), "select "+condition).Scan(&holds); err != nil {
+		f.t.Fatalf("%s: %v", condition, err)
 	}
 	return holds
 }
@@ -166,9 +166,9 @@ const (
 )
 
 // happened writes n events of each of the users 1 to users, and returns their ids as the subscriber is to see them.
-func (w *world) happened(users, n int) map[string][]string {
-	w.t.Helper()
-	w.exec(`
+func (f *fixture) writeEvents(users, n int) map[string][]string {
+	f.t.Helper()
+	f.exec(`
 		insert into outbox (id, user_id, type, data)
 		select n * 1000000 + u, u::bigint << 22, 'dev.warble.test.v1', jsonb_build_object('id', n::text)
 		from generate_series(1, $1::int) u, generate_series(1, $2::int) n`, users, n)
@@ -184,18 +184,18 @@ func (w *world) happened(users, n int) map[string][]string {
 
 func TestEveryEventArrivesOnceInTheOrderOfItsUser(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	want := w.happened(200, 23) // more users and more events than a look brings
-	stop := run(t, w.relay())
-	until(t, "empty", func() bool { return w.holds(empty) })
-	if diff := cmp.Diff(want, w.ids()); diff != "" {
+	f := newFixture(t, nil)
+	want := f.writeEvents(200, 23) // more users and more events than a look brings
+	stop := run(t, f.relay())
+	eventually(t, "empty", func() bool { return f.isTrue(empty) })
+	if diff := cmp.Diff(want, f.ids()); diff != "" {
 		t.Error(diff)
 	}
-	if len(w.sent) != 200*23 {
-		t.Errorf("%d sent, want %d", len(w.sent), 200*23)
+	if len(f.sent) != 200*23 {
+		t.Errorf("%d sent, want %d", len(f.sent), 200*23)
 	}
 	stop()
-	if !w.holds(`not exists (select from relays) and not exists (select from outbox_leases where relay is not null)`) {
+	if !f.isTrue(`not exists (select from relays) and not exists (select from outbox_leases where relay is not null)`) {
 		t.Error("a relay that stopped holds leases")
 	}
 }
@@ -203,13 +203,13 @@ func TestEveryEventArrivesOnceInTheOrderOfItsUser(t *testing.T) {
 // As the writers do it: several connections, users in parallel, one user's writes one after the other.
 func TestOrderUnderConcurrentWritesAndManyRelays(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	f := newFixture(t, nil)
 	for range 3 {
-		run(t, w.relay())
+		run(t, f.relay())
 	}
-	api := w.Open(t, pgtest.API)
+	api := f.Open(t, pgtest.API)
 	const users, tweets = 8, 40
-	w.exec(`insert into users (id, username, name) select u::bigint << 22, 'u' || u, 'U' from generate_series(1, $1::int) u`, users)
+	f.exec(`insert into users (id, username, name) select u::bigint << 22, 'u' || u, 'U' from generate_series(1, $1::int) u`, users)
 	var writers sync.WaitGroup
 	for u := range int64(users) {
 		writers.Go(func() {
@@ -222,16 +222,16 @@ func TestOrderUnderConcurrentWritesAndManyRelays(t *testing.T) {
 		})
 	}
 	writers.Wait()
-	until(t, "empty", func() bool { return w.holds(empty) })
+	eventually(t, "empty", func() bool { return f.isTrue(empty) })
 	arrived := 0
-	for user, ids := range w.ids() {
+	for user, ids := range f.ids() {
 		arrived += len(ids)
 		if !slices.IsSortedFunc(ids, func(a, b string) int { return number(t, a) - number(t, b) }) {
 			t.Errorf("user %s: %v", user, ids)
 		}
 	}
-	if len(w.ids()) != users || !w.holds(fmt.Sprintf(`(select count(*) from tweets) = %d`, arrived)) {
-		t.Errorf("%d events of %d users", arrived, len(w.ids()))
+	if len(f.ids()) != users || !f.isTrue(fmt.Sprintf(`(select count(*) from tweets) = %d`, arrived)) {
+		t.Errorf("%d events of %d users", arrived, len(f.ids()))
 	}
 }
 
@@ -247,27 +247,27 @@ func number(t *testing.T, text string) int {
 func TestARefusedEventHoldsUpItsUserAlone(t *testing.T) {
 	t.Parallel()
 	var open atomic.Bool
-	w := newWorld(t, func(e event.Event) int {
+	f := newFixture(t, func(e event.Event) int {
 		if !open.Load() && e.ID() == "2000016" { // of user 16, in partition 0
 
 			return http.StatusServiceUnavailable
 		}
 		return http.StatusOK
 	})
-	want := w.happened(64, 3)
-	r := w.relay()
+	want := f.writeEvents(64, 3)
+	r := f.relay()
 	retry := make(chan time.Time)
 	r.after = func(time.Duration) <-chan time.Time { return retry }
 	run(t, r)
-	until(t, "down to the events of one", func() bool {
-		return w.holds(`(select count(*) = 2 and min(id) = 2000016 and max(id) = 3000016 from outbox)`)
+	eventually(t, "down to the events of one", func() bool {
+		return f.isTrue(`(select count(*) = 2 and min(id) = 2000016 and max(id) = 3000016 from outbox)`)
 	})
 	retry <- time.Now()
-	until(t, "sent again", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return len(w.sent) == 64*3-2+2 })
+	eventually(t, "sent again", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return len(f.sent) == 64*3-2+2 })
 	open.Store(true)
 	retry <- time.Now()
-	until(t, "empty", func() bool { return w.holds(empty) })
-	if diff := cmp.Diff(want, w.ids()); diff != "" {
+	eventually(t, "empty", func() bool { return f.isTrue(empty) })
+	if diff := cmp.Diff(want, f.ids()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -295,23 +295,23 @@ func (c *clock) drive(r *Relay) {
 func TestADayOfRefusalsMakesADeadLetterThatCanBeReplayed(t *testing.T) {
 	t.Parallel()
 	var open atomic.Bool
-	w := newWorld(t, func(e event.Event) int {
+	f := newFixture(t, func(e event.Event) int {
 		if !open.Load() && e.ID() == "1000001" {
 			return http.StatusInternalServerError
 		}
 		return http.StatusOK
 	})
 	happened := time.Now()
-	w.happened(1, 2)
+	f.writeEvents(1, 2)
 	c := &clock{at: happened.Add(lifetime - 10*time.Minute)} // the rest of the day would be more of the same
-	r := w.relay()
+	r := f.relay()
 	c.drive(r)
 	run(t, r)
-	until(t, "empty", func() bool { return w.holds(empty) })
-	if !w.holds(`(select count(*) = 1 and min(id) = 1000001 and min(reason) like '%500 Internal Server Error%said the subscriber%' from dead_letters)`) {
+	eventually(t, "empty", func() bool { return f.isTrue(empty) })
+	if !f.isTrue(`(select count(*) = 1 and min(id) = 1000001 and min(reason) like '%500 Internal Server Error%said the subscriber%' from dead_letters)`) {
 		t.Error("the event is no dead letter")
 	}
-	if diff := cmp.Diff(map[string][]string{"4194304": {"2000001"}}, w.ids()); diff != "" {
+	if diff := cmp.Diff(map[string][]string{"4194304": {"2000001"}}, f.ids()); diff != "" {
 		t.Error(diff)
 	}
 	c.mu.Lock()
@@ -327,7 +327,7 @@ func TestADayOfRefusalsMakesADeadLetterThatCanBeReplayed(t *testing.T) {
 	if err := r.Measure(t.Context()); err != nil {
 		t.Error(err)
 	}
-	metrics := w.metrics()
+	metrics := f.metrics()
 	for _, line := range []string{
 		`relay_events_total{outcome="dead",type="dev.warble.test.v1"} 1`,
 		`relay_events_total{outcome="delivered",type="dev.warble.test.v1"} 1`,
@@ -340,18 +340,18 @@ func TestADayOfRefusalsMakesADeadLetterThatCanBeReplayed(t *testing.T) {
 	}
 
 	open.Store(true)
-	if n, err := store.ReplayDeadLetters(t.Context(), w.owner); n != 1 || err != nil {
+	if n, err := store.ReplayDeadLetters(t.Context(), f.owner); n != 1 || err != nil {
 		t.Errorf("%d replayed, %v", n, err)
 	}
-	until(t, "empty", func() bool { return w.holds(empty + ` and ` + noDeads) })
-	if diff := cmp.Diff(map[string][]string{"4194304": {"2000001", "1000001"}}, w.ids()); diff != "" {
+	eventually(t, "empty", func() bool { return f.isTrue(empty + ` and ` + noDeads) })
+	if diff := cmp.Diff(map[string][]string{"4194304": {"2000001", "1000001"}}, f.ids()); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func (w *world) metrics() string {
+func (f *fixture) metrics() string {
 	answer := httptest.NewRecorder()
-	w.telemetry.Metrics().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	f.telemetry.Metrics().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	return answer.Body.String()
 }
 
@@ -359,19 +359,19 @@ func (w *world) metrics() string {
 func TestAnOldEventHasItsAttempts(t *testing.T) {
 	t.Parallel()
 	var refusals sync.Map
-	w := newWorld(t, func(e event.Event) int {
+	f := newFixture(t, func(e event.Event) int {
 		if _, known := refusals.LoadOrStore(e.ID(), true); known {
 			return http.StatusOK
 		}
 		return http.StatusBadGateway
 	})
-	want := w.happened(3, 2)
-	w.exec(`update outbox set created_at = now() - interval '3 days'`)
-	r := w.relay()
+	want := f.writeEvents(3, 2)
+	f.exec(`update outbox set created_at = now() - interval '3 days'`)
+	r := f.relay()
 	(&clock{at: time.Now()}).drive(r)
 	run(t, r)
-	until(t, "empty", func() bool { return w.holds(empty) })
-	if diff := cmp.Diff(want, w.ids()); diff != "" || !w.holds(noDeads) {
+	eventually(t, "empty", func() bool { return f.isTrue(empty) })
+	if diff := cmp.Diff(want, f.ids()); diff != "" || !f.isTrue(noDeads) {
 		t.Error(diff)
 	}
 }
@@ -379,20 +379,20 @@ func TestAnOldEventHasItsAttempts(t *testing.T) {
 // A relay whose database hangs or which was stopped loses its leases; another takes over without a word from it.
 func TestLeasesOfADeadRelayAreTakenOver(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	dead := w.Open(t, pgtest.Ops)
+	f := newFixture(t, nil)
+	dead := f.Open(t, pgtest.Ops)
 	const lease = 2 * time.Second
 	began := time.Now()
 	if mine, err := dead.LeasePartitions(t.Context(), "dead", lease); err != nil || len(mine) != 16 {
 		t.Fatal(mine, err)
 	}
-	want := w.happened(64, 2)
-	run(t, w.relay())
-	until(t, "empty", func() bool { return w.holds(empty) })
+	want := f.writeEvents(64, 2)
+	run(t, f.relay())
+	eventually(t, "empty", func() bool { return f.isTrue(empty) })
 	if took := time.Since(began); took < lease {
 		t.Errorf("the lease was broken after %s", took)
 	}
-	if diff := cmp.Diff(want, w.ids()); diff != "" {
+	if diff := cmp.Diff(want, f.ids()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -400,8 +400,8 @@ func TestLeasesOfADeadRelayAreTakenOver(t *testing.T) {
 // A relay that lost its lease in the middle of a user's events sends nothing more of them.
 func TestARelayThatLostItsLeaseStops(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	r := w.relay()
+	f := newFixture(t, nil)
+	r := f.relay()
 	soon := time.Now().Add(time.Minute)
 	r.leased[1].Store(&soon)
 	sent := 0

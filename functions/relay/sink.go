@@ -19,13 +19,13 @@ import (
 	"warble/shared/telemetry"
 )
 
-// Sink takes an event. nil means that it has it, for good; an error, that it may have it.
+// Sink delivers an event. nil means that the receiver has stored it; an error, that the receiver may have stored it.
 type Sink func(context.Context, event.Event) error
 
-// SinkFromEnv reads K_SINK, the URL that events are posted to. Without it, as in a local run, events are logged, one line
-// each, and count as delivered.
+// SinkFromEnv reads K_SINK, the URL to which events are posted. If it is not set, as in a local run, each event is logged in one
+// line and counts as delivered.
 func SinkFromEnv(e *env.Reader, t *telemetry.Telemetry) Sink {
-	const expected = "the URL that takes CloudEvents, as http://broker-ingress.knative-eventing.svc.cluster.local/warble/events"
+	const expected = "the URL that takes CloudEvents, such as http://broker-ingress.knative-eventing.svc.cluster.local/warble/events"
 	text := e.String("K_SINK", "")
 	if text == "" {
 		return logged(t)
@@ -35,7 +35,7 @@ func SinkFromEnv(e *env.Reader, t *telemetry.Telemetry) Sink {
 		e.Reject("K_SINK", text, expected)
 		return nil
 	}
-	return posted(target, t)
+	return httpSink(target, t)
 }
 
 func logged(t *telemetry.Telemetry) Sink {
@@ -50,18 +50,18 @@ func logged(t *telemetry.Telemetry) Sink {
 }
 
 const (
-	// parallel is how many requests are on their way to the sink at once.
+	// parallel is how many requests to the sink are in progress at most.
 	parallel       = 32
 	connectTimeout = 2 * time.Second
-	// sendTimeout bounds one of them, from connecting to the end of the answer.
+	// sendTimeout limits one request, from connecting to the end of the answer.
 	sendTimeout = 10 * time.Second
-	// maxAnswer is how much of an answer is read. More than that closes the connection.
+	// maxAnswer is how much of an answer is read. After a longer answer the connection is closed.
 	maxAnswer = 4 << 10
 )
 
-// posted posts in HTTP's binary mode, by a client of its own: the SDK's has no timeout, and follows redirects. A redirect
-// is no delivery: followed, a 302 would become a GET of someone's login page, and its 200 the event's end.
-func posted(target *url.URL, t *telemetry.Telemetry) Sink {
+// httpSink posts events in HTTP's binary mode. It has its own client, because the SDK's has no timeout and follows redirects. A
+// redirect is not a delivery: after a 302 the client would GET a login page, and take the page's 200 for success.
+func httpSink(target *url.URL, t *telemetry.Telemetry) Sink {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = (&net.Dialer{Timeout: connectTimeout}).DialContext
 	transport.MaxIdleConnsPerHost = parallel
@@ -71,7 +71,7 @@ func posted(target *url.URL, t *telemetry.Telemetry) Sink {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return func(ctx context.Context, e event.Event) (err error) {
-		traceparent, _ := e.Extensions()["traceparent"].(string) // empty where there is none
+		traceparent, _ := e.Extensions()["traceparent"].(string) // empty if there is none
 		ctx, done := t.Send(ctx, e.Type(), traceparent)
 		defer func() { done(err) }()
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), nil)
@@ -85,8 +85,8 @@ func posted(target *url.URL, t *telemetry.Telemetry) Sink {
 		if err != nil {
 			return err
 		}
-		defer answer.Body.Close() //nolint:errcheck // what it said has been read
-		// Read even where nobody cares, for the connection to be used again.
+		defer answer.Body.Close() //nolint:errcheck // the answer has been read
+		// Reading to the end lets the connection be used again.
 		said, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 		if answer.StatusCode/100 == 2 {
 			return nil
@@ -98,18 +98,18 @@ func posted(target *url.URL, t *telemetry.Telemetry) Sink {
 // refusal is an answer of the sink other than 2xx.
 type refusal struct {
 	status     int
-	said       string
-	retryAfter time.Duration // what it asked for; 0 for nothing
+	text       string
+	retryAfter time.Duration // the wait that the sink asked for; 0 for none
 }
 
 func (r *refusal) Error() string {
-	return fmt.Sprintf("the sink answered %d %s: %.200q", r.status, http.StatusText(r.status), r.said)
+	return fmt.Sprintf("the sink answered %d %s: %.200q", r.status, http.StatusText(r.status), r.text)
 }
 
-// permanent reports whether the sink has said that it will never take this event, as opposed to any event, now.
+// permanent reports whether the sink will never take this event, as opposed to taking no event now.
 //
-// Knative calls every 4xx but 404, 408, 409 and 429 permanent. This asks more of an answer: 401, 403, 405 or 410 speak of
-// a sink that is set up wrongly, and giving up at once would empty the whole outbox into the dead letters.
+// Knative treats every 4xx except 404, 408, 409 and 429 as permanent. This function is stricter: 401, 403, 405 and 410 mean a wrong
+// setup of the sink, and giving up then would make the whole outbox dead letters.
 func (r *refusal) permanent() bool {
 	switch r.status {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
@@ -118,10 +118,10 @@ func (r *refusal) permanent() bool {
 	return false
 }
 
-// maxRetryAfter is the longest that a sink may ask a user's events to wait.
+// maxRetryAfter is the longest wait that a sink may ask of a user's events.
 const maxRetryAfter = 10 * time.Minute
 
-// retryAfter reads seconds; the header's other form, a date, is not worth trusting two clocks.
+// retryAfter reads seconds. It ignores the header's other form, a date, because two clocks may differ.
 func retryAfter(h http.Header) time.Duration {
 	seconds, err := strconv.Atoi(h.Get("Retry-After"))
 	if err != nil || seconds < 0 {

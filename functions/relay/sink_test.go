@@ -20,7 +20,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-func anEvent(t *testing.T) event.Event {
+func newEvent(t *testing.T) event.Event {
 	t.Helper()
 	e, err := cloudEvent(store.Event{ID: 1, Type: "t", Data: []byte(`{"id": "7"}`), CreatedAt: time.Now()})
 	if err != nil {
@@ -52,7 +52,7 @@ func TestWhatTheSinkAnswers(t *testing.T) {
 	} {
 		status.Store(code)
 		visits.Store(0)
-		err := send(t.Context(), anEvent(t))
+		err := send(t.Context(), newEvent(t))
 		got := again
 		refused, is := errors.AsType[*refusal](err)
 		switch {
@@ -69,7 +69,7 @@ func TestWhatTheSinkAnswers(t *testing.T) {
 		}
 	}
 	server.Close()
-	if err := send(t.Context(), anEvent(t)); err == nil {
+	if err := send(t.Context(), newEvent(t)); err == nil {
 		t.Error("a sink that is not there has taken an event")
 	}
 }
@@ -77,22 +77,22 @@ func TestWhatTheSinkAnswers(t *testing.T) {
 // What a sink calls wrong in itself is a dead letter at once, and so is what makes no event.
 func TestAnEventThatCanNeverArriveIsADeadLetterAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(e event.Event) int {
+	f := newFixture(t, func(e event.Event) int {
 		if e.ID() == "1000001" {
 			return http.StatusBadRequest
 		}
 		return http.StatusOK
 	})
-	w.happened(2, 2)
-	w.exec(`update outbox set type = '' where id = 1000002`)
-	run(t, w.relay())
-	until(t, "empty", func() bool { return w.holds(empty) })
+	f.writeEvents(2, 2)
+	f.exec(`update outbox set type = '' where id = 1000002`)
+	run(t, f.relay())
+	eventually(t, "empty", func() bool { return f.isTrue(empty) })
 	for id, reason := range map[int]string{1000001: "400 Bad Request", 1000002: "type: "} {
-		if !w.holds(fmt.Sprintf(`(select count(*) = 1 from dead_letters where id = %d and reason like '%%%s%%')`, id, reason)) {
+		if !f.isTrue(fmt.Sprintf(`(select count(*) = 1 from dead_letters where id = %d and reason like '%%%s%%')`, id, reason)) {
 			t.Errorf("event %d is no dead letter for its %s", id, reason)
 		}
 	}
-	if ids := w.ids(); len(ids["4194304"]) != 1 || len(ids["8388608"]) != 1 {
+	if ids := f.ids(); len(ids["4194304"]) != 1 || len(ids["8388608"]) != 1 {
 		t.Errorf("arrived: %v", ids)
 	}
 }
@@ -101,7 +101,7 @@ func TestWithoutASinkEventsAreLogged(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	f := function.NewTest(&log)
-	if err := SinkFromEnv(f.Env, f.Telemetry)(t.Context(), anEvent(t)); err != nil {
+	if err := SinkFromEnv(f.Env, f.Telemetry)(t.Context(), newEvent(t)); err != nil {
 		t.Fatal(err)
 	}
 	var line struct {
@@ -134,7 +134,7 @@ func TestALongAnswerIsCut(t *testing.T) {
 		_, _ = w.Write(bytes.Repeat([]byte("a\x00"), 1<<20))
 	}))
 	t.Cleanup(server.Close)
-	err := (&subscriber{Server: server}).sink(t, function.NewTest(t.Output()).Telemetry)(t.Context(), anEvent(t))
+	err := (&subscriber{Server: server}).sink(t, function.NewTest(t.Output()).Telemetry)(t.Context(), newEvent(t))
 	if err == nil || len(err.Error()) > 2000 || !strings.Contains(err.Error(), "418") {
 		t.Errorf("%v", err)
 	}

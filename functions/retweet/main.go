@@ -1,4 +1,4 @@
-// Command retweet is the Knative function that retweets, undoes it, and lists a tweet's retweets and who made them.
+// Command retweet is the Knative function that retweets, undoes retweets, and lists a tweet's retweets and the users who made them.
 package main
 
 import (

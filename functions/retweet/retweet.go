@@ -84,7 +84,7 @@ func (t *retweets) list(ctx context.Context, q wire.QueryByID) (wire.List[wire.T
 	return wire.Tweets(rows, meta, related, t.features.Of(ctx)), err
 }
 
-// page reads which part of a list the caller asks for.
+// page reads the part of a list that the caller requests.
 func (t *retweets) page(ctx context.Context, q wire.Query, size int) (wire.Page, error) {
 	page, err := q.Page(size)
 	if err != nil {

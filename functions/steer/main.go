@@ -1,6 +1,6 @@
-// Command steer is the Knative function that moves experiments: each minute, when a PingSource asks it to, and at once when an
-// edge has seen that somebody wants something else. It also stores what the edges have counted of the arms, and the events that
-// are outcomes of experiments.
+// Command steer is the Knative function that moves experiments: each minute, when a PingSource calls it, and immediately when an
+// edge has seen a new wish. It also stores the edges' counts of the arms, and the events from which metrics of experiments are
+// computed.
 package main
 
 import (
@@ -18,17 +18,17 @@ import (
 
 func main() {
 	f := function.New()
-	klog.SetSlogLogger(slog.New(zerolog.NewSlogHandler(f.Telemetry.Log))) // client-go's own lines, in the form of ours
+	klog.SetSlogLogger(slog.New(zerolog.NewSlogHandler(f.Telemetry.Log))) // client-go's log lines, in the same format as ours
 	db := store.FromEnv(f.Env, f.Telemetry)
 	connections := f.Env.Int("DATABASE_CONNECTIONS", 0, 0, 1_000_000)
-	var cluster rollout.Cluster // none outside: outcomes are stored, and nothing is moved
+	var cluster rollout.Cluster // nil outside a cluster: outcomes are stored, but no experiment is moved
 	if host := f.Env.String("KUBERNETES_SERVICE_HOST", ""); host != "" {
 		config, namespace, err := knative.Inside()
 		if err == nil {
 			cluster, err = knative.New(config, namespace, knative.AskInside())
 		}
 		if err != nil {
-			f.Env.Reject("KUBERNETES_SERVICE_HOST", host, "a service account with automountServiceAccountToken: true in a cluster, or no such variable outside: "+err.Error())
+			f.Env.Reject("KUBERNETES_SERVICE_HOST", host, "a service account with automountServiceAccountToken: true in a cluster, or no such variable outside a cluster: "+err.Error())
 		}
 	}
 	f.Every(10*time.Minute, "sweep windows", db.SweepWindows)

@@ -22,7 +22,7 @@ import (
 )
 
 // own is a Metric of the shop's orders.
-func own(name, kind, unit, value string) rollout.Metric {
+func shopMetric(name, kind, unit, value string) rollout.Metric {
 	m := rollout.Metric{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: experiment.EventMetric{
 		Label: "Orders per person", Unit: "orders", Direction: "up", Kind: kind,
 		Event: experiment.EventSource{Type: "shop.order.v1", SubjectIsUnit: unit == "", Unit: unit, Value: experiment.EventValue(value)},
@@ -32,7 +32,7 @@ func own(name, kind, unit, value string) rollout.Metric {
 }
 
 // order is an event of the shop.
-func order(id, subject, data string, at time.Time) event.Event {
+func orderEvent(id, subject, data string, at time.Time) event.Event {
 	e := event.New()
 	e.SetID(id)
 	e.SetSource("urn:shop")
@@ -61,20 +61,20 @@ func (r rig) deliver(e event.Event) (status int, answer string) {
 func TestAnEventIsStoredOnceForEachMetricOfItsType(t *testing.T) {
 	t.Parallel()
 	c := &cluster{metrics: []rollout.Metric{
-		own("orders", "sum", "", ""), own("buyers", "proportion", "", ""), own("basket", "mean", "customer.id", "order.total"),
+		shopMetric("orders", "sum", "", ""), shopMetric("buyers", "proportion", "", ""), shopMetric("basket", "mean", "customer.id", "order.total"),
 	}}
 	r := serve(t, c)
 	at := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 	var all sync.WaitGroup
 	for range 8 { // a Broker delivers at least once, and from several pods
 		all.Go(func() {
-			if status, answer := r.deliver(order("1", "7", `{"customer":{"id":"ada"},"order":{"total":19.99}}`, at)); status != http.StatusAccepted && status != http.StatusNotFound || answer != "" && status == http.StatusAccepted {
+			if status, answer := r.deliver(orderEvent("1", "7", `{"customer":{"id":"ada"},"order":{"total":19.99}}`, at)); status != http.StatusAccepted && status != http.StatusNotFound || answer != "" && status == http.StatusAccepted {
 				t.Errorf("%d %s", status, answer)
 			}
 		})
 	}
 	all.Wait()
-	if status, answer := r.deliver(order("1", "7", `{"customer":{"id":"ada"},"order":{"total":99}}`, at)); status != http.StatusAccepted || answer != "" {
+	if status, answer := r.deliver(orderEvent("1", "7", `{"customer":{"id":"ada"},"order":{"total":99}}`, at)); status != http.StatusAccepted || answer != "" {
 		t.Errorf("%d %q", status, answer)
 	}
 	// orders and buyers read the same, and so have the same row.
@@ -89,7 +89,7 @@ func TestAnEventIsStoredOnceForEachMetricOfItsType(t *testing.T) {
 
 func TestAnEventThatFitsNoMetricGoesToTheDeadLetterSink(t *testing.T) {
 	t.Parallel()
-	c := &cluster{metrics: []rollout.Metric{own("orders", "sum", "", ""), own("basket", "mean", "customer.id", "lines.1.total")}}
+	c := &cluster{metrics: []rollout.Metric{shopMetric("orders", "sum", "", ""), shopMetric("basket", "mean", "customer.id", "lines.1.total")}}
 	r := serve(t, c)
 	if err := r.db.KeepMetrics(t.Context(), []experiment.Metric{{Name: "orders", EventMetric: c.metrics[0].Spec}, {Name: "basket", EventMetric: c.metrics[1].Spec}}); err != nil {
 		t.Fatal(err)
@@ -118,7 +118,7 @@ func TestAnEventThatFitsNoMetricGoesToTheDeadLetterSink(t *testing.T) {
 		{"no JSON", "7", `{"customer"`, now, "metric basket: data: expected JSON", 1},
 	} {
 		r.exec(`truncate metric_events`)
-		status, answer := r.deliver(order(fmt.Sprint(i), tt.subject, tt.data, tt.at))
+		status, answer := r.deliver(orderEvent(fmt.Sprint(i), tt.subject, tt.data, tt.at))
 		want := http.StatusUnprocessableEntity // which a Broker does not send again
 		if tt.want == "" {
 			want = http.StatusAccepted
@@ -138,17 +138,17 @@ func TestAnEventWithoutAMetricIsToBeSentAgain(t *testing.T) {
 	t.Parallel()
 	c := &cluster{}
 	r := serve(t, c)
-	if status, answer := r.deliver(order("1", "7", `{}`, time.Now())); status != http.StatusNotFound || !strings.Contains(answer, `no Metric reads events of type \"shop.order.v1\"`) {
+	if status, answer := r.deliver(orderEvent("1", "7", `{}`, time.Now())); status != http.StatusNotFound || !strings.Contains(answer, `no Metric and no running experiment reads events of type \"shop.order.v1\"`) {
 		t.Errorf("%d %s", status, answer)
 	}
-	if err := r.db.KeepMetrics(t.Context(), []experiment.Metric{{Name: "orders", EventMetric: own("orders", "sum", "", "").Spec}}); err != nil {
+	if err := r.db.KeepMetrics(t.Context(), []experiment.Metric{{Name: "orders", EventMetric: shopMetric("orders", "sum", "", "").Spec}}); err != nil {
 		t.Fatal(err)
 	}
-	if status, answer := r.deliver(order("1", "7", `{}`, time.Now())); status != http.StatusAccepted {
+	if status, answer := r.deliver(orderEvent("1", "7", `{}`, time.Now())); status != http.StatusAccepted {
 		t.Errorf("%d %s", status, answer)
 	}
 	away := serve(t, &cluster{err: errors.New("the API server is away")})
-	if status, answer := away.deliver(order("1", "7", `{}`, time.Now())); status != http.StatusServiceUnavailable {
+	if status, answer := away.deliver(orderEvent("1", "7", `{}`, time.Now())); status != http.StatusServiceUnavailable {
 		t.Errorf("%d %s", status, answer)
 	}
 }
@@ -156,8 +156,8 @@ func TestAnEventWithoutAMetricIsToBeSentAgain(t *testing.T) {
 // What was started is kept: a Metric that changes, or that somebody deletes, changes no experiment that uses it.
 func TestAStartedExperimentKeepsItsMetrics(t *testing.T) {
 	t.Parallel()
-	r := serve(t, nothing{})
-	before, after := own("basket", "sum", "", "order.total"), own("basket", "sum", "", "order.net")
+	r := serve(t, emptyCluster{})
+	before, after := shopMetric("basket", "sum", "", "order.total"), shopMetric("basket", "sum", "", "order.net")
 	if err := r.db.StartExperiment(t.Context(), experiment.Start{
 		Name: "shop", Salt: "s", UID: "1", Namespace: "3", PlannedUnits: 10, At: time.Now(),
 		Metrics: []experiment.Metric{{Name: "basket", EventMetric: before.Spec}},
@@ -173,21 +173,21 @@ func TestAStartedExperimentKeepsItsMetrics(t *testing.T) {
 			assert (select array_agg(value::float8 order by value) from metric_events) = array[%s]::float8[], (select array_agg(value)::text from metric_events);
 		end $$`, want))
 	}
-	if status, answer := r.deliver(order("1", "7", `{"order":{"total":12,"net":10}}`, time.Now())); status != http.StatusAccepted {
+	if status, answer := r.deliver(orderEvent("1", "7", `{"order":{"total":12,"net":10}}`, time.Now())); status != http.StatusAccepted {
 		t.Fatal(status, answer)
 	}
 	values("10, 12")
 	if err := r.db.KeepMetrics(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if status, answer := r.deliver(order("2", "7", `{"order":{"total":6,"net":5}}`, time.Now())); status != http.StatusAccepted {
+	if status, answer := r.deliver(orderEvent("2", "7", `{"order":{"total":6,"net":5}}`, time.Now())); status != http.StatusAccepted {
 		t.Fatal(status, answer)
 	}
 	values("6, 10, 12")
 	if err := r.db.Transition(t.Context(), "shop", experiment.Transition{ID: "concluded", Phase: experiment.Concluded, At: time.Now(), Actor: "ada", Reason: "enough"}); err != nil {
 		t.Fatal(err)
 	}
-	if status, answer := r.deliver(order("3", "7", `{"order":{"total":6,"net":5}}`, time.Now())); status != http.StatusNotFound {
+	if status, answer := r.deliver(orderEvent("3", "7", `{"order":{"total":6,"net":5}}`, time.Now())); status != http.StatusNotFound {
 		t.Errorf("nobody reads it any more: %d %s", status, answer)
 	}
 }
@@ -195,8 +195,8 @@ func TestAStartedExperimentKeepsItsMetrics(t *testing.T) {
 // Many events at once, each several times, in any order: each is there once.
 func TestEventsComeInAnyOrderAndMoreThanOnce(t *testing.T) {
 	t.Parallel()
-	r := serve(t, nothing{})
-	if err := r.db.KeepMetrics(t.Context(), []experiment.Metric{{Name: "orders", EventMetric: own("orders", "sum", "", "n").Spec}}); err != nil {
+	r := serve(t, emptyCluster{})
+	if err := r.db.KeepMetrics(t.Context(), []experiment.Metric{{Name: "orders", EventMetric: shopMetric("orders", "sum", "", "n").Spec}}); err != nil {
 		t.Fatal(err)
 	}
 	const events = 40
@@ -211,7 +211,7 @@ func TestEventsComeInAnyOrderAndMoreThanOnce(t *testing.T) {
 	for range 4 {
 		all.Go(func() {
 			for i := range next {
-				if status, answer := r.deliver(order(fmt.Sprint(i), fmt.Sprint(i%3), fmt.Sprintf(`{"n":%d.1}`, i), at.Add(time.Duration(i)*time.Second))); status != http.StatusAccepted {
+				if status, answer := r.deliver(orderEvent(fmt.Sprint(i), fmt.Sprint(i%3), fmt.Sprintf(`{"n":%d.1}`, i), at.Add(time.Duration(i)*time.Second))); status != http.StatusAccepted {
 					t.Errorf("%d: %d %s", i, status, answer)
 				}
 			}
@@ -228,8 +228,8 @@ func TestEventsComeInAnyOrderAndMoreThanOnce(t *testing.T) {
 // From the events of a shop to the report: three people, whose values anybody can add up.
 func TestEventsBecomeAReport(t *testing.T) {
 	t.Parallel()
-	r := serve(t, nothing{})
-	revenue := own("revenue", "sum", "customer.id", "order.total")
+	r := serve(t, emptyCluster{})
+	revenue := shopMetric("revenue", "sum", "customer.id", "order.total")
 	revenue.Spec.Event.Lag = new(experiment.Duration(3 * time.Hour))
 	spec := experiment.Spec{
 		Services: []string{"like"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FEATURES": "likes"}}, Unit: experiment.User,
@@ -257,7 +257,7 @@ func TestEventsBecomeAReport(t *testing.T) {
 		{"1", "10.10", -110 * time.Minute}, {"1", "0.20", -61 * time.Minute}, {"2", "1", -59 * time.Minute}, {"3", "7", -2 * time.Hour}, {"4", "9", -2 * time.Hour},
 	} {
 		for range 2 {
-			if status, answer := r.deliver(order(fmt.Sprint(i), "", fmt.Sprintf(`{"customer":{"id":%s},"order":{"total":%s}}`, o.user, o.total), now.Add(o.at))); status != http.StatusAccepted {
+			if status, answer := r.deliver(orderEvent(fmt.Sprint(i), "", fmt.Sprintf(`{"customer":{"id":%s},"order":{"total":%s}}`, o.user, o.total), now.Add(o.at))); status != http.StatusAccepted {
 				t.Errorf("%v: %d %s", o, status, answer)
 			}
 		}

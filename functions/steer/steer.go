@@ -20,12 +20,12 @@ import (
 	"warble/shared/telemetry"
 )
 
-// turn is how long one request's work takes at most: the next comes after a minute, and the answer has to be out before the
+// turn is the time limit of one request's work. The next request comes after a minute, and the answer must be sent before the
 // server's own limit.
 const turn = 45 * time.Second
 
-// New returns the routes of the function. A nil cluster is none: nothing is moved then. connections is how many the database
-// has for functions, 0 where nobody has said so.
+// New returns the routes of the function. If cluster is nil, experiments are not moved. connections is how many connections the
+// database has for functions; 0 if unknown.
 func New(db *store.DB, cluster rollout.Cluster, connections int, t *telemetry.Telemetry) function.Routes {
 	s := &steer{db: db, log: t.Log}
 	if cluster != nil {
@@ -34,96 +34,96 @@ func New(db *store.DB, cluster rollout.Cluster, connections int, t *telemetry.Te
 			Say: func(line string) { s.log.Info().Msg(line) },
 		}
 	}
-	t.Gauge("steer_last_turn_timestamp_seconds", "When every experiment was last looked at, in seconds since 1970; 0 before the first time.",
-		func() float64 { return float64(s.turned.Load()) })
-	s.measured = t.Counter("steer_events_total", "Events that Triggers have brought for metrics, by what became of them: taken, refused, unknown or failed.", "outcome")
+	t.Gauge("steer_last_turn_timestamp_seconds", "When all experiments were last checked, in seconds since 1970; 0 before the first time.",
+		func() float64 { return float64(s.lastTurn.Load()) })
+	s.eventsTotal = t.Counter("steer_events_total", "Events from Triggers for metrics, by outcome: taken, refused, unknown or failed.", "outcome")
 	return function.Routes{
-		"POST /":         http.HandlerFunc(s.event),
-		"POST /turn":     function.FromEdge(function.JSON(s.asked)),
+		"POST /":         http.HandlerFunc(s.serveEvent),
+		"POST /turn":     function.FromEdge(function.JSON(s.serveTurn)),
 		"POST /events":   http.HandlerFunc(s.measure),
 		"POST /outcomes": function.FromEdge(function.JSON(s.outcomes)),
 	}
 }
 
 type steer struct {
-	db      *store.DB
-	driver  *rollout.Driver // nil where there is no cluster
-	log     zerolog.Logger
-	turning atomic.Bool
-	again   atomic.Bool  // somebody has asked while it was turning
-	turned  atomic.Int64 // Unix seconds
+	db         *store.DB
+	driver     *rollout.Driver // nil without a cluster
+	log        zerolog.Logger
+	turning    atomic.Bool
+	askedAgain atomic.Bool  // another request arrived during a turn
+	lastTurn   atomic.Int64 // Unix seconds
 
-	learned  atomic.Int64 // when the cluster was last asked for the metrics of an event that the database has none of, in Unix seconds
-	measured *telemetry.Counter
+	lastLearned atomic.Int64 // when the cluster was last asked for unknown metrics, in Unix seconds
+	eventsTotal *telemetry.Counter
 }
 
-// event takes a CloudEvent, whichever: what there is to do is seen in the cluster. Its answer has no body, for that would
-// be taken for an event.
-func (s *steer) event(w http.ResponseWriter, r *http.Request) {
+// event starts a turn for any CloudEvent, because what must be done is seen in the cluster. The answer has no body, because a body
+// would be taken for an event.
+func (s *steer) serveEvent(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	e, err := cehttp.NewEventFromHTTPRequest(r)
 	if err == nil {
 		err = e.Validate()
 	}
 	if err != nil {
-		function.Fail(w, r, problem.Malformed.Detail("expected a CloudEvent, as a PingSource sends it").Because(err))
+		function.Fail(w, r, problem.Malformed.Detail("expected a CloudEvent such as a PingSource sends").Because(err))
 		return
 	}
-	if err := s.take(r.Context()); err != nil {
+	if err := s.moveExperiments(r.Context()); err != nil {
 		function.Fail(w, r, problem.Unavailable.Because(err))
 		return
 	}
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// asking is an edge's request for a turn.
-type asking struct{}
+// turnRequest is an edge's request for a turn.
+type turnRequest struct{}
 
-// FromRequest has nothing against any.
-func (*asking) FromRequest(*http.Request) error { return nil }
+// FromRequest accepts every request.
+func (*turnRequest) FromRequest(*http.Request) error { return nil }
 
-// asked is of an edge that has seen a wish.
-func (s *steer) asked(ctx context.Context, _ asking) (function.None, error) {
-	if err := s.take(ctx); err != nil {
+// serveTurn answers an edge that has seen a new wish.
+func (s *steer) serveTurn(ctx context.Context, _ turnRequest) (function.None, error) {
+	if err := s.moveExperiments(ctx); err != nil {
 		return function.None{}, problem.Unavailable.Because(err)
 	}
 	return function.None{}, nil
 }
 
-// take moves every experiment, again and again while one of them waits for nothing but some seconds, until its turn is over.
-// Whoever asks while another turns has that one look once more.
-func (s *steer) take(ctx context.Context) error {
+// moveExperiments moves every experiment, and repeats this within its time limit while one of them waits only for some seconds. A
+// request that arrives during another's turn makes that turn check all experiments once more.
+func (s *steer) moveExperiments(ctx context.Context) error {
 	if s.driver == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, turn)
 	defer cancel()
-	s.again.Store(true)
-	for s.again.Load() && s.turning.CompareAndSwap(false, true) {
-		s.again.Store(false)
-		err := s.driver.Run(ctx, s.again.Load)
+	s.askedAgain.Store(true)
+	for s.askedAgain.Load() && s.turning.CompareAndSwap(false, true) {
+		s.askedAgain.Store(false)
+		err := s.driver.Run(ctx, s.askedAgain.Load)
 		s.turning.Store(false)
-		if err != nil || ctx.Err() != nil { // in which case the last ones were not looked at
+		if err != nil || ctx.Err() != nil { // then some experiments were not checked
 			return err
 		}
-		s.turned.Store(time.Now().Unix())
+		s.lastTurn.Store(time.Now().Unix())
 	}
 	return nil
 }
 
-// counted is what an edge has counted.
-type counted struct {
+// outcomesReport is the counts and observations of an edge.
+type outcomesReport struct {
 	Pod         string                  `json:"pod"`
 	Windows     []experiment.Outcomes   `json:"windows"`
 	Suspensions []experiment.Suspension `json:"suspensions"`
 	Exposures   []experiment.Exposure   `json:"exposures"` // to guests
 }
 
-// FromRequest says what is wrong with it.
-func (c *counted) FromRequest(*http.Request) error {
+// FromRequest returns what is wrong with a report.
+func (c *outcomesReport) FromRequest(*http.Request) error {
 	const most = 253 // of the name of a pod
 	if c.Pod == "" || len(c.Pod) > most {
-		return problem.Invalid.Field("pod", "pod must be the name of who has counted, of 1 to %d characters", most)
+		return problem.Invalid.Field("pod", "pod must be the name of the pod that counted, of 1 to %d characters", most)
 	}
 	for i, o := range c.Windows {
 		if err := checkOutcomes(fmt.Sprintf("windows[%d]", i), o); err != nil {
@@ -131,11 +131,11 @@ func (c *counted) FromRequest(*http.Request) error {
 		}
 		if !o.Start.Equal(c.Windows[0].Start) {
 			field := fmt.Sprintf("windows[%d].start", i)
-			return problem.Invalid.Field(field, "%s must be that of windows[0]: expected one window in a request", field)
+			return problem.Invalid.Field(field, "%s must equal windows[0].start: a request may contain only one window", field)
 		}
 		if slices.ContainsFunc(c.Windows[:i], func(other experiment.Outcomes) bool { return sameCounts(o, other) }) {
 			field := fmt.Sprintf("windows[%d]", i)
-			return problem.Invalid.Field(field, "%s must be of another experiment, step, Service or arm than those before it", field)
+			return problem.Invalid.Field(field, "%s must differ from those before it in its experiment, step, Service or arm", field)
 		}
 	}
 	for i, s := range c.Suspensions {
@@ -157,7 +157,7 @@ func (c *counted) FromRequest(*http.Request) error {
 	return nil
 }
 
-// checkExposure says what is wrong with an exposure to a guest.
+// checkExposure returns what is wrong with an exposure to a guest.
 func checkExposure(field string, e experiment.Exposure) error {
 	arm := func(name string) bool {
 		return name == string(experiment.Control) || name == string(experiment.Treatment)
@@ -176,7 +176,7 @@ func checkExposure(field string, e experiment.Exposure) error {
 	case len(e.Revision) > maxRevision:
 		return problem.Invalid.Field(field+".revision", "%s.revision must have %d characters at most", field, maxRevision)
 	case e.At.IsZero():
-		return problem.Invalid.Field(field+".at", "%s.at must be when the unit was exposed", field)
+		return problem.Invalid.Field(field+".at", "%s.at must be the time at which the unit was exposed", field)
 	}
 	return nil
 }
@@ -184,16 +184,16 @@ func checkExposure(field string, e experiment.Exposure) error {
 // maxRevision is the longest name of an object in a cluster.
 const maxRevision = 253
 
-// sameCounts tells whether two of one window are of the same Service of the same arm.
+// sameCounts reports whether two counts of one window belong to the same Service and the same arm.
 func sameCounts(a, b experiment.Outcomes) bool {
 	return a.Experiment == b.Experiment && a.Step == b.Step && a.Before == b.Before && a.Service == b.Service && a.Arm == b.Arm
 }
 
-// maxCount bounds what one edge counts of a bucket in a window: a hundred thousand requests a second. Columns of the table
-// windows hold the sum of 32 buckets and of dozens of edges.
+// maxCount is the largest count of one edge for a bucket in a window: a hundred thousand requests a second. A column of the table
+// windows can hold the sum over 32 buckets and dozens of edges.
 const maxCount = 1_000_000
 
-// checkOutcomes says what is wrong with what was counted of one Service of an arm.
+// checkOutcomes returns what is wrong with the counts of one Service's arm.
 func checkOutcomes(field string, o experiment.Outcomes) error {
 	switch {
 	case experiment.CheckName(o.Experiment) != nil:
@@ -220,7 +220,7 @@ func checkOutcomes(field string, o experiment.Outcomes) error {
 		names = append(names, fmt.Sprintf("%s.slow[%d]", field, i))
 	}
 	for i, list := range counts {
-		if !partOf(list, o.Requests) {
+		if !withinRequests(list, o.Requests) {
 			return problem.Invalid.Field(names[i], "%s must be %d counts, each from 0 to its requests", names[i], experiment.Buckets)
 		}
 	}
@@ -233,8 +233,8 @@ const (
 	maxBounds  = 20
 )
 
-// partOf tells whether each count is from 0 to the request's of its bucket.
-func partOf(counts, requests []int64) bool {
+// withinRequests reports whether each count is from 0 to the number of requests in its bucket.
+func withinRequests(counts, requests []int64) bool {
 	for i, n := range counts {
 		if n < 0 || i >= len(requests) || n > requests[i] {
 			return false
@@ -243,9 +243,9 @@ func partOf(counts, requests []int64) bool {
 	return len(counts) == len(requests)
 }
 
-// outcomes stores them; sent again they change nothing. A treatment that has been found to fail is rolled back before the
+// outcomes stores a report. A repeated report changes nothing. If a tripwire blames the treatment, it is rolled back before the
 // answer.
-func (s *steer) outcomes(ctx context.Context, c counted) (function.None, error) {
+func (s *steer) outcomes(ctx context.Context, c outcomesReport) (function.None, error) {
 	if err := s.db.RecordOutcomes(ctx, c.Pod, c.Windows); err != nil {
 		return function.None{}, err
 	}
@@ -257,7 +257,7 @@ func (s *steer) outcomes(ctx context.Context, c counted) (function.None, error) 
 	}
 	for _, suspension := range c.Suspensions {
 		if suspension.Verdict == experiment.FaultTreatment {
-			return s.asked(ctx, asking{})
+			return s.serveTurn(ctx, turnRequest{})
 		}
 	}
 	return function.None{}, nil

@@ -48,7 +48,7 @@ func serve(t *testing.T, cluster rollout.Cluster) rig {
 }
 
 // turned is the metric that SteerMissing watches.
-func (r rig) turned() (at int64) {
+func (r rig) lastTurn() (at int64) {
 	r.Helper()
 	answer := httptest.NewRecorder()
 	r.telemetry.Metrics().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
@@ -123,7 +123,7 @@ func (r rig) exec(sql string, args ...any) {
 }
 
 // counts are an edge's of like in an arm of likes: so many requests and errors in the first bucket, and by one bound as many slow.
-func counts(arm experiment.Arm, start time.Time, requests, errors int64) experiment.Outcomes {
+func likeCounts(arm experiment.Arm, start time.Time, requests, errors int64) experiment.Outcomes {
 	list := func(first int64) []int64 { return append([]int64{first}, make([]int64, experiment.Buckets-1)...) }
 	return experiment.Outcomes{
 		Experiment: "likes", Service: "like", Arm: arm, Start: start, Requests: list(requests), Errors: list(errors), Slow: [][]int64{list(errors)},
@@ -134,8 +134,8 @@ func TestOutcomesAreStoredOnceAndOnlyFromTheEdge(t *testing.T) {
 	t.Parallel()
 	r := serve(t, nil)
 	start := time.Date(2026, 11, 24, 12, 0, 10, 0, time.UTC)
-	batch := func() counted {
-		return counted{Pod: "edge-1", Windows: []experiment.Outcomes{counts(experiment.Treatment, start, 10, 1), counts(experiment.Control, start, 8, 0)}}
+	batch := func() outcomesReport {
+		return outcomesReport{Pod: "edge-1", Windows: []experiment.Outcomes{likeCounts(experiment.Treatment, start, 10, 1), likeCounts(experiment.Control, start, 8, 0)}}
 	}
 	for range 2 {
 		if status, answer := r.post("/outcomes", function.TestKey, batch()); status != http.StatusNoContent {
@@ -147,9 +147,9 @@ func TestOutcomesAreStoredOnceAndOnlyFromTheEdge(t *testing.T) {
 			assert (select sum(requests) from buckets) = 18;
 		end $$`)
 	}
-	before := counts(experiment.Control, start, 5, 0)
+	before := likeCounts(experiment.Control, start, 5, 0)
 	before.Before = true
-	if status, answer := r.post("/outcomes", function.TestKey, counted{Pod: "edge-2", Windows: []experiment.Outcomes{counts(experiment.Control, start, 1, 0), before}}); status != http.StatusNoContent {
+	if status, answer := r.post("/outcomes", function.TestKey, outcomesReport{Pod: "edge-2", Windows: []experiment.Outcomes{likeCounts(experiment.Control, start, 1, 0), before}}); status != http.StatusNoContent {
 		t.Fatal(status, answer)
 	}
 	r.exec(`do $$ begin
@@ -162,25 +162,25 @@ func TestOutcomesAreStoredOnceAndOnlyFromTheEdge(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		field  string
-		change func(*counted)
+		change func(*outcomesReport)
 	}{
-		"no pod":                     {"pod", func(c *counted) { c.Pod = "" }},
-		"no experiment":              {"windows[0].experiment", func(c *counted) { c.Windows[0].Experiment = "" }},
-		"a step past the last":       {"windows[0].step", func(c *counted) { c.Windows[0].Step = 20 }},
-		"no Service":                 {"windows[1].service", func(c *counted) { c.Windows[1].Service = "" }},
-		"no arm":                     {"windows[0].arm", func(c *counted) { c.Windows[0].Arm = "both" }},
-		"a moment within a window":   {"windows[0].start", func(c *counted) { c.Windows[0].Start = start.Add(time.Second) }},
-		"two windows":                {"windows[1].start", func(c *counted) { c.Windows[1].Start = start.Add(experiment.Window) }},
-		"the same once more":         {"windows[1]", func(c *counted) { c.Windows[1] = c.Windows[0] }},
-		"31 buckets":                 {"windows[0].requests", func(c *counted) { c.Windows[0].Requests = c.Windows[0].Requests[1:] }},
-		"no buckets":                 {"windows[0].requests", func(c *counted) { c.Windows[0].Requests = nil }},
-		"more than an edge can do":   {"windows[0].requests", func(c *counted) { c.Windows[0].Requests[31] = 1_000_001 }},
-		"fewer than none":            {"windows[0].errors", func(c *counted) { c.Windows[0].Requests[3] = -1 }},
-		"more errors than requests":  {"windows[0].errors", func(c *counted) { c.Windows[0].Errors[0] = 11 }},
-		"no errors":                  {"windows[0].errors", func(c *counted) { c.Windows[0].Errors = nil }},
-		"more slow than requests":    {"windows[0].slow[1]", func(c *counted) { c.Windows[0].Slow = append(c.Windows[0].Slow, c.Windows[1].Requests[:31]) }},
-		"33 buckets":                 {"windows[0].slow[0]", func(c *counted) { c.Windows[0].Slow[0] = make([]int64, 33) }},
-		"more bounds than there are": {"windows[0].slow", func(c *counted) { c.Windows[0].Slow = make([][]int64, 21) }},
+		"no pod":                     {"pod", func(c *outcomesReport) { c.Pod = "" }},
+		"no experiment":              {"windows[0].experiment", func(c *outcomesReport) { c.Windows[0].Experiment = "" }},
+		"a step past the last":       {"windows[0].step", func(c *outcomesReport) { c.Windows[0].Step = 20 }},
+		"no Service":                 {"windows[1].service", func(c *outcomesReport) { c.Windows[1].Service = "" }},
+		"no arm":                     {"windows[0].arm", func(c *outcomesReport) { c.Windows[0].Arm = "both" }},
+		"a moment within a window":   {"windows[0].start", func(c *outcomesReport) { c.Windows[0].Start = start.Add(time.Second) }},
+		"two windows":                {"windows[1].start", func(c *outcomesReport) { c.Windows[1].Start = start.Add(experiment.Window) }},
+		"the same once more":         {"windows[1]", func(c *outcomesReport) { c.Windows[1] = c.Windows[0] }},
+		"31 buckets":                 {"windows[0].requests", func(c *outcomesReport) { c.Windows[0].Requests = c.Windows[0].Requests[1:] }},
+		"no buckets":                 {"windows[0].requests", func(c *outcomesReport) { c.Windows[0].Requests = nil }},
+		"more than an edge can do":   {"windows[0].requests", func(c *outcomesReport) { c.Windows[0].Requests[31] = 1_000_001 }},
+		"fewer than none":            {"windows[0].errors", func(c *outcomesReport) { c.Windows[0].Requests[3] = -1 }},
+		"more errors than requests":  {"windows[0].errors", func(c *outcomesReport) { c.Windows[0].Errors[0] = 11 }},
+		"no errors":                  {"windows[0].errors", func(c *outcomesReport) { c.Windows[0].Errors = nil }},
+		"more slow than requests":    {"windows[0].slow[1]", func(c *outcomesReport) { c.Windows[0].Slow = append(c.Windows[0].Slow, c.Windows[1].Requests[:31]) }},
+		"33 buckets":                 {"windows[0].slow[0]", func(c *outcomesReport) { c.Windows[0].Slow[0] = make([]int64, 33) }},
+		"more bounds than there are": {"windows[0].slow", func(c *outcomesReport) { c.Windows[0].Slow = make([][]int64, 21) }},
 	} {
 		wrong := batch()
 		tt.change(&wrong)
@@ -195,11 +195,11 @@ func TestWhatTheEdgeSeesOfGuestsIsStoredOnce(t *testing.T) {
 	t.Parallel()
 	r := serve(t, nil)
 	start := time.Date(2026, 11, 24, 12, 0, 10, 0, time.UTC)
-	batch := func() counted {
-		window := counts(experiment.Control, start, 8, 0)
+	batch := func() outcomesReport {
+		window := likeCounts(experiment.Control, start, 8, 0)
 		window.Latency = make([]int64, len(experiment.LatencyBounds)+1)
 		window.Latency[3] = 8
-		return counted{Pod: "edge-1", Windows: []experiment.Outcomes{window}, Exposures: []experiment.Exposure{
+		return outcomesReport{Pod: "edge-1", Windows: []experiment.Outcomes{window}, Exposures: []experiment.Exposure{
 			{Experiment: "likes", Unit: "a", Assigned: "control", Served: "control", Revision: "shop-1", Generation: 1, At: start},
 			{Experiment: "likes", Unit: "b", Assigned: "treatment", Served: "none", Generation: 1, At: start},
 		}}
@@ -216,19 +216,19 @@ func TestWhatTheEdgeSeesOfGuestsIsStoredOnce(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		field  string
-		change func(*counted)
+		change func(*outcomesReport)
 	}{
-		"no experiment":     {"exposures[0].experiment", func(c *counted) { c.Exposures[0].Experiment = "" }},
-		"no unit":           {"exposures[1].unit", func(c *counted) { c.Exposures[1].Unit = "" }},
-		"a unit of lines":   {"exposures[0].unit", func(c *counted) { c.Exposures[0].Unit = "a\nb" }},
-		"a long unit":       {"exposures[0].unit", func(c *counted) { c.Exposures[0].Unit = strings.Repeat("a", 129) }},
-		"nobody":            {"exposures[0].userId", func(c *counted) { c.Exposures[0].UserID = -1 }},
-		"no arm":            {"exposures[0].assigned", func(c *counted) { c.Exposures[0].Assigned = "none" }},
-		"served by both":    {"exposures[0].served", func(c *counted) { c.Exposures[0].Served = "both" }},
-		"a long revision":   {"exposures[0].revision", func(c *counted) { c.Exposures[0].Revision = strings.Repeat("a", 254) }},
-		"at no time":        {"exposures[0].at", func(c *counted) { c.Exposures[0].At = time.Time{} }},
-		"a latency missing": {"windows[0].latency", func(c *counted) { c.Windows[0].Latency = c.Windows[0].Latency[1:] }},
-		"a latency below 0": {"windows[0].latency", func(c *counted) { c.Windows[0].Latency[0] = -1 }},
+		"no experiment":     {"exposures[0].experiment", func(c *outcomesReport) { c.Exposures[0].Experiment = "" }},
+		"no unit":           {"exposures[1].unit", func(c *outcomesReport) { c.Exposures[1].Unit = "" }},
+		"a unit of lines":   {"exposures[0].unit", func(c *outcomesReport) { c.Exposures[0].Unit = "a\nb" }},
+		"a long unit":       {"exposures[0].unit", func(c *outcomesReport) { c.Exposures[0].Unit = strings.Repeat("a", 129) }},
+		"nobody":            {"exposures[0].userId", func(c *outcomesReport) { c.Exposures[0].UserID = -1 }},
+		"no arm":            {"exposures[0].assigned", func(c *outcomesReport) { c.Exposures[0].Assigned = "none" }},
+		"served by both":    {"exposures[0].served", func(c *outcomesReport) { c.Exposures[0].Served = "both" }},
+		"a long revision":   {"exposures[0].revision", func(c *outcomesReport) { c.Exposures[0].Revision = strings.Repeat("a", 254) }},
+		"at no time":        {"exposures[0].at", func(c *outcomesReport) { c.Exposures[0].At = time.Time{} }},
+		"a latency missing": {"windows[0].latency", func(c *outcomesReport) { c.Windows[0].Latency = c.Windows[0].Latency[1:] }},
+		"a latency below 0": {"windows[0].latency", func(c *outcomesReport) { c.Windows[0].Latency[0] = -1 }},
 	} {
 		wrong := batch()
 		tt.change(&wrong)
@@ -259,15 +259,15 @@ func TestATurnIsToldOnceEveryExperimentWasLookedAt(t *testing.T) {
 	t.Parallel()
 	r := serve(t, &cluster{err: errors.New("the API server is away")})
 	r.ping()
-	if at := r.turned(); at != 0 {
+	if at := r.lastTurn(); at != 0 {
 		t.Errorf("the API server is away, and yet there was a turn at %d", at)
 	}
 	before := time.Now().Unix()
-	r = serve(t, nothing{})
+	r = serve(t, emptyCluster{})
 	if status, answer := r.ping(); status != http.StatusAccepted {
 		t.Fatal(status, answer)
 	}
-	if at := r.turned(); at < before || at > time.Now().Unix() {
+	if at := r.lastTurn(); at < before || at > time.Now().Unix() {
 		t.Errorf("the turn was at %d, want from %d on", at, before)
 	}
 }
@@ -342,7 +342,7 @@ func TestATrippedTreatmentIsRolledBackAtOnce(t *testing.T) {
 	suspension := experiment.Suspension{Experiment: "likes", Start: began.Truncate(time.Microsecond), Users: 9, Answers: 11, Errors: 10, Untouched: 8}
 	post := func() {
 		t.Helper()
-		if status, answer := r.post("/outcomes", function.TestKey, counted{Pod: "edge-1", Suspensions: []experiment.Suspension{suspension}}); status != http.StatusNoContent {
+		if status, answer := r.post("/outcomes", function.TestKey, outcomesReport{Pod: "edge-1", Suspensions: []experiment.Suspension{suspension}}); status != http.StatusNoContent {
 			t.Fatal(status, answer)
 		}
 	}
@@ -380,15 +380,15 @@ type cluster struct {
 }
 
 // nothing is a cluster without experiments.
-type nothing struct{ rollout.Cluster }
+type emptyCluster struct{ rollout.Cluster }
 
-func (nothing) Namespace(context.Context) (rollout.Namespace, error) {
+func (emptyCluster) Namespace(context.Context) (rollout.Namespace, error) {
 	return rollout.Namespace{UID: "3"}, nil
 }
 
-func (nothing) Metrics(context.Context) ([]rollout.Metric, error) { return nil, nil }
+func (emptyCluster) Metrics(context.Context) ([]rollout.Metric, error) { return nil, nil }
 
-func (nothing) Experiments(context.Context) ([]rollout.Experiment, error) { return nil, nil }
+func (emptyCluster) Experiments(context.Context) ([]rollout.Experiment, error) { return nil, nil }
 
 func (c *cluster) Namespace(context.Context) (rollout.Namespace, error) {
 	return rollout.Namespace{UID: "3"}, c.err

@@ -1,4 +1,4 @@
-// Command timeline is the Knative function that pages through tweets: one user's, or those of a user's community.
+// Command timeline is the Knative function that pages through the tweets of a user, or of the members of a user's community.
 package main
 
 import (
@@ -12,7 +12,7 @@ func main() {
 	f := function.New()
 	db := store.FromEnv(f.Env, f.Telemetry)
 	tokens := token.VerifierFromEnv(f.Env)
-	f.Telemetry.TweetMetrics() // they count each request
+	f.Telemetry.TweetMetrics() // these metrics count each request
 	f.RecordLatencies(db.RecordLatencies)
 	f.Serve(New(db, tokens, feature.FromEnv(f.Env)), db, tokens)
 }

@@ -33,7 +33,7 @@ func (t *timelines) tweets(ctx context.Context, q wire.QueryByID) (wire.List[wir
 	}
 	found, err := t.db.UserTweets(ctx, q.ID, page.Rows())
 	if err == nil && len(found) == 0 {
-		err = t.db.HasUser(ctx, q.ID) // nobody, or only nothing of theirs
+		err = t.db.HasUser(ctx, q.ID) // distinguish an unknown user from one without tweets
 	}
 	if err != nil {
 		return wire.List[wire.Tweet]{}, err
@@ -41,7 +41,7 @@ func (t *timelines) tweets(ctx context.Context, q wire.QueryByID) (wire.List[wir
 	return t.list(ctx, q.Query, page, found)
 }
 
-// home lists what the members of the user's community posted, and of a user without one their own tweets.
+// home lists the tweets of the members of the user's community. For a user without a community, it lists the user's own tweets.
 func (t *timelines) home(ctx context.Context, q wire.QueryByID) (wire.List[wire.Tweet], error) {
 	if err := function.Own(ctx, q.ID); err != nil {
 		return wire.List[wire.Tweet]{}, err
@@ -61,7 +61,7 @@ func (t *timelines) home(ctx context.Context, q wire.QueryByID) (wire.List[wire.
 	return t.list(ctx, q.Query, page, found)
 }
 
-// page reads which part of a list the caller asks for.
+// page reads the part of a list that the caller requests.
 func (t *timelines) page(ctx context.Context, q wire.Query) (wire.Page, error) {
 	page, err := q.Page(wire.TimelineSize)
 	if err != nil {
@@ -71,7 +71,7 @@ func (t *timelines) page(ctx context.Context, q wire.Query) (wire.Page, error) {
 	return page.AsOf(horizon, function.Caller(ctx).UserID), err
 }
 
-// list answers with the page of what was found, and what it refers to.
+// list returns one page of tweets, and the objects to which they refer.
 func (t *timelines) list(ctx context.Context, q wire.Query, page wire.Page, found []store.Tweet) (wire.List[wire.Tweet], error) {
 	rows, meta := wire.CutTweets(page, found)
 	related, err := t.db.Related(ctx, q.Expansions, rows...)

@@ -17,11 +17,11 @@ const (
 // span is the part [start, end) of a text, in bytes.
 type span struct{ start, end int }
 
-// links finds what X would shorten, by the grammar of twitter-text 3.1: http and https URLs, and without a scheme what
-// begins with an ASCII or Latin domain under a known top-level domain ("example.com/path", but not "main.go").
+// links finds the links that X would shorten, by the grammar of twitter-text 3.1: http and https URLs, and texts without a scheme
+// that begin with an ASCII or Latin domain under a known top-level domain ("example.com/path", but not "main.go").
 //
-// It scans once from left to right: a pattern would take more than linear time to find all links of 64 KiB, and an
-// alternative of 1500 top-level domains takes long to compile.
+// It scans once from left to right. A pattern would take more than linear time to find all links in 64 KiB, and an alternative of
+// 1500 top-level domains takes long to compile.
 func links(text string) []span {
 	var found []span
 	for from := 0; ; {
@@ -37,19 +37,20 @@ func links(text string) []span {
 	}
 }
 
-// linkAround looks for a link that begins at from or later and whose domain has its first dot at dot. The link is empty if
-// there is none; next is behind the domain.
+// linkAround finds a link that begins at from or later, and whose domain has its first dot at dot. The link is empty if there is
+// none. next is the offset after the domain.
 func linkAround(text string, from, dot int) (link span, next int) {
 	begin := runBefore(text, from, dot, isHost)
 	if start := schemeBefore(text, from, begin); start < begin {
-		host := span{begin, runAfter(text, dot, isHost)} // only now: next would lie before the end of many long runs
+		host := span{begin, runAfter(text, dot, isHost)} // computed only here: with many long runs, next would lie before the end of the run
 		return linkWithScheme(text, start, host), host.end
 	}
 	host := span{runBefore(text, from, dot, isPlainHost), runAfter(text, dot, isPlainHost)}
 	return linkWithoutScheme(text, host), host.end
 }
 
-// linkWithScheme returns the link whose scheme begins at start and whose domain begins host. It is empty if no domain does.
+// linkWithScheme returns the link whose scheme begins at start and whose domain is at the beginning of host. The link is empty if
+// there is no domain.
 func linkWithScheme(text string, start int, host span) span {
 	domain := domainEnd(text, host.start, host.end)
 	if domain == host.start {
@@ -58,8 +59,8 @@ func linkWithScheme(text string, start int, host span) span {
 	return span{start, queryEnd(text, pathEnd(text, portEnd(text, domain)))}
 }
 
-// linkWithoutScheme returns the link whose domain begins host. It is empty if no domain does, or if host is part of a mention,
-// a cashtag, a hashtag or a path.
+// linkWithoutScheme returns the link whose domain is at the beginning of host. The link is empty if there is no domain, or if host
+// is part of a mention, a cashtag, a hashtag or a path.
 func linkWithoutScheme(text string, host span) span {
 	if before, _ := utf8.DecodeLastRuneInString(text[:host.start]); host.start > 0 && strings.ContainsRune("@＠$#＃/", before) {
 		return span{}
@@ -68,24 +69,24 @@ func linkWithoutScheme(text string, host span) span {
 	if domain == host.start {
 		return span{}
 	}
-	link := span{host.start + strings.LastIndex(text[host.start:domain], "_") + 1, domain} // _ is in no domain without a scheme
-	if port := portEnd(text, domain); strings.HasPrefix(text[port:], "/") {                // without a path, a port is no part of it
+	link := span{host.start + strings.LastIndex(text[host.start:domain], "_") + 1, domain} // a domain without a scheme contains no _
+	if port := portEnd(text, domain); strings.HasPrefix(text[port:], "/") {                // a port without a path is not part of the link
 		link.end = queryEnd(text, pathEnd(text, port))
 	}
 	return link
 }
 
-// runBefore returns where the run of such runes begins that ends before at, from at the earliest.
+// runBefore returns the start, from or later, of the run of matching runes that ends before at.
 func runBefore(text string, from, at int, is func(rune) bool) int {
 	return from + len(strings.TrimRightFunc(text[from:at], is))
 }
 
-// runAfter returns where the run of such runes ends that begins at at.
+// runAfter returns the end of the run of matching runes that begins at at.
 func runAfter(text string, at int, is func(rune) bool) int {
 	return len(text) - len(strings.TrimLeftFunc(text[at:], is))
 }
 
-// schemeBefore returns where the http:// or https:// begins that ends before host, and host where there is none.
+// schemeBefore returns the start of the http:// or https:// that ends before host; host if there is none.
 func schemeBefore(text string, from, host int) int {
 	for _, scheme := range []string{"https://", "http://"} {
 		start := host - len(scheme)
@@ -100,10 +101,10 @@ func schemeBefore(text string, from, host int) int {
 	return host
 }
 
-// domainEnd returns the end of the longest domain name in text[start:end] that begins at start and is under a known
-// top-level domain, and start where there is none.
+// domainEnd returns the end of the longest domain name in text[start:end] that begins at start and is under a known top-level
+// domain; start if there is none.
 func domainEnd(text string, start, end int) int {
-	found, parent := start, false // parent: the label before may stand directly under a top-level domain
+	found, parent := start, false // parent: a top-level domain may follow the previous label directly
 	for at := start; at < end; {
 		label, _, _ := strings.Cut(text[at:end], ".")
 		if parent {
@@ -118,8 +119,8 @@ func domainEnd(text string, start, end int) int {
 	return found
 }
 
-// topLevelEnd returns the end of the top-level domain that text[start:end] is or begins with, and 0 where there is none.
-// Other script may follow it at once, as in "example.comをみて", but not what makes an address or another word of it.
+// topLevelEnd returns the end of the top-level domain that text[start:end] is or begins with; 0 if there is none. Text in another
+// script may follow immediately, as in "example.comをみて", but not a character that continues an address or a word.
 func topLevelEnd(text string, start, end int) int {
 	if ascii := runAfter(text[:end], start, isASCIIHost); ascii > start {
 		end = ascii
@@ -139,7 +140,8 @@ func isLabel(label string) bool {
 	return label != "" && strings.Trim(label, "-_") == label && utf8.RuneCountInString(label) <= maxLabel
 }
 
-// portEnd returns the end of the port that begins at at, and at where there is none. So do pathEnd and queryEnd.
+// portEnd returns the end of the port that begins at at; at if there is none. pathEnd and queryEnd do the same for a path and a
+// query.
 func portEnd(text string, at int) int {
 	if strings.HasPrefix(text[at:], ":") {
 		if end := runAfter(text, at+1, isDigit); end > at+1 {
@@ -164,14 +166,15 @@ func pathEnd(text string, at int) int {
 			end = at + size
 		case isWebLetter(r), size > 0 && strings.ContainsRune("+-=_#/", r):
 			end = at + size
-		case size == 0 || !isPath(r): // a full stop or a comma is part of a path only where more of it follows
+		case size == 0 || !isPath(r): // a full stop or a comma is part of a path only if more of the path follows
 			return end
 		}
 		at += size
 	}
 }
 
-// parenthesised returns the length of the balanced parentheses, at most two deep, that path begins with, else 0.
+// parenthesised returns the length of the balanced parentheses, at most two levels deep, at the beginning of path; 0 if there are
+// none.
 func parenthesised(path string) int {
 	depth := 0
 	for i, r := range path {
@@ -206,12 +209,12 @@ func isASCIIAlphanumeric(r rune) bool {
 
 func isASCIIHost(r rune) bool { return r == '-' || isASCIIAlphanumeric(r) }
 
-// isPlainHost is for domains without a scheme.
+// isPlainHost reports whether a domain without a scheme may contain a rune.
 func isPlainHost(r rune) bool {
 	return r == '.' || r == '_' || isASCIIHost(r) || r > unicode.MaxASCII && isLatin(r)
 }
 
-// isHost is for domains behind a scheme, which may be in any script.
+// isHost reports whether a domain after a scheme, which may be in any script, may contain a rune.
 func isHost(r rune) bool {
 	if r <= unicode.MaxASCII {
 		return r == '.' || r == '_' || isASCIIHost(r)
@@ -223,7 +226,7 @@ func isWebLetter(r rune) bool {
 	return isASCIIAlphanumeric(r) || r > unicode.MaxASCII && (isLatin(r) || unicode.Is(unicode.Cyrillic, r))
 }
 
-// isLatin is for letters with accents, combining ones too; the full-width forms of CJK typography are not meant.
+// isLatin accepts letters with accents, including combining ones, but not the full-width forms of CJK typography.
 func isLatin(r rune) bool {
 	return 0x0300 <= r && r <= 0x036F || r < 0x2000 && unicode.Is(unicode.Latin, r)
 }

@@ -11,18 +11,18 @@ import (
 	"warble/shared/wire"
 )
 
-// What a tweet may hold, by twitter-text's configuration v3.
+// The limits of a tweet, by twitter-text's configuration v3.
 const (
 	maxWeight  = 280
-	linkWeight = 23 // of any link, as X shortens them all to one length
+	linkWeight = 23 // of any link, because X shortens all links to the same length
 )
 
-// longestEmoji is the number of code points in the longest sequence that Unicode recommends (a kiss with two skin tones).
-// Longer clusters are counted rune by rune, so that joiners cannot hide a text of any length behind a weight of 2.
+// longestEmoji is the number of code points in the longest sequence that Unicode recommends (a kiss with two skin tones). Longer
+// clusters are counted rune by rune. Otherwise a text of any length could be joined into one cluster with a weight of 2.
 const longestEmoji = 10
 
-// tweetText returns text as it is stored, in NFC, and its weighted length, 1 to 280. The error is a 422 that says why
-// no tweet can be made of it.
+// tweetText returns text as it is stored, in NFC, and its weighted length, 1 to 280. The error is a 422 that says why the text
+// cannot be a tweet.
 func tweetText(text string) (string, int, error) {
 	text, err := wire.Text("text", text)
 	if err != nil {
@@ -35,8 +35,8 @@ func tweetText(text string) (string, int, error) {
 	return text, length, nil
 }
 
-// weight counts text as X does: 23 for a link, 2 for an emoji sequence, and for any other rune its own weight. It takes
-// time linear in the text, which may be much longer than 280 bytes and still be valid.
+// weight counts text as X does: 23 for a link, 2 for an emoji sequence, and for any other rune its own weight. It takes linear
+// time, because a valid text may be much longer than 280 bytes.
 func weight(text string) int {
 	total, at := 0, 0
 	for _, link := range links(text) {
@@ -46,12 +46,12 @@ func weight(text string) int {
 	return total + plainWeight(text[at:])
 }
 
-// plainWeight is weight where there are no links.
+// plainWeight returns the weight of a text without links.
 func plainWeight(text string) int {
 	total := 0
 	for text != "" {
 		if text[0] < utf8.RuneSelf && (len(text) == 1 || text[1] < utf8.RuneSelf) {
-			total, text = total+1, text[1:] // most text, and no cluster to look for
+			total, text = total+1, text[1:] // most text, and never part of a cluster here
 			continue
 		}
 		cluster, rest, _, _ := uniseg.FirstGraphemeClusterInString(text, -1)
@@ -60,7 +60,7 @@ func plainWeight(text string) int {
 	return total
 }
 
-// clusterWeight is the weight of what readers see as one character.
+// clusterWeight returns the weight of one character as readers see it.
 func clusterWeight(cluster string) int {
 	if isEmojiSequence(cluster) {
 		return 2
@@ -72,7 +72,7 @@ func clusterWeight(cluster string) int {
 	return total
 }
 
-// runeWeight is configuration v3's ranges and default, divided by its scale of 100.
+// runeWeight returns the weight of a rune by configuration v3's ranges and default, divided by its scale of 100.
 func runeWeight(r rune) int {
 	switch {
 	case r <= 4351, 8192 <= r && r <= 8205, 8208 <= r && r <= 8223, 8242 <= r && r <= 8247:
@@ -82,13 +82,13 @@ func runeWeight(r rune) int {
 }
 
 const (
-	joiner       = 0x200D // between the parts of a sequence
-	presentation = 0xFE0F // makes a symbol an emoji
+	joiner       = 0x200D // joins the parts of a sequence
+	presentation = 0xFE0F // turns a symbol into an emoji
 	keycap       = "\u20E3"
 )
 
-// isEmojiSequence reports whether cluster is an emoji of several code points (UTS #51, section 1.4.9). An emoji of one
-// code point weighs 2 by itself.
+// isEmojiSequence reports whether cluster is an emoji of several code points (UTS #51, section 1.4.9). An emoji of one code point
+// already weighs 2.
 func isEmojiSequence(cluster string) bool {
 	first, size := utf8.DecodeRuneInString(cluster)
 	rest := cluster[size:]
@@ -110,8 +110,8 @@ func isEmojiSequence(cluster string) bool {
 	return true
 }
 
-// isPictographic is close enough to Unicode's Extended_Pictographic, regional indicators and skin tones for runes that
-// uniseg has joined in one cluster: symbols from U+203C on, and the two older ones.
+// isPictographic approximates Unicode's Extended_Pictographic, regional indicators and skin tones: symbols from U+203C on, and the
+// two older ones. This is precise enough for runes that uniseg has joined in one cluster.
 func isPictographic(r rune) bool {
 	return r == '©' || r == '®' || r >= 0x203C && !unicode.IsLetter(r) && !unicode.IsMark(r)
 }

@@ -47,7 +47,7 @@ func (t *tweets) post(ctx context.Context, q draft) (idempotency.Answer, error) 
 	me := function.Caller(ctx)
 	return t.once.Do(ctx, function.Key(ctx), func(ctx context.Context, k idempotency.Key) (idempotency.Answer, error) {
 		tweet := store.NewTweet{AuthorID: me.UserID, Community: me.Community, Text: text, Traceparent: telemetry.Traceparent(ctx)}
-		body := store.Body{Status: http.StatusCreated, Before: `{"data":{"id":"`, After: `","text":` + quoted(text) + `}}`}
+		body := store.Body{Status: http.StatusCreated, Before: `{"data":{"id":"`, After: `","text":` + jsonString(text) + `}}`}
 		answer, err := t.db.CreateTweet(ctx, tweet, k, body)
 		if err == nil && !answer.Replayed {
 			t.metrics.Tweet(me.UserID, length)
@@ -105,13 +105,13 @@ type draft struct {
 	Text *string `json:"text"`
 }
 
-// notSupported are the members of X's request that Warble knows and cannot do.
+// notSupported lists the members of X's request that Warble does not support.
 var notSupported = []string{
 	"card_uri", "community_id", "direct_message_deep_link", "edit_options", "for_super_followers_only", "geo", "media",
 	"nullcast", "poll", "quote_tweet_id", "reply", "reply_settings", "share_with_followers",
 }
 
-// Refuse names what is not supported: a reply that became a plain tweet would be a wrong answer.
+// Refuse returns an error for a member that is not supported: posting a reply as a plain tweet, for example, would be wrong.
 func (q *draft) Refuse(member string) error {
 	if slices.Contains(notSupported, member) {
 		return problem.Invalid.Field(member, "%s is not supported here: a tweet is its text", member)
@@ -119,8 +119,8 @@ func (q *draft) Refuse(member string) error {
 	return nil
 }
 
-// quoted is text as a JSON string.
-func quoted(text string) string {
+// jsonString returns text as a JSON string.
+func jsonString(text string) string {
 	var b strings.Builder
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)

@@ -44,7 +44,7 @@ type (
 	lookup = wire.Lookup[wire.Tweet]
 )
 
-func body(text string) string { return `{"text":` + quoted(text) + `}` }
+func body(text string) string { return `{"text":` + jsonString(text) + `}` }
 
 func post(t testing.TB, u apitest.User, text string) string {
 	t.Helper()

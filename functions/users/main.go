@@ -11,7 +11,7 @@ func main() {
 	f := function.New()
 	db := store.FromEnv(f.Env, f.Telemetry)
 	tokens := token.VerifierFromEnv(f.Env)
-	f.Telemetry.TweetMetrics() // they count each request
+	f.Telemetry.TweetMetrics() // these metrics count each request
 	f.RecordLatencies(db.RecordLatencies)
 	f.Serve(New(db, tokens), db, tokens)
 }

@@ -57,7 +57,7 @@ func (u *users) lookUp(ctx context.Context, q wire.Query) (wire.Lookup[wire.User
 	}
 	found, err := u.db.Users(ctx, ids)
 	return wire.NewLookup("user", "ids", texts, func(i int) (wire.User, bool) {
-		return first(found, func(u store.User) bool { return u.ID == ids[i] })
+		return findUser(found, func(u store.User) bool { return u.ID == ids[i] })
 	}), err
 }
 
@@ -68,12 +68,12 @@ func (u *users) lookUpBy(ctx context.Context, q wire.Query) (wire.Lookup[wire.Us
 	}
 	found, err := u.db.UsersByUsername(ctx, usernames)
 	return wire.NewLookup("user", "usernames", usernames, func(i int) (wire.User, bool) {
-		return first(found, func(u store.User) bool { return store.Fold(u.Username) == store.Fold(usernames[i]) })
+		return findUser(found, func(u store.User) bool { return store.Fold(u.Username) == store.Fold(usernames[i]) })
 	}), err
 }
 
-func first(found []store.User, is func(store.User) bool) (wire.User, bool) {
-	at := slices.IndexFunc(found, is)
+func findUser(found []store.User, matches func(store.User) bool) (wire.User, bool) {
+	at := slices.IndexFunc(found, matches)
 	if at < 0 {
 		return wire.User{}, false
 	}
@@ -95,7 +95,7 @@ func (u *users) communities(ctx context.Context, _ struct{}) (wire.List[communit
 	return list, err
 }
 
-// byUsername asks for the user whose name is in the path.
+// byUsername is a request for the user whose name is in the path.
 type byUsername struct {
 	wire.Query
 	username string

@@ -1,4 +1,4 @@
-// Command validate is the Knative function that tells what an access token says, and publishes the keys that verify it.
+// Command validate is the Knative function that returns the claims of an access token, and publishes the keys that verify it.
 package main
 
 import (

@@ -14,11 +14,11 @@ import (
 // New returns the routes of validate.
 func New(tokens *token.Verifier, metrics *telemetry.AuthMetrics) function.Routes {
 	v := &validation{tokens, metrics}
-	claims := v.attempt(function.Authenticated(tokens, nil, nil)(function.JSON(v.claims)))
+	claims := v.countAttempts(function.Authenticated(tokens, nil, nil)(function.JSON(v.claims)))
 	return function.Routes{
 		"GET /auth/validate":  claims,
 		"POST /auth/validate": claims,
-		// A rotation adds a key well before it is used, so five minutes of an older set do no harm.
+		// A rotation adds a key well before the key is used, so a key set that is five minutes old does no harm.
 		"GET /.well-known/jwks.json": function.JSON(v.keys, function.Tagged(), function.Header("Cache-Control", "public, max-age=300")),
 	}
 }
@@ -28,12 +28,12 @@ type validation struct {
 	metrics *telemetry.AuthMetrics
 }
 
-// answer is what a verified token says, in the names of RFC 7519, with sub once more as the id that users have.
+// answer has the claims of a verified token, with the names of RFC 7519. id repeats sub, because users have that member.
 type answer struct {
 	Subject   string `json:"sub"`
 	ID        string `json:"id"`
 	Username  string `json:"username"`
-	Community string `json:"community"` // "" where the user is in none
+	Community string `json:"community"` // "" if the user is in none
 	IssuedAt  int64  `json:"iat"`
 	ExpiresAt int64  `json:"exp"`
 	Issuer    string `json:"iss"`
@@ -68,8 +68,8 @@ func (v *validation) keys(context.Context, struct{}) (json.RawMessage, error) {
 	return v.tokens.KeySet(), nil
 }
 
-// attempt counts the token, valid or not, and keeps every answer about it, refusals included, out of caches.
-func (v *validation) attempt(next http.Handler) http.Handler {
+// countAttempts counts each token, valid or not. It keeps all answers, including refusals, out of caches.
+func (v *validation) countAttempts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v.metrics.Validation()
 		w.Header().Set("Cache-Control", "no-store")

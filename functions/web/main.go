@@ -1,4 +1,4 @@
-// Command web is the Knative function that serves the playground: a page for people who want to see what Warble does.
+// Command web is the Knative function that serves the playground: a page that shows what Warble does.
 package main
 
 import "warble/shared/function"

@@ -11,12 +11,12 @@ import (
 	"warble/shared/problem"
 )
 
-// The page, and what it loads. No file is built: what is here is what a browser gets.
+// The page and its files. There is no build step: browsers get these files.
 //
 //go:embed assets
 var files embed.FS
 
-// New returns the routes of web. It needs nothing: the page is a client of the public API, as any other.
+// New returns the routes of web. It needs no parameters, because the page is an ordinary client of the public API.
 func New() function.Routes {
 	return function.Routes{
 		"GET /{$}":           http.HandlerFunc(home),
@@ -25,42 +25,42 @@ func New() function.Routes {
 	}
 }
 
-// secure lets the page load and call its own origin alone, and nobody frame it. A browser asks each time whether the page
-// has changed, so that a page never runs with the script of another release for long.
-func secure(h http.Header) {
+// setSecurityHeaders allows the page to load and call only its own origin, and no page may frame it. Browsers must check on each
+// load whether the page has changed, so that a page does not use the script of another release for long.
+func setSecurityHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-cache")
 }
 
-// home is the page for a browser, and links for everyone else.
+// home serves the page to browsers, and links to all other clients.
 func home(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Vary", "Accept")
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {
 		serve(w, r, "index.html")
 		return
 	}
-	secure(w.Header())
+	setSecurityHeaders(w.Header())
 	links.ServeHTTP(w, r)
 }
 
-var links = function.JSON(func(context.Context, struct{}) (linked, error) {
-	return linked{"Warble", map[string]string{
+var links = function.JSON(func(context.Context, struct{}) (homeLinks, error) {
+	return homeLinks{"Warble", map[string]string{
 		"contract": "/openapi.yaml", "documentation": "/docs", "register": "/auth/register", "login": "/auth/login", "communities": "/communities", "me": "/2/users/me", "tweets": "/2/tweets",
 	}}, nil
 }, function.Tagged())
 
-// linked is where to go from here.
-type linked struct {
+// homeLinks lists where clients can go from here.
+type homeLinks struct {
 	Name  string            `json:"name"`
 	Links map[string]string `json:"links"`
 }
 
-// asset is a file that the page loads.
+// asset serves a file that the page loads.
 func asset(w http.ResponseWriter, r *http.Request) { serve(w, r, r.PathValue("file")) }
 
-// kinds are the media types by extension. Those of package mime depend on the machine.
-var kinds = map[string]string{
+// mediaTypes has the media types by extension. Those of package mime depend on the machine.
+var mediaTypes = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
 	".js":   "text/javascript; charset=utf-8",
@@ -69,14 +69,14 @@ var kinds = map[string]string{
 
 func serve(w http.ResponseWriter, r *http.Request, name string) {
 	text, err := files.ReadFile("assets/" + name)
-	if err != nil { // a name with a slash in it, too
-		function.Fail(w, r, problem.NotFound.Detail("the page has no file %s", name))
+	if err != nil { // also if the name contains a slash
+		function.Fail(w, r, problem.NotFound.Detail("there is no file %s", name))
 		return
 	}
-	secure(w.Header())
+	setSecurityHeaders(w.Header())
 	if function.NotModified(w, r, text) {
 		return
 	}
-	w.Header().Set("Content-Type", kinds[path.Ext(name)])
-	_, _ = w.Write(text) // the client may be gone, and there is nobody else to tell
+	w.Header().Set("Content-Type", mediaTypes[path.Ext(name)])
+	_, _ = w.Write(text) // if this fails, the client has left
 }

@@ -62,7 +62,7 @@ func TestBrowsersGetThePageAndOthersLinks(t *testing.T) {
 	}
 	for _, accept := range []string{"", "*/*", "application/json"} {
 		answer, text := apitest.Send(t, "GET", url+"/", "", "Accept", accept)
-		var links linked
+		var links homeLinks
 		if err := json.Unmarshal([]byte(text), &links); err != nil || links.Links["contract"] != "/openapi.yaml" || answer.Header.Get("Vary") != "Accept" {
 			t.Errorf("Accept %q: %v %s %v", accept, err, text, answer.Header)
 		}
