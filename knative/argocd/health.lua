@@ -14,7 +14,7 @@ for _, known in ipairs({ { "Stalled", "Degraded" }, { "Reconciling", "Progressin
   if condition then
     local message = condition.message or ""
     if message == "" then
-      message = status.message or "" -- of one that has ended: how
+      message = status.message or "" -- for an ended experiment: how it ended
     end
     return { status = known[2], message = message }
   end
