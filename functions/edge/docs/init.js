@@ -1,4 +1,4 @@
-// Shows the contract. The token of Authorize is kept in the tab, so that a reload does not ask for it again.
+// Shows the contract. The token entered under Authorize is kept in the tab, so that it survives a reload.
 const kept = "docs-token"
 
 const keeping = () => ({
@@ -23,7 +23,7 @@ const ui = SwaggerUIBundle({
 	dom_id: "#swagger-ui",
 	deepLinking: true,
 	docExpansion: "list",
-	validatorUrl: null, // which would send the contract to somebody else
+	validatorUrl: null, // a validator would send the contract to another server
 	plugins: [keeping],
 	onComplete() {
 		const token = sessionStorage.getItem(kept)
@@ -31,8 +31,8 @@ const ui = SwaggerUIBundle({
 	},
 })
 
-// What Swagger UI leaves undone for keyboards and screen readers: a name of the list of servers, examples that scroll and cannot be
-// reached, and links inside of buttons, which do what their button does. A link to an operation still opens it.
+// Improves Swagger UI for keyboards and screen readers: names the list of servers, makes scrolling examples reachable, and removes
+// the addresses of links inside buttons, which do what their button does. A link to an operation still opens it.
 new MutationObserver(() => {
 	document.querySelector("#servers:not([aria-label])")?.setAttribute("aria-label", "Server")
 	for (const example of document.querySelectorAll("pre.microlight:not([tabindex])")) example.tabIndex = 0

@@ -1,16 +1,16 @@
-// The playground. It calls the public API and nothing else, and keeps no secret longer than it must: access tokens are in
-// memory, refresh tokens in the tab's sessionStorage.
+// The playground. It calls only the public API, and keeps no secret longer than necessary: access tokens in memory, refresh tokens
+// in the tab's sessionStorage.
 
-const pollEvery = 4000 // two or three calls each, well inside the limit of reads
-const shown = 10 // tweets of a page
-const kept = 30 // calls that are remembered
+const pollEvery = 4000 // milliseconds; two or three calls each time, well below the limit of reads
+const shown = 10 // tweets on a page
+const kept = 30 // calls that the page remembers
 const firstNames = ["Ada", "Grace", "Alan", "Barbara", "Edsger", "Frances", "Donald", "Katherine", "Dennis", "Radia", "Tony", "Hedy", "Ken", "Margaret", "Niklaus", "Sophie"]
 
 const $ = id => document.getElementById(id)
 const people = [] // in the order of the page
-const happened = [] // the last call first
+const happened = [] // calls, the latest first
 let communities = []
-let met = false // whether Warble has said which there are: there may be none
+let met = false // whether the communities have been loaded: there may be none
 
 /** el makes an element: attributes by name, "on" for the click, and children. */
 function el(tag, attributes = {}, ...children) {
@@ -46,12 +46,12 @@ async function send(method, path, { body, token, headers = {}, quiet = false } =
 		answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" })
 		text = await answer.text()
 	} catch {
-		throw new Failure(0, { detail: "there is no connection" })
+		throw new Failure(0, { detail: "there is no connection to Warble" })
 	}
 	const call = { method, path, body, signed: Boolean(token), key: headers["Idempotency-Key"], status: answer.status, took: Math.round(performance.now() - begun), headers: answer.headers }
 	if (!quiet) remember(call)
 	let content = null
-	try { content = text ? JSON.parse(text) : null } catch { content = null } // what stands between answers in its own words
+	try { content = text ? JSON.parse(text) : null } catch { content = null } // a proxy answered, not in JSON
 	if (!answer.ok) throw new Failure(answer.status, content || { detail: `the answer is ${answer.status}` })
 	return { content, headers: answer.headers }
 }
@@ -86,7 +86,7 @@ function renew(person) {
 	return person.renewing
 }
 
-// ---- What is kept over a reload
+// ---- What survives a reload
 
 function save() {
 	sessionStorage.setItem("people", JSON.stringify(people.map(({ id, name, username, community, refresh, mailed }) => ({ id, name, username, community, refresh, mailed }))))
@@ -157,7 +157,7 @@ async function copy(language) {
 	try {
 		await navigator.clipboard.writeText(text)
 		$("copied").textContent = "Copied."
-	} catch { // a browser that forbids it, as without TLS: it is shown, to be copied by hand
+	} catch { // the browser forbids copying, for example without TLS: show the text, to be copied by hand
 		$("call").textContent = text
 		getSelection().selectAllChildren($("call"))
 		$("copied").textContent = "Selected: copy it now."
@@ -201,7 +201,7 @@ async function busy(button, notice, work) {
 
 function complain(notice, failure) {
 	const text = failure.away ? "Warble cannot answer at the moment. What you see may be old. This page tries again by itself." : sentence(failure.message)
-	if (notice.textContent !== text) notice.textContent = text // a screen reader says it once
+	if (notice.textContent !== text) notice.textContent = text // so that a screen reader reads it only once
 	notice.hidden = false
 }
 
@@ -238,7 +238,7 @@ function newPerson(data) {
 		left.classList.toggle("over", weight > 280)
 	})
 	text.addEventListener("keydown", e => { if (e.key === "Enter" && (e.ctrlKey || e.metaKey)) form.requestSubmit() })
-	let key = "" // of the tweet that is being sent, so that sending it again makes no second one
+	let key = "" // of the tweet that is being sent, so that a second try does not post it twice
 	text.addEventListener("input", () => { key = "" })
 	form.addEventListener("submit", e => {
 		e.preventDefault()
@@ -353,7 +353,7 @@ function newPerson(data) {
 		save()
 		lead()
 		$("add").focus()
-		await send("POST", "/auth/logout", { body: { refresh_token: person.refresh } }).catch(() => null) // the session ends by itself
+		await send("POST", "/auth/logout", { body: { refresh_token: person.refresh } }).catch(() => null) // if this fails, the session expires later
 	}
 
 	/** put adds a tweet to the list, or updates it. A retweet is shown as what it repeats. */
@@ -374,7 +374,7 @@ function newPerson(data) {
 	}
 	function settle() {
 		empty.hidden = person.tweets.size > 0
-		list.hidden = !empty.hidden // a feed without an article is none
+		list.hidden = !empty.hidden // an empty element must not have the role feed
 		more.hidden = !person.older
 	}
 	function newRow(data) {
@@ -442,7 +442,7 @@ function ago(time) {
 
 /** lead says what there is to see. */
 function lead() {
-	const arms = new Set(people.map(p => p.arm).filter(Boolean)) // of those who have had an answer
+	const arms = new Set(people.map(p => p.arm).filter(Boolean)) // of the people who have had an answer
 	let text = "Each person is in one arm of the experiment and stays there. In the treatment there is a heart under each tweet; in the control there is none."
 	if (people.length < 2) text = "Adding a person takes one click. An experiment gives each person one version of Warble, called their arm, and they keep it."
 	else if (arms.size === 1 && arms.has("null/null")) text = "No experiment is running, so everyone gets the same version of Warble."
@@ -450,7 +450,7 @@ function lead() {
 	if ($("lead").textContent !== text) $("lead").textContent = text
 }
 
-// ---- The length of a tweet, as X counts it: functions/tweet has the rules, and the last word
+// ---- The length of a tweet as X counts it. This is an estimate; functions/tweet decides
 
 const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" })
 
@@ -498,7 +498,7 @@ $("form").addEventListener("submit", e => {
 // ---- Start
 
 $("add").addEventListener("click", () => busy($("add"), $("notice"), async () => {
-	if (!met) await meet() // Warble may have been away when the page came
+	if (!met) await meet() // in case Warble did not answer when the page was loaded
 	await another()
 }))
 for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button.dataset.copy))

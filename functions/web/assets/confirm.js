@@ -1,5 +1,5 @@
-// The page that mail leads to, as /confirm#verify=TOKEN or /confirm#reset=TOKEN; without either it asks for a mail. Nothing is
-// sent before somebody presses the button, because programs that look through mail open its links.
+// The page to which links in mail lead: /confirm#verify=TOKEN or /confirm#reset=TOKEN. Without a token it offers to send a mail. It
+// sends nothing before somebody presses the button, because programs that scan mail open its links.
 const titles = { verify: "Verify your email address", reset: "Choose a new password", ask: "Forgot your password?" };
 
 const element = (id) => document.getElementById(id);
