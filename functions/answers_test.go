@@ -13,8 +13,8 @@ import (
 	"warble/shared/wire"
 )
 
-// TestEveryAnswer has every answer that the contract describes from Warble itself: real functions behind a real edge, on
-// a real PostgreSQL. No answer may be other than described, and none may be described that cannot be had.
+// TestEveryAnswer produces every answer that the contract describes, with real functions behind a real edge, on a real PostgreSQL.
+// Each answer must be as described, and each description must have an answer.
 func TestEveryAnswer(t *testing.T) {
 	t.Parallel()
 	database := pgtest.New(t)
@@ -57,8 +57,8 @@ func TestEveryAnswer(t *testing.T) {
 	}
 }
 
-// cast is who plays: ada, whom the contract's examples make, and bob, by their tokens. What fills in the parameters of
-// paths is real and ada's, missing, or malformed.
+// cast has the tokens of ada, whom the contract's examples create, and of bob. Parameters in paths are existing ids of ada's,
+// missing ones, or malformed ones.
 type cast struct {
 	ada, bob                 string
 	real, missing, malformed map[string]string
@@ -88,7 +88,7 @@ func (a *api) accounts() *cast {
 	}
 }
 
-// accountOf has ada look after her account, and carol delete hers. It returns the id of ada's session.
+// accountOf lets ada manage her account, and carol delete hers. It returns the id of ada's session.
 func (a *api) accountOf(ada wire.Session) string {
 	type sessions struct {
 		Data []struct {
@@ -114,7 +114,7 @@ func (a *api) accountOf(ada wire.Session) string {
 	return own
 }
 
-// mails has bob verify his address and dave reset his password, with the tokens that they are sent.
+// mails lets bob verify his address and dave reset his password, with the tokens that they are sent.
 func (a *api) mails(office *apitest.PostOffice, bob string) {
 	a.call(202, bob, "POST /auth/verify-email/resend", "") // one is on its way, or this is the second
 	_, _, token := office.Await(a.t, "bob@example.org", "verify").Link()
@@ -128,7 +128,7 @@ func (a *api) mails(office *apitest.PostOffice, bob string) {
 	a.call(200, "", "POST /auth/login", `{"email":"dave@example.org","password":"an-otter-that-sings"}`)
 }
 
-// unverified has somebody who has verified nothing post where that is not allowed, and bob, who has.
+// unverified lets somebody without a verified address try to post where that is forbidden. Bob, who is verified, may post.
 func (a *api) unverified(with func(function string) *api) {
 	erin := decode[wire.Session](a, a.call(201, "", "POST /auth/register", `{"name":"Erin","email":"erin@example.org","password":"a-voice-in-the-reeds"}`))
 	bob := decode[wire.Session](a, a.call(200, "", "POST /auth/login", `{"email":"bob@example.org","password":"a-voice-in-the-reeds"}`))
@@ -160,7 +160,7 @@ func (c *cast) undoes(a *api) {
 	}
 }
 
-// reads gets everything, once more where it has a tag, and the next page where it has pages.
+// reads sends every GET, sends it again if the answer has an ETag, and gets the next page if there are pages.
 func (c *cast) reads(a *api) {
 	for _, o := range a.operations {
 		if o.method != http.MethodGet {
@@ -190,7 +190,7 @@ func (c *cast) reads(a *api) {
 	}
 }
 
-// refusals are all that a client can bring on itself.
+// refusals produces every error that a client can cause.
 func (c *cast) refusals(a *api) {
 	for _, o := range a.operations {
 		request := o.request(c.real)
@@ -242,7 +242,7 @@ func (c *cast) refusals(a *api) {
 	}
 }
 
-// waits has requests find that another one with their Idempotency-Key is running.
+// waits sends requests while another one with the same Idempotency-Key is running.
 func (c *cast) waits(a *api, database pgtest.Database) {
 	for _, o := range a.operations {
 		if !o.takes("Idempotency-Key") {
@@ -257,7 +257,7 @@ func (c *cast) waits(a *api, database pgtest.Database) {
 	}
 }
 
-// closed calls an edge whose functions have no features, which is what those who have none find.
+// closed calls an edge whose functions have no features, as users without the features see it.
 func (c *cast) closed(a *api) {
 	for _, o := range a.operations {
 		if !o.closable() {
@@ -270,13 +270,13 @@ func (c *cast) closed(a *api) {
 	}
 }
 
-// likes is an experiment with everyone in it.
+// likes is an experiment that includes everyone.
 var likes = experiment.Rules{
 	Name: "likes", Services: []string{"like"}, Exposure: []string{"like"}, Unit: experiment.User, Salt: "likes",
 	Layer: experiment.Layer{To: experiment.Slots}, Open: experiment.Open{Control: experiment.Slots / 2, Treatment: experiment.Slots / 2},
 }
 
-// assigned calls an edge that has an experiment in force, as someone who is in it.
+// assigned calls an edge with an experiment in force, as a user in that experiment.
 func (c *cast) assigned(a *api) {
 	answer := a.call(404, c.ada, a.operation("POST /2/users/{id}/likes").request(c.real), `{"tweet_id":"1"}`)
 	if name := answer.Get("X-Experiment"); name != likes.Name {
@@ -312,7 +312,7 @@ func (c *cast) limits(a *api) {
 	}
 }
 
-// outage calls an edge whose functions are all away.
+// outage calls an edge whose functions do not run.
 func (c *cast) outage(a *api) {
 	for _, o := range a.operations {
 		if o.documents(503) && o.Tags[0] != "edge" {

@@ -13,7 +13,7 @@ import (
 	"warble/shared/manifest"
 )
 
-// api calls one edge, and holds its answers against the contract.
+// api calls one edge, and checks its answers against the contract.
 type api struct {
 	*contract
 
@@ -21,11 +21,11 @@ type api struct {
 	url string
 }
 
-// at is the same API through another edge.
+// at returns the same API at another edge.
 func (a *api) at(url string) *api { return &api{a.contract, a.t, url} }
 
-// send makes a request ("GET /2/users/me") with a token, or without one where it is empty, and headers, which are names
-// and values in turn. What is no operation of the contract is for the caller to check.
+// send sends a request ("GET /2/users/me") with a token, unless the token is empty, and headers, as names and values in turn. If
+// the request is not an operation of the contract, the caller must check the answer.
 func (a *api) send(token, request, body string, headers ...string) (*http.Request, *http.Response, []byte) {
 	a.t.Helper()
 	method, path, _ := strings.Cut(request, " ")
@@ -61,7 +61,7 @@ type reply struct {
 	body []byte
 }
 
-// call is send for an operation that must answer with a status.
+// call is send for an operation, and checks the status.
 func (a *api) call(want int, token, request, body string, headers ...string) reply {
 	a.t.Helper()
 	r, answer, text := a.send(token, request, body, headers...)
@@ -74,7 +74,7 @@ func (a *api) call(want int, token, request, body string, headers ...string) rep
 	return reply{answer.Header, text}
 }
 
-// replayed calls twice with one Idempotency-Key.
+// replayed sends a request twice with one Idempotency-Key.
 func (a *api) replayed(want int, token, request, body string) {
 	a.t.Helper()
 	first, again := a.call(want, token, request, body, "Idempotency-Key", "k"), a.call(want, token, request, body, "Idempotency-Key", "k")
@@ -91,10 +91,11 @@ func decode[T any](a *api, r reply) (value T) {
 	return value
 }
 
-// nowhere is a port where nothing listens.
+// nowhere is an address where nothing listens.
 const nowhere = "http://127.0.0.1:1"
 
-// routesTo writes a routes file with a function for every manifest, all at one URL, as are the arms of the experiments.
+// routesTo writes a routes file with a function for every manifest. All functions, and the arms of the experiments, have the same
+// URL.
 func routesTo(t *testing.T, url string, experiments ...experiment.Rules) string {
 	t.Helper()
 	type function struct {

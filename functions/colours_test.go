@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestPagesHaveTheSameColours: the playground, the page of the contract, and the board with its reports look like one thing. A colour
-// that several of them name is the same in each, in the light and in the dark, and so is the font.
+// TestPagesHaveTheSameColours: the playground, the page of the contract, and the board with its reports have the same look. If
+// several of them name a colour, it is the same in each, in the light and the dark scheme. So is the font.
 func TestPagesHaveTheSameColours(t *testing.T) {
 	t.Parallel()
 	first := make(map[string]string) // by scheme and name, the file and the value

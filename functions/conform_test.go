@@ -22,7 +22,7 @@ import (
 	"warble/functions"
 )
 
-// contract is the document, and which of it has been seen in real answers.
+// contract is the document, with a record of which parts real answers have shown.
 type contract struct {
 	doc        *openapi3.T
 	operations []operation // in the order of their names
@@ -62,7 +62,7 @@ func load(t *testing.T) *contract {
 	return c
 }
 
-// operation returns the one of a name, which must be there.
+// operation returns the operation of a name, which must exist.
 func (c *contract) operation(name string) operation {
 	i := slices.IndexFunc(c.operations, func(o operation) bool { return o.name == name })
 	if i < 0 {
@@ -71,26 +71,26 @@ func (c *contract) operation(name string) operation {
 	return c.operations[i]
 }
 
-// protected reports that the operation needs a token, as all do that do not say otherwise.
+// protected reports whether the operation needs a token, which is the default.
 func (o operation) protected() bool { return o.Security == nil || len(*o.Security) > 0 }
 
-// documents reports that the operation may answer with a status.
+// documents reports whether the contract describes this status for the operation.
 func (o operation) documents(status int) bool { return o.Responses.Status(status) != nil }
 
-// onlyClosed reports that a 404 says nothing but that the operation is a feature which is not open.
+// onlyClosed reports whether a 404 can only mean that the operation's feature is not open.
 func (o operation) onlyClosed() bool { return o.missing() == "#/components/responses/NotOpen" }
 
-// onlyUnverified reports that a 403 says nothing but that an email address is to be verified first, which is a setting.
+// onlyUnverified reports whether a 403 can only mean that an email address must be verified first, which is a setting.
 func (o operation) onlyUnverified() bool {
 	return o.documents(http.StatusForbidden) && o.Responses.Status(http.StatusForbidden).Ref == "#/components/responses/Unverified"
 }
 
-// closable reports that a 404 may say so.
+// closable reports whether a 404 can mean that the operation's feature is not open.
 func (o operation) closable() bool {
 	return o.onlyClosed() || o.missing() == "#/components/responses/NotFoundOrNotOpen"
 }
 
-// missing is what the contract describes a 404 with, "" where there is none.
+// missing returns the reference that describes the operation's 404; "" if there is none.
 func (o operation) missing() string {
 	if !o.documents(http.StatusNotFound) {
 		return ""
@@ -98,7 +98,7 @@ func (o operation) missing() string {
 	return o.Responses.Status(http.StatusNotFound).Ref
 }
 
-// example is the request body that the contract shows.
+// example returns the request body that the contract shows.
 func (o operation) example() string {
 	if o.RequestBody == nil {
 		return ""
@@ -110,13 +110,13 @@ func (o operation) example() string {
 	return string(text)
 }
 
-// takes reports that there is a parameter of that name.
+// takes reports whether the operation has a parameter of that name.
 func (o operation) takes(name string) bool {
 	return slices.ContainsFunc(o.parameters, func(p *openapi3.ParameterRef) bool { return p.Value.Name == name })
 }
 
-// request is "GET /2/tweets/17": values fill in the parameters of the path, and those of the query that must be there, by
-// the names that they have in the contract's components.
+// request returns a request such as "GET /2/tweets/17". values fills in the parameters of the path and the required parameters of
+// the query, by their names in the contract's components.
 func (o operation) request(values map[string]string) string {
 	path, query := o.path, "?"
 	for _, p := range o.parameters {
@@ -139,7 +139,7 @@ func with(request, parameter string) string {
 	return request + "?" + parameter
 }
 
-// check holds a real exchange against the contract, and marks the answer as produced. sent is the request's body.
+// check compares a real exchange with the contract, and records that the answer was shown. sent is the request's body.
 func (c *contract) check(r *http.Request, sent string, answer *http.Response, body []byte) error {
 	_, name := c.mux.Handler(r)
 	if name == "" {
@@ -168,7 +168,7 @@ func (c *contract) check(r *http.Request, sent string, answer *http.Response, bo
 	return nil
 }
 
-// input is the form in which kin-openapi takes one.
+// input converts a request to kin-openapi's form.
 func (c *contract) input(o operation, r *http.Request) *openapi3filter.RequestValidationInput {
 	values := make(map[string]string)
 	parts := strings.Split(r.URL.Path, "/")
@@ -185,10 +185,10 @@ func (c *contract) input(o operation, r *http.Request) *openapi3filter.RequestVa
 	}
 }
 
-// transport are the headers that belong to HTTP rather than to the API.
+// transport lists the headers that belong to HTTP, not to the API.
 var transport = []string{"Content-Length", "Content-Type", "Date"}
 
-// conforms holds an answer against its description: headers, media type and body.
+// conforms compares an answer with its description: headers, media type and body.
 func (c *contract) conforms(response *openapi3.Response, answer *http.Response, body []byte) error {
 	var wrong []error
 	described := make(map[string]bool)
@@ -213,7 +213,7 @@ func (c *contract) conforms(response *openapi3.Response, answer *http.Response, 
 			wrong = append(wrong, errors.New("the body has another status or request id than the answer"))
 		}
 	}
-	// kin-openapi looks at nothing of a 304, so every answer is shown to it as the 200 of an operation that has only this.
+	// kin-openapi does not check a 304. So it gets every answer as the 200 of an operation that has no other answer.
 	one := &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(http.StatusOK, &openapi3.ResponseRef{Value: response}))}
 	err := openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: &openapi3filter.RequestValidationInput{
@@ -227,7 +227,7 @@ func (c *contract) conforms(response *openapi3.Response, answer *http.Response, 
 	return errors.Join(append(wrong, err)...)
 }
 
-// unseen lists what the contract promises and no answer has shown.
+// unseen lists the parts of the contract that no answer has shown.
 func (c *contract) unseen() (list []string) {
 	for _, o := range c.operations {
 		for status, response := range o.Responses.Map() {
@@ -245,7 +245,7 @@ func (c *contract) unseen() (list []string) {
 	return slices.Compact(list)
 }
 
-// allowed is what a 405 says in Allow: the methods that a path is described with, HEAD for a GET.
+// allowed returns the value of Allow in a 405: the methods of the path, and HEAD if there is a GET.
 func (c *contract) allowed(item *openapi3.PathItem) string {
 	methods := slices.Collect(maps.Keys(item.Operations()))
 	if item.Get != nil {

@@ -24,8 +24,8 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// TestNothingIsForgotten: a function is a folder, a manifest that routes its paths, and their description.
-func TestNothingIsForgotten(t *testing.T) {
+// TestEveryFunctionHasAFolderAManifestAndADescription: the manifest routes the function's paths, and the contract describes them.
+func TestEveryFunctionHasAFolderAManifestAndADescription(t *testing.T) {
 	t.Parallel()
 	described := make(map[string]string)
 	for _, o := range load(t).operations {
@@ -54,8 +54,8 @@ func TestTheContractIsValid(t *testing.T) {
 	}
 }
 
-// TestTheRulesCanFail: a rule that accepts anything would not be noticed otherwise.
-func TestTheRulesCanFail(t *testing.T) {
+// TestTheRulesOfTheContractCanFail, because a rule that accepts anything would not be noticed.
+func TestTheRulesOfTheContractCanFail(t *testing.T) {
 	t.Parallel()
 	whole := part{name: "like", folder: true, manifest: true, answers: []string{"POST /2/likes"}, routes: []string{"/2/likes"}}
 	without := func(change func(*part)) part {
@@ -105,7 +105,7 @@ func TestTheRulesCanFail(t *testing.T) {
 	}
 }
 
-// part is one function, as far as it is there.
+// part is what exists of one function.
 type part struct {
 	name             string
 	folder, manifest bool
@@ -113,7 +113,7 @@ type part struct {
 	routes           []string // "/2/tweets", as the manifest has it
 }
 
-// parts finds what there is of every function.
+// parts returns what exists of every function.
 func parts(t *testing.T) []part {
 	t.Helper()
 	all := make(map[string]part)
@@ -148,7 +148,7 @@ func parts(t *testing.T) []part {
 
 var pattern = regexp.MustCompile(`^[A-Z]+ /`)
 
-// answered reads the keys of the function.Routes in a folder's code.
+// answered returns the keys of function.Routes in a folder's code.
 func answered(t *testing.T, folder string) (patterns []string) {
 	t.Helper()
 	files, err := filepath.Glob(folder + "/*.go")
@@ -181,7 +181,7 @@ func answered(t *testing.T, folder string) (patterns []string) {
 	return patterns
 }
 
-// forgotten compares folders, manifests and the operations that are described, with their tags.
+// forgotten compares folders, manifests, and the described operations with their tags.
 func forgotten(all []part, described map[string]string) (found []string) {
 	complain := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
 	answered := make(map[string]bool)
@@ -222,8 +222,9 @@ func forgotten(all []part, described map[string]string) (found []string) {
 	return found
 }
 
-// TestNoHeaderIsFilledIn: Swagger UI sends an example along with every Execute. One Idempotency-Key for two texts is a 422.
-func TestNoHeaderIsFilledIn(t *testing.T) {
+// TestThePageFillsInNoHeader: Swagger UI would send an example with every Execute, and the same Idempotency-Key for two texts is a
+// 422.
+func TestThePageFillsInNoHeader(t *testing.T) {
 	t.Parallel()
 	for _, o := range load(t).operations {
 		for _, p := range o.parameters {
@@ -235,7 +236,7 @@ func TestNoHeaderIsFilledIn(t *testing.T) {
 	}
 }
 
-// validate loads a document and checks it: against OpenAPI 3.1, and its examples against its schemas.
+// validate loads a document and checks it against OpenAPI 3.1, and its examples against its schemas.
 func validate(t *testing.T, text []byte) error {
 	t.Helper()
 	doc, err := openapi3.NewLoader().LoadFromData(text)

@@ -12,7 +12,7 @@ import (
 	"warble/shared/wire"
 )
 
-// TestALargeExportPassesTheEdge to a client that takes its time, though UPSTREAM_TIMEOUT is over long before.
+// TestALargeExportPassesTheEdge to a slow client, although the export takes much longer than UPSTREAM_TIMEOUT.
 func TestALargeExportPassesTheEdge(t *testing.T) {
 	t.Parallel()
 	const (

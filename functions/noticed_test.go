@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestWhatDoesNotConformIsNoticed: TestEveryAnswer would be worth nothing otherwise.
-func TestWhatDoesNotConformIsNoticed(t *testing.T) {
+// TestAnAnswerThatBreaksTheContractIsFound: without this, TestEveryAnswer would prove nothing.
+func TestAnAnswerThatBreaksTheContractIsFound(t *testing.T) {
 	t.Parallel()
 	const problem = `{"type":"https://warble.dev/problems/unavailable","title":"a","status":503,"detail":"a","instance":"id","errors":[{"message":"a"}]}`
 	type exchange struct {

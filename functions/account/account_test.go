@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 const secret = "a quiet otter juggles"
 
-// world is the function over HTTP with a database of its own.
+// fixture is the function over HTTP, with its own database.
 type fixture struct {
 	testing.TB
 	url       string
@@ -48,7 +48,7 @@ func start(t testing.TB) *fixture {
 	return w
 }
 
-// person is someone with an account, and one of its sessions.
+// person is a user and one of their sessions.
 type person struct {
 	*fixture
 	id      int64
@@ -101,7 +101,7 @@ func (p person) in(o store.Opened, refresh string) person {
 	return p
 }
 
-// do calls the function and returns the body of an answer, which must have the status.
+// do sends a request, checks the answer's status and returns its body.
 func (p person) do(status int, request, body string) string {
 	p.Helper()
 	method, path, _ := strings.Cut(request, " ")
@@ -176,7 +176,7 @@ func TestChangePassword(t *testing.T) {
 	other.do(http.StatusUnauthorized, "DELETE /auth/sessions", "")
 }
 
-// TestGuessesOfThePasswordAreSlowedDown: an access token is no way around what slows a login down.
+// TestGuessesOfThePasswordAreSlowedDown: an access token must not get around the delays of login.
 func TestGuessesOfThePasswordAreSlowedDown(t *testing.T) {
 	t.Parallel()
 	ada := start(t).register("ada")
@@ -289,7 +289,7 @@ func TestDeleteAccount(t *testing.T) {
 	if ada.refreshes() || !bob.refreshes() {
 		t.Error("expected ada's session, and only hers, to end")
 	}
-	// Nobody gets the username again, and anybody the email address.
+	// Nobody else can get the username. The email address can be registered again.
 	_, err := w.db.CreateAccount(t.Context(), store.NewAccount{Email: "new@example.com", Username: "ADA", Name: "x", RefreshHash: []byte("x")})
 	if err == nil || !strings.Contains(err.Error(), "conflict") && !strings.Contains(err.Error(), "taken") {
 		t.Errorf("the username is given again: %v", err)

@@ -16,7 +16,7 @@ import (
 	"warble/shared/token"
 )
 
-// mail is the token of the newest mail to an address, as function mail would send it, and "" where it would send none.
+// mailToken returns the token of the newest mail to an address, as the function mail would send it; "" if it would send none.
 func (w *fixture) mailToken(kind store.MailKind, email string) string {
 	w.Helper()
 	ids, err := pgtest.Column(w.Context(), w.data.URL(pgtest.Owner), `
@@ -46,7 +46,7 @@ func (w *fixture) mailToken(kind store.MailKind, email string) string {
 	return secret
 }
 
-// nobody is somebody who is not logged in.
+// signedOut returns a client that is not signed in.
 func (w *fixture) signedOut() person { return person{fixture: w} }
 
 func TestVerifyEmail(t *testing.T) {
@@ -65,7 +65,7 @@ func TestVerifyEmail(t *testing.T) {
 	}
 }
 
-// requests is how many mails of a kind were asked for.
+// mailRequests returns how many mails of a kind were requested.
 func (w *fixture) mailRequests(kind store.MailKind) int {
 	w.Helper()
 	ids, err := pgtest.Column(w.Context(), w.data.URL(pgtest.Owner), `
@@ -79,7 +79,7 @@ func (w *fixture) mailRequests(kind store.MailKind) int {
 	return len(ids)
 }
 
-// sent has all mails that were asked for leave so long ago.
+// ageMails moves all requested mails into the past, as if they had been sent so long ago.
 func (w *fixture) ageMails(ago string) {
 	w.Helper()
 	w.sql(`update mail_requests set created_at = now() - $1::interval, finished_at = now() - $1::interval, claimed_until = null, sent = true`, ago)
@@ -87,7 +87,7 @@ func (w *fixture) ageMails(ago string) {
 
 const again = "POST /auth/verify-email/resend"
 
-// TestAVerificationCanBeSentAgain: of two links either counts, and once somebody has used one, so does the other.
+// TestAVerificationCanBeSentAgain: both links are valid, even after the other one has been used.
 func TestAVerificationCanBeSentAgain(t *testing.T) {
 	t.Parallel()
 	w := start(t)
@@ -111,8 +111,8 @@ func TestAVerificationCanBeSentAgain(t *testing.T) {
 	}
 }
 
-// TestAVerificationThatIsOnItsWayIsNotSentTwice: not by a second click, nor by many at once.
-func TestAVerificationThatIsOnItsWayIsNotSentTwice(t *testing.T) {
+// TestAVerificationOnItsWayIsNotSentTwice, neither by a second click nor by concurrent requests.
+func TestAVerificationOnItsWayIsNotSentTwice(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ada := w.register("ada")
@@ -162,7 +162,7 @@ func TestVerificationsAreLimited(t *testing.T) {
 	}
 }
 
-func TestWhoIsGoneGetsNoVerification(t *testing.T) {
+func TestADeletedAccountGetsNoVerification(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ada, bob := w.register("ada"), w.register("bob")
@@ -190,7 +190,7 @@ func TestResetPassword(t *testing.T) {
 	nobody.do(http.StatusAccepted, "POST /auth/password-reset", `{"email":"`+ada.email+`"}`)
 	second := w.mailToken(store.ResetMail, ada.email)
 	const confirm, next = "POST /auth/password-reset/confirm", "an otter that sings"
-	// A password that is refused leaves the token as it is.
+	// A refused password does not use up the token.
 	for _, refused := range []string{"short", "password1", "ada@example.com1"} {
 		if answer := nobody.do(http.StatusUnprocessableEntity, confirm, `{"token":"`+second+`","new":"`+refused+`"}`); !strings.Contains(answer, `"field":"new"`) {
 			t.Error(answer)
@@ -211,7 +211,7 @@ func TestResetPassword(t *testing.T) {
 	}
 }
 
-// TestALoginThatBeganBeforeAResetLeavesNoSession: who tries a known password without pause would have one whose hash is compared
+// TestALoginThatBeganBeforeAResetLeavesNoSession: somebody who keeps trying a known password could be at the comparison of hashes
 // while the password changes.
 func TestALoginThatBeganBeforeAResetLeavesNoSession(t *testing.T) {
 	t.Parallel()
@@ -232,13 +232,13 @@ func TestALoginThatBeganBeforeAResetLeavesNoSession(t *testing.T) {
 	}
 }
 
-// pairs is how many pairs of requests TestAResetTakesAsLongForNobody times: 2000 of them tell a difference of 3 percent of the
-// pairs from chance.
+// pairs is how many pairs of requests TestAResetTakesAsLongForAnUnknownAddress times. With 2000, a difference in 3 percent of the
+// pairs can be told from chance.
 var pairs = flag.Int("pairs", 100, "pairs of requests of a new password to time")
 
-// TestAResetTakesAsLongForNobody times requests for an address that somebody has and for one that nobody has, in turn, and
-// counts the pairs in which the first took longer: half of them, but for chance.
-func TestAResetTakesAsLongForNobody(t *testing.T) {
+// TestAResetTakesAsLongForAnUnknownAddress alternates between an address with an account and one without. It counts the pairs in which
+// the first took longer, which must be half of them, except for chance.
+func TestAResetTakesAsLongForAnUnknownAddress(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ada := w.register("ada")
@@ -260,7 +260,8 @@ func TestAResetTakesAsLongForNobody(t *testing.T) {
 			longer++
 		}
 	}
-	// The normal approximation of the sign test: 2.58 is p < 0.01. Few pairs are a smoke test, which must not fail by chance.
+	// The normal approximation of the sign test: 2.58 means p < 0.01. Few pairs are only a smoke test, which must not fail by
+	// chance.
 	limit := 2.58
 	if *pairs < 1000 {
 		limit = 5
@@ -272,8 +273,8 @@ func TestAResetTakesAsLongForNobody(t *testing.T) {
 	t.Logf("the address that somebody has took longer in %d of %d pairs (z = %.2f)", longer, *pairs, z)
 }
 
-// TestAnotherPasswordEndsWhatMailWasSent: a link that somebody else may have read is worth nothing after a change.
-func TestAnotherPasswordEndsWhatMailWasSent(t *testing.T) {
+// TestAChangedPasswordInvalidatesSentLinks, because somebody else may have read them.
+func TestAChangedPasswordInvalidatesSentLinks(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ada := w.register("ada")
@@ -283,8 +284,8 @@ func TestAnotherPasswordEndsWhatMailWasSent(t *testing.T) {
 	w.signedOut().do(http.StatusUnprocessableEntity, "POST /auth/password-reset/confirm", `{"token":"`+sent+`","new":"an otter that hums"}`)
 }
 
-// TestTokensThatDoNotCountAreOneProblem, byte for byte but for the number of the request.
-func TestTokensThatDoNotCountAreOneProblem(t *testing.T) {
+// TestAllInvalidTokensGetTheSameProblem, byte for byte except for the request's id.
+func TestAllInvalidTokensGetTheSameProblem(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	nobody := w.signedOut()
@@ -358,7 +359,7 @@ func TestATokenIsUsedOnce(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeARequestOfMail(t *testing.T) {
+func TestRequestsForMailAreValidated(t *testing.T) {
 	t.Parallel()
 	nobody := start(t).signedOut()
 	for _, c := range [][2]string{
@@ -377,7 +378,7 @@ func TestWhatCannotBeARequestOfMail(t *testing.T) {
 	}
 }
 
-// TestADeletedAccountLeavesNoMail: neither a request nor a token.
+// TestADeletedAccountLeavesNoMail: neither a request for mail nor a token.
 func TestADeletedAccountLeavesNoMail(t *testing.T) {
 	t.Parallel()
 	w := start(t)

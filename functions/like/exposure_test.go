@@ -23,7 +23,7 @@ import (
 	"warble/shared/token"
 )
 
-// newArm is the function as an arm of the experiment likes has it.
+// newAPIOfArm returns the function as an arm of the experiment likes.
 func newAPIOfArm(t *testing.T, arm experiment.Arm) *apitest.API {
 	t.Helper()
 	return apitest.New(t, func(db *store.DB, tokens *token.Verifier, _ *telemetry.Telemetry) function.Routes {
@@ -37,8 +37,8 @@ func assignment(arm experiment.Arm, exposes bool) experiment.Assignment {
 
 const exposures = `select concat_ws(' ', experiment, user_id, unit, assigned, served, revision, generation) from exposures order by user_id`
 
-// Both arms write it, whether the feature is there or not, once, and only where the edge says so.
-func TestBothArmsWriteExposuresAlike(t *testing.T) {
+// Both arms record an exposure, with or without the feature, once, and only if the edge asks for it.
+func TestBothArmsRecordExposures(t *testing.T) {
 	t.Parallel()
 	for _, arm := range []experiment.Arm{experiment.Control, experiment.Treatment} {
 		api := newAPIOfArm(t, arm)
@@ -64,8 +64,8 @@ func TestBothArmsWriteExposuresAlike(t *testing.T) {
 	}
 }
 
-// A user of whom nobody would know that they saw the treatment does not see it, and waits for that but shortly.
-func TestWithoutAnExposureTheAnswerIsTheControls(t *testing.T) {
+// A user whose exposure cannot be recorded must not see the treatment, and waits only briefly.
+func TestTheControlIsServedIfTheExposureCannotBeRecorded(t *testing.T) {
 	t.Parallel()
 	for name, breaks := range map[string]func(*apitest.API){
 		"refused": func(a *apitest.API) { a.SQL(`revoke insert on exposures from warble_api`) },
@@ -97,7 +97,7 @@ func TestWithoutAnExposureTheAnswerIsTheControls(t *testing.T) {
 	}
 }
 
-func TestOnceTheExposureIsWrittenTheFeatureIsBack(t *testing.T) {
+func TestTheFeatureReturnsWhenTheExposureIsRecorded(t *testing.T) {
 	t.Parallel()
 	api := newAPIOfArm(t, experiment.Treatment)
 	ada := api.User("ada", "gophers").Assigned(assignment(experiment.Treatment, true))
@@ -110,8 +110,8 @@ func TestOnceTheExposureIsWrittenTheFeatureIsBack(t *testing.T) {
 	}
 }
 
-// An assignment that the edge did sign and this version cannot read may be of anybody, and its exposure of anything.
-func TestAnAssignmentOfAnotherVersionIsAnsweredAsTheControls(t *testing.T) {
+// The edge signed the assignment, but this version cannot read it. So it is unknown whose it is and what an exposure would record.
+func TestAnUnreadableAssignmentIsServedTheControl(t *testing.T) {
 	t.Parallel()
 	api := newAPIOfArm(t, experiment.Treatment)
 	ada := api.User("ada", "gophers").Assigned(experiment.Assignment{Experiment: "likes", Arm: "third", Kind: experiment.User, Unit: "1"})
@@ -123,9 +123,9 @@ func TestAnAssignmentOfAnotherVersionIsAnsweredAsTheControls(t *testing.T) {
 	}
 }
 
-// A process that is killed as soon as it has answered has written the exposure; one that is asked to end has written the
+// A process that is killed right after its answer has recorded the exposure. A process that is asked to end has recorded the
 // latencies as well.
-func TestWhatAnEndedProcessLeaves(t *testing.T) {
+func TestAProcessThatEndsHasRecordedItsExposures(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)
 	for i, tt := range []struct {
@@ -142,18 +142,18 @@ func TestWhatAnEndedProcessLeaves(t *testing.T) {
 			got := ada.At(p).Do("GET", ada.Path("/liked_tweets"), "")
 			if got.Status == http.StatusOK {
 				answered++
-			} else if time.Now().After(deadline) { // on a busy machine an exposure may take longer than it has, at first
+			} else if time.Now().After(deadline) { // on a busy machine the first exposure may miss its time limit
 				t.Fatalf("%d %s", got.Status, got.Body)
 			}
 		}
 		var want []string
 		if tt.signal == syscall.SIGTERM {
-			want = []string{fmt.Sprint("likes treatment like ", asked+1)} // a stranger's as well
+			want = []string{fmt.Sprint("likes treatment like ", asked+1)} // includes a stranger's request
 			other := assignment(experiment.Treatment, true)
 			other.Experiment = "colours"
-			ada.Assigned(other).At(p).Do("GET", ada.Path("/liked_tweets"), "") // which is no business of this arm's
+			ada.Assigned(other).At(p).Do("GET", ada.Path("/liked_tweets"), "") // another experiment does not concern this arm
 			api.Stranger().Assigned(assignment(experiment.Treatment, true)).At(p).Do("GET", "/2/users/1/liked_tweets", "")
-			api.Stranger().At(p).Do("GET", "/2/users/1/liked_tweets", "") // past the edge
+			api.Stranger().At(p).Do("GET", "/2/users/1/liked_tweets", "") // without the edge
 		}
 		if err := p.End(tt.signal); (err == nil) != (tt.signal == syscall.SIGTERM) {
 			t.Errorf("%s: %v\n%s", tt.signal, err, p.Log())

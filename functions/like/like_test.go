@@ -36,7 +36,7 @@ func newAPIWith(t testing.TB, features feature.Set) *apitest.API {
 	})
 }
 
-// post writes what the function tweet would.
+// post writes the rows that the function tweet would write.
 func post(t testing.TB, api *apitest.API, u apitest.User) int64 {
 	t.Helper()
 	answer, err := api.DB.CreateTweet(t.Context(), store.NewTweet{AuthorID: u.ID, Text: "hello"}, idempotency.Key{}, store.Body{})
@@ -198,7 +198,7 @@ func TestLikeRefuses(t *testing.T) {
 	}
 }
 
-// Without the feature there is one answer to whatever is asked, and it changes nothing.
+// Without the feature, every request gets the same answer and changes nothing.
 func TestTheFeatureIsNotOpen(t *testing.T) {
 	t.Parallel()
 	api := newAPIWith(t, feature.Set{})

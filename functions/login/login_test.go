@@ -38,7 +38,7 @@ const (
 	away   = "198.51.100.9"
 )
 
-// world is the function over HTTP with a database of its own, in which ada has an account.
+// fixture is the function over HTTP, with its own database, in which ada has an account.
 type fixture struct {
 	testing.TB
 	url       string
@@ -76,7 +76,7 @@ func start(t testing.TB) *fixture {
 	return w
 }
 
-// answer is an answer whose body is decoded; the body is nil where there is none.
+// answer is an answer with its decoded body; nil if there is none.
 type answer struct {
 	status int
 	header http.Header
@@ -85,7 +85,7 @@ type answer struct {
 
 func (a answer) text(member string) string { s, _ := a.body[member].(string); return s }
 
-// post sends body, JSON text, to path as the edge would for the client at address.
+// post sends body, a JSON text, to path, as the edge does for the client at address.
 func (f *fixture) post(address, path, body string) answer {
 	f.Helper()
 	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, f.url+path, strings.NewReader(body))
@@ -131,8 +131,8 @@ func (f *fixture) refresh(refreshToken string) answer {
 	return f.post(home, "/auth/refresh", `{"refresh_token":"`+refreshToken+`"}`)
 }
 
-// want fails the test unless a has the status, and for 429 the Retry-After, of which a busy machine may have taken a part since
-// the last failure.
+// wantStatus checks the status of an answer, and Retry-After if it is a 429. On a busy machine, part of the wait may have passed
+// since the last failure.
 func (f *fixture) wantStatus(a answer, status int, retryAfter ...int) {
 	f.Helper()
 	if a.status != status {
@@ -157,7 +157,7 @@ func (f *fixture) sql(sql string, args ...any) {
 	}
 }
 
-// pass lets time pass for the counts of failures.
+// advance moves the counts of failures into the past.
 func (f *fixture) advance(by time.Duration) {
 	f.Helper()
 	f.sql(`update login_failures set last_at = last_at - make_interval(secs => $1)`, by.Seconds())
@@ -189,8 +189,8 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// TestOnlyASCIIIsComparedWithoutCase: Unicode folds the KELVIN SIGN to k, and the long s to s.
-func TestOnlyASCIIIsComparedWithoutCase(t *testing.T) {
+// TestOnlyASCIILettersIgnoreCase: Unicode would fold the KELVIN SIGN to k, and the long s to s.
+func TestOnlyASCIILettersIgnoreCase(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	hash, err := f.passwords.Hash(t.Context(), secret)
@@ -213,8 +213,8 @@ func TestOnlyASCIIIsComparedWithoutCase(t *testing.T) {
 	}
 }
 
-// TestAPasswordIsInUTF8: what is not would be replaced by U+FFFD, and then be equal to all else that is not.
-func TestAPasswordIsInUTF8(t *testing.T) {
+// TestAPasswordMustBeUTF8: otherwise all invalid bytes would become U+FFFD, and different passwords would be equal.
+func TestAPasswordMustBeUTF8(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	for _, password := range []string{"\xe9 quiet otter", "\xff quiet otter", `\ud800 quiet otter`} {
@@ -224,9 +224,9 @@ func TestAPasswordIsInUTF8(t *testing.T) {
 	}
 }
 
-// TestNobodyLooksLikeSomebody compares all that a stranger can see of a wrong password and of an unknown address. Of
-// the time it takes, the hash is all but a thousandth, so it counts those.
-func TestNobodyLooksLikeSomebody(t *testing.T) {
+// TestAnUnknownAddressLooksLikeAWrongPassword compares everything that a stranger can see. The hash takes all but a thousandth of
+// the time, so the test counts hashes.
+func TestAnUnknownAddressLooksLikeAWrongPassword(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	var seen [2][]answer
@@ -252,14 +252,14 @@ func TestNobodyLooksLikeSomebody(t *testing.T) {
 	}
 }
 
-// pairs is how many pairs of logins TestNobodyTakesAsLongAsSomebody times: 2000 of them tell a difference of 3 percent of
-// the pairs from chance.
+// pairs is how many pairs of logins TestAnUnknownAddressTakesAsLongAsAWrongPassword times. With 2000, a difference in 3 percent of
+// the pairs can be told from chance.
 var pairs = flag.Int("pairs", 40, "pairs of logins to time")
 
-// TestNobodyTakesAsLongAsSomebody times wrong passwords for an account that is there and for one that is not, in turn, and
-// counts the pairs in which the first took longer: half of them, but for chance. It takes a machine's other work as it comes,
-// for that hits both alike.
-func TestNobodyTakesAsLongAsSomebody(t *testing.T) {
+// TestAnUnknownAddressTakesAsLongAsAWrongPassword alternates between wrong passwords for an existing account and for an unknown one.
+// It counts the pairs in which the first took longer, which must be half of them, except for chance. The machine's other work affects
+// both alike.
+func TestAnUnknownAddressTakesAsLongAsAWrongPassword(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	took := func(address string) time.Duration {
@@ -280,7 +280,8 @@ func TestNobodyTakesAsLongAsSomebody(t *testing.T) {
 			longer++
 		}
 	}
-	// The normal approximation of the sign test: 2.58 is p < 0.01. Few pairs are a smoke test, which must not fail by chance.
+	// The normal approximation of the sign test: 2.58 means p < 0.01. Few pairs are only a smoke test, which must not fail by
+	// chance.
 	limit := 2.58
 	if *pairs < 1000 {
 		limit = 5
@@ -292,7 +293,7 @@ func TestNobodyTakesAsLongAsSomebody(t *testing.T) {
 	}
 }
 
-func TestFailuresSlowDown(t *testing.T) {
+func TestFailuresDelayTheNextAttempt(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{email, "nobody@example.com"} {
 		t.Run(address, func(t *testing.T) {
@@ -321,8 +322,8 @@ func TestFailuresSlowDown(t *testing.T) {
 	}
 }
 
-// TestManyAtOnce: attempts that race each other are worth no more than attempts in a row.
-func TestManyAtOnce(t *testing.T) {
+// TestConcurrentAttemptsCountLikeAttemptsInARow, so that racing requests allow no additional guesses.
+func TestConcurrentAttemptsCountLikeAttemptsInARow(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	began := time.Now()
@@ -337,7 +338,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-func TestFailuresFromEverywhere(t *testing.T) {
+func TestFailuresFromManyNetworksDelayUnknownNetworks(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	for n := range 3 {
@@ -415,8 +416,8 @@ func (f *fixture) refreshedSession() (session, next answer) {
 	return session, next
 }
 
-// TestRefreshAtOnce: two tabs that renew together, and a client that lost the answer, get one and the same successor.
-func TestRefreshAtOnce(t *testing.T) {
+// TestConcurrentRefreshesGetTheSameSuccessor: two tabs may refresh at the same time, and a client may lose the answer.
+func TestConcurrentRefreshesGetTheSameSuccessor(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	for range 5 {
@@ -441,7 +442,7 @@ func TestRefreshAtOnce(t *testing.T) {
 	}
 }
 
-func TestRefreshAgainTooLateEndsTheSession(t *testing.T) {
+func TestALateSecondRefreshEndsTheSession(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	session, next := f.refreshedSession()
@@ -450,8 +451,9 @@ func TestRefreshAgainTooLateEndsTheSession(t *testing.T) {
 	f.wantStatus(f.refresh(next.text("refresh_token")), http.StatusUnauthorized) // the family is gone
 }
 
-// TestRefreshAgainWhileTheKeyRotates: the answer of the key before was lost, and the present one makes another successor.
-func TestRefreshAgainWhileTheKeyRotates(t *testing.T) {
+// TestASecondRefreshAfterAKeyRotationGetsTheSameSuccessor: the answer made with the previous key was lost, and the present key
+// would derive another successor.
+func TestASecondRefreshAfterAKeyRotationGetsTheSameSuccessor(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	session, next := f.refreshedSession()
@@ -472,7 +474,7 @@ func TestRefreshAgainWhileTheKeyRotates(t *testing.T) {
 	}
 }
 
-// TestASessionIsNamedByItsTokens, and remembers where it was begun and last used.
+// TestASessionIsNamedByItsTokens, and records where it began and was last used.
 func TestASessionIsNamedByItsTokens(t *testing.T) {
 	t.Parallel()
 	f := start(t)
@@ -528,7 +530,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// together runs do n times at once and counts the results.
+// countResults runs do n times concurrently and counts the results.
 func countResults(n int, do func() int) map[int]int {
 	results := make(chan int)
 	for range n {

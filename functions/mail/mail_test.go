@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// rig is the function with a database and a post office of its own.
+// rig is the function with its own database and its own mail server.
 type rig struct {
 	*testing.T
 	data   pgtest.Database
@@ -71,7 +71,7 @@ func (r *rig) reset(email string) {
 	}
 }
 
-// requests are the data of the events that wait, the oldest first. They leave the outbox.
+// takeRequests takes the data of the waiting events from the outbox, the oldest first.
 func (r *rig) takeRequests() []string {
 	r.Helper()
 	found, err := pgtest.Column(r.Context(), r.data.URL(pgtest.Owner), `
@@ -119,7 +119,7 @@ func (r *rig) post(kind, data string) int {
 	return answer.StatusCode
 }
 
-// deliver sends all events that wait, each of which must be taken.
+// deliver sends all waiting events, and checks that each is accepted.
 func (r *rig) deliver() {
 	r.Helper()
 	for _, data := range r.takeRequests() {
@@ -129,7 +129,7 @@ func (r *rig) deliver() {
 	}
 }
 
-// token is the hash of what a letter's link carries.
+// tokenHash returns the hash of the token in a letter's link.
 func (r *rig) tokenHash(l apitest.Letter, kind store.MailKind) []byte {
 	r.Helper()
 	page, got, text := l.Link()
@@ -161,7 +161,8 @@ func TestARegistrationIsVerifiedByMail(t *testing.T) {
 	}
 }
 
-// TestNobodyCanTellWhetherAnAddressIsKnown: the row and the event of a request are the same for either, and only one gets mail.
+// TestNobodyCanTellWhetherAnAddressIsKnown: a known and an unknown address get the same row and the same event, but only the known
+// one gets mail.
 func TestNobodyCanTellWhetherAnAddressIsKnown(t *testing.T) {
 	t.Parallel()
 	r := start(t)
@@ -190,7 +191,7 @@ func TestNobodyCanTellWhetherAnAddressIsKnown(t *testing.T) {
 	}
 }
 
-func TestAnEventThatComesAgainSendsNothing(t *testing.T) {
+func TestARepeatedEventSendsNothing(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.register("ada@example.com")
@@ -230,7 +231,7 @@ func TestAnEventThatComesAgainSendsNothing(t *testing.T) {
 	}
 }
 
-func TestAFailureIsTriedAgainAndARefusalIsNot(t *testing.T) {
+func TestAFailureIsTriedAgainButARefusalIsNot(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		answer *smtp.SMTPError
@@ -268,8 +269,9 @@ func TestAFailureIsTriedAgainAndARefusalIsNot(t *testing.T) {
 	}
 }
 
-// TestAllMailsOfARequestCount: where nobody knows whether the first arrived, the second's token does not end the first's.
-func TestAllMailsOfARequestCount(t *testing.T) {
+// TestTheTokensOfAllMailsOfARequestAreValid: it may be unknown whether the first mail arrived, so the second mail's token must not
+// invalidate the first's.
+func TestTheTokensOfAllMailsOfARequestAreValid(t *testing.T) {
 	t.Parallel()
 	for first := range 2 {
 		r := start(t)
@@ -314,7 +316,7 @@ func TestMailsToAnAddressAreLimited(t *testing.T) {
 	}
 }
 
-func TestWhatIsOldOrGoneIsNotSent(t *testing.T) {
+func TestOldRequestsAndThoseOfDeletedAccountsAreNotSent(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]string{
 		"a day old":           `update mail_requests set created_at = now() - interval '25 hours'`,
@@ -335,7 +337,7 @@ func TestWhatIsOldOrGoneIsNotSent(t *testing.T) {
 	}
 }
 
-func TestOnlyEventsOfMailAreTaken(t *testing.T) {
+func TestOnlyEventsThatRequestMailAreAccepted(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	for _, c := range []struct {
@@ -373,7 +375,7 @@ func TestWithoutAServerNothingIsSentOrKept(t *testing.T) {
 	}
 }
 
-func TestTheLogHasNoAddressAndNoToken(t *testing.T) {
+func TestTheLogContainsNoAddressAndNoToken(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	var log lines

@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// world is the function over HTTP with a database of its own.
+// fixture is the function over HTTP, with its own database.
 type fixture struct {
 	testing.TB
 	url       string
@@ -48,7 +48,7 @@ func start(t testing.TB, settings ...string) *fixture {
 	return w
 }
 
-// answer is an answer whose body is decoded.
+// answer is an answer with its decoded body.
 type answer struct {
 	status int
 	header http.Header
@@ -59,7 +59,7 @@ func (a answer) text(member string) string { s, _ := a.body[member].(string); re
 
 func (a answer) user() map[string]any { u, _ := a.body["data"].(map[string]any); return u }
 
-// fields are the members that a problem names.
+// fields returns the members that a problem names.
 func (a answer) fields() string {
 	var names []string
 	list, _ := a.body["errors"].([]any)
@@ -84,7 +84,7 @@ func (f *fixture) post(body []byte) answer {
 	return a
 }
 
-// register sends a good request with some members changed; nil leaves one out.
+// register sends a valid request with some members changed; nil leaves a member out.
 func (f *fixture) register(changes map[string]any) answer {
 	f.Helper()
 	members := map[string]any{
@@ -129,7 +129,7 @@ func TestRegister(t *testing.T) {
 		t.Errorf("expires_at %q, want %v", a.text("expires_at"), claims.ExpiresAt)
 	}
 
-	// The password and the refresh token are those of a login and a refresh.
+	// The password works for a login, and the refresh token for a refresh.
 	attempt, err := f.db.BeginLogin(t.Context(), "ADA@example.com", store.Client{Network: "somewhere"})
 	if err != nil {
 		t.Fatal(err)
@@ -154,8 +154,8 @@ func TestRegister(t *testing.T) {
 	}
 }
 
-// TestOneEmailIsOneAccount, however many register it at once.
-func TestOneEmailIsOneAccount(t *testing.T) {
+// TestAnEmailAddressHasOneAccount, however many requests register it at the same time.
+func TestAnEmailAddressHasOneAccount(t *testing.T) {
 	t.Parallel()
 	const many = 100
 	f := start(t, "PASSWORD_QUEUE="+strconv.Itoa(many))
@@ -203,7 +203,7 @@ func TestOptionalMembers(t *testing.T) {
 	}
 }
 
-func TestTaken(t *testing.T) {
+func TestATakenAddressOrUsernameIsRefused(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	if a := f.register(nil); a.status != http.StatusCreated {
@@ -304,7 +304,7 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// FuzzPassword looks at what is done to a password before it is hashed, which takes most of the time of FuzzBody.
+// FuzzPassword tests what happens to a password before hashing, because hashing takes most of the time of FuzzBody.
 func FuzzPassword(f *testing.F) {
 	r := &registration{policy: policy.FromEnv(function.NewTest(io.Discard).Env)}
 	for _, seed := range []string{"password", "p@$$w0rd1!|", "qwertyuiop", "\xff\xfeaaaaaa", strings.Repeat("é", 64), "aaaaaaaa\u0308"} {

@@ -24,8 +24,8 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// What the real writers write arrives as an event that its schema describes, to the last member.
-func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
+// The events of the real writers fit their schemas completely, in all members.
+func TestEveryEventFitsItsSchema(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -156,7 +156,7 @@ func TestEveryEventIsAsItsSchemaSays(t *testing.T) {
 	}
 }
 
-// schemaOf compiles a type's schema, and returns the members that it describes.
+// schemaOf compiles the schema of a type, and returns the members that the schema describes.
 func schemaOf(t *testing.T, name string) (*jsonschema.Schema, []string) {
 	t.Helper()
 	file, err := os.Open(filepath.Join("schemas", name+".json"))
@@ -184,8 +184,8 @@ func schemaOf(t *testing.T, name string) (*jsonschema.Schema, []string) {
 	return schema, slices.Sorted(maps.Keys(document.(map[string]any)["properties"].(map[string]any)))
 }
 
-// The types are SQL text in shared/store: one that is written there without a schema here is found by reading it.
-func TestEveryTypeThatIsWrittenHasASchema(t *testing.T) {
+// The types are in SQL texts in shared/store. This test reads these texts to find a type without a schema.
+func TestEveryTypeOfEventHasASchema(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../../shared/store/*.go")
 	if err != nil {
@@ -217,8 +217,8 @@ func TestEveryTypeThatIsWrittenHasASchema(t *testing.T) {
 	}
 }
 
-// The manifests and the code say the same: the relay's sink is the broker, and the example asks for a type that there is.
-func TestTheManifestsFitTogether(t *testing.T) {
+// The relay's sink is the broker, and the example subscribes to a type that exists.
+func TestTheManifestsFitTheCode(t *testing.T) {
 	t.Parallel()
 	service, err := manifest.Read("../../knative/500-relay.yaml")
 	if err != nil {
@@ -259,7 +259,7 @@ func TestTheManifestsFitTogether(t *testing.T) {
 	}
 }
 
-// The example for Slack filters by attributes that the relay puts on the event, and makes of it the body that Slack takes.
+// The example for Slack filters by attributes that the relay sets, and makes a body that Slack accepts.
 func TestTheExampleForSlackFits(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../knative/examples/slack.yaml")
@@ -324,14 +324,15 @@ func TestTheExampleForSlackFits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Knative posts all of it, as application/json: with an attribute such as specversion it would be an event instead.
+	// Knative posts the whole result as application/json. With an attribute such as specversion the result would be an event
+	// instead.
 	want := map[string]any{"text": "The experiment likes was rolled back by ada: it is worse"}
 	if diff := cmp.Diff(want, body); diff != "" {
 		t.Errorf("what Slack gets: %s", diff)
 	}
 }
 
-// A schema that accepts anything would pass the test above.
+// TestSchemasRefuse is needed because a schema that accepts anything would pass the tests above.
 func TestSchemasRefuse(t *testing.T) {
 	t.Parallel()
 	schema, _ := schemaOf(t, "dev.warble.tweet.posted.v1")

@@ -20,9 +20,9 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// Two relays are killed in turn under load, wherever they happen to be, and started again. Every event arrives, and those
-// of a user for the first time in their order.
-func TestKilledAtAnyLineNothingIsLost(t *testing.T) {
+// Under load, two relays are killed at random moments in turn and started again. Every event arrives, and each user's events first
+// arrive in their order.
+func TestNothingIsLostIfRelaysAreKilled(t *testing.T) {
 	t.Parallel()
 	const users, rounds, kills = 40, 60, 10
 	f := newFixture(t, func(event.Event) int {
@@ -95,7 +95,7 @@ func (s *subscriber) arrived() int {
 	return len(s.taken)
 }
 
-// build builds the function as it is, with the race detector where the test has it.
+// build builds the function, with the race detector if the test has it.
 func build(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "relay")

@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// subscriber is an HTTP server that takes events as answer says, and remembers all that it was sent and took.
+// subscriber is an HTTP server that takes events as answer decides. It remembers the events that were sent and those that it took.
 type subscriber struct {
 	*httptest.Server
 	t      testing.TB
@@ -38,7 +38,7 @@ type subscriber struct {
 	taken []event.Event
 }
 
-// subscribe starts one. A nil answer takes everything.
+// subscribe starts a subscriber. A nil answer takes everything.
 func subscribe(t testing.TB, answer func(event.Event) int) *subscriber {
 	s := &subscriber{t: t, answer: answer}
 	s.Server = httptest.NewServer(s)
@@ -67,7 +67,7 @@ func (s *subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "said the subscriber")
 }
 
-// ids of the events that were taken, first arrivals only, by user.
+// ids returns the ids of the events that were taken, by user, each at its first arrival.
 func (s *subscriber) ids() map[string][]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +92,7 @@ func (s *subscriber) sink(t testing.TB, tel *telemetry.Telemetry) Sink {
 	return sink
 }
 
-// world is a database, its relays and a subscriber.
+// fixture is a database, its relays and a subscriber.
 type fixture struct {
 	t testing.TB
 	pgtest.Database
@@ -112,7 +112,7 @@ func newFixture(t testing.TB, answer func(event.Event) int) *fixture {
 	return f
 }
 
-// relay makes one that is not running.
+// relay returns a relay that is not running.
 func (f *fixture) relay() *Relay {
 	f.t.Helper()
 	f.telemetry = function.NewTest(f.t.Output()).Telemetry
@@ -134,7 +134,7 @@ func run(t testing.TB, r *Relay) (stop func()) {
 	return stop
 }
 
-// until polls.
+// eventually waits until ok returns true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
@@ -151,7 +151,7 @@ func (f *fixture) exec(sql string, args ...any) {
 	}
 }
 
-// holds reports whether a condition is true in the database.
+// isTrue reports whether a condition is true in the database.
 func (f *fixture) isTrue(condition string) (holds bool) {
 	f.t.Helper()
 	if err := f.owner.QueryRow(f.t.Context(), "select "+condition).Scan(&holds); err != nil {
@@ -165,7 +165,8 @@ const (
 	noDeads = `not exists (select from dead_letters)`
 )
 
-// happened writes n events of each of the users 1 to users, and returns their ids as the subscriber is to see them.
+// writeEvents writes n events for each of the users 1 to users. It returns their ids in the order in which the subscriber must see
+// them.
 func (f *fixture) writeEvents(users, n int) map[string][]string {
 	f.t.Helper()
 	f.exec(`
@@ -200,8 +201,8 @@ func TestEveryEventArrivesOnceInTheOrderOfItsUser(t *testing.T) {
 	}
 }
 
-// As the writers do it: several connections, users in parallel, one user's writes one after the other.
-func TestOrderUnderConcurrentWritesAndManyRelays(t *testing.T) {
+// Writes come as from the real writers: several connections, different users in parallel, one user's writes in turn.
+func TestOrderIsKeptWithConcurrentWritesAndManyRelays(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
 	for range 3 {
@@ -243,8 +244,8 @@ func number(t *testing.T, text string) int {
 	return n
 }
 
-// The one whose event is refused waits; all others, of the same partition too, go on.
-func TestARefusedEventHoldsUpItsUserAlone(t *testing.T) {
+// The user with the refused event waits. All other users continue, including those of the same partition.
+func TestARefusedEventDelaysOnlyItsUser(t *testing.T) {
 	t.Parallel()
 	var open atomic.Bool
 	f := newFixture(t, func(e event.Event) int {
@@ -272,7 +273,7 @@ func TestARefusedEventHoldsUpItsUserAlone(t *testing.T) {
 	}
 }
 
-// clock is one whose waits end at once, and are as long as they were meant to be to whoever asks for the time.
+// clock ends each wait immediately, but its time advances by the intended duration.
 type clock struct {
 	mu    sync.Mutex
 	at    time.Time
@@ -355,8 +356,8 @@ func (f *fixture) metrics() string {
 	return answer.Body.String()
 }
 
-// An event of yesterday, for no relay ran, is not given up for one bad answer.
-func TestAnOldEventHasItsAttempts(t *testing.T) {
+// After a day without a relay, an old event is not given up because of one bad answer.
+func TestAnOldEventIsTriedMoreThanOnce(t *testing.T) {
 	t.Parallel()
 	var refusals sync.Map
 	f := newFixture(t, func(e event.Event) int {
@@ -376,7 +377,7 @@ func TestAnOldEventHasItsAttempts(t *testing.T) {
 	}
 }
 
-// A relay whose database hangs or which was stopped loses its leases; another takes over without a word from it.
+// A relay that was stopped, or whose database hangs, loses its leases. Another relay takes them over without its help.
 func TestLeasesOfADeadRelayAreTakenOver(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
@@ -397,7 +398,7 @@ func TestLeasesOfADeadRelayAreTakenOver(t *testing.T) {
 	}
 }
 
-// A relay that lost its lease in the middle of a user's events sends nothing more of them.
+// A relay that loses its lease while it sends a user's events sends no more of them.
 func TestARelayThatLostItsLeaseStops(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)

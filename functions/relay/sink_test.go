@@ -29,7 +29,7 @@ func newEvent(t *testing.T) event.Event {
 	return e
 }
 
-func TestWhatTheSinkAnswers(t *testing.T) {
+func TestWhichAnswersOfTheSinkAreFinal(t *testing.T) {
 	t.Parallel()
 	const delivered, again, never = "delivered", "again", "never"
 	var status atomic.Int32
@@ -74,8 +74,8 @@ func TestWhatTheSinkAnswers(t *testing.T) {
 	}
 }
 
-// What a sink calls wrong in itself is a dead letter at once, and so is what makes no event.
-func TestAnEventThatCanNeverArriveIsADeadLetterAtOnce(t *testing.T) {
+// An event that the sink calls invalid, or that cannot become a CloudEvent, is a dead letter immediately.
+func TestAnEventThatCanNeverArriveIsADeadLetterImmediately(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(e event.Event) int {
 		if e.ID() == "1000001" {
@@ -126,7 +126,7 @@ func TestAWrongSinkIsNamed(t *testing.T) {
 	}
 }
 
-// The log and dead letters quote a sink; it may say anything, at any length.
+// The log and the dead letters quote the sink's answer, which may contain anything and be of any length.
 func TestALongAnswerIsCut(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -31,13 +31,13 @@ func newAPI(t testing.TB) *apitest.API {
 	})
 }
 
-// answer is what a retweet and its undoing answer.
+// answer is the body of the answers to a retweet and to its undoing.
 type answer = wire.Single[struct {
 	Retweeted bool   `json:"retweeted"`
 	RestID    string `json:"rest_id"`
 }]
 
-// post writes what the function tweet would.
+// post writes the rows that the function tweet would write.
 func post(t testing.TB, api *apitest.API, u apitest.User) int64 {
 	t.Helper()
 	answer, err := api.DB.CreateTweet(t.Context(), store.NewTweet{AuthorID: u.ID, Text: "hello"}, idempotency.Key{}, store.Body{})
@@ -225,7 +225,7 @@ func TestWhoRetweetedIsPaged(t *testing.T) {
 	}
 }
 
-// pages walks through a list to its oldest and back.
+// pages goes through a list to its oldest entry and back.
 func pages[T any](t *testing.T, u apitest.User, path string, want []string, name func(T) string) {
 	t.Helper()
 	page := func(token string) (names []string, _ wire.Meta) {

@@ -21,7 +21,7 @@ import (
 	"warble/shared/rollout"
 )
 
-// own is a Metric of the shop's orders.
+// shopMetric returns a Metric of the shop's orders.
 func shopMetric(name, kind, unit, value string) rollout.Metric {
 	m := rollout.Metric{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: experiment.EventMetric{
 		Label: "Orders per person", Unit: "orders", Direction: "up", Kind: kind,
@@ -31,7 +31,7 @@ func shopMetric(name, kind, unit, value string) rollout.Metric {
 	return m
 }
 
-// order is an event of the shop.
+// orderEvent returns an event of the shop.
 func orderEvent(id, subject, data string, at time.Time) event.Event {
 	e := event.New()
 	e.SetID(id)
@@ -77,7 +77,7 @@ func TestAnEventIsStoredOnceForEachMetricOfItsType(t *testing.T) {
 	if status, answer := r.deliver(orderEvent("1", "7", `{"customer":{"id":"ada"},"order":{"total":99}}`, at)); status != http.StatusAccepted || answer != "" {
 		t.Errorf("%d %q", status, answer)
 	}
-	// orders and buyers read the same, and so have the same row.
+	// orders and buyers read the same values, so they share a row.
 	r.exec(`do $$ begin
 		assert (select array_agg(unit || ' ' || value order by unit) from metric_events) = array['7 1', 'ada 19.99'], (select array_agg(v::text) from metric_events v);
 	end $$`)
@@ -133,8 +133,8 @@ func TestAnEventThatFitsNoMetricGoesToTheDeadLetterSink(t *testing.T) {
 	}
 }
 
-// A Broker sends what was answered 404 again: the metric may come yet.
-func TestAnEventWithoutAMetricIsToBeSentAgain(t *testing.T) {
+// A Broker repeats an event that was answered 404, because the metric may be created later.
+func TestAnEventWithoutAMetricIsSentAgain(t *testing.T) {
 	t.Parallel()
 	c := &cluster{}
 	r := serve(t, c)
@@ -153,7 +153,7 @@ func TestAnEventWithoutAMetricIsToBeSentAgain(t *testing.T) {
 	}
 }
 
-// What was started is kept: a Metric that changes, or that somebody deletes, changes no experiment that uses it.
+// A started experiment does not change if somebody changes or deletes a Metric that it uses.
 func TestAStartedExperimentKeepsItsMetrics(t *testing.T) {
 	t.Parallel()
 	r := serve(t, emptyCluster{})
@@ -192,8 +192,8 @@ func TestAStartedExperimentKeepsItsMetrics(t *testing.T) {
 	}
 }
 
-// Many events at once, each several times, in any order: each is there once.
-func TestEventsComeInAnyOrderAndMoreThanOnce(t *testing.T) {
+// Many concurrent events, each sent several times, in any order, are stored once each.
+func TestEventsInAnyOrderAreStoredOnce(t *testing.T) {
 	t.Parallel()
 	r := serve(t, emptyCluster{})
 	if err := r.db.KeepMetrics(t.Context(), []experiment.Metric{{Name: "orders", EventMetric: shopMetric("orders", "sum", "", "n").Spec}}); err != nil {
@@ -225,7 +225,7 @@ func TestEventsComeInAnyOrderAndMoreThanOnce(t *testing.T) {
 	r.exec(`do $$ begin assert (select row(count(*), count(distinct unit), sum(value)) from metric_events) = row(40::bigint, 3::bigint, 784.0::numeric), (select sum(value)::text from metric_events); end $$`)
 }
 
-// From the events of a shop to the report: three people, whose values anybody can add up.
+// This goes from a shop's events to the report, with three people whose values are easy to add up.
 func TestEventsBecomeAReport(t *testing.T) {
 	t.Parallel()
 	r := serve(t, emptyCluster{})
@@ -270,7 +270,7 @@ func TestEventsBecomeAReport(t *testing.T) {
 	if p == nil || p.Control.Mean == nil || p.Treatment.Mean == nil {
 		t.Fatalf("%+v", p)
 	}
-	// The control's two have 10.3 and, past the window, nothing.
+	// The two people in control have 10.3 and, because it was outside the window, nothing.
 	if math.Abs(*p.Control.Mean-5.15) > 1e-12 || *p.Treatment.Mean != 7 || p.Control.Units != 2 || p.Late.Counts != (experiment.Counts{}) {
 		t.Errorf("%v of %+v against %v of %+v, late %+v", *p.Control.Mean, p.Control, *p.Treatment.Mean, p.Treatment, p.Late)
 	}

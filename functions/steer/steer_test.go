@@ -47,7 +47,7 @@ func serve(t *testing.T, cluster rollout.Cluster) rig {
 	return rig{t, f.Telemetry, d, db, server.URL}
 }
 
-// turned is the metric that SteerMissing watches.
+// lastTurn returns the metric that the alert SteerMissing watches.
 func (r rig) lastTurn() (at int64) {
 	r.Helper()
 	answer := httptest.NewRecorder()
@@ -65,7 +65,7 @@ func (r rig) lastTurn() (at int64) {
 	return 0
 }
 
-// post sends a body as the edge does, signed with key where that is not nil.
+// post sends a body as the edge does, signed with key unless key is nil.
 func (r rig) post(path string, key []byte, body any) (status int, answer string) {
 	r.Helper()
 	text, err := json.Marshal(body)
@@ -98,7 +98,7 @@ func (r rig) do(request *http.Request) (status int, answer string) {
 	return response.StatusCode, read.String()
 }
 
-// ping is what a PingSource sends.
+// ping sends what a PingSource sends.
 func (r rig) ping() (status int, answer string) {
 	r.Helper()
 	e := event.New()
@@ -122,7 +122,8 @@ func (r rig) exec(sql string, args ...any) {
 	}
 }
 
-// counts are an edge's of like in an arm of likes: so many requests and errors in the first bucket, and by one bound as many slow.
+// likeCounts returns an edge's counts of the Service like in an arm of likes. All requests and errors are in the first bucket. For
+// one bound, as many answers as errors are slow.
 func likeCounts(arm experiment.Arm, start time.Time, requests, errors int64) experiment.Outcomes {
 	list := func(first int64) []int64 { return append([]int64{first}, make([]int64, experiment.Buckets-1)...) }
 	return experiment.Outcomes{
@@ -190,8 +191,8 @@ func TestOutcomesAreStoredOnceAndOnlyFromTheEdge(t *testing.T) {
 	}
 }
 
-// What the edge has seen of guests is stored once, and nothing that no edge would say.
-func TestWhatTheEdgeSeesOfGuestsIsStoredOnce(t *testing.T) {
+// Exposures to guests are stored once, and anything that no edge would send is refused.
+func TestExposuresToGuestsAreStoredOnce(t *testing.T) {
 	t.Parallel()
 	r := serve(t, nil)
 	start := time.Date(2026, 11, 24, 12, 0, 10, 0, time.UTC)
@@ -254,8 +255,8 @@ func TestOnlyACloudEventMovesExperiments(t *testing.T) {
 	}
 }
 
-// A turn in which the cluster could not be asked is none: SteerMissing has to notice.
-func TestATurnIsToldOnceEveryExperimentWasLookedAt(t *testing.T) {
+// A turn without an answer from the cluster does not count, so that SteerMissing can fire.
+func TestATurnCountsOnlyIfEveryExperimentWasChecked(t *testing.T) {
 	t.Parallel()
 	r := serve(t, &cluster{err: errors.New("the API server is away")})
 	r.ping()
@@ -272,7 +273,7 @@ func TestATurnIsToldOnceEveryExperimentWasLookedAt(t *testing.T) {
 	}
 }
 
-// Five percent of the treatment's requests fail: nobody has to look for that to end.
+// Five percent of the treatment's requests fail, and steer ends the experiment without a person.
 func TestABreachedGuardrailIsRolledBack(t *testing.T) {
 	t.Parallel()
 	spec := experiment.Spec{
@@ -320,8 +321,8 @@ func TestABreachedGuardrailIsRolledBack(t *testing.T) {
 	r.exec(`do $$ begin assert (select actor = 'steer' and reason ~ 'Failed requests' from experiment_transitions where id = 'concluded'); end $$`)
 }
 
-// The tripwire of an edge has found that the treatment fails: it is rolled back before the edge has its answer.
-func TestATrippedTreatmentIsRolledBackAtOnce(t *testing.T) {
+// An edge's tripwire has found that the treatment fails. Steer rolls back before it answers the edge.
+func TestATreatmentThatTripsIsRolledBackImmediately(t *testing.T) {
 	t.Parallel()
 	spec := experiment.Spec{
 		Services: []string{"like"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FEATURES": "likes"}}, Unit: experiment.User,
@@ -369,7 +370,7 @@ func TestATrippedTreatmentIsRolledBackAtOnce(t *testing.T) {
 	}
 }
 
-// cluster has one experiment and one Service, and what a turn does not come to in a test is not there.
+// cluster has one experiment and one Service. Methods that no test needs are missing.
 type cluster struct {
 	rollout.Cluster
 	err        error
@@ -379,7 +380,7 @@ type cluster struct {
 	asked      atomic.Int64 // for metrics
 }
 
-// nothing is a cluster without experiments.
+// emptyCluster is a cluster without experiments.
 type emptyCluster struct{ rollout.Cluster }
 
 func (emptyCluster) Namespace(context.Context) (rollout.Namespace, error) {

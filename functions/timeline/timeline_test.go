@@ -42,7 +42,7 @@ type list = wire.List[wire.Tweet]
 
 const home = "/timelines/reverse_chronological"
 
-// post writes what the function tweet would.
+// post writes the rows that the function tweet would write.
 func post(t testing.TB, api *apitest.API, u apitest.User, community, text string) string {
 	t.Helper()
 	tweet := store.NewTweet{AuthorID: u.ID, Community: community, Text: text}
@@ -53,7 +53,7 @@ func post(t testing.TB, api *apitest.API, u apitest.User, community, text string
 	return string(answer.Body)
 }
 
-// retweet writes what the function retweet would.
+// retweet writes the rows that the function retweet would write.
 func retweet(t testing.TB, api *apitest.API, u apitest.User, community, tweet string) string {
 	t.Helper()
 	id, err := strconv.ParseInt(tweet, 10, 64)
@@ -93,7 +93,7 @@ func TestAnEmptyListHasDataAndMeta(t *testing.T) {
 	}
 }
 
-func TestWhoSeesWhat(t *testing.T) {
+func TestWhichTweetsAUserSees(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)
 	ada, bob := api.User("ada", "gophers"), api.User("bob", "gophers")
@@ -166,8 +166,8 @@ func TestARetweetInATimeline(t *testing.T) {
 	}
 }
 
-// While another goes on posting, a walk to the oldest tweet meets each that was there at the start exactly once, and the
-// walk back meets them again, and then what was posted since; whatever sizes the pages have.
+// While another user posts, a reader pages to the oldest tweet and sees each tweet that existed at the start exactly once. On the
+// way back the reader sees them again, and then the new tweets. The size of the pages does not matter.
 func TestPagesWhileTweetsArePosted(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)
@@ -205,9 +205,9 @@ func TestPagesWhileTweetsArePosted(t *testing.T) {
 	}
 }
 
-// 8 connections post 10 000 tweets. One reader follows newest_id without a pause, another one previous_token, on two processes
-// in turn, and neither writes. Each meets every tweet once.
-func TestWhoFollowsATimelineMeetsEveryTweetOnce(t *testing.T) {
+// 8 connections post 10 000 tweets. One reader continuously follows newest_id, another previous_token, alternating between two
+// processes. Neither writes. Each sees every tweet once.
+func TestAReaderOfATimelineSeesEveryTweetOnce(t *testing.T) {
 	t.Parallel()
 	const writers, each = 8, 1250
 	const settleLimit = 2 * time.Minute // about 2 s, on a machine that is not busy
@@ -288,8 +288,8 @@ func TestWhoFollowsATimelineMeetsEveryTweetOnce(t *testing.T) {
 	reading.Wait()
 }
 
-// While another transaction has an earlier id, what is posted is on the list of its author alone, and nobody is told to go on
-// from there. After 2 s that is over: a machine that stalls for as long is one on which it is tried again.
+// While another transaction has an earlier id, only the author's own list has a new tweet, and no other reader may continue from
+// it. This ends after 2 s. If the machine stalls for that long, the test tries again.
 func TestOnlyTheAuthorSeesWhatAnEarlierTweetMayPrecede(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)
@@ -342,7 +342,7 @@ func TestOnlyTheAuthorSeesWhatAnEarlierTweetMayPrecede(t *testing.T) {
 	settled()
 }
 
-// A page with nothing on it, for all that was there is gone, still leads back to what its token had left out.
+// A page that is empty because all its tweets were deleted still leads back to those that its token had left out.
 func TestAnEmptyPageLeadsBack(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)
@@ -428,7 +428,7 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%s: %s", query, diff)
 		}
 	}
-	// A token comes along with other filters and another size.
+	// A token can be combined with other filters and another page size.
 	page := apitest.Get[list](ada, ada.Path("/tweets?max_results=2"))
 	got := apitest.Get[list](ada, ada.Path("/tweets?max_results=3&since_id="+all[1]+"&pagination_token="+page.Meta.NextToken))
 	if diff := cmp.Diff([]string{all[3], all[2]}, ids(got)); diff != "" {
@@ -436,7 +436,7 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-func TestTenAPageUnlessAsked(t *testing.T) {
+func TestAPageHasTenTweetsByDefault(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)
 	ada := api.User("ada", "")
@@ -448,7 +448,7 @@ func TestTenAPageUnlessAsked(t *testing.T) {
 	}
 }
 
-// Likes are shown to those who have the feature, as those of the source where it was retweeted, and are 0 to the others.
+// Likes are visible to users with the feature; a retweet has the number of its source. For other users the number is 0.
 func TestLikeCount(t *testing.T) {
 	t.Parallel()
 	for features, want := range map[feature.Set]int{{Likes: true}: 1, {}: 0} {
@@ -473,8 +473,8 @@ func TestLikeCount(t *testing.T) {
 	}
 }
 
-// Who sees likes without anyone knowing would spoil the experiment: without an exposure there are none.
-func TestWithoutAnExposureThereAreNoLikes(t *testing.T) {
+// An exposure that was not recorded would spoil the experiment.
+func TestLikesAreHiddenIfTheExposureCannotBeRecorded(t *testing.T) {
 	t.Parallel()
 	api := newAPIWith(t, feature.Set{Likes: true})
 	ada := api.User("ada", "gophers")

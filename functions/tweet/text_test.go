@@ -15,8 +15,8 @@ import (
 	"warble/shared/problem"
 )
 
-// The cases of twitter-text's conformance suite (WeightedTweetsCounterTest, with emoji) and of its reference
-// implementation, version 3.1, that tell something apart.
+// TestWeight has the distinctive cases of twitter-text's conformance suite (WeightedTweetsCounterTest, with emoji) and of its
+// reference implementation, version 3.1.
 func TestWeight(t *testing.T) {
 	t.Parallel()
 	tests := map[string]int{
@@ -111,8 +111,8 @@ func TestTopLevelDomainsAreSorted(t *testing.T) {
 	}
 }
 
-// Texts that cost a backtracking or rescanning matcher quadratic time take a fraction of a second at the largest size. That is
-// counted in the time that this process has a processor, which the others on a busy machine do not add to.
+// TestWeightTakesLinearTime uses texts that cost a backtracking or rescanning matcher quadratic time. The largest takes a fraction
+// of a second of this process's CPU time, which does not include other processes on a busy machine.
 func TestWeightTakesLinearTime(t *testing.T) { //nolint:paralleltest // it counts what the whole process works
 	worked := func() time.Duration {
 		var usage syscall.Rusage

@@ -51,7 +51,7 @@ func post(t testing.TB, u apitest.User, text string) string {
 	return apitest.Decode[single](t, u.Do("POST", "/2/tweets", body(text)), http.StatusCreated).Data.ID
 }
 
-// retweet writes what another function would.
+// retweet writes the rows that the function retweet would write.
 func retweet(t testing.TB, api *apitest.API, u apitest.User, tweet string) string {
 	t.Helper()
 	id, err := function.ParseID(tweet)
@@ -65,7 +65,7 @@ func retweet(t testing.TB, api *apitest.API, u apitest.User, tweet string) strin
 	return string(answer.Body)
 }
 
-func TestATweetsLife(t *testing.T) {
+func TestATweetIsPostedFoundAndDeleted(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)
 	ada, bob := api.User("ada", "gophers"), api.User("bob", "")
@@ -98,7 +98,7 @@ func TestATweetsLife(t *testing.T) {
 	}
 }
 
-// It is not there, for the one who made it as for others.
+// The retweet does not exist for anybody, including the user who made it.
 func TestARetweetWhoseSourceWasDeleted(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)
@@ -252,7 +252,7 @@ func TestBadQueries(t *testing.T) {
 	}
 }
 
-// hundredSends posts with one key a hundred times at once, and calls meanwhile while they run.
+// hundredSends posts a hundred times concurrently with one key, and calls meanwhile while the requests run.
 func hundredSends(t *testing.T, u apitest.User, key string, meanwhile func()) []apitest.Answer {
 	t.Helper()
 	var group sync.WaitGroup
@@ -265,9 +265,10 @@ func hundredSends(t *testing.T, u apitest.User, key string, meanwhile func()) []
 	return answers
 }
 
-// A hundred sends with a key whose first request still runs hold nobody else up: of this function's four connections, on each
-// of which one might wait a second for the key, only one does.
-func TestSendsThatWaitForAKeyHoldNobodyUp(t *testing.T) {
+// TestRequestsThatWaitForAKeyDoNotDelayOthers: a hundred requests have a key whose first request is still running. Each could
+// occupy a connection for a second while waiting for the key. This function has four connections, and only one of them may be used
+// for waiting.
+func TestRequestsThatWaitForAKeyDoNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)
 	ada, bob := api.User("ada", ""), api.User("bob", "")
@@ -293,7 +294,7 @@ func TestSendsThatWaitForAKeyHoldNobodyUp(t *testing.T) {
 	}
 }
 
-// A hundred sends with one key: one tweet, and equal answers.
+// A hundred requests with one key make one tweet and get equal answers.
 func TestIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)
@@ -345,7 +346,7 @@ func TestETag(t *testing.T) {
 	}
 }
 
-// Likes are shown to those who have the feature, as those of the source where it was retweeted, and are 0 to the others.
+// Likes are visible to users with the feature; a retweet has the number of its source. For other users the number is 0.
 func TestLikeCount(t *testing.T) {
 	t.Parallel()
 	for features, want := range map[feature.Set]int{{Likes: true}: 1, {}: 0} {

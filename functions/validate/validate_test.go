@@ -17,7 +17,7 @@ import (
 	"warble/shared/token"
 )
 
-// validate serves the function over HTTP, and returns its URL and who issues the tokens that it accepts.
+// validate serves the function over HTTP. It returns the URL, and an issuer whose tokens the function accepts.
 func validate(t testing.TB) (url string, issuer *token.Issuer) {
 	t.Helper()
 	issuer, tokens := apitest.Keys(t, t.TempDir())
@@ -27,7 +27,7 @@ func validate(t testing.TB) (url string, issuer *token.Issuer) {
 	return server.URL, issuer
 }
 
-// send makes a request and decodes the JSON of its answer.
+// send sends a request and decodes the JSON of its answer.
 func send(t testing.TB, method, url, authorization string) (*http.Response, map[string]any) {
 	t.Helper()
 	var headers []string
@@ -131,7 +131,7 @@ func TestKeySet(t *testing.T) {
 	}
 }
 
-// TestLinksNoDatabaseDriver keeps the promise of the architecture: what only verifies holds no way to the data.
+// TestLinksNoDatabaseDriver: by the architecture, a function that only verifies tokens has no access to the data.
 func TestLinksNoDatabaseDriver(t *testing.T) {
 	t.Parallel()
 	list, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()

@@ -9,8 +9,7 @@ import (
 	"warble/shared/apitest"
 )
 
-// TestThePageOfMail loads its own files alone.
-func TestThePageOfMail(t *testing.T) {
+func TestThePageOfMailLoadsOnlyItsOwnFiles(t *testing.T) {
 	t.Parallel()
 	url := serveWeb(t)
 	answer, page := apitest.Send(t, "GET", url+"/confirm", "", "Accept", browser)

@@ -14,7 +14,7 @@ import (
 	"warble/shared/function"
 )
 
-// serveWeb serves the function over HTTP, and returns its URL.
+// serveWeb serves the function over HTTP and returns its URL.
 func serveWeb(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(function.NewTest(io.Discard).Handler(New()))
@@ -24,7 +24,7 @@ func serveWeb(t *testing.T) string {
 
 const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
-// TestFirstPageIsSmall: what a browser loads before anything is done is at most 100 kB, and nothing that is loaded loads more.
+// TestFirstPageIsSmall: a browser loads at most 100 kB before any action, and no loaded file loads more.
 func TestFirstPageIsSmall(t *testing.T) {
 	t.Parallel()
 	url := serveWeb(t)
