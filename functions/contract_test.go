@@ -133,7 +133,7 @@ func parts(t *testing.T) []part {
 		p := all[service.Name()]
 		p.name, p.manifest, p.routes = service.Name(), true, service.Routes()
 		if len(p.routes) == 0 {
-			p.answers = nil // to nobody outside
+			p.answers = nil // not to clients outside
 		}
 		all[p.name] = p
 	}

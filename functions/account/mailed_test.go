@@ -251,7 +251,7 @@ func TestAResetTakesAsLongForAnUnknownAddress(t *testing.T) {
 	longer := 0
 	for n := range *pairs {
 		var known, unknown time.Duration
-		if n%2 == 0 { // whoever comes second finds the caches warm
+		if n%2 == 0 { // the second request finds warm caches
 			known, unknown = took(ada.email), took("eve@example.com")
 		} else {
 			unknown, known = took("eve@example.com"), took(ada.email)

@@ -170,7 +170,7 @@ func (s *apiServer) watch(w http.ResponseWriter, r *http.Request) {
 		_ = encoder.Encode(map[string]any{"type": kind, "object": object}) // a client that is gone ends the request
 	}
 	s.mu.Lock()
-	next, _ := strconv.Atoi(query.Get("resourceVersion")) // from the start where there is none
+	next, _ := strconv.Atoi(query.Get("resourceVersion")) // 0, the start, if there is none
 	if query.Get("sendInitialEvents") == "true" {
 		for _, object := range s.list(r.URL.Path, selected) {
 			send("ADDED", object)

@@ -20,7 +20,7 @@ type armFallback struct{ http.RoundTripper }
 var errArmLate = errors.New("no answer within half of the request's time")
 
 func (s armFallback) RoundTrip(r *http.Request) (*http.Response, error) {
-	p := r.Context().Value(passageKey{}).(*passage) // set by ServeHTTP
+	p := r.Context().Value(passageKey{}).(*passage) // set by Edge.forward
 	sent := time.Now()
 	defer func() { p.waited = time.Since(sent) }() // includes the wait for the untouched Service, because the user waited for both
 	if !p.toArm {

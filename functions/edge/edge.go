@@ -201,18 +201,18 @@ func (e *Edge) divide(replicas int) {
 // the untouched function gets the request, with the same assignment: so it is recorded that the user was not served their own arm.
 func (e *Edge) assign(p *passage, exp *routedExperiment, x *function.Exchange) {
 	off := exp.tripwire.isSuspended()
-	side, assignment := exp.assign(&x.Caller)
-	if side == nil {
+	arm, assignment := exp.assign(&x.Caller)
+	if arm == nil {
 		if p.inExperiment = exp.drawRequest(); p.inExperiment && !off {
 			p.url, p.toArm = exp.splitURL, true
 		}
 		return
 	}
 	x.Assignment = assignment
-	p.assignment, p.arm, p.inExperiment = assignment.String(), side, true
-	side.setHeaders(x.Header())
+	p.assignment, p.arm, p.inExperiment = assignment.String(), arm, true
+	arm.setHeaders(x.Header())
 	if !off {
-		p.url, p.toArm = side.url, true
+		p.url, p.toArm = arm.url, true
 	}
 }
 
@@ -301,7 +301,7 @@ func (e *Edge) serveOwn(w http.ResponseWriter, r *http.Request, handler http.Han
 
 // rewrite makes the request for the function.
 func (e *Edge) rewrite(pr *httputil.ProxyRequest) {
-	p := pr.In.Context().Value(passageKey{}).(*passage) // ServeHTTP put it there
+	p := pr.In.Context().Value(passageKey{}).(*passage) // set by forward
 	out := pr.Out
 	out.URL.Scheme, out.URL.Host = p.url.Scheme, p.url.Host
 	out.Host = p.url.Host

@@ -128,7 +128,7 @@ type visit struct {
 
 type visitKey struct{}
 
-func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) } // serve put it there
+func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) } // set by serve
 
 // serve passes one request to a guest.
 func (g *guests) serve(w http.ResponseWriter, r *http.Request, x *function.Exchange, to *target) {
@@ -160,7 +160,7 @@ func (g *guests) serve(w http.ResponseWriter, r *http.Request, x *function.Excha
 		} else {
 			v.experiment = exp
 			g.assign(v, exp, from, x)
-			defer func() { g.countAtEnd(v, x) }() // also where the answer breaks off, which panics
+			defer func() { g.countAtEnd(v, x) }() // deferred because an answer that breaks off panics
 		}
 	}
 	ctx := context.WithValue(context.WithValue(r.Context(), passageKey{}, &v.passage), visitKey{}, v)
@@ -239,8 +239,8 @@ func (exp *routedExperiment) foresee(from caller) (arm experiment.Arm, unit stri
 }
 
 // sendTo sends the request to an arm.
-func (v *visit) sendTo(s *routedArm) {
-	v.arm, v.url, v.toArm, v.revision = s, s.url, true, s.revision
+func (v *visit) sendTo(arm *routedArm) {
+	v.arm, v.url, v.toArm, v.revision = arm, arm.url, true, arm.revision
 }
 
 // rewrite makes the request for the guest: the client's request, without headers that only the edge may set.
@@ -319,13 +319,12 @@ func (g *guests) expose(v *visit, x *function.Exchange) {
 	}
 	v.exposed = true
 	served := experiment.NotServed
-	revision := v.revision
 	if v.toArm {
 		served = string(x.Assignment.Arm)
 	}
 	g.edge.outcomes.expose(v.experiment.Salt, experiment.Exposure{
 		Experiment: v.experiment.Name, UserID: x.Caller.UserID, Unit: x.Assignment.Unit, Assigned: string(x.Assignment.Arm), Served: served,
-		Revision: revision, Generation: v.experiment.Generation, At: v.begun.UTC(),
+		Revision: v.revision, Generation: v.experiment.Generation, At: v.begun.UTC(),
 	})
 }
 

@@ -238,7 +238,7 @@ func TestAVisitorKeepsTheirArm(t *testing.T) {
 	arms := make(map[string]string)
 	for _, open := range []int{1000, 2500, 5000, 5000} {
 		rules.Open = experiment.Open{Control: open, Treatment: open}
-		edge := start(t, config{}) // anew
+		edge := start(t, config{}) // a new edge each time
 		edge.writeExperiments(t, []experiment.Rules{rules}, service)
 		for range 30 {
 			a := send(t, http.MethodGet, edge.url+"/shop", "")

@@ -88,8 +88,9 @@ func (exp *routedExperiment) answeringArm(answer http.Header) experiment.Arm {
 	return ""
 }
 
-func (s *routedArm) setHeaders(header http.Header) {
-	header[headerExperiment], header[headerVariant] = s.experimentHeader, s.variantHeader
+// setHeaders names the experiment and the arm in the headers of an answer.
+func (a *routedArm) setHeaders(header http.Header) {
+	header[headerExperiment], header[headerVariant] = a.experimentHeader, a.variantHeader
 }
 
 // routeExperiments returns the experiments in force, by Service, and those whose baseline is counted. Other experiments without an
@@ -124,7 +125,7 @@ func routeExperiments(experiments []experiment.Rules, wires *tripwires) (routed 
 	return routed, refused
 }
 
-// routeExperiment returns one experiment's routes, by Service.
+// routeExperiment returns a routedExperiment for each Service of an experiment.
 func routeExperiment(r *experiment.Rules) (map[string]*routedExperiment, error) {
 	if err := r.Check(); err != nil {
 		return nil, err

@@ -33,7 +33,7 @@ const (
 	// before may have ended in the same outage.
 	rareErrorShare    = .1
 	maxRareErrorShare = .5
-	// The edge ends a suspension without a rollback if, of this many answers in a row, fewer than rareErrorShare are errors.
+	// The edge ends a suspension without a rollback if the share of errors in this many answers in a row is below rareErrorShare.
 	recoveredAnswers = 20
 )
 
@@ -52,10 +52,10 @@ type tripwire struct {
 
 	mu            sync.Mutex
 	sum           float64
-	errors        map[recipient]int // counted errors, while sum is above 0
+	errors        map[recipient]int // errors by recipient, while sum is above 0
 	seen          experiment.Suspension
 	otherAnswers  tally    // of the control and the untouched, while sum is above 0
-	untouchedHour lastHour // of the untouched
+	untouchedHour lastHour // the answers of the untouched
 
 	suspended bool
 	recent    []bool // whether each of the untouched's last answers was an error
@@ -80,14 +80,14 @@ func (w *tripwire) addArmAnswer(arm experiment.Arm, to recipient, failed bool, n
 	case w.sum <= 0:
 		w.reset()
 	case !suspicious:
-	case w.everythingFails(now):
+	case w.everythingFails(now): // the treatment is not the cause
 		w.reset()
 	default:
 		w.suspend(now)
 	}
 }
 
-// everythingFails reports whether the control and the untouched fail as well, so that the treatment is not the cause.
+// everythingFails reports whether the control and the untouched fail as well.
 func (w *tripwire) everythingFails(now time.Time) bool {
 	return w.otherAnswers.answers > 0 && !w.errorsAreRare(w.otherAnswers, now)
 }
@@ -116,6 +116,7 @@ func (w *tripwire) suspend(now time.Time) {
 	w.report(w.seen)
 }
 
+// reset ends a suspension, and forgets all answers except those in untouchedHour.
 func (w *tripwire) reset() {
 	w.suspended, w.recent, w.sum, w.errors, w.seen, w.otherAnswers = false, nil, 0, nil, experiment.Suspension{}, tally{}
 }

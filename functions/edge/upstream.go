@@ -55,7 +55,7 @@ func newUpstream(r *routes) *upstream {
 }
 
 func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
-	p := r.Context().Value(passageKey{}).(*passage) // set by ServeHTTP
+	p := r.Context().Value(passageKey{}).(*passage) // set by Edge.forward or guests.serve
 	begun := time.Now()
 	answer, err := u.RoundTripper.RoundTrip(r)
 	dials := 1

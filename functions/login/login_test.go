@@ -271,7 +271,7 @@ func TestAnUnknownAddressTakesAsLongAsAWrongPassword(t *testing.T) {
 	longer := 0
 	for n := range *pairs {
 		var known, unknown time.Duration
-		if n%2 == 0 { // whoever comes second finds the caches warm
+		if n%2 == 0 { // the second login finds warm caches
 			known, unknown = took(email), took("nobody@example.com")
 		} else {
 			unknown, known = took("nobody@example.com"), took(email)
@@ -316,7 +316,7 @@ func TestFailuresDelayTheNextAttempt(t *testing.T) {
 			f.advance(15 * time.Minute)
 			f.wantStatus(f.login(away, address, secret), http.StatusOK) // never locked out
 			for range 5 {
-				f.wantStatus(f.login(away, address, "wrong"), http.StatusUnauthorized) // the count began anew
+				f.wantStatus(f.login(away, address, "wrong"), http.StatusUnauthorized) // counting started again
 			}
 		})
 	}

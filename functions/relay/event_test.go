@@ -127,7 +127,7 @@ func TestEveryEventFitsItsSchema(t *testing.T) {
 		if e.Subject() == "likes" {
 			user = "1"
 		}
-		if e.Type() == "dev.warble.mail.requested.v1" { // of nobody's: the request's own number stands for the user's
+		if e.Type() == "dev.warble.mail.requested.v1" { // belongs to no user: the number of the request takes the user's place
 			if e.Extensions()["partitionkey"] != e.Subject() {
 				t.Errorf("partitionkey of %s", e)
 			}
