@@ -299,7 +299,7 @@ func (c *cast) limits(a *api) {
 		}
 		answer := a.call(429, c.ada, o.request(c.real), o.example())
 		number := func(name string) int64 {
-			n, _ := strconv.ParseInt(answer.Get(name), 10, 64) // which the contract has them all be
+			n, _ := strconv.ParseInt(answer.Get(name), 10, 64) // the contract says that all are integers
 			return n
 		}
 		now, err := http.ParseTime(answer.Get("Date"))

@@ -25,7 +25,7 @@ import (
 // contract is the document, with a record of which parts real answers have shown.
 type contract struct {
 	doc        *openapi3.T
-	operations []operation // in the order of their names
+	operations []operation // sorted by name
 	mux        *http.ServeMux
 	produced   map[string]bool // "GET /2/tweets 200"
 	headers    map[string]bool // in the form of http.Header
@@ -37,7 +37,7 @@ type operation struct {
 
 	name         string // "GET /2/tweets/{id}"
 	method, path string
-	parameters   openapi3.Parameters // the path's own as well
+	parameters   openapi3.Parameters // including those of the path
 	item         *openapi3.PathItem
 }
 
@@ -50,7 +50,7 @@ func load(t *testing.T) *contract {
 	c := &contract{doc: doc, mux: http.NewServeMux(), produced: make(map[string]bool), headers: make(map[string]bool)}
 	for path, item := range doc.Paths.Map() {
 		for method, o := range item.Operations() {
-			name := method + " " + path // OpenAPI's templates are ServeMux's patterns, but for the root, which is every path there
+			name := method + " " + path // OpenAPI's templates are ServeMux patterns, except the root, which would match every path
 			if path == "/" {
 				name += "{$}"
 			}
@@ -105,7 +105,7 @@ func (o operation) example() string {
 	}
 	text, err := json.Marshal(o.RequestBody.Value.Content["application/json"].Example)
 	if err != nil {
-		panic(err) // it was YAML, which JSON can hold
+		panic(err) // it comes from YAML without values that JSON lacks
 	}
 	return string(text)
 }

@@ -109,8 +109,8 @@ func TestTheRulesOfTheContractCanFail(t *testing.T) {
 type part struct {
 	name             string
 	folder, manifest bool
-	answers          []string // "GET /2/tweets", as the code has it
-	routes           []string // "/2/tweets", as the manifest has it
+	answers          []string // as in the code, for example "GET /2/tweets"
+	routes           []string // as in the manifest, for example "/2/tweets"
 }
 
 // parts returns what exists of every function.
@@ -243,7 +243,7 @@ func validate(t *testing.T, text []byte) error {
 	if err != nil {
 		return err
 	}
-	examples := doc.WalkSchemas(func(where string, schema *openapi3.SchemaRef) error { // which Validate leaves out
+	examples := doc.WalkSchemas(func(where string, schema *openapi3.SchemaRef) error { // Validate does not check them
 		for _, example := range schema.Value.Examples {
 			if err := schema.Value.VisitJSON(example, openapi3.EnableJSONSchema2020()); err != nil {
 				return fmt.Errorf("%s: examples: %w", where, err)

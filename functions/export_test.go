@@ -17,7 +17,7 @@ func TestALargeExportPassesTheEdge(t *testing.T) {
 	t.Parallel()
 	const (
 		timeout = 100 * time.Millisecond
-		tweets  = 100_000 // 30 MB: more than the buffers on its way hold
+		tweets  = 100_000 // 30 MB: more than all buffers on the way
 	)
 	database := pgtest.New(t)
 	local, err := apitest.StartLocal(t.Context(), "DATABASE_URL="+database.URL(pgtest.Owner))
@@ -45,7 +45,7 @@ func TestALargeExportPassesTheEdge(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	time.Sleep(10 * timeout) // a slow client, and no wait for anything
+	time.Sleep(10 * timeout) // makes the client slow; nothing is awaited
 	text, err := io.ReadAll(answer.Body)
 	if err != nil || answer.StatusCode != http.StatusOK {
 		t.Fatalf("%s, %d bytes, %v\n%s", answer.Status, len(text), err, local.Log())

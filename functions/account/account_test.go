@@ -226,7 +226,7 @@ func TestSessions(t *testing.T) {
 	if laptop.refreshes() || !bob.refreshes() {
 		t.Error("expected all sessions of ada's but one, and nobody else's, to end")
 	}
-	ada.do(http.StatusNoContent, "DELETE /auth/sessions/"+ada.session, "") // one's own: a logout
+	ada.do(http.StatusNoContent, "DELETE /auth/sessions/"+ada.session, "") // ending one's own session is a logout
 	ada.do(http.StatusUnauthorized, "DELETE /auth/sessions", "")
 }
 

@@ -181,7 +181,7 @@ func TestResetPassword(t *testing.T) {
 	w := start(t)
 	ada, bob := w.register("ada"), w.register("bob")
 	phone := ada.login()
-	for range 5 { // and so her logins from there have to wait
+	for range 5 { // so her logins from there must wait
 		ada.do(http.StatusForbidden, "DELETE /auth/account", `{"password":"wrong"}`)
 	}
 	nobody := w.signedOut()

@@ -24,9 +24,9 @@ import (
 // It can be stopped, and it can refuse requests. With the build tag e2e the same journey runs on a real API server.
 type apiServer struct {
 	address string
-	refuse  func(*http.Request) *metav1.Status // nil lets all pass; set before start
+	refuse  func(*http.Request) *metav1.Status // nil accepts all requests; set before start
 
-	server *http.Server // nil while away
+	server *http.Server // nil while stopped
 	served sync.WaitGroup
 
 	mu      sync.Mutex
@@ -72,7 +72,7 @@ func (s *apiServer) start(t *testing.T) {
 // stop closes all connections and the listener.
 func (s *apiServer) stop() {
 	if s.server != nil {
-		_ = s.server.Close() // its listener is of no more use either way
+		_ = s.server.Close() // an error does not matter: the listener is not used again
 		s.served.Wait()
 		s.server = nil
 	}
@@ -167,7 +167,7 @@ func (s *apiServer) watch(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	encoder := json.NewEncoder(w)
 	send := func(kind string, object *unstructured.Unstructured) {
-		_ = encoder.Encode(map[string]any{"type": kind, "object": object}) // a client that is gone ends the request
+		_ = encoder.Encode(map[string]any{"type": kind, "object": object}) // a write fails only if the client has left, which ends the request
 	}
 	s.mu.Lock()
 	next, _ := strconv.Atoi(query.Get("resourceVersion")) // 0, the start, if there is none
@@ -224,7 +224,7 @@ func failure(code int32, reason metav1.StatusReason) *metav1.Status {
 func (s *apiServer) answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // a client that is gone needs no answer
+	_ = json.NewEncoder(w).Encode(body) // if this fails, the client has left
 }
 
 func decoded(t *testing.T, text []byte) *unstructured.Unstructured {

@@ -19,12 +19,12 @@ import (
 // nothing with a possible effect is done twice.
 func TestTheUntouchedFunctionAnswersForAnArmThatFails(t *testing.T) {
 	t.Parallel()
-	var done atomic.Int64 // by both
+	var done atomic.Int64 // by the arm and the untouched function
 	arm := serve(t, handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case "/x/gone": // an ingress's words
+		case "/x/gone": // as an ingress answers
 			http.NotFound(w, r)
-		case "/x/none": // a function's
+		case "/x/none": // as a function answers
 			problem.Write(w, problem.NotFound.Detail("no such tweet"), "1")
 		case "/x/own":
 			problem.Write(w, problem.Unavailable.Detail("my database is away"), "1")
@@ -151,7 +151,7 @@ func TestTheWaitEndsWithTheHeadersOfTheAnswer(t *testing.T) {
 					t.Fatal(err)
 				}
 				answer, err := s.RoundTrip(r)
-				time.Sleep(time.Minute) // its body
+				time.Sleep(time.Minute) // the time that the body takes
 				if err == nil {
 					_ = answer.Body.Close()
 				}

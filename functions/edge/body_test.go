@@ -28,7 +28,7 @@ func TestBodies(t *testing.T) {
 			text := strings.Repeat("a", length)
 			var body io.Reader = strings.NewReader(text)
 			if chunked {
-				body = io.MultiReader(body) // of a length that the client does not know
+				body = io.MultiReader(body) // without a known length
 			}
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, edge.url+"/m/x", body)
 			if err != nil {
@@ -89,7 +89,7 @@ func TestAnAnswerAfter100ContinueHasAllHeaders(t *testing.T) {
 	rules.Reach["x"] = experiment.Reach{Host: "nobody.example", Control: sideAt(host, "control"), Treatment: sideAt(host, "treatment")}
 	edge := start(t, config{origins: []string{"https://app.example.org"}})
 	edge.writeExperiments(t, []experiment.Rules{rules}, entry{Name: "x", URL: url, Routes: []string{"/auth/"}})
-	patient := &http.Transport{ExpectContinueTimeout: time.Minute} // it sends the body when it is asked for
+	patient := &http.Transport{ExpectContinueTimeout: time.Minute} // the client sends the body only after a 100
 	defer patient.CloseIdleConnections()
 	names := func(expect string) []string {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, edge.url+"/auth/x", strings.NewReader("{}"))

@@ -74,7 +74,7 @@ func TestPagesCanReadEveryHeaderThatAnswersHave(t *testing.T) {
 	edge := start(t, config{origins: []string{"*"}, limits: limits{read: {1, 1e9}, write: {1, 1e9}, auth: {1, 1e9}}},
 		entry{Name: "x", URL: url, Routes: []string{"/x"}})
 	exposed := strings.Split(corsExposed, ", ")
-	safe := []string{"Content-Length", "Content-Type", "Date"} // the browser's own list, or of no use
+	safe := []string{"Content-Length", "Content-Type", "Date"} // readable without this, or useless to pages
 	for range 2 {                                              // the second is a 429
 		a := send(t, http.MethodGet, edge.url+"/x", "", "Origin", "https://app.example.org")
 		for name := range a.Header {

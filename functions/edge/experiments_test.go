@@ -132,7 +132,7 @@ func TestExperimentsAreInForceWithin2s(t *testing.T) {
 	}
 	s.start(t)
 	stopped := runningExperiment("likes", 2500, "like")
-	stopped.Spec.End = experiment.Stopped // by kubectl, and nobody has closed its slots yet
+	stopped.Spec.End = experiment.Stopped // set by kubectl; steer has not closed the slots yet
 	x.apply(stopped)
 	eventually(t, "the younger, once the older is stopped", func() bool { return open("like", "threads", 5000)(one) && open("like", "threads", 5000)(other) })
 	x.remove("threads")
@@ -211,7 +211,7 @@ func TestTrimmingKeepsTheRules(t *testing.T) {
 		fill(reflect.ValueOf(&e.Status).Elem())
 		e.Name, e.Generation, e.Spec.Assignment = "likes", 7, assignment
 		e.Spec.Layer.Slots = []int{5, 50}
-		e.Status.Phase = experiment.Warming // while which a baseline is counted
+		e.Status.Phase = experiment.Warming // the phase in which a baseline is counted
 		e.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
 		for _, end := range []experiment.End{"", experiment.Stopped} {
 			e.Spec.End = end
@@ -240,7 +240,7 @@ func fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
 		if v.Type().PkgPath() != "" && !strings.HasPrefix(v.Type().PkgPath(), "warble/") {
-			return // a time, and the like
+			return // a time, for example
 		}
 		for i := range v.NumField() {
 			fill(v.Field(i))

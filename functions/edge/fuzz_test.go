@@ -23,7 +23,7 @@ func FuzzEdge(f *testing.F) {
 			reason = "a request carries an assignment, and there is no experiment"
 		}
 		if reason != "" {
-			http.Error(w, reason, http.StatusInternalServerError) // which the target below never expects
+			http.Error(w, reason, http.StatusInternalServerError) // the function below never expects one
 			return
 		}
 		_, _ = io.Copy(w, r.Body)
@@ -59,14 +59,14 @@ func FuzzEdge(f *testing.F) {
 			t.Fatalf("no answer to %q", request)
 		}
 		if err != nil {
-			return // HTTP/2's preface, and whatever else the server hangs up on
+			return // HTTP/2's preface, or another text after which the server hangs up
 		}
 		defer answer.Body.Close()
 		text, err := io.ReadAll(answer.Body)
 		if timedOut(err) {
 			t.Fatalf("half an answer to %q: %q", request, text)
 		}
-		if answer.StatusCode >= 500 && answer.StatusCode != http.StatusNotImplemented && answer.StatusCode != http.StatusHTTPVersionNotSupported { // net/http's own words
+		if answer.StatusCode >= 500 && answer.StatusCode != http.StatusNotImplemented && answer.StatusCode != http.StatusHTTPVersionNotSupported { // net/http's own answer
 			t.Errorf("%s %q to %q", answer.Status, text, request)
 		}
 		if answer.StatusCode >= 300 && answer.StatusCode < 400 && answer.StatusCode != http.StatusNotModified {
@@ -88,7 +88,7 @@ func unsigned(r *http.Request, key []byte) string {
 	}
 	again := r.Clone(r.Context())
 	again.Header.Del(function.HeaderSignature)
-	if again.URL, err = url.ParseRequestURI(r.RequestURI); err != nil { // which knows no fragment: to a server, # is a character
+	if again.URL, err = url.ParseRequestURI(r.RequestURI); err != nil { // RequestURI has no fragment: a server reads # as a character
 		return err.Error()
 	}
 	function.Sign(again, key, time.Unix(at, 0))

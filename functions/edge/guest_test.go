@@ -68,7 +68,7 @@ func shop(t testing.TB, name string) (url string) {
 			case <-time.After(50 * time.Millisecond):
 			}
 		}
-		<-r.Context().Done() // it has more to say later
+		<-r.Context().Done() // the answer does not end
 	})
 	mux.HandleFunc("/shop/parts", func(w http.ResponseWriter, r *http.Request) {
 		lines := bufio.NewScanner(r.Body)
@@ -326,7 +326,7 @@ func TestAnEdgeThatDrainsWaitsForWebSockets(t *testing.T) {
 		}
 		return err != nil
 	})
-	for n := range 20 { // longer than a drain of nothing takes
+	for n := range 20 { // longer than a drain without WebSockets takes
 		time.Sleep(50 * time.Millisecond)
 		wantEcho(t, connection, fmt.Sprint("message ", n))
 	}
@@ -539,7 +539,7 @@ func TestExposuresAreSentOnceWithTheWindows(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if len(s.exposed) > 120+2*exposuresAtOnce { // two requests were stored, and the edge did not hear of it
+	if len(s.exposed) > 120+2*exposuresAtOnce { // two requests were stored, but the edge got no answer
 		t.Errorf("120 exposures were sent as %d", len(s.exposed))
 	}
 	edge.edge.outcomes.Close()

@@ -18,7 +18,7 @@ import (
 // TestAnAnswerOfAProxyBecomesAProblem tests Knative's ingress, activator and queue proxy, which answer in plain text.
 func TestAnAnswerOfAProxyBecomesAProblem(t *testing.T) {
 	t.Parallel()
-	var host string // whom the request was for; Knative's ingress routes by it
+	var host string // the host of the request, by which Knative's ingress routes
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host = r.Host
 		switch r.URL.Path {
@@ -91,5 +91,5 @@ func TestTheLimitsAreDividedByTheReplicas(t *testing.T) {
 	expect(read, 4, "2", "0", `"read";q=2;w=60`, false) // the second of this window
 	expect(read, 5, "2", "0", `"read";q=2;w=60`, true)
 	expect(read, 2, "5", "1", `"read";q=5;w=60`, false)
-	expect(auth, 100, "1", "0", `"auth";q=1;w=60`, false) // everybody has one call at least
+	expect(auth, 100, "1", "0", `"auth";q=1;w=60`, false) // everybody has at least one call
 }

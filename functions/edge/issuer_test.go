@@ -28,7 +28,7 @@ import (
 // testIssuer is another issuer than Warble. It serves its configuration, and a key set that a test can change.
 type testIssuer struct {
 	url   string
-	asked atomic.Int64 // for its keys
+	asked atomic.Int64 // requests for its keys
 	down  atomic.Bool
 
 	mu   sync.Mutex
@@ -147,7 +147,7 @@ func TestOnlyTokensOfTheIssuerForTheAudienceAreAccepted(t *testing.T) {
 	}
 	publicPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 	a.mu.Lock()
-	a.keys.Keys = append(a.keys.Keys, jwkset.JWKMarshal{KTY: jwkset.KtyOct, KID: "oct", K: "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}) // a secret that is none
+	a.keys.Keys = append(a.keys.Keys, jwkset.JWKMarshal{KTY: jwkset.KtyOct, KID: "oct", K: "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}) // a public key used as a secret
 	a.mu.Unlock()
 	edge := start(t, config{})
 	service, rules := issuerExperiment(t, a)
@@ -157,7 +157,7 @@ func TestOnlyTokensOfTheIssuerForTheAudienceAreAccepted(t *testing.T) {
 	}
 	for what, c := range map[string]struct {
 		token string
-		unit  string // empty for nobody
+		unit  string // empty if no caller is found
 	}{
 		"EdDSA":                           {ed(), "auth0|ada"},
 		"RS256":                           {signedBy(t, jwt.SigningMethodRS256, "rsa", rsaKey, a.claims("sub", "grace")), "grace"},

@@ -252,7 +252,7 @@ func TestACallAboveTheLimitIsA429(t *testing.T) {
 			t.Errorf("%s %v", a.Status, a.Header)
 		}
 	}
-	a := send(t, http.MethodPost, edge.url+"/auth/login", "", "Authorization", edge.bearer(t, 7)) // a token buys no more
+	a := send(t, http.MethodPost, edge.url+"/auth/login", "", "Authorization", edge.bearer(t, 7)) // a token does not allow more
 	took := time.Since(before)
 	wantProblem(t, a, problem.TooMany)
 	wait, err := strconv.Atoi(a.Header.Get("Retry-After"))

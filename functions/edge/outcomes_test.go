@@ -27,7 +27,7 @@ type sink struct {
 	mu          sync.Mutex
 	known       map[string]bool // by pod, window and experiment
 	stored      []experiment.Outcomes
-	answers     []string // of the next requests: see ServeHTTP. After them all is well
+	answers     []string // to the next requests: see ServeHTTP. Afterwards all requests succeed
 	sizes       []int    // counts per request
 	bytes       []int64  // of each request
 	suspensions []experiment.Suspension
@@ -54,7 +54,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprint(err), http.StatusBadRequest)
 		return
 	}
-	if client := function.Client(r.Context()).String(); client != "0.0.0.0" { // which only a good signature makes it
+	if client := function.Client(r.Context()).String(); client != "0.0.0.0" { // this address needs a valid signature
 		http.Error(w, "signed by "+client, http.StatusForbidden)
 		return
 	}
@@ -189,7 +189,7 @@ func TestOutcomesAreNeitherLostNorCountedTwice(t *testing.T) {
 		defer s.mu.Unlock()
 		return len(s.answers) == 0
 	})
-	o.client.Timeout = time.Minute // for what a busy machine has taken too long for
+	o.client.Timeout = time.Minute // for requests that were too slow on a busy machine
 	o.sendNow(t)
 	o.Close()
 	want := map[string][2]int64{"likes control": {2 * each, 2 * each / 10}, "likes treatment": {2 * each, 2 * each / 10}}

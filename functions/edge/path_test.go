@@ -25,14 +25,14 @@ func TestNoPathReachesAnotherFunction(t *testing.T) {
 		"/2/tweets":                       "tweet /2/tweets",
 		"/2/tweets/1":                     "tweet /2/tweets/1",
 		"/2/tweets/1?a=/../../auth/":      "tweet /2/tweets/1?a=/../../auth/",
-		"/2/tweets/a%2F..%2Fb":            "", // dots, once it is decoded
+		"/2/tweets/a%2F..%2Fb":            "", // has dots after decoding
 		"/2/tweets/a%2Fb":                 "tweet /2/tweets/a%2Fb",
 		"/2/%74weets/1":                   "tweet /2/%74weets/1",
 		"/2/users/1/":                     "users /2/users/1/",
 		"/auth/login":                     "login /auth/login",
 		"http://elsewhere/2/tweets":       "tweet /2/tweets",
 		"http://elsewhere:80//2/tweets":   "",
-		"http:/2/tweets":                  "tweet /2/tweets", // no host, and a path
+		"http:/2/tweets":                  "tweet /2/tweets", // the URL has no host, but a path
 		"http:opaque":                     "",
 		"/auth":                           "", // which ServeMux would redirect to /auth/
 		"/2/tweets/":                      "",

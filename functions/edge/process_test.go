@@ -73,7 +73,7 @@ func (k keys) startProcess(t *testing.T, what string, settings ...string) (url s
 		t.Fatal(err)
 	}
 	stop = sync.OnceFunc(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // the test fails below if it does not end well
+		_ = cmd.Process.Signal(syscall.SIGTERM) // an unclean end fails the test below
 		if err := <-exited; err != nil {
 			t.Errorf("the %s ended with %v", what, err)
 		}
@@ -106,7 +106,7 @@ func TestAChangeIsInForceWithin250ms(t *testing.T) {
 	urls := map[string]string{"old": named("old"), "new": named("new")}
 	file := filepath.Join(t.TempDir(), "routes.json")
 	writeRoutes(t, file, nil, entry{Name: "x", URL: urls["old"], Routes: []string{"/x"}})
-	edge, _ := newKeys(t).startProcess(t, "edge", "ROUTES_FILE="+file, "RATE_LIMIT_READ=1000000/15m") // for it is asked all the while
+	edge, _ := newKeys(t).startProcess(t, "edge", "ROUTES_FILE="+file, "RATE_LIMIT_READ=1000000/15m") // because it gets requests all the time
 	eventually(t, "the edge", func() bool { return send(t, http.MethodGet, edge+"/healthz", "").StatusCode == http.StatusOK })
 	var all []time.Duration
 	for i := range 10 {

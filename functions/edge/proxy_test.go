@@ -179,7 +179,7 @@ func TestTheHeadersThatAClientReceives(t *testing.T) {
 	if head.StatusCode != http.StatusTeapot || head.body != "" || head.Header.Get("Content-Length") != "15" {
 		t.Errorf("HEAD: %s %q %v", head.Status, head.body, head.Header)
 	}
-	wantProblem(t, send(t, http.MethodPut, edge.url+"/x", ""), problem.WrongMethod) // the function's own, as it is
+	wantProblem(t, send(t, http.MethodPut, edge.url+"/x", ""), problem.WrongMethod) // the function's own header, unchanged
 }
 
 func dial(t testing.TB, url string) *net.TCPConn {

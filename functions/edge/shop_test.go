@@ -48,7 +48,7 @@ func TestAShopThatKnowsNothingOfWarble(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = cmd.Wait() }) // its context has ended it
+		t.Cleanup(func() { _ = cmd.Wait() }) // the end of its context has stopped it
 		url = "http://" + at
 		eventually(t, "the shop", func() bool {
 			a, err := try(t.Context(), http.MethodGet, url+"/shop", "")

@@ -48,13 +48,13 @@ func TestATraceGoesThroughEdgeAndFunction(t *testing.T) { //nolint:paralleltest 
 		t.Errorf("%s %s", a.Status, a.body)
 	}
 	edgeLine, noteLine := edgeLog.line(t, "one"), noteLog.line(t, "one")
-	front.Telemetry.Close() // sends what it holds
+	front.Telemetry.Close() // sends the spans that it has
 
 	spans, err := received.Spans()
 	if err != nil {
 		t.Fatal(err)
 	}
-	byKind := map[string]telemetrytest.Span{} // "edge server": who, and which side of a call
+	byKind := map[string]telemetrytest.Span{} // "edge server": the service, and its side of a call
 	for _, s := range spans {
 		kind := s.Meta["span.kind"]
 		if kind == "client" {

@@ -53,7 +53,7 @@ func TestATreatmentThatFailsEveryRequestIsSuspended(t *testing.T) {
 	for range 7 {
 		w.addUntouchedAnswer(true, false, w.now)
 	}
-	w.addUntouchedAnswer(false, true, w.now) // of somebody who is in neither arm
+	w.addUntouchedAnswer(false, true, w.now) // for somebody who is in neither arm
 	if w.verdict() != experiment.FaultUnknown {
 		t.Error("the cause is reported before 8 answers, or 5 s")
 	}
@@ -109,7 +109,7 @@ func TestAnOutageOfTheDatabaseIsNotBlamedOnTheTreatment(t *testing.T) {
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		w := newTestTripwire()
-		share := []float64{.5, .33, .2}[seed%3] // of the treatment among those of both arms
+		share := []float64{.5, .33, .2}[seed%3] // the treatment's share of the requests to both arms
 		lag := time.Duration(random.IntN(1000)) * time.Millisecond
 		away, back := noon.Add(10*time.Minute), noon.Add(11*time.Minute)
 		begin, end, between := noon, noon.Add(15*time.Minute), 100*time.Millisecond

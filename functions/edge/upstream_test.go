@@ -123,7 +123,7 @@ func TestTheWaitForAStartIsBounded(t *testing.T) {
 		case a := <-answered:
 			t.Errorf("%s: not waited for: %s", name, a.Status)
 			continue
-		case <-time.After(100 * time.Millisecond): // it is being waited for
+		case <-time.After(100 * time.Millisecond): // the edge waits
 		}
 		patient.write(t, after...)
 		select {
@@ -162,7 +162,7 @@ func TestAFunctionThatNeverAnswersIsA503(t *testing.T) {
 	}
 	t.Cleanup(func() { deaf.Close() })
 	slow, _ := serveFunction(t, function.Routes{"/slow": handlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		<-r.Context().Done() // by the edge's deadline, which reaches the function
+		<-r.Context().Done() // ended by the edge's deadline, which the function receives
 	})})
 	edge := start(t, config{upstreamTimeout: timeout},
 		entry{Name: "deaf", URL: "http://" + deaf.Addr().String(), Routes: []string{"/deaf"}}, entry{Name: "slow", URL: slow, Routes: []string{"/slow"}})
@@ -189,7 +189,7 @@ func TestAClientSeesThatAnAnswerBrokeOff(t *testing.T) {
 				}
 				_, _ = io.WriteString(w, half)
 				_ = http.NewResponseController(w).Flush()
-				panic(http.ErrAbortHandler) // to its client the same as a process that dies
+				panic(http.ErrAbortHandler) // a client cannot distinguish this from a process that dies
 			}))
 			edge := start(t, config{}, entry{Name: "x", URL: url, Routes: []string{"/x"}})
 			a, err := try(t.Context(), http.MethodGet, edge.url+"/x", "", "X-Request-Id", "half")
@@ -209,7 +209,7 @@ func TestAClientSeesThatAnAnswerBrokeOff(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 		}))
-		for timeout := 2 * time.Second; ; timeout *= 2 { // the first bytes come long before it, or on a busy machine before the next
+		for timeout := 2 * time.Second; ; timeout *= 2 { // the first bytes arrive long before the timeout; on a busy machine, before a longer one
 			edge := start(t, config{upstreamTimeout: timeout}, entry{Name: "x", URL: url, Routes: []string{"/x"}})
 			a, err := try(t.Context(), http.MethodGet, edge.url+"/x", "", "X-Request-Id", "late")
 			if err == nil && a.StatusCode == http.StatusServiceUnavailable && timeout < time.Minute {
@@ -231,7 +231,7 @@ func TestABusyFunctionKeepsItsConnections(t *testing.T) {
 	t.Parallel()
 	const concurrent, rounds = 200, 10
 	var dials atomic.Int32
-	var entered sync.WaitGroup // all of the first round hold a connection at once
+	var entered sync.WaitGroup // all requests of the first round hold a connection at the same time
 	entered.Add(concurrent)
 	var arrived atomic.Int32
 	server := httptest.NewUnstartedServer(function.NewTest(io.Discard).Handler(function.Routes{"POST /x": handlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -317,7 +317,7 @@ func TestADialIsRepeatedInACluster(t *testing.T) {
 	host := refusingAddress(t)
 	to := targetAt(t, host)
 	u := newUpstreamTo(t, true, to)
-	u.redial = time.Minute // a busy machine may take longer for three dials than the edge has
+	u.redial = time.Minute // on a busy machine three dials may take longer than the edge allows
 	dials := 0
 	u.dialWith(func(ctx context.Context, network, address string) (net.Conn, error) {
 		if dials++; dials == 3 {
@@ -341,7 +341,7 @@ func TestADialIsRepeatedInACluster(t *testing.T) {
 func TestADialIsRepeatedForAWhile(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		time    time.Duration // that the request has
+		time    time.Duration // the request's time limit
 		cluster bool
 		tag     string
 		took    time.Duration

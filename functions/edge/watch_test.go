@@ -275,8 +275,8 @@ func watchJourney(t *testing.T, a api) {
 		w := httptest.NewRecorder()
 		meters.Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 		for line := range strings.Lines(w.Body.String()) {
-			_, _ = fmt.Sscanf(line, "edge_routes %g", &routes)                         // another line than this one
-			_, _ = fmt.Sscanf(line, "edge_watch_interrupted_seconds %g", &interrupted) // the same
+			_, _ = fmt.Sscanf(line, "edge_routes %g", &routes)                         // fails for any other line
+			_, _ = fmt.Sscanf(line, "edge_watch_interrupted_seconds %g", &interrupted) // as above
 		}
 		return routes, interrupted
 	}
@@ -333,7 +333,7 @@ func TestTheFileIsUsedUntilTheClusterIsSeen(t *testing.T) {
 
 	s.start(t)
 	o := newOperator(t, s.config())
-	o.apply(knativeService("rival", "/2/tweet")) // the older one, but the file knew the owner
+	o.apply(knativeService("rival", "/2/tweet")) // older, but the file had another owner
 	o.apply(knativeService("tweet", "/2/tweet"))
 	eventually(t, "the cluster's view", func() bool { return p.targetName("/2/users") == "" })
 	if to := p.targetName("/2/tweet"); to != "tweet" {
@@ -381,7 +381,7 @@ func TestAClusterNeedsNoRoutesFile(t *testing.T) {
 }
 
 func TestClusterMistakesAreNamed(t *testing.T) {
-	t.Setenv("KUBERNETES_SERVICE_HOST", "") // what client-go reads, also where these tests run in a cluster
+	t.Setenv("KUBERNETES_SERVICE_HOST", "") // client-go reads it, and these tests may run in a cluster
 	e := env.New(func(name string) (string, bool) { return "10.96.0.1", name == "KUBERNETES_SERVICE_HOST" })
 	r := newRoutes(e, zerolog.Nop())
 	if w := watchFromEnv(e, r, nil); w != nil || e.Err() == nil || !strings.Contains(e.Err().Error(), "automountServiceAccountToken") {
@@ -410,7 +410,7 @@ func TestARefusalThatCannotBeReportedIsReportedLater(t *testing.T) {
 	o.apply(knativeService("bad", "nowhere"))
 	eventually(t, "the log says that there is no Event", func() bool { return p.log.count("cannot write an Event about a refusal") > 0 })
 	allowed.Store(true)
-	o.apply(knativeService("good", "/2/good")) // any change will do
+	o.apply(knativeService("good", "/2/good")) // any change starts another try
 	eventually(t, "the Event", func() bool { return len(o.refusalEvents("bad")) == 1 })
 	if n := p.log.count(`"reason":"RouteRefused"`); n != 1 {
 		t.Errorf("logged %d times", n)

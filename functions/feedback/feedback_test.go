@@ -104,6 +104,6 @@ func FuzzFeedback(f *testing.F) {
 	}
 	ada := newAPI(f).User("ada", "")
 	f.Fuzz(func(t *testing.T, body string) {
-		ada.In(t).Do("POST", "/feedback", body, "Content-Type", "application/json") // it fails the test by itself on a 500
+		ada.In(t).Do("POST", "/feedback", body, "Content-Type", "application/json") // newAPI fails the test on a 500
 	})
 }

@@ -47,9 +47,9 @@ func TestBothArmsRecordExposures(t *testing.T) {
 		for range 3 {
 			ask(ada.Assigned(assignment(arm, true)))
 		}
-		ask(bob.Assigned(assignment(arm, false))) // here is not where likes can be seen
+		ask(bob.Assigned(assignment(arm, false))) // this Service does not show likes
 		ask(cyd)
-		ask(eve, experiment.Header, assignment(arm, true).String(), function.HeaderClient, "192.0.2.1") // nobody signed that
+		ask(eve, experiment.Header, assignment(arm, true).String(), function.HeaderClient, "192.0.2.1") // not signed by the edge
 		ask(eve.Assigned(experiment.Assignment{Experiment: "colours", Arm: arm, Kind: experiment.User, Unit: "9", Exposes: true}))
 		want := []string{
 			fmt.Sprintf("likes %d gophers %s %s like-%s 3", ada.ID, arm, arm, arm),
@@ -77,7 +77,7 @@ func TestTheControlIsServedIfTheExposureCannotBeRecorded(t *testing.T) {
 		unassigned := ada
 		ada = ada.Assigned(assignment(experiment.Treatment, true))
 		breaks(api)
-		like(t, unassigned, tweet) // who is not exposed needs no exposure
+		like(t, unassigned, tweet) // a user who is not exposed needs no exposure
 		api.DB.Limit(store.CallTimeout)
 		var answer apitest.Answer
 		took := clocktest.Took(func() { answer = ada.Do("DELETE", ada.Path(fmt.Sprint("/likes/", tweet)), "") })

@@ -101,7 +101,7 @@ func TestLikeAndUndo(t *testing.T) {
 	undo(bob, tweet)
 	undo(bob, tweet)
 	undo(bob, 17)
-	undo(bob, "9999999999999999999") // which no int64 holds
+	undo(bob, "9999999999999999999") // larger than an int64
 	undo(cyd, retweet)
 	if got := count(t, api, tweet); got != 1 {
 		t.Errorf("%d likes, want ada's", got)
@@ -308,7 +308,7 @@ func FuzzLike(f *testing.F) {
 	ada := api.User("ada", "")
 	tweet := post(f, api, ada)
 	f.Fuzz(func(t *testing.T, body, text string) {
-		u := ada.In(t) // whose requests fail the test by themselves on a 500
+		u := ada.In(t) // its requests fail the test on a 500
 		u.Do("POST", ada.Path("/likes"), body, "Content-Type", "application/json")
 		u.Do("DELETE", ada.Path("/likes/")+url.PathEscape(text), "")
 		for _, path := range []string{fmt.Sprintf("/2/tweets/%d/liking_users?%s", tweet, text), ada.Path("/liked_tweets?" + text)} {

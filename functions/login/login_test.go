@@ -48,7 +48,7 @@ type fixture struct {
 	issuer    *token.Issuer
 	tokens    *token.Verifier
 	keys      string       // the folder of the token keys
-	failed    atomic.Int64 // when the last login was sent that failed, in nanoseconds
+	failed    atomic.Int64 // when the last failed login was sent, in nanoseconds
 }
 
 func start(t testing.TB) *fixture {
@@ -328,7 +328,7 @@ func TestConcurrentAttemptsCountLikeAttemptsInARow(t *testing.T) {
 	f := start(t)
 	began := time.Now()
 	statuses := countResults(20, func() int { return f.login(away, email, "wrong").status })
-	waited := int(time.Since(began) / (15 * time.Second)) // after which a busy machine has let another one pass
+	waited := int(time.Since(began) / (15 * time.Second)) // by then a busy machine may have let another attempt pass
 	if tried := statuses[http.StatusUnauthorized]; tried < 5 || tried > 5+waited || tried+statuses[http.StatusTooManyRequests] != 20 {
 		t.Errorf("%v in %s, want 5 tried of 20", statuses, time.Since(began))
 	}
@@ -346,7 +346,7 @@ func TestFailuresFromManyNetworksDelayUnknownNetworks(t *testing.T) {
 			f.wantStatus(f.login(fmt.Sprintf("10.0.%d.1", n), email, "wrong"), http.StatusUnauthorized)
 		}
 	}
-	f.sql(`update login_failures set failures = failures + 87 where network = ''`) // as if it had gone on for a while
+	f.sql(`update login_failures set failures = failures + 87 where network = ''`) // as after a longer attack
 	f.wantStatus(f.login("10.0.99.1", email, secret), http.StatusOK)
 	f.sql(`delete from known_networks where network = '10.0.99.0/24'`)
 	f.wantStatus(f.login("10.0.99.1", email, "wrong"), http.StatusUnauthorized) // the hundredth
@@ -438,7 +438,7 @@ func TestConcurrentRefreshesGetTheSameSuccessor(t *testing.T) {
 		for successor := range successors {
 			f.wantStatus(f.refresh(successor), http.StatusOK)
 		}
-		f.wantStatus(f.refresh(session.text("refresh_token")), http.StatusUnauthorized) // whose successor was used
+		f.wantStatus(f.refresh(session.text("refresh_token")), http.StatusUnauthorized) // its successor was used
 	}
 }
 
@@ -464,7 +464,7 @@ func TestASecondRefreshAfterAKeyRotationGetsTheSameSuccessor(t *testing.T) {
 	if err := os.Rename(rotated, filepath.Join(f.keys, "private.pem")); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.issuer.Ready(t.Context()); err != nil { // which reads the file again
+	if err := f.issuer.Ready(t.Context()); err != nil { // Ready reads the file again
 		t.Fatal(err)
 	}
 	again := f.refresh(session.text("refresh_token"))

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 type rig struct {
 	*testing.T
 	data   pgtest.Database
-	auth   *store.DB // as register and account have it
+	auth   *store.DB // as register and account open it
 	office *apitest.PostOffice
 	url    string
 }
@@ -198,7 +198,7 @@ func TestARepeatedEventSendsNothing(t *testing.T) {
 	data := r.takeRequests()[0]
 	release := r.office.Hold()
 	var all sync.WaitGroup
-	statuses := make([]int, 8) // at the same time: one sends, the others are told to come again
+	statuses := make([]int, 8) // at the same time: one sends, the others must try again
 	for n := range statuses {
 		all.Go(func() { statuses[n] = r.post(eventType, data) })
 	}
@@ -236,7 +236,7 @@ func TestAFailureIsTriedAgainButARefusalIsNot(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer *smtp.SMTPError
 		again  int // the status of the first try
-		mails  int // after the second
+		mails  int // after the second try
 	}{
 		"busy":        {&smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "later"}, http.StatusServiceUnavailable, 1},
 		"no mailbox":  {&smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "nobody of that name"}, http.StatusAccepted, 0},
@@ -278,7 +278,7 @@ func TestTheTokensOfAllMailsOfARequestAreValid(t *testing.T) {
 		r.register("ada@example.com")
 		data := r.takeRequests()[0]
 		r.post(eventType, data)
-		r.sql(`update mail_requests set finished_at = null, sent = false`) // as where a process was killed before it wrote that
+		r.sql(`update mail_requests set finished_at = null, sent = false`) // as if a process had been killed before writing that
 		r.post(eventType, data)
 		got := r.office.Letters()
 		if len(got) != 2 {
@@ -421,7 +421,7 @@ func TestSettingsAreCheckedByName(t *testing.T) {
 	const public, from = "PUBLIC_URL=https://warble.example.com", "MAIL_FROM=w@example.com"
 	for name, c := range map[string]struct {
 		settings []string
-		wrong    string // the setting that is named; "" where all is well
+		wrong    string // the setting in the error; "" for no error
 	}{
 		"nothing":                 {nil, ""},
 		"all":                     {[]string{"SMTP_URL=smtp://u:p@mail.example.com:587", from, public}, ""},

@@ -312,7 +312,7 @@ func FuzzPassword(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, password, name string) {
 		took := clocktest.Took(func() { _ = r.validate(&request{Name: name, Email: "ada@example.com", Password: password}) })
-		if took > time.Minute { // the first one reads the dictionaries, on a machine that may be busy
+		if took > time.Minute { // the first one reads the dictionaries, which takes long on a busy machine
 			t.Errorf("%q took %v", password, took)
 		}
 	})

@@ -307,7 +307,7 @@ func TestTheExampleForSlackFits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var attributes map[string]any // and data: what a JSONata expression of Knative is given
+	var attributes map[string]any // and data: the input of a JSONata expression in Knative
 	if err := json.Unmarshal(structured, &attributes); err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ type fixture struct {
 	pgtest.Database
 	*subscriber
 	telemetry *telemetry.Telemetry // of the relay made last
-	owner     *store.Conn          // asks what holds
+	owner     *store.Conn          // for isTrue
 }
 
 func newFixture(t testing.TB, answer func(event.Event) int) *fixture {
@@ -108,7 +108,7 @@ func newFixture(t testing.TB, answer func(event.Event) int) *fixture {
 	if f.owner, err = store.Connect(t.Context(), f.Database.URL(pgtest.Owner), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = f.owner.Close(context.Background()) }) // nothing is pending on it
+	t.Cleanup(func() { _ = f.owner.Close(context.Background()) }) // nothing can fail: no query is pending
 	return f
 }
 
@@ -186,7 +186,7 @@ func (f *fixture) writeEvents(users, n int) map[string][]string {
 func TestEveryEventArrivesOnceInTheOrderOfItsUser(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
-	want := f.writeEvents(200, 23) // more users and more events than a look brings
+	want := f.writeEvents(200, 23) // more users and more events than one query returns
 	stop := run(t, f.relay())
 	eventually(t, "empty", func() bool { return f.isTrue(empty) })
 	if diff := cmp.Diff(want, f.ids()); diff != "" {
@@ -304,7 +304,7 @@ func TestADayOfRefusalsMakesADeadLetterThatCanBeReplayed(t *testing.T) {
 	})
 	happened := time.Now()
 	f.writeEvents(1, 2)
-	c := &clock{at: happened.Add(lifetime - 10*time.Minute)} // the rest of the day would be more of the same
+	c := &clock{at: happened.Add(lifetime - 10*time.Minute)} // the rest of the day would bring nothing new
 	r := f.relay()
 	c.drive(r)
 	run(t, r)

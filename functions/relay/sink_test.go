@@ -139,7 +139,7 @@ func TestALongAnswerIsCut(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	d := pgtest.New(t)
-	if err := d.Open(t, pgtest.Ops).BuryEvent(t.Context(), 1, err.Error()); err != nil { // which stores no NUL
+	if err := d.Open(t, pgtest.Ops).BuryEvent(t.Context(), 1, err.Error()); err != nil { // PostgreSQL cannot store NUL
 		t.Error(err)
 	}
 }

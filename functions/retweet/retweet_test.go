@@ -89,7 +89,7 @@ func TestRetweetAndUndo(t *testing.T) {
 		t.Errorf("a second time made %s of %s", again, first)
 	}
 	id, _ := function.ParseID(first)
-	retweet(t, cyd, id) // of a retweet: it refers to the source
+	retweet(t, cyd, id) // a retweet of a retweet refers to the source
 	retweet(t, ada, tweet)
 	if got := count(t, api, tweet); got != 3 {
 		t.Errorf("%d retweets, want those of ada, bob and cyd", got)
@@ -97,7 +97,7 @@ func TestRetweetAndUndo(t *testing.T) {
 	undo(bob, tweet)
 	undo(bob, tweet)
 	undo(bob, 17)
-	undo(bob, "9999999999999999999") // which no int64 holds
+	undo(bob, "9999999999999999999") // larger than an int64
 	if got := count(t, api, tweet); got != 2 {
 		t.Errorf("%d retweets, want those of ada and cyd", got)
 	}
@@ -281,7 +281,7 @@ func FuzzRetweet(f *testing.F) {
 	ada := api.User("ada", "")
 	tweet := post(f, api, ada)
 	f.Fuzz(func(t *testing.T, body, text string) {
-		u := ada.In(t) // whose requests fail the test by themselves on a 500
+		u := ada.In(t) // its requests fail the test on a 500
 		u.Do("POST", ada.Path("/retweets"), body, "Content-Type", "application/json")
 		u.Do("DELETE", ada.Path("/retweets/")+url.PathEscape(text), "")
 		for _, list := range []string{"retweeted_by", "retweets"} {

@@ -119,7 +119,7 @@ func TestAnEventThatFitsNoMetricGoesToTheDeadLetterSink(t *testing.T) {
 	} {
 		r.exec(`truncate metric_events`)
 		status, answer := r.deliver(orderEvent(fmt.Sprint(i), tt.subject, tt.data, tt.at))
-		want := http.StatusUnprocessableEntity // which a Broker does not send again
+		want := http.StatusUnprocessableEntity // a Broker does not repeat it
 		if tt.want == "" {
 			want = http.StatusAccepted
 		}

@@ -214,7 +214,7 @@ func TestAReaderOfATimelineSeesEveryTweetOnce(t *testing.T) {
 	api := newAPI(t)
 	ada, bob := api.User("ada", "gophers"), api.User("bob", "gophers")
 	processes := []*apitest.Process{api.Process(), api.Process()}
-	for range 2 { // the first page up needs one to come from
+	for range 2 { // paging to newer tweets needs a first page
 		post(t, api, bob, "gophers", "before")
 	}
 	api.Settle()
@@ -278,7 +278,7 @@ func TestAReaderOfATimelineSeesEveryTweetOnce(t *testing.T) {
 	follow("previous_token", 1, writers*each, func(page func(string) list) []string {
 		l := page("pagination_token=" + token)
 		if l.Meta.PreviousToken == "" {
-			return nil // it is to be a whole page
+			return nil // wait for a whole page
 		}
 		token = l.Meta.PreviousToken
 		met := ids(l)
@@ -330,7 +330,7 @@ func TestOnlyTheAuthorSeesWhatAnEarlierTweetMayPrecede(t *testing.T) {
 		"ada's first":                  {ids(page), own[:1]},
 		"ada's second":                 {ids(next), own[1:]},
 		"up from there":                {ids(back), own},
-		"up in pages of one":           {ids(one), {}}, // it would come again on the next one
+		"up in pages of one":           {ids(one), {}}, // otherwise it would appear again on the next page
 		"ada's since the newest":       {ids(poll), own},
 		"newest of ada's and of bob's": {{byAda.Meta.NewestID, byBob.Meta.NewestID}, {before[0], before[0]}},
 		"tokens up from there":         {{back.Meta.PreviousToken, one.Meta.PreviousToken}, {"", ""}},
@@ -519,7 +519,7 @@ func FuzzTimeline(f *testing.F) {
 			if _, err := url.Parse(path + query); err != nil {
 				t.Skip("no client can send it")
 			}
-			ada.In(t).Do("GET", path+query, "") // fails the test by itself on a 500
+			ada.In(t).Do("GET", path+query, "") // newAPI fails the test on a 500
 		}
 	})
 }

@@ -284,7 +284,7 @@ func TestRequestsThatWaitForAKeyDoNotDelayOthers(t *testing.T) {
 		}
 		took = clocktest.Took(func() { post(t, bob, "meanwhile") })
 	})
-	if took > 5*time.Second { // with all four taken it is the last of 25 seconds
+	if took > 5*time.Second { // with all four connections occupied, the last of them would take 25 seconds
 		t.Errorf("another user's tweet took %s", took)
 	}
 	for _, answer := range answers {
@@ -305,7 +305,7 @@ func TestIdempotencyKey(t *testing.T) {
 
 	first := 0
 	for _, answer := range answers {
-		if answer.Status == http.StatusConflict { // on a machine where the first takes longer than the others wait
+		if answer.Status == http.StatusConflict { // if the first request takes longer than the others wait
 			answer = ada.Do("POST", "/2/tweets", body("once"), "Idempotency-Key", "k1")
 		}
 		if answer.Status != http.StatusCreated || answer.Body != answers[0].Body {
@@ -403,7 +403,7 @@ func FuzzPost(f *testing.F) {
 	}
 	ada := newAPI(f).User("ada", "")
 	f.Fuzz(func(t *testing.T, text string) {
-		answer := ada.In(t).Do("POST", "/2/tweets", text, "Content-Type", "application/json") // fails the test by itself on a 500
+		answer := ada.In(t).Do("POST", "/2/tweets", text, "Content-Type", "application/json") // newAPI fails the test on a 500
 		if answer.Status == http.StatusCreated && !json.Valid([]byte(answer.Body)) {
 			t.Errorf("%q: %s", text, answer.Body)
 		}

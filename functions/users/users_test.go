@@ -55,7 +55,7 @@ func TestSeveralUsers(t *testing.T) {
 	api := newAPI(t)
 	ada, bob := api.User("Ada", ""), api.User("bob", "")
 	id := func(u apitest.User) string { return wire.ID(u.ID) }
-	tests := map[string][2][]string{ // found and missing, in the order asked for
+	tests := map[string][2][]string{ // found and missing users, in the requested order
 		"/2/users?ids=" + id(bob) + ",17," + id(ada):           {{"bob", "Ada"}, {"17"}},
 		"/2/users?ids=" + id(ada) + "," + id(ada):              {{"Ada"}, nil},
 		"/2/users?ids=9999999999999999999":                     {nil, {"9999999999999999999"}},
@@ -86,7 +86,7 @@ func TestBadRequests(t *testing.T) {
 	tests := map[string]int{
 		"/2/users":        http.StatusBadRequest,
 		"/2/users?ids=me": http.StatusBadRequest,
-		"/2/users?ids=1" + strings.Repeat(",1", 150): http.StatusOK, // one, often
+		"/2/users?ids=1" + strings.Repeat(",1", 150): http.StatusOK, // one name several times
 		"/2/users/by":                                   http.StatusBadRequest,
 		"/2/users/by?usernames=":                        http.StatusBadRequest,
 		"/2/users/by?usernames=a%20b":                   http.StatusBadRequest,
@@ -138,7 +138,7 @@ func FuzzUsers(f *testing.F) {
 			"/2/users?" + text, "/2/users/by?" + text, "/2/users/me?" + text, "/2/users/" + url.PathEscape(text), "/2/users/by/username/" + url.PathEscape(text),
 		} {
 			if _, err := url.Parse(path); err == nil {
-				ada.In(t).Do("GET", path, "") // fails the test by itself on a 500
+				ada.In(t).Do("GET", path, "") // newAPI fails the test on a 500
 			}
 		}
 	})
