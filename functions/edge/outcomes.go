@@ -238,7 +238,8 @@ func (o *outcomes) dropExposures(n int) {
 	o.unsentExposures = slices.Clone(o.unsentExposures[n:])
 }
 
-// suspend logs a suspension and sends it immediately, without waiting for a window: steer then rolls back a treatment that fails.
+// suspend logs a suspension and queues it for the next send, which does not wait for a window to close: steer then rolls back a
+// treatment that fails.
 func (o *outcomes) suspend(s experiment.Suspension) {
 	o.log.Warn().Str("experiment", s.Experiment).Int64("users", s.Users).Int64("answers", s.Answers).Int64("errors", s.Errors).
 		Int64("untouched", s.Untouched).Int64("untouched_errors", s.UntouchedErrors).Str("verdict", string(s.Verdict)).Msg("this edge has suspended the experiment")
