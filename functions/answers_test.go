@@ -28,22 +28,22 @@ func TestEveryAnswer(t *testing.T) {
 			t.Errorf("local run: %v\n%s", err, local.Log())
 		}
 	})
-	a := &api{contract: load(t), t: t, url: local.URL}
+	a := &api{contract: loadContract(t), t: t, url: local.URL}
 	ada := a.accounts()
 	a.mails(office, ada.bob)
 	ada.tweets(a)
 	ada.reads(a)
 	ada.refusals(a)
-	ada.waits(a, database)
-	ada.limits(a.at(local.Edge(t, "RATE_LIMIT_READ=1/15m", "RATE_LIMIT_WRITE=1/15m", "RATE_LIMIT_AUTH=1/15m")))
-	ada.outage(a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, nowhere))))
+	ada.waitsForKey(a, database)
+	ada.limits(a.through(local.Edge(t, "RATE_LIMIT_READ=1/15m", "RATE_LIMIT_WRITE=1/15m", "RATE_LIMIT_AUTH=1/15m")))
+	ada.outage(a.through(local.Edge(t, "ROUTES_FILE="+routesTo(t, nowhere))))
 	a.unverified(func(name string) *api {
-		return a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, local.Function(t, name, "DATABASE_URL="+database.URL(pgtest.API), "REQUIRE_VERIFIED_EMAIL=true", "FEATURES=likes"))))
+		return a.through(local.Edge(t, "ROUTES_FILE="+routesTo(t, local.Function(t, name, "DATABASE_URL="+database.URL(pgtest.API), "REQUIRE_VERIFIED_EMAIL=true", "FEATURES=likes"))))
 	})
 	without := local.Function(t, "like", "DATABASE_URL="+database.URL(pgtest.API), "FEATURES=")
-	ada.closed(a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, without))))
-	ada.assigned(a.at(local.Edge(t, "ROUTES_FILE="+routesTo(t, without, likes))))
-	unready := a.at(local.Unready(t, "edge", "ROUTES_FILE=/nowhere"))
+	ada.closed(a.through(local.Edge(t, "ROUTES_FILE="+routesTo(t, without))))
+	ada.assigned(a.through(local.Edge(t, "ROUTES_FILE="+routesTo(t, without, likes))))
+	unready := a.through(local.Unready(t, "edge", "ROUTES_FILE=/nowhere"))
 	unready.call(503, "", "GET /healthz", "")
 	unready.call(503, "", "GET /readyz", "")
 	ada.undoes(a)
@@ -177,10 +177,10 @@ func (c *cast) reads(a *api) {
 				a.t.Errorf("a browser gets %.80s", page.body)
 			}
 		}
-		if o.takes("expansions") {
-			a.call(200, c.ada, with(request, "expansions=author_id,referenced_tweets.id&tweet.fields=created_at"), "")
+		if o.hasParameter("expansions") {
+			a.call(200, c.ada, withParameter(request, "expansions=author_id,referenced_tweets.id&tweet.fields=created_at"), "")
 		}
-		if o.takes("exclude") {
+		if o.hasParameter("exclude") {
 			page := decode[wire.List[wire.Tweet]](a, a.call(200, c.ada, request+"?max_results=1", ""))
 			next := decode[wire.List[wire.Tweet]](a, a.call(200, c.ada, request+"?max_results=1&exclude=replies&start_time=2026-01-01T00:00:00Z&pagination_token="+page.Meta.NextToken, ""))
 			if next.Meta.ResultCount != 1 || next.Meta.PreviousToken == "" {
@@ -215,8 +215,8 @@ func (c *cast) refusals(a *api) {
 		if strings.Contains(o.path, "{") && o.documents(400) {
 			a.call(400, c.ada, o.request(c.malformed), o.example())
 		}
-		if o.takes("user.fields") {
-			a.call(400, c.ada, with(request, "user.fields=colour"), "")
+		if o.hasParameter("user.fields") {
+			a.call(400, c.ada, withParameter(request, "user.fields=colour"), "")
 		}
 	}
 	for path, item := range a.doc.Paths.Map() {
@@ -242,10 +242,10 @@ func (c *cast) refusals(a *api) {
 	}
 }
 
-// waits sends requests while another one with the same Idempotency-Key is running.
-func (c *cast) waits(a *api, database pgtest.Database) {
+// waitsForKey sends requests while another one with the same Idempotency-Key is running.
+func (c *cast) waitsForKey(a *api, database pgtest.Database) {
 	for _, o := range a.operations {
-		if !o.takes("Idempotency-Key") {
+		if !o.hasParameter("Idempotency-Key") {
 			continue
 		}
 		database.Hold(a.t, `insert into idempotency_keys (user_id, route, key, fingerprint, status, body) values ($1::text::bigint, $2, 'held', '', 200, '')`, c.real["userId"], o.name)

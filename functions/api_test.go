@@ -21,8 +21,8 @@ type api struct {
 	url string
 }
 
-// at returns the same API at another edge.
-func (a *api) at(url string) *api { return &api{a.contract, a.t, url} }
+// through returns the same API at another edge.
+func (a *api) through(url string) *api { return &api{a.contract, a.t, url} }
 
 // send sends a request ("GET /2/users/me") with a token, unless the token is empty, and headers, as names and values in turn. If
 // the request is not an operation of the contract, the caller must check the answer.

@@ -41,7 +41,7 @@ type operation struct {
 	item         *openapi3.PathItem
 }
 
-func load(t *testing.T) *contract {
+func loadContract(t *testing.T) *contract {
 	t.Helper()
 	doc, err := openapi3.NewLoader().LoadFromData(functions.OpenAPI)
 	if err != nil {
@@ -78,7 +78,7 @@ func (o operation) protected() bool { return o.Security == nil || len(*o.Securit
 func (o operation) documents(status int) bool { return o.Responses.Status(status) != nil }
 
 // onlyClosed reports whether a 404 can only mean that the operation's feature is not open.
-func (o operation) onlyClosed() bool { return o.missing() == "#/components/responses/NotOpen" }
+func (o operation) onlyClosed() bool { return o.notFoundRef() == "#/components/responses/NotOpen" }
 
 // onlyUnverified reports whether a 403 can only mean that an email address must be verified first, which is a setting.
 func (o operation) onlyUnverified() bool {
@@ -87,11 +87,11 @@ func (o operation) onlyUnverified() bool {
 
 // closable reports whether a 404 can mean that the operation's feature is not open.
 func (o operation) closable() bool {
-	return o.onlyClosed() || o.missing() == "#/components/responses/NotFoundOrNotOpen"
+	return o.onlyClosed() || o.notFoundRef() == "#/components/responses/NotFoundOrNotOpen"
 }
 
-// missing returns the reference that describes the operation's 404; "" if there is none.
-func (o operation) missing() string {
+// notFoundRef returns the reference that describes the operation's 404; "" if there is none.
+func (o operation) notFoundRef() string {
 	if !o.documents(http.StatusNotFound) {
 		return ""
 	}
@@ -110,8 +110,8 @@ func (o operation) example() string {
 	return string(text)
 }
 
-// takes reports whether the operation has a parameter of that name.
-func (o operation) takes(name string) bool {
+// hasParameter reports whether the operation has a parameter of that name.
+func (o operation) hasParameter(name string) bool {
 	return slices.ContainsFunc(o.parameters, func(p *openapi3.ParameterRef) bool { return p.Value.Name == name })
 }
 
@@ -131,8 +131,8 @@ func (o operation) request(values map[string]string) string {
 	return o.method + " " + path + strings.TrimSuffix(query, "?")
 }
 
-// with adds a parameter to the query of a request.
-func with(request, parameter string) string {
+// withParameter adds a parameter to the query of a request.
+func withParameter(request, parameter string) string {
 	if strings.Contains(request, "?") {
 		return request + "&" + parameter
 	}

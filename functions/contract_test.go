@@ -28,10 +28,10 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func TestEveryFunctionHasAFolderAManifestAndADescription(t *testing.T) {
 	t.Parallel()
 	described := make(map[string]string)
-	for _, o := range load(t).operations {
+	for _, o := range loadContract(t).operations {
 		described[o.name] = strings.Join(o.Tags, " ")
 	}
-	for _, complaint := range forgotten(parts(t), described) {
+	for _, complaint := range findMissingParts(parts(t), described) {
 		t.Error(complaint)
 	}
 }
@@ -41,7 +41,7 @@ func TestTheContractIsValid(t *testing.T) {
 	if err := validate(t, functions.OpenAPI); err != nil {
 		t.Error(err)
 	}
-	for _, o := range load(t).operations {
+	for _, o := range loadContract(t).operations {
 		for status, response := range o.Responses.Map() {
 			problem := response.Value.Content["application/problem+json"]
 			if problem == nil {
@@ -75,12 +75,12 @@ func TestTheRulesOfTheContractCanFail(t *testing.T) {
 		"openapi.yaml describes GET /2/likes, which no function":  {whole, map[string]string{"GET /2/likes": "like"}},
 		`openapi.yaml tags POST /2/likes "tweet": expected "like`: {whole, map[string]string{"POST /2/likes": "tweet"}},
 	} {
-		found := forgotten([]part{broken.part}, broken.described)
+		found := findMissingParts([]part{broken.part}, broken.described)
 		if !slices.ContainsFunc(found, func(c string) bool { return strings.Contains(c, want) }) {
 			t.Errorf("no complaint with %q in %q", want, found)
 		}
 	}
-	if found := forgotten([]part{whole}, map[string]string{"POST /2/likes": "like"}); len(found) > 0 {
+	if found := findMissingParts([]part{whole}, map[string]string{"POST /2/likes": "like"}); len(found) > 0 {
 		t.Errorf("nothing is forgotten, and %q", found)
 	}
 
@@ -123,7 +123,7 @@ func parts(t *testing.T) []part {
 	}
 	for _, main := range mains {
 		name := filepath.Dir(main)
-		all[name] = part{name: name, folder: true, answers: answered(t, name)}
+		all[name] = part{name: name, folder: true, answers: routesInCode(t, name)}
 	}
 	services, err := manifest.ReadAll("../knative")
 	if err != nil {
@@ -148,8 +148,8 @@ func parts(t *testing.T) []part {
 
 var pattern = regexp.MustCompile(`^[A-Z]+ /`)
 
-// answered returns the keys of function.Routes in a folder's code.
-func answered(t *testing.T, folder string) (patterns []string) {
+// routesInCode returns the keys of function.Routes in a folder's code.
+func routesInCode(t *testing.T, folder string) (patterns []string) {
 	t.Helper()
 	files, err := filepath.Glob(folder + "/*.go")
 	if err != nil {
@@ -181,8 +181,8 @@ func answered(t *testing.T, folder string) (patterns []string) {
 	return patterns
 }
 
-// forgotten compares folders, manifests, and the described operations with their tags.
-func forgotten(all []part, described map[string]string) (found []string) {
+// findMissingParts compares folders, manifests, and the described operations with their tags.
+func findMissingParts(all []part, described map[string]string) (found []string) {
 	complain := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
 	answered := make(map[string]bool)
 	for _, p := range all {
@@ -226,7 +226,7 @@ func forgotten(all []part, described map[string]string) (found []string) {
 // 422.
 func TestThePageFillsInNoHeader(t *testing.T) {
 	t.Parallel()
-	for _, o := range load(t).operations {
+	for _, o := range loadContract(t).operations {
 		for _, p := range o.parameters {
 			v := p.Value
 			if v.In == openapi3.ParameterInHeader && (v.Example != nil || v.Examples != nil || v.Schema.Value.Default != nil || v.Schema.Value.Examples != nil) {

@@ -29,7 +29,7 @@ func TestALargeExportPassesTheEdge(t *testing.T) {
 			t.Errorf("local run: %v\n%s", err, local.Log())
 		}
 	})
-	a := &api{contract: load(t), t: t, url: local.URL}
+	a := &api{contract: loadContract(t), t: t, url: local.URL}
 	ada := decode[wire.Session](a, a.call(201, "", "POST /auth/register", a.operation("POST /auth/register").example()))
 	if err := pgtest.Exec(t.Context(), database.URL(pgtest.Owner),
 		`insert into tweets (author_id, text) select $1::bigint, repeat('a confession ', 18) || n from generate_series(1, $2::int) n`, ada.Data.ID, tweets); err != nil {

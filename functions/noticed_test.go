@@ -35,7 +35,7 @@ func TestAnAnswerThatBreaksTheContractIsFound(t *testing.T) {
 		x.header.Set("Content-Type", "application/problem+json")
 		x.header.Set("Retry-After", "1")
 	}
-	c := load(t)
+	c := loadContract(t)
 	check := func(x exchange) error {
 		method, path, _ := strings.Cut(x.request, " ")
 		r := httptest.NewRequestWithContext(t.Context(), method, path, nil)

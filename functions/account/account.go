@@ -18,25 +18,25 @@ import (
 func New(db *store.DB, tokens *token.Verifier, passwords *password.Hasher, policy *policy.Policy) function.Routes {
 	a := &accounts{db, passwords, policy}
 	authenticated := function.Authenticated(tokens, db.Seen, nil)
-	user := func(next http.Handler) http.Handler { return private(authenticated(next)) }
+	user := func(next http.Handler) http.Handler { return noStore(authenticated(next)) }
 	return function.Routes{
 		"PUT /auth/password":         user(function.JSON(a.changePassword)),
 		"GET /auth/sessions":         user(function.JSON(a.sessions)),
-		"DELETE /auth/sessions":      user(function.JSON(a.endOthers)),
-		"DELETE /auth/sessions/{id}": user(function.JSON(a.end)),
+		"DELETE /auth/sessions":      user(function.JSON(a.endOtherSessions)),
+		"DELETE /auth/sessions/{id}": user(function.JSON(a.endSession)),
 		"GET /auth/export":           user(http.HandlerFunc(a.export)),
 		"DELETE /auth/account":       user(function.JSON(a.delete, function.WithBody(), function.Status(http.StatusAccepted))),
 
-		"POST /auth/verify-email/resend": user(function.JSON(a.askVerification, function.Status(http.StatusAccepted))),
+		"POST /auth/verify-email/resend": user(function.JSON(a.requestVerification, function.Status(http.StatusAccepted))),
 
-		"POST /auth/verify-email":           private(function.JSON(a.verifyEmail)),
-		"POST /auth/password-reset":         private(function.JSON(a.requestReset, function.Status(http.StatusAccepted))),
-		"POST /auth/password-reset/confirm": private(function.JSON(a.resetPassword)),
+		"POST /auth/verify-email":           noStore(function.JSON(a.verifyEmail)),
+		"POST /auth/password-reset":         noStore(function.JSON(a.requestReset, function.Status(http.StatusAccepted))),
+		"POST /auth/password-reset/confirm": noStore(function.JSON(a.resetPassword)),
 	}
 }
 
-// private keeps all answers, including refusals, out of caches.
-func private(next http.Handler) http.Handler {
+// noStore keeps all answers, including refusals, out of caches.
+func noStore(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		next.ServeHTTP(w, r)
@@ -136,7 +136,7 @@ func (a *accounts) sessions(ctx context.Context, _ struct{}) (wire.List[session]
 	return list, err
 }
 
-func (a *accounts) endOthers(ctx context.Context, _ struct{}) (function.None, error) {
+func (a *accounts) endOtherSessions(ctx context.Context, _ struct{}) (function.None, error) {
 	return function.None{}, a.db.EndOtherSessions(ctx, wire.Author(ctx))
 }
 
@@ -148,7 +148,7 @@ func (q *sessionID) FromRequest(r *http.Request) (err error) {
 	return err
 }
 
-func (a *accounts) end(ctx context.Context, q sessionID) (function.None, error) {
+func (a *accounts) endSession(ctx context.Context, q sessionID) (function.None, error) {
 	return function.None{}, a.db.EndSessionByID(ctx, wire.Author(ctx), q.id)
 }
 

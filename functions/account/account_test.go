@@ -73,7 +73,7 @@ func (w *fixture) register(name string) person {
 	if err != nil {
 		w.Fatal(err)
 	}
-	return p.in(opened, refresh)
+	return p.withSession(opened, refresh)
 }
 
 // login begins another session.
@@ -88,10 +88,10 @@ func (p person) login() person {
 	if err != nil {
 		p.Fatal(err)
 	}
-	return p.in(store.Opened{Session: session, User: attempt.User}, refresh)
+	return p.withSession(store.Opened{Session: session, User: attempt.User}, refresh)
 }
 
-func (p person) in(o store.Opened, refresh string) person {
+func (p person) withSession(o store.Opened, refresh string) person {
 	p.Helper()
 	s, err := wire.NewSession(p.issuer, o, refresh)
 	if err != nil {

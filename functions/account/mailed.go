@@ -16,12 +16,12 @@ import (
 // The requests that concern mail. Only a request for another verification needs a login: the token in a mail proves that the client
 // has read it.
 
-type mailed struct {
+type mailToken struct {
 	Token string `json:"token"`
 }
 
 // FromRequest refuses a request without a token.
-func (q *mailed) FromRequest(*http.Request) error {
+func (q *mailToken) FromRequest(*http.Request) error {
 	if q.Token == "" {
 		return problem.Invalid.Field("token", "token must not be empty")
 	}
@@ -38,16 +38,16 @@ func hash(text string) []byte {
 	return hash
 }
 
-func (a *accounts) verifyEmail(ctx context.Context, q mailed) (function.None, error) {
+func (a *accounts) verifyEmail(ctx context.Context, q mailToken) (function.None, error) {
 	return function.None{}, a.db.VerifyEmail(ctx, hash(q.Token))
 }
 
-// askVerification gives the same answer if a mail has been requested already.
-func (a *accounts) askVerification(ctx context.Context, _ struct{}) (wire.Single[requested], error) {
+// requestVerification gives the same answer if a mail has been requested already.
+func (a *accounts) requestVerification(ctx context.Context, _ struct{}) (wire.Single[requested], error) {
 	return wire.Single[requested]{Data: requested{true}}, a.db.AskVerification(ctx, wire.Author(ctx))
 }
 
-type forgetful struct {
+type resetRequest struct {
 	Email string `json:"email"`
 }
 
@@ -55,7 +55,7 @@ type forgetful struct {
 const maxEmail = 254
 
 // FromRequest refuses texts that can be no address of any account.
-func (q *forgetful) FromRequest(*http.Request) error {
+func (q *resetRequest) FromRequest(*http.Request) error {
 	if !strings.Contains(q.Email, "@") || len(q.Email) > maxEmail {
 		return problem.Invalid.Field("email", "email must be an email address of at most %d bytes", maxEmail)
 	}
@@ -68,17 +68,17 @@ type requested struct {
 
 // requestReset gives the same answer, after the same work, whether or not an account has the address. The function mail looks the
 // address up later, when no client waits.
-func (a *accounts) requestReset(ctx context.Context, q forgetful) (wire.Single[requested], error) {
+func (a *accounts) requestReset(ctx context.Context, q resetRequest) (wire.Single[requested], error) {
 	return wire.Single[requested]{Data: requested{true}}, a.db.RequestReset(ctx, q.Email)
 }
 
-type reset struct {
+type passwordReset struct {
 	Token string `json:"token"`
 	New   string `json:"new"`
 }
 
 // FromRequest refuses requests that can be no reset.
-func (q *reset) FromRequest(*http.Request) error {
+func (q *passwordReset) FromRequest(*http.Request) error {
 	switch {
 	case q.Token == "":
 		return problem.Invalid.Field("token", "token must not be empty")
@@ -89,7 +89,7 @@ func (q *reset) FromRequest(*http.Request) error {
 }
 
 // resetPassword keeps the token usable if the new password is refused. It does not hash the password if the token is not valid.
-func (a *accounts) resetPassword(ctx context.Context, q reset) (function.None, error) {
+func (a *accounts) resetPassword(ctx context.Context, q passwordReset) (function.None, error) {
 	used := hash(q.Token)
 	user, email, err := a.db.Resetter(ctx, used)
 	if err != nil {

@@ -114,7 +114,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.guests.serve(w, r, x, to)
 		return
 	}
-	if private(r.URL.Path) {
+	if noStore(r.URL.Path) {
 		w.Header().Set("Cache-Control", "no-store")
 	}
 	if bearer, ok := function.Bearer(r); ok {
@@ -330,7 +330,7 @@ func modify(answer *http.Response) error {
 	for _, own := range []string{"X-Request-Id", headerExperiment, headerVariant} {
 		answer.Header.Del(own)
 	}
-	if private(answer.Request.URL.Path) {
+	if noStore(answer.Request.URL.Path) {
 		answer.Header.Del("Cache-Control")
 	}
 	switch answer.StatusCode {
@@ -344,8 +344,8 @@ func modify(answer *http.Response) error {
 	return nil
 }
 
-// private reports whether caches must not keep the answers of a path. This includes the edge's own refusals.
-func private(path string) bool { return strings.HasPrefix(path, "/auth/") }
+// noStore reports whether caches must not keep the answers of a path. This includes the edge's own refusals.
+func noStore(path string) bool { return strings.HasPrefix(path, "/auth/") }
 
 // statusClientClosed is the status in logs if the client left before its answer, as in nginx. No client receives it.
 const statusClientClosed = 499

@@ -18,7 +18,7 @@ import (
 func New(db *store.DB, tokens *token.Verifier, features feature.Revision) function.Routes {
 	l := &likes{db, features, idempotency.NewOnce()}
 	authenticated := function.Authenticated(tokens, db.Seen, db.Expose)
-	user := func(handler http.Handler) http.Handler { return authenticated(l.open(handler)) }
+	user := func(handler http.Handler) http.Handler { return authenticated(l.requireFeature(handler)) }
 	return function.Routes{
 		"POST /2/users/{id}/likes":              user(function.Allowed(db.MayPost, function.JSON(l.like))),
 		"DELETE /2/users/{id}/likes/{tweet_id}": user(function.JSON(l.undo)),
@@ -33,9 +33,9 @@ type likes struct {
 	once     *idempotency.Once
 }
 
-// open gives the same answer to every request without the feature, whether or not the request is well-formed: without the feature,
+// requireFeature gives the same answer to every request without the feature, whether or not the request is well-formed: without the feature,
 // nothing exists here.
-func (l *likes) open(next http.Handler) http.Handler {
+func (l *likes) requireFeature(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !l.features.Of(r.Context()).Likes {
 			function.Fail(w, r, problem.NotOpen.Detail("the feature likes is not open to you"))

@@ -66,10 +66,10 @@ func requestID(r *http.Request) (int64, error) {
 	if e.Type() != eventType {
 		return 0, problem.Invalid.Detail("the event is of the type %s: expected %s", e.Type(), eventType)
 	}
-	return requestOf(e)
+	return requestInEvent(e)
 }
 
-func requestOf(e *event.Event) (int64, error) {
+func requestInEvent(e *event.Event) (int64, error) {
 	var data struct {
 		ID string `json:"id"`
 	}

@@ -109,13 +109,13 @@ func newClient(text string) (func() (*mail.Client, error), error) {
 		return nil, errors.New("no host")
 	case u.Scheme == "smtps" && tlsMode == "":
 		options = append(options, mail.WithSSL())
-		port = or(port, "465")
+		port = orDefault(port, "465")
 	case u.Scheme == "smtp" && tlsMode == "":
 		options = append(options, mail.WithTLSPolicy(mail.TLSMandatory))
-		port = or(port, "587")
+		port = orDefault(port, "587")
 	case u.Scheme == "smtp" && tlsMode == "none" && u.User == nil: // without encryption, a password could be read on the way
 		options = append(options, mail.WithTLSPolicy(mail.NoTLS))
-		port = or(port, "25")
+		port = orDefault(port, "25")
 	default:
 		return nil, errors.New("unknown scheme or tls; and without TLS there must be no user")
 	}
@@ -135,7 +135,7 @@ func newClient(text string) (func() (*mail.Client, error), error) {
 	return build, nil
 }
 
-func or(text, fallback string) string {
+func orDefault(text, fallback string) string {
 	if text == "" {
 		return fallback
 	}

@@ -35,8 +35,8 @@ func backoff(err error, failures int) time.Duration {
 // malformed is the error of a row that cannot become a CloudEvent.
 type malformed struct{ error }
 
-// hopeless reports whether an event should not be tried again after so many failures.
-func (r *Relay) hopeless(e store.Event, err error, failures int) bool {
+// isHopeless reports whether an event should not be tried again after so many failures.
+func (r *Relay) isHopeless(e store.Event, err error, failures int) bool {
 	if _, ok := errors.AsType[*malformed](err); ok {
 		return true
 	}

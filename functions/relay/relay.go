@@ -100,7 +100,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		if found {
 			wait = busyWait
 		}
-		if idle := !r.await(ctx, wait); idle || err != nil {
+		if idle := !r.awaitReports(ctx, wait); idle || err != nil {
 			wait = min(2*wait, idleWait, r.lease/renewals)
 		}
 		if err = errors.Join(err, r.sweep(ctx), r.renew(ctx)); err != nil {
@@ -132,7 +132,7 @@ func (r *Relay) renew(ctx context.Context) error {
 	return nil
 }
 
-func (r *Relay) mine(partition int16) bool {
+func (r *Relay) hasLease(partition int16) bool {
 	until := r.leased[partition].Load()
 	return until != nil && time.Now().Before(*until)
 }
@@ -142,7 +142,7 @@ func (r *Relay) mine(partition int16) bool {
 func (r *Relay) startDeliveries(ctx context.Context) (found bool, err error) {
 	var from []store.Cursor
 	for p, after := range r.cursor {
-		if r.mine(int16(p)) { //nolint:gosec // below 16
+		if r.hasLease(int16(p)) { //nolint:gosec // below 16
 			from = append(from, store.Cursor{Partition: int16(p), UserID: after}) //nolint:gosec // below 16
 		}
 	}
@@ -203,7 +203,7 @@ func (r *Relay) deliver(ctx context.Context, events []store.Event) {
 				r.reports <- report{event: e.ID}
 				break
 			}
-			if r.hopeless(e, err, failures) && r.bury(ctx, e, err) {
+			if r.isHopeless(e, err, failures) && r.bury(ctx, e, err) {
 				break
 			}
 			r.count.Inc(e.Type, "refused")
@@ -226,7 +226,7 @@ var errStopped = errors.New("stopped")
 func (r *Relay) attempt(ctx context.Context, row store.Event) error {
 	r.slots <- struct{}{}
 	defer func() { <-r.slots }()
-	if ctx.Err() != nil || !r.mine(row.Partition) {
+	if ctx.Err() != nil || !r.hasLease(row.Partition) {
 		return errStopped
 	}
 	e, err := cloudEvent(row)
@@ -246,9 +246,9 @@ func (r *Relay) bury(ctx context.Context, e store.Event, reason error) bool {
 	return true
 }
 
-// await waits for a report from a delivery. It handles all reports that have arrived and returns true; false after wait without
+// awaitReports waits for a report from a delivery. It handles all reports that have arrived and returns true; false after wait without
 // one.
-func (r *Relay) await(ctx context.Context, wait time.Duration) bool {
+func (r *Relay) awaitReports(ctx context.Context, wait time.Duration) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {

@@ -28,7 +28,7 @@ func SinkFromEnv(e *env.Reader, t *telemetry.Telemetry) Sink {
 	const expected = "the URL that takes CloudEvents, such as http://broker-ingress.knative-eventing.svc.cluster.local/warble/events"
 	text := e.String("K_SINK", "")
 	if text == "" {
-		return logged(t)
+		return logSink(t)
 	}
 	target, err := url.Parse(text)
 	if err != nil || target.Scheme != "http" && target.Scheme != "https" || target.Host == "" {
@@ -38,7 +38,7 @@ func SinkFromEnv(e *env.Reader, t *telemetry.Telemetry) Sink {
 	return httpSink(target, t)
 }
 
-func logged(t *telemetry.Telemetry) Sink {
+func logSink(t *telemetry.Telemetry) Sink {
 	return func(_ context.Context, e event.Event) error {
 		line, err := e.MarshalJSON()
 		if err != nil {

@@ -22,7 +22,7 @@ import (
 
 // turn is the time limit of one request's work. The next request comes after a minute, and the answer must be sent before the
 // server's own limit.
-const turn = 45 * time.Second
+const turnLimit = 45 * time.Second
 
 // New returns the routes of the function. If cluster is nil, experiments are not moved. connections is how many connections the
 // database has for functions; 0 if unknown.
@@ -57,7 +57,7 @@ type steer struct {
 	eventsTotal *telemetry.Counter
 }
 
-// event starts a turn for any CloudEvent, because what must be done is seen in the cluster. The answer has no body, because a body
+// serveEvent starts a turn for any CloudEvent, because what must be done is seen in the cluster. The answer has no body, because a body
 // would be taken for an event.
 func (s *steer) serveEvent(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
@@ -96,7 +96,7 @@ func (s *steer) moveExperiments(ctx context.Context) error {
 	if s.driver == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, turn)
+	ctx, cancel := context.WithTimeout(ctx, turnLimit)
 	defer cancel()
 	s.askedAgain.Store(true)
 	for s.askedAgain.Load() && s.turning.CompareAndSwap(false, true) {
