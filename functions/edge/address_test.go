@@ -124,7 +124,7 @@ func TestFunctionsLearnTheClientFromTheEdge(t *testing.T) {
 	url, _ := serveFunction(t, function.Routes{"GET /who": handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(function.Client(r.Context()).String() + " " + r.Header.Get("X-Forwarded-For")))
 	})})
-	edge := start(t, config{trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, entry{Name: "who", URL: url, Routes: []string{"/who"}})
+	edge := start(t, config{trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, functionEntry{Name: "who", URL: url, Routes: []string{"/who"}})
 	a := send(t, http.MethodGet, edge.url+"/who", "",
 		"X-Forwarded-For", "192.0.2.66, 198.51.100.1", "Forwarded", "for=192.0.2.66",
 		function.HeaderClient, "192.0.2.66", function.HeaderTime, "1", function.HeaderSignature, "00")

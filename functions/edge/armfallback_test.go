@@ -43,7 +43,7 @@ func TestTheUntouchedFunctionAnswersForAnArmThatFails(t *testing.T) {
 	edge := start(t, config{steerURL: "http://nobody.example", upstreamTimeout: 6 * time.Second})
 	rules := openTo("likes", experiment.User, "x")
 	rules.Reach["x"] = experiment.Reach{Control: sideAt(arm, "control"), Treatment: sideAt(arm, "treatment")}
-	edge.writeExperiments(t, []experiment.Rules{rules}, entry{Name: "x", URL: untouched, Routes: []string{"/x/"}})
+	edge.writeExperiments(t, []experiment.Rules{rules}, functionEntry{Name: "x", URL: untouched, Routes: []string{"/x/"}})
 	for name, tt := range map[string]struct {
 		method, path, key string
 		status            int

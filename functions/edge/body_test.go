@@ -88,7 +88,7 @@ func TestAnAnswerAfter100ContinueHasAllHeaders(t *testing.T) {
 	host := strings.TrimPrefix(url, "http://")
 	rules.Reach["x"] = experiment.Reach{Host: "nobody.example", Control: sideAt(host, "control"), Treatment: sideAt(host, "treatment")}
 	edge := start(t, config{origins: []string{"https://app.example.org"}})
-	edge.writeExperiments(t, []experiment.Rules{rules}, entry{Name: "x", URL: url, Routes: []string{"/auth/"}})
+	edge.writeExperiments(t, []experiment.Rules{rules}, functionEntry{Name: "x", URL: url, Routes: []string{"/auth/"}})
 	patient := &http.Transport{ExpectContinueTimeout: time.Minute} // the client sends the body only after a 100
 	defer patient.CloseIdleConnections()
 	names := func(expect string) []string {

@@ -21,7 +21,7 @@ func TestATagOfTheEdgeLeadsToTheSameTagOfTheFunctions(t *testing.T) {
 		return serve(t, handlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerRevision, revision) }))
 	}
 	rules := openTo("likes", experiment.User, "mirror")
-	tagged, plain := serveArms(t, &rules), entry{Name: "plain", URL: named("untouched"), Routes: []string{"/plain/"}}
+	tagged, plain := serveArms(t, &rules), functionEntry{Name: "plain", URL: named("untouched"), Routes: []string{"/plain/"}}
 	tagged.Tags = map[string]string{"candidate": named("candidate")}
 	rules.Open = experiment.Open{Control: experiment.Slots}
 	edge.writeExperiments(t, []experiment.Rules{rules}, tagged, plain)

@@ -55,7 +55,7 @@ func TestCORS(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			edge := start(t, config{origins: tt.origins}, entry{Name: "x", URL: url, Routes: []string{"/x"}})
+			edge := start(t, config{origins: tt.origins}, functionEntry{Name: "x", URL: url, Routes: []string{"/x"}})
 			a := send(t, tt.method, edge.url+"/x", "", tt.headers...)
 			if diff := cmp.Diff(tt.want, corsOf(a.Header)); diff != "" || a.StatusCode != tt.status {
 				t.Errorf("%s %s", a.Status, diff)
@@ -72,7 +72,7 @@ func TestPagesCanReadEveryHeaderThatAnswersHave(t *testing.T) {
 	t.Parallel()
 	url, _ := serveFunction(t, function.Routes{"GET /x": handlerFunc(func(http.ResponseWriter, *http.Request) {})})
 	edge := start(t, config{origins: []string{"*"}, limits: limits{read: {1, 1e9}, write: {1, 1e9}, auth: {1, 1e9}}},
-		entry{Name: "x", URL: url, Routes: []string{"/x"}})
+		functionEntry{Name: "x", URL: url, Routes: []string{"/x"}})
 	exposed := strings.Split(corsExposed, ", ")
 	safe := []string{"Content-Length", "Content-Type", "Date"} // readable without this, or useless to pages
 	for range 2 {                                              // the second is a 429

@@ -67,7 +67,7 @@ func New(c config, r *routes, tokens *token.Verifier, key []byte, t *telemetry.T
 		config: c, routes: r, tokens: tokens, signer: function.NewSigner(key), own: ownRoutes(functions.OpenAPI), limiter: newLimiter(c.limits, time.Now),
 		outcomes: newOutcomes(c.steerURL, c.pod, key, t), experiments: t.ExperimentMetrics(),
 	}
-	r.tripwires.report = e.outcomes.suspend
+	r.tripwires.onChange = e.outcomes.suspend
 	r.issuers.log = t.Log
 	e.limiter.divide(max(1, c.replicas))
 	e.guests = newGuests(e, key, r, t)

@@ -19,7 +19,7 @@ import (
 )
 
 // serveArms serves the mirror three times, as the untouched function and as each arm, and sets the arms' addresses in rules.
-func serveArms(t testing.TB, rules *experiment.Rules) entry {
+func serveArms(t testing.TB, rules *experiment.Rules) functionEntry {
 	t.Helper()
 	serving := func(revision string) string {
 		mirror, _ := mirror(t)
@@ -30,7 +30,7 @@ func serveArms(t testing.TB, rules *experiment.Rules) entry {
 		}))
 	}
 	rules.Reach["mirror"] = experiment.Reach{Host: "nobody.example", Control: sideAt(serving("control"), "control"), Treatment: sideAt(serving("treatment"), "treatment")}
-	return entry{Name: "mirror", URL: serving("untouched"), Routes: []string{"/m/"}}
+	return functionEntry{Name: "mirror", URL: serving("untouched"), Routes: []string{"/m/"}}
 }
 
 // sideAt returns an arm at a URL.
@@ -175,7 +175,7 @@ func TestWhichAnswersAreErrorsOfAnArm(t *testing.T) {
 	edge := start(t, config{steerURL: "http://nobody.example"})
 	rules := openTo("likes", experiment.User, "x")
 	rules.Reach["x"] = experiment.Reach{Control: sideAt(url, "control"), Treatment: sideAt("http://"+refusingAddress(t), "treatment")}
-	service := entry{Name: "x", URL: untouched, Routes: []string{"/x/"}}
+	service := functionEntry{Name: "x", URL: untouched, Routes: []string{"/x/"}}
 	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	member := func(arm experiment.Arm) (bearer string) {
 		for id := int64(1); ; id++ {
@@ -246,7 +246,7 @@ func TestABaselineCountsAnswersOfTheUntouched(t *testing.T) {
 	rules := openTo("likes", experiment.User, "x")
 	rules.Open, rules.Reach, rules.Phase = experiment.Open{}, nil, experiment.Warming
 	rules.Baseline, rules.Bounds = []int{1000, 3000}, []experiment.Duration{experiment.Duration(time.Millisecond), experiment.Duration(time.Hour)}
-	edge.writeExperiments(t, []experiment.Rules{rules}, entry{Name: "x", URL: url, Routes: []string{"/x/"}})
+	edge.writeExperiments(t, []experiment.Rules{rules}, functionEntry{Name: "x", URL: url, Routes: []string{"/x/"}})
 	type key struct {
 		step int
 		arm  experiment.Arm
@@ -307,7 +307,7 @@ func TestACanaryIsCountedByTheRevisionThatAnswered(t *testing.T) {
 	at.Host = strings.TrimPrefix(url, "http://")
 	rules.Reach["x"] = at
 	untouched := serve(t, handlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(headerRevision, "x-00001") }))
-	edge.writeExperiments(t, []experiment.Rules{rules}, entry{Name: "x", URL: untouched, Routes: []string{"/x"}})
+	edge.writeExperiments(t, []experiment.Rules{rules}, functionEntry{Name: "x", URL: untouched, Routes: []string{"/x"}})
 	buckets := make(map[experiment.Arm][]int)
 	for i, name := range []string{"x-control", "x-treatment", "x-treatment", "x-00001", ""} {
 		revision <- name
@@ -348,7 +348,7 @@ func TestAnAnswerCountsForTheStepAtWhichItsRequestArrived(t *testing.T) {
 	rules := openTo("likes", experiment.User, "x")
 	rules.Bounds = []experiment.Duration{experiment.Duration(time.Millisecond), experiment.Duration(time.Hour)}
 	rules.Reach["x"] = experiment.Reach{Control: sideAt(url, "control"), Treatment: sideAt(url, "treatment")}
-	service := entry{Name: "x", URL: url, Routes: []string{"/x/"}}
+	service := functionEntry{Name: "x", URL: url, Routes: []string{"/x/"}}
 	edge.writeExperiments(t, []experiment.Rules{rules}, service)
 	get := func(path string) {
 		a := send(t, http.MethodGet, edge.url+"/x/"+path, "", "Authorization", edge.bearer(t, 1))

@@ -28,7 +28,7 @@ func FuzzEdge(f *testing.F) {
 		}
 		_, _ = io.Copy(w, r.Body)
 	}))
-	edge := start(f, config{origins: []string{"*"}}, entry{Name: "x", URL: backend, Routes: []string{"/2/tweets", "/2/tweets/{id}", "/auth/"}})
+	edge := start(f, config{origins: []string{"*"}}, functionEntry{Name: "x", URL: backend, Routes: []string{"/2/tweets", "/2/tweets/{id}", "/auth/"}})
 	for _, seed := range []struct{ method, target, headers, body string }{
 		{"GET", "/2/tweets/1?x=1", "Host: edge\r\nAccept-Encoding: zstd", ""},
 		{"POST", "/2/tweets", "Host: edge\r\nContent-Length: 2\r\nIdempotency-Key: k", "{}"},

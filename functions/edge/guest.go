@@ -30,8 +30,8 @@ type guest struct {
 // defaultSeconds is the timeout that Knative sets for a Service without one.
 const defaultSeconds = 300
 
-// guestEntry describes a guest in the routes file.
-type guestEntry struct {
+// guestSettings describes a guest in the routes file.
+type guestSettings struct {
 	Hosts          []string `json:"hosts"`
 	TimeoutSeconds int      `json:"timeoutSeconds"`
 	RateLimit      string   `json:"rateLimit"`

@@ -89,7 +89,7 @@ func shop(t testing.TB, name string) (url string) {
 }
 
 // visitorExperiment returns a shop and an experiment of visitors on it, with both arms.
-func visitorExperiment(t testing.TB) (entry, experiment.Rules) {
+func visitorExperiment(t testing.TB) (functionEntry, experiment.Rules) {
 	t.Helper()
 	rules := openTo("checkout", experiment.User, "shop")
 	rules.Identity = experiment.Identity{Kind: experiment.ByVisitor, Cookie: "shop_visitor"}
@@ -97,8 +97,8 @@ func visitorExperiment(t testing.TB) (entry, experiment.Rules) {
 	return guestAt(shop(t, "untouched")), rules
 }
 
-func guestAt(url string) entry {
-	return entry{Name: "shop", URL: url, Routes: []string{"/shop", "/shop/"}, Guest: &guestEntry{}}
+func guestAt(url string) functionEntry {
+	return functionEntry{Name: "shop", URL: url, Routes: []string{"/shop", "/shop/"}, Guest: &guestSettings{}}
 }
 
 // cookieFrom returns the cookie that an answer sets, as a request sends it; empty if there is none.
@@ -465,8 +465,8 @@ func TestEveryPathOfAGuestsHostGoesToTheGuest(t *testing.T) {
 	}))
 	t.Cleanup(paths.Close)
 	mirror, _ := mirror(t)
-	edge.write(t, entry{Name: "books", URL: paths.URL, Guest: &guestEntry{Hosts: []string{"books.example.com"}, RateLimit: "5/1h"}},
-		entry{Name: "mirror", URL: mirror, Routes: []string{"/m/"}})
+	edge.write(t, functionEntry{Name: "books", URL: paths.URL, Guest: &guestSettings{Hosts: []string{"books.example.com"}, RateLimit: "5/1h"}},
+		functionEntry{Name: "mirror", URL: mirror, Routes: []string{"/m/"}})
 	for _, path := range []string{"/", "/docs", "/m/x", "/a//b/../c?d=%zz"} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, edge.url, nil)
 		if err != nil {

@@ -99,7 +99,7 @@ func signedBy(t testing.TB, method jwt.SigningMethod, kid string, key any, claim
 }
 
 // issuerExperiment returns a shop and an experiment of another issuer's users on it.
-func issuerExperiment(t testing.TB, a *testIssuer) (entry, experiment.Rules) {
+func issuerExperiment(t testing.TB, a *testIssuer) (functionEntry, experiment.Rules) {
 	t.Helper()
 	service, rules := visitorExperiment(t)
 	rules.Identity = experiment.Identity{Kind: experiment.ByIssuer, Issuer: &experiment.Issuer{URL: a.url, Audience: "shop", CommunityClaim: "team"}}

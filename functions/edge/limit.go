@@ -94,7 +94,7 @@ const (
 	// evicts an old one. So the edge may forget calls in such a flood, but never refuses a stranger's.
 	perShard = 4096
 	// sweepSteps is how many counts an insertion into a full shard checks for an expired one.
-	sweepSteps = 16
+	sweepLimit = 16
 )
 
 // limiter counts calls in fixed windows, in this process alone. It allows this replica's share of the limits, and its headers state
@@ -179,17 +179,17 @@ func (m *limiter) count(who limitKey, now time.Time, limit limit) (used int, end
 
 // evict makes room for one key: it removes the expired ones among a few, or otherwise the last of these.
 func evict(counts map[limitKey]count, now time.Time) {
-	step, found := 0, false
+	visited, found := 0, false
 	for who, n := range counts {
-		step++
+		visited++
 		if !now.Before(n.ends) {
 			delete(counts, who)
 			found = true
-		} else if step >= sweepSteps && !found {
+		} else if visited >= sweepLimit && !found {
 			delete(counts, who)
 			return
 		}
-		if step >= sweepSteps {
+		if visited >= sweepLimit {
 			return
 		}
 	}

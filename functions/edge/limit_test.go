@@ -244,7 +244,7 @@ func TestAFloodOfAddressesTakesBoundedMemory(t *testing.T) { //nolint:parallelte
 func TestACallAboveTheLimitIsA429(t *testing.T) {
 	t.Parallel()
 	url, _ := serveFunction(t, function.Routes{"POST /auth/login": handlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("in")) })})
-	edge := start(t, config{limits: limits{{1, time.Hour}, {1, time.Hour}, {2, time.Hour}}}, entry{Name: "login", URL: url, Routes: []string{"/auth/login"}})
+	edge := start(t, config{limits: limits{{1, time.Hour}, {1, time.Hour}, {2, time.Hour}}}, functionEntry{Name: "login", URL: url, Routes: []string{"/auth/login"}})
 	before := time.Now() // the window begins after it
 	for _, remaining := range []string{"1", "0"} {
 		a := send(t, http.MethodPost, edge.url+"/auth/login", "")
@@ -278,7 +278,7 @@ func TestACallAboveTheLimitIsA429(t *testing.T) {
 // TestEveryAnswerHasTheLimits includes the edge's own answers.
 func TestEveryAnswerHasTheLimits(t *testing.T) {
 	t.Parallel()
-	edge := start(t, config{}, entry{Name: "gone", URL: "http://" + refusingAddress(t), Routes: []string{"/gone"}})
+	edge := start(t, config{}, functionEntry{Name: "gone", URL: "http://" + refusingAddress(t), Routes: []string{"/gone"}})
 	for path, status := range map[string]int{"/nothing": 404, "//": 404, "/openapi.yaml": 200, "/docs": 200, "/gone": 503} {
 		a := send(t, http.MethodGet, edge.url+path, "")
 		if a.StatusCode != status {

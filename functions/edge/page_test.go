@@ -31,7 +31,7 @@ func TestThePageSendsASecondTextAsASecondTweet(t *testing.T) {
 			return len(bodies) == n
 		}
 	}
-	edge := start(t, config{}, entry{Name: "tweet", URL: url, Routes: []string{"/2/tweets"}})
+	edge := start(t, config{}, functionEntry{Name: "tweet", URL: url, Routes: []string{"/2/tweets"}})
 
 	tab := browsertest.Open(t).Tab(t, browsertest.View{Width: 1280})
 	tab.Open(edge.url + "/docs")

@@ -14,9 +14,9 @@ import (
 // TestNoPathReachesAnotherFunction than the one of its route, however the path is written, and no path is redirected.
 func TestNoPathReachesAnotherFunction(t *testing.T) {
 	t.Parallel()
-	named := func(name string) entry {
+	named := func(name string) functionEntry {
 		url, _ := serveFunction(t, function.Routes{"GET /{rest...}": handlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, name+" "+r.RequestURI) })})
-		return entry{Name: name, URL: url}
+		return functionEntry{Name: name, URL: url}
 	}
 	tweet, users, login := named("tweet"), named("users"), named("login")
 	tweet.Routes, users.Routes, login.Routes = []string{"/2/tweets", "/2/tweets/{id}"}, []string{"/2/users/{id}", "/2/users/{id}/{$}"}, []string{"/auth/"}

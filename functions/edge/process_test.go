@@ -105,13 +105,13 @@ func TestAChangeIsInForceWithin250ms(t *testing.T) {
 	}
 	urls := map[string]string{"old": named("old"), "new": named("new")}
 	file := filepath.Join(t.TempDir(), "routes.json")
-	writeRoutes(t, file, nil, entry{Name: "x", URL: urls["old"], Routes: []string{"/x"}})
+	writeRoutes(t, file, nil, functionEntry{Name: "x", URL: urls["old"], Routes: []string{"/x"}})
 	edge, _ := newKeys(t).startProcess(t, "edge", "ROUTES_FILE="+file, "RATE_LIMIT_READ=1000000/15m") // because it gets requests all the time
 	eventually(t, "the edge", func() bool { return send(t, http.MethodGet, edge+"/healthz", "").StatusCode == http.StatusOK })
 	var all []time.Duration
 	for i := range 10 {
 		name := []string{"new", "old"}[i%2]
-		writeRoutes(t, file, nil, entry{Name: "x", URL: urls[name], Routes: []string{"/x"}})
+		writeRoutes(t, file, nil, functionEntry{Name: "x", URL: urls[name], Routes: []string{"/x"}})
 		all = append(all, clocktest.Took(func() {
 			eventually(t, name, func() bool { return send(t, http.MethodGet, edge+"/x", "").body == name })
 		}))

@@ -54,7 +54,7 @@ func (a answer) seen(t testing.TB) (s seen) {
 func startWithMirror(t testing.TB, c config) (edge *rig, functionLog *logBuffer) {
 	t.Helper()
 	url, log := mirror(t)
-	return start(t, c, entry{Name: "mirror", URL: url, Routes: []string{"/m/"}}), log
+	return start(t, c, functionEntry{Name: "mirror", URL: url, Routes: []string{"/m/"}}), log
 }
 
 // TestOnlyTheEdgeCanSetItsHeaders: the edge removes a client's headers of these names, and the function believes only the edge's.
@@ -163,7 +163,7 @@ func TestTheHeadersThatAClientReceives(t *testing.T) {
 		w.WriteHeader(http.StatusTeapot)
 		_, _ = io.WriteString(w, "short and stout")
 	})})
-	edge := start(t, config{}, entry{Name: "x", URL: url, Routes: []string{"/x"}})
+	edge := start(t, config{}, functionEntry{Name: "x", URL: url, Routes: []string{"/x"}})
 	a := send(t, http.MethodGet, edge.url+"/x", "")
 	for _, ours := range []string{"X-Request-Id", "X-Rate-Limit-Limit", "X-Rate-Limit-Remaining", "X-Rate-Limit-Reset", "Ratelimit", "Ratelimit-Policy", "Date"} {
 		if len(a.Header[ours]) != 1 {
@@ -258,7 +258,7 @@ func TestAClientThatLeavesIsA499(t *testing.T) {
 		<-r.Context().Done()
 		left <- struct{}{}
 	})})
-	edge := start(t, config{}, entry{Name: "x", URL: url, Routes: []string{"/x"}})
+	edge := start(t, config{}, functionEntry{Name: "x", URL: url, Routes: []string{"/x"}})
 	for id, body := range map[string]string{"leaves-1": "", "leaves-2": "text"} {
 		ctx, leave := context.WithCancel(t.Context())
 		gone := make(chan error)

@@ -46,15 +46,15 @@ type rig struct {
 	issuer    *token.Issuer
 }
 
-// entry describes a function in the routes file.
-type entry struct {
+// functionEntry describes a function in the routes file.
+type functionEntry struct {
 	Name     string   `json:"name"`
 	URL      string   `json:"url"`
 	Starting bool     `json:"starting"`
 	Routes   []string `json:"routes"`
 
 	Tags  map[string]string `json:"tags,omitempty"`
-	Guest *guestEntry       `json:"guest,omitempty"`
+	Guest *guestSettings    `json:"guest,omitempty"`
 
 	Streams map[string]int `json:"streams,omitempty"`
 }
@@ -64,7 +64,7 @@ var generous = limits{{1e6, time.Hour}, {1e6, time.Hour}, {1e6, time.Hour}}
 
 // start serves an edge with these functions. Unset fields of c get the defaults of production, except for a timeout that suits a
 // busy machine.
-func start(t testing.TB, c config, functions ...entry) *rig {
+func start(t testing.TB, c config, functions ...functionEntry) *rig {
 	t.Helper()
 	if c.upstreamTimeout == 0 {
 		c.upstreamTimeout = time.Minute
@@ -105,13 +105,13 @@ func serve(t testing.TB, handler http.Handler) (url string) {
 }
 
 // write replaces the routes file and reads it.
-func (g *rig) write(t testing.TB, functions ...entry) {
+func (g *rig) write(t testing.TB, functions ...functionEntry) {
 	t.Helper()
 	g.writeExperiments(t, nil, functions...)
 }
 
 // writeExperiments replaces the routes file, including experiments, and reads it.
-func (g *rig) writeExperiments(t testing.TB, experiments []experiment.Rules, functions ...entry) {
+func (g *rig) writeExperiments(t testing.TB, experiments []experiment.Rules, functions ...functionEntry) {
 	t.Helper()
 	writeRoutes(t, g.routes.file, experiments, functions...)
 	if err := g.routes.refresh(t.Context()); err != nil {
@@ -120,9 +120,9 @@ func (g *rig) writeExperiments(t testing.TB, experiments []experiment.Rules, fun
 }
 
 // writeRoutes replaces a routes file atomically, as every writer of one must.
-func writeRoutes(t testing.TB, file string, experiments []experiment.Rules, functions ...entry) {
+func writeRoutes(t testing.TB, file string, experiments []experiment.Rules, functions ...functionEntry) {
 	t.Helper()
-	text, err := json.Marshal(map[string]any{"functions": append([]entry{}, functions...), "experiments": experiments})
+	text, err := json.Marshal(map[string]any{"functions": append([]functionEntry{}, functions...), "experiments": experiments})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -321,7 +321,7 @@ func parseRoutes(text []byte) (v view, err error) {
 			Starting bool              `json:"starting"`
 			Routes   []string          `json:"routes"`
 			Streams  map[string]int    `json:"streams"`
-			Guest    *guestEntry       `json:"guest"`
+			Guest    *guestSettings    `json:"guest"`
 		} `json:"functions"`
 		Experiments []experiment.Rules `json:"experiments"`
 	}

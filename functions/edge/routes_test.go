@@ -167,7 +167,7 @@ func TestBeforeTheFirstViewAPathIsNotA404(t *testing.T) {
 	if err := edge.routes.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	edge.write(t, entry{Name: "a", URL: "http://" + refusingAddress(t)})
+	edge.write(t, functionEntry{Name: "a", URL: "http://" + refusingAddress(t)})
 	if a := send(t, http.MethodGet, edge.url+"/healthz", ""); a.StatusCode != http.StatusOK {
 		t.Errorf("not healthy: %s %s", a.Status, a.body)
 	}

@@ -24,7 +24,7 @@ func TestEveryUserSeesOneArm(t *testing.T) {
 		url, _ := k.startProcess(t, "function", "K_SERVICE=mirror", "K_REVISION="+revision)
 		return url
 	}
-	service := entry{Name: "mirror", URL: at("untouched"), Routes: []string{"/m/"}}
+	service := functionEntry{Name: "mirror", URL: at("untouched"), Routes: []string{"/m/"}}
 	rules := openTo("likes", experiment.Community, "mirror")
 	rules.Reach["mirror"] = experiment.Reach{Control: sideAt(at("control"), "control"), Treatment: sideAt(at("treatment"), "treatment")}
 	file := filepath.Join(t.TempDir(), "routes.json")

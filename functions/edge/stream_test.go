@@ -30,7 +30,7 @@ func TestAStreamHasItsOwnTimeLimit(t *testing.T) {
 		}
 	})
 	url, log := serveFunction(t, function.Routes{"GET /x/all": slow, "GET /x/rest": slow})
-	edge := start(t, config{upstreamTimeout: timeout}, entry{Name: "x", URL: url, Routes: []string{"/x/all", "/x/rest"}, Streams: map[string]int{"/x/all": 300}})
+	edge := start(t, config{upstreamTimeout: timeout}, functionEntry{Name: "x", URL: url, Routes: []string{"/x/all", "/x/rest"}, Streams: map[string]int{"/x/all": 300}})
 	for path, whole := range map[string]bool{"/x/all": true, "/x/rest": false} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, edge.url+path, nil)
 		if err != nil {

@@ -34,7 +34,7 @@ func TestATraceGoesThroughEdgeAndFunction(t *testing.T) { //nolint:paralleltest 
 
 	front, edgeLog := traced("edge")
 	r := &routes{file: t.TempDir() + "/routes.json", log: front.Telemetry.Log}
-	writeRoutes(t, r.file, nil, entry{Name: "note", URL: url, Routes: []string{"/notes/{id}"}})
+	writeRoutes(t, r.file, nil, functionEntry{Name: "note", URL: url, Routes: []string{"/notes/{id}"}})
 	if err := r.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}

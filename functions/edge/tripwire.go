@@ -48,7 +48,7 @@ type recipient struct {
 // users. The answers of the untouched Services then show whether the treatment was the cause.
 type tripwire struct {
 	experiment string
-	report     func(experiment.Suspension) // receives each suspension, and each change of its verdict
+	onChange   func(experiment.Suspension) // receives each suspension, and each change of its verdict
 
 	mu            sync.Mutex
 	sum           float64
@@ -113,7 +113,7 @@ func (w *tripwire) weigh(to recipient, failed bool) {
 func (w *tripwire) suspend(now time.Time) {
 	w.suspended = true
 	w.seen.Experiment, w.seen.Start, w.seen.Users = w.experiment, now.UTC().Truncate(time.Microsecond), int64(len(w.errors))
-	w.report(w.seen)
+	w.onChange(w.seen)
 }
 
 // reset ends a suspension, and forgets all answers except those in untouchedHour.
@@ -127,9 +127,9 @@ func (w *tripwire) errorsAreRare(t tally, now time.Time) bool {
 	return t.share() < limit
 }
 
-// addUntouchedAnswer counts an answer of an untouched Service, and judges a suspension by it. unit says that the experiment
+// addUntouchedAnswer counts an answer of an untouched Service, and judges a suspension by it. inExperiment says whether the experiment
 // includes the request; during a suspension only such answers count.
-func (w *tripwire) addUntouchedAnswer(unit, failed bool, now time.Time) {
+func (w *tripwire) addUntouchedAnswer(inExperiment, failed bool, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.suspended {
@@ -139,7 +139,7 @@ func (w *tripwire) addUntouchedAnswer(unit, failed bool, now time.Time) {
 		}
 		return
 	}
-	if !unit {
+	if !inExperiment {
 		return
 	}
 	w.seen.Untouched++
@@ -162,10 +162,10 @@ func (w *tripwire) judge(now time.Time) {
 	case !enough:
 	case w.errorsAreRare(untouched, w.seen.Start):
 		w.seen.Verdict = experiment.FaultTreatment
-		w.report(w.seen)
+		w.onChange(w.seen)
 	case w.recovered():
 		w.seen.Verdict = experiment.FaultEverything
-		w.report(w.seen)
+		w.onChange(w.seen)
 		w.reset()
 	}
 }
@@ -237,7 +237,7 @@ func (p *lastHour) share(before time.Time) float64 {
 
 // tripwires has a tripwire for each experiment in force. A tripwire stays the same as long as its experiment does.
 type tripwires struct {
-	report func(experiment.Suspension)
+	onChange func(experiment.Suspension)
 
 	mu  sync.Mutex
 	all map[tripwireKey]*tripwire
@@ -261,9 +261,9 @@ func (w *tripwires) forExperiment(r *experiment.Rules) *tripwire {
 		w.all = make(map[tripwireKey]*tripwire)
 	}
 	if w.all[keyOf(r)] == nil {
-		w.all[keyOf(r)] = &tripwire{experiment: r.Name, report: func(s experiment.Suspension) {
-			if w.report != nil {
-				w.report(s)
+		w.all[keyOf(r)] = &tripwire{experiment: r.Name, onChange: func(s experiment.Suspension) {
+			if w.onChange != nil {
+				w.onChange(s)
 			}
 		}}
 	}

@@ -18,7 +18,7 @@ type testTripwire struct {
 func newTestTripwire() *testTripwire {
 	w := &testTripwire{now: noon}
 	w.experiment = "likes"
-	w.report = func(s experiment.Suspension) { w.reported = append(w.reported, s) }
+	w.onChange = func(s experiment.Suspension) { w.reported = append(w.reported, s) }
 	return w
 }
 

@@ -32,7 +32,7 @@ func answeredWithin(t *testing.T, low, high time.Duration, method, url, body str
 
 func TestAFunctionThatRefusesTheConnectionIsA503Immediately(t *testing.T) {
 	t.Parallel()
-	edge := start(t, config{}, entry{Name: "x", URL: "http://" + refusingAddress(t), Routes: []string{"/x"}})
+	edge := start(t, config{}, functionEntry{Name: "x", URL: "http://" + refusingAddress(t), Routes: []string{"/x"}})
 	for _, body := range []string{"", "text"} {
 		a := answeredWithin(t, 0, time.Second, http.MethodPost, edge.url+"/x", body)
 		wantProblem(t, a, problem.Unavailable)
@@ -55,7 +55,7 @@ func TestAStartingFunctionIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	for _, moves := range []bool{false, true} {
 		address := refusingAddress(t)
-		starting := entry{Name: "x", URL: "http://" + address, Starting: true, Routes: []string{"/x"}}
+		starting := functionEntry{Name: "x", URL: "http://" + address, Starting: true, Routes: []string{"/x"}}
 		edge := start(t, config{}, starting)
 		var all sync.WaitGroup
 		var answered atomic.Int32
@@ -90,7 +90,7 @@ func TestAStartingFunctionIsWaitedFor(t *testing.T) {
 		server.Start()
 		t.Cleanup(server.Close)
 		if moves {
-			edge.write(t, entry{Name: "x", URL: server.URL, Routes: []string{"/x"}})
+			edge.write(t, functionEntry{Name: "x", URL: server.URL, Routes: []string{"/x"}})
 		}
 		all.Wait()
 	}
@@ -100,7 +100,7 @@ func TestAStartingFunctionIsWaitedFor(t *testing.T) {
 func TestTheWaitForAStartIsBounded(t *testing.T) {
 	t.Parallel()
 	const timeout = 400 * time.Millisecond
-	x := entry{Name: "x", URL: "http://" + refusingAddress(t), Starting: true, Routes: []string{"/x"}}
+	x := functionEntry{Name: "x", URL: "http://" + refusingAddress(t), Starting: true, Routes: []string{"/x"}}
 	edge := start(t, config{upstreamTimeout: timeout}, x)
 	a := answeredWithin(t, timeout-50*time.Millisecond, timeout+2*time.Second, http.MethodPost, edge.url+"/x", "text")
 	wantProblem(t, a, problem.Unavailable)
@@ -109,7 +109,7 @@ func TestTheWaitForAStartIsBounded(t *testing.T) {
 	}
 
 	patient := start(t, config{upstreamTimeout: 2 * time.Minute}, x)
-	for name, after := range map[string][]entry{"it failed to start": {{Name: "x", URL: x.URL, Routes: x.Routes}}, "it is gone": nil} {
+	for name, after := range map[string][]functionEntry{"it failed to start": {{Name: "x", URL: x.URL, Routes: x.Routes}}, "it is gone": nil} {
 		patient.write(t, x)
 		answered := make(chan answer)
 		go func() {
@@ -137,7 +137,7 @@ func TestTheWaitForAStartIsBounded(t *testing.T) {
 
 func TestAClientThatLeavesWhileAFunctionStartsIsA499(t *testing.T) {
 	t.Parallel()
-	edge := start(t, config{}, entry{Name: "x", URL: "http://" + refusingAddress(t), Starting: true, Routes: []string{"/x"}})
+	edge := start(t, config{}, functionEntry{Name: "x", URL: "http://" + refusingAddress(t), Starting: true, Routes: []string{"/x"}})
 	// On a busy machine a client may leave before the edge knows of it; then another client comes.
 	eventually(t, "a client that leaves", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -165,7 +165,7 @@ func TestAFunctionThatNeverAnswersIsA503(t *testing.T) {
 		<-r.Context().Done() // ended by the edge's deadline, which the function receives
 	})})
 	edge := start(t, config{upstreamTimeout: timeout},
-		entry{Name: "deaf", URL: "http://" + deaf.Addr().String(), Routes: []string{"/deaf"}}, entry{Name: "slow", URL: slow, Routes: []string{"/slow"}})
+		functionEntry{Name: "deaf", URL: "http://" + deaf.Addr().String(), Routes: []string{"/deaf"}}, functionEntry{Name: "slow", URL: slow, Routes: []string{"/slow"}})
 	for _, body := range []string{"", "text"} {
 		a := answeredWithin(t, timeout-50*time.Millisecond, timeout+2*time.Second, http.MethodPost, edge.url+"/deaf", body)
 		wantProblem(t, a, problem.Unavailable)
@@ -191,7 +191,7 @@ func TestAClientSeesThatAnAnswerBrokeOff(t *testing.T) {
 				_ = http.NewResponseController(w).Flush()
 				panic(http.ErrAbortHandler) // a client cannot distinguish this from a process that dies
 			}))
-			edge := start(t, config{}, entry{Name: "x", URL: url, Routes: []string{"/x"}})
+			edge := start(t, config{}, functionEntry{Name: "x", URL: url, Routes: []string{"/x"}})
 			a, err := try(t.Context(), http.MethodGet, edge.url+"/x", "", "X-Request-Id", "half")
 			if err == nil {
 				t.Errorf("%s: %d bytes pass for a whole answer", a.Status, len(a.body))
@@ -210,7 +210,7 @@ func TestAClientSeesThatAnAnswerBrokeOff(t *testing.T) {
 			<-r.Context().Done()
 		}))
 		for timeout := 2 * time.Second; ; timeout *= 2 { // the first bytes arrive long before the timeout; on a busy machine, before a longer one
-			edge := start(t, config{upstreamTimeout: timeout}, entry{Name: "x", URL: url, Routes: []string{"/x"}})
+			edge := start(t, config{upstreamTimeout: timeout}, functionEntry{Name: "x", URL: url, Routes: []string{"/x"}})
 			a, err := try(t.Context(), http.MethodGet, edge.url+"/x", "", "X-Request-Id", "late")
 			if err == nil && a.StatusCode == http.StatusServiceUnavailable && timeout < time.Minute {
 				continue
@@ -248,7 +248,7 @@ func TestABusyFunctionKeepsItsConnections(t *testing.T) {
 	}
 	server.Start()
 	t.Cleanup(server.Close)
-	edge := start(t, config{}, entry{Name: "x", URL: server.URL, Routes: []string{"/x"}})
+	edge := start(t, config{}, functionEntry{Name: "x", URL: server.URL, Routes: []string{"/x"}})
 	for range rounds {
 		var all sync.WaitGroup
 		for range concurrent {

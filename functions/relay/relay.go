@@ -21,8 +21,8 @@ const (
 	// maxUsers is how many users' events are handled at the same time, being sent or waiting for another attempt. It limits the
 	// memory, and the number of requests to a sink that works again after an hour.
 	maxUsers = 2000
-	// usersPerLook and eventsPerUser limit what one query of a partition returns.
-	usersPerLook  = 8
+	// usersPerQuery and eventsPerUser limit what one query of a partition returns.
+	usersPerQuery = 8
 	eventsPerUser = 10
 	// busyWait and idleWait are the shortest and the longest pause after a query that found nothing. The pause doubles each time.
 	busyWait = 100 * time.Millisecond
@@ -60,9 +60,9 @@ type Relay struct {
 	renewed time.Time
 	cursor  [store.Partitions]int64
 
-	slots      chan struct{} // one for each request in progress
+	permits    chan struct{} // one for each request in progress
 	deliveries sync.WaitGroup
-	reports    chan report
+	reports    chan progress
 	inHand     map[int64]struct{} // users
 	delivered  []int64            // events, to be deleted
 	finished   []int64            // users whose delivery has finished, to be removed from inHand once their events are deleted
@@ -70,8 +70,8 @@ type Relay struct {
 	age, deadLetters atomic.Int64 // seconds; events
 }
 
-// report is a message from a delivery: it delivered an event, or it has finished a user.
-type report struct {
+// progress is a message from a delivery: it delivered an event, or it has finished a user.
+type progress struct {
 	event int64
 	user  int64
 }
@@ -83,8 +83,8 @@ func New(db *store.DB, send Sink, t *telemetry.Telemetry, host string, lease tim
 		count:   t.Counter("relay_events_total", "Attempts to publish an event, by type and outcome: delivered, refused (tried again later) or dead.", "type", "outcome"),
 		now:     time.Now,
 		after:   time.After,
-		slots:   make(chan struct{}, parallel),
-		reports: make(chan report, maxUsers),
+		permits: make(chan struct{}, parallel),
+		reports: make(chan progress, maxUsers),
 		inHand:  make(map[int64]struct{}),
 	}
 	t.Gauge("outbox_oldest_event_age_seconds", "Age of the oldest undelivered event in all partitions.", func() float64 { return float64(r.age.Load()) })
@@ -149,7 +149,7 @@ func (r *Relay) startDeliveries(ctx context.Context) (found bool, err error) {
 	if len(from) == 0 || len(r.inHand) >= maxUsers {
 		return false, nil
 	}
-	events, err := r.db.UnpublishedEvents(ctx, from, slices.Collect(maps.Keys(r.inHand)), usersPerLook, eventsPerUser)
+	events, err := r.db.UnpublishedEvents(ctx, from, slices.Collect(maps.Keys(r.inHand)), usersPerQuery, eventsPerUser)
 	if err != nil {
 		return false, err
 	}
@@ -161,11 +161,11 @@ func (r *Relay) startDeliveries(ctx context.Context) (found bool, err error) {
 		r.inHand[user] = struct{}{}
 		r.deliveries.Go(func() {
 			r.deliver(ctx, theirs)
-			r.reports <- report{user: user}
+			r.reports <- progress{user: user}
 		})
 	}
 	for _, c := range from {
-		if users[c.Partition] < usersPerLook {
+		if users[c.Partition] < usersPerQuery {
 			r.cursor[c.Partition] = 0 // all users have had their turn: begin again
 			found = found || c.UserID > 0
 		}
@@ -200,7 +200,7 @@ func (r *Relay) deliver(ctx context.Context, events []store.Event) {
 			}
 			if err == nil {
 				r.count.Inc(e.Type, "delivered")
-				r.reports <- report{event: e.ID}
+				r.reports <- progress{event: e.ID}
 				break
 			}
 			if r.isHopeless(e, err, failures) && r.bury(ctx, e, err) {
@@ -221,11 +221,11 @@ func (r *Relay) deliver(ctx context.Context, events []store.Event) {
 // errStopped means that this relay must not make the attempt, or not any more.
 var errStopped = errors.New("stopped")
 
-// attempt sends an event once, when a slot is free. The end of ctx does not interrupt it: a request has its own time limit, and an
+// attempt sends an event once, as soon as it has a permit. The end of ctx does not interrupt it: a request has its own time limit, and an
 // answer that arrives saves a copy.
 func (r *Relay) attempt(ctx context.Context, row store.Event) error {
-	r.slots <- struct{}{}
-	defer func() { <-r.slots }()
+	r.permits <- struct{}{}
+	defer func() { <-r.permits }()
 	if ctx.Err() != nil || !r.hasLease(row.Partition) {
 		return errStopped
 	}
@@ -265,7 +265,7 @@ func (r *Relay) awaitReports(ctx context.Context, wait time.Duration) bool {
 	return true
 }
 
-func (r *Relay) note(n report) {
+func (r *Relay) note(n progress) {
 	if n.event != 0 {
 		r.delivered = append(r.delivered, n.event)
 	} else {
