@@ -24,9 +24,10 @@ func Count(n int64, noun string) string {
 	return Whole(n) + " " + noun
 }
 
-// Plural returns the plural of a noun: communities, users.
+// Plural returns the plural of a noun: communities, users, days.
 func Plural(noun string) string {
-	if stem, found := strings.CutSuffix(noun, "y"); found {
+	stem, found := strings.CutSuffix(noun, "y")
+	if found && !strings.ContainsAny(stem[len(stem)-1:], "aeiou") {
 		return stem + "ies"
 	}
 	return noun + "s"

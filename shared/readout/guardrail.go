@@ -47,7 +47,7 @@ func (r *reading) judgeGuardrail(g experiment.Guardrail) (Guardrail, error) {
 	if g.Over > 0 {
 		judged.Over = g.Over.String()
 	}
-	test := stats.HarmTest{Margin: float64(g.Margin), Alpha: r.alpha, Of: len(r.Spec.Metrics.Guardrails) * len(r.Spec.Ramp.Steps)}
+	test := stats.HarmTest{Margin: float64(g.Margin), Alpha: r.alpha, Tests: len(r.Spec.Metrics.Guardrails) * len(r.Spec.Ramp.Steps)}
 	for i := range r.steps {
 		step, err := r.guardrailAt(i, test, requests)
 		if err != nil {
