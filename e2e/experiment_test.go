@@ -163,7 +163,7 @@ func (e *trial) revisions(arm experiment.Arm) map[string]string {
 	e.t.Helper()
 	found := make(map[string]string)
 	for _, at := range e.object().Status.Assign.Services {
-		found[at.Name] = at.Of(arm).Revision
+		found[at.Name] = at.Side(arm).Revision
 	}
 	return found
 }

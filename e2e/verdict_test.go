@@ -114,7 +114,7 @@ func withheld(t *testing.T, e *trial) {
 	steered := ""
 	if !soon(t, func() bool {
 		steered = run(t, "get", "experiment", e.name, "--output=jsonpath={.status.phase}: {.status.message}")
-		return strings.HasPrefix(steered, "Running: holds, its health is red: ") && strings.Contains(steered, "sample ratio")
+		return strings.HasPrefix(steered, "Running: no step and no verdict while a health check is red: ") && strings.Contains(steered, "sample ratio")
 	}) {
 		t.Errorf("steer leaves it at %q", steered)
 	}

@@ -247,7 +247,7 @@ func (s *settings) metricsOf(c *cobra.Command, namespace string) ([]experiment.M
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), askLimit)
 	defer cancel()
-	return rollout.Own(ctx, cluster, func(format string, args ...any) { c.Printf(format+"\n", args...) })
+	return rollout.OwnMetrics(ctx, cluster, func(format string, args ...any) { c.Printf(format+"\n", args...) })
 }
 
 // askLimit is how long a cluster may take to answer a verb that does without it.

@@ -146,7 +146,7 @@ resource and, with DATABASE_URL, the readout of this moment.`,
 }
 
 // judge is the readout of one experiment.
-type judge func(ctx context.Context, name string, now time.Time) (experiment.Verdict, error)
+type judge func(ctx context.Context, name string, now time.Time) (experiment.Judgement, error)
 
 // show writes an experiment's state, and if judge is not nil what is stored of it. Slots are those that the edges assign by.
 func show(ctx context.Context, w io.Writer, e *rollout.Experiment, judge judge) {
@@ -160,7 +160,7 @@ func show(ctx context.Context, w io.Writer, e *rollout.Experiment, judge judge) 
 	if drift := condition(e, "BaseDrifted"); drift != nil && drift.Status == metav1.ConditionTrue {
 		line("drift", "%s deployed since the arms were made: kn experiment rebase %s", drift.Message, e.Name)
 	}
-	var verdict experiment.Verdict
+	var verdict experiment.Judgement
 	err := errNoDatabase
 	if judge != nil && !e.Status.StepAt.IsZero() {
 		verdict, err = judge(ctx, e.Name, time.Now())

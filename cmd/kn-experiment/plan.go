@@ -114,7 +114,7 @@ func admit(ctx context.Context, cluster *knative.Cluster, e *rollout.Experiment)
 
 // ownMetrics are the metrics of people's own. Who may not read them plans without.
 func ownMetrics(c *cobra.Command, cluster *knative.Cluster) ([]experiment.Metric, error) {
-	own, err := rollout.Own(c.Context(), cluster, func(format string, args ...any) { c.Printf(format+"\n", args...) })
+	own, err := rollout.OwnMetrics(c.Context(), cluster, func(format string, args ...any) { c.Printf(format+"\n", args...) })
 	if apierrors.IsForbidden(err) {
 		c.Println("metrics of your own are not known here, for you may not read them: steer does")
 		return nil, nil

@@ -89,7 +89,7 @@ func failure(err error) error {
 	return err
 }
 
-// Services implements rollout.Cluster. It starts again what GiveService could not finish.
+// Services implements rollout.Cluster. It starts again what GiveTreatment could not finish.
 func (c *cluster) Services(context.Context, []string) (all []*rollout.Service, err error) {
 	k := c.records.read()
 	for _, m := range c.services {
@@ -146,20 +146,20 @@ func (c *cluster) Arms(_ context.Context, e *rollout.Experiment) (map[string]*ro
 }
 
 // made says how the newest process of an arm does.
-func (c *cluster) made(key armsKey, record *madeRecord) *rollout.Made {
+func (c *cluster) made(key armsKey, record *madeRecord) *rollout.ArmState {
 	if record == nil {
 		return nil
 	}
 	newest := record.newest()
-	made := &rollout.Made{Of: newest.Of, Revision: newest.Name}
+	made := &rollout.ArmState{Source: newest.Of, Revision: newest.Name}
 	made.Ready, made.Failed = c.fleet.arm(c.run, idOf(key, newest.Name))
 	return made
 }
 
 // way says where a route leads. It is in force as soon as both processes have an address, which is at once.
-func (c *cluster) way(key armsKey, route *rollout.Route) *rollout.Way {
+func (c *cluster) way(key armsKey, route *rollout.Route) *rollout.RouteState {
 	control, treatment := c.fleet.address(idOf(key, route.Control)), c.fleet.address(idOf(key, route.Treatment))
-	return &rollout.Way{
+	return &rollout.RouteState{
 		Control: route.Control, Treatment: route.Treatment, Percent: route.Percent, InForce: control != "" && treatment != "",
 		Reach: experiment.Reach{
 			Control:   experiment.Side{Host: control, Revision: route.Control},
@@ -196,12 +196,12 @@ func (c *cluster) MakeArm(_ context.Context, e *rollout.Experiment, arm rollout.
 		if record == nil {
 			record = &madeRecord{}
 			k.Arms[key].Arms[arm.Arm] = record
-		} else if record.newest().Of == arm.Of {
+		} else if record.newest().Of == arm.Source {
 			return rollout.ErrConflict // somebody else has made it
 		}
 		record.Made++
 		name := fmt.Sprintf("%s-%s-%s-%05d", e.Name, arm.Service, arm.Arm, record.Made)
-		record.Revisions = append(record.Revisions, revisionRecord{Name: name, Of: arm.Of, Env: env})
+		record.Revisions = append(record.Revisions, revisionRecord{Name: name, Of: arm.Source, Env: env})
 		return nil
 	})
 	if err != nil {
@@ -261,8 +261,8 @@ func (c *cluster) Answers(ctx context.Context, host string) (string, error) {
 	return "", fmt.Errorf("%s answers %d and names no revision", host, answer.StatusCode)
 }
 
-// GiveService implements rollout.Cluster. The new process takes over once it is ready, and Services says when that is.
-func (c *cluster) GiveService(_ context.Context, s *rollout.Service, env map[string]string, image string) error {
+// GiveTreatment implements rollout.Cluster. The new process takes over once it is ready, and Services says when that is.
+func (c *cluster) GiveTreatment(_ context.Context, s *rollout.Service, env map[string]string, image string) error {
 	m := c.manifest(s.Name)
 	if m == nil {
 		return fmt.Errorf("there is no function %s: %w", s.Name, rollout.ErrNotFound)
@@ -292,8 +292,8 @@ func (c *cluster) GiveService(_ context.Context, s *rollout.Service, env map[str
 	return nil
 }
 
-// Tell implements rollout.Cluster: it prints the event, unless that was the last that was said of the experiment.
-func (c *cluster) Tell(_ context.Context, e *rollout.Experiment, event rollout.Event) error {
+// RecordEvent implements rollout.Cluster: it prints the event, unless the last line about the experiment says the same.
+func (c *cluster) RecordEvent(_ context.Context, e *rollout.Experiment, event rollout.Event) error {
 	line := e.Name + ": " + event.Message
 	c.mu.Lock()
 	before := c.said[e.Name]
@@ -380,7 +380,7 @@ func (c *cluster) forget() error {
 					used[record.Route.Control], used[record.Route.Treatment] = true, true
 				}
 				for _, at := range e.Status.Assign.Services {
-					used[at.Of(arm).Revision] = true
+					used[at.Side(arm).Revision] = true
 				}
 				made.Revisions = slices.DeleteFunc(made.Revisions, func(r revisionRecord) bool { return !used[r.Name] })
 			}

@@ -76,8 +76,8 @@ func (n *notebook) Plan(context.Context, experiment.Spec, []experiment.Metric) (
 	return 100, nil
 }
 
-func (n *notebook) Judge(context.Context, string, time.Time) (experiment.Verdict, error) {
-	return experiment.Verdict{Guardrails: experiment.GuardPass}, nil
+func (n *notebook) Judge(context.Context, string, time.Time) (experiment.Judgement, error) {
+	return experiment.Judgement{Guardrails: experiment.GuardPass}, nil
 }
 
 // rig is a local run without an edge and a database: processes of this program, and a driver that is called by hand.
@@ -418,13 +418,13 @@ func TestWritesToTheClusterAreByVersion(t *testing.T) {
 	if s.Created != "like-local" || s.Ready != s.Created || !s.Settled || !s.Latest || s.Pool != 4 || s.MostPods != 0 || s.Timeout != 30*time.Second || s.UID == "" || s.Env["FEATURES"] != "" {
 		t.Errorf("%+v", s)
 	}
-	if err := r.cluster.GiveService(ctx, &s, map[string]string{"FEATURES": "likes"}, "registry.example/like"); err == nil {
+	if err := r.cluster.GiveTreatment(ctx, &s, map[string]string{"FEATURES": "likes"}, "registry.example/like"); err == nil {
 		t.Error("an image is given")
 	}
-	if err := r.cluster.GiveService(ctx, &s, map[string]string{"FEATURES": "crash"}, ""); err != nil {
+	if err := r.cluster.GiveTreatment(ctx, &s, map[string]string{"FEATURES": "crash"}, ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.cluster.GiveService(ctx, &s, map[string]string{"FEATURES": "likes"}, ""); !errors.Is(err, rollout.ErrConflict) {
+	if err := r.cluster.GiveTreatment(ctx, &s, map[string]string{"FEATURES": "likes"}, ""); !errors.Is(err, rollout.ErrConflict) {
 		t.Errorf("a Service that was written meanwhile: %v", err)
 	}
 	within(t, time.Minute, "its crash to be told", func() bool { return strings.Contains(r.console(), "like: like-local-2 does not take over") })
@@ -432,7 +432,7 @@ func TestWritesToTheClusterAreByVersion(t *testing.T) {
 	if services, err = r.cluster.Services(ctx, nil); err != nil || services[0].Settled || services[0].Created != "like-local-2" || services[0].Ready != "like-local" {
 		t.Errorf("%+v %v", services[0], err)
 	}
-	if err := r.cluster.GiveService(ctx, services[0], map[string]string{"FEATURES": "likes"}, ""); err != nil {
+	if err := r.cluster.GiveTreatment(ctx, services[0], map[string]string{"FEATURES": "likes"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	within(t, time.Minute, "another to take over", func() bool {
@@ -443,7 +443,7 @@ func TestWritesToTheClusterAreByVersion(t *testing.T) {
 
 	// Of two that make one arm, the second reads again.
 	e := r.get("likes")
-	arm := rollout.Arm{Service: "like", Arm: experiment.Control, Base: "like-local-3", Image: services[0].Image, Of: "like-local-3/0"}
+	arm := rollout.Arm{Service: "like", Arm: experiment.Control, Base: "like-local-3", Image: services[0].Image, Source: "like-local-3/0"}
 	if err := r.cluster.MakeArm(ctx, e, arm); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ type kept struct {
 	Version     int64                          `json:"version"`     // resourceVersion of the newest change to an experiment
 	Experiments map[string]*rollout.Experiment `json:"experiments"` // by name
 	Arms        map[armsKey]*armsRecord        `json:"arms"`
-	Services    map[string]*serviceRecord      `json:"services"` // those that GiveService has changed, by name
+	Services    map[string]*serviceRecord      `json:"services"` // those that GiveTreatment has changed, by name
 	Metrics     map[string]*rollout.Metric     `json:"metrics"`  // by name
 }
 
@@ -51,13 +51,13 @@ type madeRecord struct {
 // revisionRecord is one revision of an arm.
 type revisionRecord struct {
 	Name string            `json:"name"`
-	Of   string            `json:"of"`  // the rollout.Arm.Of that it was made by
+	Of   string            `json:"of"`  // the rollout.Arm.Source that it was made by
 	Env  map[string]string `json:"env"` // on top of the manifest's
 }
 
 func (m *madeRecord) newest() *revisionRecord { return &m.Revisions[len(m.Revisions)-1] }
 
-// serviceRecord is what GiveService has made of a Service.
+// serviceRecord is what GiveTreatment has made of a Service.
 type serviceRecord struct {
 	// Given are all variables that were given to it, on top of the manifest's, one entry for each revision after the first.
 	Given []map[string]string `json:"given"`

@@ -242,7 +242,7 @@ func (o *outcomes) dropExposures(n int) {
 // treatment that fails.
 func (o *outcomes) suspend(s experiment.Suspension) {
 	o.log.Warn().Str("experiment", s.Experiment).Int64("users", s.Users).Int64("answers", s.Answers).Int64("errors", s.Errors).
-		Int64("untouched", s.Untouched).Int64("untouched_errors", s.UntouchedErrors).Str("verdict", string(s.Verdict)).Msg("this edge has suspended the experiment")
+		Int64("untouched", s.Untouched).Int64("untouched_errors", s.UntouchedErrors).Str("verdict", string(s.Fault)).Msg("this edge has suspended the experiment")
 	if o.url == "" {
 		return
 	}

@@ -428,7 +428,7 @@ func TestASuspensionIsSentImmediately(t *testing.T) {
 	seen := experiment.Suspension{Experiment: "likes", Start: noon, Users: 9, Answers: 11, Errors: 10}
 	o.suspend(seen)
 	o.sendNow(t)
-	seen.Untouched, seen.Verdict = 8, experiment.FaultTreatment
+	seen.Untouched, seen.Fault = 8, experiment.FaultTreatment
 	o.suspend(seen)
 	o.sendNow(t)
 	o.sendNow(t)

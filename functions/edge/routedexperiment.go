@@ -141,7 +141,7 @@ func routeExperiment(r *experiment.Rules) (map[string]*routedExperiment, error) 
 			exp.splitURL = &url.URL{Scheme: "http", Host: reach.Host}
 		}
 		for _, arm := range experiment.Arms {
-			at := reach.Of(arm)
+			at := reach.Side(arm)
 			if !reachable || at.Host == "" || r.Unit == experiment.Request && exp.splitURL == nil {
 				return nil, fmt.Errorf("slots are open, but there is no address for the arms of %s", service)
 			}

@@ -148,7 +148,7 @@ func (w *tripwire) addUntouchedAnswer(inExperiment, failed bool, now time.Time) 
 	}
 	w.recent = append(w.recent, failed)
 	w.recent = w.recent[max(0, len(w.recent)-recoveredAnswers):]
-	if w.seen.Verdict != experiment.FaultTreatment { // otherwise steer rolls back, and the suspension stays
+	if w.seen.Fault != experiment.FaultTreatment { // otherwise steer rolls back, and the suspension stays
 		w.judge(now)
 	}
 }
@@ -161,10 +161,10 @@ func (w *tripwire) judge(now time.Time) {
 	switch {
 	case !enough:
 	case w.errorsAreRare(untouched, w.seen.Start):
-		w.seen.Verdict = experiment.FaultTreatment
+		w.seen.Fault = experiment.FaultTreatment
 		w.onChange(w.seen)
 	case w.recovered():
-		w.seen.Verdict = experiment.FaultEverything
+		w.seen.Fault = experiment.FaultEverything
 		w.onChange(w.seen)
 		w.reset()
 	}

@@ -30,7 +30,7 @@ func (w *testTripwire) verdict() experiment.Fault {
 	if len(w.reported) == 0 {
 		return "nothing reported"
 	}
-	return w.reported[len(w.reported)-1].Verdict
+	return w.reported[len(w.reported)-1].Fault
 }
 
 // TestATreatmentThatFailsEveryRequestIsSuspended after 8 to 12 answers. Then the untouched's answers show that the treatment was

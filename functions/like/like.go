@@ -37,7 +37,7 @@ type likes struct {
 // nothing exists here.
 func (l *likes) requireFeature(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !l.features.Of(r.Context()).Likes {
+		if !l.features.ForRequest(r.Context()).Likes {
 			function.Fail(w, r, problem.NotOpen.Detail("the feature likes is not open to you"))
 			return
 		}
@@ -91,7 +91,7 @@ func (l *likes) likedTweets(ctx context.Context, q wire.QueryByID) (wire.List[wi
 		tweets[i] = r.Item
 	}
 	related, err := l.db.Related(ctx, q.Expansions, tweets...)
-	return wire.Tweets(tweets, meta, related, l.features.Of(ctx)), err
+	return wire.Tweets(tweets, meta, related, l.features.ForRequest(ctx)), err
 }
 
 // page reads the part of a list that the caller requests.

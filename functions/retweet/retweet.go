@@ -81,7 +81,7 @@ func (t *retweets) list(ctx context.Context, q wire.QueryByID) (wire.List[wire.T
 	}
 	rows, meta := wire.CutTweets(page, rows)
 	related, err := t.db.Related(ctx, q.Expansions, rows...)
-	return wire.Tweets(rows, meta, related, t.features.Of(ctx)), err
+	return wire.Tweets(rows, meta, related, t.features.ForRequest(ctx)), err
 }
 
 // page reads the part of a list that the caller requests.

@@ -106,7 +106,7 @@ func (s *steer) metricsOf(ctx context.Context, kind string) ([]experiment.Metric
 	if now-last < int64(learnAgain/time.Second) || !s.lastLearned.CompareAndSwap(last, now) {
 		return nil, nil
 	}
-	if err := s.driver.Learn(ctx); err != nil {
+	if err := s.driver.SyncMetrics(ctx); err != nil {
 		return nil, problem.Unavailable.Because(err)
 	}
 	return s.db.MetricsOf(ctx, kind)

@@ -145,7 +145,7 @@ func (c *outcomesReport) FromRequest(*http.Request) error {
 			return problem.Invalid.Field(field+".experiment", "%s.experiment must be the name of an experiment", field)
 		case s.Errors < 0 || s.Answers < s.Errors || s.UntouchedErrors < 0 || s.Untouched < s.UntouchedErrors:
 			return problem.Invalid.Field(field+".errors", "%s.errors must be from 0 to its answers, and untouchedErrors from 0 to untouched", field)
-		case s.Verdict != experiment.FaultUnknown && s.Verdict != experiment.FaultTreatment && s.Verdict != experiment.FaultEverything:
+		case s.Fault != experiment.FaultUnknown && s.Fault != experiment.FaultTreatment && s.Fault != experiment.FaultEverything:
 			return problem.Invalid.Field(field+".verdict", "%s.verdict must be treatment, everything or empty", field)
 		}
 	}
@@ -256,7 +256,7 @@ func (s *steer) outcomes(ctx context.Context, c outcomesReport) (function.None, 
 		return function.None{}, err
 	}
 	for _, suspension := range c.Suspensions {
-		if suspension.Verdict == experiment.FaultTreatment {
+		if suspension.Fault == experiment.FaultTreatment {
 			return s.serveTurn(ctx, turnRequest{})
 		}
 	}

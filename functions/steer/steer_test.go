@@ -290,10 +290,10 @@ func TestABreachedGuardrailIsRolledBack(t *testing.T) {
 		Assign: rollout.Assign{Salt: "s", Open: experiment.Open{Control: 5000, Treatment: 5000}, Services: []rollout.ServiceReach{{Name: "like", Reach: at}}, ArmedAt: metav1.NewMicroTime(began)},
 		Bases:  []rollout.Base{{Name: "like", UID: "2", Revision: "like-00001", Image: "registry.test/like"}},
 	}}}
-	arm := func(side experiment.Side) *rollout.Made {
-		return &rollout.Made{Of: "like-00001/0", Revision: side.Revision, Ready: true}
+	arm := func(side experiment.Side) *rollout.ArmState {
+		return &rollout.ArmState{Source: "like-00001/0", Revision: side.Revision, Ready: true}
 	}
-	c.arms = &rollout.Arms{Control: arm(at.Control), Treatment: arm(at.Treatment), Route: &rollout.Way{
+	c.arms = &rollout.Arms{Control: arm(at.Control), Treatment: arm(at.Treatment), Route: &rollout.RouteState{
 		Control: at.Control.Revision, Treatment: at.Treatment.Revision, Percent: 50, InForce: true, Reach: at,
 	}}
 	r := serve(t, c)
@@ -351,7 +351,7 @@ func TestATreatmentThatTripsIsRolledBackImmediately(t *testing.T) {
 	if phase := c.experiment.Status.Phase; phase != experiment.Running {
 		t.Errorf("whose fault it is is not known yet, and it is %s", phase)
 	}
-	suspension.Untouched, suspension.Verdict = 20, experiment.FaultTreatment
+	suspension.Untouched, suspension.Fault = 20, experiment.FaultTreatment
 	suspension.Start = suspension.Start.Add(-time.Second)
 	post()
 	if phase := c.experiment.Status.Phase; phase != experiment.Running {
@@ -424,4 +424,4 @@ func (c *cluster) Arms(context.Context, *rollout.Experiment) (map[string]*rollou
 	return map[string]*rollout.Arms{"like": c.arms}, nil
 }
 
-func (c *cluster) Tell(context.Context, *rollout.Experiment, rollout.Event) error { return nil }
+func (c *cluster) RecordEvent(context.Context, *rollout.Experiment, rollout.Event) error { return nil }

@@ -75,5 +75,5 @@ func (t *timelines) page(ctx context.Context, q wire.Query) (wire.Page, error) {
 func (t *timelines) list(ctx context.Context, q wire.Query, page wire.Page, found []store.Tweet) (wire.List[wire.Tweet], error) {
 	rows, meta := wire.CutTweets(page, found)
 	related, err := t.db.Related(ctx, q.Expansions, rows...)
-	return wire.Tweets(rows, meta, related, t.features.Of(ctx)), err
+	return wire.Tweets(rows, meta, related, t.features.ForRequest(ctx)), err
 }

@@ -65,7 +65,7 @@ func (t *tweets) get(ctx context.Context, q wire.QueryByID) (wire.Single[wire.Tw
 		return wire.Single[wire.Tweet]{}, problem.NotFound.Detail("there is no such tweet")
 	}
 	related, err := t.db.Related(ctx, q.Expansions, found...)
-	features := t.features.Of(ctx)
+	features := t.features.ForRequest(ctx)
 	return wire.Single[wire.Tweet]{Data: wire.NewTweet(found[0], features), Includes: wire.NewIncludes(related, features)}, err
 }
 
@@ -78,7 +78,7 @@ func (t *tweets) lookUp(ctx context.Context, q wire.Query) (wire.Lookup[wire.Twe
 	if err != nil {
 		return wire.Lookup[wire.Tweet]{}, err
 	}
-	features := t.features.Of(ctx)
+	features := t.features.ForRequest(ctx)
 	answer := wire.NewLookup("tweet", "ids", texts, func(i int) (wire.Tweet, bool) {
 		at := slices.IndexFunc(found, func(t store.Tweet) bool { return t.ID == ids[i] })
 		if at < 0 {

@@ -67,8 +67,8 @@ type Reach struct {
 	Treatment Side `json:"treatment"`
 }
 
-// Of returns the side of an arm.
-func (r *Reach) Of(arm Arm) Side {
+// Side returns the side of an arm.
+func (r *Reach) Side(arm Arm) Side {
 	if arm == Treatment {
 		return r.Treatment
 	}

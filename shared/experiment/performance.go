@@ -48,7 +48,7 @@ type Latencies struct {
 	Arm        Arm       `json:"arm"`
 	Service    string    `json:"service"`
 	Start      time.Time `json:"start"`
-	Buckets    []int64   `json:"buckets"` // requests, for each interval of LatencyBounds, and for longer times
+	Counts     []int64   `json:"buckets"` // requests, for each interval of LatencyBounds, and for longer times
 }
 
 // Suspension is an edge's report about a treatment that has tripped its tripwire. From Start on the edge sends nobody to either arm, and
@@ -63,9 +63,9 @@ type Suspension struct {
 	Untouched       int64 `json:"untouched"`       // answers of the untouched Services since Start
 	UntouchedErrors int64 `json:"untouchedErrors"` // how many of these answers are errors
 
-	// Verdict says what is at fault. If the treatment is, steer rolls it back. If everything fails, the edge resumes the experiment
+	// Fault says what is at fault. If the treatment is, steer rolls it back. If everything fails, the edge resumes the experiment
 	// later. It is empty until this is known.
-	Verdict Fault `json:"verdict"`
+	Fault Fault `json:"verdict"`
 }
 
 // Fault says what is at fault in a suspension.

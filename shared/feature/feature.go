@@ -15,7 +15,7 @@ type Set struct {
 	Likes bool // tweets can be liked, and show their number of likes
 }
 
-// Revision has the features of a function's revision. Of says which features a single request has.
+// Revision has the features of a function's revision. ForRequest says which features a single request has.
 type Revision struct{ set Set }
 
 // FromEnv reads FEATURES, a comma-separated list of names: likes. Without the variable there are no features. An unknown name is a
@@ -33,9 +33,9 @@ func FromEnv(e *env.Reader) Revision {
 // With returns a revision with the features of a set.
 func With(set Set) Revision { return Revision{set} }
 
-// Of returns the features of the request to which ctx belongs: the revision's features, or none if the request must be answered as
+// ForRequest returns the features of the request to which ctx belongs: the revision's features, or none if the request must be answered as
 // in the control (see function.Exchange).
-func (r Revision) Of(ctx context.Context) Set {
+func (r Revision) ForRequest(ctx context.Context) Set {
 	if function.Current(ctx).AsControl {
 		return Set{}
 	}

@@ -21,7 +21,7 @@ func TestFromEnv(t *testing.T) {
 		"likes,x": {want: feature.Set{Likes: true}, mistake: `FEATURES is "x": expected names between commas, of which there is one: likes`},
 	} {
 		e := env.New(func(name string) (string, bool) { return value, name == "FEATURES" })
-		if got := feature.FromEnv(e).Of(t.Context()); got != tt.want {
+		if got := feature.FromEnv(e).ForRequest(t.Context()); got != tt.want {
 			t.Errorf("%q: %+v, want %+v", value, got, tt.want)
 		}
 		mistake := ""

@@ -20,8 +20,8 @@ import (
 const (
 	// experimentLabel is on every object that an experiment owns. Its value is the experiment's name.
 	experimentLabel = "warble.dev/experiment"
-	// ofAnnotation stores an arm's rollout.Arm.Of.
-	ofAnnotation = "warble.dev/of"
+	// sourceAnnotation stores an arm's rollout.Arm.Source.
+	sourceAnnotation = "warble.dev/of"
 
 	visibilityLabel = "networking.knative.dev/visibility"
 	clusterLocal    = "cluster-local"
@@ -96,9 +96,9 @@ func (c *Cluster) Arms(ctx context.Context, e *rollout.Experiment) (map[string]*
 }
 
 // made returns the state of an arm, and the reason if it is not ready.
-func (c *Cluster) made(ctx context.Context, configuration *servingv1.Configuration) (*rollout.Made, error) {
+func (c *Cluster) made(ctx context.Context, configuration *servingv1.Configuration) (*rollout.ArmState, error) {
 	status := &configuration.Status
-	made := &rollout.Made{Of: configuration.Annotations[ofAnnotation]}
+	made := &rollout.ArmState{Source: configuration.Annotations[sourceAnnotation]}
 	if status.ObservedGeneration != configuration.Generation || status.LatestCreatedRevisionName == "" {
 		return made, nil
 	}
@@ -117,8 +117,8 @@ func (c *Cluster) made(ctx context.Context, configuration *servingv1.Configurati
 	return made, nil
 }
 
-func wayOf(route *servingv1.Route) *rollout.Way {
-	way := &rollout.Way{InForce: route.Status.ObservedGeneration == route.Generation && isTrue(route.Status.GetCondition(servingv1.RouteConditionReady))}
+func wayOf(route *servingv1.Route) *rollout.RouteState {
+	way := &rollout.RouteState{InForce: route.Status.ObservedGeneration == route.Generation && isTrue(route.Status.GetCondition(servingv1.RouteConditionReady))}
 	for _, t := range route.Spec.Traffic {
 		switch experiment.Arm(t.Tag) {
 		case experiment.Control:
@@ -160,7 +160,7 @@ func (c *Cluster) MakeArm(ctx context.Context, e *rollout.Experiment, arm rollou
 		return failure(err)
 	}
 	want := &servingv1.Configuration{ObjectMeta: c.owned(e, armName(e, arm.Service, arm.Arm))}
-	want.Annotations = map[string]string{ofAnnotation: arm.Of}
+	want.Annotations = map[string]string{sourceAnnotation: arm.Source}
 	template := &want.Spec.Template
 	template.Labels, template.Annotations = copied(base.Labels), copied(base.Annotations)
 	template.Labels[manifest.ServiceLabel] = arm.Service
@@ -178,10 +178,10 @@ func (c *Cluster) MakeArm(ctx context.Context, e *rollout.Experiment, arm rollou
 		return failure(err)
 	case !owns(e, present):
 		return fmt.Errorf("there is a Configuration %s, and %w", want.Name, rollout.ErrTaken)
-	case present.DeletionTimestamp != nil || present.Annotations[ofAnnotation] == arm.Of:
+	case present.DeletionTimestamp != nil || present.Annotations[sourceAnnotation] == arm.Source:
 		return rollout.ErrConflict
 	}
-	present.Annotations[ofAnnotation] = arm.Of
+	present.Annotations[sourceAnnotation] = arm.Source
 	present.Spec = want.Spec
 	_, err = c.knative.Configurations(c.namespace).Update(ctx, present, metav1.UpdateOptions{})
 	return failure(err)

@@ -159,8 +159,8 @@ func (c *Cluster) Wish(ctx context.Context, e *rollout.Experiment) error {
 	return failure(c.experiments.Patch(types.MergePatchType).Namespace(c.namespace).Resource(rollout.Resource).Name(e.Name).Body(change).Do(ctx).Into(e))
 }
 
-// Tell implements rollout.Cluster.
-func (c *Cluster) Tell(ctx context.Context, e *rollout.Experiment, event rollout.Event) error {
+// RecordEvent implements rollout.Cluster.
+func (c *Cluster) RecordEvent(ctx context.Context, e *rollout.Experiment, event rollout.Event) error {
 	const most = 1024 // bytes of a message that the API server accepts
 	now := time.Now()
 	kind := corev1.EventTypeNormal

@@ -110,7 +110,7 @@ const (
 
 var (
 	likes = &rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: "likes", Namespace: "warble", UID: "1", ResourceVersion: "3"}, Spec: experiment.Spec{Services: []string{"tweet"}}}
-	arm   = rollout.Arm{Service: "tweet", Arm: experiment.Control, Base: "tweet-00001", Image: "registry.test/tweet@sha256:1", Of: "tweet-00001/1"}
+	arm   = rollout.Arm{Service: "tweet", Arm: experiment.Control, Base: "tweet-00001", Image: "registry.test/tweet@sha256:1", Source: "tweet-00001/1"}
 	route = rollout.Route{Service: "tweet", Control: "likes-tweet-control-00001", Treatment: "likes-tweet-treatment-00001", Percent: 50}
 )
 
@@ -137,7 +137,7 @@ func TestRefusalsAreKnownByWhatTheyAre(t *testing.T) {
 	removeArms := func(ctx context.Context, c *knative.Cluster) error { return c.RemoveArms(ctx, likes, "tweet") }
 	namespace := func(ctx context.Context, c *knative.Cluster) error { _, err := c.Namespace(ctx); return err }
 	tell := func(ctx context.Context, c *knative.Cluster) error {
-		return c.Tell(ctx, likes, rollout.Event{Reason: "Running"})
+		return c.RecordEvent(ctx, likes, rollout.Event{Reason: "Running"})
 	}
 	const (
 		control   = "configurations/likes-tweet-control"
@@ -257,7 +257,7 @@ func TestHalfAnObjectIsNotReady(t *testing.T) {
 			"GET routes": listOf("Route", `{"metadata": {"name": "likes-tweet", "generation": 1`+ours+`}, "status": {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True"}], "traffic": [{"tag": "control", "revisionName": "likes-tweet-control-00001"}]}}`),
 		})
 		arms, err := cluster.Arms(t.Context(), likes)
-		if err != nil || arms["tweet"] == nil || arms["tweet"].Control == nil || arms["tweet"].Control.Ready || arms["tweet"].Control.Of != "tweet-00001/0" {
+		if err != nil || arms["tweet"] == nil || arms["tweet"].Control == nil || arms["tweet"].Control.Ready || arms["tweet"].Control.Source != "tweet-00001/0" {
 			t.Errorf("%s: %+v %v: expected an arm that is not ready", name, arms["tweet"], err)
 		}
 		if way := arms["tweet"].Route; way == nil || way.Reach.Control.Host != "" {

@@ -120,8 +120,8 @@ func managerOf(m *metav1.ObjectMeta) string {
 	return ""
 }
 
-// GiveService implements rollout.Cluster.
-func (c *Cluster) GiveService(ctx context.Context, s *rollout.Service, env map[string]string, image string) error {
+// GiveTreatment implements rollout.Cluster.
+func (c *Cluster) GiveTreatment(ctx context.Context, s *rollout.Service, env map[string]string, image string) error {
 	next := s.Object.(*servingv1.Service).DeepCopy()
 	container := next.Spec.Template.Spec.GetContainer()
 	setEnv(container, env)

@@ -32,8 +32,8 @@ const idle = 5 * time.Second
 
 // Hasher hashes and compares. It is safe for concurrent use.
 type Hasher struct {
-	slots   chan struct{} // one entry for each running hash
-	queue   int64         // how many may wait for a slot
+	running chan struct{} // one entry for each running hash
+	queue   int64         // how many may wait for their turn
 	waiting atomic.Int64
 	hashes  atomic.Int64
 	refused atomic.Int64
@@ -44,15 +44,15 @@ type Hasher struct {
 // FromEnv reads PASSWORD_QUEUE, the number of hashes that may wait (64), and reports the queue's length to t.
 func FromEnv(e *env.Reader, t *telemetry.Telemetry) *Hasher {
 	h := &Hasher{
-		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
-		queue:  int64(e.Int("PASSWORD_QUEUE", 64, 0, 10_000)),
-		nobody: nobody(),
+		running: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		queue:   int64(e.Int("PASSWORD_QUEUE", 64, 0, 10_000)),
+		nobody:  nobody(),
 	}
 	// A hash leaves 19 MiB of garbage. An idle process collects it minutes later or never. Most pods are idle most of the
 	// time, and their memory limits how many fit on a node.
 	h.trim = time.AfterFunc(idle, debug.FreeOSMemory)
 	h.trim.Stop()
-	t.Gauge("password_hashes_running", "Password hashes that are being computed.", func() float64 { return float64(len(h.slots)) })
+	t.Gauge("password_hashes_running", "Password hashes that are being computed.", func() float64 { return float64(len(h.running)) })
 	t.Gauge("password_hashes_waiting", "Password hashes that wait for their turn.", func() float64 { return float64(h.waiting.Load()) })
 	t.CounterFunc("password_hashes_total", "Password hashes computed.", func() float64 { return float64(h.Hashes()) })
 	t.CounterFunc("password_hashes_refused_total", "Password hashes refused because the queue was full.", func() float64 { return float64(h.refused.Load()) })
@@ -97,10 +97,10 @@ func (h *Hasher) Compare(ctx context.Context, password, hash string) (match, out
 // Hashes returns how many hashes Hash and Compare have computed so far.
 func (h *Hasher) Hashes() int64 { return h.hashes.Load() }
 
-// enter waits for a slot.
+// enter waits until the hash may run.
 func (h *Hasher) enter(ctx context.Context) error {
 	select {
-	case h.slots <- struct{}{}:
+	case h.running <- struct{}{}:
 		return nil
 	default:
 	}
@@ -111,7 +111,7 @@ func (h *Hasher) enter(ctx context.Context) error {
 	}
 	defer h.waiting.Add(-1)
 	select {
-	case h.slots <- struct{}{}:
+	case h.running <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return problem.Unavailable.Because(context.Cause(ctx)).After(problem.DefaultRetryAfter)
@@ -121,7 +121,7 @@ func (h *Hasher) enter(ctx context.Context) error {
 func (h *Hasher) leave() {
 	h.hashes.Add(1)
 	h.trim.Reset(idle)
-	<-h.slots
+	<-h.running
 }
 
 // nobody returns a well-formed hash that matches no known password. Its key is random, so that no process has to compute a

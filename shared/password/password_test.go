@@ -73,8 +73,8 @@ func TestHashAndCompare(t *testing.T) {
 func TestQueue(t *testing.T) {
 	t.Parallel()
 	h, telemetry := newHasher(t, "1")
-	for range cap(h.slots) {
-		h.slots <- struct{}{} // hashes that run for as long as the test likes
+	for range cap(h.running) {
+		h.running <- struct{}{} // hashes that run for as long as the test likes
 	}
 	waiter := make(chan error)
 	go func() {
@@ -97,11 +97,11 @@ func TestQueue(t *testing.T) {
 		}
 	}
 
-	<-h.slots
+	<-h.running
 	if err := <-waiter; err != nil {
 		t.Errorf("the one that waited: %v", err)
 	}
-	h.slots <- struct{}{}
+	h.running <- struct{}{}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("gone")
 	cancel(gone)

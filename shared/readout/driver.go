@@ -12,10 +12,10 @@ import (
 type Driver struct{ DB *store.DB }
 
 // Judge returns the part of Read by which an experiment proceeds.
-func (d Driver) Judge(ctx context.Context, name string, now time.Time) (experiment.Verdict, error) {
+func (d Driver) Judge(ctx context.Context, name string, now time.Time) (experiment.Judgement, error) {
 	r, err := Read(ctx, d.DB, name, now)
 	if err != nil {
-		return experiment.Verdict{}, err
+		return experiment.Judgement{}, err
 	}
 	return r.Judged()
 }

@@ -11,9 +11,9 @@ import (
 )
 
 // Judged returns the part of a report by which an experiment proceeds.
-func (r *Report) Judged() (experiment.Verdict, error) {
+func (r *Report) Judged() (experiment.Judgement, error) {
 	state, reason := r.guardrailState()
-	v := experiment.Verdict{
+	v := experiment.Judgement{
 		Health: r.redChecks(), Guardrails: state, Reason: reason, Decision: r.decision(),
 		Entered: r.Units.Entered, Reachable: r.Units.Reachable, Lift: r.liftText(), Sentence: r.Sentence,
 	}

@@ -14,91 +14,110 @@ import (
 	"warble/shared/experiment"
 )
 
-// arms makes what is missing of the arms: of each Service both, then the way to them, and ends when every host has answered
-// with its revision; those of guests, whose answers name none, when the way to them is ready. reach is where they are then; until then m is the move, or what it waits for.
-func (v *View) arms() (reach []ServiceReach, m Move) {
-	e := v.Experiment
-	for _, step := range []func(Base) Move{v.makeArms, v.putRoute} {
-		var waiting []string
-		reason := ""
-		for _, base := range e.Status.Bases {
-			switch m := step(base).(type) {
-			case nil:
-			case Rest:
-				waiting = append(waiting, m.Waits)
-			default:
-				if v.Blocked == nil {
-					return nil, m
-				}
-				text := v.Blocked.Error()
-				if errors.Is(v.Blocked, ErrTaken) {
-					reason, text = reasonTaken, text+": take that away, or give the experiment another name"
-				}
-				waiting = append(waiting, text)
+// prepareArms makes what is missing: both arms of each Service, and then the route to them. It waits until every host has answered with
+// its arm's revision. A guest's answers name no revision, so the arms of a guest only need a route that is ready. At the end, reach is
+// where the arms are, and m is nil. Until then m is the next move, or what the arms wait for.
+func (v *View) prepareArms() (reach []ServiceReach, m Move) {
+	if m := v.forEveryBase(v.makeArms); m != nil {
+		return nil, m
+	}
+	if m := v.forEveryBase(v.putRoute); m != nil {
+		return nil, m
+	}
+	for _, base := range v.Experiment.Status.Bases {
+		reach = append(reach, ServiceReach{base.Name, v.Arms[base.Name].Route.Reach})
+	}
+	if v.Experiment.armedAt(reach) { // these arms have answered before
+		return reach, nil
+	}
+	if m := v.askArms(reach); m != nil {
+		return nil, m
+	}
+	return reach, nil
+}
+
+// forEveryBase returns the first move that prepare makes for a base. If it makes none, forEveryBase returns a Rest that names everything
+// the bases wait for; nil if they wait for nothing. A move that the driver could not make is something to wait for, too.
+func (v *View) forEveryBase(prepare func(Base) Move) Move {
+	var waiting []string
+	reason := ""
+	for _, base := range v.Experiment.Status.Bases {
+		switch m := prepare(base).(type) {
+		case nil:
+		case Rest:
+			waiting = append(waiting, m.Waits)
+		default:
+			if v.Blocked == nil {
+				return m
 			}
-		}
-		if len(waiting) > 0 {
-			return nil, Rest{Waits: strings.Join(waiting, "; "), Reason: reason}
+			text := v.Blocked.Error()
+			if errors.Is(v.Blocked, ErrTaken) {
+				reason, text = reasonTaken, text+": delete that object, or rename the experiment"
+			}
+			waiting = append(waiting, text)
 		}
 	}
+	if len(waiting) == 0 {
+		return nil
+	}
+	return Rest{Waits: strings.Join(waiting, "; "), Reason: reason}
+}
+
+// askArms asks the hosts of all arms, except those of guests, and waits for the arm that has not answered with its revision; nil if all
+// have.
+func (v *View) askArms(reach []ServiceReach) Move {
 	var hosts []string
-	for _, base := range e.Status.Bases {
-		at := v.Arms[base.Name].Route.Reach
-		reach = append(reach, ServiceReach{base.Name, at})
-		if v.guest(base.Name) {
+	for _, at := range reach {
+		if v.guest(at.Name) {
 			continue
 		}
 		for _, arm := range experiment.Arms {
-			hosts = append(hosts, at.Of(arm).Host)
+			hosts = append(hosts, at.Side(arm).Host)
 		}
 	}
-	if e.armedAt(reach) { // they have answered before
-		return reach, nil
-	}
 	if v.Answers == nil && len(hosts) > 0 {
-		return nil, Ask{hosts}
+		return Ask{hosts}
 	}
 	for _, at := range reach {
 		if v.guest(at.Name) {
 			continue
 		}
 		for _, arm := range experiment.Arms {
-			side := at.Of(arm)
-			switch a := v.Answers[side.Host]; {
-			case a.Err != nil:
-				return nil, waits("the %s of %s to answer: %v", arm, at.Name, a.Err)
-			case a.Revision != side.Revision:
-				return nil, waits("the %s of %s to be %s, and not %q", arm, at.Name, side.Revision, a.Revision)
+			side := at.Side(arm)
+			switch answer := v.Answers[side.Host]; {
+			case answer.Err != nil:
+				return waits("the %s of %s to answer: %v", arm, at.Name, answer.Err)
+			case answer.Revision != side.Revision:
+				return waits("the %s of %s to answer as %s: it answers as %q", arm, at.Name, side.Revision, answer.Revision)
 			}
 		}
 	}
-	return reach, nil
+	return nil
 }
 
-// guest tells whether a Service is one.
+// guest reports whether a Service is a guest.
 func (v *View) guest(service string) bool {
 	s := v.Services[service]
 	return s != nil && s.Guest
 }
 
-// armed tells whether the arms have answered, and nobody has taken one away since.
+// armed reports whether all arms have answered, and nobody has deleted one since.
 func (e *Experiment) armed() bool { return !e.Status.Assign.ArmedAt.IsZero() }
 
-// armedAt tells whether the edges have these arms, which have answered.
+// armedAt reports whether the arms at reach have answered and are in the status, which the edges follow.
 func (e *Experiment) armedAt(reach []ServiceReach) bool {
 	return e.armed() && slices.Equal(reach, e.Status.Assign.Services)
 }
 
-// disarm closes the slots where somebody has taken away an arm, or the way to it; nil where all are there, or that is known.
-// They are made again, but whoever was sent there meanwhile would meet an error, and the edges would hold the treatment to be
-// what fails.
+// disarm closes the slots if somebody has deleted an arm, or the route to the arms. It returns nil if all exist, or if the slots are closed
+// already. The arms are made again. If the slots stayed open until then, users would get errors, and the edges would blame the treatment.
 func (v *View) disarm() Move {
 	e := v.Experiment
-	gone := func(base Base) bool {
-		there := v.Arms[base.Name]
-		return there == nil || there.Control == nil || there.Treatment == nil || there.Route == nil
+	incomplete := func(base Base) bool {
+		arms := v.Arms[base.Name]
+		return arms == nil || arms.Control == nil || arms.Treatment == nil || arms.Route == nil
 	}
-	if e.Status.Phase == experiment.Warming || !e.armed() || !slices.ContainsFunc(e.Status.Bases, gone) {
+	if e.Status.Phase == experiment.Warming || !e.armed() || !slices.ContainsFunc(e.Status.Bases, incomplete) {
 		return nil
 	}
 	s := v.status()
@@ -106,40 +125,41 @@ func (v *View) disarm() Move {
 	return Write{Status: s}
 }
 
-// makeArms makes both arms of a Service, and waits for them.
+// makeArms makes both arms of a Service and waits until they are ready.
 func (v *View) makeArms(base Base) Move {
-	e := v.Experiment
+	arms := v.Arms[base.Name]
 	for _, arm := range experiment.Arms {
-		if want, there := e.arm(base, arm), v.Arms[base.Name].of(arm); there == nil || there.Of != want.Of {
+		want, have := v.Experiment.wantedArm(base, arm), arms.state(arm)
+		if have == nil || have.Source != want.Source {
 			return Make{want}
 		}
 	}
 	for _, arm := range experiment.Arms {
-		switch there := v.Arms[base.Name].of(arm); {
-		case there.Failed != "":
-			return waits("the %s of %s, revision %s, which does not get ready: %s", arm, base.Name, there.Revision, there.Failed)
-		case !there.Ready:
+		switch have := arms.state(arm); {
+		case have.Failed != "":
+			return waits("the %s of %s, revision %s, which does not get ready: %s", arm, base.Name, have.Revision, have.Failed)
+		case !have.Ready:
 			return waits("the %s of %s to be ready", arm, base.Name)
 		}
 	}
 	return nil
 }
 
-// arm is what an arm of a Service is to be.
-func (e *Experiment) arm(base Base, arm experiment.Arm) Arm {
-	made := Arm{
-		Service: base.Name, Arm: arm, Base: base.Revision, Image: base.Image, Of: fmt.Sprintf("%s/%d", base.Revision, e.Status.Rebases),
+// wantedArm returns how an arm of a Service has to be made.
+func (e *Experiment) wantedArm(base Base, arm experiment.Arm) Arm {
+	wanted := Arm{
+		Service: base.Name, Arm: arm, Base: base.Revision, Image: base.Image, Source: fmt.Sprintf("%s/%d", base.Revision, e.Status.Rebases),
 		Env: map[string]string{experiment.EnvService: base.Name, experiment.EnvExperiment: e.Name, experiment.EnvArm: string(arm)},
 	}
 	if arm == experiment.Treatment {
-		maps.Copy(made.Env, e.env())
-		made.Image = cmp.Or(base.Treatment, base.Image)
+		maps.Copy(wanted.Env, e.treatmentEnv())
+		wanted.Image = cmp.Or(base.Treatment, base.Image)
 	}
-	return made
+	return wanted
 }
 
-// env is what the treatment sets.
-func (e *Experiment) env() map[string]string {
+// treatmentEnv returns the variables that the treatment sets.
+func (e *Experiment) treatmentEnv() map[string]string {
 	env := make(map[string]string)
 	for name, value := range e.Spec.Treatment.Env {
 		env[name] = string(value)
@@ -147,60 +167,71 @@ func (e *Experiment) env() map[string]string {
 	return env
 }
 
-// putRoute makes the way to both arms of a Service lead to their newest revisions, and waits for it.
+// putRoute makes the route to both arms of a Service lead to their newest revisions, and waits until it does.
 func (v *View) putRoute(base Base) Move {
-	there := v.Arms[base.Name]
-	want := Route{Service: base.Name, Control: there.Control.Revision, Treatment: there.Treatment.Revision, Percent: v.Experiment.routed()}
-	switch way := there.Route; {
-	case way == nil || way.Control != want.Control || way.Treatment != want.Treatment || way.Percent != want.Percent:
+	arms := v.Arms[base.Name]
+	want := Route{
+		Service: base.Name, Control: arms.Control.Revision, Treatment: arms.Treatment.Revision, Percent: v.Experiment.treatmentPercent(),
+	}
+	switch have := arms.Route; {
+	case have == nil || have.Control != want.Control || have.Treatment != want.Treatment || have.Percent != want.Percent:
 		return Put{want}
-	case !way.InForce:
-		return waits("the way to the arms of %s", base.Name)
+	case !have.InForce:
+		return waits("the route to the arms of %s", base.Name)
 	}
 	return nil
 }
 
-// routed is the percent of the requests without a tag that go to the treatment. Only requests that are the unit come so.
-func (e *Experiment) routed() int {
+// treatmentPercent returns the percent of the requests without a tag that go to the treatment. The edge sends such requests only if
+// requests are the unit.
+func (e *Experiment) treatmentPercent() int {
 	if e.Status.Phase == experiment.Promoting && e.Spec.Unit == experiment.Request {
 		return 100
 	}
 	return 50
 }
 
-// warm makes the arms, and ends when every one answers and the baseline has been counted. All the time nobody is assigned. Arms
-// that have answered once, before the baseline is over, have the deadline again after it.
-func (v *View) warm() Move {
+// nextWarming returns the next move of an experiment that warms: it makes the arms, counts the baseline, and then enters the first step.
+// Nobody is assigned until then. The arms must answer within the deadline, which applies a second time after the baseline if they
+// answered before it.
+func (v *View) nextWarming() Move {
 	e := v.Experiment
-	reach, m := v.arms()
-	counted := e.Status.StartedAt.Add(e.Spec.Metrics.Before())
-	deadline := e.Status.StartedAt.Add(time.Duration(*e.Spec.WarmingDeadline))
-	if len(e.Status.Assign.Services) > 0 {
-		deadline = counted.Add(time.Duration(*e.Spec.WarmingDeadline))
-	}
-	if r, resting := m.(Rest); resting && !v.Now.Before(deadline) {
-		return v.conclude(experiment.WasRolledBack, why{v.Actor, fmt.Sprintf("its arms were not there after %s: it waited for %s", e.Spec.WarmingDeadline, r.Waits), nil})
+	reach, m := v.prepareArms()
+	baselineEnd := e.Status.StartedAt.Add(e.Spec.Metrics.Before())
+	if r, resting := m.(Rest); resting && !v.Now.Before(e.warmingDeadline(baselineEnd)) {
+		return v.conclude(experiment.WasRolledBack, v.byDriver(fmt.Sprintf("its arms were not ready within %s: it waited for %s", e.Spec.WarmingDeadline, r.Waits)))
 	}
 	if m != nil {
 		return m
 	}
 	s := v.status()
-	if v.Now.Before(counted) {
+	if v.Now.Before(baselineEnd) {
 		if !slices.Equal(reach, s.Assign.Services) {
 			s.Assign.Services = reach
 			return Write{Status: s}
 		}
-		r := waits("the baseline, which is counted until %s", counted.UTC().Format("2006-01-02 15:04:05"))
-		r.Until = counted
+		r := waits("the baseline, which is counted until %s", baselineEnd.UTC().Format("2006-01-02 15:04:05"))
+		r.Until = baselineEnd
 		return r
 	}
 	s.Assign.arm(reach, v.Now)
 	return v.enter(s, e.Status.Step, v.wished("every arm answers"))
 }
 
-// yields tells whether e has to end because it claims what o has: both have started at the same moment, by two drivers that
-// did not see the other's. One that warms yields to one that runs; of two alike the first stays.
-func (e *Experiment) yields(o *Experiment) bool {
+// warmingDeadline returns when the arms must have answered: counted from the start, or from the end of the baseline if they have answered
+// once already.
+func (e *Experiment) warmingDeadline(baselineEnd time.Time) time.Time {
+	from := e.Status.StartedAt.Time
+	if len(e.Status.Assign.Services) > 0 {
+		from = baselineEnd
+	}
+	return from.Add(time.Duration(*e.Spec.WarmingDeadline))
+}
+
+// yieldsTo reports whether e must end because o has a Service or slots of e. This happens if two drivers start both at the same moment
+// and neither sees the other's start. An experiment that warms yields to one that does not. If both warm, or neither does, the one that
+// started later yields.
+func (e *Experiment) yieldsTo(o *Experiment) bool {
 	ours, theirs := e.Rules(), o.Rules()
 	if !o.Status.Phase.Live() || ours.Conflict(&theirs) == nil {
 		return false
@@ -208,11 +239,11 @@ func (e *Experiment) yields(o *Experiment) bool {
 	if warms := e.Status.Phase == experiment.Warming; warms != (o.Status.Phase == experiment.Warming) {
 		return warms
 	}
-	return o.before(e)
+	return o.startedBefore(e)
 }
 
-// before tells which of two has started first.
-func (e *Experiment) before(o *Experiment) bool {
+// startedBefore reports whether e started before o. If both started at the same time, the UIDs decide.
+func (e *Experiment) startedBefore(o *Experiment) bool {
 	if !e.Status.StartedAt.Time.Equal(o.Status.StartedAt.Time) {
 		return e.Status.StartedAt.Time.Before(o.Status.StartedAt.Time)
 	}

@@ -11,8 +11,8 @@ import (
 	"warble/shared/experiment"
 )
 
-// The conditions, by the conventions that kstatus reads: Ready is true in every phase that is at rest, Reconciling is there
-// only on the way, and Stalled only where somebody has to act.
+// The conditions follow the conventions that kstatus reads. Ready is true in every phase in which steer is not in the middle of a change.
+// Reconciling is present only during a change, and Stalled only while a person has to act.
 const (
 	conditionReady       = "Ready"
 	conditionReconciling = "Reconciling"
@@ -23,8 +23,8 @@ const (
 	conditionConcluded   = "Concluded"
 )
 
-// Stalled returns why somebody has to act, and in one word; empty where nobody has. What only waits for a decision, as to
-// promote, is at rest: it is no failure, and the condition Ready says it.
+// Stalled returns why a person has to act, as a message and as one word; both are empty if nobody has to. An experiment that only waits for
+// a decision, for example whether to promote it, has not failed. Then the condition Ready has the message, not the condition Stalled.
 func (e *Experiment) Stalled() (message, reason string) {
 	if c := meta.FindStatusCondition(e.Status.Conditions, conditionReady); c != nil && c.Reason == reasonDecision {
 		return c.Message, c.Reason
@@ -35,48 +35,48 @@ func (e *Experiment) Stalled() (message, reason string) {
 	return "", ""
 }
 
-// Moving tells whether it is on its way, and only takes its time: looking again soon is worth while.
+// Moving reports whether a change is under way that needs only time, so that it is worth looking again soon.
 func (e *Experiment) Moving() bool {
 	c := meta.FindStatusCondition(e.Status.Conditions, conditionReconciling)
 	return c != nil && c.Status == metav1.ConditionTrue
 }
 
-// conclusions are the reasons of the condition Concluded.
+// conclusions has the reason of the condition Concluded for each conclusion.
 var conclusions = map[experiment.Conclusion]string{
 	experiment.WasPromoted: "Promoted", experiment.WasRolledBack: "RolledBack", experiment.WasStopped: "Stopped",
 }
 
-// condition gives s the conditions of a status that came of a view, with what its experiment rests on.
-func (v *View) condition(s *Status, rest Rest) {
+// setConditions sets the conditions of a new status. rest is what the experiment waits for; the zero Rest if it does not wait.
+func (v *View) setConditions(s *Status, rest Rest) {
 	phase := cmp.Or(s.Phase, experiment.Draft)
 	set := func(kind string, holds bool, reason, message string) {
 		status := metav1.ConditionFalse
 		if holds {
 			status = metav1.ConditionTrue
 		}
-		const most = 32768 // bytes that the API server keeps of one
+		const most = 32768 // bytes that the API server allows in a message
 		meta.SetStatusCondition(&s.Conditions, metav1.Condition{
 			Type: kind, Status: status, Reason: reason, Message: message[:min(len(message), most)],
 			ObservedGeneration: v.Experiment.Generation, LastTransitionTime: metav1.NewTime(v.Now.Truncate(time.Second)),
 		})
 	}
-	only := func(kind string, there bool, reason, message string) {
-		if there {
+	setOnlyIf := func(holds bool, kind, reason, message string) {
+		if holds {
 			set(kind, true, reason, message)
 		} else {
 			meta.RemoveStatusCondition(&s.Conditions, kind)
 		}
 	}
-	onItsWay := phase == experiment.Warming || phase == experiment.Promoting || phase.Runs() && (s.Rebasing || s.Assign.ArmedAt.IsZero())
-	only(conditionReconciling, onItsWay && rest.Reason == "", string(phase), rest.Waits)
+	changing := phase == experiment.Warming || phase == experiment.Promoting || phase.Runs() && (s.Rebasing || s.Assign.ArmedAt.IsZero())
+	setOnlyIf(changing && rest.Reason == "", conditionReconciling, string(phase), rest.Waits)
 	if rest.Reason == reasonDecision {
-		only(conditionStalled, false, "", "")
+		meta.RemoveStatusCondition(&s.Conditions, conditionStalled)
 		set(conditionReady, true, reasonDecision, rest.Waits)
 	} else {
-		only(conditionStalled, rest.Reason != "", rest.Reason, rest.Waits)
-		set(conditionReady, !onItsWay && rest.Reason == "", string(phase), rest.Waits)
+		setOnlyIf(rest.Reason != "", conditionStalled, rest.Reason, rest.Waits)
+		set(conditionReady, !changing && rest.Reason == "", string(phase), rest.Waits)
 	}
-	only(conditionConcluded, s.Conclusion != "", cmp.Or(conclusions[s.Conclusion], "None"), s.Because)
+	setOnlyIf(s.Conclusion != "", conditionConcluded, cmp.Or(conclusions[s.Conclusion], "None"), s.Because)
 	if phase.Runs() && v.Services != nil {
 		drifted := v.drifted()
 		set(conditionDrifted, len(drifted) > 0, map[bool]string{true: "DeployedAnew", false: "AsAtTheStart"}[len(drifted) > 0], strings.Join(drifted, ", "))
@@ -84,8 +84,8 @@ func (v *View) condition(s *Status, rest Rest) {
 	if v.Judged == nil || v.Judged.Err != nil {
 		return
 	}
-	verdict := v.Judged.Verdict
-	set(conditionHealthy, verdict.Health == "", map[bool]string{true: "EveryCheckPasses", false: "ACheckIsRed"}[verdict.Health == ""], verdict.Health)
-	reason := map[experiment.Guard]string{experiment.GuardPass: "Pass", experiment.GuardBreach: "Breach", experiment.GuardInconclusive: "Inconclusive"}[verdict.Guardrails]
-	set(conditionGuardrails, verdict.Guardrails == experiment.GuardPass, cmp.Or(reason, "Unknown"), verdict.Reason)
+	j := v.Judged.Judgement
+	set(conditionHealthy, j.Health == "", map[bool]string{true: "EveryCheckPasses", false: "ACheckIsRed"}[j.Health == ""], j.Health)
+	reason := map[experiment.Guard]string{experiment.GuardPass: "Pass", experiment.GuardBreach: "Breach", experiment.GuardInconclusive: "Inconclusive"}[j.Guardrails]
+	set(conditionGuardrails, j.Guardrails == experiment.GuardPass, cmp.Or(reason, "Unknown"), j.Reason)
 }

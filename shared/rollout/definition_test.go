@@ -26,8 +26,7 @@ import (
 	"warble/shared/rollout"
 )
 
-// definition is what an API server makes of knative/210-experiment-crd.yaml: the same schema, defaults and rules, in
-// the API server's own code.
+// definition has the schema, defaults and rules of knative/210-experiment-crd.yaml, read by the API server's own code.
 type definition struct {
 	structural *schema.Structural
 	schema     schemavalidation.SchemaValidator
@@ -39,7 +38,7 @@ func define(t *testing.T) definition {
 	return defineBy(t, "../../knative/210-experiment-crd.yaml")
 }
 
-// defineBy is of the definition in a file.
+// defineBy reads the definition in a file.
 func defineBy(t *testing.T, file string) definition {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -75,7 +74,7 @@ func defineBy(t *testing.T, file string) definition {
 	return d
 }
 
-// admit returns an object with its defaults, and what the API server has against it, as a change of old where that is not nil.
+// admit returns an object with its defaults, and why the API server refuses it. If old is not nil, the object is a change of old.
 func (d definition) admit(t *testing.T, text string, old any) (object map[string]any, mistakes error) {
 	t.Helper()
 	read, err := yaml.YAMLToJSON([]byte(text))
@@ -94,7 +93,7 @@ func (d definition) admit(t *testing.T, text string, old any) (object map[string
 	return object, errs.ToAggregate()
 }
 
-// check is what the tool itself has against the same text.
+// check returns why the tool refuses the same text.
 func check(text string) (e rollout.Experiment, mistakes error) {
 	if err := yaml.UnmarshalStrict([]byte(text), &e); err != nil {
 		return e, err
@@ -133,7 +132,7 @@ spec:
   metrics: {guardrails: [{name: error_share, margin: 0.5pp}]}
 `
 
-// What the API server refuses, the tool refuses with a better word, and the other way round.
+// The API server and the tool refuse the same experiments. The messages of the tool are better.
 func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 	t.Parallel()
 	d := define(t)
@@ -284,7 +283,7 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 	}
 }
 
-func TestEveryMistakeIsSaidAtOnce(t *testing.T) {
+func TestARefusalListsEveryMistake(t *testing.T) {
 	t.Parallel()
 	_, err := check(strings.NewReplacer("[10, 25, 50]", "[60, 25]", "margin: 1pp", "margin: 0pp", "[timeline, tweet]\n", "[users]\n", "[0, 5000]", "[9, 3]").Replace(whole))
 	want := strings.Split(`layer.slots: [9 3]: expected the first slot, from 0, and a greater one up to 10000, the first past it
@@ -297,8 +296,8 @@ metrics.guardrails[1].margin: 0pp: expected more than 0pp and less than 100pp`, 
 	}
 }
 
-// Every bound of the buckets can be a guardrail's.
-func TestEveryLatencyBoundIsTaken(t *testing.T) {
+// A guardrail can use every bound of the latency histograms.
+func TestAGuardrailMayUseEveryLatencyBound(t *testing.T) {
 	t.Parallel()
 	d := define(t)
 	for _, bound := range experiment.LatencyBounds {
@@ -312,7 +311,7 @@ func TestEveryLatencyBoundIsTaken(t *testing.T) {
 	}
 }
 
-func TestDefaultsAreTheDefinitions(t *testing.T) {
+func TestTheToolFillsInTheDefinitionsDefaults(t *testing.T) {
 	t.Parallel()
 	d := define(t)
 	for _, text := range []string{whole, canary} {
@@ -338,7 +337,7 @@ func TestDefaultsAreTheDefinitions(t *testing.T) {
 	}
 }
 
-// What a change may be depends on the phase. The definition and CheckChange say the same of each.
+// Which changes are allowed depends on the phase. The definition and CheckChange allow the same.
 func TestTheDefinitionAndTheToolRefuseTheSameChanges(t *testing.T) {
 	t.Parallel()
 	d := define(t)
@@ -402,7 +401,7 @@ func TestTheDefinitionAndTheToolRefuseTheSameChanges(t *testing.T) {
 	}
 }
 
-// kubectl explain, and the generated page, have nothing else to say of a field.
+// kubectl explain and the generated page show only these descriptions.
 func TestEveryFieldOfTheDefinitionIsDescribed(t *testing.T) {
 	t.Parallel()
 	d := define(t)
@@ -412,7 +411,7 @@ func TestEveryFieldOfTheDefinitionIsDescribed(t *testing.T) {
 		}
 	}
 	if got := undescribed("", &schema.Structural{Properties: map[string]schema.Structural{"a": {}}}); len(got) != 1 {
-		t.Errorf("a field without any is not found: %v", got)
+		t.Errorf("a field without a description is not found: %v", got)
 	}
 }
 
@@ -429,7 +428,7 @@ func undescribed(path string, s *schema.Structural) (found []string) {
 	return found
 }
 
-// A file in Git has a flat spec: what people wish stands beside what it is.
+// A file in Git has a flat spec, with the wishes beside the design.
 func TestWishesAndReachAreInlined(t *testing.T) {
 	t.Parallel()
 	e := rollout.Experiment{Spec: experiment.Spec{Wishes: experiment.Wishes{Start: true, End: experiment.Stopped}}}
@@ -442,7 +441,7 @@ func TestWishesAndReachAreInlined(t *testing.T) {
 	}
 }
 
-func TestTheExperimentsThatShipAreRight(t *testing.T) {
+func TestTheExampleExperimentsAreValid(t *testing.T) {
 	t.Parallel()
 	d := define(t)
 	files, err := filepath.Glob("../../knative/experiments/*.yaml")

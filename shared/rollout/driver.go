@@ -14,45 +14,45 @@ import (
 	"warble/shared/problem"
 )
 
-// Driver moves all the experiments of a namespace. It keeps nothing between two turns that the next could not do without:
-// whatever has been done is seen in the cluster, so that it may be killed at any line and another goes on, and two at once
-// make each other read again.
+// Driver moves all experiments of a namespace. Everything that it does is visible in the cluster or the database, and it needs nothing that it
+// keeps in memory between two turns. So it may be killed at any line, and another driver continues. If two drivers run at the same time,
+// version conflicts make them read again.
 type Driver struct {
 	Cluster Cluster
 	Store   Store
 	Readout Readout
 	Now     func() time.Time
-	Actor   string       // who moves what no person has asked for
-	Say     func(string) // is told each change, in a line; nil tells nobody
+	Actor   string       // recorded as the actor of moves that no person asked for
+	Say     func(string) // called with a line for each change; may be nil
 
-	// Connections is how many the database has for the functions; 0 where nobody has said so.
+	// Connections is how many connections the database has for functions; 0 if nobody has said so.
 	Connections int
 
-	mu       sync.Mutex
-	served   map[string]time.Time // when each experiment was last looked at to its end
-	starting sync.Mutex           // of two that start at the same moment each would find its Services free
+	mu         sync.Mutex
+	lastServed map[string]time.Time // when each experiment last had its part of a turn
+	starting   sync.Mutex           // so that two experiments that start at the same moment see each other
 }
 
 const (
-	// lookLimit is how long one experiment is looked at, at most, in one turn.
-	lookLimit = 20 * time.Second
-	// atOnce is how many experiments are looked at side by side.
-	atOnce = 4
-	// mostMoves is more than the life of an experiment has at once: 20 services, some moves each.
+	// moveLimit is how long the moves of one experiment may take in one turn.
+	moveLimit = 20 * time.Second
+	// parallel is how many experiments a turn moves at the same time.
+	parallel = 4
+	// mostMoves is more moves than an experiment can need in one turn: 20 services, some moves each.
 	mostMoves = 300
-	// mostConflicts is more than two drivers have with each other; something that is being deleted has them until it is gone.
+	// mostConflicts is more conflicts than two drivers cause each other. An object that is being deleted conflicts until it is gone.
 	mostConflicts = 20
-	// pause is between two looks at what only takes its time, such as a revision that starts, and what comes within nearby is
-	// waited for so.
+	// pause is the time between two turns while an experiment waits for something that only needs time, such as a revision that starts. nearby
+	// is the longest such time: if the experiment rests for longer, Run does not wait.
 	pause  = time.Second
 	nearby = 10 * time.Second
 )
 
-// askLimit is longer than a pod takes to start from zero. Tests set it.
+// askLimit is how long hosts may take to answer: longer than a pod takes to start from zero. Tests set it.
 var askLimit = 15 * time.Second
 
-// Run turns again and again while an experiment waits for nothing but time, until ctx ends. After a turn in which none does
-// it returns, and so it does where asked, which may be nil, says that somebody wants another turn: that one begins anew.
+// Run makes turns while an experiment waits for something that only needs a few seconds, until ctx ends. It returns after a turn in which none
+// does. It also returns if asked, which may be nil, reports that somebody wants another turn; the caller then calls Run again.
 func (d *Driver) Run(ctx context.Context, asked func() bool) error {
 	for {
 		moving, err := d.Turn(ctx)
@@ -61,15 +61,15 @@ func (d *Driver) Run(ctx context.Context, asked func() bool) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil // whoever calls the next time goes on
+			return nil // the next call continues
 		case <-time.After(pause):
 		}
 	}
 }
 
-// Turn looks at every experiment once, and makes every move of it that can be made now. Those that a person wants to end come
-// first, then those that have waited longest. One that cannot be moved does not keep the others. moving tells whether one of
-// them waits for nothing but some seconds.
+// Turn makes every move of every experiment that can be made now. Experiments that a person wants to end come first, and then those whose last
+// turn is longest ago. An experiment that cannot be moved does not keep the others waiting. moving reports whether one of them waits for
+// something that only needs a few seconds.
 func (d *Driver) Turn(ctx context.Context) (moving bool, err error) {
 	namespace, err := d.Cluster.Namespace(ctx)
 	if err != nil || namespace.Terminating {
@@ -79,29 +79,27 @@ func (d *Driver) Turn(ctx context.Context) (moving bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := d.bury(ctx, namespace, experiments); err != nil {
-		d.say("experiments that are gone are not recorded yet: %v", err)
+	if err := d.recordDeletions(ctx, namespace, experiments); err != nil {
+		d.say("could not record which experiments were deleted: %v", err)
 	}
-	if err := d.Learn(ctx); err != nil {
-		d.say("metrics are as they were: %v", err)
+	if err := d.SyncMetrics(ctx); err != nil {
+		d.say("could not update the metrics: %v", err)
 	}
 	d.order(experiments)
 	var (
-		mu     sync.Mutex
-		failed []error
-		all    sync.WaitGroup
-		slots  = make(chan struct{}, atOnce)
+		mu      sync.Mutex
+		failed  []error
+		all     sync.WaitGroup
+		running = make(chan struct{}, parallel)
 	)
 	for i := range experiments {
 		name := experiments[i].Name
-		slots <- struct{}{}
+		running <- struct{}{}
 		all.Go(func() {
-			defer func() { <-slots }()
-			soon, err := d.look(ctx, namespace, name)
-			if ctx.Err() == nil { // one that takes all of its time has had its look, too
-				d.mu.Lock()
-				d.served[name] = time.Now()
-				d.mu.Unlock()
+			defer func() { <-running }()
+			soon, err := d.advance(ctx, namespace, name)
+			if ctx.Err() == nil { // also if it took all of its own time
+				d.served(name)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -115,45 +113,53 @@ func (d *Driver) Turn(ctx context.Context) (moving bool, err error) {
 	return moving, errors.Join(failed...)
 }
 
-// Learn reads the metrics of people's own from the cluster, and keeps them in the database, by which events are taken.
-func (d *Driver) Learn(ctx context.Context) error {
-	own, err := Own(ctx, d.Cluster, d.say)
+// SyncMetrics copies the metrics that people have defined from the cluster to the database, which decides by them which events it stores.
+func (d *Driver) SyncMetrics(ctx context.Context) error {
+	own, err := OwnMetrics(ctx, d.Cluster, d.say)
 	if err != nil {
 		return err
 	}
 	return d.Store.KeepMetrics(ctx, own)
 }
 
-// order puts ends first, then those that were looked at longest ago.
+// order puts experiments first that a person wants to end, and then those whose last turn is longest ago.
 func (d *Driver) order(experiments []Experiment) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.served == nil {
-		d.served = make(map[string]time.Time)
-	}
-	ends := func(e *Experiment) int {
-		if e.Status.Phase.Live() && (e.Spec.End.Closes()) {
+	endsFirst := func(e *Experiment) int {
+		if e.Status.Phase.Live() && e.Spec.End.Closes() {
 			return 0
 		}
 		return 1
 	}
 	slices.SortStableFunc(experiments, func(a, b Experiment) int {
-		return cmp.Or(cmp.Compare(ends(&a), ends(&b)), d.served[a.Name].Compare(d.served[b.Name]), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(endsFirst(&a), endsFirst(&b)), d.lastServed[a.Name].Compare(d.lastServed[b.Name]), cmp.Compare(a.Name, b.Name))
 	})
 }
 
-// bury records the end of experiments that somebody has deleted while they were live: what they owned went with them. Those
-// of another cluster, or of this one before it was built anew, are left as they are.
-func (d *Driver) bury(ctx context.Context, namespace Namespace, there []Experiment) error {
+// served notes that an experiment has had its part of a turn.
+func (d *Driver) served(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lastServed == nil {
+		d.lastServed = make(map[string]time.Time)
+	}
+	d.lastServed[name] = time.Now()
+}
+
+// recordDeletions records the end of experiments that somebody has deleted while they were live. Their arms were deleted with them.
+// Experiments of another cluster, or of this one before it was rebuilt, stay as they are. listed are the experiments in the cluster.
+func (d *Driver) recordDeletions(ctx context.Context, namespace Namespace, listed []Experiment) error {
 	live, err := d.Store.LiveExperiments(ctx, namespace.UID)
 	if err != nil {
 		return err
 	}
 	for _, past := range live {
-		if slices.ContainsFunc(there, func(e Experiment) bool { return e.Name == past.Name && string(e.UID) == past.UID }) {
+		at := slices.IndexFunc(listed, func(e Experiment) bool { return e.Name == past.Name })
+		if at >= 0 && string(listed[at].UID) == past.UID {
 			continue
 		}
-		if _, err := d.Cluster.Experiment(ctx, past.Name); err == nil && !slices.ContainsFunc(there, func(e Experiment) bool { return e.Name == past.Name }) {
+		if _, err := d.Cluster.Experiment(ctx, past.Name); err == nil && at < 0 {
 			continue // it was made after the list was read
 		}
 		err := d.Store.Transition(ctx, past.Name, experiment.Transition{
@@ -163,18 +169,17 @@ func (d *Driver) bury(ctx context.Context, namespace Namespace, there []Experime
 		if err != nil {
 			return err
 		}
-		d.say("%s: is gone, as it was deleted", past.Name)
+		d.say("%s: it was deleted", past.Name)
 	}
 	return nil
 }
 
-// look makes every move of the named experiment that can be made now, one after the other: it reads the world, asks Next,
-// and makes that move. soon tells that it rests for nothing but some seconds. Errors: ErrNotFound, and what keeps the cluster
-// from being read or written.
-func (d *Driver) look(ctx context.Context, namespace Namespace, name string) (soon bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+// advance makes every move of an experiment that can be made now, one after the other. soon reports whether the experiment then waits for
+// something that only needs a few seconds. Errors: ErrNotFound, and errors of reading and writing the cluster.
+func (d *Driver) advance(ctx context.Context, namespace Namespace, name string) (soon bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, moveLimit)
 	defer cancel()
-	away := false // the database: nothing else waits for it, for a stop must not
+	databaseAway := false // then no other move waits for the transitions to be recorded, because a stop must not wait
 	conflicts := 0
 	for range mostMoves {
 		e, err := d.Cluster.Experiment(ctx, name)
@@ -183,13 +188,13 @@ func (d *Driver) look(ctx context.Context, namespace Namespace, name string) (so
 		}
 		e.Spec.Default()
 		var rest *Rest
-		if len(e.Status.Unrecorded) > 0 && !away {
-			away, err = d.record(ctx, e)
+		if len(e.Status.Unrecorded) > 0 && !databaseAway {
+			databaseAway, err = d.record(ctx, e)
 		} else {
 			rest, err = d.move(ctx, namespace, e)
 		}
 		switch {
-		case errors.Is(err, ErrConflict):
+		case errors.Is(err, ErrConflict): // read again
 			if conflicts++; conflicts > mostConflicts {
 				return true, nil
 			}
@@ -199,10 +204,11 @@ func (d *Driver) look(ctx context.Context, namespace Namespace, name string) (so
 			return e.Moving() && rest.Until.Before(d.Now().Add(nearby)), nil
 		}
 	}
-	return false, fmt.Errorf("still something to do after %d moves: expected it to come to rest", mostMoves)
+	return false, fmt.Errorf("not at rest after %d moves", mostMoves)
 }
 
-// move makes the next move; where there is none, it returns what the experiment rests on.
+// move reads the view and makes one move that changes something, and the moves before it that only read. If there is nothing to change, it
+// returns what the experiment waits for. Otherwise the Rest is nil, and the caller has to read the experiment again.
 func (d *Driver) move(ctx context.Context, namespace Namespace, e *Experiment) (*Rest, error) {
 	if e.Status.Phase == "" || e.Status.Phase == experiment.Draft {
 		d.starting.Lock()
@@ -215,54 +221,74 @@ func (d *Driver) move(ctx context.Context, namespace Namespace, e *Experiment) (
 	for {
 		switch m := Next(v).(type) {
 		case Plan:
-			v.Planned = &Planned{Err: errNoReadout}
-			if d.Readout != nil {
-				v.Planned.Units, v.Planned.Err = d.Readout.Plan(ctx, e.Spec, v.Own)
-			}
+			v.Planned = d.plan(ctx, v)
 		case Judge:
-			v.Judged = &Judged{Err: errNoReadout}
-			if d.Readout != nil {
-				v.Judged.Verdict, v.Judged.Err = d.Readout.Judge(ctx, e.Name, d.Now())
-			}
+			v.Judged = d.judge(ctx, v)
 		case Ask:
 			v.Answers = d.ask(ctx, m.Hosts)
 		case Begin:
-			if err := d.Store.StartExperiment(ctx, m.Start); err != nil {
-				return nil, fmt.Errorf("not started: %w", err)
-			}
-			if v.Past, err = d.Store.StartedBefore(ctx, e.Name); err != nil {
-				return nil, fmt.Errorf("the database: %w", err)
-			}
-			if v.Past == nil || v.Past.UID != string(e.UID) {
-				return nil, ErrConflict // somebody has taken it away, or over, since
+			if err := d.begin(ctx, v, m.Start); err != nil {
+				return nil, err
 			}
 		case Rest:
-			return &m, d.rest(ctx, v, m)
+			return &m, d.writeRest(ctx, v, m)
 		default:
-			err := d.make(ctx, v, m)
-			if what := madeBy(m); what != "" && err != nil && !errors.Is(err, ErrConflict) && ctx.Err() == nil {
-				v.Blocked = fmt.Errorf("%s, which cannot be made: %w", what, err)
-				continue // the readout is followed nonetheless
+			err := d.write(ctx, v, m)
+			what := madeBy(m)
+			if err == nil || what == "" || errors.Is(err, ErrConflict) || ctx.Err() != nil {
+				return nil, err
 			}
-			return nil, err
+			// The next move is chosen once more, knowing this: the readout's judgement is followed even if an arm cannot be made.
+			v.Blocked = fmt.Errorf("%s, which cannot be made: %w", what, err)
 		}
 	}
 }
 
-// madeBy names the arm or the way that a move makes; "" if it makes none.
+var errNoReadout = errors.New("there is no database to read: expected DATABASE_URL")
+
+func (d *Driver) plan(ctx context.Context, v *View) *Planned {
+	if d.Readout == nil {
+		return &Planned{Err: errNoReadout}
+	}
+	units, err := d.Readout.Plan(ctx, v.Experiment.Spec, v.Own)
+	return &Planned{units, err}
+}
+
+func (d *Driver) judge(ctx context.Context, v *View) *Judged {
+	if d.Readout == nil {
+		return &Judged{Err: errNoReadout}
+	}
+	judgement, err := d.Readout.Judge(ctx, v.Experiment.Name, d.Now())
+	return &Judged{judgement, err}
+}
+
+// begin stores a start in the database and reads it back into the view. Errors: ErrConflict if another experiment has taken its place since.
+func (d *Driver) begin(ctx context.Context, v *View, start experiment.Start) error {
+	if err := d.Store.StartExperiment(ctx, start); err != nil {
+		return fmt.Errorf("not started: %w", err)
+	}
+	var err error
+	if v.Past, err = d.Store.StartedBefore(ctx, v.Experiment.Name); err != nil {
+		return fmt.Errorf("the database: %w", err)
+	}
+	if v.Past == nil || v.Past.UID != string(v.Experiment.UID) {
+		return ErrConflict
+	}
+	return nil
+}
+
+// madeBy names the arm or the route that a move makes; "" if it makes none.
 func madeBy(m Move) string {
 	switch m := m.(type) {
 	case Make:
 		return fmt.Sprintf("the %s of %s", m.Arm.Arm, m.Arm.Service)
 	case Put:
-		return "the way to the arms of " + m.Route.Service
+		return "the route to the arms of " + m.Route.Service
 	}
 	return ""
 }
 
-var errNoReadout = errors.New("there is none: expected DATABASE_URL")
-
-// read reads as much of the world as the phase takes.
+// read reads what the experiment's phase needs into a view.
 func (d *Driver) read(ctx context.Context, namespace Namespace, e *Experiment) (*View, error) {
 	v := &View{Now: d.Now(), Actor: d.Actor, Namespace: namespace, Experiment: e}
 	phase := cmp.Or(e.Status.Phase, experiment.Draft)
@@ -277,18 +303,18 @@ func (d *Driver) read(ctx context.Context, namespace Namespace, e *Experiment) (
 		}
 	}
 	if phase == experiment.Draft || phase.Live() {
-		if v.Others, err = d.others(ctx, e); err != nil {
+		if v.Others, err = d.otherExperiments(ctx, e); err != nil {
 			return nil, err
 		}
 	}
 	if phase == experiment.Archived || phase == experiment.Concluded && e.Status.Swept {
 		return v, nil
 	}
-	if err := d.services(ctx, v); err != nil {
+	if err := d.readServices(ctx, v); err != nil {
 		return nil, err
 	}
 	if phase == experiment.Draft {
-		v.Own, err = Own(ctx, d.Cluster, d.say)
+		v.Own, err = OwnMetrics(ctx, d.Cluster, d.say)
 		return v, err
 	}
 	if v.Arms, err = d.Cluster.Arms(ctx, e); err != nil {
@@ -296,13 +322,13 @@ func (d *Driver) read(ctx context.Context, namespace Namespace, e *Experiment) (
 	}
 	if phase.Live() && phase != experiment.Warming {
 		if v.Tripped, err = d.Store.Suspension(ctx, e.Name, e.Status.Assign.ArmedAt.Time); err != nil {
-			d.say("%s: whether the edges have suspended it is not known: %v", e.Name, err)
+			d.say("%s: could not read whether the edges have suspended it: %v", e.Name, err)
 		}
 	}
 	return v, nil
 }
 
-func (d *Driver) others(ctx context.Context, e *Experiment) (others []Experiment, err error) {
+func (d *Driver) otherExperiments(ctx context.Context, e *Experiment) (others []Experiment, err error) {
 	all, err := d.Cluster.Experiments(ctx)
 	for i := range all {
 		if all[i].Name != e.Name {
@@ -313,8 +339,8 @@ func (d *Driver) others(ctx context.Context, e *Experiment) (others []Experiment
 	return others, err
 }
 
-// services reads those of an experiment, and how many connections all of the namespace may open, as far as they say.
-func (d *Driver) services(ctx context.Context, v *View) error {
+// readServices reads the Services of an experiment, and how many connections each Service of the namespace may open.
+func (d *Driver) readServices(ctx context.Context, v *View) error {
 	all, err := d.Cluster.Services(ctx, v.Experiment.Spec.Services)
 	v.Services, v.Connections, v.Pools = make(map[string]*Service), d.Connections, make(map[string]int)
 	for _, s := range all {
@@ -329,14 +355,15 @@ func (d *Driver) services(ctx context.Context, v *View) error {
 	return err
 }
 
-// Admission reads what a start takes of the world, and says all that is against one. It changes nothing.
+// Admission returns the revisions of the Services from which the arms of e would be made if it started now. It changes nothing. Errors:
+// *RefusedError, which lists everything that speaks against the start, and errors of reading the cluster.
 func (d *Driver) Admission(ctx context.Context, e *Experiment) ([]Base, error) {
 	v := &View{Now: d.Now(), Actor: d.Actor, Experiment: e}
 	var err error
-	if v.Others, err = d.others(ctx, e); err != nil {
+	if v.Others, err = d.otherExperiments(ctx, e); err != nil {
 		return nil, err
 	}
-	if err := d.services(ctx, v); err != nil {
+	if err := d.readServices(ctx, v); err != nil {
 		return nil, err
 	}
 	bases, err := v.Admit()
@@ -346,13 +373,13 @@ func (d *Driver) Admission(ctx context.Context, e *Experiment) ([]Base, error) {
 	return bases, nil
 }
 
-// RefusedError is all that is against starting an experiment, one a line.
+// RefusedError has everything that speaks against starting an experiment, one problem a line.
 type RefusedError struct{ Mistakes error }
 
 func (e *RefusedError) Error() string { return "refused: " + e.Mistakes.Error() }
 func (e *RefusedError) Unwrap() error { return e.Mistakes }
 
-// ask asks all hosts at once.
+// ask sends a request to all hosts at the same time, and returns their answers by host.
 func (d *Driver) ask(ctx context.Context, hosts []string) map[string]Answer {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
@@ -371,53 +398,53 @@ func (d *Driver) ask(ctx context.Context, hosts []string) map[string]Answer {
 	return answers
 }
 
-// make makes a move that changes something.
-func (d *Driver) make(ctx context.Context, v *View, m Move) error {
+// write makes a move that changes something.
+func (d *Driver) write(ctx context.Context, v *View, m Move) error {
 	e, c := v.Experiment, d.Cluster
 	switch m := m.(type) {
 	case Write:
-		return d.write(ctx, v, m)
+		return d.writeStatus(ctx, v, m)
 	case Make:
 		d.say("%s: makes the %s of %s", e.Name, m.Arm.Arm, m.Arm.Service)
 		return c.MakeArm(ctx, e, m.Arm)
 	case Put:
-		d.say("%s: the way to the arms of %s leads to %s and %s", e.Name, m.Route.Service, m.Route.Control, m.Route.Treatment)
+		d.say("%s: the route to the arms of %s leads to %s and %s", e.Name, m.Route.Service, m.Route.Control, m.Route.Treatment)
 		return c.PutRoute(ctx, e, m.Route)
 	case Remove:
 		if m.Arms {
-			d.say("%s: the arms of %s go", e.Name, m.Service)
+			d.say("%s: deletes the arms of %s", e.Name, m.Service)
 			return c.RemoveArms(ctx, e, m.Service)
 		}
 		return c.RemoveRoute(ctx, e, m.Service)
 	case Give:
-		d.say("%s: %s is given the treatment", e.Name, m.Service.Name)
-		return c.GiveService(ctx, m.Service, m.Env, m.Image)
+		d.say("%s: writes the treatment into %s", e.Name, m.Service.Name)
+		return c.GiveTreatment(ctx, m.Service, m.Env, m.Image)
 	case Archive:
 		if err := d.Store.ArchiveExperiment(ctx, e.Name, v.Now); err != nil {
 			return err
 		}
-		return d.write(ctx, v, m.Write)
+		return d.writeStatus(ctx, v, m.Write)
 	}
 	return fmt.Errorf("no such move: %T", m)
 }
 
-func (d *Driver) write(ctx context.Context, v *View, w Write) error {
+func (d *Driver) writeStatus(ctx context.Context, v *View, w Write) error {
 	e := v.Experiment
 	e.Status = w.Status
 	e.Status.ObservedGeneration = e.Generation
-	v.condition(&e.Status, Rest{})
+	v.setConditions(&e.Status, Rest{})
 	if err := d.Cluster.UpdateStatus(ctx, e); err != nil || w.Event == nil {
 		return err
 	}
 	d.say("%s: %s", e.Name, w.Event.Message)
-	if err := d.Cluster.Tell(ctx, e, *w.Event); err != nil {
-		d.say("%s: no Event says so: %v", e.Name, err)
+	if err := d.Cluster.RecordEvent(ctx, e, *w.Event); err != nil {
+		d.say("%s: could not record the Event: %v", e.Name, err)
 	}
 	return nil
 }
 
-// rest writes what the experiment waits for, where that is new.
-func (d *Driver) rest(ctx context.Context, v *View, r Rest) error {
+// writeRest writes what the experiment waits for, unless the status says so already.
+func (d *Driver) writeRest(ctx context.Context, v *View, r Rest) error {
 	e := v.Experiment
 	if e.deleted() || v.Namespace.Terminating {
 		return nil
@@ -425,10 +452,10 @@ func (d *Driver) rest(ctx context.Context, v *View, r Rest) error {
 	next := e.DeepCopy()
 	next.Status.Message = cmp.Or(r.Waits, e.Status.Because)
 	if v.Judged != nil && v.Judged.Err == nil {
-		next.Status.Lift = v.Judged.Verdict.Lift
+		next.Status.Lift = v.Judged.Judgement.Lift
 	}
 	next.Status.ObservedGeneration = e.Generation
-	v.condition(&next.Status, r)
+	v.setConditions(&next.Status, r)
 	if reflect.DeepEqual(next.Status, e.Status) {
 		return nil
 	}
@@ -436,26 +463,26 @@ func (d *Driver) rest(ctx context.Context, v *View, r Rest) error {
 		return err
 	}
 	if was, _ := e.Stalled(); r.Reason != "" && was == "" {
-		if err := d.Cluster.Tell(ctx, e, Event{Reason: r.Reason, Message: r.Waits, Warning: true}); err != nil {
-			d.say("%s: no Event says so: %v", e.Name, err)
+		if err := d.Cluster.RecordEvent(ctx, e, Event{Reason: r.Reason, Message: r.Waits, Warning: true}); err != nil {
+			d.say("%s: could not record the Event: %v", e.Name, err)
 		}
 	}
 	e.Status = next.Status
 	return nil
 }
 
-// record brings to the database what it does not have yet, unless that is away.
+// record sends the transitions to the database that it does not have yet. away reports that the database cannot be reached.
 func (d *Driver) record(ctx context.Context, e *Experiment) (away bool, err error) {
 	for _, r := range e.Status.Unrecorded {
 		err := d.Store.Transition(ctx, e.Name, experiment.Transition{
 			ID: r.ID, Phase: r.Phase, Step: r.Step, Percent: r.Percent, At: r.At.Time, Actor: r.Actor, Reason: r.Reason, Figures: []byte(r.Figures),
-			Conclusion: e.concluded(r),
+			Conclusion: e.conclusionOf(r),
 		})
-		if errors.Is(err, problem.NotFound) { // it is another database: nobody waits for this one's
+		if errors.Is(err, problem.NotFound) { // another database, which does not have the experiment: nothing waits for it
 			continue
 		}
 		if err != nil {
-			d.say("%s: the database does not have the transition %s yet: %v", e.Name, r.ID, err)
+			d.say("%s: could not record the transition %s yet: %v", e.Name, r.ID, err)
 			return true, nil
 		}
 	}
@@ -463,8 +490,8 @@ func (d *Driver) record(ctx context.Context, e *Experiment) (away bool, err erro
 	return false, d.Cluster.UpdateStatus(ctx, e)
 }
 
-// concluded is the conclusion that a record came to.
-func (e *Experiment) concluded(r Record) experiment.Conclusion {
+// conclusionOf returns the conclusion of a recorded transition; empty if the transition has none.
+func (e *Experiment) conclusionOf(r Record) experiment.Conclusion {
 	if r.Phase == experiment.Concluded || r.Phase == experiment.Archived {
 		return e.Status.Conclusion
 	}

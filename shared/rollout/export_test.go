@@ -2,14 +2,14 @@ package rollout
 
 import "time"
 
-// SetAskLimit sets how long hosts are asked, and returns what sets it back.
+// SetAskLimit sets how long the driver waits for the answers of hosts. restore sets it back.
 func SetAskLimit(limit time.Duration) (restore func()) {
 	before := askLimit
 	askLimit = limit
 	return func() { askLimit = before }
 }
 
-// Order returns the names in the order in which a turn looks at them.
+// Order returns the names in the order in which a turn handles the experiments.
 func (d *Driver) Order(experiments []Experiment) (names []string) {
 	d.order(experiments)
 	for i := range experiments {

@@ -12,7 +12,7 @@ import (
 	"warble/shared/experiment"
 )
 
-// Parse reads an Experiment from YAML or JSON, fills in what its schema does, and says all that is wrong with it.
+// Parse reads an Experiment from YAML or JSON and fills in the schema's defaults. Its error lists every mistake.
 func Parse(text []byte) (*Experiment, error) {
 	var e Experiment
 	if err := decode(text, &e, &e.TypeMeta, Kind); err != nil {
@@ -25,12 +25,12 @@ func Parse(text []byte) (*Experiment, error) {
 	return &e, nil
 }
 
-// decode reads a resource of a kind from YAML or JSON, and refuses fields that it does not have.
+// decode reads a resource of a kind from YAML or JSON. Unknown fields and another kind are errors.
 func decode(text []byte, into any, is *metav1.TypeMeta, kind string) error {
 	text, err := yaml.YAMLToJSONStrict(text)
 	if err == nil {
 		var unknown []error
-		unknown, err = json.UnmarshalStrict(text, into) // which names each field by its path
+		unknown, err = json.UnmarshalStrict(text, into) // its errors have each field's path
 		err = errors.Join(append(unknown, err)...)
 	}
 	if err != nil {

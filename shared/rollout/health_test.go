@@ -14,14 +14,14 @@ import (
 	"warble/shared/rollout"
 )
 
-// Healths of Argo CD. Another, Suspended, is for no phase: Argo CD would wait for it to end before it applies what comes after.
+// The health statuses of Argo CD that are used. No phase is Suspended, because Argo CD would wait for its end before it applies what comes after.
 const (
 	healthy     = "Healthy"
 	progressing = "Progressing"
 	degraded    = "Degraded"
 )
 
-// What Argo CD shows of an experiment is what has to be done about it: nothing, wait, or act.
+// Argo CD shows what a person has to do about an experiment: nothing, wait, or act.
 func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 	t.Parallel()
 	script, err := os.ReadFile("../../knative/argocd/health.lua")
@@ -32,7 +32,7 @@ func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 	promoting := func(w *world) {
 		running(w)
 		w.end("likes", experiment.Promoted)
-		w.until("likes", in(experiment.Promoting))
+		w.until("likes", inPhase(experiment.Promoting))
 	}
 	concluded := func(end experiment.End) func(*world) {
 		return func(w *world) {
@@ -56,8 +56,8 @@ func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 		"a start that is refused": {true, func(w *world) {
 			w.services["like"].Latest = false
 			w.turn()
-		}, degraded, "refused: like: its newest revision has not all of its traffic: expected that, for the arms are copies of it"},
-		"Warming": {true, func(w *world) { w.until("likes", in(experiment.Warming)) }, progressing, "the control of like to be ready; the control of timeline to be ready; the control of tweet to be ready"},
+		}, degraded, "refused: like: its newest revision does not have all of its traffic: expected 100 percent, because the arms are copies of it"},
+		"Warming": {true, func(w *world) { w.until("likes", inPhase(experiment.Warming)) }, progressing, "the control of like to be ready; the control of timeline to be ready; the control of tweet to be ready"},
 		"Running": {true, running, healthy, "step 1/3 10% until 2026-11-25 12:01:10"},
 		"a win that waits for a person": {true, func(w *world) {
 			running(w)
@@ -66,9 +66,9 @@ func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 		}, healthy, "promotion: it is better: kn experiment promote likes"},
 		"a red health check": {true, func(w *world) {
 			running(w)
-			w.verdict["likes"] = experiment.Verdict{Guardrails: experiment.GuardPass, Health: "skewed"}
+			w.verdict["likes"] = experiment.Judgement{Guardrails: experiment.GuardPass, Health: "skewed"}
 			w.turn()
-		}, degraded, "holds, its health is red: skewed"},
+		}, degraded, "no step and no verdict while a health check is red: skewed"},
 		"a wish that steer has not seen": {true, func(w *world) {
 			running(w)
 			w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
@@ -76,7 +76,7 @@ func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 		"Paused": {true, func(w *world) {
 			running(w)
 			w.wish("likes", func(s *experiment.Wishes) { s.Paused, s.Why = true, "the weekend" })
-			w.until("likes", in(experiment.Paused))
+			w.until("likes", inPhase(experiment.Paused))
 		}, healthy, "a person to resume it: the weekend"},
 		"rebasing": {true, func(w *world) {
 			running(w)
@@ -88,28 +88,28 @@ func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 			w.verdict["likes"] = breach
 			w.end("likes", experiment.Promoted)
 			w.turn()
-		}, degraded, "no promotion, for a guardrail is breached: error_share is 5pp higher; `kn experiment promote likes --anyway` promotes it, `rollback` ends it"},
+		}, degraded, "no promotion, because a guardrail is breached: error_share is 5pp higher; `kn experiment promote likes --anyway` promotes it, `rollback` ends it"},
 		"Promoting": {true, promoting, progressing, "stage 20% of the promotion, until 12:02:10"},
 		"a promotion that is reverted": {true, func(w *world) {
 			promoting(w)
 			w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Given) == 3 })
 			w.deploy("tweet", func(s *rollout.Service) { s.Env["FEATURES"] = "" })
 			w.until("likes", stalledFor("Reverted"))
-		}, degraded, "somebody has taken the treatment from tweet again: it is not written once more, and the arms stay; `kn experiment stop likes` ends it"},
-		"promoted":    {true, concluded(experiment.Promoted), healthy, "promoted: the treatment is what everyone has"},
+		}, degraded, "somebody has removed the treatment from tweet: steer does not write it again, and the arms stay; `kn experiment stop likes` ends it"},
+		"promoted":    {true, concluded(experiment.Promoted), healthy, "promoted: everyone has the treatment"},
 		"rolled back": {true, concluded(experiment.RolledBack), healthy, "rolled back: a person has rolled it back"},
 		"stopped":     {true, concluded(experiment.Stopped), healthy, "stopped: a person has stopped it"},
 		"Archived": {true, func(w *world) {
 			concluded(experiment.Stopped)(w)
 			w.wish("likes", func(s *experiment.Wishes) { s.Archive = true })
-			w.until("likes", in(experiment.Archived))
+			w.until("likes", inPhase(experiment.Archived))
 		}, healthy, "stopped: a person has stopped it"},
 		"a name that was used": {true, func(w *world) {
 			running(w)
 			w.remove("likes")
 			w.draft(whole, experiment.Wishes{Start: true})
 			w.until("likes", stalledFor("NameUsed"))
-		}, degraded, "an experiment likes has been started before: expected another name, for its rows are that one's"},
+		}, degraded, "an experiment likes has been started before, and its rows are in the database: expected another name"},
 		"a phase of a later release": {true, func(w *world) {
 			running(w)
 			w.experiments["likes"].Status.Phase = "Floating"
@@ -125,7 +125,7 @@ func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 	}
 }
 
-// health runs a script as Argo CD does: with the libraries base, package and table alone, for a second at most, and the object as the
+// health runs a script like Argo CD: with only the libraries base, package and table, for a second at most, and with the object as the
 // global obj.
 func health(t *testing.T, script string, object any) (status, message string) {
 	t.Helper()

@@ -17,7 +17,7 @@ import (
 
 var services = []string{"like", "timeline", "tweet"}
 
-// begin is a world in which ada has started the experiment likes; changes are of its text.
+// begin returns a world in which ada has started the experiment likes. changes are replacements in its text.
 func begin(t *testing.T, changes ...string) *world {
 	w := newWorld(t, services...)
 	w.draft(strings.NewReplacer(changes...).Replace(whole), experiment.Wishes{Start: true, By: "ada"})
@@ -32,16 +32,16 @@ func with(fields string) []string {
 var (
 	automatic = with("  promote: automatic")
 	imaged    = []string{"{env: {FEATURES: likes}}", "{env: {FEATURES: likes}, image: {tweet: registry.test/tweet:2}}"}
-	win       = experiment.Verdict{Guardrails: experiment.GuardPass, Decision: experiment.Win, Sentence: "it is better", Figures: []byte(`{"lift":1}`)}
-	breach    = experiment.Verdict{Guardrails: experiment.GuardBreach, Reason: "error_share is 5pp higher"}
+	win       = experiment.Judgement{Guardrails: experiment.GuardPass, Decision: experiment.Win, Sentence: "it is better", Figures: []byte(`{"lift":1}`)}
+	breach    = experiment.Judgement{Guardrails: experiment.GuardBreach, Reason: "error_share is 5pp higher"}
 )
 
-// A scene is a life, as seen from outside; check holds all along.
+// A scene is what happens to an experiment in its life, seen from outside. check must hold all the time.
 type scene struct {
 	name    string
 	changes []string
 	live    func(*world)
-	// What is left in the end.
+	// The expected end.
 	conclusion experiment.Conclusion
 	ids        string // of the transitions, without concluded
 	given      int    // how often steer has written each Service
@@ -89,7 +89,7 @@ var scenes = []scene{{
 	live: func(w *world) {
 		w.until("likes", atStep(0))
 		w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
-		w.until("likes", in(experiment.Paused))
+		w.until("likes", inPhase(experiment.Paused))
 		w.pass(48 * time.Hour)
 		w.verdict["likes"] = win
 		w.turn()
@@ -113,7 +113,7 @@ var scenes = []scene{{
 		w.end("likes", experiment.RolledBack)
 		w.until("likes", swept)
 		w.wish("likes", func(s *experiment.Wishes) { s.Archive = true })
-		w.until("likes", in(experiment.Archived))
+		w.until("likes", inPhase(experiment.Archived))
 	},
 	conclusion: experiment.WasRolledBack, ids: "warming running-0 rebased-1",
 }, {
@@ -134,7 +134,7 @@ var scenes = []scene{{
 }, {
 	name: "stopped while it warms",
 	live: func(w *world) {
-		w.until("likes", in(experiment.Warming))
+		w.until("likes", inPhase(experiment.Warming))
 		w.end("likes", experiment.Stopped)
 		w.until("likes", swept)
 	},
@@ -195,8 +195,8 @@ var scenes = []scene{{
 		"promoting-0-5000-namespace-1-rebuilt promoting-0-2500-namespace-1-rebuilt promoting-0-0-namespace-1-rebuilt",
 }}
 
-// left is what there is in the end, but for when.
-func (w *world) left() any {
+// remains returns everything that exists at the end, without times.
+func (w *world) remains() any {
 	var left []any
 	for _, name := range services {
 		left = append(left, fmt.Sprint(name, w.services[name].Env, w.services[name].Wished, w.services[name].given))
@@ -236,31 +236,31 @@ func TestLives(t *testing.T) {
 				t.Errorf("arms are left: %v", w.arms)
 			}
 
-			// Two drivers at once come to the same.
+			// Two drivers at the same time reach the same end.
 			both := begin(t, s.changes...)
 			both.drivers = 2
 			s.live(both)
-			if diff := cmp.Diff(w.left(), both.left()); diff != "" {
+			if diff := cmp.Diff(w.remains(), both.remains()); diff != "" {
 				t.Errorf("two at once: %s", diff)
 			}
 
-			// A driver is killed at each write, before it has come through and after: the next one goes on.
+			// A driver is killed at each write, before or after the write took effect. The next driver continues.
 			for at := 1; at <= w.writes; at++ {
 				for _, through := range []bool{false, true} {
 					killed := begin(t, s.changes...)
 					killed.dieAt, killed.through = at, through
 					s.live(killed)
-					if diff := cmp.Diff(w.left(), killed.left()); diff != "" {
+					if diff := cmp.Diff(w.remains(), killed.remains()); diff != "" {
 						t.Errorf("killed at write %d of %d (through: %t): %s", at, w.writes, through, diff)
 					}
 				}
 			}
-			// And one of two: the other may be at the same move.
+			// One of two drivers is killed, while the other may make the same move.
 			for at := 1; at <= w.writes; at += 3 {
 				killed := begin(t, s.changes...)
 				killed.drivers, killed.dieAt, killed.through = 2, at, at%2 == 0
 				s.live(killed)
-				if diff := cmp.Diff(w.left(), killed.left()); diff != "" {
+				if diff := cmp.Diff(w.remains(), killed.remains()); diff != "" {
 					t.Errorf("one of two killed at write %d of %d: %s", at, w.writes, diff)
 				}
 			}
@@ -269,8 +269,8 @@ func TestLives(t *testing.T) {
 	}
 }
 
-// Two that begin it at the same moment have planned different numbers: the status says the one that was kept.
-func TestTheStatusSaysWhatWasBegun(t *testing.T) {
+// Two drivers begin an experiment at the same moment with different plans. The status has the plan that the database stored.
+func TestTheStatusHasThePlanThatTheDatabaseStored(t *testing.T) {
 	t.Parallel()
 	w := begin(t)
 	e := w.experiments["likes"]
@@ -278,22 +278,22 @@ func TestTheStatusSaysWhatWasBegun(t *testing.T) {
 	w.meanwhile = func() {
 		w.started["likes"] = experiment.Start{Name: "likes", Spec: e.Spec, Salt: "mine", UID: string(e.UID), Namespace: w.namespace.UID, PlannedUnits: 77}
 	}
-	w.until("likes", in(experiment.Warming))
+	w.until("likes", inPhase(experiment.Warming))
 	if got := w.experiments["likes"].Status.Planned; got != 77 {
-		t.Errorf("planned %d units: expected 77, as the other has begun it", got)
+		t.Errorf("planned %d units: expected 77, the plan of the driver that began it", got)
 	}
 }
 
-// The kill switch works in every phase, and what steer does after it is only to take the arms away.
+// The kill switch works in every phase. After it, steer only deletes the arms.
 func TestTheKillSwitchWorksInEveryPhase(t *testing.T) {
 	t.Parallel()
 	for name, live := range map[string]func(*world){
-		"Warming": func(w *world) { w.until("likes", in(experiment.Warming)) },
+		"Warming": func(w *world) { w.until("likes", inPhase(experiment.Warming)) },
 		"Running": func(w *world) { w.until("likes", atStep(0)) },
 		"Paused": func(w *world) {
 			w.until("likes", atStep(0))
 			w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
-			w.until("likes", in(experiment.Paused))
+			w.until("likes", inPhase(experiment.Paused))
 		},
 		"rebasing": func(w *world) {
 			w.until("likes", atStep(0))
@@ -302,14 +302,14 @@ func TestTheKillSwitchWorksInEveryPhase(t *testing.T) {
 		},
 		"a promotion that is refused": func(w *world) {
 			w.until("likes", atStep(0))
-			w.verdict["likes"] = experiment.Verdict{Health: "sample ratio", Guardrails: experiment.GuardPass}
+			w.verdict["likes"] = experiment.Judgement{Health: "sample ratio", Guardrails: experiment.GuardPass}
 			w.end("likes", experiment.Promoted)
 			w.until("likes", stalledFor("PromotionRefused"))
 		},
 		"Promoting": func(w *world) {
 			w.until("likes", atStep(0))
 			w.end("likes", experiment.Promoted)
-			w.until("likes", in(experiment.Promoting))
+			w.until("likes", inPhase(experiment.Promoting))
 		},
 		"Promoting, half closed": func(w *world) {
 			w.until("likes", atStep(0))
@@ -339,25 +339,25 @@ func TestTheKillSwitchWorksInEveryPhase(t *testing.T) {
 	}
 }
 
-// What a running experiment rests on, and what the readout brings it to.
-func TestWhatTheReadoutSaysIsDone(t *testing.T) {
+// What a running experiment waits for, or does, for each judgement of the readout.
+func TestTheReadoutsJudgementIsFollowed(t *testing.T) {
 	t.Parallel()
 	pass := experiment.GuardPass
 	for want, c := range map[string]struct {
 		changes []string
-		verdict experiment.Verdict
+		verdict experiment.Judgement
 	}{
-		"Running 1: step 2/3 25% until 2026-11-25 12:01":           {nil, experiment.Verdict{Guardrails: pass}},
-		"Running 0: the guardrails: 12 of 30 windows":              {nil, experiment.Verdict{Guardrails: experiment.GuardInconclusive, Reason: "12 of 30 windows"}},
-		"Running 0: 1001 units in each arm; there are 1000 and 10": {[]string{"units: 30", "units: 1001", "[10, 25, 50]", "[20, 25, 50]"}, experiment.Verdict{Guardrails: pass}},
-		"Running 0 Unhealthy: holds, its health is red: skewed":    {nil, experiment.Verdict{Guardrails: pass, Health: "skewed", Decision: experiment.Win}},
-		"Running 0 DecisionNeeded: holds, inconclusive: no one k":  {nil, experiment.Verdict{Guardrails: pass, Decision: experiment.Inconclusive, Sentence: "no one knows"}},
+		"Running 1: step 2/3 25% until 2026-11-25 12:01":           {nil, experiment.Judgement{Guardrails: pass}},
+		"Running 0: the guardrails: 12 of 30 windows":              {nil, experiment.Judgement{Guardrails: experiment.GuardInconclusive, Reason: "12 of 30 windows"}},
+		"Running 0: 1001 units in each arm; there are 1000 and 10": {[]string{"units: 30", "units: 1001", "[10, 25, 50]", "[20, 25, 50]"}, experiment.Judgement{Guardrails: pass}},
+		"Running 0 Unhealthy: no step and no verdict while a h":    {nil, experiment.Judgement{Guardrails: pass, Health: "skewed", Decision: experiment.Win}},
+		"Running 0 DecisionNeeded: a person to end it, because i":  {nil, experiment.Judgement{Guardrails: pass, Decision: experiment.Inconclusive, Sentence: "no one knows"}},
 		"Running 0 DecisionNeeded: promotion: it is better: kn e":  {nil, win},
-		"Running 0 DecisionNeeded: approval of step 2: kn experi":  {[]string{"approve: automatic", "approve: manual"}, experiment.Verdict{Guardrails: pass}},
-		"Concluded 0: rolled back: it is worse":                    {nil, experiment.Verdict{Guardrails: pass, Decision: experiment.Harm, Sentence: "it is worse"}},
-		"Concluded 0: rolled back: too little":                     {nil, experiment.Verdict{Guardrails: pass, Decision: experiment.NotWorthIt, Sentence: "too little"}},
+		"Running 0 DecisionNeeded: approval of step 2: kn experi":  {[]string{"approve: automatic", "approve: manual"}, experiment.Judgement{Guardrails: pass}},
+		"Concluded 0: rolled back: it is worse":                    {nil, experiment.Judgement{Guardrails: pass, Decision: experiment.Harm, Sentence: "it is worse"}},
+		"Concluded 0: rolled back: too little":                     {nil, experiment.Judgement{Guardrails: pass, Decision: experiment.NotWorthIt, Sentence: "too little"}},
 		"Concluded 0: rolled back: error_share is 5pp higher":      {nil, breach},
-		"Running 0: the guardrails: not yet":                       {automatic, experiment.Verdict{Guardrails: experiment.GuardInconclusive, Reason: "not yet", Decision: experiment.Win}},
+		"Running 0: the guardrails: not yet":                       {automatic, experiment.Judgement{Guardrails: experiment.GuardInconclusive, Reason: "not yet", Decision: experiment.Win}},
 		"Promoting 0: stage 20% of the promotion, until 12:0":      {automatic, win},
 	} {
 		w := begin(t, c.changes...)
@@ -377,7 +377,7 @@ func TestWhatTheReadoutSaysIsDone(t *testing.T) {
 	}
 }
 
-func TestAStepNeedsApprovalWhereTheRampSaysSo(t *testing.T) {
+func TestAStepNeedsApprovalIfTheRampSaysSo(t *testing.T) {
 	t.Parallel()
 	w := begin(t, "approve: automatic", "approve: manual")
 	w.until("likes", atStep(0))
@@ -389,10 +389,10 @@ func TestAStepNeedsApprovalWhereTheRampSaysSo(t *testing.T) {
 	w.until("likes", stalledFor("DecisionNeeded"))
 }
 
-// A promotion that a person wants is refused with the reason, and goes on once they say so.
-func TestAPromotionIsRefused(t *testing.T) {
+// A promotion that a person wishes is refused with the reason, and proceeds once the person overrules it.
+func TestAPromotionIsRefusedUnlessOverruled(t *testing.T) {
 	t.Parallel()
-	for name, verdict := range map[string]experiment.Verdict{"a guardrail is breached": breach, "its health is red": {Guardrails: experiment.GuardPass, Health: "skewed"}} {
+	for name, verdict := range map[string]experiment.Judgement{"a guardrail is breached": breach, "a health check is red": {Guardrails: experiment.GuardPass, Health: "skewed"}} {
 		w := begin(t)
 		w.until("likes", atStep(0))
 		w.end("likes", experiment.Promoted)
@@ -410,7 +410,7 @@ func TestAPromotionIsRefused(t *testing.T) {
 	}
 }
 
-func TestAServiceThatSomebodyElseAppliesIsNotWritten(t *testing.T) {
+func TestAServiceThatFluxManagesIsNotWritten(t *testing.T) {
 	t.Parallel()
 	w := begin(t, automatic...)
 	w.until("likes", atStep(0))
@@ -421,8 +421,8 @@ func TestAServiceThatSomebodyElseAppliesIsNotWritten(t *testing.T) {
 	}
 }
 
-// Somebody takes the treatment from a Service while it warms: that is not fought, and the arms stay.
-func TestAPromotionThatIsRevertedIsNotWrittenAgain(t *testing.T) {
+// Somebody removes the treatment from a Service during the promotion. Steer does not write it again, and the arms stay.
+func TestATreatmentThatSomebodyRemovesIsNotWrittenAgain(t *testing.T) {
 	t.Parallel()
 	w := begin(t)
 	w.until("likes", atStep(0))
@@ -437,7 +437,7 @@ func TestAPromotionThatIsRevertedIsNotWrittenAgain(t *testing.T) {
 	}
 	w.end("likes", experiment.Stopped)
 	w.until("likes", swept)
-	if got := w.experiments["likes"].Status.Because; !strings.Contains(got, "like, timeline, tweet had been given the treatment") {
+	if got := w.experiments["likes"].Status.Because; !strings.Contains(got, "the treatment was already written into like, timeline, tweet") {
 		t.Error(got)
 	}
 }
@@ -453,21 +453,21 @@ func TestATripwireRollsBackInOneTurn(t *testing.T) {
 	}
 }
 
-func TestAServiceThatIsGoneOrAnotherEndsIt(t *testing.T) {
+func TestAnExperimentEndsIfAServiceIsGoneOrItsArmsAreNeverReady(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*world){
-		"stopped: its Service tweet is gone":                                                                       func(w *world) { delete(w.services, "tweet") },
-		"stopped: its Service tweet was replaced by another of that name":                                          func(w *world) { w.serve("tweet") },
-		"rolled back: its arms were not there after 10m: it waited for the treatment of tweet, revision likes-tw":  func(w *world) { w.broken["tweet/treatment"] = "exit code 2" },
-		"rolled back: its arms were not there after 10m: it waited for the control of tweet, which cannot be made": func(w *world) { w.taken["likes-tweet-control"] = true },
+		"stopped: its Service tweet is gone":                                                                        func(w *world) { delete(w.services, "tweet") },
+		"stopped: its Service tweet was replaced by another of that name":                                           func(w *world) { w.serve("tweet") },
+		"rolled back: its arms were not ready within 10m: it waited for the treatment of tweet, revision likes-tw":  func(w *world) { w.broken["tweet/treatment"] = "exit code 2" },
+		"rolled back: its arms were not ready within 10m: it waited for the control of tweet, which cannot be made": func(w *world) { w.taken["likes-tweet-control"] = true },
 	} {
 		w := begin(t)
 		if strings.HasPrefix(want, "rolled") {
 			change(w)
-			w.until("likes", in(experiment.Warming))
+			w.until("likes", inPhase(experiment.Warming))
 			w.pass(9 * time.Minute)
 			w.turn()
-			w.until("likes", in(experiment.Warming))
+			w.until("likes", inPhase(experiment.Warming))
 			w.pass(time.Minute)
 		} else {
 			w.until("likes", atStep(0))
@@ -485,8 +485,8 @@ func TestAServiceThatIsGoneOrAnotherEndsIt(t *testing.T) {
 	}
 }
 
-// Whoever deploys while it runs is not disturbed: the arms stay as they are until somebody asks for others.
-func TestADeploymentIsSeenAndRebased(t *testing.T) {
+// A deployment during an experiment does not change the arms, until a person wishes a rebase.
+func TestADeploymentChangesTheArmsOnlyByARebase(t *testing.T) {
 	t.Parallel()
 	w := begin(t, imaged...)
 	w.until("likes", atStep(0))
@@ -506,7 +506,7 @@ func TestADeploymentIsSeenAndRebased(t *testing.T) {
 		t.Error(e.Status.Message)
 	}
 
-	// An image of another repository would be another program with the rights of the Service.
+	// An image from another repository could be another program, with the rights of the Service.
 	image := func(number int, image experiment.Image) {
 		w.wish("likes", func(s *experiment.Wishes) {
 			s.Rebase = &experiment.Rebase{Number: number, Image: map[string]experiment.Image{"tweet": image}}
@@ -520,7 +520,7 @@ func TestADeploymentIsSeenAndRebased(t *testing.T) {
 		t.Errorf("rebased to another repository: %+v", e.Status)
 	}
 
-	// One whose arms never get ready gives way to the next.
+	// A rebase whose arms never get ready is replaced by the next one.
 	w.broken["tweet/treatment"] = "exit code 2"
 	image(2, "registry.test/tweet:10")
 	w.until("likes", func(e *rollout.Experiment) bool { return e.Status.Rebasing })
@@ -540,7 +540,7 @@ func TestADeploymentIsSeenAndRebased(t *testing.T) {
 	}
 }
 
-func TestArmsThatSomebodyTookAwayComeBack(t *testing.T) {
+func TestArmsThatSomebodyDeletedAreMadeAgain(t *testing.T) {
 	t.Parallel()
 	w := begin(t)
 	w.until("likes", atStep(0))
@@ -550,16 +550,16 @@ func TestArmsThatSomebodyTookAwayComeBack(t *testing.T) {
 	w.takeAway("likes/tweet")
 	w.until("likes", back)
 	w.end("likes", experiment.Promoted)
-	w.until("likes", in(experiment.Promoting))
+	w.until("likes", inPhase(experiment.Promoting))
 	w.takeAway("likes/tweet")
 	w.until("likes", back)
 
-	// What the edges saw meanwhile is not the treatment's fault, what they see after it is.
+	// Errors while the arms were missing are not the treatment's fault. Errors afterwards are.
 	w = begin(t)
 	w.until("likes", atStep(0))
 	w.takeAway("likes/tweet")
 	w.trip("likes", "the treatment fails")
-	w.away = true // it was said to a database that is not there
+	w.away = true // so the driver cannot read the suspension
 	w.turn()
 	if open := w.experiments["likes"].Rules().Open; open != (experiment.Open{}) {
 		t.Errorf("without its arms it assigns %v", open)
@@ -575,10 +575,10 @@ func TestArmsThatSomebodyTookAwayComeBack(t *testing.T) {
 		t.Errorf("%s: %s", s.Phase, s.Because)
 	}
 
-	// The readout is followed though they cannot be made.
+	// The readout's judgement is followed even if the arms cannot be made.
 	for name, spoil := range map[string]func(*world){
 		"NameTaken": func(w *world) { w.taken["likes-tweet-control"] = true },
-		"":          func(w *world) { delete(w.ready, "tweet-00001") }, // the revision that they are copies of is gone
+		"":          func(w *world) { delete(w.ready, "tweet-00001") }, // the base is gone
 	} {
 		w = begin(t)
 		w.until("likes", atStep(0))
@@ -596,7 +596,7 @@ func TestArmsThatSomebodyTookAwayComeBack(t *testing.T) {
 	}
 }
 
-// Nobody can tell what the database missed, but it is told once it is back.
+// While the database is away, nothing can record the deletion. It is recorded as soon as the database is back.
 func TestADeletionIsRecordedOnceTheDatabaseIsBack(t *testing.T) {
 	t.Parallel()
 	w := begin(t)
@@ -614,15 +614,15 @@ func TestADeletionIsRecordedOnceTheDatabaseIsBack(t *testing.T) {
 	}
 }
 
-// What takes the name of a Service is another: it gets no treatment, and the arms are no copies of it.
-func TestAServiceThatIsMadeAgainEndsItInEveryPhase(t *testing.T) {
+// A new Service with the name of an old one gets no treatment, and the arms are not copies of it.
+func TestAServiceThatIsMadeAgainEndsTheExperimentInEveryPhase(t *testing.T) {
 	t.Parallel()
 	for name, live := range map[string]func(*world){
-		"Warming": func(w *world) { w.until("likes", in(experiment.Warming)) },
+		"Warming": func(w *world) { w.until("likes", inPhase(experiment.Warming)) },
 		"Paused": func(w *world) {
 			w.until("likes", atStep(0))
 			w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
-			w.until("likes", in(experiment.Paused))
+			w.until("likes", inPhase(experiment.Paused))
 		},
 		"rebasing": func(w *world) {
 			w.until("likes", atStep(0))
@@ -632,7 +632,7 @@ func TestAServiceThatIsMadeAgainEndsItInEveryPhase(t *testing.T) {
 		"Promoting": func(w *world) {
 			w.until("likes", atStep(0))
 			w.end("likes", experiment.Promoted)
-			w.until("likes", in(experiment.Promoting))
+			w.until("likes", inPhase(experiment.Promoting))
 		},
 		"Promoting, after it had the treatment": func(w *world) {
 			w.until("likes", atStep(0))
@@ -650,8 +650,8 @@ func TestAServiceThatIsMadeAgainEndsItInEveryPhase(t *testing.T) {
 	}
 }
 
-// A name is of one experiment: its rows are that one's for good.
-func TestANameIsUsedOnce(t *testing.T) {
+// The rows in the database belong to the first experiment of a name, for ever.
+func TestANameCanBeUsedOnlyOnce(t *testing.T) {
 	t.Parallel()
 	w := begin(t)
 	w.until("likes", atStep(0))
@@ -663,14 +663,14 @@ func TestANameIsUsedOnce(t *testing.T) {
 		t.Errorf("%s %+v, %v", e.Status.Phase, last, w.arms)
 	}
 
-	w.rebuild() // what is over is not adopted
+	w.rebuild() // an experiment that has ended is not adopted
 	w.draft(whole, experiment.Wishes{Start: true})
 	if e := w.until("likes", stalledFor("NameUsed")); e.Status.Phase != experiment.Concluded || len(w.arms) > 0 || len(w.transitions["likes"]) != 3 {
 		t.Errorf("in a rebuilt cluster: %s, %v", e.Status.Phase, w.arms)
 	}
 }
 
-// A cluster that is built anew goes on with what the database knows; who was in an arm stays there.
+// A rebuilt cluster continues with what the database knows. Everyone keeps their arm.
 func TestAnExperimentIsAdoptedByARebuiltCluster(t *testing.T) {
 	t.Parallel()
 	for name, live := range map[string]func(*world){
@@ -683,8 +683,8 @@ func TestAnExperimentIsAdoptedByARebuiltCluster(t *testing.T) {
 		"promoting": func(w *world) {
 			w.until("likes", atStep(0))
 			w.end("likes", experiment.Promoted)
-			w.until("likes", in(experiment.Promoting))
-			w.end("likes", experiment.Stopped) // by whom Git says so, before steer has looked
+			w.until("likes", inPhase(experiment.Promoting))
+			w.end("likes", experiment.Stopped) // Git has the wish before steer has seen the experiment
 		},
 	} {
 		w := begin(t)
@@ -695,7 +695,7 @@ func TestAnExperimentIsAdoptedByARebuiltCluster(t *testing.T) {
 		w.namespace.UID = "namespace-2"
 		w.turn()
 		if w.phase("likes") != was.Phase {
-			t.Errorf("%s: left alone it is %s", name, w.phase("likes"))
+			t.Errorf("%s: without an experiment in the new cluster it is %s", name, w.phase("likes"))
 		}
 		w.draft(whole, experiment.Wishes{End: before.Spec.End})
 		if before.Spec.End != "" {
@@ -705,7 +705,7 @@ func TestAnExperimentIsAdoptedByARebuiltCluster(t *testing.T) {
 			}
 			continue
 		}
-		e := w.until("likes", in(experiment.Running))
+		e := w.until("likes", inPhase(experiment.Running))
 		if e.Status.Assign.Salt != before.Status.Assign.Salt || e.Status.Step != before.Status.Step || e.Status.Planned != before.Status.Planned {
 			t.Errorf("%s: %+v, and before %+v", name, e.Status.Assign, before.Status.Assign)
 		}
@@ -713,14 +713,14 @@ func TestAnExperimentIsAdoptedByARebuiltCluster(t *testing.T) {
 			t.Errorf("%s: the database has %+v", name, got)
 		}
 		w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
-		w.until("likes", in(experiment.Paused))
+		w.until("likes", inPhase(experiment.Paused))
 		if w.phase("likes") != experiment.Paused {
 			t.Errorf("%s: the database has %v", name, w.recorded("likes"))
 		}
 	}
 }
 
-func TestANamespaceThatGoesIsLeftAlone(t *testing.T) {
+func TestNothingIsWrittenInANamespaceThatIsBeingDeleted(t *testing.T) {
 	t.Parallel()
 	w := begin(t)
 	w.until("likes", atStep(0))
@@ -732,15 +732,15 @@ func TestANamespaceThatGoesIsLeftAlone(t *testing.T) {
 	if w.writes != writes {
 		t.Errorf("%d writes in a namespace that is being deleted", w.writes-writes)
 	}
-	if got := w.phase("likes"); got != experiment.Running { // it may come back in another cluster
+	if got := w.phase("likes"); got != experiment.Running { // another cluster may adopt it
 		t.Errorf("the database has %s", got)
 	}
 }
 
-// rival wants tweet as well.
+// rival is an experiment with the Service tweet, which likes has as well.
 var rival = strings.NewReplacer("name: likes}", "name: rival}", "[like, timeline, tweet]", "[tweet]", "exposure: [timeline, tweet]", "exposure: [tweet]", "name: engagement", "name: writing").Replace(whole)
 
-func TestOfTwoThatStartAtTheSameMomentOneSurvives(t *testing.T) {
+func TestIfTwoConflictingExperimentsStartTogetherOneSurvives(t *testing.T) {
 	t.Parallel()
 	for drivers := 1; drivers <= 3; drivers++ {
 		for range 10 {
@@ -758,8 +758,8 @@ func TestOfTwoThatStartAtTheSameMomentOneSurvives(t *testing.T) {
 	}
 }
 
-// All that is against a start is said at once, and nothing has changed.
-func TestAStartThatIsRefused(t *testing.T) {
+// A refused start lists every problem, and changes nothing.
+func TestARefusedStartListsEveryProblem(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, services...)
 	w.connections = 60 // 3 Services of 3 pods of 4 connections, and twice tweet's
@@ -775,34 +775,34 @@ func TestAStartThatIsRefused(t *testing.T) {
 	want := `refused: services: tweet is in the experiment rival: expected one at a time
 layer: writing has user, and community of the experiment rival: expected one kind of unit
 layer.slots: 0 to 5000 of writing overlap those of the experiment rival, 0 to 5000: expected others (rival is Running, step 1/3 10%)
-like: the variable FEATURES has its value from a secret or config map: expected one that the treatment can set
-like: its template has the variable WARBLE_ARM: expected none, for by it an arm is told what it is
-timeline: its newest revision has not all of its traffic: expected that, for the arms are copies of it
-tweet: warble.dev/experiments is request, for it does not record who was exposed: expected another Service, or unit request
-tweet: warble.dev/experiments is request, for it records no latency: expected the guardrail error_share alone
-its arms may open 72 connections to the database at max-scale, and what runs 60: expected 60 together at most (DATABASE_CONNECTIONS of steer), so lower max-scale`
+like: the variable FEATURES comes from a secret or config map: expected one that the treatment can set
+like: its template has the variable WARBLE_ARM: expected none, because steer sets it in the arms
+timeline: its newest revision does not have all of its traffic: expected 100 percent, because the arms are copies of it
+tweet: warble.dev/experiments is request, because it does not record who was exposed: expected another Service, or unit request
+tweet: warble.dev/experiments is request, because it records no latency: expected only the guardrail error_share
+at max-scale its arms may open 72 connections to the database, and everything else 60: expected at most 60 together (DATABASE_CONNECTIONS of steer), so lower max-scale`
 	if diff := cmp.Diff(want, e.Status.Message); diff != "" || e.Status.Phase != "" || w.started["likes"].Salt != "" {
 		t.Error(diff, e.Status.Phase)
 	}
 }
 
-// Warble's functions know their own users: an experiment of visitors is for guests.
-func TestAnExperimentOfVisitorsIsForGuests(t *testing.T) {
+// Warble's functions do not know visitors, so an experiment on visitors needs guests.
+func TestAnExperimentOnVisitorsNeedsGuests(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, services...)
 	visitors := strings.NewReplacer("unit: community", "unit: user\n  identity: {kind: visitor}", "[like, timeline, tweet]", "[tweet]", "  exposure: [timeline, tweet]\n", "").Replace(whole)
 	w.draft(visitors, experiment.Wishes{Start: true})
 	w.turn()
 	e := w.until("likes", stalledFor("Refused"))
-	if want := "refused: tweet: it has no label warble.dev/guest, and the identity visitor is of guests alone: expected that label, or identity token"; e.Status.Message != want {
+	if want := "refused: tweet: it has no label warble.dev/guest, but the identity visitor is only for guests: expected that label, or identity token"; e.Status.Message != want {
 		t.Errorf("%s, want %s", e.Status.Message, want)
 	}
 	w.services["tweet"].Guest = true
-	w.until("likes", atStep(0)) // and a guest, when asked, does not say which revision it is
+	w.until("likes", atStep(0)) // the answers of a guest name no revision
 }
 
-// The cluster's default is nothing that steer may read: a Service without a limit has to get one before a start.
-func TestAStartIsRefusedWhereNothingLimitsTheConnections(t *testing.T) {
+// Steer may not read the cluster's default max-scale, so every Service with a database needs its own before a start.
+func TestAStartIsRefusedIfNothingLimitsTheConnections(t *testing.T) {
 	t.Parallel()
 	w := begin(t)
 	w.connections = 1000
@@ -811,14 +811,14 @@ func TestAStartIsRefusedWhereNothingLimitsTheConnections(t *testing.T) {
 	w.serve("validate")
 	w.services["validate"].MostPods, w.services["validate"].Pool = 0, 0 // no database
 	w.pass(time.Minute)
-	if e := w.until("likes", stalledFor("Refused")); !strings.HasPrefix(e.Status.Message, "refused: nothing limits the pods of users, nor") {
+	if e := w.until("likes", stalledFor("Refused")); !strings.HasPrefix(e.Status.Message, "refused: nothing limits how many pods users may have") {
 		t.Error(e.Status.Message)
 	}
 	w.services["users"].MostPods = 3
 	w.until("likes", atStep(0))
 }
 
-func TestItStartsAtItsTime(t *testing.T) {
+func TestAnExperimentStartsAtItsTime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, services...)
 	w.draft(whole, experiment.Wishes{StartAt: w.now.Add(time.Hour).Format(time.RFC3339)})
@@ -832,20 +832,20 @@ func TestItStartsAtItsTime(t *testing.T) {
 	w.until("likes", atStep(0))
 }
 
-// A stop waits for no database, and the database misses nothing in the end.
+// A stop does not wait for the database. Once the database is back, it gets every transition.
 func TestAStopNeedsNoDatabase(t *testing.T) {
 	t.Parallel()
 	w := begin(t)
-	w.until("likes", in(experiment.Warming))
+	w.until("likes", inPhase(experiment.Warming))
 	w.away = true
 	w.until("likes", atStep(0))
 	w.pass(48 * time.Hour)
 	w.turn()
-	if e := w.experiments["likes"]; e.Status.Step != 0 || e.Status.Message != "a readout, and holds: the database is away" {
+	if e := w.experiments["likes"]; e.Status.Step != 0 || e.Status.Message != "the readout, without which it makes no step: the database is away" {
 		t.Errorf("step %d: %s", e.Status.Step, e.Status.Message)
 	}
 	w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
-	w.until("likes", in(experiment.Paused))
+	w.until("likes", inPhase(experiment.Paused))
 	w.end("likes", experiment.Stopped)
 	w.turn()
 	if e := w.experiments["likes"]; e.Status.Phase != experiment.Concluded || e.Status.Assign.Open != (experiment.Open{}) {
@@ -862,8 +862,8 @@ func TestAStopNeedsNoDatabase(t *testing.T) {
 	}
 }
 
-// Requests are the unit: the way to both arms halves them, and leads to the treatment alone in a promotion.
-func TestCanary(t *testing.T) {
+// With requests as the unit, the route splits them in half, and sends all of them to the treatment in a promotion.
+func TestACanarySplitsRequestsInHalfUntilThePromotion(t *testing.T) {
 	t.Parallel()
 	for verdict, want := range map[experiment.Guard]experiment.Conclusion{experiment.GuardPass: experiment.WasPromoted, experiment.GuardBreach: experiment.WasRolledBack} {
 		w := newWorld(t, "validate")
@@ -873,9 +873,9 @@ func TestCanary(t *testing.T) {
 			t.Errorf("%+v", route)
 		}
 		w.pass(24 * time.Hour)
-		w.verdict["canary"] = experiment.Verdict{Guardrails: verdict}
+		w.verdict["canary"] = experiment.Judgement{Guardrails: verdict}
 		if want == experiment.WasPromoted {
-			w.until("canary", in(experiment.Promoting))
+			w.until("canary", inPhase(experiment.Promoting))
 			w.until("canary", func(*rollout.Experiment) bool { return w.arms["canary/validate"].route.Percent == 100 })
 		}
 		w.until("canary", swept)
@@ -885,8 +885,8 @@ func TestCanary(t *testing.T) {
 	}
 }
 
-// Whoever is asked and does not answer keeps the others waiting for one turn at most, and no end at all.
-func TestArmsThatNeverAnswerDelayNobodyBeyondOneTurn(t *testing.T) { //nolint:paralleltest // it sets how long is asked
+// Arms that do not answer delay other experiments for one turn at most, and never delay an end.
+func TestArmsThatNeverAnswerDelayNobodyBeyondOneTurn(t *testing.T) { //nolint:paralleltest // it sets a package variable
 	defer rollout.SetAskLimit(300 * time.Millisecond)()
 	w := newWorld(t, services...)
 	single := func(name, service string) string {
@@ -903,7 +903,7 @@ func TestArmsThatNeverAnswerDelayNobodyBeyondOneTurn(t *testing.T) { //nolint:pa
 	for i := range 6 {
 		name := fmt.Sprint("a-deaf", i) // before the others in the alphabet
 		w.draft(single(name, fmt.Sprint("deaf", i)), experiment.Wishes{Start: true})
-		w.until(name, in(experiment.Warming))
+		w.until(name, inPhase(experiment.Warming))
 		w.deaf[name] = true
 	}
 	w.pass(time.Minute)
@@ -932,11 +932,11 @@ func TestArmsThatNeverAnswerDelayNobodyBeyondOneTurn(t *testing.T) { //nolint:pa
 	}
 }
 
-func TestEndsAreFirstAndThenWhoeverHasWaitedLongest(t *testing.T) {
+func TestATurnBeginsWithEndsAndThenTheLongestWaiting(t *testing.T) {
 	t.Parallel()
 	w, d := newWorld(t, services...), &rollout.Driver{}
 	order := func() string {
-		all, err := (&hand{world: w}).Experiments(t.Context())
+		all, err := (&access{world: w}).Experiments(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -947,16 +947,16 @@ func TestEndsAreFirstAndThenWhoeverHasWaitedLongest(t *testing.T) {
 	w.draft(strings.Replace(rival, "name: rival}", "name: other}", 1), experiment.Wishes{})
 	w.draft(strings.Replace(rival, "name: rival}", "name: zeta}", 1), experiment.Wishes{})
 	if got := order(); got != "other zeta rival" {
-		t.Errorf("%s: expected rival, which has been looked at, to be last", got)
+		t.Errorf("%s: expected rival last, because it has had its turn", got)
 	}
 	w.end("rival", experiment.Stopped)
 	if got := order(); got != "rival other zeta" {
-		t.Errorf("%s: expected rival, which is to end, to be first", got)
+		t.Errorf("%s: expected rival first, because it has to end", got)
 	}
 }
 
-// A database that was made anew knows nothing of it: its life goes on, and nothing waits for what that one cannot record.
-func TestAnotherDatabaseHoldsNothingUp(t *testing.T) {
+// A new database does not know the experiment. The experiment continues, and does not wait for transitions to be recorded.
+func TestAnExperimentDoesNotWaitForADatabaseThatDoesNotKnowIt(t *testing.T) {
 	t.Parallel()
 	w := begin(t)
 	w.until("likes", atStep(0))

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,41 +16,40 @@ import (
 )
 
 const (
-	// drain is how long the arms stay after the last slot was closed, at least: edges follow within 2 s, and requests that are
-	// under way come to their end.
+	// drain is how long the arms stay, at least, after the last slot was closed. Edges follow within 2 s; the rest is for requests under way.
 	drain = 30 * time.Second
 	// stage is how long each stage of a promotion lasts.
 	stage = time.Minute
 )
 
-// View is what was read of the world for one experiment, and all that the next move depends on.
+// View is everything that the next move of one experiment depends on.
 type View struct {
 	Now        time.Time
-	Actor      string // who moves what no person has asked for
+	Actor      string // recorded as the actor of moves that no person asked for
 	Namespace  Namespace
 	Experiment *Experiment
 
-	Others   []Experiment        // all but this one
-	Services map[string]*Service // of the spec; one that is not there is left out
+	Others   []Experiment        // all other experiments
+	Services map[string]*Service // of the spec; a Service that does not exist is left out
 	Arms     map[string]*Arms
-	Past     *experiment.Past    // what the database has of that name
-	Tripped  string              // why the edges have suspended it for good, since its arms are there
-	Own      []experiment.Metric // of people's own, that there are: read of a draft that starts
+	Past     *experiment.Past    // what the database knows about that name
+	Tripped  string              // why the edges have found the treatment at fault, since its arms answered; empty if they have not
+	Own      []experiment.Metric // the event metrics in the cluster; read only for a draft that starts
 
-	// Connections is how many the database has for functions, 0 where nobody has said so, and Pools how many the pods of each
-	// Service of the namespace may open, at max-scale. Unlimited are the Services that have a database and no max-scale.
+	// Connections is how many connections the database has for functions, 0 if nobody has said so. Pools is how many the pods of each
+	// Service of the namespace may open at max-scale. Unlimited names the Services that have a database and no max-scale.
 	Connections int
 	Pools       map[string]int
 	Unlimited   []string
 
-	// What a move has asked for, and its driver has read since.
+	// Set by the driver after a move has asked for it.
 	Planned *Planned
 	Answers map[string]Answer // by host
 	Judged  *Judged
-	Blocked error // why an arm, or the way to it, could not be made
+	Blocked error // why an arm, or the route to the arms, could not be made
 }
 
-// Planned, Answer and Judged are what was read on a move's demand.
+// Planned, Answer and Judged are the results of the moves Plan, Ask and Judge.
 type (
 	Planned struct {
 		Units int64
@@ -60,12 +60,12 @@ type (
 		Err      error
 	}
 	Judged struct {
-		Verdict experiment.Verdict
-		Err     error
+		Judgement experiment.Judgement
+		Err       error
 	}
 )
 
-// Move is what comes next: to read more of the world, to change it by one write, or to rest.
+// Move is what comes next: to read more, to write once, or to rest.
 type Move interface{ move() }
 
 type (
@@ -74,32 +74,33 @@ type (
 	Judge struct{}
 	Ask   struct{ Hosts []string }
 
-	// Begin keeps in the database what is started; what it has kept is read again before the status is written.
+	// Begin stores the start in the database. Then the driver reads it back, before the status is written.
 	Begin struct{ Start experiment.Start }
 	// Write writes the status.
 	Write struct {
 		Status Status
-		Event  *Event // where it is a transition
+		Event  *Event // only if it is a transition
 	}
-	// Make makes an arm, Put the way to both, Remove takes way and then arms away, Give writes a Service.
+	// Make makes an arm. Put makes the route to both arms. Remove deletes the route or, if Arms is set, the arms. Give writes the treatment
+	// into a Service.
 	Make   struct{ Arm Arm }
 	Put    struct{ Route Route }
 	Remove struct {
 		Service string
-		Arms    bool // else the way
+		Arms    bool // otherwise the route
 	}
 	Give struct {
 		Service *Service
 		Env     map[string]string
 		Image   string
 	}
-	// Archive sweeps, and then writes the status.
+	// Archive deletes the rows of single users, and then writes the status.
 	Archive struct{ Write Write }
 
-	// Rest is no move.
+	// Rest means that there is nothing to do now.
 	Rest struct {
-		Waits  string // what for; empty where it has come to its end
-		Reason string // why somebody has to do something, in one word; empty where time will do
+		Waits  string // what the experiment waits for; empty if its life is over
+		Reason string // why a person has to act, in one word; empty if nobody has to
 		Until  time.Time
 	}
 )
@@ -116,16 +117,16 @@ func (Give) move()    {}
 func (Archive) move() {}
 func (Rest) move()    {}
 
-// What an experiment is stalled for.
+// Why an experiment is stalled.
 const (
 	reasonRefused   = "Refused" // it may not start as it is
 	reasonPlan      = "PlanFailed"
-	reasonTaken     = "NameTaken" // an object of somebody else has the name of one of its own
-	reasonNameUsed  = "NameUsed"  // an experiment of that name has been before
+	reasonTaken     = "NameTaken" // another object has the name of one of its objects
+	reasonNameUsed  = "NameUsed"  // an experiment of that name has run before
 	reasonHealth    = "Unhealthy" // a health check is red
 	reasonDecision  = "DecisionNeeded"
 	reasonPromotion = "PromotionRefused"
-	reasonReverted  = "Reverted" // somebody has taken the treatment from a Service again
+	reasonReverted  = "Reverted" // somebody has removed the treatment from a Service
 	reasonManaged   = "ServiceManaged"
 	reasonUnknown   = "UnknownPhase"
 )
@@ -136,35 +137,36 @@ func stalled(reason, format string, args ...any) Rest {
 	return Rest{Waits: fmt.Sprintf(format, args...), Reason: reason}
 }
 
-// Next says which move comes next. It depends on nothing but the view, and changes nothing.
+// Next returns the next move. It depends only on the view, and changes nothing.
 func Next(v *View) Move {
 	e := v.Experiment
 	if v.Namespace.Terminating || e.deleted() {
-		return Rest{} // what it owns goes with it
+		return Rest{} // Kubernetes deletes what the experiment owns
 	}
 	phase := e.Status.Phase
 	if phase.Live() {
-		if m := v.ended(); m != nil {
+		if m := v.nextWhateverPhase(); m != nil {
 			return m
 		}
 	}
 	switch phase {
 	case "", experiment.Draft:
-		return v.draft()
+		return v.nextDraft()
 	case experiment.Warming:
-		return v.warm()
+		return v.nextWarming()
 	case experiment.Running, experiment.Paused:
-		return v.run()
+		return v.nextRunning()
 	case experiment.Promoting:
-		return v.promote()
+		return v.nextPromoting()
 	case experiment.Concluded, experiment.Archived:
-		return v.concluded()
+		return v.nextConcluded()
 	}
 	return stalled(reasonUnknown, "status.phase is %q: expected one that this version knows", phase)
 }
 
-// ended is of what ends a live experiment at once, whatever else there is; nil where nothing does.
-func (v *View) ended() Move {
+// nextWhateverPhase returns the move that a live experiment makes in any phase, before all others: it ends, or closes the slots of arms
+// that somebody has deleted. It returns nil if there is no reason for either.
+func (v *View) nextWhateverPhase() Move {
 	e := v.Experiment
 	switch e.Spec.End {
 	case experiment.Stopped:
@@ -176,38 +178,41 @@ func (v *View) ended() Move {
 		return m
 	}
 	if v.Tripped != "" && e.armed() {
-		return v.conclude(experiment.WasRolledBack, why{actor: v.Actor, text: v.Tripped})
+		return v.conclude(experiment.WasRolledBack, v.byDriver(v.Tripped))
 	}
 	for i := range v.Others {
-		if o := &v.Others[i]; e.yields(o) {
-			return v.conclude(experiment.WasStopped, why{v.Actor, "the experiment " + o.Name + " has started a moment before, and has what this one claims", nil})
+		if o := &v.Others[i]; e.yieldsTo(o) {
+			return v.conclude(experiment.WasStopped, v.byDriver("the experiment "+o.Name+" started a moment earlier, with a Service or slots of this one"))
 		}
 	}
 	for _, base := range e.Status.Bases {
 		switch s := v.Services[base.Name]; {
 		case s == nil:
-			return v.conclude(experiment.WasStopped, why{actor: v.Actor, text: "its Service " + base.Name + " is gone"})
+			return v.conclude(experiment.WasStopped, v.byDriver("its Service "+base.Name+" is gone"))
 		case s.UID != base.UID:
-			return v.conclude(experiment.WasStopped, why{actor: v.Actor, text: "its Service " + base.Name + " was replaced by another of that name"})
+			return v.conclude(experiment.WasStopped, v.byDriver("its Service "+base.Name+" was replaced by another of that name"))
 		}
 	}
 	return nil
 }
 
-// why is the reason of a transition, and whose it is.
+// why is the reason for a transition, and who caused it.
 type why struct {
 	actor, text string
 	figures     []byte
 }
 
-// wished is the reason of what a person wants.
+// byDriver returns a reason that no person has given.
+func (v *View) byDriver(text string) why { return why{actor: v.Actor, text: text} }
+
+// wished returns the reason for what a person wishes: the person's own words, or otherwise.
 func (v *View) wished(otherwise string) why {
 	wishes := v.Experiment.Spec.Wishes
 	return why{actor: cmp.Or(wishes.By, v.Actor), text: cmp.Or(wishes.Why, otherwise)}
 }
 
-// transition is the write of a status, with the record of how it came to it. It is the intent: what it means for the cluster
-// is changed after it, by whoever reads it first.
+// transition returns the move that writes a new status together with the record of its reason. The status is the intent: any driver that
+// reads it afterwards makes the changes in the cluster that it calls for.
 func (v *View) transition(s Status, id string, because why) Write {
 	e := v.Experiment.DeepCopy()
 	e.Status = s
@@ -230,49 +235,32 @@ func (v *View) transition(s Status, id string, because why) Write {
 
 func capital(word string) string { return strings.ToUpper(word[:1]) + word[1:] }
 
+// status returns a copy of the status, to be changed and written.
 func (v *View) status() Status { return *v.Experiment.Status.DeepCopy() }
 
-// conclude closes every slot: from now on nobody is assigned. What was made goes after it.
+// conclude closes every slot, so that nobody is assigned from now on. The arms are deleted later.
 func (v *View) conclude(as experiment.Conclusion, because why) Move {
 	s := v.status()
 	s.Phase, s.Conclusion = experiment.Concluded, as
 	s.Because = string(as) + ": " + because.text
-	if given := v.given(); len(given) > 0 && as != experiment.WasPromoted {
-		s.Because += fmt.Sprintf(" (%s had been given the treatment, and has it: only a deployment takes it back)", strings.Join(given, ", "))
+	if treated := v.treatedServices(); len(treated) > 0 && as != experiment.WasPromoted {
+		s.Because += fmt.Sprintf(" (the treatment was already written into %s, and stays there until a deployment removes it)", strings.Join(treated, ", "))
 	}
 	s.Assign.Open, s.ClosedAt = experiment.Open{}, metav1.NewTime(v.Now)
 	return v.transition(s, "concluded", because)
 }
 
-func (v *View) given() []string {
-	var names []string
-	for name := range v.Experiment.Status.Given {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+// treatedServices returns the names of the Services that have got the treatment in the promotion.
+func (v *View) treatedServices() []string {
+	return slices.Sorted(maps.Keys(v.Experiment.Status.Given))
 }
 
-// concluded is of an experiment that has ended: its arms go, first the way to them, once nobody is under way there.
-func (v *View) concluded() Move {
+// nextConcluded returns the next move of an experiment that has ended. It waits for requests under way, deletes the routes and then the
+// arms, and archives the experiment if a person wishes it.
+func (v *View) nextConcluded() Move {
 	e := v.Experiment
 	if !e.Status.Swept {
-		if gone := e.Status.ClosedAt.Add(v.drain()); v.Now.Before(gone) {
-			r := waits("requests under way, before the arms go at %s", gone.UTC().Format("15:04:05"))
-			r.Until = gone
-			return r
-		}
-		for _, arms := range []bool{false, true} {
-			for _, service := range e.Spec.Services {
-				there := v.Arms[service]
-				if there != nil && (!arms && there.Route != nil || arms && (there.Control != nil || there.Treatment != nil)) {
-					return Remove{Service: service, Arms: arms}
-				}
-			}
-		}
-		s := v.status()
-		s.Swept = true
-		return Write{Status: s}
+		return v.sweep()
 	}
 	if e.Status.Conclusion == "" {
 		return stalled(reasonNameUsed, "%s", e.Status.Because)
@@ -285,6 +273,31 @@ func (v *View) concluded() Move {
 	return Rest{}
 }
 
+// sweep deletes all routes and then all arms, once no request can be under way in them.
+func (v *View) sweep() Move {
+	e := v.Experiment
+	if deletion := e.Status.ClosedAt.Add(v.drain()); v.Now.Before(deletion) {
+		r := waits("requests under way in the arms, which are deleted at %s", deletion.UTC().Format("15:04:05"))
+		r.Until = deletion
+		return r
+	}
+	for _, service := range e.Spec.Services {
+		if arms := v.Arms[service]; arms != nil && arms.Route != nil {
+			return Remove{Service: service}
+		}
+	}
+	for _, service := range e.Spec.Services {
+		if arms := v.Arms[service]; arms != nil && (arms.Control != nil || arms.Treatment != nil) {
+			return Remove{Service: service, Arms: true}
+		}
+	}
+	s := v.status()
+	s.Swept = true
+	return Write{Status: s}
+}
+
+// drain returns how long the arms stay after the last slot was closed: as long as a request to any of the Services may take, if that is
+// longer than the constant.
 func (v *View) drain() time.Duration {
 	longest := drain
 	for _, s := range v.Services {
@@ -293,7 +306,7 @@ func (v *View) drain() time.Duration {
 	return longest
 }
 
-// progress is the step for people.
+// progress describes the step for people.
 func (e *Experiment) progress() string {
 	switch steps := e.Spec.Ramp.Steps; e.Status.Phase {
 	case experiment.Running, experiment.Paused:
@@ -304,7 +317,7 @@ func (e *Experiment) progress() string {
 	return ""
 }
 
-// Describe says where an experiment stands, in a few words.
+// Describe describes the phase of an experiment in a few words.
 func (e *Experiment) Describe() string {
 	switch s := e.Status; {
 	case s.Phase == "":
@@ -317,8 +330,8 @@ func (e *Experiment) Describe() string {
 	return string(e.Status.Phase)
 }
 
-// unique is a text of 32 digits that no other experiment has, this one always.
-func (e *Experiment) unique(of string) string {
-	sum := sha256.Sum256([]byte(of + "/" + string(e.UID)))
+// uniqueText returns 32 hexadecimal digits that no other experiment has. The same purpose always gives this experiment the same digits.
+func (e *Experiment) uniqueText(purpose string) string {
+	sum := sha256.Sum256([]byte(purpose + "/" + string(e.UID)))
 	return hex.EncodeToString(sum[:16])
 }

@@ -18,7 +18,7 @@ const (
 	MetricResource = "metrics"
 )
 
-// Metric is a metric of people's own: an outcome that is a CloudEvent. Experiments name it as they name Warble's own.
+// Metric defines a metric of your own, whose outcomes are CloudEvents. Experiments name it like Warble's metrics.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:categories=warble
@@ -35,7 +35,7 @@ type Metric struct {
 	Spec experiment.EventMetric `json:"spec"`
 }
 
-// MetricList is what listing them returns.
+// MetricList is a list of Metrics.
 //
 // +kubebuilder:object:root=true
 type MetricList struct {
@@ -45,7 +45,7 @@ type MetricList struct {
 	Items []Metric `json:"items"`
 }
 
-// ParseMetric reads a Metric from YAML or JSON, fills in what its schema does, and says all that is wrong with it.
+// ParseMetric reads a Metric from YAML or JSON and fills in the schema's defaults. Its error lists every mistake.
 func ParseMetric(text []byte) (*Metric, error) {
 	var m Metric
 	if err := decode(text, &m, &m.TypeMeta, MetricKind); err != nil {
@@ -58,9 +58,9 @@ func ParseMetric(text []byte) (*Metric, error) {
 	return &m, nil
 }
 
-// Own are the metrics of people's own that there are, by name. One that is wrong is told to say and left out: nothing else
-// waits for it.
-func Own(ctx context.Context, c Cluster, say func(format string, args ...any)) (own []experiment.Metric, err error) {
+// OwnMetrics returns the metrics that people have defined in the cluster, sorted by name. It leaves out a metric that is wrong, and tells
+// say why, so that the others still work.
+func OwnMetrics(ctx context.Context, c Cluster, say func(format string, args ...any)) (own []experiment.Metric, err error) {
 	found, err := c.Metrics(ctx)
 	if err != nil {
 		return nil, err

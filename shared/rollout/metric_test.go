@@ -28,7 +28,7 @@ spec:
   event: {type: shop.order.v1, unit: customer.id, value: order.total, lag: 15m}
 `
 
-// What the API server refuses of a Metric, the tool refuses, and the other way round.
+// The API server and the tool refuse the same Metrics.
 func TestTheDefinitionAndTheToolRefuseTheSameMetrics(t *testing.T) {
 	t.Parallel()
 	d := defineBy(t, metricFile)
@@ -111,7 +111,7 @@ func TestTheDefinitionAndTheToolRefuseTheSameMetrics(t *testing.T) {
 	}
 }
 
-func TestAMetricWithAFieldThatThereIsNotIsRefused(t *testing.T) {
+func TestAMetricWithAnUnknownFieldIsRefused(t *testing.T) {
 	t.Parallel()
 	for from, to := range map[string]string{"label:": "name: x\n  label:", "kind: Metric": "kind: Experiment"} {
 		if _, err := rollout.ParseMetric([]byte(strings.Replace(revenue, from, to, 1))); err == nil {
@@ -120,20 +120,21 @@ func TestAMetricWithAFieldThatThereIsNotIsRefused(t *testing.T) {
 	}
 }
 
-// A name of the cluster has no underscore, so that Warble's metrics are safe but for those that have none either.
-func TestNoMetricHasTheNameOfOneOfWarbles(t *testing.T) {
+// Names in the cluster have no underscore, so only Warble's metrics without an underscore could clash.
+func TestNoMetricMayHaveTheNameOfAMetricOfWarble(t *testing.T) {
 	t.Parallel()
 	for _, m := range store.Metrics() {
 		if err := experiment.CheckMetricName(m.Name); err == nil {
 			t.Errorf("a Metric may be called %s", m.Name)
 		}
-		if refused := strings.Contains(fmt.Sprint(second(defineBy(t, metricFile).admit(t, strings.Replace(revenue, "name: revenue", "name: "+m.Name, 1), nil))), "metadata.name"); !refused {
+		if refused := strings.Contains(fmt.Sprint(errorOf(defineBy(t, metricFile).admit(t, strings.Replace(revenue, "name: revenue", "name: "+m.Name, 1), nil))), "metadata.name"); !refused {
 			t.Errorf("the definition lets a Metric be called %s", m.Name)
 		}
 	}
 }
 
-func second(_ map[string]any, err error) error { return err }
+// errorOf returns the second of two results.
+func errorOf(_ map[string]any, err error) error { return err }
 
 func TestEveryFieldOfAMetricIsDescribed(t *testing.T) {
 	t.Parallel()
@@ -144,7 +145,7 @@ func TestEveryFieldOfAMetricIsDescribed(t *testing.T) {
 	}
 }
 
-func TestTheMetricThatShipsIsRight(t *testing.T) {
+func TestTheExampleMetricIsValid(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../knative/examples/metric.yaml")
 	if err != nil {
@@ -179,9 +180,9 @@ func TestTheMetricThatShipsIsRight(t *testing.T) {
 	}
 }
 
-// The start keeps what it uses of the metrics that there are, as they are then: a Metric that changes, or that somebody takes away,
-// changes nothing of it. One that is wrong, as an older definition let it be, keeps nobody from starting.
-func TestAStartKeepsTheMetricsThatItNames(t *testing.T) {
+// A start stores copies of the metrics that the experiment names. A Metric that changes or is deleted afterwards does not change them. A
+// Metric that is wrong, because an older definition allowed it, does not prevent a start.
+func TestAStartStoresCopiesOfTheMetricsThatItNames(t *testing.T) {
 	t.Parallel()
 	own := func(name, value string) rollout.Metric {
 		m, err := rollout.ParseMetric([]byte(strings.NewReplacer("{name: revenue}", "{name: "+name+"}", "order.total", value).Replace(revenue)))

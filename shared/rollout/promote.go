@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,30 +11,31 @@ import (
 	"warble/shared/experiment"
 )
 
-// wishedPromotion is of a promotion that a person wants. What speaks against it has to be said away, and a pause to be over.
-func (v *View) wishedPromotion(verdict experiment.Verdict) Move {
+// wishedPromotion returns the next move if a person wishes a promotion. A breached guardrail or a red health check refuses it, unless the
+// person overrules them. A pause has to be over first.
+func (v *View) wishedPromotion(j experiment.Judgement) Move {
 	e := v.Experiment
 	if !e.Spec.Anyway {
 		switch {
-		case verdict.Guardrails == experiment.GuardBreach:
-			return stalled(reasonPromotion, "no promotion, for a guardrail is breached: %s; `kn experiment promote %s --anyway` promotes it, `rollback` ends it", verdict.Reason, e.Name)
-		case verdict.Health != "":
-			return stalled(reasonPromotion, "no promotion, for its health is red: %s; `kn experiment promote %s --anyway` promotes it, `rollback` ends it", verdict.Health, e.Name)
+		case j.Guardrails == experiment.GuardBreach:
+			return stalled(reasonPromotion, "no promotion, because a guardrail is breached: %s; `kn experiment promote %s --anyway` promotes it, `rollback` ends it", j.Reason, e.Name)
+		case j.Health != "":
+			return stalled(reasonPromotion, "no promotion, because a health check is red: %s; `kn experiment promote %s --anyway` promotes it, `rollback` ends it", j.Health, e.Name)
 		}
 	}
 	if e.Status.Phase == experiment.Paused {
-		return waits("a person to resume it, before the promotion that is wished")
+		return waits("a person to resume it, before the promotion")
 	}
-	return v.promotion(v.wished("a person has promoted it"))
+	return v.beginPromotion(v.wished("a person has promoted it"))
 }
 
-// promotion begins one, where the Services may be written.
-func (v *View) promotion(because why) Move {
+// beginPromotion begins a promotion, if the Services may be written.
+func (v *View) beginPromotion(because why) Move {
 	e := v.Experiment
 	if r := e.Spec.Rebase; e.Status.Rebasing || r != nil && r.Number > e.Status.Rebases {
 		return waits("the rebase, before the promotion")
 	}
-	if refused := v.notOurs(); refused != nil {
+	if refused := v.refusedPromotion(); refused != nil {
 		return refused
 	}
 	s := v.status()
@@ -44,47 +44,49 @@ func (v *View) promotion(because why) Move {
 	return v.transition(s, "promoting", because)
 }
 
-// notOurs says why steer may not give the Services the treatment; nil where it may, or need not.
-func (v *View) notOurs() Move {
+// refusedPromotion returns why the Services must not get the treatment; nil if they may, or if steer does not write them.
+func (v *View) refusedPromotion() Move {
 	e := v.Experiment
-	image := slices.ContainsFunc(e.Status.Bases, func(b Base) bool { return b.Treatment != "" })
-	if drifted := v.drifted(); len(drifted) > 0 && image {
-		return stalled(reasonPromotion, "no promotion, for %s was deployed anew, and the treatment's image is of before: `kn experiment rebase %s --image ...` first", strings.Join(drifted, ", "), e.Name)
+	ownImage := slices.ContainsFunc(e.Status.Bases, func(b Base) bool { return b.Treatment != "" })
+	if drifted := v.drifted(); len(drifted) > 0 && ownImage {
+		return stalled(reasonPromotion, "no promotion, because the treatment's image is older than the last deployment of %s: `kn experiment rebase %s --image ...` first", strings.Join(drifted, ", "), e.Name)
 	}
 	if e.Spec.PromoteBy == "git" {
 		return nil
 	}
 	for _, base := range e.Status.Bases {
 		s := v.Services[base.Name]
-		if e.has(s) {
+		if e.hasTreatment(s) {
 			continue
 		}
 		if s.Manager != "" {
-			return stalled(reasonManaged, "no promotion, for %s applies %s again and again, and would take it back: expected promoteBy git, and `kn experiment promote %s --write`", s.Manager, s.Name, e.Name)
+			return stalled(reasonManaged, "no promotion, because %s manages %s and would remove the treatment again: expected promoteBy git, and `kn experiment promote %s --write`", s.Manager, s.Name, e.Name)
 		}
 		if !s.Latest {
-			return stalled(reasonManaged, "no promotion, for the newest revision of %s has not all of its traffic: expected that, or nobody would get the treatment", s.Name)
+			return stalled(reasonManaged, "no promotion, because the newest revision of %s does not have all of its traffic: expected 100 percent, so that everyone gets the treatment", s.Name)
 		}
 	}
 	return nil
 }
 
-// drifted are the Services that have been deployed anew since the arms were made of them.
+// drifted returns the names of the Services that have been deployed since the arms were made, other than with the treatment.
 func (v *View) drifted() (names []string) {
 	for _, base := range v.Experiment.Status.Bases {
-		if s := v.Services[base.Name]; s != nil && s.Ready != base.Revision && !v.Experiment.has(s) {
+		if s := v.Services[base.Name]; s != nil && s.Ready != base.Revision && !v.Experiment.hasTreatment(s) {
 			names = append(names, s.Name)
 		}
 	}
 	return names
 }
 
-// stages are how many slots are open while the treatment becomes what everyone has, a minute each: control's pass to it by
-// the remaining steps; the Services are given the treatment; and what is open closes, so that they warm under real traffic.
+// stages returns how many slots are open in each stage until the treatment has all of them. The treatment grows by the ramp's remaining
+// steps, and takes over control's slots at the end. After these stages the Services get the treatment, and the slots close again: see
+// closing.
 func (e *Experiment) stages() (opening []experiment.Open) {
-	steps := e.Spec.Ramp.Steps
-	control := steps[min(e.Status.Step, len(steps)-1)] * experiment.Slots / 100
-	for _, step := range append(slices.Clone(steps[min(e.Status.Step, len(steps)-1):]), 50) {
+	remaining := e.Spec.Ramp.Steps
+	remaining = remaining[min(e.Status.Step, len(remaining)-1):]
+	control := remaining[0] * experiment.Slots / 100
+	for _, step := range append(slices.Clone(remaining), 50) {
 		open := experiment.Open{Treatment: 2 * step * experiment.Slots / 100}
 		open.Control = min(control, experiment.Slots-open.Treatment)
 		if len(opening) == 0 || opening[len(opening)-1] != open {
@@ -94,50 +96,61 @@ func (e *Experiment) stages() (opening []experiment.Open) {
 	return opening
 }
 
-// closing are the stages after the Services have the treatment.
+// closing has the stages after the Services have got the treatment. The slots close step by step, so that the Services' new pods start
+// under real traffic.
 var closing = []experiment.Open{{Treatment: experiment.Slots / 2}, {Treatment: experiment.Slots / 4}, {}}
 
-// promote moves a promotion: by stages until all slots are the treatment's, then the Services, then by stages until none is.
-func (v *View) promote() Move {
-	e := v.Experiment
-	switch reach, m := v.arms(); m := m.(type) { // what it waits for keeps nobody: the untouched Service serves meanwhile
-	case nil:
-		if !e.armedAt(reach) {
-			s := v.status()
-			s.Assign.arm(reach, v.Now)
-			return Write{Status: s}
-		}
-	case Rest:
-	default:
+// nextPromoting returns the next move of a promotion: it gives the treatment all slots, stage by stage, writes it into the Services, and
+// then closes the slots, stage by stage.
+func (v *View) nextPromoting() Move {
+	if m := v.keepPromotedArms(); m != nil {
 		return m
 	}
-	open, given := e.Status.Assign.Open, len(e.Status.Given) > 0
-	left := e.Status.StepAt.Add(stage)
-	if all := (experiment.Open{Treatment: experiment.Slots}); open != all && !given {
-		if v.Now.Before(left) {
-			return v.untilStage(left, "stage %s of the promotion", e.progress())
+	e := v.Experiment
+	open, begunToTreat := e.Status.Assign.Open, len(e.Status.Given) > 0
+	stageEnd := e.Status.StepAt.Add(stage)
+	if all := (experiment.Open{Treatment: experiment.Slots}); open != all && !begunToTreat {
+		if v.Now.Before(stageEnd) {
+			return v.untilStage(stageEnd, "stage %s of the promotion", e.progress())
 		}
 		stages := e.stages()
 		return v.toStage(stages[min(slices.Index(stages, open)+1, len(stages)-1)])
 	}
-	if m := v.give(); m != nil {
+	if m := v.treatServices(); m != nil {
 		return m
 	}
-	if at := slices.Index(closing, open); at == len(closing)-1 {
-		return v.conclude(experiment.WasPromoted, why{v.Actor, "the treatment is what everyone has", nil})
-	} else if v.Now.Before(left) {
-		return v.untilStage(left, "the Services to warm: %s of the slots still go to the arms", e.progress())
-	} else {
-		return v.toStage(closing[at+1])
+	at := slices.Index(closing, open) // -1 before the first of these stages
+	if at == len(closing)-1 {
+		return v.conclude(experiment.WasPromoted, v.byDriver("everyone has the treatment"))
 	}
+	if v.Now.Before(stageEnd) {
+		return v.untilStage(stageEnd, "the Services' new pods to start: %s of the slots still go to the arms", e.progress())
+	}
+	return v.toStage(closing[at+1])
 }
 
-func (v *View) untilStage(left time.Time, format string, args ...any) Move {
-	return v.until(left, format+", until "+left.UTC().Format("15:04:05"), args...)
+// keepPromotedArms returns the move that makes arms that are missing, and nil if they exist or only need time. The promotion does not wait
+// for them, because the untouched Service serves their units meanwhile.
+func (v *View) keepPromotedArms() Move {
+	reach, m := v.prepareArms()
+	if _, resting := m.(Rest); resting {
+		return nil
+	}
+	if m == nil && !v.Experiment.armedAt(reach) {
+		s := v.status()
+		s.Assign.arm(reach, v.Now)
+		return Write{Status: s}
+	}
+	return m
 }
 
-// until rests; looking again before then is not worth while.
-func (v *View) until(then time.Time, format string, args ...any) Move {
+// untilStage rests until the present stage of a promotion ends.
+func (v *View) untilStage(end time.Time, format string, args ...any) Move {
+	return v.restUntil(end, format+", until "+end.UTC().Format("15:04:05"), args...)
+}
+
+// restUntil rests. Nothing is expected to change before then.
+func (v *View) restUntil(then time.Time, format string, args ...any) Move {
 	r := waits(format, args...)
 	r.Until = then
 	return r
@@ -146,13 +159,13 @@ func (v *View) until(then time.Time, format string, args ...any) Move {
 func (v *View) toStage(open experiment.Open) Move {
 	s := v.status()
 	s.StepAt, s.Assign.Open = metav1.NewTime(v.Now), open
-	return v.transition(s, fmt.Sprintf("promoting-%d-%d", open.Control, open.Treatment), why{v.Actor, "the next stage of the promotion", nil})
+	return v.transition(s, fmt.Sprintf("promoting-%d-%d", open.Control, open.Treatment), v.byDriver("the next stage of the promotion"))
 }
 
-// has tells whether what everyone gets of a Service is the treatment.
-func (e *Experiment) has(s *Service) bool {
-	for name, value := range e.env() {
-		if has, there := s.Env[name]; !there || has != value {
+// hasTreatment reports whether a Service itself has the treatment.
+func (e *Experiment) hasTreatment(s *Service) bool {
+	for name, want := range e.treatmentEnv() {
+		if value, set := s.Env[name]; !set || value != want {
 			return false
 		}
 	}
@@ -160,36 +173,48 @@ func (e *Experiment) has(s *Service) bool {
 	return base == nil || base.Treatment == "" || s.Wished == base.Treatment || s.Image == base.Treatment
 }
 
-// give gives every Service the treatment, or waits until its manifests have, and until its newest revision serves everybody;
-// nil once that is so.
-func (v *View) give() Move {
-	e := v.Experiment
-	for _, base := range e.Status.Bases {
-		s := v.Services[base.Name]
-		_, before := e.Status.Given[base.Name]
-		switch has := e.has(s); {
-		case has && !before:
-			next := v.status()
-			next.Given = maps.Clone(next.Given)
-			if next.Given == nil {
-				next.Given = make(map[string]int64)
-			}
-			next.Given[base.Name] = v.Now.Unix()
-			next.StepAt = metav1.NewTime(v.Now)
-			return Write{Status: next}
-		case has && (!s.Settled || s.Created != s.Ready || !s.Latest):
-			return waits("the newest revision of %s, which has the treatment, to serve everybody", s.Name)
-		case has:
-		case before:
-			return stalled(reasonReverted, "somebody has taken the treatment from %s again: it is not written once more, and the arms stay; `kn experiment stop %s` ends it", s.Name, e.Name)
-		case e.Spec.PromoteBy == "git":
-			return v.until(v.Now.Add(stage), "the manifests of %s to bring the treatment: kn experiment promote %s --write", s.Name, e.Name)
-		default:
-			if refused := v.notOurs(); refused != nil {
-				return refused
-			}
-			return Give{Service: s, Env: e.env(), Image: base.Treatment}
+// treatServices returns the next move until every Service has the treatment and its newest revision serves everybody; then nil.
+func (v *View) treatServices() Move {
+	for _, base := range v.Experiment.Status.Bases {
+		if m := v.treatService(base); m != nil {
+			return m
 		}
 	}
 	return nil
+}
+
+// treatService writes the treatment into a Service, or waits until the manifests bring it. It notes in the status when the Service has the
+// treatment, and waits until the newest revision serves everybody; then it returns nil. If somebody removes the treatment after that, it
+// does not write it again.
+func (v *View) treatService(base Base) Move {
+	e := v.Experiment
+	s := v.Services[base.Name]
+	_, noted := e.Status.Given[base.Name]
+	switch has := e.hasTreatment(s); {
+	case has && !noted:
+		return v.noteTreatment(base.Name)
+	case has && (!s.Settled || s.Created != s.Ready || !s.Latest):
+		return waits("the newest revision of %s, which has the treatment, to serve everybody", s.Name)
+	case has:
+		return nil
+	case noted:
+		return stalled(reasonReverted, "somebody has removed the treatment from %s: steer does not write it again, and the arms stay; `kn experiment stop %s` ends it", s.Name, e.Name)
+	case e.Spec.PromoteBy == "git":
+		return v.restUntil(v.Now.Add(stage), "the manifests of %s to bring the treatment: kn experiment promote %s --write", s.Name, e.Name)
+	}
+	if refused := v.refusedPromotion(); refused != nil {
+		return refused
+	}
+	return Give{Service: s, Env: e.treatmentEnv(), Image: base.Treatment}
+}
+
+// noteTreatment writes into the status that a Service has the treatment, since now.
+func (v *View) noteTreatment(service string) Move {
+	s := v.status()
+	if s.Given == nil {
+		s.Given = make(map[string]int64)
+	}
+	s.Given[service] = v.Now.Unix()
+	s.StepAt = metav1.NewTime(v.Now)
+	return Write{Status: s}
 }

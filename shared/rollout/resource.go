@@ -1,5 +1,5 @@
-// Package rollout moves experiments through their lives on Knative: the resource Experiment, a pure machine that says which
-// move comes next after what was read of the world, and one driver that reads, and makes the moves.
+// Package rollout moves experiments through their phases on Knative. It has the resource Experiment, a pure function Next that returns the
+// next move for a View, and a Driver that reads views and makes the moves.
 //
 // +groupName=warble.dev
 // +versionName=v1alpha1
@@ -16,16 +16,16 @@ import (
 	"warble/shared/experiment"
 )
 
-// GroupVersion is that of the resources Experiment and Metric.
+// GroupVersion is the API group and version of the resources Experiment and Metric.
 var GroupVersion = schema.GroupVersion{Group: "warble.dev", Version: "v1alpha1"}
 
 const (
-	// Kind is the resource's, and Resource the plural by which the API server serves it.
+	// Kind is the kind of the resource Experiment, and Resource its plural in the API server's paths.
 	Kind     = "Experiment"
 	Resource = "experiments"
 )
 
-// Experiment is an A/B experiment of a change to Knative Services: a community or a user is in one arm, and stays.
+// Experiment is an A/B experiment of a change to Knative Services. A community or a user is in one arm, and stays there.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -51,7 +51,7 @@ type Experiment struct {
 	Status Status `json:"status,omitzero"`
 }
 
-// ExperimentList is what listing them returns.
+// ExperimentList is a list of Experiments.
 //
 // +kubebuilder:object:root=true
 type ExperimentList struct {
@@ -61,34 +61,34 @@ type ExperimentList struct {
 	Items []Experiment `json:"items"`
 }
 
-// Status is what the controller knows, and what it is about to do: a phase is written before the first change that it
-// brings. The edges assign by Assign.
+// Status is what steer knows, and what it is about to do: it writes a phase before it makes the first change of that phase. The edges
+// assign by the field Assign.
 //
 // +kubebuilder:object:generate=true
 type Status struct {
-	// Phase is how far its life has come: Draft, as where it is missing, Warming, Running, Paused, Promoting, Concluded or Archived.
+	// Phase is Draft (also if it is missing), Warming, Running, Paused, Promoting, Concluded or Archived.
 	// +optional
 	Phase experiment.Phase `json:"phase,omitempty"`
-	// Conclusion is how it ended: promoted, rolled back or stopped. Missing until then.
+	// Conclusion is how the experiment ended: promoted, rolled back or stopped. It is missing until then.
 	// +optional
 	Conclusion experiment.Conclusion `json:"conclusion,omitempty"`
-	// Because is why it ended so.
+	// Because is why it ended in this way.
 	// +optional
 	Because string `json:"because,omitempty"`
 	// Step is the place in spec.ramp.steps, from 0.
 	// +optional
 	Step int `json:"step,omitempty"`
-	// Progress is the step for people.
+	// Progress describes the step for people.
 	// +optional
 	Progress string `json:"progress,omitempty"`
-	// Lift is that of the primary metric for people, where the readout tells one.
+	// Lift is the lift of the primary metric, for people; empty if the readout has none.
 	// +optional
 	Lift string `json:"lift,omitempty"`
 	// Message is what the experiment waits for, or the verdict.
 	// +optional
 	Message string `json:"message,omitempty"`
 
-	// Assign is what the edges assign by. It is written only when every host in it has answered with its revision.
+	// Assign is what the edges assign by. Steer writes a host into it only after the host has answered with its revision.
 	// +optional
 	Assign Assign `json:"assign,omitzero"`
 
@@ -96,34 +96,34 @@ type Status struct {
 	// +optional
 	Planned int64 `json:"planned,omitempty"`
 
-	// StartedAt is when it came to Warming.
+	// StartedAt is when the experiment began to warm.
 	// +optional
 	StartedAt metav1.Time `json:"startedAt,omitzero"`
-	// StepAt is when the present step, or stage of a promotion, began.
+	// StepAt is when the present step, or the present stage of a promotion, began.
 	// +optional
 	StepAt metav1.Time `json:"stepAt,omitzero"`
 	// ClosedAt is when the last slot was closed.
 	// +optional
 	ClosedAt metav1.Time `json:"closedAt,omitzero"`
 
-	// Bases are the Services as they were when the arms were made of them.
+	// Bases are the Services as they were when the arms were made.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	Bases []Base `json:"bases,omitempty"`
-	// Rebases is how often both arms have been made anew.
+	// Rebases is how often both arms have been made again.
 	// +optional
 	Rebases int `json:"rebases,omitempty"`
-	// Rebasing tells that they are being made anew.
+	// Rebasing is true while both arms are made again.
 	// +optional
 	Rebasing bool `json:"rebasing,omitempty"`
-	// Given are the Services that had the treatment when steer looked, during the promotion, and when that was, in Unix seconds.
+	// Given has the Services that have got the treatment in the promotion, with the time when steer saw it, in Unix seconds.
 	// +optional
 	Given map[string]int64 `json:"given,omitempty"`
-	// Adopted tells that it ran in another cluster before, whose transitions the database has.
+	// Adopted is true if the experiment ran in another cluster before. The database has the transitions of that time.
 	// +optional
 	Adopted bool `json:"adopted,omitempty"`
-	// Swept tells that the arms are gone.
+	// Swept is true once the arms are deleted.
 	// +optional
 	Swept bool `json:"swept,omitempty"`
 	// Unrecorded are transitions that the database does not have yet.
@@ -131,17 +131,17 @@ type Status struct {
 	// +listType=atomic
 	Unrecorded []Record `json:"unrecorded,omitempty"`
 
-	// Conditions are Ready, Reconciling and Stalled, as kstatus reads them, and Healthy, GuardrailsPassing, BaseDrifted and Concluded.
+	// Conditions are Ready, Reconciling and Stalled, by the conventions of kstatus, and Healthy, GuardrailsPassing, BaseDrifted and Concluded.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
-	// ObservedGeneration is of the spec that this status follows.
+	// ObservedGeneration is the generation of the spec that this status follows.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 }
 
-// Assign is all that the edges take from the controller: one request sees one of them, whole.
+// Assign is what the edges take from steer. One request uses one Assign, never parts of two.
 //
 // +kubebuilder:object:generate=true
 type Assign struct {
@@ -150,73 +150,74 @@ type Assign struct {
 	// Step is the place in spec.ramp.steps, from 0, that is in force.
 	Step int             `json:"step"`
 	Open experiment.Open `json:"open"`
-	// Services are where the arms of each Service are reached. It is left out until they answer: the API server refuses a null list.
+	// Services says where the arms of each Service are reached. It is missing until they answer. The API server refuses a null list.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	Services []ServiceReach `json:"services,omitempty"`
-	// ArmedAt is since when every arm has answered. Missing while there are none, as when somebody has taken some away: nobody is assigned then.
+	// ArmedAt is when every arm had answered. While it is missing, nobody is assigned: the arms do not exist yet, or somebody has deleted one.
 	// +optional
 	ArmedAt metav1.MicroTime `json:"armedAt,omitzero"`
 }
 
-// arm notes where the arms are that have all answered by now.
+// arm stores where the arms are, all of which have answered.
 func (a *Assign) arm(reach []ServiceReach, now time.Time) {
 	a.Services, a.ArmedAt = reach, metav1.NewMicroTime(now)
 }
 
-// ServiceReach is where a Service's arms are reached.
+// ServiceReach is where the arms of a Service are reached.
 //
 // +kubebuilder:object:generate=true
 type ServiceReach struct {
-	// Name is the Service's.
+	// Name is the Service's name.
 	Name string `json:"name"`
 
 	experiment.Reach `json:",inline"`
 }
 
-// Base is a Service as it was when the arms were made of it.
+// Base is a Service as it was when the arms were made.
 //
 // +kubebuilder:object:generate=true
 type Base struct {
-	// Name is the Service's.
+	// Name is the Service's name.
 	Name string `json:"name"`
-	// UID is the Service's: another one of that name ends the experiment.
+	// UID is the Service's UID. Another Service of that name ends the experiment.
 	UID string `json:"uid"`
-	// Revision is the one that the arms are copies of.
+	// Revision is the revision from which the arms are copied.
 	Revision string `json:"revision"`
-	// Image is that revision's, by digest.
+	// Image is the image of that revision, by digest.
 	Image string `json:"image"`
-	// Treatment is the image of the treatment, if it has another.
+	// Treatment is the treatment's own image, if it has one.
 	// +optional
 	Treatment string `json:"treatment,omitempty"`
 }
 
-// Record is a transition as the status keeps it: see experiment.Transition.
+// Record is a transition in the status: see experiment.Transition.
 //
 // +kubebuilder:object:generate=true
 type Record struct {
-	// ID names the transition among those of the experiment, so that it is recorded once.
+	// ID identifies the transition within the experiment, so that it is recorded only once.
 	ID string `json:"id"`
-	// Phase is what it came to.
+	// Phase is the new phase.
 	Phase experiment.Phase `json:"phase"`
 	// Step is the place in spec.ramp.steps, from 0.
 	Step int `json:"step"`
-	// Percent is how many of all slots the treatment has from then on.
+	// Percent is the share of all slots that the treatment has from then on.
 	Percent int `json:"percent"`
-	// At is when.
+	// At is the time of the transition.
 	At metav1.MicroTime `json:"at"`
-	// Actor is who: a person, or steer.
+	// Actor is who caused it: a person, or steer.
 	Actor string `json:"actor"`
 	// Reason is why, for people.
 	Reason string `json:"reason"`
-	// Figures are what the reason rests on, in JSON; empty for nothing.
+	// Figures are the figures behind the reason, in JSON; empty if there are none.
 	// +optional
 	Figures string `json:"figures,omitempty"`
 }
 
-// Rules returns what the edge assigns by, and what it counts a baseline by while the experiment warms. A wish to stop or to roll back closes every slot at once, and so does a deletion,
-// before the controller has seen it; and so do arms that are not there, for as long as they are not.
+// Rules returns the rules by which the edge assigns units, and by which it counts a baseline while the experiment warms. All slots are closed
+// as soon as a person wishes to stop or to roll back, or deletes the experiment, even before steer has seen it. They are also closed while
+// arms are missing.
 func (e *Experiment) Rules() experiment.Rules {
 	s := e.Spec
 	r := experiment.Rules{
@@ -248,14 +249,15 @@ func (e *Experiment) Rules() experiment.Rules {
 	return r
 }
 
-// CountsBaseline tells whether the arms have answered, and only the baseline keeps the first step from beginning.
+// CountsBaseline reports whether the arms have answered, and the first step waits only for the end of the baseline.
 func (e *Experiment) CountsBaseline() bool {
 	return e.Status.Phase == experiment.Warming && e.Spec.Metrics.Before() > 0 && len(e.Status.Assign.Services) > 0
 }
 
-// deleted tells whether somebody has deleted it, and it is still there: its arms go before it.
+// deleted reports whether somebody has deleted the experiment and it still exists, because its arms are deleted first.
 func (e *Experiment) deleted() bool { return e.DeletionTimestamp != nil }
 
+// base returns the base of a Service; nil if there is none.
 func (e *Experiment) base(service string) *Base {
 	for i := range e.Status.Bases {
 		if e.Status.Bases[i].Name == service {
@@ -265,7 +267,7 @@ func (e *Experiment) base(service string) *Base {
 	return nil
 }
 
-// AddToScheme makes the resources known to a client.
+// AddToScheme registers the resources with a client's scheme.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion, &Experiment{}, &ExperimentList{}, &Metric{}, &MetricList{})
 	metav1.AddToGroupVersion(s, GroupVersion)

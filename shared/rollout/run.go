@@ -10,7 +10,7 @@ import (
 	"warble/shared/experiment"
 )
 
-// enter comes to a step of the ramp: the edges assign by it from now on.
+// enter begins a step of the ramp. From then on the edges assign by it.
 func (v *View) enter(s Status, step int, because why) Move {
 	open := v.Experiment.Spec.Ramp.Steps[step] * experiment.Slots / 100
 	s.Phase, s.Step, s.StepAt = experiment.Running, step, metav1.NewTime(v.Now)
@@ -18,8 +18,31 @@ func (v *View) enter(s Status, step int, because why) Move {
 	return v.transition(s, fmt.Sprintf("running-%d", step), because)
 }
 
-// run is of a running experiment: what people want comes first, then its arms, then what the readout says, then the ramp.
-func (v *View) run() Move {
+// nextRunning returns the next move of an experiment that is Running or Paused. People's wishes come first, then the arms, then the
+// readout's judgement, and then the ramp.
+func (v *View) nextRunning() Move {
+	if m := v.wishedChange(); m != nil {
+		return m
+	}
+	waiting, m := v.keepArms()
+	if m != nil {
+		return m
+	}
+	if v.Judged == nil {
+		return Judge{}
+	}
+	if v.Judged.Err != nil {
+		return waits("the readout, without which it makes no step: %v", v.Judged.Err)
+	}
+	m = v.followJudgement(v.Judged.Judgement)
+	if _, resting := m.(Rest); resting && waiting.Waits != "" {
+		return waiting
+	}
+	return m
+}
+
+// wishedChange returns the move to a pause, out of one, or to a later step, if a person wishes that; otherwise nil.
+func (v *View) wishedChange() Move {
 	e := v.Experiment
 	s, paused := v.status(), e.Status.Phase == experiment.Paused
 	switch wishes := e.Spec.Wishes; {
@@ -32,48 +55,22 @@ func (v *View) run() Move {
 	case wishes.Step > e.Status.Step && wishes.Step < len(e.Spec.Ramp.Steps) && !paused:
 		return v.enter(s, wishes.Step, v.wished("a person has made the step"))
 	}
-	waiting, m := v.keep()
-	if m != nil {
-		return m
-	}
-	if v.Judged == nil {
-		return Judge{}
-	}
-	if v.Judged.Err != nil {
-		return waits("a readout, and holds: %v", v.Judged.Err)
-	}
-	m = v.follow(v.Judged.Verdict)
-	if _, resting := m.(Rest); resting && waiting.Waits != "" {
-		return waiting
-	}
-	return m
+	return nil
 }
 
-// keep has the arms be there, and makes them anew where that is wished. What it waits for does not keep the readout from
-// being followed: whoever is in an arm that is not there is served by the untouched Service meanwhile.
-func (v *View) keep() (waiting Rest, m Move) {
+// keepArms makes arms that are missing, and makes both arms again if a person wishes a rebase. m is the next move for that. waiting is what
+// the arms wait for. The readout's judgement is followed even while they wait, because the untouched Service serves the units of an arm
+// that is missing.
+func (v *View) keepArms() (waiting Rest, m Move) {
 	e := v.Experiment
-	if r := e.Spec.Rebase; r != nil && r.Number > e.Status.Rebases { // one that is under way gives way: its arms may never get ready
-		s := v.status()
-		s.Rebasing, s.Rebases = true, r.Number
-		for i, base := range s.Bases {
-			present := v.Services[base.Name]
-			if !present.Settled || present.Created != present.Ready {
-				return waits("the newest revision of %s, which the arms are to be made of", base.Name), nil
-			}
-			image := cmp.Or(string(r.Image[base.Name]), base.Treatment)
-			if err := e.fits(present, image); err != nil {
-				return stalled(reasonRefused, "no rebase: %s", err), nil
-			}
-			s.Bases[i].Revision, s.Bases[i].Image, s.Bases[i].Treatment = present.Ready, present.Image, image
-		}
-		return Rest{}, Write{Status: s}
+	if r := e.Spec.Rebase; r != nil && r.Number > e.Status.Rebases { // it replaces a rebase under way, whose arms may never get ready
+		return v.beginRebase(r)
 	}
-	reach, m := v.arms()
+	reach, m := v.prepareArms()
 	switch r := m.(type) {
 	case nil:
 	case Rest:
-		if v.Blocked != nil { // trying again at once would not help
+		if v.Blocked != nil { // trying again immediately would not help
 			r.Until = v.Now.Add(stage)
 		}
 		return r, nil
@@ -84,41 +81,68 @@ func (v *View) keep() (waiting Rest, m Move) {
 	case e.Status.Rebasing:
 		s.Rebasing = false
 		s.Assign.arm(reach, v.Now)
-		return Rest{}, v.transition(s, fmt.Sprintf("rebased-%d", s.Rebases), v.wished("a break: both arms are made of the Services as they are now"))
-	case !e.armedAt(reach): // somebody took them away, and they are back
+		return Rest{}, v.transition(s, fmt.Sprintf("rebased-%d", s.Rebases), v.wished("both arms were made again from the Services as they are now"))
+	case !e.armedAt(reach): // somebody deleted them, and they exist again
 		s.Assign.arm(reach, v.Now)
 		return Rest{}, Write{Status: s}
 	}
 	return Rest{}, nil
 }
 
-// follow does what the readout says, and makes the next step when its time has come.
-func (v *View) follow(verdict experiment.Verdict) Move {
+// beginRebase returns the move that writes the new bases, the Services as they are now, into the status. If a Service does not allow that
+// yet, waiting says why.
+func (v *View) beginRebase(r *experiment.Rebase) (waiting Rest, m Move) {
+	s := v.status()
+	s.Rebasing, s.Rebases = true, r.Number
+	for i, base := range s.Bases {
+		present := v.Services[base.Name]
+		if !present.Settled || present.Created != present.Ready {
+			return waits("the newest revision of %s to be ready, before the rebase", base.Name), nil
+		}
+		image := cmp.Or(string(r.Image[base.Name]), base.Treatment)
+		if err := v.Experiment.checkService(present, image); err != nil {
+			return stalled(reasonRefused, "no rebase: %s", err), nil
+		}
+		s.Bases[i].Revision, s.Bases[i].Image, s.Bases[i].Treatment = present.Ready, present.Image, image
+	}
+	return Rest{}, Write{Status: s}
+}
+
+// followJudgement does what the readout's judgement calls for: it rolls back, promotes, waits for a person, or makes the next step when the
+// hold of the present step is over.
+func (v *View) followJudgement(j experiment.Judgement) Move {
 	e := v.Experiment
-	lost := func(text string) Move {
-		return v.conclude(experiment.WasRolledBack, why{v.Actor, text, verdict.Figures})
+	rollBack := func(text string) Move {
+		return v.conclude(experiment.WasRolledBack, why{v.Actor, text, j.Figures})
 	}
 	if e.Spec.End == experiment.Promoted {
-		return v.wishedPromotion(verdict)
+		return v.wishedPromotion(j)
 	}
-	if verdict.Guardrails == experiment.GuardBreach {
-		return lost(verdict.Reason)
+	if j.Guardrails == experiment.GuardBreach {
+		return rollBack(j.Reason)
 	}
 	if e.Status.Phase == experiment.Paused {
 		return waits("a person to resume it: %s", cmp.Or(e.Spec.Why, "paused"))
 	}
-	if verdict.Health != "" {
-		return stalled(reasonHealth, "holds, its health is red: %s", verdict.Health)
+	if j.Health != "" {
+		return stalled(reasonHealth, "no step and no verdict while a health check is red: %s", j.Health)
 	}
-	switch verdict.Decision {
+	switch j.Decision {
 	case experiment.Harm, experiment.NotWorthIt:
-		return lost(verdict.Sentence)
+		return rollBack(j.Sentence)
 	case experiment.Win:
-		return v.won(verdict)
+		return v.promoteWinner(j)
 	case experiment.Inconclusive:
-		return stalled(reasonDecision, "holds, inconclusive: %s", verdict.Sentence)
+		return stalled(reasonDecision, "a person to end it, because it is inconclusive: %s", j.Sentence)
 	}
-	if left := e.holds(verdict, v.Now); left != "" {
+	return v.nextStep(j)
+}
+
+// nextStep makes the next step of the ramp when the hold is over and, if the ramp requires it, a person has approved the step. After the
+// last step, requests as the unit are promoted; other units wait for a verdict.
+func (v *View) nextStep(j experiment.Judgement) Move {
+	e := v.Experiment
+	if left := e.holdLeft(j, v.Now); left != "" {
 		return waits("%s", left)
 	}
 	next := e.Status.Step + 1
@@ -126,42 +150,44 @@ func (v *View) follow(verdict experiment.Verdict) Move {
 	case next < len(e.Spec.Ramp.Steps) && e.Spec.Ramp.Approve == "manual" && e.Spec.Approved < next:
 		return stalled(reasonDecision, "approval of step %d: kn experiment approve %s", next+1, e.Name)
 	case next < len(e.Spec.Ramp.Steps):
-		return v.enter(v.status(), next, why{v.Actor, "the step before was held, and no guardrail is against it", verdict.Figures})
-	case e.Spec.Unit == experiment.Request: // guardrails alone judge, and they pass
-		return v.won(verdict)
+		return v.enter(v.status(), next, why{v.Actor, "the hold of the step before is over, and every guardrail passes", j.Figures})
+	case e.Spec.Unit == experiment.Request: // only guardrails judge it, and they pass
+		return v.promoteWinner(j)
 	}
-	return waits("a verdict: %s", cmp.Or(verdict.Sentence, "not yet"))
+	return waits("a verdict: %s", cmp.Or(j.Sentence, "not yet"))
 }
 
-// won is of a win. An open guardrail may yet turn out to be breached, so it counts as no pass here either.
-func (v *View) won(verdict experiment.Verdict) Move {
+// promoteWinner promotes a treatment that wins, or waits for a person to do so. A guardrail that is still inconclusive may yet be breached,
+// so the promotion waits until it passes.
+func (v *View) promoteWinner(j experiment.Judgement) Move {
 	e := v.Experiment
-	text := cmp.Or(verdict.Sentence, "every guardrail passes")
-	if verdict.Guardrails != experiment.GuardPass {
-		return waits("%s", guarded(verdict))
+	if j.Guardrails != experiment.GuardPass {
+		return waits("%s", guardrailsLeft(j))
 	}
+	text := cmp.Or(j.Sentence, "every guardrail passes")
 	if e.Spec.Promote != "automatic" {
 		return stalled(reasonDecision, "promotion: %s: kn experiment promote %s", text, e.Name)
 	}
-	return v.promotion(why{v.Actor, text, verdict.Figures})
+	return v.beginPromotion(why{v.Actor, text, j.Figures})
 }
 
-// holds says what the present step waits for; nothing where it is over. Units are capped at what the step can have.
-func (e *Experiment) holds(verdict experiment.Verdict, now time.Time) string {
+// holdLeft returns what the hold of the present step still waits for; empty if it is over. It waits for no more units than the step can
+// have.
+func (e *Experiment) holdLeft(j experiment.Judgement, now time.Time) string {
 	hold, step := e.Spec.Ramp.Hold, e.Spec.Ramp.Steps[e.Status.Step]
 	if until := e.Status.StepAt.Add(hold.Least()); now.Before(until) {
 		return fmt.Sprintf("step %s until %s", e.progress(), until.UTC().Format("2006-01-02 15:04:05"))
 	}
-	if units := min(int64(hold.Units), verdict.Reachable*int64(step)/100); verdict.Entered.Min() < units {
-		return fmt.Sprintf("%d units in each arm; there are %d and %d", units, verdict.Entered.Control, verdict.Entered.Treatment)
+	if units := min(int64(hold.Units), j.Reachable*int64(step)/100); j.Entered.Min() < units {
+		return fmt.Sprintf("%d units in each arm; there are %d and %d", units, j.Entered.Control, j.Entered.Treatment)
 	}
-	if verdict.Guardrails != experiment.GuardPass {
-		return guarded(verdict)
+	if j.Guardrails != experiment.GuardPass {
+		return guardrailsLeft(j)
 	}
 	return ""
 }
 
-// guarded is what guardrails that do not pass yet wait for.
-func guarded(verdict experiment.Verdict) string {
-	return "the guardrails: " + cmp.Or(verdict.Reason, string(verdict.Guardrails))
+// guardrailsLeft returns what guardrails that do not pass yet wait for.
+func guardrailsLeft(j experiment.Judgement) string {
+	return "the guardrails: " + cmp.Or(j.Reason, string(j.Guardrails))
 }

@@ -14,30 +14,22 @@ import (
 	"warble/shared/manifest"
 )
 
-// draft is of an experiment that has not started: it keeps what is started, and of which revisions the arms will be made.
-// Nothing in the cluster has changed then but its status.
-func (v *View) draft() Move {
-	e := v.Experiment
-	past := v.Past
-	begun := past != nil && past.UID == string(e.UID) // the database has the start, and the status has not
-	adopted := past != nil && !begun && past.Namespace != v.Namespace.UID && (past.Phase == experiment.Promoting || !past.Phase.Over())
+// nextDraft returns the next move of an experiment that has not started. A start is stored in the database first, and then in the status
+// with the revisions from which the arms will be made. Nothing else in the cluster has changed then.
+func (v *View) nextDraft() Move {
+	e, past := v.Experiment, v.Past
+	begun := past != nil && past.UID == string(e.UID) // the database has the start, and the status does not
+	adopted := past != nil && !begun && v.mayAdopt()
 	if past != nil && !begun && !adopted {
 		s := v.status()
 		s.Phase, s.Swept = experiment.Concluded, true
-		s.Because = fmt.Sprintf("an experiment %s has been started before: expected another name, for its rows are that one's", e.Name)
+		s.Because = fmt.Sprintf("an experiment %s has been started before, and its rows are in the database: expected another name", e.Name)
 		return Write{Status: s}
 	}
-	wanted, at := e.Spec.Begins(v.Now)
-	switch {
-	case begun, adopted: // what it has in the database has to come to an end, whatever is wished now
-	case e.Spec.End != "" || e.Spec.Archive:
-		return waits("nothing: its end was wished before its start, so that it never starts")
-	case !wanted && !at.IsZero():
-		r := waits("its start at %s", at.UTC().Format("2006-01-02 15:04:05"))
-		r.Until = at
-		return r
-	case !wanted:
-		return waits("its start: kn experiment start %s", e.Name)
+	if !begun && !adopted { // otherwise it has to continue to its end, even if nobody wishes its start any more
+		if m := v.awaitStart(); m != nil {
+			return m
+		}
 	}
 	bases, err := v.Admit()
 	if err != nil {
@@ -45,7 +37,7 @@ func (v *View) draft() Move {
 	}
 	switch {
 	case begun:
-		return v.start(bases)
+		return v.writeStart(bases)
 	case adopted:
 		return v.begin(past.Salt, past.PlannedUnits)
 	case v.Planned == nil:
@@ -53,9 +45,35 @@ func (v *View) draft() Move {
 	case v.Planned.Err != nil:
 		return stalled(reasonPlan, "not started: %s", v.Planned.Err)
 	}
-	return v.begin(cmp.Or(e.Spec.Salt, e.unique("salt")), v.Planned.Units)
+	return v.begin(cmp.Or(e.Spec.Salt, e.uniqueText("salt")), v.Planned.Units)
 }
 
+// mayAdopt reports whether the experiment of that name in the database was started in another cluster and has not ended, so that this
+// cluster continues it.
+func (v *View) mayAdopt() bool {
+	past := v.Past
+	return past.Namespace != v.Namespace.UID && (past.Phase == experiment.Promoting || !past.Phase.Over())
+}
+
+// awaitStart returns what a draft waits for before its start; nil if it has to start now.
+func (v *View) awaitStart() Move {
+	e := v.Experiment
+	if e.Spec.End != "" || e.Spec.Archive {
+		return waits("nothing: it was ended before it started, so it never starts")
+	}
+	wanted, at := e.Spec.Begins(v.Now)
+	switch {
+	case wanted:
+		return nil
+	case at.IsZero():
+		return waits("its start: kn experiment start %s", e.Name)
+	}
+	r := waits("its start at %s", at.UTC().Format("2006-01-02 15:04:05"))
+	r.Until = at
+	return r
+}
+
+// begin returns the move that stores the start in the database.
 func (v *View) begin(salt string, planned int64) Move {
 	e := v.Experiment
 	start := experiment.Start{
@@ -66,37 +84,39 @@ func (v *View) begin(salt string, planned int64) Move {
 	return Begin{start}
 }
 
-// start is of what the database has the start of. The status says what that says and not what this driver has planned, for
-// another may have begun it at the same moment.
-func (v *View) start(bases []Base) Move {
+// writeStart returns the move that writes the status of a start that the database has. It takes salt and planned units from the database,
+// not from what this driver has planned, because another driver may have begun the experiment at the same moment.
+func (v *View) writeStart(bases []Base) Move {
 	e, past := v.Experiment, v.Past
 	s := Status{
 		Phase: experiment.Warming, Step: min(past.Step, len(e.Spec.Ramp.Steps)-1), Planned: past.PlannedUnits, StartedAt: metav1.NewTime(v.Now),
 		Bases: bases, Assign: Assign{Salt: past.Salt}, Unrecorded: e.Status.Unrecorded, Conditions: e.Status.Conditions,
-		Adopted: past.Phase != experiment.Draft, // its transitions are of another cluster
+		Adopted: past.Phase != experiment.Draft, // another cluster has recorded transitions
 	}
 	if s.Adopted {
-		return v.transition(s, "warming", why{v.Actor, "its cluster was built anew", nil})
+		return v.transition(s, "warming", v.byDriver("its cluster was rebuilt"))
 	}
 	return v.transition(s, "warming", v.wished("a person has started it"))
 }
 
-// Admit says of which revision of each Service the arms would be made; its error has everything that is against it, a line
-// each.
+// Admit returns the revisions of the Services from which the arms would be made. Its error lists everything that speaks against the start,
+// one problem a line.
 func (v *View) Admit() ([]Base, error) {
 	e := v.Experiment
 	mistakes := []error{experiment.CheckName(e.Name), e.Spec.Check(), e.Spec.CheckNames(e.Name)}
 	rules := e.Rules()
-	taken := make(map[string]bool)
+	withArms := make(map[string]bool) // Services that another experiment has made arms of
 	for i := range v.Others {
-		if o := &v.Others[i]; o.Status.Phase.Live() {
-			theirs := o.Rules()
-			if err := rules.Conflict(&theirs); err != nil {
-				mistakes = append(mistakes, fmt.Errorf("%w (%s is %s)", err, o.Name, o.Describe()))
-			}
-			for _, service := range o.Spec.Services {
-				taken[service] = true
-			}
+		o := &v.Others[i]
+		if !o.Status.Phase.Live() {
+			continue
+		}
+		theirs := o.Rules()
+		if err := rules.Conflict(&theirs); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("%w (%s is %s)", err, o.Name, o.Describe()))
+		}
+		for _, service := range o.Spec.Services {
+			withArms[service] = true
 		}
 	}
 	var bases []Base
@@ -108,41 +128,40 @@ func (v *View) Admit() ([]Base, error) {
 		}
 		image := string(e.Spec.Treatment.Image[name])
 		bases = append(bases, Base{Name: name, UID: s.UID, Revision: s.Ready, Image: s.Image, Treatment: image})
-		mistakes = append(mistakes, e.fits(s, image))
+		mistakes = append(mistakes, e.checkService(s, image))
 	}
 	if v.Connections > 0 {
-		mistakes = append(mistakes, v.connect(taken))
+		mistakes = append(mistakes, v.checkConnections(withArms))
 	}
 	return bases, errors.Join(mistakes...)
 }
 
-// connect says by how much the database is short of connections, if the pods of everything were as many as may be. taken
-// are the Services that have arms by another experiment. What the cluster makes of a Service without max-scale, steer may
-// not read.
-func (v *View) connect(taken map[string]bool) error {
+// checkConnections returns an error if the database has too few connections for all pods at max-scale. withArms are the Services that have
+// arms of another experiment. A Service without max-scale is an error, because steer may not read the cluster's default.
+func (v *View) checkConnections(withArms map[string]bool) error {
 	if len(v.Unlimited) > 0 {
-		return fmt.Errorf("nothing limits the pods of %s, nor how many of the database's %d connections they open (DATABASE_CONNECTIONS of steer): expected autoscaling.knative.dev/max-scale in the template",
+		return fmt.Errorf("nothing limits how many pods %s may have, and how many of the database's %d connections they open (DATABASE_CONNECTIONS of steer): expected autoscaling.knative.dev/max-scale in the template",
 			strings.Join(v.Unlimited, ", "), v.Connections)
 	}
-	open, more := 0, 0
+	present, added := 0, 0
 	for name, pool := range v.Pools {
-		open += pool
-		if taken[name] { // by both arms of another experiment
-			open += 2 * pool
+		present += pool
+		if withArms[name] { // two more copies of the Service
+			present += 2 * pool
 		}
 	}
 	for _, name := range v.Experiment.Spec.Services {
-		more += 2 * v.Pools[name]
+		added += 2 * v.Pools[name]
 	}
-	if open+more <= v.Connections {
+	if present+added <= v.Connections {
 		return nil
 	}
-	return fmt.Errorf("its arms may open %d connections to the database at max-scale, and what runs %d: expected %d together at most (DATABASE_CONNECTIONS of steer), so lower max-scale",
-		more, open, v.Connections)
+	return fmt.Errorf("at max-scale its arms may open %d connections to the database, and everything else %d: expected at most %d together (DATABASE_CONNECTIONS of steer), so lower max-scale",
+		added, present, v.Connections)
 }
 
-// fits says what is against giving a Service arms; image is the treatment's, if it has another.
-func (e *Experiment) fits(s *Service, image string) error {
+// checkService returns what speaks against making arms of a Service; nil if nothing does. image is the treatment's own image, or empty.
+func (e *Experiment) checkService(s *Service, image string) error {
 	var mistakes []error
 	expect := func(ok bool, format string, args ...any) {
 		if !ok {
@@ -150,28 +169,28 @@ func (e *Experiment) fits(s *Service, image string) error {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Spec.Treatment.Env)) {
-		expect(!slices.Contains(s.Elsewhere, name), "the variable %s has its value from a secret or config map: expected one that the treatment can set", name)
+		expect(!slices.Contains(s.Elsewhere, name), "the variable %s comes from a secret or config map: expected one that the treatment can set", name)
 	}
 	for _, name := range []string{experiment.EnvService, experiment.EnvExperiment, experiment.EnvArm} {
-		_, there := s.Env[name]
-		expect(!there && !slices.Contains(s.Elsewhere, name), "its template has the variable %s: expected none, for by it an arm is told what it is", name)
+		_, set := s.Env[name]
+		expect(!set && !slices.Contains(s.Elsewhere, name), "its template has the variable %s: expected none, because steer sets it in the arms", name)
 	}
-	expect(image == "" || repository(image) == repository(s.Image), "the treatment's image is of %s: expected the repository of what runs, %s", repository(image), repository(s.Image))
-	expect(s.Settled && s.Ready != "" && s.Created == s.Ready, "it is not ready: expected its newest revision, and the way to it")
-	expect(s.Latest, "its newest revision has not all of its traffic: expected that, for the arms are copies of it")
-	expect(s.Guest || !e.Spec.Identity.Foreign(), "it has no label %s, and the identity %s is of guests alone: expected that label, or identity token", manifest.Guest, e.Spec.Identity.Kind)
+	expect(image == "" || repository(image) == repository(s.Image), "the treatment's image is from %s: expected the repository of the Service's image, %s", repository(image), repository(s.Image))
+	expect(s.Settled && s.Ready != "" && s.Created == s.Ready, "it is not ready: expected that its newest revision and its route are")
+	expect(s.Latest, "its newest revision does not have all of its traffic: expected 100 percent, because the arms are copies of it")
+	expect(s.Guest || !e.Spec.Identity.Foreign(), "it has no label %s, but the identity %s is only for guests: expected that label, or identity token", manifest.Guest, e.Spec.Identity.Kind)
 	switch s.Experiments {
 	case manifest.NoExperiments:
-		expect(false, "%s is %s, for no caller reaches it through the edge: expected another Service", manifest.ExperimentsAnnotation, manifest.NoExperiments)
+		expect(false, "%s is %s, because the edge sends it no requests: expected another Service", manifest.ExperimentsAnnotation, manifest.NoExperiments)
 	case manifest.ByRequestOnly:
-		expect(e.Spec.Unit == experiment.Request, "%s is %s, for it does not record who was exposed: expected another Service, or unit request", manifest.ExperimentsAnnotation, manifest.ByRequestOnly)
+		expect(e.Spec.Unit == experiment.Request, "%s is %s, because it does not record who was exposed: expected another Service, or unit request", manifest.ExperimentsAnnotation, manifest.ByRequestOnly)
 		slow := slices.ContainsFunc(e.Spec.Metrics.Guardrails, func(g experiment.Guardrail) bool { return g.Name == experiment.SlowShare })
-		expect(!slow, "%s is %s, for it records no latency: expected the guardrail %s alone", manifest.ExperimentsAnnotation, manifest.ByRequestOnly, experiment.ErrorShare)
+		expect(!slow, "%s is %s, because it records no latency: expected only the guardrail %s", manifest.ExperimentsAnnotation, manifest.ByRequestOnly, experiment.ErrorShare)
 	}
 	return errors.Join(mistakes...)
 }
 
-// repository is an image without its tag and digest.
+// repository returns an image without its tag and digest.
 func repository(image string) string {
 	image, _, _ = strings.Cut(image, "@")
 	if at := strings.LastIndexByte(image, ':'); at > strings.LastIndexByte(image, '/') {

@@ -22,9 +22,9 @@ import (
 	"warble/shared/rollout"
 )
 
-// world is a cluster, a database and a readout in memory, with a clock that a test moves. check holds after every write.
+// world simulates a cluster, a database and a readout in memory, with a clock that a test moves. check runs after every write.
 type world struct {
-	metrics []rollout.Metric // of people's own
+	metrics []rollout.Metric // in the cluster
 
 	t  *testing.T
 	mu sync.Mutex
@@ -35,23 +35,23 @@ type world struct {
 	experiments map[string]*rollout.Experiment
 	services    map[string]*service
 	arms        map[string]*arms     // likes/tweet
-	ready       map[string]time.Time // when each revision that is there can serve
-	taken       map[string]bool      // names that belong to somebody else
-	broken      map[string]string    // what the pods say of an arm that never gets ready: tweet/treatment
-	deaf        map[string]bool      // experiments whose arms do not answer before whoever asks gives up
-	meddled     bool                 // somebody takes arms away
+	ready       map[string]time.Time // when each existing revision can serve
+	taken       map[string]bool      // names of objects that no experiment owns
+	broken      map[string]string    // what the pods of an arm that never gets ready say, by tweet/treatment
+	deaf        map[string]bool      // experiments whose arms never answer
+	meddled     bool                 // somebody has deleted arms
 
 	started     map[string]experiment.Start
 	transitions map[string][]experiment.Transition
 	archived    map[string]bool
 	tripped     map[string]suspension
-	away        bool // the database
-	verdict     map[string]experiment.Verdict
+	away        bool // whether the database is away
+	verdict     map[string]experiment.Judgement
 	plans       int
-	meanwhile   func() // what happens while the first plan is made
+	meanwhile   func() // called while the first plan is made
 
 	connections int // of the database
-	drivers     int // that turn at once
+	drivers     int // how many make turns at the same time
 	strict      *definition
 	assigned    map[string]experiment.Arm // by salt and unit
 	open        map[string]experiment.Open
@@ -59,7 +59,7 @@ type world struct {
 
 	writes  int
 	dieAt   int  // the write at which the driver is killed, from 1
-	through bool // that write comes through
+	through bool // whether that write takes effect
 }
 
 type service struct {
@@ -71,9 +71,9 @@ type service struct {
 
 type arms struct {
 	owner types.UID
-	made  map[experiment.Arm]*rollout.Made
+	made  map[experiment.Arm]*rollout.ArmState
 	route *rollout.Route
-	until time.Time // when the route is in force
+	until time.Time // when the route comes into force
 	was   *rollout.Route
 }
 
@@ -88,7 +88,7 @@ func newWorld(t *testing.T, names ...string) *world {
 		experiments: make(map[string]*rollout.Experiment), services: make(map[string]*service), arms: make(map[string]*arms),
 		ready: make(map[string]time.Time), taken: make(map[string]bool), broken: make(map[string]string), deaf: make(map[string]bool),
 		started: make(map[string]experiment.Start), transitions: make(map[string][]experiment.Transition), archived: make(map[string]bool),
-		tripped: make(map[string]suspension), verdict: make(map[string]experiment.Verdict), assigned: make(map[string]experiment.Arm), open: make(map[string]experiment.Open),
+		tripped: make(map[string]suspension), verdict: make(map[string]experiment.Judgement), assigned: make(map[string]experiment.Arm), open: make(map[string]experiment.Open),
 	}
 	for _, name := range names {
 		w.serve(name)
@@ -97,7 +97,7 @@ func newWorld(t *testing.T, names ...string) *world {
 	return w
 }
 
-// serve makes a Service.
+// serve makes a Service, or replaces it by another of that name.
 func (w *world) serve(name string) {
 	s := &service{Service: rollout.Service{
 		Name: name, UID: fmt.Sprintf("%s-%d", name, w.version), Wished: "registry.test/" + name, Latest: true, Timeout: 40 * time.Second, MostPods: 3, Pool: 4,
@@ -107,7 +107,7 @@ func (w *world) serve(name string) {
 	w.revise(s)
 }
 
-// revise makes the revision that a changed template asks for.
+// revise makes the revision of a changed template.
 func (w *world) revise(s *service) {
 	s.made++
 	s.version++
@@ -116,7 +116,7 @@ func (w *world) revise(s *service) {
 	w.ready[s.Created] = s.readyAt
 }
 
-// deploy is somebody else's change of a Service.
+// deploy changes a Service, as a person does.
 func (w *world) deploy(name string, change func(*rollout.Service)) {
 	s := w.services[name]
 	change(&s.Service)
@@ -138,7 +138,7 @@ func (w *world) pass(d time.Duration) {
 	}
 }
 
-// draft is an experiment that somebody has made.
+// draft makes an experiment, as a person does.
 func (w *world) draft(text string, wishes experiment.Wishes) {
 	w.t.Helper()
 	e, err := check(text)
@@ -151,7 +151,7 @@ func (w *world) draft(text string, wishes experiment.Wishes) {
 	w.experiments[e.Name] = &e
 }
 
-// wish is what a person writes; the API server refuses what CheckChange does.
+// wish writes a wish, as a person does. The API server refuses the same changes as CheckChange.
 func (w *world) wish(name string, change func(*experiment.Wishes)) {
 	w.t.Helper()
 	e := w.experiments[name]
@@ -169,7 +169,7 @@ func (w *world) end(name string, end experiment.End) {
 	w.wish(name, func(s *experiment.Wishes) { s.End, s.By, s.Why = end, "bob", "" })
 }
 
-// remove is what kubectl delete does: what the experiment owns goes with it.
+// remove deletes an experiment and what it owns, like kubectl delete.
 func (w *world) remove(name string) {
 	uid := w.experiments[name].UID
 	delete(w.experiments, name)
@@ -177,7 +177,7 @@ func (w *world) remove(name string) {
 	maps.DeleteFunc(w.arms, func(_ string, a *arms) bool { return a.owner == uid })
 }
 
-// rebuild is another cluster on the same database: other UIDs, Services of the same names, and no experiment.
+// rebuild replaces the cluster, and keeps the database: Services with the same names and other UIDs, and no experiment.
 func (w *world) rebuild() {
 	clear(w.experiments)
 	clear(w.arms)
@@ -191,16 +191,16 @@ func (w *world) rebuild() {
 	w.pass(time.Minute)
 }
 
-// suspension is what the edges have found against a treatment, and when.
+// suspension is why the edges have found a treatment at fault, and when.
 type suspension struct {
 	at  time.Time
 	why string
 }
 
-// trip is what the edges say of a treatment that fails.
+// trip reports a treatment at fault, as the edges do.
 func (w *world) trip(name, why string) { w.tripped[name] = suspension{w.now, why} }
 
-// takeAway is what somebody does by hand to the arms of a Service.
+// takeAway deletes the arms of a Service, as a person does.
 func (w *world) takeAway(key string) {
 	w.meddled = true
 	delete(w.arms, key)
@@ -208,13 +208,13 @@ func (w *world) takeAway(key string) {
 
 var errAway, errKilled = errors.New("the database is away"), errors.New("killed")
 
-// hand is one driver's access to the world. A dead one gets nothing done any more.
-type hand struct {
+// access is one driver's access to the world. After the driver was killed, every call fails.
+type access struct {
 	*world
 	dead bool
 }
 
-func (h *hand) read(do func() error) error {
+func (h *access) read(do func() error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.dead {
@@ -223,13 +223,13 @@ func (h *hand) read(do func() error) error {
 	return do()
 }
 
-func (h *hand) write(do func() error) error {
+func (h *access) write(do func() error) error {
 	return h.read(func() error {
 		h.writes++
 		if h.writes == h.dieAt {
 			h.dead = true
 			if h.through {
-				_ = do() // nobody hears what came of it
+				_ = do() // the dead driver does not get the result
 				h.check()
 			}
 			return errKilled
@@ -240,12 +240,12 @@ func (h *hand) write(do func() error) error {
 	})
 }
 
-func (h *hand) Namespace(context.Context) (n rollout.Namespace, err error) {
+func (h *access) Namespace(context.Context) (n rollout.Namespace, err error) {
 	err = h.read(func() error { n = h.namespace; return nil })
 	return n, err
 }
 
-func (h *hand) Experiments(context.Context) (all []rollout.Experiment, err error) {
+func (h *access) Experiments(context.Context) (all []rollout.Experiment, err error) {
 	err = h.read(func() error {
 		for _, name := range slices.Sorted(maps.Keys(h.experiments)) {
 			all = append(all, *h.experiments[name].DeepCopy())
@@ -255,7 +255,7 @@ func (h *hand) Experiments(context.Context) (all []rollout.Experiment, err error
 	return all, err
 }
 
-func (h *hand) Experiment(_ context.Context, name string) (e *rollout.Experiment, err error) {
+func (h *access) Experiment(_ context.Context, name string) (e *rollout.Experiment, err error) {
 	err = h.read(func() error {
 		if e = h.experiments[name]; e == nil {
 			return rollout.ErrNotFound
@@ -266,7 +266,7 @@ func (h *hand) Experiment(_ context.Context, name string) (e *rollout.Experiment
 	return e, err
 }
 
-func (h *hand) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
+func (h *access) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
 	return h.write(func() error {
 		switch present := h.experiments[e.Name]; {
 		case present == nil:
@@ -275,26 +275,26 @@ func (h *hand) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
 			return rollout.ErrConflict
 		default:
 			h.version++
-			present.Status, present.ResourceVersion = kept(h.t, e.Status), strconv.Itoa(h.version)
+			present.Status, present.ResourceVersion = stored(h.t, e.Status), strconv.Itoa(h.version)
 			h.admits(present)
 			return nil
 		}
 	})
 }
 
-// kept is a status as the API server keeps it, which has fewer digits of some times.
-func kept(t *testing.T, s rollout.Status) (kept rollout.Status) {
+// stored returns a status as the API server stores it, with fewer digits of some times.
+func stored(t *testing.T, s rollout.Status) (stored rollout.Status) {
 	text, err := json.Marshal(s)
 	if err == nil {
-		err = json.Unmarshal(text, &kept)
+		err = json.Unmarshal(text, &stored)
 	}
 	if err != nil {
 		t.Errorf("status: %v", err)
 	}
-	return kept
+	return stored
 }
 
-// admits checks that the API server takes the status.
+// admits checks that the API server accepts the status.
 func (w *world) admits(e *rollout.Experiment) {
 	if w.strict == nil {
 		return
@@ -310,7 +310,7 @@ func (w *world) admits(e *rollout.Experiment) {
 	}
 }
 
-func (h *hand) Services(_ context.Context, detailed []string) (all []*rollout.Service, err error) {
+func (h *access) Services(_ context.Context, detailed []string) (all []*rollout.Service, err error) {
 	err = h.read(func() error {
 		for _, name := range slices.Sorted(maps.Keys(h.services)) {
 			s := h.services[name]
@@ -331,8 +331,8 @@ func (w *world) isReady(revision string) bool {
 	return there && !w.now.Before(at)
 }
 
-// leads is the route that is in force.
-func (w *world) leads(a *arms) *rollout.Route {
+// routeInForce returns the route that is in force; nil if there is none.
+func (w *world) routeInForce(a *arms) *rollout.Route {
 	if a.route != nil && w.now.Before(a.until) {
 		return a.was
 	}
@@ -343,12 +343,12 @@ func host(e, service string, arm experiment.Arm) string {
 	return fmt.Sprintf("%s-%s-%s.test", arm, e, service)
 }
 
-// answer is the revision that answers at a host; "" where nothing does.
+// answer returns the revision that answers at a host; "" if nothing does.
 func (w *world) answer(at string) string {
 	for key, a := range w.arms {
 		name, service, _ := strings.Cut(key, "/")
 		for _, arm := range experiment.Arms {
-			route := w.leads(a)
+			route := w.routeInForce(a)
 			if host(name, service, arm) != at || route == nil || a.made[arm] == nil {
 				continue
 			}
@@ -361,7 +361,7 @@ func (w *world) answer(at string) string {
 	return ""
 }
 
-func (h *hand) Arms(_ context.Context, e *rollout.Experiment) (all map[string]*rollout.Arms, err error) {
+func (h *access) Arms(_ context.Context, e *rollout.Experiment) (all map[string]*rollout.Arms, err error) {
 	all = make(map[string]*rollout.Arms)
 	err = h.read(func() error {
 		for _, service := range e.Spec.Services {
@@ -369,7 +369,7 @@ func (h *hand) Arms(_ context.Context, e *rollout.Experiment) (all map[string]*r
 			if a == nil || a.owner != e.UID {
 				continue
 			}
-			seen := func(arm experiment.Arm) *rollout.Made {
+			seen := func(arm experiment.Arm) *rollout.ArmState {
 				if a.made[arm] == nil {
 					return nil
 				}
@@ -379,7 +379,7 @@ func (h *hand) Arms(_ context.Context, e *rollout.Experiment) (all map[string]*r
 			}
 			all[service] = &rollout.Arms{Control: seen(experiment.Control), Treatment: seen(experiment.Treatment)}
 			if a.route != nil {
-				way := &rollout.Way{Control: a.route.Control, Treatment: a.route.Treatment, Percent: a.route.Percent, InForce: !h.now.Before(a.until)}
+				way := &rollout.RouteState{Control: a.route.Control, Treatment: a.route.Treatment, Percent: a.route.Percent, InForce: !h.now.Before(a.until)}
 				if way.InForce {
 					way.Reach.Control = experiment.Side{Host: host(e.Name, service, experiment.Control), Revision: way.Control}
 					way.Reach.Treatment = experiment.Side{Host: host(e.Name, service, experiment.Treatment), Revision: way.Treatment}
@@ -392,26 +392,26 @@ func (h *hand) Arms(_ context.Context, e *rollout.Experiment) (all map[string]*r
 	return all, err
 }
 
-// own returns what e owns of a Service's arms, and checks that it may be made.
-func (w *world) own(e *rollout.Experiment, service, name string) (*arms, error) {
+// ownedArms returns the arms that e owns of a Service, after checking that e may make an object called name.
+func (w *world) ownedArms(e *rollout.Experiment, service, name string) (*arms, error) {
 	if present := w.experiments[e.Name]; w.drivers == 1 && !present.Status.Phase.Live() {
-		w.t.Errorf("%s is made while %s is %q: expected the status to say so before", name, e.Name, present.Status.Phase)
+		w.t.Errorf("%s is made while %s is %q: expected the status to be written first", name, e.Name, present.Status.Phase)
 	}
 	if w.taken[name] {
 		return nil, fmt.Errorf("there is a %s, and %w", name, rollout.ErrTaken)
 	}
 	a := w.arms[e.Name+"/"+service]
 	if a == nil {
-		a = &arms{owner: e.UID, made: make(map[experiment.Arm]*rollout.Made)}
+		a = &arms{owner: e.UID, made: make(map[experiment.Arm]*rollout.ArmState)}
 		w.arms[e.Name+"/"+service] = a
 	}
 	return a, nil
 }
 
-func (h *hand) MakeArm(_ context.Context, e *rollout.Experiment, arm rollout.Arm) error {
+func (h *access) MakeArm(_ context.Context, e *rollout.Experiment, arm rollout.Arm) error {
 	return h.write(func() error {
 		name := e.Name + "-" + arm.Service + "-" + string(arm.Arm)
-		a, err := h.own(e, arm.Service, name)
+		a, err := h.ownedArms(e, arm.Service, name)
 		if err != nil {
 			return err
 		}
@@ -423,13 +423,13 @@ func (h *hand) MakeArm(_ context.Context, e *rollout.Experiment, arm rollout.Arm
 		}
 		n := 1
 		if before := a.made[arm.Arm]; before != nil {
-			if before.Of == arm.Of {
+			if before.Source == arm.Source {
 				return rollout.ErrConflict
 			}
 			_, _ = fmt.Sscanf(before.Revision[strings.LastIndexByte(before.Revision, '-')+1:], "%d", &n)
 			n++
 		}
-		made := &rollout.Made{Of: arm.Of, Revision: fmt.Sprintf("%s-%05d", name, n)}
+		made := &rollout.ArmState{Source: arm.Source, Revision: fmt.Sprintf("%s-%05d", name, n)}
 		a.made[arm.Arm] = made
 		if h.ready[made.Revision] = h.now.Add(armTakes); h.broken[arm.Service+"/"+string(arm.Arm)] != "" {
 			delete(h.ready, made.Revision)
@@ -439,29 +439,29 @@ func (h *hand) MakeArm(_ context.Context, e *rollout.Experiment, arm rollout.Arm
 	})
 }
 
-func (h *hand) PutRoute(_ context.Context, e *rollout.Experiment, route rollout.Route) error {
+func (h *access) PutRoute(_ context.Context, e *rollout.Experiment, route rollout.Route) error {
 	return h.write(func() error {
-		a, err := h.own(e, route.Service, e.Name+"-"+route.Service)
+		a, err := h.ownedArms(e, route.Service, e.Name+"-"+route.Service)
 		if err != nil {
 			return err
 		}
 		if !h.isReady(route.Control) || !h.isReady(route.Treatment) {
 			h.t.Errorf("the route leads to %s and %s: expected both to be ready", route.Control, route.Treatment)
 		}
-		a.was, a.route, a.until = h.leads(a), &route, h.now.Add(routeTakes)
+		a.was, a.route, a.until = h.routeInForce(a), &route, h.now.Add(routeTakes)
 		return nil
 	})
 }
 
-// drained checks that nobody can be under way in the arms any more.
+// drained checks that no request can be under way in the arms.
 func (w *world) drained(e *rollout.Experiment) {
 	s := w.experiments[e.Name].Status
 	if s.Phase != experiment.Concluded || w.now.Before(s.ClosedAt.Add(40*time.Second)) {
-		w.t.Errorf("at %s arms of %s go, which is %s since %s: expected 40 s between, the timeout of its Services", w.now, e.Name, s.Phase, s.ClosedAt)
+		w.t.Errorf("at %s arms of %s are deleted, which is %s since %s: expected 40 s between, the timeout of its Services", w.now, e.Name, s.Phase, s.ClosedAt)
 	}
 }
 
-func (h *hand) RemoveRoute(_ context.Context, e *rollout.Experiment, service string) error {
+func (h *access) RemoveRoute(_ context.Context, e *rollout.Experiment, service string) error {
 	return h.write(func() error {
 		h.drained(e)
 		if a := h.arms[e.Name+"/"+service]; a != nil && a.owner == e.UID {
@@ -471,12 +471,12 @@ func (h *hand) RemoveRoute(_ context.Context, e *rollout.Experiment, service str
 	})
 }
 
-func (h *hand) RemoveArms(_ context.Context, e *rollout.Experiment, service string) error {
+func (h *access) RemoveArms(_ context.Context, e *rollout.Experiment, service string) error {
 	return h.write(func() error {
 		h.drained(e)
 		if a := h.arms[e.Name+"/"+service]; a != nil && a.owner == e.UID {
 			if a.route != nil {
-				h.t.Errorf("the arms of %s go before the way to them", service)
+				h.t.Errorf("the arms of %s are deleted before their route", service)
 			}
 			delete(h.arms, e.Name+"/"+service)
 		}
@@ -484,7 +484,7 @@ func (h *hand) RemoveArms(_ context.Context, e *rollout.Experiment, service stri
 	})
 }
 
-func (h *hand) Answers(ctx context.Context, at string) (revision string, err error) {
+func (h *access) Answers(ctx context.Context, at string) (revision string, err error) {
 	deaf := false
 	err = h.read(func() error {
 		for name := range h.deaf {
@@ -507,7 +507,7 @@ func (h *hand) Answers(ctx context.Context, at string) (revision string, err err
 	return revision, err
 }
 
-func (h *hand) GiveService(_ context.Context, s *rollout.Service, env map[string]string, image string) error {
+func (h *access) GiveTreatment(_ context.Context, s *rollout.Service, env map[string]string, image string) error {
 	return h.write(func() error {
 		present := h.services[s.Name]
 		if present == nil {
@@ -533,15 +533,15 @@ func (h *hand) GiveService(_ context.Context, s *rollout.Service, env map[string
 	})
 }
 
-func (h *hand) Tell(_ context.Context, e *rollout.Experiment, event rollout.Event) error {
+func (h *access) RecordEvent(_ context.Context, e *rollout.Experiment, event rollout.Event) error {
 	return h.write(func() error {
 		h.told = append(h.told, e.Name+" "+event.Reason)
 		return nil
 	})
 }
 
-// reach is a call of the database.
-func (h *hand) reach(call func(func() error) error, do func() error) error {
+// onDatabase does a call of the database, unless that is away.
+func (h *access) onDatabase(call func(func() error) error, do func() error) error {
 	return call(func() error {
 		if h.away {
 			return errAway
@@ -550,8 +550,8 @@ func (h *hand) reach(call func(func() error) error, do func() error) error {
 	})
 }
 
-func (h *hand) StartExperiment(_ context.Context, s experiment.Start) error {
-	return h.reach(h.write, func() error {
+func (h *access) StartExperiment(_ context.Context, s experiment.Start) error {
+	return h.onDatabase(h.write, func() error {
 		before, there := h.started[s.Name]
 		if there && (before.Salt != s.Salt || h.phase(s.Name) == experiment.Concluded || before.UID != s.UID && before.Namespace == s.Namespace) {
 			return problem.Conflict
@@ -565,7 +565,7 @@ func (h *hand) StartExperiment(_ context.Context, s experiment.Start) error {
 	})
 }
 
-// phase is what the database knows.
+// phase returns the phase in the database.
 func (w *world) phase(name string) experiment.Phase {
 	if all := w.transitions[name]; len(all) > 0 {
 		return all[len(all)-1].Phase
@@ -573,6 +573,7 @@ func (w *world) phase(name string) experiment.Phase {
 	return experiment.Draft
 }
 
+// past returns what the database knows about an experiment that has started.
 func (w *world) past(name string) experiment.Past {
 	s := w.started[name]
 	p := experiment.Past{Name: name, Salt: s.Salt, UID: s.UID, Namespace: s.Namespace, PlannedUnits: s.PlannedUnits, Phase: w.phase(name)}
@@ -582,8 +583,8 @@ func (w *world) past(name string) experiment.Past {
 	return p
 }
 
-func (h *hand) StartedBefore(_ context.Context, name string) (p *experiment.Past, err error) {
-	err = h.reach(h.read, func() error {
+func (h *access) StartedBefore(_ context.Context, name string) (p *experiment.Past, err error) {
+	err = h.onDatabase(h.read, func() error {
 		if _, there := h.started[name]; there {
 			past := h.past(name)
 			p = &past
@@ -593,8 +594,8 @@ func (h *hand) StartedBefore(_ context.Context, name string) (p *experiment.Past
 	return p, err
 }
 
-func (h *hand) LiveExperiments(_ context.Context, namespace string) (live []experiment.Past, err error) {
-	err = h.reach(h.read, func() error {
+func (h *access) LiveExperiments(_ context.Context, namespace string) (live []experiment.Past, err error) {
+	err = h.onDatabase(h.read, func() error {
 		for name, s := range h.started {
 			if p := h.phase(name); s.Namespace == namespace && p != experiment.Concluded && p != experiment.Archived {
 				live = append(live, h.past(name))
@@ -605,8 +606,8 @@ func (h *hand) LiveExperiments(_ context.Context, namespace string) (live []expe
 	return live, err
 }
 
-func (h *hand) Transition(_ context.Context, name string, t experiment.Transition) error {
-	return h.reach(h.write, func() error {
+func (h *access) Transition(_ context.Context, name string, t experiment.Transition) error {
+	return h.onDatabase(h.write, func() error {
 		if _, there := h.started[name]; !there {
 			return problem.NotFound
 		}
@@ -620,8 +621,8 @@ func (h *hand) Transition(_ context.Context, name string, t experiment.Transitio
 	})
 }
 
-func (h *hand) Suspension(_ context.Context, name string, since time.Time) (why string, err error) {
-	err = h.reach(h.read, func() error {
+func (h *access) Suspension(_ context.Context, name string, since time.Time) (why string, err error) {
+	err = h.onDatabase(h.read, func() error {
 		if seen := h.tripped[name]; !seen.at.Before(since) {
 			why = seen.why
 		}
@@ -630,26 +631,26 @@ func (h *hand) Suspension(_ context.Context, name string, since time.Time) (why 
 	return why, err
 }
 
-func (h *hand) ArchiveExperiment(_ context.Context, name string, _ time.Time) error {
-	return h.reach(h.write, func() error { h.archived[name] = true; return nil })
+func (h *access) ArchiveExperiment(_ context.Context, name string, _ time.Time) error {
+	return h.onDatabase(h.write, func() error { h.archived[name] = true; return nil })
 }
 
-// Plan says something else each time, as it would with other data.
-// Metrics are those of people's own.
-func (h *hand) Metrics(context.Context) (all []rollout.Metric, err error) {
+// Metrics returns the metrics in the cluster.
+func (h *access) Metrics(context.Context) (all []rollout.Metric, err error) {
 	return all, h.read(func() error {
 		all = slices.Clone(h.metrics)
 		return nil
 	})
 }
 
-// KeepMetrics is no write of an experiment: the machine does not depend on it.
-func (h *hand) KeepMetrics(context.Context, []experiment.Metric) error {
+// KeepMetrics does not count as a write, because no move depends on it.
+func (h *access) KeepMetrics(context.Context, []experiment.Metric) error {
 	return h.read(func() error { return nil })
 }
 
-func (h *hand) Plan(context.Context, experiment.Spec, []experiment.Metric) (units int64, err error) {
-	err = h.reach(h.read, func() error {
+// Plan returns another number each time, as if the data had changed.
+func (h *access) Plan(context.Context, experiment.Spec, []experiment.Metric) (units int64, err error) {
+	err = h.onDatabase(h.read, func() error {
 		if h.plans++; h.plans == 1 && h.meanwhile != nil {
 			h.meanwhile()
 		}
@@ -659,11 +660,11 @@ func (h *hand) Plan(context.Context, experiment.Spec, []experiment.Metric) (unit
 	return units, err
 }
 
-func (h *hand) Judge(_ context.Context, name string, _ time.Time) (v experiment.Verdict, err error) {
-	err = h.reach(h.read, func() error {
+func (h *access) Judge(_ context.Context, name string, _ time.Time) (v experiment.Judgement, err error) {
+	err = h.onDatabase(h.read, func() error {
 		var there bool
 		if v, there = h.verdict[name]; !there {
-			v = experiment.Verdict{Guardrails: experiment.GuardPass}
+			v = experiment.Judgement{Guardrails: experiment.GuardPass}
 		}
 		v.Entered, v.Reachable = experiment.Counts{Control: 1000, Treatment: 1000}, 10_000
 		return nil
@@ -671,22 +672,22 @@ func (h *hand) Judge(_ context.Context, name string, _ time.Time) (v experiment.
 	return v, err
 }
 
-// check is what holds after every write, whoever made it.
+// check checks what must hold after every write.
 func (w *world) check() {
 	w.t.Helper()
-	has := make(map[string]string) // the experiment of each Service that has one
+	liveIn := make(map[string]string) // the live experiment of each Service
 	for _, name := range slices.Sorted(maps.Keys(w.experiments)) {
 		e := w.experiments[name]
 		open := e.Rules().Open
 		for _, service := range e.Spec.Services {
 			live := e.Status.Phase.Live()
-			if w.drivers > 1 { // two may start at the same moment, and one ends before it has anybody
+			if w.drivers > 1 { // two may start at the same moment, and one of them ends before it assigns anybody
 				live = open != experiment.Open{}
 			}
-			if other := has[service]; live && other != "" {
+			if other := liveIn[service]; live && other != "" {
 				w.t.Errorf("%s is in %s and in %s", service, other, name)
 			} else if live {
-				has[service] = name
+				liveIn[service] = name
 			}
 		}
 		ended := e.Status.Phase == experiment.Concluded || e.Status.Phase == experiment.Archived
@@ -701,7 +702,7 @@ func (w *world) check() {
 	}
 }
 
-// checkReach: whoever is assigned finds the arm at its host. While the arms are made anew it may be the newer one.
+// checkReach checks that every arm answers at its host. During a rebase, the answer may come from the new arm.
 func (w *world) checkReach(e *rollout.Experiment) {
 	if len(e.Status.Assign.Services) != len(e.Spec.Services) {
 		w.t.Errorf("%s has slots, and says where the arms of %d of %d Services are", e.Name, len(e.Status.Assign.Services), len(e.Spec.Services))
@@ -709,13 +710,13 @@ func (w *world) checkReach(e *rollout.Experiment) {
 	for _, s := range e.Status.Assign.Services {
 		for _, side := range []experiment.Side{s.Control, s.Treatment} {
 			if got := w.answer(side.Host); got != side.Revision && (!e.Status.Rebasing || got == "") {
-				w.t.Errorf("%s: %s is said to be %s, and %q answers", e.Name, side.Host, side.Revision, got)
+				w.t.Errorf("%s: %s should be %s, and %q answers", e.Name, side.Host, side.Revision, got)
 			}
 		}
 	}
 }
 
-// checkUnits: nobody changes arm or loses it before the promotion, and slots only grow until then.
+// checkUnits checks that nobody changes or loses their arm before the promotion, and that slots only grow until then.
 func (w *world) checkUnits(e *rollout.Experiment) {
 	if !e.Status.Phase.Live() || e.Spec.End.Closes() || e.Status.Assign.ArmedAt.IsZero() {
 		return
@@ -745,7 +746,7 @@ func (w *world) checkUnits(e *rollout.Experiment) {
 	}
 }
 
-// checkConditions by kstatus, which looks at Reconciling and Stalled before Ready.
+// checkConditions checks the conditions by the rules of kstatus, which reads Reconciling and Stalled before Ready.
 func (w *world) checkConditions(e *rollout.Experiment) {
 	if len(e.Status.Conditions) == 0 {
 		return
@@ -769,7 +770,7 @@ func (w *world) checkConditions(e *rollout.Experiment) {
 	}
 }
 
-// turn is one of as many drivers as there are, fresh from their start.
+// turn makes one turn with each of w.drivers new drivers, all at the same time.
 func (w *world) turn() {
 	w.t.Helper()
 	var all sync.WaitGroup
@@ -780,7 +781,7 @@ func (w *world) turn() {
 }
 
 func (w *world) turnBy(d *rollout.Driver) {
-	h := &hand{world: w}
+	h := &access{world: w}
 	d.Cluster, d.Store, d.Readout, d.Actor, d.Connections = h, h, h, "steer", w.connections
 	d.Now = func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.now }
 	if _, err := d.Turn(w.t.Context()); err != nil && !h.dead && !w.away {
@@ -788,7 +789,7 @@ func (w *world) turnBy(d *rollout.Driver) {
 	}
 }
 
-// until turns, and lets time pass, until the experiment is as it is wanted and the database knows.
+// until makes turns, and lets time pass, until the experiment is as wanted and the database has all its transitions.
 func (w *world) until(name string, reached func(*rollout.Experiment) bool) *rollout.Experiment {
 	w.t.Helper()
 	for range 150 {
@@ -799,11 +800,11 @@ func (w *world) until(name string, reached func(*rollout.Experiment) bool) *roll
 		w.pass(5 * time.Second)
 	}
 	text, _ := json.MarshalIndent(w.experiments[name], "", " ")
-	w.t.Fatalf("it never comes to that: %s", text)
+	w.t.Fatalf("it never gets there: %s", text)
 	return nil
 }
 
-func in(phase experiment.Phase) func(*rollout.Experiment) bool {
+func inPhase(phase experiment.Phase) func(*rollout.Experiment) bool {
 	return func(e *rollout.Experiment) bool { return e.Status.Phase == phase }
 }
 
@@ -817,7 +818,7 @@ func stalledFor(reason string) func(*rollout.Experiment) bool {
 
 func swept(e *rollout.Experiment) bool { return e.Status.Swept }
 
-// recorded are the transitions in the database: their ids.
+// recorded returns the ids of the transitions in the database.
 func (w *world) recorded(name string) (ids []string) {
 	for _, t := range w.transitions[name] {
 		ids = append(ids, t.ID)

@@ -114,10 +114,10 @@ func guestLatencies(counts []experiment.Outcomes) (windows []experiment.Latencie
 		})
 		if at < 0 {
 			at = len(windows)
-			windows = append(windows, experiment.Latencies{Experiment: o.Experiment, Arm: o.Arm, Service: o.Service, Start: o.Start, Buckets: make([]int64, len(o.Latency))})
+			windows = append(windows, experiment.Latencies{Experiment: o.Experiment, Arm: o.Arm, Service: o.Service, Start: o.Start, Counts: make([]int64, len(o.Latency))})
 		}
 		for i, n := range o.Latency {
-			windows[at].Buckets[i] += n
+			windows[at].Counts[i] += n
 		}
 	}
 	return windows

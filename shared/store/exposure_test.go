@@ -152,9 +152,9 @@ func TestTheGreaterCountOfAWindowStays(t *testing.T) {
 	like := d.Open(t, pgtest.API)
 	for _, n := range []int64{1, 2, 2, 1} {
 		latencies := []experiment.Latencies{
-			{Experiment: "likes", Arm: experiment.Control, Service: "like", Start: at, Buckets: []int64{0, n, 2 * n}},
-			{Experiment: "likes", Arm: experiment.Control, Service: "like", Start: at, Buckets: []int64{0, n, 2 * n}},
-			{Experiment: "likes", Arm: experiment.Control, Service: "tweet", Start: at, Buckets: []int64{7, 0, 0}},
+			{Experiment: "likes", Arm: experiment.Control, Service: "like", Start: at, Counts: []int64{0, n, 2 * n}},
+			{Experiment: "likes", Arm: experiment.Control, Service: "like", Start: at, Counts: []int64{0, n, 2 * n}},
+			{Experiment: "likes", Arm: experiment.Control, Service: "tweet", Start: at, Counts: []int64{7, 0, 0}},
 		}
 		if err := like.RecordLatencies(t.Context(), "like-1", latencies); err != nil {
 			t.Fatal(err)

@@ -264,7 +264,7 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 		}},
 		{"a window's latencies, and once more", pgtest.API, 2 * most, func(db *store.DB) error {
 			times++
-			w := []experiment.Latencies{{Experiment: "e1", Arm: experiment.Control, Service: "like", Start: time.Unix(int64(times/2)*10, 0), Buckets: []int64{1}}}
+			w := []experiment.Latencies{{Experiment: "e1", Arm: experiment.Control, Service: "like", Start: time.Unix(int64(times/2)*10, 0), Counts: []int64{1}}}
 			return db.RecordLatencies(t.Context(), "pod", w)
 		}},
 		{"a window's outcomes, and once more", pgtest.Ops, 2 * most, func(db *store.DB) error {

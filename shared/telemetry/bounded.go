@@ -29,8 +29,8 @@ func newBounded[T any](limit, labels int, with func(values ...string) T) *bounde
 	return &bounded[T]{limit: limit, with: with, rest: rest, seen: make(map[string]T)}
 }
 
-// of returns the metric of the values. It copies values that it stores, and does not allocate for values that it has seen.
-func (b *bounded[T]) of(values []string) T {
+// get returns the metric of the values. It copies values that it stores, and does not allocate for values that it has seen.
+func (b *bounded[T]) get(values []string) T {
 	var buffer [128]byte
 	key := buffer[:0]
 	for _, value := range values {
@@ -83,7 +83,7 @@ func (t *Telemetry) Counter(name, help string, labels ...string) *Counter {
 // Inc counts one event. values are the values of the labels, in the same order.
 func (c *Counter) Inc(values ...string) {
 	if c.series != nil {
-		c.series.of(values).Inc()
+		c.series.get(values).Inc()
 	}
 }
 
@@ -105,6 +105,6 @@ func (t *Telemetry) Histogram(name, help string, buckets []float64, limit int, l
 // Observe records one value.
 func (h *Histogram) Observe(value float64, values ...string) {
 	if h.series != nil {
-		h.series.of(values).Observe(value)
+		h.series.get(values).Observe(value)
 	}
 }

@@ -81,7 +81,7 @@ func (i *Issuer) Issue(s Subject) (token string, expires time.Time, err error) {
 }
 
 // Ready returns why a changed key file cannot be used; nil if it can. Until then the previous key signs.
-func (i *Issuer) Ready(context.Context) error { return i.key.look() }
+func (i *Issuer) Ready(context.Context) error { return i.key.check() }
 
 // Close does nothing: an Issuer holds no resources.
 func (i *Issuer) Close() {}

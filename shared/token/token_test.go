@@ -285,7 +285,7 @@ func TestRotation(t *testing.T) {
 	first := k.issue(t)
 	verifies := func(text string, want bool) {
 		t.Helper()
-		k.advance(lookEvery)
+		k.advance(checkEvery)
 		if _, err := k.verifier.Verify(text); (err == nil) != want {
 			t.Fatalf("verifies: %v, want %v", err, want)
 		}
@@ -300,7 +300,7 @@ func TestRotation(t *testing.T) {
 	if err := os.Rename(next, k.private); err != nil {
 		t.Fatal(err)
 	}
-	k.advance(lookEvery)
+	k.advance(checkEvery)
 	second := k.issue(t)
 	verifies(first, true)
 	verifies(second, true)
@@ -343,7 +343,7 @@ func TestBrokenFileKeepsTheOldKeys(t *testing.T) {
 		if err := os.WriteFile(k.public, []byte(broken), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		k.advance(lookEvery)
+		k.advance(checkEvery)
 		if _, err := k.verifier.Verify(text); err != nil {
 			t.Errorf("with %q in the file: %v", broken, err)
 		}

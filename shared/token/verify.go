@@ -102,7 +102,7 @@ func (v *Verifier) parse(bearer string, keys *keySet) (*verified, error) {
 	_, err := v.parser.ParseWithClaims(bearer, &p, func(t *jwt.Token) (any, error) {
 		var key ed25519.PublicKey
 		var err error
-		kid, key, err = keys.of(t.Header)
+		kid, key, err = keys.keyFor(t.Header)
 		return key, err
 	})
 	if err != nil {
@@ -111,9 +111,9 @@ func (v *Verifier) parse(bearer string, keys *keySet) (*verified, error) {
 	return &verified{p.claims(), kid}, nil
 }
 
-// of returns the key that the header names. A key inside the header or behind its URL (jwk, jku, x5c, x5u) could be an
+// keyFor returns the key that the header names. A key inside the header or behind its URL (jwk, jku, x5c, x5u) could be an
 // attacker's, and is not used. An extension that must be understood (crit) is refused, because none is supported.
-func (s *keySet) of(header map[string]any) (string, ed25519.PublicKey, error) {
+func (s *keySet) keyFor(header map[string]any) (string, ed25519.PublicKey, error) {
 	if header["typ"] != headerType {
 		return "", nil, fmt.Errorf("typ is not %s", headerType)
 	}
@@ -139,7 +139,7 @@ func refusal(err error) error {
 func (v *Verifier) KeySet() []byte { return v.keys.get(v.now()).jwks }
 
 // Ready returns why a changed key file cannot be used; nil if it can. Until then the previous keys verify.
-func (v *Verifier) Ready(context.Context) error { return v.keys.look() }
+func (v *Verifier) Ready(context.Context) error { return v.keys.check() }
 
 // Close does nothing: a Verifier holds no resources.
 func (v *Verifier) Close() {}

@@ -10,10 +10,10 @@ import (
 	"warble/shared/env"
 )
 
-// lookEvery is the shortest time between two checks whether a watched file has changed. Each use of the file checks with a
+// checkEvery is the shortest time between two checks whether a watched file has changed. Each use of the file checks with a
 // stat. So changes of a mounted secret or ConfigMap, which replace a symbolic link, are noticed, and no goroutine has to be
 // stopped.
-const lookEvery = time.Second
+const checkEvery = time.Second
 
 // watched is a file's parsed content. It is parsed again when the file changes. If the file cannot be read or parsed, the old
 // content stays.
@@ -36,28 +36,28 @@ func watch[T any](e *env.Reader, name, file string, parse func([]byte) (*T, erro
 	if file == "" {
 		return w // already a mistake
 	}
-	if err := w.look(); err != nil {
+	if err := w.check(); err != nil {
 		e.Reject(name, file, err.Error())
 	}
 	return w
 }
 
-// get returns the file's content, which is at most lookEvery old.
+// get returns the file's content, which is at most checkEvery old.
 func (w *watched[T]) get(now time.Time) *T {
 	due := w.due.Load()
-	if instant := now.UnixNano(); instant >= due && w.due.CompareAndSwap(due, instant+int64(lookEvery)) {
-		_ = w.look() // the last good value stays in use, and Ready says why
+	if instant := now.UnixNano(); instant >= due && w.due.CompareAndSwap(due, instant+int64(checkEvery)) {
+		_ = w.check() // the last good value stays in use, and Ready says why
 	}
 	return w.value.Load()
 }
 
-// look reads the file if it has changed since it was last read successfully.
-func (w *watched[T]) look() error {
+// check reads the file if it has changed since it was last read successfully.
+func (w *watched[T]) check() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	info, err := os.Stat(w.file)
 	if err != nil {
-		return fmt.Errorf("look at key file: %w", err)
+		return fmt.Errorf("read key file: %w", err)
 	}
 	if w.seen != nil && os.SameFile(info, w.seen) && info.ModTime().Equal(w.seen.ModTime()) && info.Size() == w.seen.Size() {
 		return nil

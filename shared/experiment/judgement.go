@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Verdict has the results of a readout at one time that can move the experiment. A report shows more.
-type Verdict struct {
+// Judgement has the results of a readout at one time that can move the experiment. A report shows more.
+type Judgement struct {
 	// Health is why the verdict is withheld; empty if it is not. While it is withheld, no Decision moves the experiment and no step
 	// is made. A breached guardrail still rolls the experiment back.
 	Health     string
