@@ -16,19 +16,18 @@ import (
 	"warble/shared/experiment"
 )
 
-// The headers by which the edge tells a function what it found out. All of them are covered by the signature, so that
-// a pod beside a function cannot forge a client's address or an experiment's assignment. Whoever adds one names it
-// Warble-*: it is signed with the rest.
+// The headers in which the edge asserts facts about a request. The signature covers all of them, so that another pod cannot forge a client's
+// address or an experiment's assignment. A new header must be called Warble-*; then it is signed as well.
 const (
 	HeaderClient    = "Warble-Client"    // the client's address
 	HeaderDeadline  = "Warble-Deadline"  // when the edge gives up, Unix milliseconds
 	HeaderTime      = "Warble-Time"      // when it was signed, Unix seconds
-	HeaderSignature = "Warble-Signature" // hex HMAC-SHA256 of what sign says
+	HeaderSignature = "Warble-Signature" // hex HMAC-SHA256 of the text that mac.sign describes
 
 	headerPrefix = "Warble-"
 )
 
-// assertionLife is how long a signature is accepted, to either side of now: clocks of two nodes may differ.
+// assertionLife is how far the time of a signature may be from now, before or after, because the clocks of two nodes may differ.
 const assertionLife = 60 * time.Second
 
 // Signer signs what the edge asserts, with one key. It is safe for concurrent use.
@@ -37,7 +36,7 @@ type Signer struct {
 	macs sync.Pool // of *mac
 }
 
-// mac is the keyed state of HMAC, which costs more to make than a signature, and what it reads and writes.
+// mac is the keyed state of HMAC with its buffers. Making one costs more than a signature, so they are reused.
 type mac struct {
 	hash.Hash
 
@@ -46,13 +45,13 @@ type mac struct {
 	hex  [2 * sha256.Size]byte
 }
 
-// NewSigner returns a Signer. One without a key, which is nil or empty, believes nothing.
+// NewSigner returns a Signer. Without a key, that is, if it is nil or empty, no signature is valid.
 func NewSigner(key []byte) *Signer {
 	return &Signer{key, sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key)} }}}
 }
 
-// Sign sets Warble-Time and Warble-Signature on a request to a function. Every other Warble-* header and X-Request-Id
-// must be in place, and none that a client sent: see StripAssertions.
+// Sign sets Warble-Time and Warble-Signature on a request to a function. Before, all other Warble-* headers and X-Request-Id must be set,
+// and those that a client sent must be removed: see StripAssertions.
 func (s *Signer) Sign(r *http.Request, now time.Time) {
 	r.Header[HeaderTime] = []string{strconv.FormatInt(now.Unix(), 10)}
 	m := s.macs.Get().(*mac)
@@ -60,7 +59,7 @@ func (s *Signer) Sign(r *http.Request, now time.Time) {
 	s.macs.Put(m)
 }
 
-// Sign signs with a key that is used once.
+// Sign signs one request with a key. To sign many with the same key, use a Signer.
 func Sign(r *http.Request, key []byte, now time.Time) { NewSigner(key).Sign(r, now) }
 
 // StripAssertions removes every Warble-* header, which only the edge may set.
@@ -74,12 +73,12 @@ func StripAssertions(header http.Header) {
 
 type assertion struct {
 	client     netip.Addr
-	deadline   time.Time // zero where the edge set none
+	deadline   time.Time // zero if the edge set none
 	assignment experiment.Assignment
-	unread     error // why the edge's assignment cannot be read, as another version's
+	unread     error // why the assignment cannot be read: the edge may be of another version
 }
 
-// verify returns what the edge asserted, and false where nothing is asserted, or the signature does not hold.
+// verify returns what the edge asserted. It returns false if nothing is asserted, or if the signature is not valid.
 func (s *Signer) verify(r *http.Request, now time.Time) (assertion, bool) {
 	sent := r.Header.Get(HeaderSignature)
 	if len(s.key) == 0 || sent == "" {
@@ -109,10 +108,9 @@ func (s *Signer) verify(r *http.Request, now time.Time) (assertion, bool) {
 	return a, true
 }
 
-// sign signs the method, the target, the request id and each Warble-* header but the signature, sorted, one a line. What it
-// returns is valid until it is called again.
-// A header value holds no line break (net/http refuses them), so no two requests have the same text. The target is as the
-// request line has it.
+// sign signs a text with one line each for the method, the target as in the request line, the request id, and every Warble-* header except
+// the signature, in sorted order. A header value has no line break, because net/http refuses them, so no two requests have the same text.
+// The result is valid until the next call.
 func (m *mac) sign(r *http.Request, target string) []byte {
 	text := append(m.text[:0], r.Method...)
 	text = append(text, '\n')

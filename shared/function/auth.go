@@ -12,10 +12,10 @@ import (
 	"warble/shared/token"
 )
 
-// Authenticated lets a request through whose bearer token verifies, and answers 401 otherwise. The handler finds the
-// claims with Caller. Two functions, either of which may be nil, are called before it: seen for each such request, with
-// the user's id, and expose where the edge says that the request exposes its user to an experiment. Their errors are the
-// answer, but for an exposure that cannot be written: that leaves the request to be answered AsControl.
+// Authenticated passes on requests with a valid bearer token, and answers 401 to others. The handler gets the claims from Caller. Before the
+// handler, Authenticated calls two functions, each of which may be nil: seen for every such request, with the user's id, and expose if the
+// edge says that the request exposes its user to an experiment. Their errors are answered. But if an exposure cannot be recorded, the
+// request is passed on, to be answered AsControl.
 func Authenticated(
 	tokens *token.Verifier,
 	seen func(ctx context.Context, userID int64) error,
@@ -55,7 +55,7 @@ func Authenticated(
 	}
 }
 
-// Allowed lets an Authenticated request through whose user may do what next does. The error of may is the answer.
+// Allowed passes on Authenticated requests for whose user may returns nil. Otherwise the error of may is answered.
 func Allowed(may func(ctx context.Context, userID int64) error, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := may(r.Context(), Caller(r.Context()).UserID); err != nil {
@@ -66,8 +66,8 @@ func Allowed(may func(ctx context.Context, userID int64) error, next http.Handle
 	})
 }
 
-// FromEdge lets a request through that the edge has signed, and answers 403 otherwise: for what no client and no other pod
-// may ask.
+// FromEdge passes on requests that the edge has signed, and answers 403 to others. It is for requests that neither clients nor other pods may
+// make.
 func FromEdge(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !Current(r.Context()).signed {
@@ -96,7 +96,7 @@ func Own(ctx context.Context, userID int64) error {
 	return nil
 }
 
-// PathID returns the id in the path's wildcard name, as ParseID does; 400 where it is not ^[0-9]{1,19}$.
+// PathID returns the id in the path's wildcard name, read by ParseID. The error is a 400 if it does not match ^[0-9]{1,19}$.
 func PathID(r *http.Request, name string) (int64, error) {
 	id, err := ParseID(r.PathValue(name))
 	if err != nil {
@@ -105,7 +105,7 @@ func PathID(r *http.Request, name string) (int64, error) {
 	return id, nil
 }
 
-// ParseID reads a decimal id of 1 to 19 digits. One too large for an int64 is math.MaxInt64, which is nobody's id.
+// ParseID reads a decimal id of 1 to 19 digits. If it is too large for an int64, ParseID returns math.MaxInt64, which is nobody's id.
 func ParseID(text string) (int64, error) {
 	if len(text) == 0 || len(text) > 19 {
 		return 0, strconv.ErrSyntax

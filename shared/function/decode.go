@@ -15,15 +15,14 @@ import (
 	"warble/shared/problem"
 )
 
-// Refuser is what a request type implements to say why it refuses a member that it does not have. nil leaves it at the
-// usual words.
+// Refuser is implemented by request types that explain why they refuse an unknown member. If Refuse returns nil, the usual message is used.
 type Refuser interface {
 	Refuse(member string) error
 }
 
-// Decode reads one JSON object strictly into q, a pointer to a struct. Its errors are problems: 400 where the body is not
-// JSON in UTF-8 or has a member twice, 422 with its name where a member is unknown, in another case than q's too, or of
-// the wrong type. A member that is null is as good as missing. A whole number may be written 5, 5.0 or 5e0.
+// Decode reads one JSON object strictly into q, a pointer to a struct. Its errors are problems: 400 if the body is not JSON in UTF-8 or has
+// a member twice, and 422 with the member's name if a member is unknown, differs from q's in upper or lower case, or has the wrong type. A
+// member that is null counts as missing. A whole number may be written 5, 5.0 or 5e0.
 func Decode(body []byte, q any) error {
 	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
 		return problem.Malformed.Detail("the body must be one JSON object")
@@ -44,10 +43,10 @@ var strict = json.JoinOptions(
 
 var errNotWhole = errors.New("not a whole number")
 
-// wholeNumber reads a number by its value: JSON has but one kind of them, and some clients write 5 as 5.0.
+// wholeNumber reads a number by its value, because JSON has only one kind of number, and some clients write 5 as 5.0.
 func wholeNumber[T int | int64](d *jsontext.Decoder, n *T, bits int) error {
 	if d.PeekKind() != '0' {
-		return errors.ErrUnsupported // the library's own words for any other type
+		return errors.ErrUnsupported // the library then makes its own error for the wrong type
 	}
 	text, err := d.ReadValue()
 	if err != nil {
@@ -65,10 +64,10 @@ func wholeNumber[T int | int64](d *jsontext.Decoder, n *T, bits int) error {
 	return nil
 }
 
-// maxExponent is past any that an int64 can have, and keeps the work small that a few bytes ask for.
+// maxExponent is larger than any exponent of an int64. It limits the work that a few bytes can cause.
 const maxExponent = 400
 
-// integerDigits writes a JSON number without fraction and exponent. It does so exactly, and not by way of a float64.
+// integerDigits returns a JSON number without fraction and exponent. It is exact, because it does not use a float64.
 func integerDigits(number string) (string, error) {
 	mantissa, power, _ := strings.Cut(strings.ToLower(number), "e")
 	whole, fraction, _ := strings.Cut(mantissa, ".")
@@ -97,7 +96,7 @@ func integerDigits(number string) (string, error) {
 	return sign + digits + strings.Repeat("0", exponent), nil
 }
 
-// decodeProblem words what the decoder found.
+// decodeProblem turns an error of the decoder into a problem.
 func decodeProblem(q any, err error) error {
 	wrong, ok := errors.AsType[*json.SemanticError](err)
 	if !ok {
@@ -122,16 +121,16 @@ func decodeProblem(q any, err error) error {
 		return problem.Invalid.Field(name, "%s must be a number of at most 64 bits", name)
 	case wrong.GoType == reflect.TypeFor[time.Time]():
 		return problem.Invalid.Field(name, "%s must be an RFC 3339 time, as in \"2026-01-31T12:00:00Z\"", name)
-	case wrong.Err != nil || wrong.JSONKind == 0 || wrong.GoType == nil: // of a type that reads itself, as experiment.Duration
+	case wrong.Err != nil || wrong.JSONKind == 0 || wrong.GoType == nil: // of a type that decodes itself, such as experiment.Duration
 		return problem.Invalid.Field(name, "%s is not valid", name).Because(err)
 	}
 	return problem.Invalid.Field(name, "%s must be %s, not %s", name, wording(wrong.GoType), kindWording(wrong.JSONKind))
 }
 
-// member is the path of a member as messages have it: windows.0.start.
+// member returns the path of a member for messages, for example windows.0.start.
 func member(p jsontext.Pointer) string { return strings.Join(slices.Collect(p.Tokens()), ".") }
 
-// wording says in JSON's terms what Go type was expected.
+// wording describes a Go type in JSON's terms.
 func wording(t reflect.Type) string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()

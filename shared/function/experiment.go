@@ -9,7 +9,7 @@ import (
 	"warble/shared/problem"
 )
 
-// served is the arm that a process is of; the zero served is none.
+// served says to which arm of which experiment a process belongs; the zero served means to none.
 type served struct {
 	experiment string
 	arm        experiment.Arm
@@ -21,23 +21,23 @@ func readServed(e *env.Reader) served {
 	switch {
 	case s == served{}:
 	case s.experiment == "":
-		e.Required(experiment.EnvExperiment, "the name of the experiment that "+experiment.EnvArm+" is of")
+		e.Required(experiment.EnvExperiment, "the name of the experiment, because "+experiment.EnvArm+" is set")
 	case s.arm != experiment.Control && s.arm != experiment.Treatment:
-		e.Reject(experiment.EnvArm, string(s.arm), "control or treatment, for "+experiment.EnvExperiment+" is set")
+		e.Reject(experiment.EnvArm, string(s.arm), "control or treatment, because "+experiment.EnvExperiment+" is set")
 	}
 	return s
 }
 
-// as is what the process serves of the named experiment.
-func (s served) as(name string) string {
+// armIn returns the arm that the process serves in the named experiment; experiment.NotServed if it serves none.
+func (s served) armIn(name string) string {
 	if s.experiment == name {
 		return string(s.arm)
 	}
 	return experiment.NotServed
 }
 
-// expose has the exposure of a request written, where the edge says that it exposes its user, before anything is
-// answered. Where that is not possible the answer is to be the control's. The error is that of a user who does not exist.
+// expose records the exposure of a request before it is answered, if the edge says that the request exposes its user. If the exposure cannot
+// be recorded, the request must be answered as in the control. The only error is problem.Unauthenticated, for a user who does not exist.
 func (x *Exchange) expose(ctx context.Context, write func(context.Context, experiment.Exposure) error) error {
 	a, f := x.Assignment, x.function
 	if !a.Exposes || write == nil {
@@ -48,7 +48,7 @@ func (x *Exchange) expose(ctx context.Context, write func(context.Context, exper
 		UserID:     x.Caller.UserID,
 		Unit:       a.Unit,
 		Assigned:   string(a.Arm),
-		Served:     f.served.as(a.Experiment),
+		Served:     f.served.armIn(a.Experiment),
 		Revision:   f.revision,
 		Generation: a.Generation,
 	})
@@ -59,10 +59,10 @@ func (x *Exchange) expose(ctx context.Context, write func(context.Context, exper
 	return err
 }
 
-// unexposed has a request answered as the control's, for nothing would tell that its user has seen the other arm.
+// unexposed makes a request be answered as in the control, because no record would show that its user has seen the treatment.
 func (x *Exchange) unexposed(name string, err error) {
 	x.AsControl = true
 	x.function.exposureFailures.Inc()
 	x.function.Telemetry.Log.Error().Err(err).Str("request_id", x.RequestID).Str("experiment", name).
-		Msg("exposure not written: answering as the control")
+		Msg("could not record the exposure: served the control version")
 }

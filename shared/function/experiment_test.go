@@ -21,9 +21,9 @@ func TestWhatAnExperimentSetsIsCheckedByName(t *testing.T) {
 		"FAULTS=slow=300ms":                `FAULTS is "slow=300ms": ` + faultsExpected,
 		"FAULTS=slow=31s@1%":               `FAULTS is "slow=31s@1%": ` + faultsExpected,
 		"FAULTS=slow=-1s@1%":               `FAULTS is "slow=-1s@1%": ` + faultsExpected,
-		"WARBLE_ARM=control":               "WARBLE_EXPERIMENT is not set: expected the name of the experiment that WARBLE_ARM is of",
-		"WARBLE_EXPERIMENT=likes WARBLE_ARM=both": `WARBLE_ARM is "both": expected control or treatment, for WARBLE_EXPERIMENT is set`,
-		"WARBLE_EXPERIMENT=likes":                 `WARBLE_ARM is "": expected control or treatment, for WARBLE_EXPERIMENT is set`,
+		"WARBLE_ARM=control":               "WARBLE_EXPERIMENT is not set: expected the name of the experiment, because WARBLE_ARM is set",
+		"WARBLE_EXPERIMENT=likes WARBLE_ARM=both": `WARBLE_ARM is "both": expected control or treatment, because WARBLE_EXPERIMENT is set`,
+		"WARBLE_EXPERIMENT=likes":                 `WARBLE_ARM is "": expected control or treatment, because WARBLE_EXPERIMENT is set`,
 	} {
 		f := NewTest(io.Discard, strings.Split(strings.ReplaceAll(settings, ", ", ","), " ")...)
 		f.RecordLatencies(nil)
@@ -36,7 +36,7 @@ func TestWhatAnExperimentSetsIsCheckedByName(t *testing.T) {
 		}
 	}
 	f := NewTest(io.Discard, "WARBLE_EXPERIMENT=likes", "WARBLE_ARM=control")
-	const want = `WARBLE_EXPERIMENT is "likes": expected nothing, for this function keeps no record of an experiment`
+	const want = `WARBLE_EXPERIMENT is "likes": expected nothing, because this function keeps no record of an experiment`
 	if err := f.mistakes(); err == nil || err.Error() != want {
 		t.Errorf("without RecordLatencies: %v", err)
 	}

@@ -12,14 +12,14 @@ import (
 	"warble/shared/problem"
 )
 
-// maxFaultDelay is how long a planted fault may hold a request: as long as a manifest lets one take.
+// maxFaultDelay is the longest delay of a planted fault: as long as the manifests let a request take.
 const maxFaultDelay = 30 * time.Second
 
-// faults are trouble that is planted in a revision, to see that what is to notice it does. They befall requests past
-// Authenticated, at random; shares are from 0 to 1.
+// faults are planted in a revision to test that they are noticed. They hit random requests that have passed Authenticated. Shares are from 0
+// to 1.
 type faults struct {
-	errors float64 // share that is answered 500
-	slow   float64 // share that waits
+	errors float64 // share of requests that are answered 500
+	slow   float64 // share of requests that wait
 	delay  time.Duration
 }
 
@@ -45,14 +45,14 @@ func readFaults(e *env.Reader) (f faults) {
 	return f
 }
 
-// readShare reads a percentage over 0 and up to 100.
+// readShare reads a percentage above 0 and up to 100 as a share.
 func readShare(text string) (share float64, ok bool) {
 	number, ok := strings.CutSuffix(text, "%")
 	percent, err := strconv.ParseFloat(number, 64)
 	return percent / 100, ok && err == nil && percent > 0 && percent <= 100
 }
 
-// strike is what befalls one request: nothing, a delay, an error, or an error after a delay.
+// strike lets one request pass, or gives it a delay, an error, or both.
 func (f faults) strike(ctx context.Context) error {
 	if f == (faults{}) {
 		return nil

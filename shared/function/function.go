@@ -1,14 +1,14 @@
-// Package function turns an http.Handler into a Knative function: the runtime contract, done once.
+// Package function turns an http.Handler into a Knative function. It implements Knative's runtime contract in one place.
 //
-// A function's main reads as
+// The main of a function is
 //
 //	f := function.New()
 //	db := store.FromEnv(f.Env, f.Telemetry)
 //	tokens := token.VerifierFromEnv(f.Env)
 //	f.Serve(New(db, tokens), db, tokens)
 //
-// The order of events for one request is that of the file request.go: exchange, access line, panic, body limit, routing;
-// then, per route, Authenticated and JSON.
+// A request passes through these steps, in the order of the file request.go: exchange, access line, panic, body limit, routing; and
+// then, for each route, Authenticated and JSON.
 package function
 
 import (
@@ -31,15 +31,15 @@ type Function struct {
 	Telemetry *telemetry.Telemetry
 
 	service          string     // WARBLE_SERVICE, or K_SERVICE
-	configuration    string     // K_CONFIGURATION, which a process says once
-	revision         string     // K_REVISION, which every answer of a function carries; empty outside of Knative
+	configuration    string     // K_CONFIGURATION, logged once
+	revision         string     // K_REVISION, a header of every answer; empty outside of Knative
 	host             string     // HOST; empty for every interface
 	port             int        // PORT
 	metricsPort      int        // METRICS_PORT; 0 switches it off
-	signer           *Signer    // of what the edge asserts; without a key it trusts nothing
+	signer           *Signer    // verifies what the edge asserts; without a key it trusts nothing
 	served           served     // WARBLE_EXPERIMENT and WARBLE_ARM
 	faults           faults     // FAULTS
-	latencies        *latencies // of the arm; nil where the process is of none
+	latencies        *latencies // of the arm; nil if the process belongs to no arm
 	exposureFailures *telemetry.Counter
 	jobs             []job
 	drain            drain
@@ -49,21 +49,25 @@ type Function struct {
 // Routes maps net/http patterns ("POST /2/tweets") to handlers.
 type Routes map[string]http.Handler
 
-// Dependency is what a function cannot answer without: a database, a key set, a table of routes.
+// Dependency is something without which a function cannot answer: a database, a key set, a table of routes.
 type Dependency interface {
-	// Ready returns nil when the dependency can serve now, and otherwise says in one line what is missing.
+	// Ready returns nil if the dependency can serve now. Otherwise the error says in one line what is missing.
 	Ready(ctx context.Context) error
-	// Close releases it, after the last request.
+	// Close releases the dependency, after the last request.
 	Close()
 }
 
-// New reads Knative's contract from the environment: PORT (8080), K_SERVICE, K_REVISION, K_CONFIGURATION, and ours:
-// HOST (every interface), METRICS_PORT (2112), EDGE_KEY_FILE, the file whose content signs what the edge asserts,
-// WARBLE_SERVICE, WARBLE_EXPERIMENT and WARBLE_ARM, control or treatment, which an experiment's revisions have, and FAULTS, a drill:
-// error=5%,slow=300ms@10% has 5 percent of the authenticated requests fail, and 10 percent wait. Mistakes are kept in Env and reported by Serve, with those of whatever else reads Env meanwhile.
+// New reads the environment. Knative sets PORT (8080), K_SERVICE, K_REVISION and K_CONFIGURATION. Warble has these variables:
+//
+//   - HOST (every interface) and METRICS_PORT (2112).
+//   - EDGE_KEY_FILE, a file with the key by which the edge signs what it asserts.
+//   - WARBLE_SERVICE, WARBLE_EXPERIMENT and WARBLE_ARM (control or treatment), which the revisions of an experiment have.
+//   - FAULTS, for a drill: with error=5%,slow=300ms@10%, 5 percent of the authenticated requests fail, and 10 percent wait.
+//
+// Env collects mistakes. Serve reports them, together with the mistakes of everything else that reads Env before.
 func New() *Function {
 	e := env.FromOS()
-	name := cmp.Or(e.String(experiment.EnvService, ""), e.String("K_SERVICE", ""), "function") // Knative tells an arm no K_SERVICE
+	name := cmp.Or(e.String(experiment.EnvService, ""), e.String("K_SERVICE", ""), "function") // Knative sets no K_SERVICE in an arm
 	f := newFunction(e, telemetry.FromEnv(e, name, e.String("K_REVISION", name+"-local")), name)
 	f.configuration = e.String("K_CONFIGURATION", name)
 	f.host = e.String("HOST", "")
@@ -78,10 +82,10 @@ func New() *Function {
 	return f
 }
 
-// TestKey is the key with which a Function of NewTest expects the edge's assertions to be signed.
+// TestKey is the key that a Function of NewTest uses to verify the edge's assertions.
 var TestKey = []byte("a key for tests, known to everyone")
 
-// NewTest returns a Function for tests: no tracer, log lines to log, and for its environment the settings, such as
+// NewTest returns a Function for tests. It has no tracer and logs to log. Its environment has only the settings, such as
 // "WARBLE_ARM=control".
 func NewTest(log io.Writer, settings ...string) *Function {
 	e := env.New(func(name string) (string, bool) {
@@ -107,16 +111,15 @@ func newFunction(e *env.Reader, t *telemetry.Telemetry, service string) *Functio
 		signer:    NewSigner(nil),
 		faults:    readFaults(e),
 		exposureFailures: t.Counter("warble_exposure_failures_total",
-			"Requests answered as the control's, for the exposure of their user could not be written."),
+			"Requests served the control version, because the exposure of their user could not be recorded."),
 	}
 }
 
-// EdgeKey is the key that signs what the edge asserts; nil where EDGE_KEY_FILE is not set.
+// EdgeKey returns the key by which the edge signs what it asserts; nil if EDGE_KEY_FILE is not set.
 func (f *Function) EdgeKey() []byte { return f.signer.key }
 
-// Every runs do now and then each interval while the function serves; one that returns only when its context ends runs
-// once. An error is logged, and the next run is not
-// affected by it. Call it before Serve.
+// Every makes Serve run do, first immediately and then once each interval. A do that returns only when its context ends runs once. An
+// error is logged and does not affect the next run. Call Every before Serve.
 func (f *Function) Every(interval time.Duration, name string, do func(context.Context) error) {
 	f.jobs = append(f.jobs, job{interval, name, do})
 }
@@ -130,7 +133,7 @@ type job struct {
 func (f *Function) run(ctx context.Context, j job) {
 	ticker := time.NewTicker(j.interval)
 	defer ticker.Stop()
-	for ctx.Err() == nil { // a tick may be due as well, and select would choose by lot
+	for ctx.Err() == nil { // if a tick is due as well, select chooses at random
 		if err := j.do(ctx); err != nil && ctx.Err() == nil {
 			f.Telemetry.Log.Warn().Err(err).Str("job", j.name).Msg("background job")
 		}
@@ -142,7 +145,7 @@ func (f *Function) run(ctx context.Context, j job) {
 	}
 }
 
-// minEdgeKey is the shortest key that is worth signing with: HMAC-SHA256's own output size.
+// minEdgeKey is the shortest allowed key, in bytes: the output size of HMAC-SHA256.
 const minEdgeKey = 32
 
 func readEdgeKey(e *env.Reader, file string) []byte {

@@ -9,8 +9,8 @@ import (
 	"warble/shared/problem"
 )
 
-// Key returns the Idempotency-Key of the request that writes, for the caller and the route. Its fingerprint is the SHA-256 of
-// the request's path and body.
+// Key returns the Idempotency-Key of a request that writes, with its caller and route. The fingerprint is the SHA-256 of the request's path
+// and body.
 func Key(ctx context.Context) idempotency.Key {
 	x, caller := Current(ctx), Caller(ctx)
 	return idempotency.Key{UserID: caller.UserID, Session: caller.Session, Route: "POST " + x.Route, Key: x.key, Fingerprint: x.fingerprint}

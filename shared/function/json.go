@@ -16,10 +16,10 @@ import (
 	"warble/shared/problem"
 )
 
-// None is the answer of a handler that has nothing to say: 204.
+// None is an answer without content: 204.
 type None struct{}
 
-// FromRequest is what a request type implements to read the path and the query. It runs after the body is decoded.
+// FromRequest is implemented by request types that read the path or the query. It runs after the body is decoded.
 type FromRequest interface {
 	FromRequest(r *http.Request) error
 }
@@ -27,18 +27,18 @@ type FromRequest interface {
 // Option changes how JSON answers.
 type Option func(*endpoint)
 
-// Status sets the status of a success; it is 200 otherwise.
+// Status sets the status of a success. The default is 200.
 func Status(code int) Option { return func(e *endpoint) { e.status = code } }
 
-// Tagged adds an ETag, and answers 304 where If-None-Match already has it. For GETs of one resource.
+// Tagged adds an ETag, and answers 304 if If-None-Match has it. It is for GETs of one resource.
 func Tagged() Option { return func(e *endpoint) { e.tagged = true } }
 
-// Header sets a header on every answer, problems included.
+// Header sets a header of every answer, including problems.
 func Header(name, value string) Option {
 	return func(e *endpoint) { e.headers = append(e.headers, [2]string{name, value}) }
 }
 
-// WithBody has a DELETE carry a body, as POST, PUT and PATCH do.
+// WithBody makes a DELETE have a body, like POST, PUT and PATCH.
 func WithBody() Option { return func(e *endpoint) { e.body = true } }
 
 type endpoint struct {
@@ -48,11 +48,12 @@ type endpoint struct {
 	headers [][2]string
 }
 
-// JSON makes a handler of h.
+// JSON returns an http.Handler that decodes a request into Q, calls h, and encodes A.
 //
-// Q is a struct; struct{} takes no body. Of a POST, PUT or PATCH the body is decoded into Q: 415 unless it is application/json in UTF-8, 413
-// over 64 KiB, and otherwise the errors of Decode. Then, where *Q has it, FromRequest runs. A is encoded as JSON, but None
-// is a 204 and idempotency.Answer is written as it is. An error of either becomes the answer that shared/problem's table gives it.
+// Q is a struct. With struct{} no body is read. The body of a POST, PUT or PATCH is decoded into Q. The answer is 415 if the body is not
+// application/json in UTF-8, 413 if it is over 64 KiB, and otherwise an error of Decode. Then FromRequest runs, if *Q implements it. A is
+// encoded as JSON, except that None gives 204, and an idempotency.Answer is written as it is. The table of shared/problem maps all errors
+// to answers.
 func JSON[Q, A any](h func(context.Context, Q) (A, error), options ...Option) http.Handler {
 	e := endpoint{status: http.StatusOK}
 	for _, option := range options {
@@ -86,10 +87,10 @@ func JSON[Q, A any](h func(context.Context, Q) (A, error), options ...Option) ht
 	})
 }
 
-// decode fills q from the body, the path and the query.
+// decode reads the body, the path and the query into q.
 func decode(r *http.Request, q any, body bool) error {
-	_, nothing := q.(*struct{})
-	if body || !nothing && (r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch) {
+	_, empty := q.(*struct{})
+	if body || !empty && (r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch) {
 		body, err := jsonBody(r)
 		if err != nil {
 			return err
@@ -107,7 +108,7 @@ func decode(r *http.Request, q any, body bool) error {
 	return nil
 }
 
-// jsonBody returns the bytes of a body that calls itself JSON.
+// jsonBody returns the bytes of a body whose headers say that it is uncompressed JSON in UTF-8.
 func jsonBody(r *http.Request) ([]byte, error) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return nil, problem.WrongType.Detail("the body must not be compressed, and its Content-Encoding is %q", encoding)
@@ -127,7 +128,7 @@ func jsonBody(r *http.Request) ([]byte, error) {
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// encode answers with a, and with 304 where the client has it already.
+// encode answers with a as JSON, or with 304 if the client has it already.
 func (e *endpoint) encode(w http.ResponseWriter, r *http.Request, a any) {
 	buffer := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(buffer)
@@ -149,7 +150,7 @@ func write(w http.ResponseWriter, status int, body []byte) {
 	header["Content-Type"] = jsonType
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the client may be gone, and there is nobody else to tell
+	_, _ = w.Write(body) // if the client is gone, nobody needs the error
 }
 
 var jsonType = []string{"application/json"}
@@ -165,13 +166,13 @@ func NotModified(w http.ResponseWriter, r *http.Request, body []byte) bool {
 	return true
 }
 
-// entityTag is a strong validator: equal bytes, equal tag.
+// entityTag returns a strong validator: equal bytes have equal tags.
 func entityTag(body []byte) string {
 	sum := sha256.Sum256(body)
 	return `"` + hex.EncodeToString(sum[:12]) + `"`
 }
 
-// HasTag reports that If-None-Match holds tag, weakly compared, or is * (RFC 9110, section 13.1.2).
+// HasTag reports whether If-None-Match contains tag, by weak comparison, or is * (RFC 9110, section 13.1.2).
 func HasTag(r *http.Request, tag string) bool {
 	for _, line := range r.Header["If-None-Match"] {
 		for candidate := range strings.SplitSeq(line, ",") {

@@ -12,59 +12,60 @@ import (
 	"warble/shared/experiment"
 )
 
-// maxWindows is how many windows a process keeps for a database that does not take them: an hour's.
+// maxWindows is how many windows a process keeps while the database is away: those of an hour.
 const maxWindows = 360
 
-// RecordLatencies has record keep how long the requests of this process's arm take, see experiment.Latencies: every 10 s,
-// and once more after the last request. Every function with a database calls it before Serve, so that an experiment may
-// name any of them; a process that is of no arm counts nothing.
+// RecordLatencies counts how long the requests of this process's arm take, and calls record with the counts every 10 s and once more after the
+// last request. See experiment.Latencies. Every function with a database calls it before Serve, so that an experiment may have any of them.
+// A process that belongs to no arm counts nothing.
 //
-// Of an arm are the requests that the edge assigned to its experiment, and those that it assigned to none, which a canary
-// gets by Knative's percent.
+// The requests of an arm are those that the edge assigned to its experiment, and those that it assigned to none: Knative sends such
+// requests to a canary.
 func (f *Function) RecordLatencies(record func(ctx context.Context, pod string, windows []experiment.Latencies) error) {
 	if f.served.experiment == "" {
 		return
 	}
-	host, _ := os.Hostname() // a part of a name that is unique without it
+	host, _ := os.Hostname() // the name is unique without it
 	f.latencies = &latencies{served: f.served, service: f.service, pod: host + "-" + rand.Text()[:8], record: record}
 	f.Every(experiment.Window, "record latencies", f.latencies.flush)
 }
 
-// latencies counts requests by how long they took, in windows by when they ended.
+// latencies counts requests by how long they took, in windows of time by when they ended.
 type latencies struct {
 	served  served
 	service string
-	pod     string // of this process alone: one that started anew in its pod would hide what the first one counted
+	pod     string // unique for this process: if the pod restarts it, the counts of the new process must not replace those of the old one
 	record  func(ctx context.Context, pod string, windows []experiment.Latencies) error
 
 	mu      sync.Mutex
-	windows []window // of rising numbers; only the last one still counts
+	windows []window // by rising number; only the last one still counts
 }
 
-// window is what was counted in one experiment.Window.
+// window has the counts of one experiment.Window.
 type window struct {
-	number   int64 // of windows since 1970
-	buckets  []int64
-	count    int64 // of requests, in all buckets
-	recorded int64 // of them
+	number   int64   // of windows since 1970
+	counts   []int64 // of requests, by intervals of LatencyBounds
+	count    int64   // of all requests
+	recorded int64   // how many of them are recorded
 }
 
-// observe counts a request that ended at a time after so long. It blocks nobody for longer than it takes to count.
+// observe counts a request by its duration and its end. It holds the lock only while it counts.
 func (l *latencies) observe(ended time.Time, took time.Duration) {
 	number := ended.UnixNano() / int64(experiment.Window)
-	bucket, _ := slices.BinarySearch(experiment.LatencyBounds, float64(took)/float64(time.Millisecond))
+	interval, _ := slices.BinarySearch(experiment.LatencyBounds, float64(took)/float64(time.Millisecond))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	last := len(l.windows) - 1
-	if last < 0 || l.windows[last].number < number { // else a clock that was set back, or one that was overtaken on the way here
-		l.windows = append(l.windows, window{number: number, buckets: make([]int64, len(experiment.LatencyBounds)+1)})
+	// A number before the last window's counts in the last window: the clock was set back, or another request came first.
+	if last < 0 || l.windows[last].number < number {
+		l.windows = append(l.windows, window{number: number, counts: make([]int64, len(experiment.LatencyBounds)+1)})
 		last++
 	}
-	l.windows[last].buckets[bucket]++
+	l.windows[last].counts[interval]++
 	l.windows[last].count++
 }
 
-// flush records what was counted since, each window as it stands by now. What is not recorded stays for the next time.
+// flush records every window that has new counts, with all its counts so far. Windows that cannot be recorded stay for the next time.
 func (l *latencies) flush(ctx context.Context) error {
 	batch, counts := l.unrecorded()
 	if len(batch) == 0 {
@@ -72,7 +73,7 @@ func (l *latencies) flush(ctx context.Context) error {
 	}
 	if err := l.record(ctx, l.pod, batch); err != nil {
 		if dropped := l.drop(); dropped > 0 {
-			err = fmt.Errorf("%d windows that are older than an hour are dropped: %w", dropped, err)
+			err = fmt.Errorf("dropped %d windows that are older than an hour: %w", dropped, err)
 		}
 		return err
 	}
@@ -80,7 +81,7 @@ func (l *latencies) flush(ctx context.Context) error {
 	return nil
 }
 
-// unrecorded returns the windows that have something new, and their counts by number.
+// unrecorded returns the windows that have new counts, and their numbers of requests, by window number.
 func (l *latencies) unrecorded() (batch []experiment.Latencies, counts map[int64]int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,13 +96,13 @@ func (l *latencies) unrecorded() (batch []experiment.Latencies, counts map[int64
 			Arm:        l.served.arm,
 			Service:    l.service,
 			Start:      time.Unix(0, w.number*int64(experiment.Window)).UTC(),
-			Buckets:    slices.Clone(w.buckets),
+			Counts:     slices.Clone(w.counts),
 		})
 	}
 	return batch, counts
 }
 
-// recorded forgets the windows that are recorded and over.
+// recorded notes that so many requests of each window are recorded. It forgets windows that are over and completely recorded.
 func (l *latencies) recorded(counts map[int64]int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -115,7 +116,7 @@ func (l *latencies) recorded(counts map[int64]int64) {
 	l.windows = append(over, l.windows[last])
 }
 
-// drop forgets the oldest windows of more than maxWindows, and says how many.
+// drop forgets the oldest windows if there are more than maxWindows, and returns how many it forgot.
 func (l *latencies) drop() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -34,7 +34,7 @@ func (r *recorder) record(_ context.Context, pod string, windows []experiment.La
 	}
 	r.pods[pod] = struct{}{}
 	for _, w := range windows {
-		r.kept[fmt.Sprintf("%s %s %s %s", w.Experiment, w.Arm, w.Service, w.Start.Format(time.TimeOnly))] = w.Buckets
+		r.kept[fmt.Sprintf("%s %s %s %s", w.Experiment, w.Arm, w.Service, w.Start.Format(time.TimeOnly))] = w.Counts
 	}
 	return nil
 }
@@ -121,7 +121,7 @@ func TestLatenciesOfMoreThanAnHourAreDropped(t *testing.T) {
 	for i := range maxWindows + 2 {
 		l.observe(at.Add(time.Duration(i)*experiment.Window), time.Millisecond)
 	}
-	if err := l.flush(t.Context()); err == nil || !strings.Contains(err.Error(), "2 windows that are older than an hour are dropped") {
+	if err := l.flush(t.Context()); err == nil || !strings.Contains(err.Error(), "dropped 2 windows that are older than an hour") {
 		t.Error(err)
 	}
 	r.fails = false

@@ -11,18 +11,18 @@ import (
 	"warble/shared/problem"
 )
 
-// probeTimeout bounds one look at all dependencies, under the probe's own timeout in the manifests.
+// probeTimeout limits one check of all dependencies. It is shorter than the probe's timeout in the manifests.
 const probeTimeout = time.Second
 
-// probes answers /healthz and /readyz. They write no access line: Knative asks every few seconds, for ever.
+// probes answers /healthz and /readyz. It writes no access line, because Knative asks every few seconds.
 type probes struct {
 	needs   []Dependency
 	log     zerolog.Logger
 	latched atomic.Bool
-	said    atomic.Pointer[string] // the last reason logged
+	logged  atomic.Pointer[string] // the last reason that was logged
 }
 
-// getOnly refuses other methods than a probe has, as every other path does.
+// getOnly refuses methods other than GET and HEAD, in the same words as every other path.
 func getOnly(probe http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -35,8 +35,8 @@ func getOnly(probe http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// health is what Knative probes. It latches: once everything was there it stays 200, because a database that goes
-// away later would otherwise take every pod out at once, and with them the 503 that says so.
+// health answers Knative's probe. Once all dependencies were ready, it stays 200. Otherwise a database that goes away later would take every
+// pod out of service at the same time, and nothing would answer 503 to clients.
 func (p *probes) health(w http.ResponseWriter, r *http.Request) {
 	if !p.latched.Load() {
 		if err := p.check(r.Context()); err != nil {
@@ -48,7 +48,7 @@ func (p *probes) health(w http.ResponseWriter, r *http.Request) {
 	ok(w)
 }
 
-// ready tells people the present state.
+// ready answers with the present state, for people.
 func (p *probes) ready(w http.ResponseWriter, r *http.Request) {
 	if err := p.check(r.Context()); err != nil {
 		p.fail(w, err)
@@ -68,10 +68,10 @@ func (p *probes) check(ctx context.Context) error {
 	return nil
 }
 
-// fail logs the reason once for as long as it stays the same, and keeps it out of the answer.
+// fail answers 503 without the reason. It logs the reason only if it differs from the last one.
 func (p *probes) fail(w http.ResponseWriter, err error) {
 	reason := err.Error()
-	if last := p.said.Swap(&reason); last == nil || *last != reason {
+	if last := p.logged.Swap(&reason); last == nil || *last != reason {
 		p.log.Warn().Err(err).Msg("not ready")
 	}
 	problem.Write(w, problem.Unavailable.Detail("not ready").Because(err), "")

@@ -25,34 +25,34 @@ import (
 // maxBody is the largest request body that anyone may send.
 const maxBody = 64 << 10
 
-// Exchange is what is known of the request that runs and of its answer: one allocation that is the ResponseWriter, the
-// access line's source and, through the context, what handlers ask about.
+// Exchange has the facts about one request and its answer. It is the ResponseWriter, the source of the access line, and what handlers get
+// through the context, all in one allocation.
 type Exchange struct {
 	RequestID string
-	UserAgent string       // the header's, as text can be stored: valid UTF-8, maxAgent bytes at most
+	UserAgent string       // the header, fit to be stored: valid UTF-8, at most maxAgent bytes
 	Route     string       // the pattern that matched, for logs and metrics; "unmatched" until one has
-	Client    netip.Addr   // who calls, as the edge asserted it, else the peer
-	Caller    token.Claims // zero where the route asks for no token
+	Client    netip.Addr   // the client's address as the edge asserted it, or else the peer's
+	Caller    token.Claims // zero if the route needs no token
 	Err       error        // why the answer is a 5xx, or was cut off
 
-	Assignment experiment.Assignment // as the edge asserted it; zero where it asserted none
-	AsControl  bool                  // the caller's exposure could not be written: the answer shows nothing of the treatment
+	Assignment experiment.Assignment // as the edge asserted it; zero if it asserted none
+	AsControl  bool                  // whether the answer must be the control's, because the caller's exposure could not be recorded
 
 	http.ResponseWriter
 	function    *Function
-	body        io.ReadCloser // the request's, without the limit on its size
-	signed      bool          // by the edge
+	body        io.ReadCloser // the request's body, without the limit on its size
+	signed      bool          // whether the edge has signed the request
 	status      int
 	bytes       int64
-	presented   bool   // a bearer token, to a route that asks for one
+	presented   bool   // whether there is a bearer token, and the route needs one
 	key         string // Idempotency-Key
 	fingerprint []byte
 }
 
-// contextKey is the type of this package's one key in a context.
+// contextKey is the type of the only context key of this package.
 type contextKey struct{}
 
-// Current returns the exchange of the request that ctx belongs to. Outside of a request it is an empty one.
+// Current returns the exchange of the request to which ctx belongs. Outside of a request, the exchange is empty.
 func Current(ctx context.Context) *Exchange {
 	if x, ok := ctx.Value(contextKey{}).(*Exchange); ok {
 		return x
@@ -63,10 +63,10 @@ func Current(ctx context.Context) *Exchange {
 // Caller returns the claims of the token that Authenticated verified.
 func Caller(ctx context.Context) token.Claims { return Current(ctx).Caller }
 
-// RequestID returns the request's id, as the answer's X-Request-Id carries it.
+// RequestID returns the request's id, which the answer has in X-Request-Id.
 func RequestID(ctx context.Context) string { return Current(ctx).RequestID }
 
-// Client returns the address of who calls.
+// Client returns the client's address.
 func Client(ctx context.Context) netip.Addr { return Current(ctx).Client }
 
 // Network returns the client's network, see telemetry.Network.
@@ -90,13 +90,13 @@ func (x *Exchange) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Status is that of the answer; 0 before there is one.
+// Status returns the status of the answer; 0 if there is none yet.
 func (x *Exchange) Status() int { return x.status }
 
 // Unwrap lets http.ResponseController reach the server's own writer.
 func (x *Exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// Handler is what Serve serves, for tests: routes with the probes and everything that happens to each request.
+// Handler returns, for tests, the handler that Serve serves: the routes, the probes, and everything that is done for each request.
 func (f *Function) Handler(routes Routes, needs ...Dependency) http.Handler {
 	return f.whole(f.mux(routes), needs)
 }
@@ -106,7 +106,7 @@ func (f *Function) WholeHandler(handler http.Handler, needs ...Dependency) http.
 	return f.whole(handler, needs)
 }
 
-// whole wraps handler in what happens to every request.
+// whole wraps handler with the probes and everything that is done for each request.
 func (f *Function) whole(handler http.Handler, needs []Dependency) http.Handler {
 	probes := &probes{needs: needs, log: f.Telemetry.Log}
 	health, ready := getOnly(probes.health), getOnly(probes.ready)
@@ -128,14 +128,14 @@ func (f *Function) whole(handler http.Handler, needs []Dependency) http.Handler 
 func (f *Function) exchange(w http.ResponseWriter, r *http.Request, handler http.Handler) {
 	start := time.Now()
 	x := &Exchange{ResponseWriter: w, function: f, RequestID: requestID(r), UserAgent: userAgent(r), Route: unmatched, Client: peer(r)}
-	ofArm := false
+	countLatency := false
 	ctx := context.WithValue(r.Context(), contextKey{}, x)
 	if asserted, ok := f.signer.verify(r, start); ok {
 		x.Client, x.Assignment, x.signed = asserted.client, asserted.assignment, true
 		if asserted.unread != nil {
 			x.unexposed("", asserted.unread)
 		}
-		ofArm = f.latencies != nil && (x.Assignment.Experiment == "" || x.Assignment.Experiment == f.served.experiment)
+		countLatency = f.latencies != nil && (x.Assignment.Experiment == "" || x.Assignment.Experiment == f.served.experiment)
 		if !asserted.deadline.IsZero() {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithDeadline(ctx, asserted.deadline)
@@ -156,17 +156,17 @@ func (f *Function) exchange(w http.ResponseWriter, r *http.Request, handler http
 		aborted := x.recovered(recover())
 		took := time.Since(start)
 		f.Telemetry.Access(ctx, x.access(r, took))
-		if ofArm {
+		if countLatency {
 			f.latencies.observe(start.Add(took), took)
 		}
 		if aborted {
-			panic(http.ErrAbortHandler) // the head of another answer is already out: cut it, never pass it for whole
+			panic(http.ErrAbortHandler) // another answer has begun: cut it off, so that it does not look complete
 		}
 	}()
 	handler.ServeHTTP(x, r)
 }
 
-// recovered turns a panic into a 500. It reports whether the answer had begun, so that it can only be cut off.
+// recovered turns a panic into a 500. aborted reports that an answer had begun already, so that it can only be cut off.
 func (x *Exchange) recovered(reason any) (aborted bool) {
 	if reason == nil {
 		return false
@@ -208,20 +208,20 @@ func (x *Exchange) access(r *http.Request, took time.Duration) telemetry.Access 
 	return a
 }
 
-// Fail answers with err as shared/problem's table words it, and keeps the cause of a 5xx for the access line.
+// Fail answers with the problem that shared/problem's table has for err. The access line gets the cause of a 5xx.
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	x := Current(r.Context())
 	p := problem.From(err)
 	if p.Status >= 500 {
 		x.Err = err
 	}
-	if p.Kind == problem.Unauthenticated && x.presented { // RFC 6750, section 3.1: no code where no token was sent
+	if p.Kind == problem.Unauthenticated && x.presented { // RFC 6750, section 3.1: no error code if no token was sent
 		w.Header().Set("WWW-Authenticate", `Bearer realm="warble", error="invalid_token"`)
 	}
 	problem.Write(w, p, x.RequestID)
 }
 
-// peer is the address at the other end of the connection.
+// peer returns the address at the other end of the connection.
 func peer(r *http.Request) netip.Addr {
 	address, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -230,7 +230,7 @@ func peer(r *http.Request) netip.Addr {
 	return address.Addr().Unmap()
 }
 
-// serverLog writes what net/http itself has to say (a broken TLS hello, a panic after hijack) as one JSON line each.
+// serverLog writes each message of net/http itself (a broken TLS hello, a panic after hijack) as one JSON line.
 type serverLog struct{ zerolog.Logger }
 
 func newServerLog(log zerolog.Logger) *stdlog.Logger { return stdlog.New(serverLog{log}, "", 0) }
@@ -243,9 +243,9 @@ func (l serverLog) Write(line []byte) (int, error) {
 // ReadBody reads the whole body, at most 64 KiB of it. Its errors are problems.
 func ReadBody(r *http.Request) ([]byte, error) {
 	if r.ContentLength > maxBody {
-		if r.Header.Get("Expect") == "" { // else the client waits to be asked for the body
-			// Into the limit: net/http then leaves the client time to read the answer before it resets the connection.
-			_, _ = io.Copy(io.Discard, r.Body) // it ends with the limit's error, or the client's leaving
+		if r.Header.Get("Expect") == "" { // otherwise the client waits before it sends the body
+			// Read up to the limit. Then net/http lets the client read the answer before it resets the connection.
+			_, _ = io.Copy(io.Discard, r.Body) // ends with the limit's error, or when the client leaves
 		}
 		return nil, problem.TooLarge
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// requestID takes the client's X-Request-Id where it is sane (^[A-Za-z0-9._-]{1,64}$) and makes one otherwise.
+// requestID returns the client's X-Request-Id if it matches ^[A-Za-z0-9._-]{1,64}$, and otherwise a new id.
 func requestID(r *http.Request) string {
 	if id := r.Header.Get("X-Request-Id"); saneID(id) {
 		return id
@@ -28,7 +28,7 @@ func saneID(id string) bool {
 	return true
 }
 
-// maxAgent is how much of a User-Agent is kept, in bytes: browsers' have less than 200.
+// maxAgent is how many bytes of a User-Agent are kept. Those of browsers have less than 200.
 const maxAgent = 256
 
 func userAgent(r *http.Request) string {

@@ -8,18 +8,19 @@ import (
 	"warble/shared/problem"
 )
 
-// unmatched is the route of a request that no pattern matches. Its path is never a label: anyone can make any number.
+// unmatched is the route of a request that no pattern matches. The path must not become a label, because anyone can send any number of
+// paths.
 const unmatched = "unmatched"
 
-// router is a ServeMux whose misses are problems.
+// router is a ServeMux that answers with a problem if no route matches.
 type router struct {
-	mux    *http.ServeMux // the routes, and "/" for the misses
-	routes *http.ServeMux // the routes alone, to ask which methods a path takes
+	mux    *http.ServeMux // the routes, and "/" for everything else
+	routes *http.ServeMux // only the routes, to find the methods of a path
 
 	revision []string // X-Revision of every answer; nil outside of Knative
 }
 
-// mux routes by pattern and names the route of each request.
+// mux returns a handler that routes requests by pattern, and sets Exchange.Route.
 func (f *Function) mux(routes Routes) http.Handler {
 	m := &router{mux: http.NewServeMux(), routes: http.NewServeMux()}
 	if f.revision != "" {
@@ -34,8 +35,8 @@ func (f *Function) mux(routes Routes) http.Handler {
 	return m
 }
 
-// named sets the exchange's route. It is done here rather than read from http.Request.Pattern afterwards, which is set
-// on a copy of the request that the access line does not see.
+// named sets the exchange's route. http.Request.Pattern cannot be used afterwards, because it is set on a copy of the request that the access
+// line does not see.
 func named(pattern string, handler http.Handler) http.Handler {
 	_, route, _ := strings.Cut(pattern, " ")
 	if route == "" {
@@ -47,10 +48,10 @@ func named(pattern string, handler http.Handler) http.Handler {
 	})
 }
 
-// ServeHTTP never redirects: ServeMux would, to the clean form of a path that has dots or double slashes in it.
+// ServeHTTP never redirects. ServeMux would redirect a path with dots or double slashes to its clean form.
 func (m *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m.revision != nil {
-		w.Header()["X-Revision"] = m.revision // who splits traffic sees by it what became of a request
+		w.Header()["X-Revision"] = m.revision // shows where a traffic split has sent the request
 	}
 	if !CleanPath(r.URL.Path) {
 		m.miss(w, r)
@@ -59,16 +60,15 @@ func (m *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.mux.ServeHTTP(w, r)
 }
 
-// CleanPath reports whether p is in the form that ServeMux does not redirect: no dots, no double slashes. A trailing
-// slash is clean.
+// CleanPath reports whether ServeMux would serve p without a redirect: p has no dots and no double slashes. It may have a trailing slash.
 func CleanPath(p string) bool {
 	return p != "" && p[0] == '/' && path.Clean(p) == strings.TrimSuffix(p, "/") || p == "/"
 }
 
-// methods are those that a 405 can name.
+// methods are the methods that a 405 can list.
 var methods = []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 
-// miss answers 405 where the path takes another method, and 404 otherwise.
+// miss answers 405 if the path takes other methods, and otherwise 404.
 func (m *router) miss(w http.ResponseWriter, r *http.Request) {
 	var allow []string
 	if CleanPath(r.URL.Path) {
@@ -88,7 +88,7 @@ func (m *router) miss(w http.ResponseWriter, r *http.Request) {
 	Fail(w, r, p)
 }
 
-// Pattern names the route of a request that has not been routed yet.
+// Pattern returns the route of a request that has not been routed yet.
 func (m *router) Pattern(r *http.Request) string {
 	_, pattern := m.routes.Handler(r)
 	if _, route, ok := strings.Cut(pattern, " "); ok {
@@ -97,7 +97,7 @@ func (m *router) Pattern(r *http.Request) string {
 	return pattern
 }
 
-// patternOf names the resource of a request's trace span, for a handler that knows its patterns.
+// patternOf returns a function that names a request's trace span: by the handler's pattern if the handler has patterns, else "unmatched".
 func patternOf(handler http.Handler) func(*http.Request) string {
 	m, ok := handler.(interface{ Pattern(r *http.Request) string })
 	return func(r *http.Request) string {

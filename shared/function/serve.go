@@ -21,36 +21,35 @@ import (
 	"warble/shared/experiment"
 )
 
-// Server timeouts. The body is at most 64 KiB, so a client that needs longer than this to send it is not a client.
-// writeTimeout leaves room for the edge's UPSTREAM_TIMEOUT.
+// The server's timeouts. A body has at most 64 KiB, so no honest client needs longer than this to send it. writeTimeout is longer than the
+// edge's UPSTREAM_TIMEOUT.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 15 * time.Second
 	writeTimeout      = 60 * time.Second
 	idleTimeout       = 120 * time.Second
-	maxHeaderBytes    = 64 << 10 // the edge refuses half of it, in a problem's words: net/http's are its own
+	maxHeaderBytes    = 64 << 10 // the edge refuses half of it with a problem; net/http's own refusal is not one
 
 	// drainLimit is how long SIGTERM waits for running requests: under Knative's and Kubernetes' 30 s.
 	drainLimit = 25 * time.Second
-	// lameDuck is how long a draining process still answers on connections it already has, asking each to close.
-	// A peer that was just writing a request on an idle connection gets its answer instead of a reset.
+	// lameDuck is how long a draining process still answers on open connections, and asks the peers to close them. So a peer that has just
+	// written a request on an idle connection gets an answer and not a reset.
 	lameDuck = 500 * time.Millisecond
 )
 
-// drain has begun once SIGTERM has come.
+// drain is the state of the drain, which begins with SIGTERM.
 type drain struct {
 	begun atomic.Bool
-	limit time.Duration // how long it takes at most; drainLimit where it is 0
+	limit time.Duration // how long it takes at most; 0 means drainLimit
 }
 
-// Serve answers routes until SIGTERM or SIGINT, finishes what runs, closes needs and returns. Where the configuration
-// is wrong it logs one line per mistake and exits with status 2 before it listens; where it cannot listen, with 1.
+// Serve answers routes until SIGTERM or SIGINT. Then it finishes running requests, closes needs and returns. If the configuration is wrong, it
+// logs one line for each mistake and exits with status 2 before it listens. If it cannot listen, it exits with status 1.
 func (f *Function) Serve(routes Routes, needs ...Dependency) {
 	f.ServeHandler(f.mux(routes), needs...)
 }
 
-// ServeHandler is Serve for a function that routes by itself, as the edge does. handler names the route of a request
-// by setting Current(ctx).Route.
+// ServeHandler is Serve for a function that routes by itself, like the edge. handler sets Current(ctx).Route to the route of a request.
 func (f *Function) ServeHandler(handler http.Handler, needs ...Dependency) {
 	log := f.Telemetry.Log
 	if err := f.mistakes(); err != nil {
@@ -67,15 +66,15 @@ func (f *Function) ServeHandler(handler http.Handler, needs ...Dependency) {
 	}
 }
 
-// mistakes is what is wrong with the configuration, one a line.
+// mistakes returns the mistakes of the configuration, one a line; nil if there are none.
 func (f *Function) mistakes() error {
 	if f.served.experiment != "" && f.latencies == nil {
-		f.Env.Reject(experiment.EnvExperiment, f.served.experiment, "nothing, for this function keeps no record of an experiment")
+		f.Env.Reject(experiment.EnvExperiment, f.served.experiment, "nothing, because this function keeps no record of an experiment")
 	}
 	return f.Env.Err()
 }
 
-// serve runs until ctx ends; it is Serve without the process around it.
+// serve is Serve without the process: it serves until ctx ends, and returns errors.
 func (f *Function) serve(ctx context.Context, handler http.Handler, needs []Dependency) error {
 	log := f.Telemetry.Log
 	listener, err := net.Listen("tcp", net.JoinHostPort(f.host, strconv.Itoa(f.port)))
@@ -124,8 +123,8 @@ func (f *Function) serve(ctx context.Context, handler http.Handler, needs []Depe
 	return err
 }
 
-// stop takes no new connection, answers what arrives on those that are open for lameDuck, then waits for what runs, and for connections
-// that another protocol has taken over. Those that are left at the limit it cuts.
+// stop takes no new connections. It answers requests on open connections for lameDuck. Then it waits for running requests, and for
+// connections that another protocol has taken over. It cuts the connections that are left at the limit.
 func (f *Function) stop(ctx context.Context, server *http.Server, listener net.Listener) error {
 	f.drain.begun.Store(true)
 	f.upgrades.refuse()
@@ -145,7 +144,7 @@ func (f *Function) stop(ctx context.Context, server *http.Server, listener net.L
 	return nil
 }
 
-// serveMetrics listens on METRICS_PORT. Its own port, because Knative counts what reaches the serving port as traffic
+// serveMetrics listens on METRICS_PORT. The metrics have a port of their own, because Knative counts requests to the serving port as traffic
 // and would never scale a scraped function to zero.
 func (f *Function) serveMetrics() (*http.Server, error) {
 	if f.metricsPort == 0 {

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// stall is how long a client may send nothing of a body that Stream has opened.
+// stall is how long a client may pause while it sends a body after Stream.
 const stall = 30 * time.Second
 
-// Stream lifts the limits on a request that is passed on as it is: its body may have any size, and its body and its answer may
-// take any time, as long as the client does not stop sending the body for 30 s. It has no effect on an Exchange of no request.
+// Stream removes the limits of a request that is passed on unchanged. Its body may have any size, and body and answer may take any time, as
+// long as the client does not pause for 30 s while it sends the body. Outside of a request, Stream has no effect.
 func (x *Exchange) Stream(r *http.Request) {
 	if x.ResponseWriter == nil {
 		return
@@ -22,29 +22,29 @@ func (x *Exchange) Stream(r *http.Request) {
 	}
 }
 
-// Until gives the client until then to take the answer, where the limits of the server would end the exchange before. It has no
-// effect on an Exchange of no request.
+// Until gives the client time until then to take the answer, if the server's limits would end the exchange earlier. Outside of a request, it
+// has no effect.
 func (x *Exchange) Until(then time.Time) {
 	if x.ResponseWriter != nil && time.Until(then) > readTimeout {
 		x.deadline(then)
 	}
 }
 
-// deadline replaces both deadlines of the connection: net/http reads from it while an answer is under way, and takes a read that
-// is late for a client that has left.
+// deadline replaces both deadlines of the connection. The read deadline matters as well: net/http reads from the connection while it sends
+// an answer, and a read that times out looks like a client that has left.
 func (x *Exchange) deadline(t time.Time) *http.ResponseController {
 	control := http.NewResponseController(x.ResponseWriter)
-	_ = control.SetWriteDeadline(t) // a writer that has no deadlines has none to replace
+	_ = control.SetWriteDeadline(t) // fails only if the writer has no deadlines
 	_ = control.SetReadDeadline(t)
 	return control
 }
 
-// Switched notes that the connection is another protocol's from now on, so that the access line says 101.
+// Switched notes that another protocol has taken over the connection, so that the access line says 101.
 func (x *Exchange) Switched() { x.status = http.StatusSwitchingProtocols }
 
-// streamed is a body each read of which has its own deadline. The deadline is lifted between reads, because net/http reads from
-// the connection while an answer is under way to see whether the client has left. Once the body is over, the deadline is
-// net/http's again: Close waits for a read that is under way.
+// streamed is a body that gives each read its own deadline. Between reads there is no deadline, because net/http reads from the connection
+// while it sends an answer, to see whether the client has left. After the end of the body, streamed sets no deadline any more. So that none is
+// set later, Close waits for a read under way.
 type streamed struct {
 	body    io.ReadCloser
 	control *http.ResponseController
@@ -57,9 +57,9 @@ func (s *streamed) Read(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
-		return s.body.Read(p) // says why
+		return s.body.Read(p) // returns the reason
 	}
-	_ = s.control.SetReadDeadline(time.Now().Add(stall)) // as Stream
+	_ = s.control.SetReadDeadline(time.Now().Add(stall)) // fails only if there are no deadlines
 	n, err := s.body.Read(p)
 	_ = s.control.SetReadDeadline(time.Time{})
 	s.over = err != nil

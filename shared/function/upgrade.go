@@ -12,19 +12,19 @@ import (
 // cutLimit is how long a drain waits for connections that it has cut.
 const cutLimit = time.Second
 
-// upgrades are the requests whose connections another protocol may take over, as that of a WebSocket. http.Server's Shutdown neither
-// waits for such connections nor closes them.
+// upgrades has the requests whose connections another protocol, such as WebSocket, may take over. http.Server's Shutdown neither waits for
+// such connections nor closes them.
 type upgrades struct {
 	mu   sync.Mutex
 	open map[*Exchange]context.CancelFunc
-	over chan struct{} // closed when the last has ended; nil while new ones are taken
+	over chan struct{} // nil until the drain; then closed when the last upgrade has ended
 }
 
-// Upgrade is called with a request that may take over its connection. It returns the request to go on with, whose context ends when the
-// drain has no more time for it, and a function to call at its end. While the process drains it is problem.Unavailable: the client's
-// next attempt meets another process.
+// Upgrade registers a request that may take over its connection. It returns the request to continue with, whose context ends when the drain
+// has no more time for it, and a function to call at the end. While the process drains, the error is problem.Unavailable, so that the
+// client tries again and reaches another process.
 func (x *Exchange) Upgrade(r *http.Request) (*http.Request, func(), error) {
-	if x.function == nil { // an Exchange of no request
+	if x.function == nil { // outside of a request
 		return r, func() {}, nil
 	}
 	u := &x.function.upgrades
@@ -51,7 +51,7 @@ func (u *upgrades) end(x *Exchange) {
 	}
 }
 
-// refuse takes no more.
+// refuse makes further calls of Upgrade fail.
 func (u *upgrades) refuse() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -61,7 +61,7 @@ func (u *upgrades) refuse() {
 	}
 }
 
-// wait returns when all have ended, at the latest soon after the end of ctx: then it cuts those that are left, and says how many.
+// wait returns when all upgrades have ended. When ctx ends, it cuts those that are left, returns how many, and waits for them only briefly.
 func (u *upgrades) wait(ctx context.Context) (cut int) {
 	select {
 	case <-u.over:
