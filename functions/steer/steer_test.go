@@ -359,7 +359,7 @@ func TestATreatmentThatTripsIsRolledBackImmediately(t *testing.T) {
 	}
 	suspension.Start = suspension.Start.Add(time.Second)
 	post()
-	if s := c.experiment.Status; s.Conclusion != experiment.WasRolledBack || !strings.Contains(s.Because, "of 11 answers to 9 users 10 were errors, and of 20 answers by what is untouched") {
+	if s := c.experiment.Status; s.Conclusion != experiment.WasRolledBack || !strings.Contains(s.Because, "10 of its 11 answers to 9 users were errors; after that, ") {
 		t.Errorf("%+v", s)
 	}
 	if status, answer := r.post("/turn", []byte("another key, which no edge has ever had"), struct{}{}); status != http.StatusForbidden {

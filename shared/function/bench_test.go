@@ -11,7 +11,7 @@ import (
 	"warble/shared/function"
 )
 
-// BenchmarkAssertion is what the edge's word costs: to sign a request, and a function that answers one by it, its access line included.
+// BenchmarkAssertion measures the cost of the edge's assertions: signing a request, and answering a signed one, including the access line.
 func BenchmarkAssertion(b *testing.B) {
 	request := httptest.NewRequest(http.MethodGet, "/2/tweets/1", http.NoBody)
 	request.Header.Set("X-Request-Id", "one")

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestWhatAnExperimentSetsIsCheckedByName(t *testing.T) {
+func TestTheVariablesOfAnArmAreChecked(t *testing.T) {
 	t.Parallel()
 	const faultsExpected = "expected error=5%,slow=300ms@10%, with shares up to 100% and a delay up to 30s"
 	for settings, want := range map[string]string{

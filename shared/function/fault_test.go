@@ -18,8 +18,8 @@ import (
 	"warble/shared/token"
 )
 
-// Planted shares are met within five standard errors, which chance misses once in a million.
-func TestFaultsStrikeTheirShare(t *testing.T) {
+// The shares must be right within five standard errors, which chance exceeds once in a million.
+func TestFaultsHitTheirShareOfRequests(t *testing.T) {
 	t.Parallel()
 	const n = 20_000
 	f := NewTest(io.Discard, "FAULTS=error=5%,slow=1ns@10%").faults
@@ -42,8 +42,8 @@ func TestFaultsStrikeTheirShare(t *testing.T) {
 	}
 }
 
-// A fault befalls who is exposed, as a bug in the handler would: with the exposure written, as a 500, in the arm's time.
-func TestFaultsAreTheArms(t *testing.T) {
+// A fault looks like a bug in the handler: the exposure is recorded, the answer is a 500, and the arm's latency counts it.
+func TestFaultsLookLikeBugsOfTheArm(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, faultsAreTheArms)
 }

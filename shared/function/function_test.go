@@ -72,7 +72,7 @@ func TestTheProbeLatchesAndReadyzDoesNot(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d", path, answer.StatusCode, body, status)
 		}
 		if strings.Contains(body, "password") {
-			t.Errorf("%s tells the cause to the world: %s", path, body)
+			t.Errorf("%s tells the client the cause: %s", path, body)
 		}
 	}
 	expect("/healthz", 503)
@@ -120,7 +120,7 @@ func TestAPanicIsAProblemAndALogLine(t *testing.T) {
 	}
 }
 
-func TestRequestIDs(t *testing.T) {
+func TestASaneRequestIDIsKeptAndOthersAreReplaced(t *testing.T) {
 	t.Parallel()
 	url, _ := serve(t, function.Routes{})
 	for sent, kept := range map[string]bool{
@@ -196,7 +196,7 @@ func TestOnlyASignedAssertionIsBelieved(t *testing.T) {
 	}
 }
 
-func TestTheUnspecifiedRouteIsNeverLabelledByItsPath(t *testing.T) {
+func TestAnUnmatchedPathIsNeverALabel(t *testing.T) {
 	t.Parallel()
 	url, log := serve(t, function.Routes{"GET /notes/{id}": function.JSON(echo)})
 	apitest.Send(t, http.MethodGet, url+"/notes/5?secret=1", "")
@@ -207,7 +207,7 @@ func TestTheUnspecifiedRouteIsNeverLabelledByItsPath(t *testing.T) {
 	}
 }
 
-// TestABodyThatDoesNotComeIs408, in a problem's words, once the time for it is over.
+// The answer is a problem, sent when the time for the body is over.
 func TestABodyThatDoesNotComeIs408(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(function.NewTest(new(syncBuffer)).Handler(function.Routes{"POST /notes/{id}": function.JSON(echo)}))

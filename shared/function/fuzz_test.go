@@ -14,8 +14,8 @@ import (
 	"warble/shared/problem"
 )
 
-// FuzzDecode: whatever a body holds, it decodes or it is the client's mistake. What decodes says what the standard library
-// reads in it, except for numbers with a point or an exponent, and is in UTF-8.
+// FuzzDecode checks that every body either decodes or is the client's mistake. A body that decodes is in UTF-8, and gives the same values as the
+// standard library, except for numbers with a point or an exponent.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"text":"a","count":1}`, `{"text":7}`, `{"x":1}`, `null`, `[`, `{"count":1e999}`, "{\"text\":\"\xff\"}", `{"text":"\ud800"}`, `{} {}`,
@@ -59,7 +59,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzRequest: whatever the target and the headers hold, the answer is a success or names the client's mistake.
+// FuzzRequest checks that every target and every header gives a success or names the client's mistake.
 func FuzzRequest(f *testing.F) {
 	f.Add("/notes/1", "id", "application/json", "key", `{"text":"a"}`)
 	f.Add("//notes/../1%2F", "\x00", ";;", "\x7f", `{`)
@@ -84,7 +84,7 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzBearer: what is taken for a token is the header's own text behind the scheme, and nothing else is.
+// FuzzBearer checks that a token is exactly the text of the header after the scheme.
 func FuzzBearer(f *testing.F) {
 	for _, seed := range []string{"Bearer a.b.c", "bearer  x", "BEARER", "Bearer ", "Basic eDp5", "", "Bearerx y", "\x00Bearer x", "Bearer x y"} {
 		f.Add(seed)

@@ -49,7 +49,7 @@ func serve(t *testing.T, routes function.Routes, needs ...function.Dependency) (
 	return server.URL, log
 }
 
-func TestJSONRefuses(t *testing.T) {
+func TestJSONRefusesWrongRequests(t *testing.T) {
 	t.Parallel()
 	url, _ := serve(t, function.Routes{"POST /notes/{id}": function.JSON(echo)})
 	tests := []struct {
@@ -128,7 +128,7 @@ func TestJSONRefuses(t *testing.T) {
 	}
 }
 
-func TestJSONReads(t *testing.T) {
+func TestJSONReadsValidRequests(t *testing.T) {
 	t.Parallel()
 	url, _ := serve(t, function.Routes{"POST /notes/{id}": function.JSON(echo)})
 	for _, kind := range []string{"application/json", "Application/JSON", "application/json;charset=UTF-8", `application/json; charset="utf-8"`} {
@@ -160,7 +160,7 @@ func TestJSONReads(t *testing.T) {
 	}
 }
 
-func TestWrongMethodNamesTheRightOnes(t *testing.T) {
+func TestA405ListsTheRightMethods(t *testing.T) {
 	t.Parallel()
 	url, _ := serve(t, function.Routes{"POST /notes/{id}": function.JSON(echo), "DELETE /notes/{id}": function.JSON(echo)})
 	answer, body := apitest.Send(t, http.MethodPut, url+"/notes/1", "")
@@ -169,7 +169,7 @@ func TestWrongMethodNamesTheRightOnes(t *testing.T) {
 	}
 }
 
-func TestJSONAnswers(t *testing.T) {
+func TestJSONEncodesAnswers(t *testing.T) {
 	t.Parallel()
 	url, _ := serve(t, function.Routes{
 		"POST /notes/{id}": function.JSON(echo, function.Status(201), function.Header("Cache-Control", "no-store")),

@@ -66,7 +66,7 @@ func ofArm(t testing.TB) (*latencies, *recorder) {
 	return f.latencies, &r
 }
 
-func TestLatenciesByWindow(t *testing.T) {
+func TestLatenciesAreCountedByWindow(t *testing.T) {
 	t.Parallel()
 	l, r := ofArm(t)
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -113,7 +113,7 @@ func TestLatenciesByWindow(t *testing.T) {
 	}
 }
 
-func TestLatenciesOfMoreThanAnHourAreDropped(t *testing.T) {
+func TestLatenciesOlderThanAnHourAreDropped(t *testing.T) {
 	t.Parallel()
 	l, r := ofArm(t)
 	r.fails = true
@@ -130,7 +130,7 @@ func TestLatenciesOfMoreThanAnHourAreDropped(t *testing.T) {
 	}
 }
 
-// Nothing is lost or counted twice while requests and the flush are about it at once.
+// Requests are counted and flushed at the same time, and nothing is lost or counted twice.
 func TestLatenciesUnderLoad(t *testing.T) {
 	t.Parallel()
 	const workers, each = 8, 5000
@@ -168,7 +168,7 @@ func TestLatenciesUnderLoad(t *testing.T) {
 	}
 }
 
-// BenchmarkLatencies is what a request of an arm pays for being counted.
+// BenchmarkLatencies measures the cost of counting a request of an arm.
 func BenchmarkLatencies(b *testing.B) {
 	l, _ := ofArm(b)
 	at := time.Now()

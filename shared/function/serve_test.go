@@ -51,7 +51,7 @@ type closed struct{ at atomic.Int64 }
 func (*closed) Ready(context.Context) error { return nil }
 func (c *closed) Close()                    { c.at.Store(time.Now().UnixNano()) }
 
-func TestDrainFinishesWhatRunsAndTakesNothingNew(t *testing.T) {
+func TestADrainFinishesRunningRequestsAndTakesNoNewOnes(t *testing.T) {
 	t.Parallel()
 	var database closed
 	entered, release := make(chan struct{}), make(chan struct{})

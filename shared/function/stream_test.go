@@ -28,7 +28,7 @@ func (s *slow) Read(p []byte) (int, error) {
 	return copy(p, strings.Repeat("x", 20<<10)), nil
 }
 
-// TestStreamLiftsTheLimits of size and of time, for the one request.
+// TestStreamLiftsTheLimits checks the limits of size and of time, which are lifted for one request only.
 func TestStreamLiftsTheLimits(t *testing.T) {
 	t.Parallel()
 	const limit = 500 * time.Millisecond
@@ -64,7 +64,7 @@ func TestStreamLiftsTheLimits(t *testing.T) {
 	}
 }
 
-// TestTheEdgesDeadlineReplacesTheServersLimits, where it is the later: a function's answer may be a stream.
+// TestTheEdgesDeadlineReplacesTheServersLimits checks a deadline that is later than the limits, as for a function that streams its answer.
 func TestTheEdgesDeadlineReplacesTheServersLimits(t *testing.T) {
 	t.Parallel()
 	const limit = 500 * time.Millisecond

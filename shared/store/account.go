@@ -8,29 +8,29 @@ import (
 	"warble/shared/problem"
 )
 
-// NewAccount is an account to be, with its first session.
+// NewAccount is an account to create, with its first session.
 type NewAccount struct {
-	Email        string // ASCII; compared as Fold has it
+	Email        string // ASCII; compared after Fold
 	PasswordHash string
 	Username     string
 	Name         string
 	Community    string // slug; empty for none
 	RefreshHash  []byte // of the first refresh token
-	From         Client // its network is known to the account from then on
+	From         Client // its network becomes a known network of the account
 	Traceparent  string
 }
 
-// ErrUsernameTaken is the cause of a conflict about the username, for whom it was not the client that chose it.
+// ErrUsernameTaken is the cause of a conflict about the username. It is for callers that have chosen the username themselves.
 var ErrUsernameTaken = errors.New("username is taken")
 
-// Opened is a session that began, and whose it is.
+// Opened is a new session with its user.
 type Opened struct {
-	Session int64 // the number that Author has
+	Session int64 // for Author.Session
 	User    User
 }
 
-// CreateAccount writes the user, the credentials, the session, the request of mail and the events in one statement. Errors:
-// problem.Conflict naming email or username, problem.Invalid naming a community that is not there.
+// CreateAccount writes the user, the credentials, the session, the mail request and the events in one statement. Errors: problem.Conflict that
+// names email or username, problem.Invalid that names a community that does not exist.
 func (db *DB) CreateAccount(ctx context.Context, a NewAccount) (Opened, error) {
 	var o Opened
 	u := &o.User
@@ -89,14 +89,14 @@ func (db *DB) CreateAccount(ctx context.Context, a NewAccount) (Opened, error) {
 	return o, err
 }
 
-// Credentials are what a user logs in with, and when that last changed.
+// Credentials has the email address with which a user logs in, and when email or password last changed.
 type Credentials struct {
 	Email     string
-	Verified  bool // mail to the address has reached its owner
+	Verified  bool // whether mail to the address has reached its owner
 	UpdatedAt time.Time
 }
 
-// Credentials returns those of a user. Errors: problem.Unauthenticated where there is no such account.
+// Credentials returns the credentials of a user. Errors: problem.Unauthenticated if the account does not exist.
 func (db *DB) Credentials(ctx context.Context, userID int64) (c Credentials, err error) {
 	err = db.one(ctx, `
 		select email, verified_at is not null, updated_at
@@ -109,8 +109,9 @@ func (db *DB) Credentials(ctx context.Context, userID int64) (c Credentials, err
 	return c, err
 }
 
-// ChangePassword replaces the password's hash, after an attempt that was right, and ends all sessions but the author's own.
-// It forgets the failures from the attempt's network, and no mail that resets the password counts any more. Errors: problem.Forbidden where the password was changed meanwhile.
+// ChangePassword replaces the password's hash after a login attempt with the right password. It ends all sessions except the author's, forgets
+// the failed logins from the attempt's network, and invalidates all mails that reset the password. Errors: problem.Forbidden if the password
+// was changed meanwhile.
 func (db *DB) ChangePassword(ctx context.Context, author Author, l LoginAttempt, hash string) error {
 	var changed bool
 	err := db.one(ctx, endSessions(`id <> $2 and exists (select from credentials where user_id = $1 and password_hash = $3)`)+`,

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Seen records that a user made an authenticated request today (UTC), once per user, day and process. Errors:
-// problem.Unauthenticated where there is no such user.
+// Seen records that a user made an authenticated request today (UTC), once per user, day and process. Errors: problem.Unauthenticated if the
+// user does not exist.
 func (db *DB) Seen(ctx context.Context, userID int64) error {
 	today := userDay{userID, time.Now().UTC().Truncate(24 * time.Hour)}
 	if db.active.has(today) {
@@ -30,5 +30,5 @@ func (db *DB) Seen(ctx context.Context, userID int64) error {
 // userDay is the key of a row of activity.
 type userDay struct {
 	user int64
-	day  time.Time // in UTC, without a monotonic clock: two of one day are equal
+	day  time.Time // in UTC, without a monotonic clock reading, so that equal days are equal keys
 }

@@ -26,7 +26,7 @@ func TestOneActivityRowPerUserAndDay(t *testing.T) {
 	}
 }
 
-func TestATokenOfNobodyIsNoToken(t *testing.T) {
+func TestATokenOfAMissingUserIsRefused(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)

@@ -15,35 +15,35 @@ import (
 )
 
 const (
-	// maxBatch is how many tweets leave together: more of them make the first wait longer than they save.
+	// maxBatch is how many tweets are sent together, at most. With more, the first waits longer than the others save.
 	maxBatch = 64
-	// hurry is the time that a request must have left to leave with others, because its deadline becomes theirs.
+	// hurry is how much time a request must have left to be sent with others, because the earliest deadline applies to all.
 	hurry = 500 * time.Millisecond
 )
 
-// batches sends tweets without an Idempotency-Key. While a connection is free, each leaves alone and at once. Those that
-// have to wait for one leave together: the same statement for each, in one round trip and one commit.
+// batches sends tweets without an Idempotency-Key. While a connection is free, each tweet is sent immediately and alone. Tweets that have to
+// wait for a connection are sent together: one statement for each, all in one round trip and one commit.
 type batches struct {
 	pool  *pgxpool.Pool
-	spans pgx.QueryTracer // of the pool, nil where it has none
-	most  int             // senders at the same time: as many as there are connections
+	spans pgx.QueryTracer // the pool's tracer; nil if it has none
+	most  int             // how many senders there may be: as many as connections
 
 	mu      sync.Mutex
 	senders int
-	waiting []*member // in the order in which they came
+	waiting []*member // in order of arrival
 	closed  bool
-	ended   sync.Cond // a sender has
+	ended   sync.Cond // signalled when a sender has ended
 }
 
-// member is a tweet that waits.
+// member is a tweet that waits to be sent.
 type member struct {
 	ctx   context.Context
 	until time.Time // of the request
 	args  []any
-	done  chan outcome // has room for the one outcome
+	done  chan outcome // buffered for its one outcome
 }
 
-// outcome is what came of a member. One that is to go alone was not written, and has until then to be.
+// outcome is the result of a member. If alone is set, the tweet was not written, and its request must send it alone by until.
 type outcome struct {
 	body  []byte
 	err   error
@@ -57,10 +57,10 @@ func (b *batches) write(ctx context.Context, timeout time.Duration, args []any) 
 	m := &member{ctx, until, args, nil}
 	switch b.join(m) {
 	case goesAlone:
-		return b.alone(ctx, until, args)
+		return b.sendAlone(ctx, until, args)
 	case sends:
 		defer b.next()
-		return b.alone(ctx, until, args)
+		return b.sendAlone(ctx, until, args)
 	}
 	waiting, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
@@ -71,23 +71,25 @@ func (b *batches) write(ctx context.Context, timeout time.Duration, args []any) 
 		if b.drop(m) {
 			return nil, problem.Unavailable.Because(context.Cause(waiting))
 		}
-		o = <-m.done // it has left: what becomes of it is known by the batch's deadline
+		o = <-m.done // it was sent: the result comes by the batch's deadline
 	}
 	if o.alone {
-		return b.alone(ctx, o.until, args)
+		return b.sendAlone(ctx, o.until, args)
 	}
 	return o.body, o.err
 }
 
-type way int
+// role is what a request has to do with its tweet.
+type role int
 
 const (
-	goesAlone way = iota
-	sends         // alone, and makes place for the next then
-	waits
+	goesAlone role = iota // send it alone, without being a sender
+	sends                 // send it alone as a sender, whose place the waiting tweets get afterwards
+	waits                 // wait until a sender sends it
 )
 
-func (b *batches) join(m *member) way {
+// join decides the role of a new tweet, and adds it to those that wait if it has to.
+func (b *batches) join(m *member) role {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -103,7 +105,7 @@ func (b *batches) join(m *member) way {
 	}
 }
 
-// drop takes a member out, unless it has left.
+// drop removes a member that waits. It returns false if the member was sent already.
 func (b *batches) drop(m *member) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,14 +116,14 @@ func (b *batches) drop(m *member) bool {
 	return i >= 0
 }
 
-// next passes a sender's place on to those who wait.
+// next gives a sender's place to the tweets that wait, or ends the sender if there are none.
 func (b *batches) next() {
 	if first := b.first(); first != nil {
 		go b.send(first)
 	}
 }
 
-// first is the member that has waited longest; where there is none, a sender has ended.
+// first returns the member that has waited longest. If there is none, it returns nil and counts the sender as ended.
 func (b *batches) first() *member {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -133,13 +135,13 @@ func (b *batches) first() *member {
 	return nil
 }
 
-// send sends batches until nobody waits.
+// send sends batches until no tweet waits.
 func (b *batches) send(first *member) {
 	for ; first != nil; first = b.first() {
 		ctx, cancel := context.WithDeadline(context.WithoutCancel(first.ctx), first.until)
 		conn, err := b.pool.Acquire(ctx)
 		if err == nil {
-			b.leave(conn)
+			b.sendWaiting(conn)
 			conn.Release()
 		} else {
 			b.refuse(err, ctx.Err() != nil)
@@ -148,7 +150,8 @@ func (b *batches) send(first *member) {
 	}
 }
 
-// refuse tells those who wait that there is no connection. Where it is only late, the others may still see one.
+// refuse gives the members that wait the error that there is no connection. If the error is only that the time was up, the members with more
+// time keep waiting.
 func (b *batches) refuse(err error, late bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -162,7 +165,7 @@ func (b *batches) refuse(err error, late bool) {
 	})
 }
 
-// take takes out those who leave now. One that is in a hurry by now is told to go alone.
+// take removes and returns the members of the next batch. A member that has too little time by now is sent back to go alone.
 func (b *batches) take() (members []*member) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -185,8 +188,8 @@ func (b *batches) take() (members []*member) {
 	return members
 }
 
-// leave sends those who wait, and tells each what came of it.
-func (b *batches) leave(conn *pgxpool.Conn) {
+// sendWaiting sends the members that wait, and gives each its outcome.
+func (b *batches) sendWaiting(conn *pgxpool.Conn) {
 	members := b.take()
 	if len(members) == 0 {
 		return
@@ -223,7 +226,7 @@ func (b *batches) leave(conn *pgxpool.Conn) {
 	}
 }
 
-// sendBatch returns the bodies once all is committed, which is when Close has read the end of the answer.
+// sendBatch sends a batch and returns the bodies. Everything is committed only when Close has read the end of the answer.
 func sendBatch(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch) (bodies [][]byte, err error) {
 	results := conn.SendBatch(ctx, batch)
 	for range batch.Len() {
@@ -233,28 +236,28 @@ func sendBatch(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch) (bodies []
 		}
 		bodies = append(bodies, body)
 	}
-	if closing := results.Close(); err == nil {
-		err = closing
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
 	}
 	return bodies, err
 }
 
-// created reads the row of CreateTweetSQL, which without a key is there and claimed.
+// created reads the row of CreateTweetSQL. Without a key there always is one, with claimed set.
 func created(row pgx.Row) (body []byte, err error) {
 	var claimed bool
 	err = row.Scan(&body, &claimed)
 	return body, err
 }
 
-// rolledBack reports whether err proves that nothing of a batch was written: PostgreSQL itself says ERROR, and is ready for
-// the next. What it says when it ends a connection (FATAL) may come after the commit, and a pooler's words prove nothing.
+// rolledBack reports whether err proves that nothing of a batch was written: PostgreSQL itself has sent an ERROR, and the connection is still
+// usable. An error that ends the connection (FATAL) may come after the commit, and an error of a pooler proves nothing.
 func rolledBack(conn *pgx.Conn, err error) bool {
-	said, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && said.SeverityUnlocalized == "ERROR" && !conn.IsClosed()
+	pgError, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgError.SeverityUnlocalized == "ERROR" && !conn.IsClosed()
 }
 
-// trace begins a span for each member that is within a trace, as if its statement ran by itself. The driver's own tracer of
-// batches knows of one context only.
+// trace begins a span for each member whose request is traced, as if its statement ran alone. The driver's own tracing of batches supports
+// only one context.
 func (b *batches) trace(conn *pgx.Conn, members []*member) (finish func(error)) {
 	if b.spans == nil {
 		return func(error) {}
@@ -274,15 +277,15 @@ func (b *batches) trace(conn *pgx.Conn, members []*member) (finish func(error)) 
 	}
 }
 
-// alone writes one tweet by itself.
-func (b *batches) alone(ctx context.Context, until time.Time, args []any) ([]byte, error) {
+// sendAlone writes one tweet by itself.
+func (b *batches) sendAlone(ctx context.Context, until time.Time, args []any) ([]byte, error) {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
 	defer cancel()
 	body, err := created(b.pool.QueryRow(ctx, CreateTweetSQL, args...))
 	return body, failure(err)
 }
 
-// close returns once nobody waits and no batch is under way. Tweets that come later go alone.
+// close returns when no tweet waits and no batch is under way. Later tweets are sent alone.
 func (b *batches) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

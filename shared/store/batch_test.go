@@ -23,11 +23,11 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// nobody is the id of no user.
+// nobody is an id that no user has.
 const nobody = 1
 
-// queue is a database with one connection, which a tweet of blocked is waiting on: what is sent meanwhile waits, and leaves
-// in one batch.
+// queue is a database with one connection. A tweet of the user blocked holds it. Tweets that are sent meanwhile wait, and are then sent in one
+// batch.
 type queue struct {
 	t       *testing.T
 	d       pgtest.Database
@@ -61,7 +61,7 @@ func newQueue(t *testing.T, url func(pgtest.Database) string) *queue {
 // owner has no lock_timeout.
 func owner(d pgtest.Database) string { return d.URL(pgtest.Owner) }
 
-// lock has whoever writes for a user wait until release.
+// lock makes every write of a user wait until release.
 func (q *queue) lock(id int64) (release func()) {
 	q.t.Helper()
 	conn := connect(q.t, q.d, pgtest.Owner)
@@ -107,7 +107,7 @@ func (q *queue) send(ctx context.Context, author int64, text string) <-chan sent
 	return done
 }
 
-// wait sends tweets that wait, in this order.
+// wait sends tweets, in this order, and returns when they wait in the queue.
 func (q *queue) wait(ctx context.Context, authors ...int64) (all []<-chan sent) {
 	q.t.Helper()
 	before := q.db.Waiting()
@@ -125,7 +125,7 @@ func (q *queue) users(n int) (ids []int64) {
 	return ids
 }
 
-// written fails unless all tweets were written; it returns their ids.
+// written checks that all tweets were written, and returns their ids.
 func written(t *testing.T, all ...<-chan sent) (ids []int64) {
 	t.Helper()
 	for _, one := range all {
@@ -141,7 +141,7 @@ func written(t *testing.T, all ...<-chan sent) (ids []int64) {
 	return ids
 }
 
-// refused fails unless the answer to all is a 503.
+// refused checks that all were answered with 503.
 func refused(t *testing.T, all ...<-chan sent) {
 	t.Helper()
 	for i, one := range all {
@@ -151,7 +151,7 @@ func refused(t *testing.T, all ...<-chan sent) {
 	}
 }
 
-// A pooler that does not follow prepared statements takes cache_describe; the others are what else pgx has.
+// cache_describe is for poolers that do not support prepared statements. The others are the remaining modes of pgx.
 func TestBatchIsOneTransactionInTheOrderOfArrival(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"cache_statement", "cache_describe", "exec", "simple_protocol"} {
@@ -176,7 +176,7 @@ func TestBatchIsOneTransactionInTheOrderOfArrival(t *testing.T) {
 	}
 }
 
-func TestBatchHasSixtyFourMembersAtMost(t *testing.T) {
+func TestABatchHasAtMostSixtyFourMembers(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, owner)
 	all := q.wait(t.Context(), slices.Repeat(q.users(1), 65)...)
@@ -187,8 +187,8 @@ func TestBatchHasSixtyFourMembersAtMost(t *testing.T) {
 	}
 }
 
-// A batch that PostgreSQL rolls back is sent again, each member by itself.
-func TestBatchMemberThatIsRefusedTakesNobodyWithIt(t *testing.T) {
+// If PostgreSQL rolls back a batch, each member is sent again alone.
+func TestARefusedMemberDoesNotFailTheOthersOfItsBatch(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"cache_statement", "simple_protocol"} {
 		t.Run(mode, func(t *testing.T) {
@@ -214,8 +214,8 @@ func TestBatchMemberThatIsRefusedTakesNobodyWithIt(t *testing.T) {
 	}
 }
 
-// A function's login has a lock_timeout: one who cannot write is no reason for the others not to.
-func TestBatchMemberThatWaitsForALockTakesNobodyWithIt(t *testing.T) {
+// A function's login has a lock_timeout. A member that fails by it does not keep the others from writing.
+func TestAMemberThatWaitsForALockDoesNotFailTheOthersOfItsBatch(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, owner)
 	db, err := store.Open(q.d.URL(pgtest.API), 1)
@@ -238,7 +238,7 @@ func TestBatchMemberThatWaitsForALockTakesNobodyWithIt(t *testing.T) {
 	written(t, q.first)
 }
 
-// batch has members wait in PostgreSQL: the second of them for a lock, which release undoes.
+// batch sends a batch whose second member waits in PostgreSQL for a lock, until release.
 func (q *queue) batch(ctx context.Context) (members []<-chan sent, release func()) {
 	q.t.Helper()
 	u := q.users(3)
@@ -265,7 +265,7 @@ func TestBatchIsNotSentAgainAfterItsConnectionIsEnded(t *testing.T) {
 	}
 }
 
-// The answer to a commit is lost: the tweets are there, once.
+// If the answer to a commit is lost, the tweets exist, and only once.
 func TestBatchIsNotSentAgainAfterItsAnswerIsLost(t *testing.T) {
 	t.Parallel()
 	var p *proxy
@@ -307,7 +307,7 @@ func TestBatchEndsAtItsDeadline(t *testing.T) {
 	}
 }
 
-func TestBatchLeavesWithoutThoseWhoHaveGone(t *testing.T) {
+func TestABatchLeavesOutRequestsThatWereCancelled(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, owner)
 	u := q.users(2)
@@ -323,7 +323,7 @@ func TestBatchLeavesWithoutThoseWhoHaveGone(t *testing.T) {
 	}
 }
 
-func TestBatchThatHasLeftIsAnsweredWhoeverHasGone(t *testing.T) {
+func TestABatchThatWasSentIsWrittenEvenIfItsRequestsAreCancelled(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, owner)
 	ctx, hangUp := context.WithCancel(t.Context())
@@ -336,7 +336,7 @@ func TestBatchThatHasLeftIsAnsweredWhoeverHasGone(t *testing.T) {
 	}
 }
 
-func TestBatchIsNotForWhoIsInAHurry(t *testing.T) {
+func TestARequestWithLittleTimeIsSentAlone(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, owner)
 	soon, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
@@ -349,7 +349,7 @@ func TestBatchIsNotForWhoIsInAHurry(t *testing.T) {
 	written(t, q.first)
 }
 
-func TestBatchOfThoseWhoWaitIsWrittenBeforeClose(t *testing.T) {
+func TestCloseWaitsUntilWaitingTweetsAreWritten(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, owner)
 	all := q.wait(t.Context(), q.users(3)...)
@@ -364,7 +364,7 @@ func TestBatchOfThoseWhoWaitIsWrittenBeforeClose(t *testing.T) {
 	refused(t, q.send(t.Context(), q.blocked, "later"))
 }
 
-// Under load with everything at once: members that are refused, that hang up, that are in a hurry.
+// Load with everything at the same time: members that are refused, that hang up, and that have little time.
 func TestBatchesUnderLoad(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -422,7 +422,7 @@ func TestBatchesUnderLoad(t *testing.T) {
 }
 
 // Each member has a span in its own trace.
-func TestBatchMembersHaveSpansOfTheirOwn(t *testing.T) {
+func TestEachMemberOfABatchHasItsOwnSpan(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, owner)
 	spans := new(recorder)
@@ -441,7 +441,7 @@ func TestBatchMembersHaveSpansOfTheirOwn(t *testing.T) {
 
 type request struct{}
 
-// recorder is a tracer that keeps what it is told.
+// recorder is a tracer that records its calls.
 type recorder struct {
 	mu     sync.Mutex
 	events []string
@@ -473,14 +473,14 @@ func (r *recorder) count() (started, ended int) {
 	return started, ended
 }
 
-// proxy is between a pool and its server.
+// proxy stands between a pool and its server.
 type proxy struct {
 	url  string
 	mu   sync.Mutex
 	deaf []*end
 }
 
-// end is a connection whose answers can be kept back.
+// end is a connection whose answers can be held back.
 type end struct {
 	client, server net.Conn
 	mu             sync.Mutex
@@ -527,7 +527,7 @@ func newProxy(t *testing.T, url string) *proxy {
 	return p
 }
 
-// cut has each connection end, for the client, with the server's next words, which are lost.
+// cut makes each connection end when the server sends the next answer, so that the client never gets the answer.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

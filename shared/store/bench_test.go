@@ -14,8 +14,8 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// BenchmarkCreateTweet compares the ways in which pgx can send a statement. All but cache_statement, the default, leave
-// nothing on the server between two calls, which PgBouncer before 1.21 requires in transaction mode.
+// BenchmarkCreateTweet compares the modes in which pgx can send a statement. All except cache_statement, the default, leave nothing on the server
+// between two calls. PgBouncer before 1.21 requires this in transaction mode.
 func BenchmarkCreateTweet(b *testing.B) {
 	for _, mode := range []string{"cache_statement", "cache_describe", "exec", "simple_protocol"} {
 		for _, key := range []string{"", "with a key"} {
@@ -47,7 +47,7 @@ func BenchmarkCreateTweet(b *testing.B) {
 	}
 }
 
-// BenchmarkExpose is what the second and each further request of an exposed user pays.
+// BenchmarkExpose measures the cost of Expose for the second and each further request of an exposed user.
 func BenchmarkExpose(b *testing.B) {
 	d := pgtest.New(b)
 	db := d.Open(b, pgtest.API)
@@ -91,7 +91,7 @@ func BenchmarkWindows(b *testing.B) {
 	}
 }
 
-// BenchmarkRecordOutcomes is what an edge posts every 10 s of four experiments on two Services each, where it is the tenth to.
+// BenchmarkRecordOutcomes records what an edge posts every 10 s for four experiments on two Services each, after nine other edges.
 func BenchmarkRecordOutcomes(b *testing.B) {
 	d := pgtest.New(b)
 	db := d.Open(b, pgtest.Ops)
@@ -113,9 +113,8 @@ func BenchmarkRecordOutcomes(b *testing.B) {
 	}
 }
 
-// BenchmarkHomeTimeline is a page of 20 of a community of 100 000 tweets, as functions read it and as they would without a
-// horizon, and where each statement is planned for each time. The three take turns; the figures are medians of
-// ratios of what each reads within 0.2 s.
+// BenchmarkHomeTimeline reads a page of 20 from a community with 100 000 tweets in three ways: as functions read it, without a horizon, and with a
+// plan for each statement. The three take turns. The figures are medians of the ratios of how much each reads within 0.2 s.
 func BenchmarkHomeTimeline(b *testing.B) {
 	d := pgtest.New(b)
 	if err := pgtest.Exec(b.Context(), d.URL(pgtest.Owner), `insert into users (id, username, name) values (1, 'ada', 'Ada')`); err != nil {

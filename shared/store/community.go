@@ -13,7 +13,7 @@ type Community struct {
 	CreatedAt  time.Time
 }
 
-// Communities returns all of them, by slug.
+// Communities returns all communities, ordered by slug.
 func (db *DB) Communities(ctx context.Context) ([]Community, error) {
 	return rows(ctx, db, func(row pgx.CollectableRow) (Community, error) {
 		var c Community
@@ -22,7 +22,7 @@ func (db *DB) Communities(ctx context.Context) ([]Community, error) {
 	}, `select slug, name, created_at from communities order by slug`)
 }
 
-// AddCommunity makes a community, or gives the one with that slug the name. It takes the owner's rights.
+// AddCommunity adds a community, or renames the one with that slug. It needs the owner's rights.
 func AddCommunity(ctx context.Context, conn *Conn, slug, name string) error {
 	_, err := conn.Exec(ctx, `
 		insert into communities (slug, name)

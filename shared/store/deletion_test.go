@@ -14,7 +14,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// dump is all that is in a database, as text.
+// dump returns the whole content of a database as text.
 func dump(t *testing.T, d pgtest.Database) string {
 	t.Helper()
 	text, err := osexec.CommandContext(t.Context(), "pg_dump", "--dbname", d.URL(pgtest.Owner)).Output()
@@ -24,8 +24,8 @@ func dump(t *testing.T, d pgtest.Database) string {
 	return string(text)
 }
 
-// TestADeletedAccountIsHiddenAtOnceAndGoneWithinADay, of the database, while what metrics count keeps its rows.
-func TestADeletedAccountIsHiddenAtOnceAndGoneWithinADay(t *testing.T) {
+// TestADeletedAccountIsHiddenImmediatelyAndRemovedWithinADay checks the database. Rows that metrics count stay.
+func TestADeletedAccountIsHiddenImmediatelyAndRemovedWithinADay(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	auth, api, ops := d.Open(t, pgtest.Auth), d.Open(t, pgtest.API), d.Open(t, pgtest.Ops)
@@ -40,10 +40,10 @@ func TestADeletedAccountIsHiddenAtOnceAndGoneWithinADay(t *testing.T) {
 	author := store.Author{ID: ada.User.ID, Session: ada.Session}
 	mine, theirs := post(t, api, ada.User.ID, "a private confession"), post(t, api, bob.User.ID, "of bob")
 	for _, err := range []error{
-		second(api.Retweet(t.Context(), store.NewRetweet{UserID: ada.User.ID, TweetID: theirs}, idempotency.Key{}, posted)),
-		second(api.Retweet(t.Context(), store.NewRetweet{UserID: bob.User.ID, TweetID: mine}, idempotency.Key{}, posted)),
-		second(api.Like(t.Context(), store.NewLike{UserID: ada.User.ID, TweetID: theirs}, idempotency.Key{}, liked)),
-		second(api.CreateFeedback(t.Context(), store.NewFeedback{UserID: ada.User.ID, Score: 2, Text: "a private opinion"}, idempotency.Key{Route: "r", Key: "k", Fingerprint: []byte("f")}, posted)),
+		errorOf(api.Retweet(t.Context(), store.NewRetweet{UserID: ada.User.ID, TweetID: theirs}, idempotency.Key{}, posted)),
+		errorOf(api.Retweet(t.Context(), store.NewRetweet{UserID: bob.User.ID, TweetID: mine}, idempotency.Key{}, posted)),
+		errorOf(api.Like(t.Context(), store.NewLike{UserID: ada.User.ID, TweetID: theirs}, idempotency.Key{}, liked)),
+		errorOf(api.CreateFeedback(t.Context(), store.NewFeedback{UserID: ada.User.ID, Score: 2, Text: "a private opinion"}, idempotency.Key{Route: "r", Key: "k", Fingerprint: []byte("f")}, posted)),
 		api.Seen(t.Context(), ada.User.ID),
 		ops.BuryEvent(t.Context(), query[int64](t, d, `select min(id) from outbox where user_id = $1`, ada.User.ID), "refused"),
 	} {
@@ -87,10 +87,10 @@ func TestADeletedAccountIsHiddenAtOnceAndGoneWithinADay(t *testing.T) {
 		if err := api.HasUser(t.Context(), ada.User.ID); !errors.Is(err, problem.NotFound) {
 			t.Errorf("%s: her user: %v", when, err)
 		}
-		if err := second(api.Like(t.Context(), store.NewLike{UserID: bob.User.ID, TweetID: mine}, idempotency.Key{}, liked)); !errors.Is(err, problem.NotFound) {
+		if err := errorOf(api.Like(t.Context(), store.NewLike{UserID: bob.User.ID, TweetID: mine}, idempotency.Key{}, liked)); !errors.Is(err, problem.NotFound) {
 			t.Errorf("%s: a like of her tweet: %v", when, err)
 		}
-		if err := second(api.Retweet(t.Context(), store.NewRetweet{UserID: bob.User.ID, TweetID: mine}, idempotency.Key{}, posted)); !errors.Is(err, problem.NotFound) {
+		if err := errorOf(api.Retweet(t.Context(), store.NewRetweet{UserID: bob.User.ID, TweetID: mine}, idempotency.Key{}, posted)); !errors.Is(err, problem.NotFound) {
 			t.Errorf("%s: a retweet of her tweet: %v", when, err)
 		}
 	}
@@ -137,8 +137,8 @@ func TestADeletedAccountIsHiddenAtOnceAndGoneWithinADay(t *testing.T) {
 	}
 }
 
-// TestAnAccountIsDeletedAgainAsItWasTheFirstTime: a restored database loses what the one before it has lost.
-func TestAnAccountIsDeletedAgainAsItWasTheFirstTime(t *testing.T) {
+// In a restored database, deleted accounts are deleted again, with the same result.
+func TestARestoredAccountIsDeletedAgainLikeTheFirstTime(t *testing.T) {
 	t.Parallel()
 	left := make(map[string][]string)
 	for way, remove := range map[string]func(pgtest.Database, store.Author) error{
@@ -232,8 +232,8 @@ func TestALargeAccountIsDeletedInBatches(t *testing.T) {
 	}
 }
 
-// TestNobodyIsFinishedWhoDidNotAsk: the function runs with its owner's rights, and only for those in the table.
-func TestNobodyIsFinishedWhoDidNotAsk(t *testing.T) {
+// finish_deletion runs with its owner's rights, so it must refuse accounts that are not in the table of deletions.
+func TestOnlyDeletedAccountsAreFinished(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	ada := account(t, d, "ada")
@@ -250,4 +250,5 @@ func TestNobodyIsFinishedWhoDidNotAsk(t *testing.T) {
 	}
 }
 
-func second[T any](_ T, err error) error { return err }
+// errorOf returns the second of two results.
+func errorOf[T any](_ T, err error) error { return err }

@@ -12,15 +12,15 @@ import (
 	"warble/shared/problem"
 )
 
-// StartExperiment keeps what an experiment is started as. A second time, with the same salt, it changes nothing but whose it
-// is: its cluster may have been built anew. Errors: problem.Conflict where another of that name has been started before, or
-// this one has come to its end.
+// StartExperiment stores the start of an experiment. If the start is stored already, with the same salt, it changes only the UIDs of resource
+// and namespace, because the cluster may have been rebuilt. Errors: problem.Conflict if another experiment of that name was started before,
+// or if this one has ended.
 func (db *DB) StartExperiment(ctx context.Context, s experiment.Start) error {
 	spec, err := json.Marshal(s.Spec)
 	if err != nil {
 		return err
 	}
-	metrics, err := json.Marshal(append([]experiment.Metric{}, s.Metrics...)) // [] of none
+	metrics, err := json.Marshal(append([]experiment.Metric{}, s.Metrics...)) // [] if there are none
 	if err != nil {
 		return err
 	}
@@ -45,12 +45,12 @@ func (db *DB) StartExperiment(ctx context.Context, s experiment.Start) error {
 	case err != nil:
 		return fmt.Errorf("start of experiment %s: %w", s.Name, err)
 	case !kept:
-		return problem.Conflict.Detail("an experiment %s has been started before: expected another name, for its rows are that one's", s.Name)
+		return problem.Conflict.Detail("an experiment %s has been started before, and its rows are in the database: expected another name", s.Name)
 	}
 	return nil
 }
 
-// pasts selects what Past holds, of experiments e that a condition is added for.
+// pasts selects the columns of experiment.Past from experiments e. The caller appends a condition.
 const pasts = `
 	select e.name, e.salt, e.uid, e.namespace, e.planned_units, coalesce(t.phase, 'Draft'), coalesce(t.step, 0)
 	from experiments e
@@ -68,7 +68,7 @@ func pastOf(row pgx.CollectableRow) (p experiment.Past, err error) {
 	return p, err
 }
 
-// StartedBefore returns what there is of an experiment of that name; nil where none has been started.
+// StartedBefore returns what the database knows about the experiment of that name; nil if none was started.
 func (db *DB) StartedBefore(ctx context.Context, name string) (*experiment.Past, error) {
 	found, err := rows(ctx, db, pastOf, pasts+`e.name = $1`, name)
 	if err != nil || len(found) == 0 {
@@ -77,14 +77,14 @@ func (db *DB) StartedBefore(ctx context.Context, name string) (*experiment.Past,
 	return &found[0], nil
 }
 
-// LiveExperiments are those of a namespace, by its UID, that have started and not concluded.
+// LiveExperiments returns the experiments of a namespace, given by its UID, that have started and not concluded.
 func (db *DB) LiveExperiments(ctx context.Context, namespace string) ([]experiment.Past, error) {
 	return rows(ctx, db, pastOf, pasts+`e.namespace = $1
 			and not exists (select from experiment_transitions where experiment = e.name and phase in ('Concluded', 'Archived'))`, namespace)
 }
 
-// Suspension says what the tripwires of the edges have found against the treatment of an experiment: it fails, and what is
-// untouched does not; "" where none has found that since then.
+// Suspension describes a suspension since then in which an edge has found the treatment at fault: it fails, and the untouched Services do not.
+// It returns "" if there is none.
 func (db *DB) Suspension(ctx context.Context, name string, since time.Time) (why string, err error) {
 	found, err := rows(ctx, db, func(row pgx.CollectableRow) (s experiment.Suspension, err error) {
 		err = row.Scan(&s.Users, &s.Answers, &s.Errors, &s.Untouched, &s.UntouchedErrors)
@@ -99,14 +99,14 @@ func (db *DB) Suspension(ctx context.Context, name string, since time.Time) (why
 		return "", err
 	}
 	s := found[0]
-	return fmt.Sprintf("the treatment fails: of %d answers to %d users %d were errors, and of %d answers by what is untouched, to the same people after it, %d",
-		s.Answers, s.Users, s.Errors, s.Untouched, s.UntouchedErrors), nil
+	return fmt.Sprintf("the treatment fails: %d of its %d answers to %d users were errors; after that, %d of %d answers of the untouched to the same users were errors",
+		s.Errors, s.Answers, s.Users, s.UntouchedErrors, s.Untouched), nil
 }
 
-// Transition keeps a step of an experiment's life and puts its event into the outbox, once by the step's id: a second time
-// it changes nothing. Errors: problem.NotFound where the experiment was never started.
+// Transition stores a transition of an experiment and puts its event into the outbox. A second call with the same id changes nothing. Errors:
+// problem.NotFound if the experiment was never started.
 //
-// The event is nobody's, and the outbox is ordered by user: 1 is no user's id, for those begin with their time.
+// The outbox is ordered by user, and this event belongs to none. It gets the user id 1, which nobody has, because ids begin with a time.
 func (db *DB) Transition(ctx context.Context, name string, t experiment.Transition) error {
 	figures := "{}"
 	if len(t.Figures) > 0 {
@@ -130,8 +130,8 @@ func (db *DB) Transition(ctx context.Context, name string, t experiment.Transiti
 	return err
 }
 
-// ArchiveExperiment sweeps the rows of single users and windows: what is left is what the experiment was, and each step
-// of its life. A second time it goes on where the first was cut off.
+// ArchiveExperiment deletes the rows of single users and windows. The start of the experiment and its transitions stay. If a call was
+// interrupted, another one continues.
 func (db *DB) ArchiveExperiment(ctx context.Context, name string, at time.Time) error {
 	if _, err := db.exec(ctx, `
 		update experiments

@@ -10,7 +10,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-func TestAnExperimentIsStartedOnceAndEachStepOfItIsKeptOnce(t *testing.T) {
+func TestAStartAndEachTransitionAreStoredOnce(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.Ops)
@@ -53,7 +53,7 @@ func TestAnExperimentIsStartedOnceAndEachStepOfItIsKeptOnce(t *testing.T) {
 	}
 }
 
-func TestArchivingSweepsWhatIsOfSingleUsersAndWindows(t *testing.T) {
+func TestArchivingDeletesTheRowsOfUsersAndWindows(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.Ops)

@@ -7,18 +7,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ExportPage is how many rows of a kind one call of an export returns.
+// ExportPage is how many rows one call for an export returns, at most.
 const ExportPage = 1000
 
 // OwnTweet is a tweet or a retweet in an export.
 type OwnTweet struct {
 	ID        int64
-	Text      string // empty of a retweet
-	RetweetOf int64  // 0 where it is no retweet
+	Text      string // empty if it is a retweet
+	RetweetOf int64  // 0 if it is not a retweet
 	CreatedAt time.Time
 }
 
-// OwnTweets returns the next tweets of a user that were not deleted, of ids above after, oldest first.
+// OwnTweets returns the next tweets of a user that are not deleted, with ids above after, oldest first.
 func (db *DB) OwnTweets(ctx context.Context, userID, after int64) ([]OwnTweet, error) {
 	return rows(ctx, db, func(row pgx.CollectableRow) (t OwnTweet, err error) {
 		err = row.Scan(&t.ID, &t.Text, &t.RetweetOf, &t.CreatedAt)
@@ -39,7 +39,7 @@ type OwnLike struct {
 	CreatedAt time.Time
 }
 
-// OwnLikes returns the next likes of a user that were not taken back, of ids above after, oldest first.
+// OwnLikes returns the next likes of a user that were not taken back, with ids above after, oldest first.
 func (db *DB) OwnLikes(ctx context.Context, userID, after int64) ([]OwnLike, error) {
 	return rows(ctx, db, func(row pgx.CollectableRow) (l OwnLike, err error) {
 		err = row.Scan(&l.ID, &l.TweetID, &l.CreatedAt)
@@ -53,7 +53,7 @@ func (db *DB) OwnLikes(ctx context.Context, userID, after int64) ([]OwnLike, err
 		userID, after, ExportPage)
 }
 
-// OwnFeedback is a feedback in an export.
+// OwnFeedback is one feedback in an export.
 type OwnFeedback struct {
 	ID        int64
 	Score     int
@@ -61,7 +61,7 @@ type OwnFeedback struct {
 	CreatedAt time.Time
 }
 
-// OwnFeedback returns the next feedback of a user, of ids above after, oldest first.
+// OwnFeedback returns the next feedback of a user, with ids above after, oldest first.
 func (db *DB) OwnFeedback(ctx context.Context, userID, after int64) ([]OwnFeedback, error) {
 	return rows(ctx, db, func(row pgx.CollectableRow) (f OwnFeedback, err error) {
 		err = row.Scan(&f.ID, &f.Score, &f.Text, &f.CreatedAt)
@@ -75,7 +75,7 @@ func (db *DB) OwnFeedback(ctx context.Context, userID, after int64) ([]OwnFeedba
 		userID, after, ExportPage)
 }
 
-// OwnDays returns the days (UTC) after a day on which a user was active, first to last.
+// OwnDays returns the next days (UTC) on which a user was active, later than after, first to last.
 func (db *DB) OwnDays(ctx context.Context, userID int64, after time.Time) ([]time.Time, error) {
 	return rows(ctx, db, pgx.RowTo[time.Time], `
 		select day

@@ -10,17 +10,17 @@ import (
 	"warble/shared/experiment"
 )
 
-// exposureShare is the part of a call's time that an exposure has, 500 ms: a database that hangs has the rest of the request
-// wait as well, and the client for the sum of both.
+// exposureShare says that recording an exposure may take a third of a call's time, 500 ms. If the database hangs, the rest of the request waits
+// for it as well, and the client waits for both.
 const exposureShare = 3
 
 // Exposure is a row of exposures.
 type Exposure = experiment.Exposure
 
-// Expose records that a user was exposed to an experiment, once per experiment and user; a process that has recorded it
-// asks the database no more. The first row stays as it is, but for crossed_at: that is set when the user comes with
-// another assigned arm than the row's, or is served by another arm. Being served by none is no crossing. It takes 500 ms
-// at most. Errors: problem.Unauthenticated where there is no such user.
+// Expose records that a user was exposed to an experiment, once per experiment and user. A process that has recorded an exposure does not ask
+// the database again. The first row does not change, except for crossed_at: it is set when the user comes with another assigned arm, or is
+// served by another arm. Being served by no arm does not set it. Expose takes at most 500 ms. Errors: problem.Unauthenticated if the user
+// does not exist.
 func (db *DB) Expose(ctx context.Context, e Exposure) error {
 	row := userArm{e.UserID, unique.Make(e.Experiment), unique.Make(e.Assigned), unique.Make(e.Served)}
 	if db.exposed.has(row) {
@@ -46,11 +46,11 @@ func (db *DB) Expose(ctx context.Context, e Exposure) error {
 	return nil
 }
 
-// RecordExposures keeps what an edge has seen of guests, each at its time; one that comes again changes nothing. As of Expose, the first
-// row of a unit stays as it is, but for crossed_at. Users whom there are no more are left out.
+// RecordExposures records the exposures that an edge has seen at guests, each with its time. Recording one again changes nothing. As with
+// Expose, the first row of a unit does not change, except for crossed_at. Exposures of users who do not exist any more are left out.
 func (db *DB) RecordExposures(ctx context.Context, exposures []Exposure) error {
 	for len(exposures) > 0 {
-		var now, later []Exposure // of a unit, one
+		var now, later []Exposure // now has at most one exposure of each unit
 		seen := make(map[[2]string]bool)
 		for _, e := range exposures {
 			key := [2]string{e.Experiment, strconv.FormatInt(e.UserID, 10)}
@@ -100,10 +100,10 @@ func (db *DB) RecordExposures(ctx context.Context, exposures []Exposure) error {
 	return nil
 }
 
-// edgePods begins the name under which an edge counts the latencies of guests, whose pods are not its own.
+// edgePods is the prefix of the pod name under which an edge records the latencies of guests, to tell them from those of an arm's own pods.
 const edgePods = "edge/"
 
-// guestLatencies are the latencies of guests in what an edge has counted, of all steps of a window together.
+// guestLatencies returns the latencies of guests in an edge's counts. The steps of a window are added up.
 func guestLatencies(counts []experiment.Outcomes) (windows []experiment.Latencies) {
 	for _, o := range counts {
 		if o.Latency == nil {
@@ -123,17 +123,17 @@ func guestLatencies(counts []experiment.Outcomes) (windows []experiment.Latencie
 	return windows
 }
 
-// userArm is what Expose remembers of an Exposure. Handles, for the strings are parts of a request's header, which would
-// be kept with them.
+// userArm is what Expose remembers of an Exposure. It has handles and not strings, because the strings are parts of a request's header, which
+// would stay in memory with them.
 type userArm struct {
 	user                         int64
 	experiment, assigned, served unique.Handle[string]
 }
 
-// RecordOutcomes adds what one edge counted in one window to what is kept, once, a baseline by bucket alone: the whole of an experiment's window is in one
-// call, and if it comes again nothing changes. pod names the process that counted, for all processes that ever will. It is one
-// transaction, after one for the latencies of guests; rows are written in the order of their keys, so that two edges never wait for
-// each other.
+// RecordOutcomes adds one edge's counts of one window to the stored counts; those of a baseline only by bucket. One call must have all counts
+// of an experiment's window. A second call for the same window changes nothing. pod is a name that no other process ever has. The counts are
+// written in one transaction, after another one for the latencies of guests. Rows are written in the order of their keys, so that two edges
+// cannot deadlock.
 func (db *DB) RecordOutcomes(ctx context.Context, pod string, counts []experiment.Outcomes) error {
 	if err := db.RecordLatencies(ctx, edgePods+pod, guestLatencies(counts)); err != nil {
 		return err
@@ -189,19 +189,19 @@ func (db *DB) RecordOutcomes(ctx context.Context, pod string, counts []experimen
 		pod, counts, len(counts))
 }
 
-// addBuckets adds those of the counts by bucket for which a condition holds to a table.
-func addBuckets(table, of string) string {
+// addBuckets returns the SQL that adds the counts by bucket for which a condition holds to a table.
+func addBuckets(table, condition string) string {
 	return `
 		insert into ` + table + ` as b (experiment, step, service, arm, bucket, requests, errors, slow)
 		select experiment, step, service, arm, bucket, requests, errors, slow
 		from spread
-		where ` + of + `
+		where ` + condition + `
 		order by experiment, step, service, arm, bucket
 		on conflict (experiment, step, service, arm, bucket) do update
 		set requests = b.requests + excluded.requests, errors = b.errors + excluded.errors, slow = ` + addSlow("b")
 }
 
-// addSlow adds the counts of slow requests of a row that comes to those of the row that is there, bound by bound.
+// addSlow returns the SQL that adds the slow requests of a new row to those of the present row, bound by bound.
 func addSlow(row string) string {
 	return `array(
 		select coalesce(there, 0) + coalesce(comes, 0)
@@ -209,7 +209,7 @@ func addSlow(row string) string {
 		order by bound)`
 }
 
-// RecordSuspensions keeps what the tripwire of one edge has seen. What comes again is the same row, with the greater counts.
+// RecordSuspensions records the suspensions of one edge. If a suspension comes again, its row gets the greater counts.
 func (db *DB) RecordSuspensions(ctx context.Context, pod string, suspensions []experiment.Suspension) error {
 	return db.record(ctx, `
 		insert into suspensions as s (experiment, pod, start, users, answers, errors, untouched, untouched_errors, verdict)
@@ -223,8 +223,9 @@ func (db *DB) RecordSuspensions(ctx context.Context, pod string, suspensions []e
 		pod, suspensions, len(suspensions))
 }
 
-// RecordLatencies keeps what one process of a function counted. A window that comes again, whole or as far as it had been
-// counted, is the same row: the greater counts stay, whichever come last. Arrays compare by their first difference, and no bucket ever shrinks, so that of two counts of one window the greater array is the later one.
+// RecordLatencies records the latencies that one process of a function has counted. If a window comes again, complete or not, its row keeps the
+// greater counts, in whatever order they come. Arrays compare by their first difference, and counts only grow, so the greater of two arrays
+// of one window is the later one.
 func (db *DB) RecordLatencies(ctx context.Context, pod string, windows []experiment.Latencies) error {
 	return db.record(ctx, `
 		insert into latencies as l (experiment, arm, start, service, pod, buckets)
@@ -236,7 +237,7 @@ func (db *DB) RecordLatencies(ctx context.Context, pod string, windows []experim
 		pod, windows, len(windows))
 }
 
-// record runs a statement about windows, which reach it as JSON.
+// record runs a statement that gets windows as JSON. n is their number; with 0 it does nothing.
 func (db *DB) record(ctx context.Context, sql, pod string, windows any, n int) error {
 	if n == 0 {
 		return nil

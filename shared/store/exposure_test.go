@@ -20,7 +20,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// column returns the first column of all rows, text, as the owner sees it.
+// column returns the first column of all rows, which must be text. It reads as the owner.
 func column(t *testing.T, d pgtest.Database, sql string, args ...any) []string {
 	t.Helper()
 	found, err := pgtest.Column(t.Context(), d.URL(pgtest.Owner), sql, args...)
@@ -30,8 +30,8 @@ func column(t *testing.T, d pgtest.Database, sql string, args ...any) []string {
 	return found
 }
 
-// A user is exposed once, whoever writes it and however often, and by what they were first.
-func TestOneExposurePerExperimentAndUser(t *testing.T) {
+// A user is exposed once, with the first values, no matter which process records it and how often.
+func TestThereIsOneExposurePerExperimentAndUser(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	ada, bob := user(t, d, "ada", "gophers"), user(t, d, "bob", "gophers")
@@ -61,8 +61,8 @@ func TestOneExposurePerExperimentAndUser(t *testing.T) {
 	}
 }
 
-// What a process has written it does not ask the database about: the table may be gone.
-func TestAnExposureThatWasWrittenCostsNoStatement(t *testing.T) {
+// A process does not ask the database about an exposure that it has recorded: it works even without the table.
+func TestARecordedExposureNeedsNoStatement(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)
@@ -121,7 +121,7 @@ func TestAUserSeenInBothArmsHasCrossed(t *testing.T) {
 	}
 }
 
-func TestNobodyIsNotExposed(t *testing.T) {
+func TestAMissingUserIsNotExposed(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Open(t, pgtest.API)
 	err := db.Expose(t.Context(), store.Exposure{Experiment: "likes", UserID: 1, Unit: "1", Assigned: "control", Served: "control"})
@@ -130,7 +130,7 @@ func TestNobodyIsNotExposed(t *testing.T) {
 	}
 }
 
-// An owner has no lock_timeout, so that nothing but the exposure's own time ends the wait.
+// The owner has no lock_timeout, so only the exposure's own limit ends the wait.
 func TestAnExposureWaitsShorterThanOtherCalls(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -144,8 +144,8 @@ func TestAnExposureWaitsShorterThanOtherCalls(t *testing.T) {
 	}
 }
 
-// Windows come again: repeated, counted further, or late and counted less far. One batch may hold one twice.
-func TestTheGreaterCountOfAWindowStays(t *testing.T) {
+// A window may come again with the same counts, with more, or, late, with fewer. One batch may have it twice.
+func TestTheGreaterCountsOfAWindowStay(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -169,8 +169,8 @@ func TestTheGreaterCountOfAWindowStays(t *testing.T) {
 
 var noonAt = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// counted is what an edge has counted in a window of like in an arm of likes, by one bound: so many requests in bucket 3, half
-// of them errors, and in bucket 31, all of them slow.
+// counted returns the counts of an edge for one window of the Service like, in an arm of likes with one bound: so many requests in bucket 3, half of
+// them errors, and so many in bucket 31, all slow.
 func counted(arm experiment.Arm, window int, requests int64) experiment.Outcomes {
 	list := func(third, last int64) []int64 {
 		counts := make([]int64, experiment.Buckets)
@@ -194,8 +194,8 @@ const (
 		order by step, service, arm, bucket`
 )
 
-// Two edges count the same arms: their windows add up, and one that comes again, as when its answer was lost, adds nothing.
-func TestAWindowOfAnEdgeCountsOnce(t *testing.T) {
+// The counts of two edges add up. A window that an edge sends again, for example because the answer was lost, adds nothing.
+func TestAWindowOfAnEdgeIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.Ops)
@@ -226,8 +226,8 @@ func TestAWindowOfAnEdgeCountsOnce(t *testing.T) {
 	}
 }
 
-// A baseline is counted by bucket, apart from what its arms are asked later, and comes again without being counted again.
-func TestABaselineIsKeptApart(t *testing.T) {
+// A baseline is counted by bucket, separately from later requests, and only once if it comes again.
+func TestABaselineIsCountedSeparately(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.Ops)
@@ -252,9 +252,8 @@ func TestABaselineIsKeptApart(t *testing.T) {
 	}
 }
 
-// Edges post at the same moment, of the same rows, in whatever order they list them: all is stored, and no two wait for each
-// other.
-func TestEdgesWriteTheSameRowsAtOnce(t *testing.T) {
+// Edges post counts of the same rows at the same moment, in different orders. Everything is stored, and no two deadlock.
+func TestEdgesCanWriteTheSameRowsAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	const edges, posts = 4, 40
@@ -288,7 +287,7 @@ func TestEdgesWriteTheSameRowsAtOnce(t *testing.T) {
 	}
 }
 
-// What the release before has counted is kept, of all Services together, at the step of its time.
+// The counts of the previous release become windows of the step of their time, for all Services together.
 func TestOldOutcomesBecomeWindows(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -312,8 +311,8 @@ func TestOldOutcomesBecomeWindows(t *testing.T) {
 	}
 }
 
-// What the edges send of guests is there once, whatever comes again, in whatever order.
-func TestExposuresToGuests(t *testing.T) {
+// Exposures to guests are stored once, even if they come again or in another order.
+func TestExposuresToGuestsAreStoredOnce(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.Ops)
@@ -346,8 +345,8 @@ func TestExposuresToGuests(t *testing.T) {
 	}
 }
 
-// An edge counts the latencies of guests: of a window all steps together, once, and as those of no pod.
-func TestLatenciesOfGuests(t *testing.T) {
+// An edge counts the latencies of guests: all steps of a window together, once, and not as a pod of the arm.
+func TestLatenciesOfGuestsAreCountedOnceAndForNoPod(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.Ops)
@@ -380,8 +379,8 @@ func TestLatenciesOfGuests(t *testing.T) {
 	}
 }
 
-// Functions write what they see and cannot take it back; the readout reads, and sweeps what an archived experiment leaves.
-func TestWhoMayDoWhatWithAnExperiment(t *testing.T) {
+// Functions can write exposures and counts but not delete them. The readout can read them, and delete those of archived experiments.
+func TestTheRightsOfLoginsOnExperiments(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	want := []string{

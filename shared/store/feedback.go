@@ -6,15 +6,15 @@ import (
 	"warble/shared/idempotency"
 )
 
-// NewFeedback is what a user thinks of Warble.
+// NewFeedback is a user's opinion of Warble, to be stored.
 type NewFeedback struct {
 	UserID int64
 	Score  int    // 1 to 5
 	Text   string // empty for none
 }
 
-// CreateFeedback writes it and the key's answer in one statement. There is no event: it is for the readout of experiments
-// and for nobody else. Errors are those of CreateTweet.
+// CreateFeedback writes the feedback and the key's answer in one statement. It publishes no event, because only the readout of experiments uses
+// feedback. Errors: as for CreateTweet.
 func (db *DB) CreateFeedback(ctx context.Context, f NewFeedback, k idempotency.Key, b Body) (idempotency.Answer, error) {
 	k.UserID = f.UserID
 	answer, err := db.write(ctx, `

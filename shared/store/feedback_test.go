@@ -11,7 +11,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-func TestFeedbackIsKeptOncePerKey(t *testing.T) {
+func TestFeedbackIsStoredOncePerKey(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)
@@ -37,9 +37,8 @@ func TestFeedbackIsKeptOncePerKey(t *testing.T) {
 	}
 }
 
-// What people said is read by the readout of experiments, and by account for the export of one's own; the API can only write
-// it.
-func TestFeedbackIsNotForTheAPI(t *testing.T) {
+// The readout reads feedback, and the function account reads a user's own for the export. The API can only write it.
+func TestTheAPICannotReadFeedback(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	for login, may := range map[string]bool{pgtest.API: false, pgtest.Auth: true, pgtest.Ops: true} {

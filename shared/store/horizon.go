@@ -9,37 +9,38 @@ import (
 )
 
 const (
-	// renewAfter is how old a horizon is when the next one is read.
+	// renewAfter is the age at which a horizon is renewed.
 	renewAfter = 50 * time.Millisecond
-	// staleAfter is how old a horizon is that no list uses: the list waits for the next one.
+	// staleAfter is the age from which a horizon is not used. A list then waits for the next one.
 	staleAfter = 2 * renewAfter
-	// overAfter is how long a transaction holds the horizon back: those of functions have ended by statementTimeout.
+	// overAfter is how long a transaction can hold the horizon back. Transactions of functions end by statementTimeout.
 	overAfter = 2 * time.Second
-	// lagOfIDs is how far behind the last id the ids of running transactions can be: overAfter, and the second by which an id
-	// can be older than its draw (migration 002).
+	// lagOfIDs is how far the ids of running transactions can be below the last id: overAfter, plus the second by which an id can be older than
+	// the moment at which it was drawn (migration 002).
 	lagOfIDs = int64((overAfter + time.Second) / time.Millisecond << 22)
 )
 
-// horizon is the id up to which lists are complete. Ids are drawn before the commit: beyond the horizon, a row can appear
-// whose id is lower than that of a row which is there already.
+// horizon is the id up to which lists are complete. Ids are drawn before the commit. So above the horizon, a row can appear later although its
+// id is lower than that of a row that is already visible.
 type horizon struct {
 	mu      sync.Mutex
 	id      int64
 	renewed time.Time
 	renewal *renewal // nil unless one is under way
 
-	settling settling // the renewal's alone
+	settling settling // used only by the renewal
 }
 
+// renewal is a renewal under way. Its results are set when done is closed.
 type renewal struct {
 	done chan struct{}
 	id   int64
 	err  error
 }
 
-// Horizon returns the id up to which every row that will ever be there is there for a statement that starts now; at least
-// 1. While lists are read, a process renews it every 50 ms, whatever their number. A transaction that runs on holds it back
-// for 2 s at most, by when statement_timeout has ended those of the functions.
+// Horizon returns the id up to which a statement that starts now sees every row that will ever exist; at least 1. While lists are read, a process
+// renews its horizon every 50 ms, no matter how many lists it reads. A long transaction holds the horizon back for at most 2 s. By then,
+// statement_timeout has ended the transactions of functions.
 func (db *DB) Horizon(ctx context.Context) (int64, error) {
 	h := &db.horizon
 	h.mu.Lock()
@@ -63,8 +64,8 @@ func (db *DB) Horizon(ctx context.Context) (int64, error) {
 	}
 }
 
-// renew moves the horizon on. If it is stale, nobody has read a list for a while, and the first to do so wants what was
-// written meanwhile: renew waits, up to staleAfter, until what is being written is there.
+// renew renews the horizon. If it was stale, nobody has read a list for a while, and the first reader wants to see what was written meanwhile. So
+// renew then waits, for up to staleAfter, until the present writes are committed.
 func (h *horizon) renew(ctx context.Context, db *DB, r *renewal, stale bool) {
 	defer close(r.done)
 	s := &h.settling
@@ -85,13 +86,13 @@ func (h *horizon) renew(ctx context.Context, db *DB, r *renewal, stale bool) {
 	}
 }
 
-// settling finds out which of the ids that were drawn are settled: the transactions that drew ids up to them are over.
+// settling finds out which ids are settled, that is, all transactions that drew ids up to them are over. id is the last one known to be settled.
 type settling struct {
 	id    int64
-	notes []note // of ids that are not settled, the oldest first
+	notes []note // of ids that are not settled, oldest first
 }
 
-// note is an id that is settled once no transaction before xact runs.
+// note is an id that is settled once no transaction older than xact runs.
 type note struct {
 	id, xact int64
 	at       time.Time
@@ -110,7 +111,7 @@ func (s *settling) read(ctx context.Context, db *DB) error {
 	return err
 }
 
-// add notes an id, at which time oldest was the oldest transaction that ran.
+// add adds a note, and removes the notes whose ids are settled. oldest is the oldest transaction that ran at the time of the note.
 func (s *settling) add(n note, oldest int64) {
 	s.notes = append(s.notes, n)
 	for len(s.notes) > 0 && (s.notes[0].xact <= oldest || n.at.Sub(s.notes[0].at) >= overAfter) {

@@ -13,7 +13,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// horizonOver polls until the horizon has reached an id: other tests write to the same server, and hold it back.
+// horizonOver polls until the horizon has reached an id, because other tests write to the same server and hold the horizon back.
 func horizonOver(t *testing.T, db *store.DB, id int64) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
@@ -30,9 +30,9 @@ func horizonOver(t *testing.T, db *store.DB, id int64) {
 	}
 }
 
-// What another transaction has drawn an id for, and not yet written, keeps the horizon below it: for as long as it runs, or
-// 2 s. A machine that stalls for that long is one on which it is tried again.
-func TestTheHorizonStaysBelowWhatIsBeingWritten(t *testing.T) {
+// If a transaction has drawn an id and not committed, the horizon stays below the id until the transaction ends, or for 2 s. If the machine stalls
+// for that long, the test is tried again.
+func TestTheHorizonStaysBelowIdsOfRunningTransactions(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)
@@ -80,8 +80,8 @@ func TestTheHorizonStaysBelowWhatIsBeingWritten(t *testing.T) {
 	}
 }
 
-// A process that has never read a list does not show an empty one because something else is being written.
-func TestTheFirstHorizonIsNotFarBelow(t *testing.T) {
+// A process that has never read a list does not show an empty one because somebody is just writing.
+func TestTheFirstHorizonIsNotFarBelowTheLastId(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	d.Hold(t, `insert into users (username, name) values ('ada', 'Ada')`)
@@ -94,8 +94,7 @@ func TestTheFirstHorizonIsNotFarBelow(t *testing.T) {
 	}
 }
 
-// However many read, the database is asked about 20 times a second: and until all is settled, before the first list is shown,
-// 20 times more.
+// No matter how many lists are read, the database is asked about 20 times a second, and up to 20 times more before the first list.
 func TestTheHorizonIsNotReadForEachList(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -119,9 +118,9 @@ func TestTheHorizonIsNotReadForEachList(t *testing.T) {
 	}
 }
 
-// 8 connections write at a time, and readers who write nothing ask again and again for what is newer than the last they have
-// seen: each meets every row of its list once.
-func TestWhoReadsOnMeetsEveryRowOnce(t *testing.T) {
+// While 8 connections write, readers ask again and again for rows that are newer than the last one that they have seen. Each reader sees every row
+// once.
+func TestAReaderOfNewRowsSeesEveryRowOnce(t *testing.T) {
 	t.Parallel()
 	const writers, each = 8, 100
 	d := pgtest.New(t)

@@ -14,8 +14,8 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// ids has sessions take count ids each, 100 to a statement, and returns them. Those of one session must rise, and none
-// may come twice.
+// ids takes count ids in each of several sessions, 100 with each statement, and returns them. It checks that the ids of a session rise, and that
+// none repeats.
 func ids(t *testing.T, d pgtest.Database, sessions, count int) []int64 {
 	t.Helper()
 	var (
@@ -64,8 +64,8 @@ func TestIDsRiseAndNeverRepeat(t *testing.T) {
 	}
 }
 
-// A clock that steps back is, seen from here, a sequence that is ahead. It starts at the end of a millisecond, and its
-// lead ends while ids are taken: where the sequence jumps, and where the clock comes level again, ids could meet.
+// If the clock steps back, the sequence is ahead of the clock. Here the sequence starts at the end of a millisecond, and the clock catches up while
+// ids are taken. Ids could repeat where the sequence jumps, and where the clock catches up.
 func TestIDsRiseAndNeverRepeatWhenTheClockStepsBack(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -80,8 +80,8 @@ func TestIDsRiseAndNeverRepeatWhenTheClockStepsBack(t *testing.T) {
 	}
 }
 
-// Whoever jumps may stall. The others go on with the numbers that follow the last, for as long as those are of this second.
-func TestAJumpThatStallsHoldsNobodyUp(t *testing.T) {
+// The session that makes the sequence jump may stall. The others continue with the following numbers, as long as those belong to this second.
+func TestAJumpThatStallsDoesNotDelayOtherSessions(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	stalled, conn := connect(t, d, pgtest.Owner), connect(t, d, pgtest.Owner)
@@ -115,8 +115,8 @@ func TestAJumpThatStallsHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// A jump that fails half-way, as one that a timeout strikes, must leave its lock to the next.
-func TestAJumpThatFailsLeavesNoLock(t *testing.T) {
+// A jump that fails half-way, for example by a timeout, must release its lock.
+func TestAJumpThatFailsReleasesItsLock(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	before := ids(t, d, 1, 100)
@@ -147,7 +147,7 @@ func TestIDsCarryTheirNode(t *testing.T) {
 	}
 }
 
-// A list's start_time and end_time become ids, and must mean the same as the created_at that it shows.
+// A list's start_time and end_time become ids, and must agree with the created_at of the rows.
 func TestARangeOfTimeIsARangeOfIDs(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)

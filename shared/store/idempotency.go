@@ -10,22 +10,22 @@ import (
 	"warble/shared/problem"
 )
 
-// Body is the answer that a write is to give, open where the new row's id goes, which only PostgreSQL knows. The bytes
-// are stored with the key, in the same statement as the row.
+// Body is the answer of a write. The new row's id, which only PostgreSQL knows, is inserted between Before and After. The bytes are stored with
+// the key, by the same statement that writes the row.
 type Body struct {
 	Status        int
 	Before, After string
 }
 
-// claim is the part of a writing statement that takes the key: it yields a row where the key is new or no longer counts,
-// and none where another request has it or there is no key. PostgreSQL makes it wait for a statement that is just
-// inserting the same key. The statement has the id in a CTE called new, and these arguments:
-// $1 user, $2 route, $3 key, $4 fingerprint, $5 status, $6 before, $7 after, $8 session. new, or source, asks mayWrite.
+// claim is the CTE of a writing statement that claims the key. It has a row if the key is new or expired, and none if another request has the key
+// or if there is no key. If another statement is inserting the same key, PostgreSQL makes this one wait for it. The statement must have the
+// new id in a CTE called new, must check mayWrite in new or source, and has these arguments:
+// $1 user, $2 route, $3 key, $4 fingerprint, $5 status, $6 before, $7 after, $8 session.
 const claim = claimInsert + `$6 || new.id || $7
 		from new` + claimUpdate
 
-// claimWhole is claim in a statement whose answer names no new row. What it writes about is in a CTE called source, which
-// is empty where that is not there.
+// claimWhole is claim for a statement whose answer names no new row. The object that the statement is about is in a CTE called source, which is
+// empty if the object does not exist.
 const claimWhole = claimInsert + `$6::text || $7::text
 		from source` + claimUpdate
 
@@ -43,53 +43,53 @@ const (
 	)`
 )
 
-// mayWrite, in the where of a statement's first CTE, ends a statement with claim unless its author may write.
+// mayWrite belongs into the where of the first CTE of a statement with claim. It makes the statement fail if its author may not write.
 const mayWrite = `check_author($1, $8)`
 
-// claimed is true in a statement with claim where the write may go on.
+// claimed is true, in a statement with claim, if the write may proceed.
 const claimed = `($3 = '' or exists (select from claim))`
 
 func args(k idempotency.Key, b Body, more ...any) []any {
 	return append([]any{k.UserID, k.Route, k.Key, k.Fingerprint, b.Status, b.Before, b.After, k.Session}, more...)
 }
 
-// write runs a statement with claim, which selects the answer's body and claimed: no row where what it writes about is not
-// there. Errors: problem.NotFound for that, problem.Invalid where the key was used for something else, problem.Conflict
-// where the first request with it is still running, and a constraint that was violated.
+// write runs a statement with claim that selects the answer's body and claimed, or no row if the object that it is about does not exist. Errors:
+// problem.NotFound in that case, problem.Invalid if the key was used for another request, problem.Conflict if the first request with the key
+// is still running, and a constraint that was violated.
 func (db *DB) write(ctx context.Context, sql string, k idempotency.Key, b Body, more ...any) (idempotency.Answer, error) {
 	answer := idempotency.Answer{Status: b.Status}
 	var claimed bool
 	err := db.one(ctx, sql, args(k, b, more...), &answer.Body, &claimed)
-	there := err == nil
+	exists := err == nil
 	switch {
-	case there && claimed:
+	case exists && claimed:
 		return answer, nil
-	case !there && !errors.Is(err, problem.NotFound):
-		return idempotency.Answer{}, waited(k, err)
+	case !exists && !errors.Is(err, problem.NotFound):
+		return idempotency.Answer{}, claimFailure(k, err)
 	}
-	// Another request has the key; or nothing is there, but may have been when the first request with the key came.
-	if answer, err = db.replay(ctx, k); there && errors.Is(err, problem.NotFound) {
+	// Another request has the key; or the object does not exist, but may have existed when the first request with the key came.
+	if answer, err = db.replay(ctx, k); exists && errors.Is(err, problem.NotFound) {
 		err = keyLost()
 	}
 	return answer, err
 }
 
-// waited words the failure of a statement whose claim waited for another with the same key until lock_timeout.
-func waited(k idempotency.Key, err error) error {
+// claimFailure returns err, or StillRunning if the statement's claim has waited until lock_timeout for another one with the same key.
+func claimFailure(k idempotency.Key, err error) error {
 	if k.Key != "" && code(err) == lockNotAvailable {
 		return idempotency.StillRunning(time.Second).Because(err)
 	}
 	return err
 }
 
-// keyLost is the problem of a claim that found the key taken and then nothing stored: the row was swept between the two
-// statements. The client's next try is a first one.
+// keyLost returns the problem for a claim that found the key taken, and then no answer stored: the row was swept between the two statements. If
+// the client tries again, that request counts as the first one.
 func keyLost() error {
 	return problem.Conflict.Detail("the first request with this Idempotency-Key has just ended without an answer").After(time.Second)
 }
 
-// replay returns the answer stored for a key that a write could not claim, and problem.NotFound where there is none. It
-// is a statement of its own, because it needs a snapshot taken after the winner committed.
+// replay returns the stored answer of a key that a write could not claim. Errors: problem.NotFound if there is none. It is a separate statement,
+// because it needs a snapshot from after the commit of the other request.
 func (db *DB) replay(ctx context.Context, k idempotency.Key) (idempotency.Answer, error) {
 	var (
 		answer      = idempotency.Answer{Replayed: true}

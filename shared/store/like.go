@@ -11,7 +11,7 @@ import (
 	"warble/shared/telemetry"
 )
 
-// NewLike is a like to be, of TweetID or, where that is a retweet, of its source.
+// NewLike is a like to create, for TweetID or, if that is a retweet, for its source.
 type NewLike struct {
 	UserID      int64
 	TweetID     int64
@@ -50,8 +50,8 @@ const likeSQL = `
 	select $6::text || $7::text, ` + claimed + `
 	from source`
 
-// Like likes a tweet, once: a second time changes nothing and answers the same. The answer names no row: what it is goes
-// into b.Before and b.After alone. Errors: problem.NotFound where the tweet is not there, and those of CreateTweet.
+// Like likes a tweet. A second like changes nothing and gives the same answer. The answer contains no id: it is b.Before and b.After. Errors:
+// problem.NotFound if the tweet does not exist, and those of CreateTweet.
 func (db *DB) Like(ctx context.Context, l NewLike, k idempotency.Key, b Body) (idempotency.Answer, error) {
 	k.UserID = l.UserID
 	answer, err := db.write(ctx, likeSQL, k, b, l.TweetID, l.Traceparent)
@@ -64,8 +64,8 @@ func (db *DB) Like(ctx context.Context, l NewLike, k idempotency.Key, b Body) (i
 	return answer, err
 }
 
-// UndoLike takes a user's like of a tweet back; of a retweet's source, where tweetID is a retweet's, as Like does. Where
-// there is none, nothing changes.
+// UndoLike takes back a user's like of a tweet. If tweetID is a retweet, the like of its source is meant, as in Like. If there is no like, nothing
+// changes.
 func (db *DB) UndoLike(ctx context.Context, user Author, tweetID int64) error {
 	_, err := db.exec(ctx, `
 		with gone as (
@@ -91,7 +91,7 @@ func (db *DB) UndoLike(ctx context.Context, user Author, tweetID int64) error {
 	return err
 }
 
-// LikingUsers lists who likes a tweet, latest first, by their likes. Of page, ExcludeRetweets does not count.
+// LikingUsers lists the users who like a tweet, latest like first. It ignores page.ExcludeRetweets.
 func (db *DB) LikingUsers(ctx context.Context, tweetID int64, page Page) ([]Listed[User], error) {
 	return newestFirst(page, func(order string) ([]Listed[User], error) {
 		return rows(ctx, db, scanListedUser, `
@@ -106,8 +106,8 @@ func (db *DB) LikingUsers(ctx context.Context, tweetID int64, page Page) ([]List
 	})
 }
 
-// LikedTweets lists what a user likes, latest first, by the likes. Tweets that were deleted since are left out. Of page,
-// ExcludeRetweets does not count.
+// LikedTweets lists the tweets that a user likes, latest like first. Tweets that were deleted since are left out. It ignores
+// page.ExcludeRetweets.
 func (db *DB) LikedTweets(ctx context.Context, userID int64, page Page) ([]Listed[Tweet], error) {
 	return newestFirst(page, func(order string) ([]Listed[Tweet], error) {
 		return rows(ctx, db, scanListedTweet, `

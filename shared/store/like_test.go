@@ -14,7 +14,7 @@ import (
 
 var liked = store.Body{Status: 200, Before: `{"data":{"liked":true}}`}
 
-// likes is how often a tweet says that it is liked.
+// likes returns the number of likes that a tweet shows.
 func likes(t *testing.T, db *store.DB, id int64) int {
 	t.Helper()
 	tweets, err := db.Tweets(t.Context(), []int64{id})
@@ -72,8 +72,8 @@ func TestLikesAreNaturallyIdempotent(t *testing.T) {
 	}
 }
 
-// A like taken back leaves a tombstone, uncounts once, and lets the next one begin.
-func TestALikeTakenBack(t *testing.T) {
+// Taking back a like leaves a tombstone, reduces the count once, and allows a new like.
+func TestALikeCanBeTakenBack(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)

@@ -8,13 +8,12 @@ import (
 	"warble/shared/problem"
 )
 
-// Failed logins slow down whoever tries next, and never lock anybody out. Counted are those in a row for one account
-// from one network: from the fifth on the next attempt has to wait 15 s, 30 s, and so on to 15 min. Counted are also
-// those for one account from everywhere within an hour: from the hundredth on, networks that the account has never
-// logged in from wait in the same way. An attempt that has to wait is not counted. An account is the hash of an email
-// address, whether or not anybody has it.
+// Failed logins slow down further attempts, and never lock anybody out. There are two counts. The first counts failures in a row for one account
+// from one network: from the fifth on, the next attempt has to wait 15 s, then 30 s, and so on up to 15 min. The second counts failures for
+// one account from everywhere within an hour: from the hundredth on, networks from which the account has never logged in have to wait in the
+// same way. An attempt that has to wait is not counted. An account is the hash of an email address, even if nobody has the address.
 
-// slowedUntil is when the count f lets the next attempt pass.
+// slowedUntil is when the next attempt may be made, by the count f.
 const slowedUntil = `
 	case
 		when f.network <> '' and f.failures >= 5
@@ -24,7 +23,7 @@ const slowedUntil = `
 		else now()
 	end`
 
-// slowedFor is how many seconds the account $1 has to wait for from the network $2; not above 0 where it need not.
+// slowedFor selects how many seconds an attempt for the account $1 from the network $2 has to wait; at most 0 if it does not have to.
 const slowedFor = `
 	select coalesce(extract(epoch from max(` + slowedUntil + `) - now()), 0)::float8
 	from login_failures f
@@ -32,33 +31,33 @@ const slowedFor = `
 		and (f.network = $2
 			or f.network = '' and not exists (select from known_networks k where k.account = $1 and k.network = $2))`
 
-// unhurried, in the last from of a statement, commits it without waiting for the disk. A crash of the database's machine
-// within the next second then forgets a count or a session, which costs one more login; a disk that takes 5 ms would
-// cost that much in every one.
+// unhurried, in the last from of a statement, makes the commit not wait for the disk. If the database's machine crashes within the next second, a
+// count or a session is lost, which costs one more login. Waiting for a disk would cost every login its 5 ms or so.
 const unhurried = `(select set_config('synchronous_commit', 'off', true)) as unhurried`
 
 // LoginAttempt is an attempt to log in.
 type LoginAttempt struct {
-	User         User   // zero where nobody has the email address
-	PasswordHash string // empty where nobody has it
+	User         User   // zero if nobody has the email address
+	PasswordHash string // empty if nobody has the email address
 
 	account []byte
 	from    Client
 }
 
-// account is what failures are counted under.
+// account returns the hash of an email address, by which failures are counted.
 func account(email string) []byte {
 	hash := sha256.Sum256([]byte(Fold(email)))
 	return hash[:]
 }
 
+// slowed returns the problem for an attempt that has to wait.
 func slowed(seconds float64) error {
 	return problem.TooMany.Detail("Too many failed logins for this account; wait before the next one.").
 		After(time.Duration(seconds * float64(time.Second)))
 }
 
-// BeginLogin finds the account of an email address, which may be nobody's. Errors: problem.TooMany with the time to
-// wait after too many failures.
+// BeginLogin finds the account of an email address; nobody may have the address. Errors: problem.TooMany, with the time to wait, after too many
+// failures.
 func (db *DB) BeginLogin(ctx context.Context, email string, from Client) (LoginAttempt, error) {
 	l := LoginAttempt{account: account(email), from: from}
 	var wait float64
@@ -81,8 +80,8 @@ func (db *DB) BeginLogin(ctx context.Context, email string, from Client) (LoginA
 	return l, err
 }
 
-// FailLogin counts a wrong password. Errors: problem.TooMany where others failed meanwhile and this attempt should have
-// waited, so that many at once are worth no more than a few in a row.
+// FailLogin counts a wrong password. Errors: problem.TooMany if others have failed meanwhile and this attempt should have waited. So many attempts
+// at the same time gain no more than a few in a row.
 func (db *DB) FailLogin(ctx context.Context, l LoginAttempt) error {
 	var counted bool
 	err := db.one(ctx, `
@@ -110,10 +109,10 @@ func (db *DB) FailLogin(ctx context.Context, l LoginAttempt) error {
 	return slowed(wait)
 }
 
-// FinishLogin begins a session after a right password, forgets the failures from this network, and knows the network
-// from now on. rehashed replaces the password's hash unless it is empty. It returns the session's number. Errors: problem.TooMany
-// where others failed meanwhile and this attempt should have waited, problem.Unavailable where the password was changed
-// meanwhile: a change ends all sessions, and another try says whether this password is still right.
+// FinishLogin begins a session after a right password, and returns its number. It forgets the failures from this network, and makes it a known
+// network. If rehashed is not empty, it replaces the password's hash. Errors: problem.TooMany if others have failed meanwhile and this attempt
+// should have waited; problem.Unavailable if the password was changed meanwhile. A change ends all sessions, and another try shows whether
+// this password is still right.
 func (db *DB) FinishLogin(ctx context.Context, l LoginAttempt, refreshHash []byte, rehashed string) (session int64, err error) {
 	var wait float64
 	err = db.one(ctx, `

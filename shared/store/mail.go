@@ -11,22 +11,23 @@ import (
 	"warble/shared/telemetry"
 )
 
-// Mail is asked for by a row of mail_requests, which is written together with an event that carries its number and nothing
-// else. Function mail hears the event, makes the token, and sends it; the database keeps the token's hash.
+// A mail is requested by a row of mail_requests. The row is written together with an event that has only the row's number. The function mail gets
+// the event, makes a token and sends it. The database stores the hash of the token.
 
-// MailKind is what a mail is for.
+// MailKind is the purpose of a mail.
 type MailKind string
 
 const (
 	VerifyMail MailKind = "verify" // shows that mail to the address reaches its owner
-	ResetMail  MailKind = "reset"  // lets who reads it choose a password
+	ResetMail  MailKind = "reset"  // lets its reader choose a new password
 )
 
-// mailLife is how long the token of a mail counts from when it was sent.
+// mailLife is how long the token of a mail is valid after it was sent.
 var mailLife = map[MailKind]string{VerifyMail: `interval '24 hours'`, ResetMail: `interval '1 hour'`}
 
-// mailEvent is a statement's CTE that tells mail of the rows of the CTE request. An event is of a user's, and in order with
-// theirs; that of a mail is of its request's, because nobody may have the address. traceparent is the statement's parameter.
+// mailEvent returns a CTE that writes an event for each row of the CTE request. Other events belong to a user, and are published in the user's
+// order. This event has the request's id in place of the user's, because nobody may have the address. traceparent is the name of the
+// statement's parameter.
 func mailEvent(traceparent string) string {
 	return `
 		mail as (
@@ -36,8 +37,8 @@ func mailEvent(traceparent string) string {
 		)`
 }
 
-// RequestReset asks for mail with which the owner of an address chooses a password. It does the same, in one statement,
-// whether or not anybody has the address.
+// RequestReset requests a mail by which the owner of an address can choose a new password. It does exactly the same, in one statement, if nobody has
+// the address.
 func (db *DB) RequestReset(ctx context.Context, email string) error {
 	_, err := db.exec(ctx, `
 		with request as (
@@ -50,9 +51,9 @@ func (db *DB) RequestReset(ctx context.Context, email string) error {
 	return err
 }
 
-// AskVerification asks for another mail that verifies a user's email address, unless one is on its way: see ask_verification in
-// migration 022. Errors: problem.Conflict where it is verified, problem.TooMany with the time to wait after five within the hour,
-// problem.Unauthenticated where the author may not write.
+// AskVerification requests another mail that verifies a user's email address, unless one is on its way: see ask_verification in migration 022.
+// Errors: problem.Conflict if the address is verified already, problem.TooMany, with the time to wait, after five mails within an hour, and
+// problem.Unauthenticated if the author may not write.
 func (db *DB) AskVerification(ctx context.Context, author Author) error {
 	var (
 		outcome string
@@ -89,8 +90,8 @@ type MailJob struct {
 	Email string
 }
 
-// BeginMail claims a request for a minute, and keeps the hash of the token that its mail is to carry. It returns false where
-// there is nothing to send: see begin_mail in migration 019. Errors: problem.Unavailable where somebody else is sending it.
+// BeginMail claims a request for a minute, and stores the hash of the token for its mail. It returns false if there is nothing to send: see
+// begin_mail in migration 019. Errors: problem.Unavailable if somebody else is sending the mail.
 func (db *DB) BeginMail(ctx context.Context, request int64, tokenHash []byte) (job MailJob, send bool, err error) {
 	var outcome string
 	err = db.one(ctx, `
@@ -103,20 +104,20 @@ func (db *DB) BeginMail(ctx context.Context, request int64, tokenHash []byte) (j
 	return job, outcome == "send", err
 }
 
-// FinishMail notes that a request needs no mail any more: it was sent, or never can be.
+// FinishMail records that a request needs no more mail: the mail was sent, or it can never be sent.
 func (db *DB) FinishMail(ctx context.Context, request int64, sent bool) error {
 	_, err := db.exec(ctx, `select finish_mail($1, $2)`, request, sent)
 	return err
 }
 
-// ReleaseMail gives up a claim after a try that failed, so that the next need not wait for its end.
+// ReleaseMail gives up a claim after a failed try, so that the next try does not have to wait for the end of the claim.
 func (db *DB) ReleaseMail(ctx context.Context, request int64) error {
 	_, err := db.exec(ctx, `select release_mail($1)`, request)
 	return err
 }
 
-// mailed is a condition that finds the token $1 of mail of a kind, if it may still be used, in mail_tokens t, mail_requests r
-// and users u.
+// mailed returns a condition on mail_tokens t, mail_requests r and users u. It finds the token $1 of a mail of some kind, if the token is still
+// valid.
 func mailed(kind MailKind) string {
 	return `t.token_hash = $1
 				and t.created_at > now() - ` + mailLife[kind] + `
@@ -127,12 +128,12 @@ func mailed(kind MailKind) string {
 				and u.deleted_at is null`
 }
 
-// wrongToken is one problem for every token that does not count.
+// wrongToken returns the problem for a token that is not valid. It does not say why.
 func wrongToken() error {
-	return problem.Invalid.Field("token", "token is not valid: it was used, has expired, or never was; ask for another mail")
+	return problem.Invalid.Field("token", "token is not valid: it was used, has expired, or never existed; ask for another mail")
 }
 
-// VerifyEmail uses a token of VerifyMail. Errors: problem.Invalid where it does not count.
+// VerifyEmail uses a token of VerifyMail. Errors: problem.Invalid if the token is not valid.
 func (db *DB) VerifyEmail(ctx context.Context, tokenHash []byte) error {
 	var verified bool
 	err := db.one(ctx, `
@@ -157,8 +158,8 @@ func (db *DB) VerifyEmail(ctx context.Context, tokenHash []byte) error {
 	return err
 }
 
-// Resetter returns whose password a token of ResetMail may reset, with their email address. Errors: problem.Invalid where
-// the token does not count.
+// Resetter returns the user whose password a token of ResetMail may reset, and their email address. Errors: problem.Invalid if the token is not
+// valid.
 func (db *DB) Resetter(ctx context.Context, tokenHash []byte) (u User, email string, err error) {
 	err = db.one(ctx, `
 		select `+userColumns+`, c.email
@@ -172,9 +173,9 @@ func (db *DB) Resetter(ctx context.Context, tokenHash []byte) (u User, email str
 	return u, email, err
 }
 
-// ResetPassword uses a token of ResetMail: it replaces the password's hash and ends all sessions. Other tokens of the kind
-// count no more, failed logins are forgotten, and the address is verified, for mail to it was read. Errors:
-// problem.Invalid where the token does not count.
+// ResetPassword uses a token of ResetMail: it replaces the password's hash and ends all sessions. It also invalidates the user's other tokens of
+// this kind, forgets failed logins, and marks the address as verified, because mail to it was read. Errors: problem.Invalid if the token is
+// not valid.
 func (db *DB) ResetPassword(ctx context.Context, tokenHash []byte, hash string) error {
 	var changed bool
 	err := db.one(ctx, `
@@ -222,24 +223,24 @@ func (db *DB) ResetPassword(ctx context.Context, tokenHash []byte, hash string) 
 	return err
 }
 
-// posting is who may post.
+// posting decides who may post.
 type posting struct {
-	verified bool // only users whose email address is verified
+	verified bool // whether only users with a verified email address may post
 
 	mu    sync.Mutex
-	known map[int64]struct{} // users found verified: nobody ceases to be
+	known map[int64]struct{} // users who are verified; nobody becomes unverified again
 }
 
-// maxKnown bounds how many users are remembered; past it, all are forgotten.
+// maxKnown is how many users are remembered. When there are more, all are forgotten.
 const maxKnown = 100_000
 
-// PostsFromEnv reads REQUIRE_VERIFIED_EMAIL: true has MayPost refuse who has not verified their email address (false).
+// PostsFromEnv reads REQUIRE_VERIFIED_EMAIL (false). If it is true, MayPost refuses users who have not verified their email address.
 func (db *DB) PostsFromEnv(e *env.Reader) {
 	text := e.String("REQUIRE_VERIFIED_EMAIL", "false")
 	if text != "true" && text != "false" {
 		e.Reject("REQUIRE_VERIFIED_EMAIL", text, "true or false")
 	}
-	if db != nil { // DATABASE_URL is missing, which is said elsewhere
+	if db != nil { // otherwise DATABASE_URL is missing, which FromEnv has reported
 		db.posts.verified = text == "true"
 	}
 }

@@ -11,9 +11,8 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// TestMailReadsNoTable: its role may call three functions. Through them it learns the address of a request that waits, and no
-// other.
-func TestMailReadsNoTable(t *testing.T) {
+// The role of mail may call only three functions. They give it the address of a waiting request, and no other.
+func TestTheRoleOfMailCanReadNoTable(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	may := column(t, d, `
@@ -46,8 +45,8 @@ func TestMailReadsNoTable(t *testing.T) {
 	}
 }
 
-// TestTheHashOfAnAddressIsTheSameInBoth: Go makes it of what a request has, PostgreSQL of what an account has.
-func TestTheHashOfAnAddressIsTheSameInBoth(t *testing.T) {
+// Go hashes the address of a request, and PostgreSQL the address of an account.
+func TestGoAndPostgreSQLHashAnAddressAlike(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	auth := d.Open(t, pgtest.Auth)
@@ -61,10 +60,10 @@ func TestTheHashOfAnAddressIsTheSameInBoth(t *testing.T) {
 	}
 }
 
-// onlyVerified is the setting of a Warble where others may not post.
+// onlyVerified makes only users with a verified address post.
 var onlyVerified = env.New(func(name string) (string, bool) { return "true", name == "REQUIRE_VERIFIED_EMAIL" })
 
-func TestMayPost(t *testing.T) {
+func TestOnlyVerifiedUsersMayPostIfRequired(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	ada := account(t, d, "ada")

@@ -13,28 +13,28 @@ import (
 	"warble/shared/experiment"
 )
 
-// A metric is one file of metrics/: its header, of comments, says what it is, and the statement below reads it. A new file
-// is a new metric, with nothing to be written in Go.
+// A metric is one file of metrics/. The comments at its head describe it, and the statement below them reads it. A new metric needs only a new
+// file, and nothing in Go.
 //
-// Kinds of a user's value: mean (a number, 0 where there is nothing), share (0 or 1), score (a number, null where the user
-// has none). Their statement is of one user, the row m, and returns the columns value and prior, the same of the past, null
-// where the past says nothing. m has user_id, subject, by which events name the user, and, of the user's window, entry_id, until_id (the first past it) and past_id
-// (where the past begins). What it does per row it does for every tweet there is: a count that is the rest of another is a
-// subtraction, for PostgreSQL counts the same thing once.
+// Three kinds of metrics have a value for each user: mean (a number, 0 if there is nothing), share (0 or 1), and score (a number, null if the
+// user has none). Their statement reads one user, the row m. It returns the columns value, and prior, the same for the past, null if there is
+// no information about the past. m has user_id; subject, by which events name the user; and, for the user's window, entry_id, until_id (the
+// first id after it) and past_id (where the past begins). The statement's work per row is done for every tweet. So a count that is the
+// rest of another count should be written as a subtraction, because PostgreSQL computes equal counts only once.
 //
-// What is stored by day is read of whole days, UTC, alone, or a value would change after its window: `counts: whole days`. m has
-// first_day and last_day, those inside the window, and past_first_day and past_last_day, those inside the past.
+// Data that is stored by day must be read only for whole days, in UTC, and the header must say `counts: whole days`. Otherwise a value would
+// change after its window. m has first_day and last_day, the first and last day inside the window, and past_first_day and past_last_day, those
+// inside the past.
 //
-// Kinds of an arm's requests: ratio and quantiles. The statement of a ratio is of one row c of windows, or of buckets, which has
-// requests, errors and slow, by bound; it returns the columns requests and bad, and no row where nothing was counted. @bound is
-// the place of the guardrail's bound, from 1 on. That of quantiles is of the table latencies; it is given @experiment, @begin and
-// @end, and returns the columns start, arm and buckets. Its rows of one window of 10 s and arm are added up, however many there
-// are.
+// Two kinds of metrics read the requests of an arm: ratio and quantiles. The statement of a ratio reads one row c of windows or buckets, which has
+// requests, errors and, by bound, slow. It returns the columns requests and bad, and no row if nothing was counted. @bound is the position of
+// the guardrail's bound, from 1. The statement of quantiles reads the table latencies. It gets @experiment, @begin and @end, and returns the
+// columns start, arm and buckets. All its rows for one arm and one window of 10 s are added up.
 //
 //go:embed metrics/*.sql
 var metricFiles embed.FS
 
-// Kind is what a metric's values are.
+// Kind says what values a metric has.
 type Kind string
 
 // The kinds.
@@ -46,48 +46,48 @@ const (
 	Quantiles Kind = "quantiles"
 )
 
-// OfUsers tells whether each user has a value, so that an experiment can be decided by it.
+// OfUsers reports whether each user has a value, so that the metric can decide an experiment.
 func (k Kind) OfUsers() bool { return k == Mean || k == Share || k == Score }
 
-// Metric is what an experiment is judged by.
+// Metric is a metric by which experiments are judged.
 type Metric struct {
 	Name  string
-	Label string // for people, as Tweets per person
+	Label string // for people, for example Tweets per person
 	About string
 	Kind  Kind
 	Unit  string
-	Down  bool // less is better
-	Days  bool // it counts whole days, UTC, and not moments
+	Down  bool // whether less is better
+	Days  bool // whether it counts whole days in UTC
 
-	// Of people's own events: their type, and how long after its end a window takes those that come late. Of Warble's own metrics empty
-	// and 0.
+	// For a metric that people have defined: the type of its events, and how long after the end of a window late events still count. Empty and
+	// 0 for Warble's own metrics.
 	Events string
 	Lag    time.Duration
 
-	of  int64 // the series of its events
-	sql string
+	series int64 // of its events
+	sql    string
 }
 
-// fewestDays are the whole days that a window must hold for a metric that counts them.
+// fewestDays is how many whole days a window must have, at least, for a metric that counts whole days.
 const fewestDays = 2
 
-// Check says what is wrong with a window for this metric. A window that begins at any time of a day holds a day less than it is
-// long.
+// Check returns what is wrong with a window for this metric; nil if nothing is. A window may begin at any time of a day, so it has one whole day
+// less than its length.
 func (m *Metric) Check(window time.Duration) error {
 	if least := (fewestDays + 1) * 24 * time.Hour; m.Days && window < least {
-		return fmt.Errorf("metric %s counts whole days, and a window of %s may hold fewer than %d: expected %s or more", m.Name, window, fewestDays, least)
+		return fmt.Errorf("metric %s counts whole days, and a window of %s may have fewer than %d: expected %s or more", m.Name, window, fewestDays, least)
 	}
 	return nil
 }
 
-// Metrics returns all there are, by name.
+// Metrics returns Warble's own metrics, ordered by name.
 func Metrics() []Metric { return metrics }
 
-// MetricNamed returns a metric of Warble's of one of the kinds, or an error that names those there are.
+// MetricNamed returns the metric of Warble of that name, if it has one of the kinds. Otherwise the error lists the metrics of these kinds.
 func MetricNamed(name string, kinds ...Kind) (Metric, error) { return named(metrics, name, kinds...) }
 
-// OfUsers returns a metric by which an experiment can be decided: Warble's of that name, or one of people's own. Its error names those
-// there are.
+// OfUsers returns the metric of that name that can decide an experiment: one of Warble's, or one of own. Otherwise the error lists those that
+// can.
 func OfUsers(name string, own []experiment.Metric) (Metric, error) {
 	all := slices.Clone(metrics)
 	for _, m := range own {
@@ -110,7 +110,7 @@ func named(metrics []Metric, name string, kinds ...Kind) (Metric, error) {
 	return Metric{}, fmt.Errorf("metric %q: expected one of %s", name, strings.Join(names, ", "))
 }
 
-// metrics are read once; a test reads each file's header, so that no release has a wrong one.
+// metrics are read once. A file with a wrong header panics, and a test reads all of them, so that no release has one.
 var metrics = func() (found []Metric) {
 	files, err := fs.Glob(metricFiles, "metrics/*.sql")
 	if err != nil {
@@ -130,7 +130,8 @@ var metrics = func() (found []Metric) {
 	return found
 }()
 
-// Capped is the metric with no value of a user over most (winsorised), so that a few very active ones do not drown all others.
+// Capped returns the metric with all values of users limited to most (winsorised), so that a few very active users do not outweigh all others. With
+// most 0 nothing is limited.
 func (m Metric) Capped(most float64) Metric {
 	if most > 0 {
 		bound := strconv.FormatFloat(most, 'f', -1, 64)
@@ -139,7 +140,7 @@ func (m Metric) Capped(most float64) Metric {
 	return m
 }
 
-// wholeDays is what a metric counts that is stored by day.
+// wholeDays is the value of counts in the header of a metric whose data is stored by day.
 const wholeDays = "whole days"
 
 func parseMetric(name, text string) (Metric, error) {

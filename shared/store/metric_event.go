@@ -14,20 +14,20 @@ import (
 	"warble/shared/experiment"
 )
 
-// EventsKept is for how many days what events said is kept, at least: a plan looks at the length of a window and at four weeks
-// before. What an experiment needs that is not archived is kept longer.
+// EventsKept is for how many days the values of events are kept, at least. A plan reads a window and the four weeks before it. Values that an
+// experiment needs are kept until it is archived.
 const EventsKept = 90
 
-// MetricEvent is what one event says of a unit, for one metric.
+// MetricEvent is the value of one event, for one metric and unit.
 type MetricEvent struct {
 	Metric experiment.Metric
 	experiment.Occurrence
 }
 
-// seriesOf names the rows of a metric: a hash of what it reads.
+// seriesOf returns the number by which the rows of a metric are found: a hash of what the metric reads.
 func seriesOf(m *experiment.Metric) int64 {
 	sum := sha256.Sum256([]byte(m.Reads()))
-	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // 64 bits of a hash, whichever number they are
+	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // any 64 bits of a hash will do
 }
 
 // eventOf is a hash of what names an event: its source and its id. Their lengths keep two pairs apart that read the same.
@@ -58,7 +58,7 @@ func (db *DB) RecordEvent(ctx context.Context, source, id string, at time.Time, 
 	return err
 }
 
-// KeepMetrics makes these the metrics by which events are taken, besides those of experiments that are live.
+// KeepMetrics replaces the metrics for which events are stored. Events for the metrics of live experiments are stored in any case.
 func (db *DB) KeepMetrics(ctx context.Context, metrics []experiment.Metric) error {
 	names, definitions := make([]string, 0, len(metrics)), make([]string, 0, len(metrics))
 	for i := range metrics {
@@ -83,8 +83,8 @@ func (db *DB) KeepMetrics(ctx context.Context, metrics []experiment.Metric) erro
 	return err
 }
 
-// MetricsOf returns the metrics that read events of a type: those that there are, and those with which an experiment was started that
-// has not concluded. Of several that read the same, one.
+// MetricsOf returns the metrics that read events of a type: those of KeepMetrics, and those with which experiments were started that have not
+// concluded. If several read the same, it returns one of them.
 func (db *DB) MetricsOf(ctx context.Context, eventType string) (metrics []experiment.Metric, err error) {
 	found, err := rows(ctx, db, pgx.RowTo[[]byte], `
 		select definition
@@ -103,27 +103,27 @@ func (db *DB) MetricsOf(ctx context.Context, eventType string) (metrics []experi
 	if err != nil {
 		return nil, err
 	}
-	there := make(map[string]bool)
+	included := make(map[string]bool)
 	for _, text := range found {
 		var m experiment.Metric
 		if err := json.Unmarshal(text, &m); err != nil {
 			return nil, fmt.Errorf("metric of events %s: %w", eventType, err)
 		}
-		if reads := m.Reads(); !there[reads] {
-			there[reads] = true
+		if reads := m.Reads(); !included[reads] {
+			included[reads] = true
 			metrics = append(metrics, m)
 		}
 	}
 	return metrics, nil
 }
 
-// Stored is what there is of a metric's events.
+// Stored describes the stored events of a metric.
 type Stored struct {
 	Events int64
-	Last   time.Time // when the last of them happened; zero without one
+	Last   time.Time // when the last of them happened; zero if there is none
 }
 
-// StoredEvents counts the events that each of these metrics reads, in their order.
+// StoredEvents counts the stored events of each metric, in the order of metrics.
 func (db *DB) StoredEvents(ctx context.Context, metrics []experiment.Metric) ([]Stored, error) {
 	series := make([]int64, len(metrics))
 	for i := range metrics {
@@ -143,7 +143,7 @@ func (db *DB) StoredEvents(ctx context.Context, metrics []experiment.Metric) ([]
 		order by asked.place`, series)
 }
 
-// SweepEvents deletes what events said long ago, unless an experiment uses it that is not archived.
+// SweepEvents deletes the values of old events (see EventsKept), unless an experiment uses them that is not archived.
 func (db *DB) SweepEvents(ctx context.Context) error {
 	return db.sweep(ctx, `
 		delete from metric_events
@@ -161,11 +161,11 @@ func (db *DB) SweepEvents(ctx context.Context) error {
 			limit $1))`)
 }
 
-// OfEvents is a metric of people's own, as the readout uses it.
+// OfEvents returns the metric by which the readout reads an event metric.
 func OfEvents(m experiment.Metric) Metric {
 	own := Metric{Name: m.Name, Label: m.Label, Unit: m.Unit, Down: m.Direction == "down", Lag: m.Lag(), Events: m.Event.Type}
 	value := string(m.Event.Value)
-	var within, before string // what becomes of events in the window, and of those before
+	var within, before string // the SQL for the events in the window, and for those before it
 	switch m.Kind {
 	case experiment.KindProportion:
 		own.Kind, own.About = Share, "1 with a "+own.Events+" event"
@@ -184,7 +184,7 @@ func OfEvents(m experiment.Metric) Metric {
 		}
 		within, before = `coalesce(sum(v.value) filter (where v.at_id >= m.entry_id), 0)`, `coalesce(sum(v.value) filter (where v.at_id < m.entry_id), 0)`
 	}
-	own.of = seriesOf(&m)
+	own.series = seriesOf(&m)
 	own.sql = `
 		select ` + within + ` as value, ` + before + ` as prior
 		from metric_events v
@@ -194,27 +194,27 @@ func OfEvents(m experiment.Metric) Metric {
 	return own
 }
 
-// events are the rows v of a member m's events until the end of its window.
+// events returns the condition for the rows v with a member m's events until the end of its window.
 func (m *Metric) events() string {
-	return `v.series = ` + strconv.FormatInt(m.of, 10) + `
+	return `v.series = ` + strconv.FormatInt(m.series, 10) + `
 			and v.unit = m.subject
 			and v.at_id < m.until_id`
 }
 
-// closes is the id at which the window of a member m is frozen.
+// closes returns the SQL for the id at which the window of a member m is frozen.
 func (m *Metric) closes() string {
 	return `m.until_id + (` + strconv.FormatInt(m.Lag.Milliseconds(), 10) + `::bigint << 22)`
 }
 
-// LateDay is how many late events of each arm arrived on a day.
+// LateDay has the number of late events that arrived on one day, by arm.
 type LateDay struct {
-	Day       string `json:"day"` // UTC, as 2026-05-03
+	Day       string `json:"day"` // UTC, for example 2026-05-03
 	Control   int64  `json:"control"`
 	Treatment int64  `json:"treatment"`
 }
 
-// LateEvents counts per day and arm the events that belong into the windows of members and arrived, by now, after those were frozen.
-// They are not used. Days without any are not there.
+// LateEvents counts the events, by day and arm, that belong into the windows of members but arrived after these were frozen, and before now. Such
+// events are not used. Days without any are left out.
 func (s *Snapshot) LateEvents(ctx context.Context, metric Metric, members Members, now time.Time) ([]LateDay, error) {
 	if metric.Events == "" {
 		return nil, nil

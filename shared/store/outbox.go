@@ -7,10 +7,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Event is a row of the outbox: something that happened, and has not been published yet.
+// Event is a row of the outbox: an event that has not been published yet.
 type Event struct {
-	ID          int64 // also the event's id: whoever gets it twice tells so by this
-	UserID      int64 // who did it; their events leave in the order of their ids
+	ID          int64 // also the event's public id, by which subscribers recognise a duplicate
+	UserID      int64 // who caused it; the events of a user are published in the order of their ids
 	Partition   int16
 	Type        string
 	Data        []byte // JSON
@@ -18,12 +18,12 @@ type Event struct {
 	CreatedAt   time.Time
 }
 
-// Partitions is how many parts the outbox has, by user (migration 005).
+// Partitions is the number of partitions of the outbox. A user's events are all in one (migration 005).
 const Partitions = 16
 
-// LeasePartitions renews what the relay holds and takes what is free or expired, up to its share of the 16: with another
-// relay alive it renews no more than half, and the other takes the rest once that has expired. It returns the partitions
-// that are the relay's for ttl, counted from before the call.
+// LeasePartitions renews the partitions that the relay holds, and takes others that are free or expired, up to its share of the 16. While another
+// relay is alive, it renews no more than half, and the other relay takes the rest when the leases have expired. It returns the partitions
+// that belong to the relay for ttl, counted from before the call.
 func (db *DB) LeasePartitions(ctx context.Context, relay string, ttl time.Duration) ([]int16, error) {
 	return rows(ctx, db, pgx.RowTo[int16], `
 		with me as (
@@ -57,7 +57,7 @@ func (db *DB) LeasePartitions(ctx context.Context, relay string, ttl time.Durati
 		relay, ttl)
 }
 
-// ReleasePartitions gives up all that the relay holds, so that others need not wait for it to expire.
+// ReleasePartitions gives up all partitions of the relay, so that other relays do not have to wait until they expire.
 func (db *DB) ReleasePartitions(ctx context.Context, relay string) error {
 	_, err := db.exec(ctx, `
 		with me as (
@@ -71,17 +71,17 @@ func (db *DB) ReleasePartitions(ctx context.Context, relay string) error {
 	return err
 }
 
-// Cursor is where the search for users goes on in a partition: after this one.
+// Cursor is where the search for users continues in a partition: after this user.
 type Cursor struct {
 	Partition int16
 	UserID    int64 // 0 for the beginning
 }
 
-// UnpublishedEvents returns the oldest events, at most perUser each, of the next users in each partition, at most users
-// each and none of except. They are ordered by partition, user and id.
+// UnpublishedEvents returns the oldest events of the next users in each partition: at most users users of each partition, without those in
+// except, and at most perUser events of each user. The events are ordered by partition, user and id.
 //
-// It hops from user to user along the index, so that it costs what it returns and a step for each of except, however
-// many events wait.
+// The statement jumps from user to user along the index. So its cost depends on what it returns and on the length of except, and not on how many
+// events wait.
 func (db *DB) UnpublishedEvents(ctx context.Context, from []Cursor, except []int64, users, perUser int) ([]Event, error) {
 	partitions, after := make([]int16, len(from)), make([]int64, len(from))
 	for i, c := range from {
@@ -132,7 +132,7 @@ func scanEvent(row pgx.CollectableRow) (Event, error) {
 	return e, err
 }
 
-// DeleteEvents sweeps events that were published. It asks for no lease: what has been delivered is, whoever did it.
+// DeleteEvents deletes events that were published. It needs no lease, because the events are delivered, no matter by which relay.
 func (db *DB) DeleteEvents(ctx context.Context, ids []int64) error {
 	_, err := db.exec(ctx, `
 		delete from outbox
@@ -141,7 +141,7 @@ func (db *DB) DeleteEvents(ctx context.Context, ids []int64) error {
 	return err
 }
 
-// BuryEvent moves an event to the dead letters. An event that is not in the outbox any more is left alone.
+// BuryEvent moves an event to the dead letters. If the event is not in the outbox any more, nothing changes.
 func (db *DB) BuryEvent(ctx context.Context, id int64, reason string) error {
 	_, err := db.exec(ctx, `
 		with dead as (
@@ -156,13 +156,13 @@ func (db *DB) BuryEvent(ctx context.Context, id int64, reason string) error {
 	return err
 }
 
-// Backlog is what has not reached a subscriber.
+// Backlog describes the events that have not reached their subscribers.
 type Backlog struct {
-	Age         time.Duration // of the oldest event in the outbox; 0 where there is none
+	Age         time.Duration // of the oldest event in the outbox; 0 if it is empty
 	DeadLetters int
 }
 
-// Backlog measures the whole outbox, whichever relay publishes it.
+// Backlog measures the whole outbox, not only the partitions of one relay.
 func (db *DB) Backlog(ctx context.Context) (b Backlog, err error) {
 	err = db.one(ctx, `
 		select
@@ -172,8 +172,8 @@ func (db *DB) Backlog(ctx context.Context) (b Backlog, err error) {
 	return b, err
 }
 
-// ReplayDeadLetters puts all dead letters back into the outbox, as they were, and returns how many there were. Each may
-// reach its subscribers after later events of its user. Those that die again meanwhile stay dead. conn is the owner's.
+// ReplayDeadLetters puts all dead letters back into the outbox, unchanged, and returns how many there were. They may reach subscribers after later
+// events of the same users. Events that become dead letters again meanwhile stay so. conn must have the owner's rights.
 func ReplayDeadLetters(ctx context.Context, conn *Conn) (replayed int64, err error) {
 	var began time.Time
 	if err := conn.QueryRow(ctx, `select now()`).Scan(&began); err != nil {

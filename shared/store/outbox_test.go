@@ -20,15 +20,15 @@ import (
 	"warble/shared/telemetry"
 )
 
-// all is a look from the beginning of every partition.
-func all() (from []store.Cursor) {
+// beginnings returns a cursor at the beginning of every partition.
+func beginnings() (from []store.Cursor) {
 	for p := range int16(store.Partitions) {
 		from = append(from, store.Cursor{Partition: p})
 	}
 	return from
 }
 
-// happened writes n events of each user, in turn; their data says {"n": 1}, {"n": 2} and so on.
+// happened writes n events of each user, in turn. Their data is {"n": 1}, {"n": 2} and so on.
 func happened(t *testing.T, d pgtest.Database, users []int64, n int) {
 	t.Helper()
 	exec(t, d, `
@@ -118,7 +118,7 @@ func TestEventsAreFoundUserByUser(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.Ops)
-	if none, err := db.UnpublishedEvents(t.Context(), all(), nil, 3, 3); err != nil || len(none) != 0 {
+	if none, err := db.UnpublishedEvents(t.Context(), beginnings(), nil, 3, 3); err != nil || len(none) != 0 {
 		t.Errorf("%v, %v in an empty outbox", none, err)
 	}
 	// Users 1 to 5 of partition 0, user 1 of partition 3.
@@ -143,7 +143,7 @@ func TestEventsAreFoundUserByUser(t *testing.T) {
 		except []int64
 		want   string
 	}{
-		{all(), nil, two(0, 16) + two(0, 32) + two(0, 48) + two(3, 3)},
+		{beginnings(), nil, two(0, 16) + two(0, 32) + two(0, 48) + two(3, 3)},
 		{[]store.Cursor{{UserID: 48 << 22}}, nil, two(0, 64) + two(0, 80)},
 		{[]store.Cursor{{UserID: 80 << 22}}, nil, ""},
 		{[]store.Cursor{{}}, []int64{16 << 22, 48 << 22, 64 << 22}, two(0, 32) + two(0, 80)},
@@ -156,7 +156,7 @@ func TestEventsAreFoundUserByUser(t *testing.T) {
 	}
 }
 
-func TestAnEventIsDeletedOrBuriedAndRisesAsItWas(t *testing.T) {
+func TestAnEventIsDeletedOrBuriedAndReplayedUnchanged(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.Ops)
@@ -164,7 +164,7 @@ func TestAnEventIsDeletedOrBuriedAndRisesAsItWas(t *testing.T) {
 	exec(t, d, `update outbox set traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', created_at = now() - interval '25 hours'`)
 	look := func() []store.Event {
 		t.Helper()
-		events, err := db.UnpublishedEvents(t.Context(), all(), nil, 10, 10)
+		events, err := db.UnpublishedEvents(t.Context(), beginnings(), nil, 10, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +205,7 @@ func TestAnEventIsDeletedOrBuriedAndRisesAsItWas(t *testing.T) {
 	}
 }
 
-func TestReplayTakesMoreThanABatch(t *testing.T) {
+func TestReplayHandlesMoreThanOneBatch(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	exec(t, d, `
@@ -240,7 +240,7 @@ func TestOnlyOpsReadsTheOutboxAndNobodyChangesIt(t *testing.T) {
 	}
 }
 
-// A deletion belongs to the trace of its request, as every other event does.
+// The event of a deletion belongs to the trace of its request, like every other event.
 func TestADeletionKeepsItsTrace(t *testing.T) {
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)

@@ -19,13 +19,13 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// reads is what PostgreSQL has counted of a database's tables.
+// reads has PostgreSQL's counts of reads of a database's tables.
 type reads struct {
 	sequential map[string]int64 // scans of a whole table, by table
 	entries    int64            // index entries read, in all
 }
 
-// readsOf returns the counts once every session of a login has ended, for a session adds its own when it does.
+// readsOf returns the counts after every session of a login has ended, because a session adds its counts when it ends.
 func readsOf(t *testing.T, d pgtest.Database, login string) reads {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); query[int](t, d, `select count(*) from pg_stat_activity where usename = $1 and datname = current_database()`, login) > 0; {
@@ -52,12 +52,12 @@ func readsOf(t *testing.T, d pgtest.Database, login string) reads {
 	return r
 }
 
-// small are tables that stay small, which are read whole, and rightly.
+// small are tables that stay small, so that reading them as a whole is right.
 var small = map[string]bool{"communities": true, "schema_version": true, "relays": true, "outbox_leases": true, "dead_letters": true,
 	"experiments": true, "experiment_transitions": true}
 
-// crowd fills the database: 10 000 users in 4 communities, 100 000 tweets of which every tenth is a retweet and every
-// fiftieth deleted, as many likes, most of a few, and as many events, keys, sessions and failures as they leave behind.
+// crowd fills the database with 10 000 users in 4 communities and 100 000 tweets, of which every tenth is a retweet and every fiftieth is deleted. It
+// adds as many likes, most of them for few tweets, and the events, keys, sessions and failures that all this leaves behind.
 const crowd = `
 	insert into users (id, username, name, community)
 	select n::bigint << 22, 'u' || n, 'User', (array['gophers', 'pythonistas', 'rustaceans', 'sres'])[1 + n % 4]
@@ -175,15 +175,15 @@ const crowd = `
 	select sha256(convert_to(user_id::text || kind, 'UTF8')), id
 	from mail_requests`
 
-// mailToken is what the crowd's mail is known by.
+// mailToken returns the token of a mail of the crowd.
 func mailToken(user int, kind string) []byte {
 	hash := sha256.Sum256([]byte(strconv.FormatInt(int64(user)<<22, 10) + kind))
 	return hash[:]
 }
 
-// No query of the API may read a table from end to end, nor more of an index than a small multiple of what it answers:
-// 100 000 tweets must cost what 100 do. EXPLAIN would show what is planned for a statement copied into a test; this shows
-// what PostgreSQL did with the statements as they are sent, prepared and often enough for a generic plan.
+// No query of the API may read a whole table, or more of an index than a small multiple of what it returns: with 100 000 tweets it must cost as much
+// as with 100. EXPLAIN would show the plan of a statement copied into a test. This test shows what PostgreSQL really does with the statements as
+// they are sent: prepared, and often enough for a generic plan.
 func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)

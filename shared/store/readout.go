@@ -14,20 +14,20 @@ import (
 )
 
 const (
-	// readoutTimeout bounds a readout as a whole, as the login of those who read one is bounded per statement.
+	// readoutTimeout limits a whole readout. The logins that may read one also have a limit for each statement.
 	readoutTimeout = time.Minute
-	// Past is how long before its entry a unit is looked at, for what it would have done anyway.
+	// Past is how long before a unit's entry its past begins, from which the readout predicts its value.
 	Past = 14 * 24 * time.Hour
 )
 
-// Snapshot is one moment of the database, which all figures of a readout are of. Its methods may be called at once.
-type Snapshot struct{ idle chan pgx.Tx } // of one moment, each on a connection of its own
+// Snapshot shows the database at one moment, so that all figures of a readout fit together. Its methods may be called concurrently.
+type Snapshot struct{ idle chan pgx.Tx } // all of the same moment, each on its own connection
 
-// SnapshotConns is how many statements of a snapshot run at once: PostgreSQL does not share one that looks up each user
-// among several processes.
+// SnapshotConns is how many statements of a snapshot run at the same time. PostgreSQL uses only one process for a statement that looks up each
+// user.
 const SnapshotConns = 2
 
-// Snapshot calls read, once, with the present moment of the database.
+// Snapshot calls read with a Snapshot of the present moment.
 func (db *DB) Snapshot(ctx context.Context, read func(context.Context, *Snapshot) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readoutTimeout)
 	defer cancel()
@@ -42,10 +42,10 @@ func (db *DB) Snapshot(ctx context.Context, read func(context.Context, *Snapshot
 		if moment == "" {
 			err = tx.QueryRow(ctx, `select pg_export_snapshot()`).Scan(&moment)
 		} else {
-			_, err = tx.Exec(ctx, `set transaction snapshot '`+moment+`'`) // PostgreSQL's own word, of digits and dashes
+			_, err = tx.Exec(ctx, `set transaction snapshot '`+moment+`'`) // PostgreSQL's own text, of digits and dashes
 		}
 		if err == nil {
-			// Compiling takes longer than these statements do, and sorting a million users on disk than in memory.
+			// JIT compilation takes longer than these statements. Sorting a million users is faster in memory than on disk.
 			_, err = tx.Exec(ctx, `set local jit = off; set local work_mem = '64MB'`)
 		}
 		if err != nil {
@@ -56,18 +56,18 @@ func (db *DB) Snapshot(ctx context.Context, read func(context.Context, *Snapshot
 	return read(ctx, s)
 }
 
-// Started is an experiment as it was started, and what has become of it.
+// Started is an experiment as it was started, with its transitions since.
 type Started struct {
 	Name         string
 	Spec         experiment.Spec
 	Salt         string
-	PlannedUnits int64 // N*, both arms together; 0 where it ends by time alone
+	PlannedUnits int64 // N*, both arms together; 0 if the experiment ends on a date only
 	At           time.Time
 	Transitions  []experiment.Transition // by time
-	Metrics      []experiment.Metric     // of people's own, that it uses, as they were then
+	Metrics      []experiment.Metric     // copies of the event metrics that it names, from its start
 }
 
-// Experiment returns an experiment; problem.NotFound where none of that name was started.
+// Experiment returns an experiment. Errors: problem.NotFound if none of that name was started.
 func (s *Snapshot) Experiment(ctx context.Context, name string) (Started, error) {
 	e := Started{Name: name}
 	var spec, metrics []byte
@@ -99,8 +99,8 @@ func (s *Snapshot) Experiment(ctx context.Context, name string) (Started, error)
 	return e, err
 }
 
-// Predecessor returns the latest experiment before a time that has exposed the same kind of guests at one of the same services, and
-// whose exposures are still kept; problem.NotFound where there is none.
+// Predecessor returns the latest experiment before a time that has exposed the same kind of units at one of the same guests, and whose exposures
+// are still stored. Errors: problem.NotFound if there is none.
 func (s *Snapshot) Predecessor(ctx context.Context, spec experiment.Spec, before time.Time) (Started, error) {
 	identity, err := json.Marshal(spec.Identity)
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Snapshot) Predecessor(ctx context.Context, spec experiment.Spec, before
 		order by started_at desc
 		limit 1`, before, string(identity), spec.Services, noNull(spec.Audience.Communities))
 	if errors.Is(err, pgx.ErrNoRows) {
-		return Started{}, problem.NotFound.Detail("no experiment had them before")
+		return Started{}, problem.NotFound.Detail("no earlier experiment had these users or visitors")
 	} else if err != nil {
 		return Started{}, failure(err)
 	}
@@ -135,7 +135,7 @@ func (s *Snapshot) Communities(ctx context.Context, before time.Time) ([]string,
 		order by slug`, before)
 }
 
-// Users counts the users of these communities, or all where there are none.
+// Users counts the users of these communities, or all users if communities is empty.
 func (s *Snapshot) Users(ctx context.Context, communities []string, before time.Time) (n int64, err error) {
 	return n, failure(s.one(ctx, []any{&n}, `
 		select count(*)
@@ -144,25 +144,25 @@ func (s *Snapshot) Users(ctx context.Context, communities []string, before time.
 		noNull(communities), before))
 }
 
-// Looks cut the time of an experiment into equal spans from its start, up to an end.
+// Looks divides the time of an experiment, from its start up to an end, into equal spans that end with a look.
 type Looks struct {
 	Start time.Time
 	Every time.Duration
 	End   time.Time
-	Cut   time.Time // tells what is of a look before it from what is after it; zero for no cut
+	Cut   time.Time // the figures of the span around Cut are split in two, before and after it; zero for no cut
 }
 
-// Exposed are the users of an arm whose first exposure was in a look.
+// Exposed counts the users of an arm whose first exposure was in one look's span.
 type Exposed struct {
 	Arm     experiment.Arm
 	Look    int
 	Users   int64
-	Crossed int64 // seen in the other arm later
-	Misled  int64 // served by what they were not assigned
+	Crossed int64 // later seen in the other arm
+	Misled  int64 // served by something other than their assigned arm
 }
 
-// Exposures counts who was exposed until the looks' end, by arm and look. Behind offset 0 PostgreSQL takes looks for few,
-// and need not sort whoever there is.
+// Exposures counts the users who were exposed until the looks' end, by arm and look. The offset 0 makes PostgreSQL expect few looks, so that it
+// does not sort all users.
 func (s *Snapshot) Exposures(ctx context.Context, name string, looks Looks) ([]Exposed, error) {
 	return collect(ctx, s, pgx.RowToStructByPos[Exposed], `
 		select
@@ -180,8 +180,8 @@ func (s *Snapshot) Exposures(ctx context.Context, name string, looks Looks) ([]E
 		order by assigned, look`, pgx.NamedArgs{"experiment": name, "start": looks.Start, "every": looks.Every, "end": looks.End})
 }
 
-// Candidate is a user whom an experiment might take, and as what unit and in which arm it exposed them, and when; these are
-// empty where it has not.
+// Candidate is a user who could be in an experiment. If the experiment has exposed the user, Unit, Arm and First say in which unit and arm, and
+// when; otherwise they are empty.
 type Candidate struct {
 	UserID    int64
 	Community string // empty for none
@@ -190,13 +190,13 @@ type Candidate struct {
 	First     time.Time
 }
 
-// Registered is when the user was made.
+// Registered returns when the user registered.
 func (c *Candidate) Registered() time.Time {
 	return epoch.Add(time.Duration(c.UserID>>22) * time.Millisecond)
 }
 
-// Candidates calls each with every user there was at end who is of these communities, or of any where there are none, and
-// with whoever else was exposed by then. They are not kept.
+// Candidates calls each for every user who existed at end and belongs to one of these communities (to any, if communities is empty), and for every
+// other user who was exposed by then. It does not keep them in memory.
 func (s *Snapshot) Candidates(ctx context.Context, name string, communities []string, end time.Time, each func(Candidate)) error {
 	var (
 		c     Candidate
@@ -219,8 +219,7 @@ func (s *Snapshot) Candidates(ctx context.Context, name string, communities []st
 		name, end, noNull(communities)))
 }
 
-// LargestCommunities returns the communities of which the most users were exposed until end, at most so many, the largest
-// first.
+// LargestCommunities returns the communities with the most users exposed until end, at most so many, largest first.
 func (s *Snapshot) LargestCommunities(ctx context.Context, name string, end time.Time, most int) ([]string, error) {
 	return collect(ctx, s, pgx.RowTo[string], `
 		select u.community
@@ -232,8 +231,8 @@ func (s *Snapshot) LargestCommunities(ctx context.Context, name string, end time
 		limit $3`, name, end, most)
 }
 
-// PodWindows counts per arm the windows of 10 s in which each pod of it served, until end: how much of the cluster it has had. The pods
-// of guests are not known: an edge counts for both arms.
+// PodWindows counts, for each arm, the windows of 10 s in which its pods have served until end, summed over the pods: how much of the cluster the
+// arm has used. The pods of guests are not known, because an edge counts for both arms.
 func (s *Snapshot) PodWindows(ctx context.Context, name string, end time.Time) (n experiment.Counts, err error) {
 	return n, failure(s.one(ctx, []any{&n.Control, &n.Treatment}, `
 		select count(*) filter (where arm = 'control'), count(*) filter (where arm = 'treatment')
@@ -241,7 +240,7 @@ func (s *Snapshot) PodWindows(ctx context.Context, name string, end time.Time) (
 		where experiment = $1 and start < $2 and pod not like '`+edgePods+`%'`, name, end))
 }
 
-// ExposedUnit is a community some of whose users were exposed.
+// ExposedUnit is a community with users who were exposed.
 type ExposedUnit struct {
 	Unit  string
 	Arm   experiment.Arm
@@ -249,7 +248,7 @@ type ExposedUnit struct {
 	Users int64
 }
 
-// ExposedUnits returns the communities that were exposed until end. One that is stored in both arms is there twice.
+// ExposedUnits returns the communities with users who were exposed until end. A community that is stored in both arms appears twice.
 func (s *Snapshot) ExposedUnits(ctx context.Context, name string, end time.Time) ([]ExposedUnit, error) {
 	return collect(ctx, s, pgx.RowToStructByPos[ExposedUnit], `
 		select unit, assigned, min(first_at), count(*)
@@ -259,16 +258,16 @@ func (s *Snapshot) ExposedUnits(ctx context.Context, name string, end time.Time)
 		order by unit, assigned`, name, end)
 }
 
-// Requested are an arm's requests.
+// Requested counts an arm's requests.
 type Requested struct {
 	Arm      experiment.Arm
 	Requests int64
 	Recent   int64 // since a given time
-	// Active and RecentActive are how many of the buckets of units they came from: as many units or more.
+	// Active and RecentActive are from how many buckets of units the requests came. There are at least as many units.
 	Active, RecentActive int64
 }
 
-// Requests returns what the edge counted per arm until end, and since recent.
+// Requests returns the edge's counts for each arm: all until end, and those since recent.
 func (s *Snapshot) Requests(ctx context.Context, name string, recent, end time.Time) ([]Requested, error) {
 	return collect(ctx, s, pgx.RowToStructByPos[Requested], `
 		select
@@ -283,7 +282,7 @@ func (s *Snapshot) Requests(ctx context.Context, name string, recent, end time.T
 		order by arm`, name, recent, end)
 }
 
-// Quote is what a user of an arm has said.
+// Quote is a text that a user of an arm has written as feedback.
 type Quote struct {
 	Arm   experiment.Arm `json:"arm"`
 	Score int            `json:"score"`
@@ -291,7 +290,7 @@ type Quote struct {
 	At    time.Time      `json:"at"`
 }
 
-// Quotes returns the newest texts of each arm, at most so many, of users who had entered before.
+// Quotes returns the newest feedback texts of each arm, at most so many, that members wrote after their entry.
 func (s *Snapshot) Quotes(ctx context.Context, members Members, most int) ([]Quote, error) {
 	from, args := members.sql()
 	args["most"] = most
@@ -307,13 +306,13 @@ func (s *Snapshot) Quotes(ctx context.Context, members Members, most int) ([]Quo
 		order by arm, newest`, args)
 }
 
-// Scores are how many times the users of each arm have given each score: [0] is how often 1.
+// Scores counts how often the users of each arm have given each score: [0] is for score 1.
 type Scores struct {
 	Control   [5]int64 `json:"control"`
 	Treatment [5]int64 `json:"treatment"`
 }
 
-// Scores counts the feedback of users who had entered before.
+// Scores counts the feedback that members gave after their entry.
 func (s *Snapshot) Scores(ctx context.Context, members Members) (all Scores, err error) {
 	from, args := members.sql()
 	counted, err := collect(ctx, s, pgx.RowToStructByPos[struct {
@@ -336,7 +335,7 @@ func (s *Snapshot) Scores(ctx context.Context, members Members) (all Scores, err
 	return all, err
 }
 
-// Entered counts the users and visitors who have met each experiment, by the arm that they are in.
+// Entered counts the users and visitors who were exposed to each experiment, by arm.
 func (db *DB) Entered(ctx context.Context) (map[string]experiment.Counts, error) {
 	rows, err := db.pool.Query(ctx, `
 		select experiment, assigned, count(*)
@@ -363,12 +362,13 @@ func (db *DB) Entered(ctx context.Context) (map[string]experiment.Counts, error)
 	return all, err
 }
 
-// nth is in which of equal spans of time, counted from 0, a moment is that comes so long after the first's begin.
-func nth(after string) string {
-	return `floor(date_part('epoch', ` + after + `) / date_part('epoch', @every::interval))::integer`
+// nth returns the SQL for the number, from 0, of the span of time of length @every in which a moment is. elapsed is the SQL for the time between
+// the begin of the first span and the moment.
+func nth(elapsed string) string {
+	return `floor(date_part('epoch', ` + elapsed + `) / date_part('epoch', @every::interval))::integer`
 }
 
-// use lends a connection.
+// use calls do with one of the snapshot's transactions, when one is free.
 func (s *Snapshot) use(ctx context.Context, do func(pgx.Tx) error) error {
 	select {
 	case tx := <-s.idle:
@@ -391,7 +391,7 @@ func collect[T any](ctx context.Context, s *Snapshot, scan pgx.RowToFunc[T], sql
 	return list, failure(err)
 }
 
-// one reads the one row of a statement.
+// one reads the only row of a statement.
 func (s *Snapshot) one(ctx context.Context, into []any, sql string, args ...any) error {
 	return s.use(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, sql, args...).Scan(into...) })
 }

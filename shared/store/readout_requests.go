@@ -14,31 +14,29 @@ import (
 	"warble/shared/experiment"
 )
 
-// Window is what the arms were asked in 10 s, and how much of that went bad.
+// Window has the requests of both arms in 10 s, and how many of them were bad.
 type Window struct{ Requests, Bad experiment.Counts }
 
-// Span is a time from which requests are read.
+// Span is the span of time of an experiment from which requests are read.
 type Span struct {
 	Experiment string
 	Begin, End time.Time
 }
 
-// Stratum is one Service at one step. What was counted before Services were told apart is of the Service "".
+// Stratum is one Service at one step. Counts from before Services were distinguished belong to the Service "".
 type Stratum struct {
 	Step    int
 	Service string
 }
 
-// Windows are those of one stratum, one after the other, from the first to the last in which either arm was asked; those in
-// between in which neither was are zero.
+// Windows has the consecutive windows of one stratum, from the first to the last with a request. Windows between them without a request are zero.
 type Windows struct {
 	Stratum
-	Start   time.Time // of the first
+	Start   time.Time // of the first window
 	Windows []Window
 }
 
-// Windows reads a metric of kind ratio in a span of time, by step and Service, in the order of both. over is the bound of a
-// guardrail of the experiment, or 0.
+// Windows reads a metric of kind ratio in a span of time, ordered by step and Service. over is the bound of a guardrail of the experiment, or 0.
 func (s *Snapshot) Windows(ctx context.Context, metric Metric, span Span, over time.Duration) ([]Windows, error) {
 	bound, err := s.bound(ctx, span.Experiment, over)
 	if err != nil {
@@ -55,7 +53,7 @@ func (s *Snapshot) Windows(ctx context.Context, metric Metric, span Span, over t
 	err = s.each(ctx, []any{&at.Step, &at.Service, &treated, &start, &requests, &bad}, func() error {
 		windows := found[at]
 		nth := int(start.Sub(origin) / experiment.Window)
-		if nth >= len(windows) { // most come in their order
+		if nth >= len(windows) { // most windows come in order
 			windows = append(windows, make([]Window, nth+1-len(windows))...)
 			found[at] = windows
 		}
@@ -83,16 +81,16 @@ func (s *Snapshot) Windows(ctx context.Context, metric Metric, span Span, over t
 	return list, nil
 }
 
-// Tally is how many requests there were, and how many of them went bad.
+// Tally counts requests, and how many of them were bad.
 type Tally struct{ Requests, Bad int64 }
 
-// Buckets are what each bucket of units asked of one stratum, all windows together.
+// Buckets has the requests of one stratum by bucket of units, for all windows together.
 type Buckets struct {
 	Stratum
-	Arms [2][experiment.Buckets]Tally // the control's, and the treatment's
+	Arms [2][experiment.Buckets]Tally // of control, and of treatment
 }
 
-// Add adds those of another stratum.
+// Add adds the counts of another stratum.
 func (b *Buckets) Add(other Buckets) {
 	for arm, tallies := range other.Arms {
 		for bucket, t := range tallies {
@@ -102,13 +100,13 @@ func (b *Buckets) Add(other Buckets) {
 	}
 }
 
-// Buckets reads a metric of kind ratio of an experiment, by step and Service, in the order of both: all that has been counted
-// until now, for buckets are of no time. over is the bound of a guardrail of the experiment, or 0.
+// Buckets reads a metric of kind ratio of an experiment, ordered by step and Service. It has everything that was counted until now, because the
+// counts by bucket have no time. over is the bound of a guardrail of the experiment, or 0.
 func (s *Snapshot) Buckets(ctx context.Context, metric Metric, name string, over time.Duration) ([]Buckets, error) {
 	return s.buckets(ctx, "buckets", metric, name, over)
 }
 
-// Baseline reads what was counted before the first step, as Buckets does: the step is the one that opened the unit's slot later.
+// Baseline is Buckets for the counts from before the first step. The step is the one that opened the unit's slot later.
 func (s *Snapshot) Baseline(ctx context.Context, metric Metric, name string, over time.Duration) ([]Buckets, error) {
 	return s.buckets(ctx, "baselines", metric, name, over)
 }
@@ -140,7 +138,7 @@ func (s *Snapshot) buckets(ctx context.Context, table string, metric Metric, nam
 	return list, failure(err)
 }
 
-// bound is the place of a guardrail's bound among those of its experiment, from 1 on, as rows have them; 0 for none.
+// bound returns the position of a guardrail's bound among the bounds of its experiment, from 1, as in the rows; 0 if over is 0.
 func (s *Snapshot) bound(ctx context.Context, name string, over time.Duration) (int, error) {
 	if over == 0 {
 		return 0, nil
@@ -163,15 +161,16 @@ func sortedStrata[V any](found map[Stratum]V) []Stratum {
 	})
 }
 
-// Histogram is an arm's over a span of time.
+// Histogram is the latency histogram of an arm in one span of time.
 type Histogram struct {
 	Span     int
 	Arm      experiment.Arm
-	Requests []int64 // by bucket of experiment.LatencyBounds, and those above
+	Requests []int64 // by intervals of experiment.LatencyBounds, and for longer times
 }
 
-// Histograms reads a metric of kind quantiles in spans of time of equal length, in their order. Each bucket is a sum of its
-// own: PostgreSQL takes an array apart in five times as long, and adds up integers, which a window's are, in half of bigints'.
+// Histograms reads a metric of kind quantiles in consecutive spans of equal length. The statement has a separate sum for each interval, because
+// taking arrays apart takes PostgreSQL five times as long. The counts of a window fit into integers, which PostgreSQL adds up in half the
+// time of bigints.
 func (s *Snapshot) Histograms(ctx context.Context, metric Metric, span Span, every time.Duration) ([]Histogram, error) {
 	buckets := len(experiment.LatencyBounds) + 1
 	sums := make([]string, buckets)

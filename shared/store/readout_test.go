@@ -21,7 +21,7 @@ var entry = time.Date(2026, 10, 8, 18, 0, 0, 0, time.UTC)
 
 const window = 7 * 24 * time.Hour
 
-// snapshot reads with the rights of those who may.
+// snapshot calls read with a Snapshot, with the rights of ops.
 func snapshot(t *testing.T, d pgtest.Database, read func(context.Context, *store.Snapshot) error) {
 	t.Helper()
 	if err := d.Open(t, pgtest.Ops).Snapshot(t.Context(), read); err != nil {
@@ -29,8 +29,8 @@ func snapshot(t *testing.T, d pgtest.Database, read func(context.Context, *store
 	}
 }
 
-// TestMetrics: what counts as whose value, at the edges of the window and of the past.
-func TestMetrics(t *testing.T) {
+// Which events count for which user, at the edges of the window and of the past.
+func TestMetricsCountWithinTheWindowAndThePast(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	exec(t, d, `insert into users (id, username, name, community) values
@@ -131,8 +131,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// Communities are their members at the entry, those who never came included.
-func TestMetricsOfCommunities(t *testing.T) {
+// A community has the members of the time of its entry, including those who were never active.
+func TestMetricsOfCommunitiesCountTheMembersAtTheEntry(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	exec(t, d, `insert into users (id, username, name, community)
@@ -161,7 +161,7 @@ func TestMetricsOfCommunities(t *testing.T) {
 	})
 }
 
-// ratio is a metric of requests.
+// ratio returns a metric of requests.
 func ratio(t testing.TB, name string) store.Metric {
 	t.Helper()
 	metric, err := store.MetricNamed(name, store.Ratio)
@@ -171,9 +171,9 @@ func ratio(t testing.TB, name string) store.Metric {
 	return metric
 }
 
-// One experiment, of two steps, two Services and two bounds, and what an edge has counted of it: another one's rows, and those
-// of another time, are of no concern. Windows in which nobody asked are there, as zeros.
-func TestRequestsByStepAndService(t *testing.T) {
+// The counts of an experiment with two steps, two Services and two bounds. Rows of other experiments and other times are left out. Windows without a
+// request are included, as zeros.
+func TestRequestsAreReadByStepAndService(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	exec(t, d, `insert into experiments (name, spec, salt, planned_units, started_at)
@@ -250,8 +250,8 @@ func TestRequestsByStepAndService(t *testing.T) {
 	})
 }
 
-// Histograms of processes add up, and one that is not whole is named.
-func TestHistograms(t *testing.T) {
+// The histograms of processes are added up. An incomplete histogram is an error that names its time.
+func TestHistogramsOfProcessesAreAddedUp(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	buckets := make([]int64, len(experiment.LatencyBounds)+1)
@@ -280,8 +280,8 @@ func TestHistograms(t *testing.T) {
 	})
 }
 
-// Communities: two of gophers were exposed, one of sres, one of none; another of gophers and one of sres were not.
-func TestWhoIsOfWhichCommunity(t *testing.T) {
+// Two gophers, one of the sres and one user without a community were exposed; another gopher and another of the sres were not.
+func TestUsersAreCountedByCommunity(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	exec(t, d, `insert into users (id, username, name, community)
@@ -339,7 +339,7 @@ func TestWhoIsOfWhichCommunity(t *testing.T) {
 	})
 }
 
-// The file that adds up a metric runs in psql by hand, as its heading says, and says what the readout reads.
+// The file user_sums.sql runs in psql, as its comment says, and gives the same sums as the readout.
 func TestUserSumsRunsInPsql(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -381,7 +381,7 @@ func TestUserSumsRunsInPsql(t *testing.T) {
 	}
 }
 
-// A readout looks each exposed user up in an index that holds all it needs, and reads no table of what everyone did.
+// A readout looks up each exposed user in indexes that have everything it needs. It does not read the big tables themselves.
 func TestTheReadoutReadsIndexesOnly(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -416,7 +416,7 @@ func TestTheReadoutReadsIndexesOnly(t *testing.T) {
 	}
 }
 
-func TestMetricHeaders(t *testing.T) {
+func TestAWrongMetricHeaderIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, m := range store.Metrics() {
 		if m.About == "" || m.Unit == "" || m.Name == "" {
@@ -428,7 +428,7 @@ func TestMetricHeaders(t *testing.T) {
 	}
 }
 
-// Ids and times are each other's inverse, to the millisecond.
+// Converting a time to an id and back gives the same time, to the millisecond.
 func TestIdAtIsTheFirstIdOfItsMillisecond(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)

@@ -27,32 +27,32 @@ type Members struct {
 	End        time.Time
 }
 
-// Opening is a community's entry, which was when its slot was opened.
+// Opening is the entry of a community: when its slot was opened.
 type Opening struct {
 	Unit  string
 	Arm   experiment.Arm
 	Entry time.Time
 }
 
-// Active are those who were active on a day between From and To, of some communities or of all.
+// Active selects the users who were active on a day between From and To. They belong to one of Communities, or to any if it is empty.
 type Active struct {
 	From, To    time.Time
 	Communities []string
 }
 
-// Acting selects those who had an event of Metric from From up to, but not including, To, users of Warble or not, each from the first
-// of these events.
+// Acting selects units that had an event of Metric from From up to, but not including, To. They may be users of Warble or not. Each enters with
+// the first of these events.
 type Acting struct {
 	Metric   Metric
 	From, To time.Time
 }
 
-// readoutFiles are statements that psql runs as well.
+// readoutFiles has statements that psql can run as well.
 //
 //go:embed readout/*.sql
 var readoutFiles embed.FS
 
-// variable is one of psql's, as :window or :'end', or a cast, which is none.
+// variable matches a variable of psql, such as :window or :'end', and also the :: of a cast, which must be left alone.
 var variable = regexp.MustCompile(`::|:('?)([a-z_]+)('?)`)
 
 // statement reads a statement from a file in readout/, without comments and psql's commands. Of the variables, those named
@@ -60,7 +60,7 @@ var variable = regexp.MustCompile(`::|:('?)([a-z_]+)('?)`)
 func statement(name string, parts map[string]string) string {
 	text, err := readoutFiles.ReadFile("readout/" + name + ".sql")
 	if err != nil {
-		panic(err) // a name that a test has never asked for
+		panic(err) // a wrong name in the code; tests use every name
 	}
 	var kept strings.Builder
 	for line := range strings.Lines(string(text)) {
@@ -94,7 +94,7 @@ func (m Members) entered() (file string, args pgx.NamedArgs) {
 	case m.Active != nil:
 		return "active", pgx.NamedArgs{"from": m.Active.From, "to": m.Active.To, "communities": noNull(m.Active.Communities)}
 	case m.Acting != nil:
-		return "acting", pgx.NamedArgs{"from": m.Acting.From, "to": m.Acting.To, "series": m.Acting.Metric.of}
+		return "acting", pgx.NamedArgs{"from": m.Acting.From, "to": m.Acting.To, "series": m.Acting.Metric.series}
 	case m.Openings != nil:
 		units, arms, entries := make([]string, 0), make([]string, 0), make([]time.Time, 0)
 		for _, o := range m.Openings {
@@ -105,22 +105,22 @@ func (m Members) entered() (file string, args pgx.NamedArgs) {
 	return "exposed", pgx.NamedArgs{"experiment": m.Experiment}
 }
 
-// Sums are the sufficient statistics of a metric over the users of an arm whose windows ended in one look.
+// Sums has the sufficient statistics of a metric over the users of an arm whose windows ended in one look's span.
 type Sums struct {
 	Arm       experiment.Arm
 	Look      int
-	Late      bool   // their windows ended after the looks' cut
-	Known     bool   // from the past, so that X is their value then
-	Community string // one of those asked for; empty for all others
-	Users     int64  // those without a value included
+	Late      bool   // whether their windows ended after the looks' cut
+	Known     bool   // whether they have a past, so that X is their value in it
+	Community string // one of the requested communities; empty for all others
+	Users     int64  // including those without a value
 	N         int64
 	NonZero   int64 // of N
 
 	SumY, SumYY, SumX, SumXX, SumXY float64
 }
 
-// UserSums adds up a metric per arm and look, apart before and after the looks' cut, and for these communities, if any. Memory on both
-// sides grows with looks and communities, not with users.
+// UserSums adds up a metric by arm and look. The sums are separate before and after the looks' cut, and for each of these communities, if there are
+// any. The memory needed, here and in PostgreSQL, grows with the number of looks and communities, not with users.
 func (s *Snapshot) UserSums(ctx context.Context, metric Metric, members Members, looks Looks, communities []string) ([]Sums, error) {
 	rows, args := members.sql()
 	args["start"], args["every"], args["cut"], args["apart"] = looks.Start, looks.Every.Milliseconds(), looks.Cut, noNull(communities)
@@ -130,7 +130,7 @@ func (s *Snapshot) UserSums(ctx context.Context, metric Metric, members Members,
 	return collect(ctx, s, pgx.RowToStructByPos[Sums], statement("user_sums", map[string]string{"members": rows, "metric": metric.sql}), args)
 }
 
-// UnitMembers counts the members of each community at its entry; one without any is not there.
+// UnitMembers counts the members of each community at its entry. Communities without members are left out.
 func (s *Snapshot) UnitMembers(ctx context.Context, members Members) (map[string]int64, error) {
 	from, args := members.sql()
 	counts := make(map[string]int64)
@@ -145,15 +145,15 @@ func (s *Snapshot) UnitMembers(ctx context.Context, members Members) (map[string
 	return counts, failure(err)
 }
 
-// Value is that of a single user.
+// Value is the value of a single user.
 type Value struct {
 	Unit  string
 	Arm   experiment.Arm
 	Value float64
 }
 
-// UserValues returns the users' values one by one, in the order of their ids: for few, and at most so many. Members are sorted
-// before their values are looked up, or those of a million users would be for the first of them.
+// UserValues returns the values of single users, ordered by their ids, at most so many. It is meant for few users. The members are sorted before
+// their values are looked up, because otherwise PostgreSQL would look up the values of a million users to return the first few.
 func (s *Snapshot) UserValues(ctx context.Context, metric Metric, members Members, most int) ([]Value, error) {
 	from, args := members.sql()
 	args["most"] = most
@@ -171,17 +171,17 @@ func (s *Snapshot) UserValues(ctx context.Context, metric Metric, members Member
 		limit @most`, args)
 }
 
-// UnitSums are a metric's sums over the members of a community.
+// UnitSums has a metric's sums over the members of a community.
 type UnitSums struct {
 	Unit    string
 	Arm     experiment.Arm
-	Members int64 // those without a value included
+	Members int64 // including those without a value
 	N       int64
 
 	Sum, SumSq float64
 }
 
-// UnitSums adds up a metric per community.
+// UnitSums adds up a metric by community.
 func (s *Snapshot) UnitSums(ctx context.Context, metric Metric, members Members) ([]UnitSums, error) {
 	from, args := members.sql()
 	return collect(ctx, s, pgx.RowToStructByPos[UnitSums], `
@@ -205,7 +205,7 @@ func (s *Snapshot) UnitSums(ctx context.Context, metric Metric, members Members)
 		order by unit, arm`, args)
 }
 
-// Completed counts the users per arm whose windows are over.
+// Completed counts the users of each arm whose windows are over.
 func (s *Snapshot) Completed(ctx context.Context, members Members) (n experiment.Counts, err error) {
 	return n, failure(s.one(ctx, []any{&n.Control, &n.Treatment}, `
 		select count(*) filter (where assigned = 'control'), count(*) filter (where assigned = 'treatment')
@@ -214,7 +214,7 @@ func (s *Snapshot) Completed(ctx context.Context, members Members) (n experiment
 		members.Experiment, members.End.Add(-members.Window)))
 }
 
-// CompletedAt returns when the n-th window of both arms, counted from 1, was over, of at least so many.
+// CompletedAt returns when the n-th window of both arms together, counted from 1, was over. At least n windows must be over.
 func (s *Snapshot) CompletedAt(ctx context.Context, members Members, n int64) (at time.Time, err error) {
 	err = s.one(ctx, []any{&at}, `
 		select first_at
@@ -227,17 +227,17 @@ func (s *Snapshot) CompletedAt(ctx context.Context, members Members, n int64) (a
 	return at.Add(members.Window), failure(err)
 }
 
-// Part is what the users of an arm did in one part of their windows.
+// Part has a metric's sums over the users of an arm, for one part of their windows.
 type Part struct {
-	Day   int // after their entries, at which the part begins
+	Day   int // the day after the entry on which the part begins
 	Arm   experiment.Arm
 	Users int64
 	Sum   float64
 	SumSq float64
 }
 
-// UserParts reads a metric over the parts of each window, of so many days each, of one in nth users: the same ones each time.
-// What counts whole days of the calendar has no such parts.
+// UserParts reads a metric for parts of the windows, each part so many days long. It reads only one in nth users, always the same ones. A metric
+// that counts whole days of the calendar has no such parts.
 func (s *Snapshot) UserParts(ctx context.Context, metric Metric, members Members, days, nth int) ([]Part, error) {
 	from, args := members.sql()
 	args["days"], args["last"], args["nth"], args["day"] = days, int(members.Window/(24*time.Hour))-days, max(1, nth), (24 * time.Hour).Milliseconds()

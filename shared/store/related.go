@@ -5,20 +5,20 @@ import (
 	"slices"
 )
 
-// References are the objects that tweets refer to.
+// References says which of the objects that tweets refer to are wanted.
 type References struct {
 	Authors       bool
 	Sources       bool // the tweets that were retweeted
-	SourceAuthors bool // the authors of those, and those themselves
+	SourceAuthors bool // these tweets, and their authors
 }
 
-// Related are objects that tweets refer to, each once, in no order.
+// Related has objects that tweets refer to, each once, in no order.
 type Related struct {
 	Tweets []Tweet
 	Users  []User
 }
 
-// Related reads of what tweets refer to what is wanted: in two queries at most, and in none if nothing is.
+// Related reads the wanted objects that tweets refer to, in at most two queries; in none if nothing is wanted.
 func (db *DB) Related(ctx context.Context, want References, tweets ...Tweet) (related Related, err error) {
 	var authors, sources []int64
 	for _, t := range tweets {

@@ -10,7 +10,7 @@ import (
 	"warble/shared/telemetry"
 )
 
-// uncount takes a retweet that a CTE called gone has removed off its source's count.
+// uncount is a CTE that subtracts a retweet, which a CTE called gone has removed, from the count of its source.
 const uncount = `
 	uncount as (
 		update tweet_counts
@@ -18,7 +18,7 @@ const uncount = `
 		where tweet_id = (select retweet_of from gone)
 	)`
 
-// NewRetweet is a retweet to be, of TweetID or, where that is a retweet itself, of its source.
+// NewRetweet is a retweet to create, of TweetID or, if that is a retweet itself, of its source.
 type NewRetweet struct {
 	UserID      int64
 	Community   string
@@ -62,13 +62,13 @@ const retweetSQL = `
 	select $6::text || new.id || $7::text, ` + claimed + `
 	from new`
 
-// Retweet repeats a tweet under the user's name, once: a second time changes nothing and answers with the first one's
-// id. Errors: problem.NotFound where the tweet is not there, and those of CreateTweet.
+// Retweet repeats a tweet under the user's name. A second retweet changes nothing, and is answered with the id of the first one. Errors:
+// problem.NotFound if the tweet does not exist, and those of CreateTweet.
 func (db *DB) Retweet(ctx context.Context, r NewRetweet, k idempotency.Key, b Body) (idempotency.Answer, error) {
 	k.UserID = r.UserID
 	answer, err := db.write(ctx, retweetSQL, k, b, r.TweetID, r.Community, r.Traceparent)
 	if violated(err) == "retweets_once" {
-		// Another request retweeted it between this statement's snapshot and its insert; a new snapshot sees that one.
+		// Another request retweeted it between this statement's snapshot and its insert. A new snapshot sees that retweet.
 		answer, err = db.write(ctx, retweetSQL, k, b, r.TweetID, r.Community, r.Traceparent)
 	}
 	switch {
@@ -80,8 +80,8 @@ func (db *DB) Retweet(ctx context.Context, r NewRetweet, k idempotency.Key, b Bo
 	return answer, err
 }
 
-// UndoRetweet takes a user's retweet of a tweet back; of a retweet's source, where tweetID is a retweet's, as Retweet
-// does. Where there is none, nothing changes.
+// UndoRetweet takes back a user's retweet of a tweet. If tweetID is a retweet, the retweet of its source is meant, as in Retweet. If there is no
+// retweet, nothing changes.
 func (db *DB) UndoRetweet(ctx context.Context, user Author, tweetID int64) error {
 	_, err := db.exec(ctx, `
 		with gone as (
@@ -102,7 +102,7 @@ func (db *DB) UndoRetweet(ctx context.Context, user Author, tweetID int64) error
 	return err
 }
 
-// RetweetedBy lists who retweeted a tweet, latest first, by their retweets. Of page, ExcludeRetweets does not count.
+// RetweetedBy lists the users who retweeted a tweet, latest retweet first. It ignores page.ExcludeRetweets.
 func (db *DB) RetweetedBy(ctx context.Context, tweetID int64, page Page) ([]Listed[User], error) {
 	return newestFirst(page, func(order string) ([]Listed[User], error) {
 		return rows(ctx, db, scanListedUser, `
@@ -122,10 +122,10 @@ func (db *DB) Retweets(ctx context.Context, tweetID int64, page Page) ([]Tweet, 
 	return db.timeline(ctx, "t.retweet_of = $1", tweetID, page)
 }
 
-// epoch is where the milliseconds of ids begin (migration 002).
+// epoch is the time from which ids count milliseconds (migration 002).
 var epoch = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 
-// FirstID returns the lowest id that a row of the given time can have: 22 bits of an id are below its milliseconds.
+// FirstID returns the lowest id that a row of the given time can have. The lowest 22 bits of an id are below its milliseconds.
 func FirstID(at time.Time) int64 {
 	const most = 1<<41 - 1 // milliseconds, until 2095
 	return min(max(0, at.Sub(epoch).Milliseconds()), most) << 22

@@ -14,7 +14,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// retweets is how often a tweet says that it was retweeted.
+// retweets returns the number of retweets that a tweet shows.
 func retweets(t *testing.T, db *store.DB, id int64) int {
 	t.Helper()
 	tweets, err := db.Tweets(t.Context(), []int64{id})
@@ -60,8 +60,8 @@ func TestRetweetsAreNaturallyIdempotent(t *testing.T) {
 	}
 }
 
-// There are three ways to take a retweet back, and each leaves a tombstone, uncounts once, and lets the next one begin.
-func TestARetweetTakenBack(t *testing.T) {
+// There are three ways to take back a retweet. Each leaves a tombstone, reduces the count once, and allows a new retweet.
+func TestARetweetCanBeTakenBackInThreeWays(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)

@@ -8,10 +8,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// SchemaVersion is the newest migration this binary knows. A test compares it with the files.
+// SchemaVersion is the newest migration that this binary knows. A test compares it with the files.
 const SchemaVersion = 22
 
-// Version returns the number of the newest migration that conn's database has, 0 where it has none.
+// Version returns the number of the newest migration of conn's database; 0 if it has none.
 func Version(ctx context.Context, conn *Conn) (version int, err error) {
 	err = conn.QueryRow(ctx, `select version from schema_version`).Scan(&version)
 	if code(err) == undefinedTable {
@@ -20,15 +20,14 @@ func Version(ctx context.Context, conn *Conn) (version int, err error) {
 	return version, err
 }
 
-// Conn is the connection of an owner. The name spares commands the driver, which is imported here only.
+// Conn is a connection of the owner. Because of this name, commands need not import the driver.
 type Conn = pgx.Conn
 
-// answerLimit is how long one try of Connect may take, where it waits for less: a server on a busy machine does answer.
+// answerLimit is how long one try of Connect may take, at least, even if wait is shorter: a server on a busy machine answers, but slowly.
 const answerLimit = 10 * time.Second
 
-// Connect opens one connection, past the pool, for what an owner does. It begins a try for as long as wait until the server
-// answers, for a Job may start before its database does. A wrong password or an unknown database does not pass with
-// time, and is an error at once.
+// Connect opens one connection for the owner, without a pool. If the server does not answer, Connect tries again, for as long as wait, because a
+// Job may start before its database. A wrong password or an unknown database is an error immediately, because waiting would not help.
 func Connect(ctx context.Context, url string, wait time.Duration) (*Conn, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {

@@ -26,7 +26,7 @@ func TestTheNewestMigrationIsTheOneTheBinaryKnows(t *testing.T) {
 	}
 }
 
-func TestContractionsAreWhatMigrationsSayOfThemselves(t *testing.T) {
+func TestContractionsAreTheMigrationsMarkedAsSuch(t *testing.T) {
 	t.Parallel()
 	files := fstest.MapFS{
 		"001_create.sql": {Data: []byte("create table a ();")},
@@ -50,14 +50,14 @@ func TestContractionsAreWhatMigrationsSayOfThemselves(t *testing.T) {
 	}
 }
 
-// contracts finds statements that take something from code which knows no better.
+// contracts finds statements that remove something that older code still uses.
 var contracts = regexp.MustCompile(`(?i)\b(drop\s+(table|column|view|function|type|sequence|schema)|rename|set\s+not\s+null|alter\s+column\s+\w+\s+type|revoke)\b`)
 
-// own keeps from everybody a function that the migration has just made, which takes nothing from older code.
+// own matches a revoke on a function that the migration has just made, which removes nothing from older code.
 var own = regexp.MustCompile(`(?i)revoke execute on function \w+\([^)]*\) from public;`)
 
-// Nobody would remember to write it down otherwise.
-func TestAMigrationThatContractsSaysWhatItServes(t *testing.T) {
+// Without this test, somebody would forget the mark.
+func TestAContractionNamesTheOldestCodeThatItServes(t *testing.T) {
 	t.Parallel()
 	// Earlier code than that of the thirteenth has no arms: an experiment that it started has to end before an upgrade.
 	const first = 13
@@ -86,9 +86,9 @@ func TestAMigrationThatContractsSaysWhatItServes(t *testing.T) {
 	}
 }
 
-// As managed services have it: whoever migrates owns the database and may make roles, and is no superuser. Four do it at
-// once, as four Jobs of a hasty deployment would.
-func TestManyMigrateAtOnceWithoutASuperuser(t *testing.T) {
+// On managed services, the login that migrates owns the database and may make roles, but is no superuser. Here four of them migrate at the same time,
+// like four Jobs of a hasty deployment.
+func TestSeveralMigrateAtTheSameTimeWithoutASuperuser(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	server, _ := ownServer(t)
@@ -179,7 +179,7 @@ func TestConnectWaitsForAServerThatStarts(t *testing.T) {
 	}
 }
 
-// ownServer starts a server for one test, which may stop it, and start it again on the same folder.
+// ownServer starts a server for one test, which may stop it and start it again on the same folder.
 func ownServer(t *testing.T) (server *pgserver.Server, folder string) {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "warble-store-")
@@ -200,7 +200,7 @@ func startServer(t *testing.T, folder string) *pgserver.Server {
 	return server
 }
 
-// A function's login keeps the plans of its statements. The readout's is planned for each time, which it is worth.
+// A function's login keeps the plans of its statements. The statements of the readout are planned each time, because that pays off.
 func TestLoginsOfFunctionsKeepTheirPlans(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)

@@ -10,35 +10,34 @@ import (
 	"warble/shared/problem"
 )
 
-// A session is a family of refresh tokens: each is used once, for the next. Two tabs, or a client that lost the answer, use
-// one twice within seconds and get the same successor. Whoever uses one again later, or after its successor was used, has a
-// copy of what somebody else holds too, and nobody can tell which of the two is the thief, so the whole family ends.
+// A session is a family of refresh tokens. Each token is used once, to get the next one. Two tabs, or a client that lost the answer, may use a token
+// twice within seconds, and get the same successor. If a token is used again later, or after its successor was used, two parties have it.
+// Nobody can tell which of them is the thief, so the whole family is revoked.
 
-// refreshLife is how long a refresh token may wait to be used.
+// refreshLife is how long a refresh token is valid if it is not used.
 const refreshLife = `interval '30 days'`
 
 // refreshGrace is how long after its use a refresh token still gets its successor, by the database's clock.
 const refreshGrace = `interval '10 s'`
 
-// Client is where a request comes from, as a user sees it in the list of sessions.
+// Client is where a request comes from, as the list of sessions shows it to the user.
 type Client struct{ Network, UserAgent string }
 
-// Renewal is what the use of a refresh token comes to.
+// Renewal is the result of using a refresh token.
 type Renewal struct {
 	Opened
 
-	Successor int // which of the successors is in the token's place
+	Successor int // the index of the successor that replaces the token
 }
 
-// RotateRefresh uses a refresh token and puts the first of successors, hashes that follow from the token, in its place. Where the
-// token was used at most 10 s ago, its successor may be another of them. Errors: problem.Unauthenticated where the token is
-// unknown, expired or revoked, and where it was used longer ago or its successor was used, either of which revokes its
-// family.
+// RotateRefresh uses a refresh token, and replaces it by the first of successors. These are hashes that are derived from the token. If the token was
+// used before, at most 10 s ago, its successor may be another of them. Errors: problem.Unauthenticated if the token is unknown, expired or
+// revoked. If it was used longer ago, or if its successor was used, the error is the same, and the family is revoked.
 func (db *DB) RotateRefresh(ctx context.Context, from Client, usedHash []byte, successors ...[]byte) (Renewal, error) {
 	var r Renewal
 	u := &r.User
-	// Of two at once the second waits for the first one's row, then finds it used. A token that is rotated while its
-	// family is revoked may escape the revocation itself, hence the look at its relatives.
+	// If two requests use a token at the same time, the second waits for the first one's row and then finds the token used. A token that is
+	// inserted while its family is revoked may be missed by the revocation. Therefore ended also reads the other tokens of the family.
 	err := db.one(ctx, `
 		with used as (
 			update refresh_tokens t
@@ -70,7 +69,7 @@ func (db *DB) RotateRefresh(ctx context.Context, from Client, usedHash []byte, s
 	if !errors.Is(err, problem.NotFound) {
 		return r, err
 	}
-	// A statement of its own, whose snapshot has what the first of two at once wrote.
+	// A separate statement, because its snapshot must have what the first of two simultaneous requests wrote.
 	err = db.one(ctx, `
 		select `+userColumns+`, next.family, array_position($2::bytea[], next.token_hash) - 1
 		from refresh_tokens t
@@ -91,7 +90,8 @@ func (db *DB) RotateRefresh(ctx context.Context, from Client, usedHash []byte, s
 	return Renewal{}, problem.Unauthenticated.Detail("The refresh token is not valid.")
 }
 
-// ended finds that the session of the token t was ended, or its account deleted. The release before marks only tokens.
+// ended selects a row if the session of the token t was ended, or its account was deleted. It reads tokens as well, because the previous release
+// marks only tokens.
 const ended = `
 	select from sessions where id = t.family and revoked_at is not null
 	union all
@@ -99,7 +99,7 @@ const ended = `
 	union all
 	select from users where id = t.user_id and deleted_at is not null`
 
-// EndSession revokes the family of a refresh token. A token that is unknown has no session to end, which is no error.
+// EndSession revokes the family of a refresh token. An unknown token is no error.
 func (db *DB) EndSession(ctx context.Context, hash []byte) error {
 	return db.revokeFamily(ctx, hash, `true`)
 }
@@ -112,7 +112,7 @@ type Session struct {
 	From       Client
 }
 
-// Sessions lists the sessions of a user that may still be renewed, latest first; the latest hundred where there are more.
+// Sessions lists the sessions of a user that can still be renewed, latest first; at most the latest hundred.
 func (db *DB) Sessions(ctx context.Context, userID int64) ([]Session, error) {
 	return rows(ctx, db, func(row pgx.CollectableRow) (Session, error) {
 		var s Session
@@ -127,7 +127,7 @@ func (db *DB) Sessions(ctx context.Context, userID int64) ([]Session, error) {
 		userID)
 }
 
-// EndSessionByID ends a session of the author's. Errors: problem.NotFound where they have no such session, or it was ended.
+// EndSessionByID ends a session of the author. Errors: problem.NotFound if the author has no such session, or it was ended before.
 func (db *DB) EndSessionByID(ctx context.Context, author Author, session int64) error {
 	ended, err := db.endSessions(ctx, author, `id = $3`, session)
 	if err == nil && ended == 0 {
@@ -136,7 +136,7 @@ func (db *DB) EndSessionByID(ctx context.Context, author Author, session int64) 
 	return err
 }
 
-// EndOtherSessions ends all sessions of the author's but their own.
+// EndOtherSessions ends all sessions of the author except the one of this request.
 func (db *DB) EndOtherSessions(ctx context.Context, author Author) error {
 	_, err := db.endSessions(ctx, author, `id <> $3`, author.Session)
 	return err
@@ -150,8 +150,8 @@ func (db *DB) endSessions(ctx context.Context, author Author, which string, sess
 	return ended, err
 }
 
-// endSessions is a statement's CTE that ends sessions of the author $1, whose own is $2. The release before looks at tokens
-// alone.
+// endSessions returns CTEs that end sessions of the author $1, whose own session is $2. They also mark tokens, because the previous release reads
+// only these.
 func endSessions(which string) string {
 	return `
 		with ended as (
@@ -167,7 +167,7 @@ func endSessions(which string) string {
 		)`
 }
 
-// revokeFamily revokes the family of a token that is as where says.
+// revokeFamily revokes the family of a token, if the condition where holds for the token.
 func (db *DB) revokeFamily(ctx context.Context, hash []byte, where string) error {
 	_, err := db.exec(ctx, `
 		with family as (

@@ -23,8 +23,8 @@ func account(t *testing.T, d pgtest.Database, name string) store.Opened {
 	return opened
 }
 
-// TestNobodyWritesAfterTheEnd: every write asks, in its own statement, whether its session was ended or its author deleted.
-func TestNobodyWritesAfterTheEnd(t *testing.T) {
+// Every write checks, in its own statement, whether its session was ended or its author deleted.
+func TestNoWriteSucceedsAfterTheEndOfItsSession(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]string{
 		"the session was ended":   `update sessions set revoked_at = now()`,
@@ -79,8 +79,8 @@ func TestNobodyWritesAfterTheEnd(t *testing.T) {
 	}
 }
 
-// TestASessionOfTheReleaseBeforeGetsItsRow: its tokens carry no session, and its family has no row until it is refreshed.
-func TestASessionOfTheReleaseBeforeGetsItsRow(t *testing.T) {
+// The tokens of the previous release name no session, and their family has no row until it is refreshed.
+func TestASessionOfThePreviousReleaseGetsItsRow(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db, api := d.Open(t, pgtest.Auth), d.Open(t, pgtest.API)

@@ -1,5 +1,5 @@
-// Package store keeps Warble's data in PostgreSQL. A method is one statement, or one transaction; its errors are
-// problems (shared/problem), so that a handler returns them as they are.
+// Package store stores Warble's data in PostgreSQL. Each method runs one statement or one transaction. Its errors are problems
+// (shared/problem), so that a handler can return them unchanged.
 package store
 
 import (
@@ -20,18 +20,18 @@ import (
 )
 
 const (
-	// defaultMaxConns is few on purpose: functions scale by processes, and PostgreSQL bears hundreds of connections, not thousands.
+	// defaultMaxConns is low on purpose: functions scale by processes, and PostgreSQL can serve hundreds of connections, not thousands.
 	defaultMaxConns = 4
-	// CallTimeout bounds each call: a function answers 503 within 2 s of the database's going away.
+	// CallTimeout limits each call, so that a function answers 503 within 2 s if the database goes away.
 	CallTimeout = 1500 * time.Millisecond
-	// dialTimeout leaves room within CallTimeout to say so.
+	// dialTimeout is shorter than CallTimeout, so that the error still reaches the caller.
 	dialTimeout = time.Second
-	// connectTimeout is of all of a connection, which nobody's call waits for that long. A server that hangs takes no notice
-	// of who gives up: one that was given up and tried anew each second would find them all before it when it goes on.
+	// connectTimeout limits opening a connection with its login. No call waits that long. A server that hangs does not notice clients that
+	// give up. If each second one gave up and a new one tried, the server would find all of them in its queue when it continues.
 	connectTimeout = 30 * time.Second
 )
 
-// DB is a pool of connections and what this process remembers of the database.
+// DB is a pool of connections, with what this process remembers about the database.
 type DB struct {
 	pool    *pgxpool.Pool
 	timeout time.Duration // of a call
@@ -42,12 +42,12 @@ type DB struct {
 	posts   posting
 }
 
-// FromEnv reads DATABASE_URL, a PostgreSQL URL or DSN, and DATABASE_MAX_CONNS (4). It connects when first used, so it
-// neither blocks nor fails where the server is away.
+// FromEnv reads DATABASE_URL, a PostgreSQL URL or DSN, and DATABASE_MAX_CONNS (4). The DB connects when it is first used. So FromEnv neither
+// blocks nor fails if the server is away.
 //
-// Statements are prepared: BenchmarkCreateTweet takes nearly twice as long without. Behind a pooler in transaction mode
-// that does not follow prepared statements (PgBouncer before 1.21, or with max_prepared_statements=0), append
-// default_query_exec_mode=cache_describe to the URL. Nothing else here outlives a transaction.
+// Statements are prepared: BenchmarkCreateTweet takes nearly twice as long without. Some poolers in transaction mode do not support prepared
+// statements (PgBouncer before 1.21, or with max_prepared_statements=0). Behind such a pooler, append
+// default_query_exec_mode=cache_describe to the URL. Apart from prepared statements, nothing in this package outlives a transaction.
 func FromEnv(e *env.Reader, t *telemetry.Telemetry) *DB {
 	url := e.Required("DATABASE_URL", "a PostgreSQL URL, as postgres://user:password@host:5432/warble")
 	maxConns := e.Int("DATABASE_MAX_CONNS", defaultMaxConns, 1, 1000)
@@ -83,7 +83,7 @@ func open(url string, maxConns int, tracing bool) (*DB, error) {
 		}
 		newPool = func(ctx context.Context, config *pgxpool.Config) (*pgxpool.Pool, error) {
 			return pgxtrace.NewPoolWithConfig(ctx, config, pgxtrace.WithTraceConnect(false), pgxtrace.WithTracePrepare(false),
-				pgxtrace.WithTraceAcquire(false)) // the pool's metrics tell who waits
+				pgxtrace.WithTraceAcquire(false)) // the pool's metrics show the waiting
 		}
 	}
 	pool, err := newPool(context.Background(), config)
@@ -98,12 +98,12 @@ func open(url string, maxConns int, tracing bool) (*DB, error) {
 	return db, nil
 }
 
-// Limit bounds each call by another time than CallTimeout, for tests of what calls do: on a busy machine the real one ends
-// some that are well. No call may run meanwhile.
+// Limit replaces CallTimeout by another limit for each call. It is for tests, because on a busy machine CallTimeout would end calls that are
+// all right. No call may run meanwhile.
 func (db *DB) Limit(call time.Duration) { db.timeout = call }
 
-// withinTraces makes spans of the statements of requests whose trace is kept. Without a request there is none: a relay that
-// looks into an empty outbox all day is no trace each time.
+// withinTraces makes spans for statements of requests whose trace is kept. Statements outside of a request get no span. Otherwise a relay
+// would make a trace each time that it reads an empty outbox.
 type withinTraces struct{ pgx.QueryTracer }
 
 func (w withinTraces) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
@@ -127,8 +127,8 @@ func (db *DB) Close() {
 	}
 }
 
-// Ready returns nil when the database answers and its migrations are at least at the version this binary knows: a newer
-// schema still serves it, for migrations expand first and contract a release later.
+// Ready returns nil if the database answers and has at least the migrations that this binary knows. The binary also works with a newer schema,
+// because migrations first expand the schema, and contract it a release later.
 func (db *DB) Ready(ctx context.Context) error {
 	var version int
 	err := db.one(ctx, `select version from schema_version`, nil, &version)
@@ -156,8 +156,8 @@ func (db *DB) meter(t *telemetry.Telemetry) {
 	t.CounterFunc("database_pool_wait_seconds_total", "Time spent waiting for a connection.", stat(func(s *pgxpool.Stat) float64 { return s.EmptyAcquireWaitTime().Seconds() }))
 }
 
-// bound gives a call its time: CallTimeout, or what the edge's deadline leaves. A client that hangs up does not end it:
-// pgx would have to close the connection in the middle of a statement, and the next caller would pay for a new one.
+// bound limits a call to CallTimeout, or to the rest of the edge's deadline if that is shorter. A client that hangs up does not end the call:
+// pgx would have to close the connection in the middle of a statement, and the next call would have to open a new one.
 func (db *DB) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(context.WithoutCancel(ctx), deadline(ctx, db.timeout))
 }
@@ -170,14 +170,14 @@ func deadline(ctx context.Context, timeout time.Duration) time.Time {
 	return until
 }
 
-// one runs a statement that returns at most one row; problem.NotFound where it returns none.
+// one runs a statement that returns at most one row. Errors: problem.NotFound if it returns none.
 func (db *DB) one(ctx context.Context, sql string, args []any, into ...any) error {
 	ctx, cancel := db.bound(ctx)
 	defer cancel()
 	return failure(db.pool.QueryRow(ctx, sql, args...).Scan(into...))
 }
 
-// exec runs a statement that returns nothing, and says how many rows it touched.
+// exec runs a statement that returns no rows, and returns how many rows it changed.
 func (db *DB) exec(ctx context.Context, sql string, args ...any) (int64, error) {
 	ctx, cancel := db.bound(ctx)
 	defer cancel()
@@ -197,7 +197,7 @@ func rows[T any](ctx context.Context, db *DB, scan pgx.RowToFunc[T], sql string,
 	return list, failure(err)
 }
 
-// PostgreSQL's error codes that mean something here (PostgreSQL manual, appendix A).
+// The PostgreSQL error codes that are handled here (PostgreSQL manual, appendix A).
 const (
 	foreignKeyViolation        = "23503"
 	uniqueViolation            = "23505"
@@ -210,17 +210,17 @@ const (
 	lockNotAvailable           = "55P03" // lock_timeout
 )
 
-// What check_author raises (migration 016).
+// The error codes that check_author raises (migration 016).
 const (
 	authorGone   = "WA001"
 	sessionEnded = "WA002"
 )
 
-// Author is who writes, and by which session: the sid of the token, 0 where it has none. A write of one whose account was
-// deleted or whose session was ended is a problem.Unauthenticated.
+// Author is the user who writes, and the session: the sid of the token, or 0 if the token has none. A write is refused with
+// problem.Unauthenticated if the author's account was deleted or the session was ended.
 type Author struct{ ID, Session int64 }
 
-// code is the error code of PostgreSQL's answer in err, "" where there is none.
+// code returns the error code of PostgreSQL's answer in err; "" if there is none.
 func code(err error) string {
 	if pgError, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pgError.Code
@@ -228,7 +228,7 @@ func code(err error) string {
 	return ""
 }
 
-// failure makes an error of the driver a problem. What only the caller can word, a violated constraint, stays as it is.
+// failure turns an error of the driver into a problem. A violated constraint stays as it is, because only the caller knows what it means.
 func failure(err error) error {
 	if err == nil {
 		return nil
@@ -242,7 +242,7 @@ func failure(err error) error {
 	case readOnly, serializationFailure, deadlockDetected, lockNotAvailable:
 		return problem.Unavailable.Because(err)
 	case unknownPreparedStatement, duplicatePreparedStatement:
-		return fmt.Errorf("DATABASE_URL: its pooler does not follow prepared statements: append default_query_exec_mode=cache_describe: %w", err)
+		return fmt.Errorf("DATABASE_URL: its pooler does not support prepared statements: append default_query_exec_mode=cache_describe: %w", err)
 	case authorGone:
 		return noAccount()
 	case sessionEnded:
@@ -256,7 +256,7 @@ func failure(err error) error {
 	}
 }
 
-// violated reports the constraint that err says was violated, and "" for any other error.
+// violated returns the name of the constraint that was violated; "" if err is another error.
 func violated(err error) string {
 	if pgError, ok := errors.AsType[*pgconn.PgError](err); ok && (pgError.Code == uniqueViolation || pgError.Code == foreignKeyViolation) {
 		return pgError.ConstraintName
@@ -264,7 +264,7 @@ func violated(err error) string {
 	return ""
 }
 
-// noAccount is the problem of a token whose user this database does not have.
+// noAccount returns the problem for a token whose user does not exist in this database.
 func noAccount() error {
 	return problem.Unauthenticated.Detail("the account of this token does not exist")
 }

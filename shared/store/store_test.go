@@ -31,7 +31,7 @@ func connect(t *testing.T, d pgtest.Database, login string) *pgx.Conn {
 	return conn
 }
 
-// query returns the first column of the first row, as the owner sees it.
+// query returns the first column of the first row. It reads as the owner.
 func query[T any](t *testing.T, d pgtest.Database, sql string, args ...any) (value T) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), d.URL(pgtest.Owner))
@@ -81,7 +81,7 @@ func idOf(t *testing.T, a idempotency.Answer) int64 {
 	return id
 }
 
-func TestReadyAsksForTheMigrationsItKnows(t *testing.T) {
+func TestReadyNeedsTheMigrationsThatTheBinaryKnows(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)
@@ -106,7 +106,7 @@ func TestReadyAsksForTheMigrationsItKnows(t *testing.T) {
 	}
 }
 
-func TestADatabaseThatGoesAwayIsSaidWithinTwoSecondsAndComesBack(t *testing.T) {
+func TestADatabaseThatGoesAwayIsReportedWithinTwoSecondsAndUsedAgainLater(t *testing.T) {
 	t.Parallel()
 	server, folder := ownServer(t)
 	db, err := store.Open(server.Superuser("postgres"), 4)
@@ -146,8 +146,8 @@ func TestADatabaseThatGoesAwayIsSaidWithinTwoSecondsAndComesBack(t *testing.T) {
 	}
 }
 
-// A server that is there and says nothing is worse than one that refuses: nothing but the clock ends the call.
-func TestADatabaseThatHangsIsSaidWithinTwoSeconds(t *testing.T) {
+// A server that hangs is worse than one that refuses, because only a timeout ends the call.
+func TestADatabaseThatHangsIsReportedWithinTwoSeconds(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.API)

@@ -2,10 +2,10 @@ package store
 
 import "context"
 
-// sweepBatch bounds what one statement deletes, so that a sweep never holds many rows for long.
+// sweepBatch is how many rows one statement deletes, at most, so that a sweep never locks many rows for long.
 const sweepBatch = 1000
 
-// SweepKeys deletes idempotency keys that no longer count.
+// SweepKeys deletes expired idempotency keys.
 func (db *DB) SweepKeys(ctx context.Context) error {
 	return db.sweep(ctx, `
 		delete from idempotency_keys
@@ -17,8 +17,7 @@ func (db *DB) SweepKeys(ctx context.Context) error {
 			for update skip locked))`)
 }
 
-// SweepAccounts deletes refresh tokens, sessions and requests of mail that expired, and failure counts and known networks that
-// no longer matter.
+// SweepAccounts deletes expired refresh tokens, sessions and mail requests, and failure counts and known networks that no longer matter.
 func (db *DB) SweepAccounts(ctx context.Context) error {
 	for _, sql := range []string{`
 		delete from refresh_tokens
@@ -26,7 +25,7 @@ func (db *DB) SweepAccounts(ctx context.Context) error {
 			select ctid
 			from refresh_tokens
 			where expires_at < now()
-				-- the mark of a revocation outlives every token that was rotated at the same instant
+				-- a revoked token stays until every token that was inserted during its revocation has expired
 				and (revoked_at is null or revoked_at < now() - interval '31 days')
 			limit $1
 			for update skip locked))`, `
@@ -34,7 +33,7 @@ func (db *DB) SweepAccounts(ctx context.Context) error {
 		where ctid = any(array(
 			select ctid
 			from sessions
-			-- its last refresh token expired, and so did its last access token
+			-- its last refresh token and its last access token have expired
 			where last_used_at < now() - interval '31 days'
 			limit $1
 			for update skip locked))`, `
@@ -56,7 +55,7 @@ func (db *DB) SweepAccounts(ctx context.Context) error {
 		where ctid = any(array(
 			select ctid
 			from mail_requests
-			-- sent a day after that at the latest, and its token expired another day later
+			-- the mail was sent at most a day later, and its token expired at most a day after that
 			where created_at < now() - interval '3 days'
 			limit $1
 			for update skip locked))`,
@@ -68,7 +67,7 @@ func (db *DB) SweepAccounts(ctx context.Context) error {
 	return nil
 }
 
-// SweepWindows forgets which windows were taken, once no edge sends them any more.
+// SweepWindows deletes the records of which windows were counted, when no edge can send them again.
 func (db *DB) SweepWindows(ctx context.Context) error {
 	return db.sweep(ctx, `
 		delete from windows_taken
@@ -79,7 +78,7 @@ func (db *DB) SweepWindows(ctx context.Context) error {
 			limit $1))`)
 }
 
-// sweep repeats a statement until a batch is not full.
+// sweep repeats a statement until it deletes less than a full batch.
 func (db *DB) sweep(ctx context.Context, sql string) error {
 	for ctx.Err() == nil {
 		deleted, err := db.exec(ctx, sql, sweepBatch)

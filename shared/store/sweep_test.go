@@ -11,7 +11,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-func TestSweepsLeaveWhatStillCounts(t *testing.T) {
+func TestSweepsKeepRowsThatStillMatter(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	api, auth, ops := d.Open(t, pgtest.API), d.Open(t, pgtest.Auth), d.Open(t, pgtest.Ops)
@@ -78,7 +78,7 @@ func TestSweepsLeaveWhatStillCounts(t *testing.T) {
 	}
 }
 
-// What events said is of use for as long as a plan or a readout looks at it.
+// The values of events are useful as long as a plan or a readout reads them.
 func TestEventsAreKeptWhileAnExperimentNeedsThem(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)

@@ -7,31 +7,30 @@ import (
 	"slices"
 )
 
-// Page is a part of a list that is ordered by id, latest first.
+// Page selects a part of a list that is ordered by id, latest first.
 type Page struct {
 	Limit           int
-	Before          int64 // ids below it; 0 for no bound
-	After           int64 // ids above it
-	Oldest          bool  // the Limit oldest within the bounds, not the latest: what a page back needs
+	Before          int64 // only ids below it; 0 for no bound
+	After           int64 // only ids above it
+	Oldest          bool  // select the oldest items within the bounds, not the latest; for a page backwards
 	ExcludeRetweets bool
 
-	// Horizon is what DB.Horizon returned before: above it are only rows of Reader, those that are listed for what Reader did.
-	// 0 lists every row that is there.
+	// Horizon is an id that DB.Horizon has returned. Above it, only rows that Reader has made are listed. With 0, all rows are listed.
 	Horizon int64
 	Reader  int64
 }
 
-// Listed is an item of a list that is ordered by another id than the item's own.
+// Listed is an item of a list that is not ordered by the item's own id.
 type Listed[T any] struct {
 	Item     T
-	Position int64 // that id: of the retweet or the like that the item is listed for
+	Position int64 // the id that orders the list: of the retweet or the like for which the item is listed
 }
 
 func (p Page) before() int64 { return cmp.Or(p.Before, math.MaxInt64) }
 
 func (p Page) horizon() int64 { return cmp.Or(p.Horizon, math.MaxInt64) }
 
-// newestFirst runs a query in the order in which the page is taken, and returns it latest first in any case.
+// newestFirst runs a query in the order that selects the page, and returns the rows latest first in any case.
 func newestFirst[T any](p Page, query func(order string) ([]T, error)) ([]T, error) {
 	if !p.Oldest {
 		return query("desc")
@@ -41,20 +40,20 @@ func newestFirst[T any](p Page, query func(order string) ([]T, error)) ([]T, err
 	return list, err
 }
 
-// UserTweets lists what a user tweeted and retweeted.
+// UserTweets lists the tweets and retweets of a user.
 func (db *DB) UserTweets(ctx context.Context, userID int64, page Page) ([]Tweet, error) {
 	return db.timeline(ctx, "t.author_id = $1", userID, page)
 }
 
-// CommunityTweets lists what the members of a community tweeted and retweeted: their home timeline.
+// CommunityTweets lists the tweets and retweets of the members of a community: their home timeline.
 func (db *DB) CommunityTweets(ctx context.Context, community string, page Page) ([]Tweet, error) {
 	return db.timeline(ctx, ofCommunity, community, page)
 }
 
 const ofCommunity = "t.community = $1"
 
-// CommunityTweetsSQL is the statement of CommunityTweets, for a benchmark that runs the very one. Its arguments: community, ids
-// above, ids below, whether to leave retweets out, horizon, reader, limit.
+// CommunityTweetsSQL returns the statement of CommunityTweets, for a benchmark. Its arguments are the community, the id above which and the id
+// below which rows are listed, whether to leave out retweets, the horizon, the reader and the limit.
 func CommunityTweetsSQL() string { return timelineSQL(ofCommunity, "desc") }
 
 func timelineSQL(whose, order string) string {

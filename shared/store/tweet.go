@@ -12,18 +12,18 @@ import (
 	"warble/shared/telemetry"
 )
 
-// Tweet is a tweet, or a retweet of one. A retweet's Text is "RT @name: " and the text it repeats.
+// Tweet is a tweet or a retweet. The Text of a retweet is "RT @name: " and the text of its source.
 type Tweet struct {
 	ID           int64
 	AuthorID     int64
 	Text         string
 	CreatedAt    time.Time
-	RetweetOf    int64 // 0 where it is no retweet
+	RetweetOf    int64 // 0 if it is not a retweet
 	RetweetCount int
 	LikeCount    int
 }
 
-// NewTweet is a tweet to be. Community is the author's, empty for none.
+// NewTweet is a tweet to create. Community is the author's; empty for none.
 type NewTweet struct {
 	AuthorID    int64
 	Community   string
@@ -31,7 +31,7 @@ type NewTweet struct {
 	Traceparent string
 }
 
-// CreateTweetSQL is exported so that a benchmark can run the very statement against the server.
+// CreateTweetSQL is the statement of CreateTweet. It is exported for a benchmark that sends it to the server itself.
 const CreateTweetSQL = `
 	with new as materialized (
 		select next_id() as id
@@ -54,10 +54,9 @@ const CreateTweetSQL = `
 	select $6::text || id || $7::text, ` + claimed + `
 	from new`
 
-// CreateTweet writes the tweet, its event and the key's answer in one statement. Tweets without a key that have to wait for a
-// connection share a commit with others that do. Errors: problem.Invalid where the key
-// was used for something else, problem.Conflict where the first request with it is still running, and
-// problem.Unauthenticated where there is no such author.
+// CreateTweet writes the tweet, its event and the key's answer in one statement. Tweets without a key that have to wait for a connection share one
+// commit with others that wait. Errors: problem.Invalid if the key was used for another request, problem.Conflict if the first request with
+// the key is still running, and problem.Unauthenticated if the author does not exist.
 func (db *DB) CreateTweet(ctx context.Context, t NewTweet, k idempotency.Key, b Body) (idempotency.Answer, error) {
 	k.UserID = t.AuthorID
 	var (
@@ -75,11 +74,11 @@ func (db *DB) CreateTweet(ctx context.Context, t NewTweet, k idempotency.Key, b 
 	return answer, err
 }
 
-// noTweet is the problem of a write about a tweet that is not there.
+// noTweet returns the problem for a tweet that does not exist.
 func noTweet() error { return problem.NotFound.Detail("there is no such tweet") }
 
-// DeleteTweet leaves a tombstone in a tweet's place. Errors: problem.NotFound where there is none, or only the retweet of one
-// that was deleted; problem.Forbidden where it is another's.
+// DeleteTweet deletes a tweet, and leaves its row without text as a tombstone. Errors: problem.NotFound if the tweet does not exist, or is a retweet
+// of a deleted one; problem.Forbidden if it belongs to another user.
 func (db *DB) DeleteTweet(ctx context.Context, id int64, author Author) error {
 	var own bool
 	err := db.one(ctx, `
@@ -111,7 +110,7 @@ func (db *DB) DeleteTweet(ctx context.Context, id int64, author Author) error {
 	return nil
 }
 
-// tweetColumns are what scanTweet reads; the query calls the tweet t and joins tweetJoins.
+// tweetColumns are the columns that scanTweet reads. The query calls the tweet t and joins tweetJoins.
 const (
 	tweetColumns = `
 		t.id,
@@ -125,8 +124,8 @@ const (
 		left join tweets s on s.id = t.retweet_of
 		left join users su on su.id = s.author_id
 		left join tweet_counts c on c.tweet_id = coalesce(t.retweet_of, t.id)`
-	// visible: not deleted, and not the retweet of one that is. What a deleted account left is hidden before it is deleted,
-	// for which the few accounts that are not finished are looked up once a statement.
+	// visible is true for tweets that are not deleted, and not retweets of deleted ones. The tweets of a deleted account are hidden even before
+	// they are deleted. For this, each statement looks up once which few accounts are still being deleted.
 	visible = `t.deleted_at is null and s.deleted_at is null
 		and t.author_id <> all (array(` + leaving + `)) and coalesce(s.author_id, 0) <> all (array(` + leaving + `))`
 	leaving = `select user_id from deletions where finished_at is null`
@@ -138,8 +137,8 @@ func scanTweet(row pgx.CollectableRow) (Tweet, error) {
 	return t, err
 }
 
-// Source returns the id of the tweet that a tweet is about: its own, or of a retweet that of what it repeats. Errors:
-// problem.NotFound where the tweet is not there.
+// Source returns the id of a tweet's source: for a retweet the id of the tweet that it repeats, otherwise the tweet's own id. Errors:
+// problem.NotFound if the tweet does not exist.
 func (db *DB) Source(ctx context.Context, id int64) (source int64, err error) {
 	err = db.one(ctx, `
 		select coalesce(t.retweet_of, t.id)
@@ -153,13 +152,13 @@ func (db *DB) Source(ctx context.Context, id int64) (source int64, err error) {
 	return source, err
 }
 
-// TweetsSQL is exported for the same reason as CreateTweetSQL.
+// TweetsSQL is the statement of Tweets, exported for the same reason as CreateTweetSQL.
 const TweetsSQL = `
 	select` + tweetColumns + `
 	from tweets t` + tweetJoins + `
 	where t.id = any($1) and ` + visible
 
-// Tweets returns those of ids that are there, in no order.
+// Tweets returns the tweets with these ids that exist, in no order.
 func (db *DB) Tweets(ctx context.Context, ids []int64) ([]Tweet, error) {
 	return rows(ctx, db, scanTweet, TweetsSQL, ids)
 }

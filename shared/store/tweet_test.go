@@ -56,7 +56,7 @@ func TestATweetAndItsEventAreOneStatement(t *testing.T) {
 	}
 }
 
-// Users come milliseconds apart, and the low bits of their ids are nearly always the same.
+// Users register milliseconds apart, so the low bits of their ids are nearly always the same.
 func TestEventsSpreadOverThePartitions(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -118,7 +118,7 @@ func TestADeletedTweetLeavesATombstone(t *testing.T) {
 	}
 }
 
-// The schema itself keeps a text from outliving its tweet.
+// The schema itself makes sure that a text does not outlive its tweet.
 func TestATombstoneCannotHaveAText(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)

@@ -10,7 +10,7 @@ import (
 	"warble/shared/problem"
 )
 
-// User is a person's public face.
+// User is the public profile of a person.
 type User struct {
 	ID        int64
 	Username  string
@@ -34,12 +34,12 @@ func scanListedUser(row pgx.CollectableRow) (Listed[User], error) {
 	return l, err
 }
 
-// Users returns those of ids that are there, in no order.
+// Users returns the users with these ids that exist, in no order.
 func (db *DB) Users(ctx context.Context, ids []int64) ([]User, error) {
 	return rows(ctx, db, scanUser, `select `+userColumns+` from users u where u.id = any($1) and u.deleted_at is null`, ids)
 }
 
-// HasUser returns problem.NotFound where there is no such user.
+// HasUser returns nil if the user exists, and otherwise problem.NotFound.
 func (db *DB) HasUser(ctx context.Context, id int64) error {
 	found, err := db.Users(ctx, []int64{id})
 	if err == nil && len(found) == 0 {
@@ -48,7 +48,7 @@ func (db *DB) HasUser(ctx context.Context, id int64) error {
 	return err
 }
 
-// UsersByUsername returns those of names that are there, in no order. Names are compared as Fold has it.
+// UsersByUsername returns the users with these names that exist, in no order. Names are compared after Fold.
 func (db *DB) UsersByUsername(ctx context.Context, names []string) ([]User, error) {
 	folded := make([]string, len(names))
 	for i, name := range names {
@@ -57,8 +57,8 @@ func (db *DB) UsersByUsername(ctx context.Context, names []string) ([]User, erro
 	return rows(ctx, db, scanUser, `select `+userColumns+` from users u where lower(u.username) = any($1) and u.deleted_at is null`, folded)
 }
 
-// Fold is what of an email address or a username is compared: with A to Z in lower case, and all else as it is. A KELVIN
-// SIGN, which Unicode folds to k, is another address than k.
+// Fold returns the form of an email address or a username that is compared: A to Z in lower case, and everything else unchanged. So a KELVIN SIGN,
+// which Unicode folds to k, stays different from k.
 func Fold(text string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {

@@ -2,7 +2,7 @@ package store
 
 import "testing"
 
-// A memory that grew with the users would end the process; one that forgot the newest would cost a statement each time.
+// A memory that grew with the number of users would end the process. A memory that forgot the newest rows would cost a statement each time.
 func TestWrittenForgetsTheOlderHalf(t *testing.T) {
 	t.Parallel()
 	var w written[int]

@@ -1,5 +1,5 @@
-// Package migrations holds the schema's history, one SQL file a step, and applies it. It is no part of package store, so
-// that no function links the engine, which it does not need.
+// Package migrations has the migrations of the schema, one SQL file each, and applies them. It is separate from package store so that functions do
+// not link the migration engine.
 package migrations
 
 import (
@@ -19,21 +19,21 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-// Files are the migrations that Apply applies.
+// Files returns the files of the migrations that Apply applies.
 func Files() fs.FS { return files }
 
-// Contraction is a migration after which the code of early releases no longer runs.
+// Contraction is a migration after which the code of earlier releases does not work any more.
 type Contraction struct {
 	File string
-	// Serves is the oldest code that still runs: the number of the newest migration that it knows, its store.SchemaVersion.
+	// Serves identifies the oldest code that still works: the number of the newest migration that this code knows, its store.SchemaVersion.
 	Serves int
 }
 
-// serves is the comment by which a migration says that it contracts, as in "-- serves: 14".
+// serves matches the comment that marks a migration as a contraction, for example "-- serves: 14".
 var serves = regexp.MustCompile(`(?m)^-- serves:(.*)$`)
 
-// Contractions returns those of the migrations in files that contract and have a greater number than after, in their order.
-// It is an error if one names no migration, or one after itself.
+// Contractions returns the contractions in files with a number above after, in order. It is an error if one names no migration, or one after
+// itself.
 func Contractions(files fs.FS, after int) (found []Contraction, err error) {
 	names, err := fs.Glob(files, "*.sql")
 	if err != nil {
@@ -47,7 +47,7 @@ func Contractions(files fs.FS, after int) (found []Contraction, err error) {
 		said := serves.FindSubmatch(text)
 		var number, oldest int
 		if _, err := fmt.Sscanf(name, "%d_", &number); err != nil {
-			return nil, fmt.Errorf("migration %s: expected a name that begins with a number, as 014_", name)
+			return nil, fmt.Errorf("migration %s: expected a name that begins with a number, for example 014_", name)
 		}
 		if said == nil || number <= after {
 			continue
@@ -61,8 +61,8 @@ func Contractions(files fs.FS, after int) (found []Contraction, err error) {
 	return found, nil
 }
 
-// Apply applies the migrations that conn's database lacks, each in a transaction of its own, under a lock: of two
-// that run at once, one waits. It returns the version before and after. conn must not go through a pooler.
+// Apply applies the migrations that conn's database does not have, each in its own transaction. It holds a lock, so that a second Apply waits. It
+// returns the version before and after. conn must not go through a pooler.
 func Apply(ctx context.Context, conn *store.Conn) (before, after int32, err error) {
 	migrator, err := migrate.NewMigrator(ctx, conn, "public.schema_version")
 	if err != nil {
@@ -72,7 +72,7 @@ func Apply(ctx context.Context, conn *store.Conn) (before, after int32, err erro
 		return 0, 0, fmt.Errorf("schema_version: %w", err)
 	}
 	if before >= store.SchemaVersion {
-		return before, before, nil // a newer release was here; this binary runs on its schema
+		return before, before, nil // a newer release has migrated the database, and this binary works with its schema
 	}
 	if err := migrator.LoadMigrations(files); err != nil {
 		return before, before, fmt.Errorf("migrations: %w", err)

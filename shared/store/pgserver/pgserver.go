@@ -1,4 +1,4 @@
-// Package pgserver runs a private PostgreSQL server: a data folder of its own, one unix socket, no network.
+// Package pgserver runs a private PostgreSQL server with its own data folder, one Unix socket and no network.
 package pgserver
 
 import (
@@ -25,7 +25,7 @@ import (
 	"warble/shared/process"
 )
 
-// ErrNotInstalled is returned where no PostgreSQL server is found.
+// ErrNotInstalled means that no PostgreSQL server was found.
 var ErrNotInstalled = errors.New("no PostgreSQL server found in $PGBIN, PATH, /usr/lib/postgresql or Homebrew: install postgresql (15 to 18)")
 
 // Server is a running server.
@@ -37,19 +37,19 @@ type Server struct {
 	exited <-chan error
 }
 
-// Options say how a server runs.
+// Options configures a server.
 type Options struct {
-	Durable bool      // keep what is committed through a crash of the machine: fsync on
+	Durable bool      // whether committed data survives a crash of the machine (fsync on)
 	Log     io.Writer // where the server's log goes; nil discards it
-	Set     []string  // further settings, as "max_connections=200"
-	Cache   string    // a folder that keeps what initdb makes, for the next empty folder to be filled with; "" for none
+	Set     []string  // further settings, for example "max_connections=200"
+	Cache   string    // a folder with a copy of initdb's result, from which empty data folders are filled; "" for none
 }
 
-// superuser is the name of the server's one superuser.
+// superuser is the name of the server's only superuser.
 const superuser = "postgres"
 
-// Start starts a server on folder, which it fills first where it is empty. As root it runs as an unprivileged user, to
-// whom folder then belongs. The caller ends it with Stop; it also ends when this process dies (on Linux).
+// Start starts a server on folder. If folder is empty, Start initializes it first. If this process is root, the server runs as an unprivileged
+// user, who then owns folder. The caller ends the server with Stop. On Linux it also ends when this process dies.
 func Start(ctx context.Context, folder string, options Options) (*Server, error) {
 	bin, err := find()
 	if err != nil {
@@ -64,7 +64,7 @@ func Start(ctx context.Context, folder string, options Options) (*Server, error)
 		return nil, err
 	}
 	s := &Server{bin: bin, data: filepath.Join(folder, "data")}
-	if err := own(folder, credential); err != nil {
+	if err := makeOwned(folder, credential); err != nil {
 		return nil, err
 	}
 	if _, err := os.Stat(filepath.Join(s.data, "PG_VERSION")); errors.Is(err, os.ErrNotExist) {
@@ -73,7 +73,7 @@ func Start(ctx context.Context, folder string, options Options) (*Server, error)
 		}
 	}
 	s.socket = socketFolder(folder)
-	if err := own(s.socket, credential); err != nil {
+	if err := makeOwned(s.socket, credential); err != nil {
 		return nil, err
 	}
 	if err := s.start(ctx, credential, options); err != nil {
@@ -82,26 +82,26 @@ func Start(ctx context.Context, folder string, options Options) (*Server, error)
 	return s, nil
 }
 
-// fill makes the data folder. initdb takes 1.5 s of a core, and a copy of what it made a tenth of that.
+// fill makes the data folder. It copies an earlier result of initdb if there is a cache: initdb takes 1.5 s of a core, and a copy a tenth of that.
 func (s *Server) fill(ctx context.Context, credential *syscall.Credential, cache string) error {
 	if cache == "" {
 		return s.initialize(ctx, credential)
 	}
-	// Of this very build of PostgreSQL: another one may not read it.
+	// The name depends on the build of PostgreSQL, because another build may not be able to read the folder.
 	version, err := exec.CommandContext(ctx, filepath.Join(s.bin, "postgres"), "--version").Output()
 	if err != nil {
 		return fmt.Errorf("postgres --version: %w", err)
 	}
 	sum := sha256.Sum256(append(version, s.bin...))
-	kept := filepath.Join(cache, "initdb-"+hex.EncodeToString(sum[:6]))
-	if _, err := os.Stat(kept); errors.Is(err, os.ErrNotExist) {
+	cached := filepath.Join(cache, "initdb-"+hex.EncodeToString(sum[:6]))
+	if _, err := os.Stat(cached); errors.Is(err, os.ErrNotExist) {
 		if err := s.initialize(ctx, credential); err != nil {
 			return err
 		}
-		return keep(s.data, kept)
+		return copyToCache(s.data, cached)
 	}
 	partial := s.data + ".partial"
-	if err := errors.Join(os.RemoveAll(partial), os.CopyFS(partial, os.DirFS(kept))); err != nil {
+	if err := errors.Join(os.RemoveAll(partial), os.CopyFS(partial, os.DirFS(cached))); err != nil {
 		return err
 	}
 	if err := filepath.WalkDir(partial, func(path string, entry fs.DirEntry, err error) error {
@@ -122,27 +122,27 @@ func (s *Server) fill(ctx context.Context, credential *syscall.Credential, cache
 	return os.Rename(partial, s.data)
 }
 
-// keep copies a data folder. Where two do it at a time, the first one's is kept.
-func keep(data, kept string) error {
-	if err := os.MkdirAll(filepath.Dir(kept), 0o700); err != nil {
+// copyToCache copies a data folder to cached. If two processes do so at the same time, the first copy stays.
+func copyToCache(data, cached string) error {
+	if err := os.MkdirAll(filepath.Dir(cached), 0o700); err != nil {
 		return err
 	}
-	partial, err := os.MkdirTemp(filepath.Dir(kept), "partial-")
+	partial, err := os.MkdirTemp(filepath.Dir(cached), "partial-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(partial) //nolint:errcheck // there is nothing after it was renamed
+	defer os.RemoveAll(partial) //nolint:errcheck // nothing is left of it after the rename
 	if err := os.CopyFS(partial, os.DirFS(data)); err != nil {
 		return err
 	}
-	if err := os.Rename(partial, kept); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Rename(partial, cached); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
 }
 
 func (s *Server) initialize(ctx context.Context, credential *syscall.Credential) error {
-	partial := s.data + ".partial" // an interrupted initdb must not pass for a data folder
+	partial := s.data + ".partial" // an interrupted initdb must not look like a complete data folder
 	if err := os.RemoveAll(partial); err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (s *Server) start(ctx context.Context, credential *syscall.Credential, opti
 	for _, setting := range options.Set {
 		arguments = append(arguments, "-c", setting)
 	}
-	s.cmd = exec.Command(filepath.Join(s.bin, "postgres"), arguments...) //nolint:noctx // Stop ends it, and cleanly
+	s.cmd = exec.Command(filepath.Join(s.bin, "postgres"), arguments...) //nolint:noctx // Stop ends it cleanly
 	s.cmd.Dir = filepath.Dir(s.data)
 	s.cmd.Stderr = options.Log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
@@ -197,11 +197,10 @@ func (s *Server) wait(ctx context.Context) error {
 	}
 }
 
-// Stop ends the server as "fast" does: open transactions are rolled back, connections cut. What is committed stays.
+// Stop ends the server in PostgreSQL's mode "fast": open transactions are rolled back, and connections cut. Committed data stays.
 func (s *Server) Stop() error { return s.end(syscall.SIGINT) }
 
-// Crash ends the server as "immediate" does: it writes nothing more, and the next start on the folder recovers what is
-// committed.
+// Crash ends the server in PostgreSQL's mode "immediate": it writes nothing more. The next start on the folder recovers committed data.
 func (s *Server) Crash() error { return s.end(syscall.SIGQUIT) }
 
 func (s *Server) end(signal syscall.Signal) error {
@@ -215,11 +214,11 @@ func (s *Server) end(signal syscall.Signal) error {
 	return err
 }
 
-// maxSocketFolder leaves room for the socket's own name in the 104 bytes that its path may have.
+// maxSocketFolder is the longest folder for the socket, in bytes: the socket's whole path may have 104.
 const maxSocketFolder = 80
 
-// socketFolder is folder, or a short one made from its name where folder is deep. It is the same at each start, so that
-// clients find a server that was restarted.
+// socketFolder returns folder or, if its path is too long, a short one that is derived from it. The result is the same at each start, so that clients
+// find a restarted server.
 func socketFolder(folder string) string {
 	if len(folder) <= maxSocketFolder {
 		return folder
@@ -228,18 +227,19 @@ func socketFolder(folder string) string {
 	return filepath.Join(os.TempDir(), "warble-pg-"+hex.EncodeToString(sum[:6]))
 }
 
-// URL connects user to database. Connections are trusted: whoever can reach the socket's folder may be anyone.
+// URL returns the URL by which user connects to database. The server trusts connections: anybody who can reach the socket's folder may connect as any
+// user.
 func (s *Server) URL(user, database string) string {
 	return "postgres://" + url.PathEscape(user) + "@/" + url.PathEscape(database) + "?host=" + url.QueryEscape(s.socket)
 }
 
-// Superuser connects the superuser to database.
+// Superuser returns the URL by which the superuser connects to database.
 func (s *Server) Superuser(database string) string { return s.URL(superuser, database) }
 
-// Bin is the folder of the server's programs.
+// Bin returns the folder with the server's programs.
 func (s *Server) Bin() string { return s.bin }
 
-// find returns the folder that holds initdb and postgres, the newest version first.
+// find returns a folder with initdb and postgres: the first of $PGBIN, PATH and the usual folders, in which newer versions come first.
 func find() (string, error) {
 	var folders []string
 	if bin := os.Getenv("PGBIN"); bin != "" {
@@ -272,7 +272,7 @@ func executable(file string) bool {
 	return err == nil && info.Mode()&0o111 != 0
 }
 
-// unprivileged is whom the server runs as where this process is root, which PostgreSQL refuses; nil otherwise.
+// unprivileged returns the user as whom the server runs if this process is root, because PostgreSQL refuses to run as root; nil otherwise.
 func unprivileged() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -289,7 +289,8 @@ func unprivileged() (*syscall.Credential, error) {
 	return nil, errors.New("PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as")
 }
 
-func own(folder string, credential *syscall.Credential) error {
+// makeOwned makes a folder, if it does not exist, and gives it to the server's user.
+func makeOwned(folder string, credential *syscall.Credential) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
-// Package pgtest gives each test a database of its own on a real PostgreSQL server.
+// Package pgtest gives each test its own database on a real PostgreSQL server.
 //
-// The first test of a process starts a private server and migrates a template; every other one clones it, in some tens
-// of milliseconds.
+// The first test of a process starts a private server and migrates a template database. Every test clones the template, which takes some tens of
+// milliseconds.
 package pgtest
 
 import (
@@ -22,7 +22,7 @@ import (
 	"warble/shared/store/pgserver"
 )
 
-// Logins of the test server, one in each group role.
+// The logins of the test server, one for each group role, and the owner.
 const (
 	Auth  = "warble_auth_login"
 	API   = "warble_api_login"
@@ -31,12 +31,12 @@ const (
 	Owner = "postgres"
 )
 
-// Communities that every database has.
+// Communities are the slugs of the communities in every database.
 var Communities = []string{"gophers", "pythonistas", "rustaceans", "sres"}
 
-// shared is the process's one server.
+// shared is the process's only server.
 var shared struct {
-	mu     sync.Mutex // also: clones of one template serialise, for PostgreSQL refuses a second at once
+	mu     sync.Mutex // also serialises clones, because PostgreSQL refuses two of one template at the same time
 	server *pgserver.Server
 	folder string
 	count  int
@@ -44,7 +44,7 @@ var shared struct {
 	err    error
 }
 
-// Main is what TestMain of a package that uses New calls: it runs the tests and ends the server that they started.
+// Main must be called by TestMain of every package that uses New. It runs the tests, and then stops the server that they started.
 func Main(m *testing.M) {
 	shared.main = true
 	code := m.Run()
@@ -52,7 +52,7 @@ func Main(m *testing.M) {
 	if shared.server != nil {
 		err = shared.server.Stop()
 	}
-	if err = errors.Join(err, os.RemoveAll(shared.folder)); err != nil { // of "", nothing
+	if err = errors.Join(err, os.RemoveAll(shared.folder)); err != nil { // "" removes nothing
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		code = 1
 	}
@@ -65,7 +65,7 @@ type Database struct {
 	server *pgserver.Server
 }
 
-// New makes a database. It goes with its server: to drop it would take as long as to make it.
+// New makes a database. It is deleted together with its server, because dropping it would take as long as making it.
 func New(t testing.TB) Database {
 	t.Helper()
 	if !shared.main {
@@ -81,21 +81,21 @@ func New(t testing.TB) Database {
 	}
 	shared.count++
 	name := "test_" + strconv.Itoa(shared.count)
-	// A copy of files takes half as long as one through the log.
+	// Copying the files takes half as long as copying through the log.
 	if err := Exec(t.Context(), shared.server.Superuser("postgres"), "create database "+name+" template warble strategy file_copy"); err != nil {
 		t.Fatal(err)
 	}
 	return Database{name, shared.server}
 }
 
-// URL connects a login (Auth, API, Ops, Mail, Owner) to the database.
+// URL returns the URL by which a login (Auth, API, Ops, Mail, Owner) connects to the database.
 func (d Database) URL(login string) string { return d.server.URL(login, d.name) }
 
-// patience is what calls may take in tests: long enough for a machine that is busy with other tests.
+// patience is how long calls may take in tests: long enough for a machine that is busy with other tests.
 const patience = time.Minute
 
-// Open opens the database for a login, with as many connections as a function has by default. Its calls have a minute, where
-// those of a function have store.CallTimeout: a test that is about that has to say so to DB.Limit.
+// Open opens the database for a login, with as many connections as a function has by default. Its calls may take a minute, and not only
+// store.CallTimeout. A test that needs CallTimeout has to set it with DB.Limit.
 func (d Database) Open(t testing.TB, login string) *store.DB {
 	t.Helper()
 	db, err := store.Open(d.URL(login), 4)
@@ -107,7 +107,7 @@ func (d Database) Open(t testing.TB, login string) *store.DB {
 	return db
 }
 
-// Open is New and Database.Open at once.
+// Open makes a database and opens it: New and Database.Open in one call.
 func Open(t testing.TB, login string) *store.DB {
 	t.Helper()
 	return New(t).Open(t, login)
@@ -133,7 +133,7 @@ func Column(ctx context.Context, url, sql string, args ...any) ([]string, error)
 		return nil, err
 	}
 	defer conn.Close(ctx)                    //nolint:errcheck // nothing is pending on it
-	rows, _ := conn.Query(ctx, sql, args...) // the error is the next line's
+	rows, _ := conn.Query(ctx, sql, args...) // CollectRows returns its error
 	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", sql, err)
@@ -169,7 +169,7 @@ func start() (err error) {
 	}
 	if shared.server, err = pgserver.Start(ctx, shared.folder, pgserver.Options{
 		Cache: filepath.Join(cache, "warble"),
-		// No vacuum: it would go round all the databases without a pause, and change plans while tests look at them.
+		// No autovacuum: it would run all the time over so many databases, and change plans while tests check them.
 		Set: []string{"max_connections=300", "autovacuum=off", "wal_level=minimal", "max_wal_senders=0"},
 	}); err != nil {
 		return err
