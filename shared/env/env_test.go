@@ -35,7 +35,7 @@ WAIT is "3 seconds": expected a duration from 0s to 1m0s`
 	}
 }
 
-func TestValuesAndFallbacks(t *testing.T) {
+func TestAnUnsetVariableHasItsFallback(t *testing.T) {
 	t.Parallel()
 	e := reader(map[string]string{"PORT": "9000", "WAIT": "1500ms", "LIST": " a, ,b ", "NAME": "x"})
 	got := []any{e.Int("PORT", 1, 0, 65535), e.Duration("WAIT", 0, 0, time.Hour), e.List("LIST"), e.String("NAME", "y"), e.String("UNSET", "y"), e.List("UNSET"), e.Int("UNSET", 7, 0, 9)}

@@ -7,7 +7,7 @@ import (
 	"warble/shared/feature"
 )
 
-func TestFromEnv(t *testing.T) {
+func TestFeaturesAreReadFromTheEnvironment(t *testing.T) {
 	t.Parallel()
 	for value, tt := range map[string]struct {
 		want    feature.Set

@@ -2,7 +2,7 @@
 // one gets the earlier one's answer.
 //
 // There are two guards. Within a process, Once lets one request per key run and the others wait for its answer. Across
-// processes the row decides that package store writes with the key, in the statement of the write itself.
+// processes the row of the key decides, which package store writes in the same statement as the data.
 package idempotency
 
 import (
@@ -12,33 +12,33 @@ import (
 	"warble/shared/problem"
 )
 
-// Key is an Idempotency-Key and its scope. One with an empty Key asks for nothing to be remembered.
+// Key is an Idempotency-Key and its scope. If Key is empty, no answer is stored.
 type Key struct {
 	UserID      int64
-	Session     int64  // see store.Author; it is no part of the scope
-	Route       string // method and pattern, as "POST /2/tweets"
+	Session     int64  // see store.Author; not part of the scope
+	Route       string // method and pattern, for example "POST /2/tweets"
 	Key         string
-	Fingerprint []byte // of what was asked; the same key with another fingerprint is refused
+	Fingerprint []byte // of the request; the same key with another fingerprint is refused
 }
 
-// scope tells keys of different users and routes apart, in one string.
+// scope returns a string that differs for keys of different users and routes.
 func (k Key) scope() string {
 	return strconv.FormatInt(k.UserID, 10) + " " + k.Route + " " + k.Key
 }
 
-// Answer is what the client gets, of this request or of the first one with its key. The body is already encoded.
+// Answer is the answer to this request, or to the first one with its key. The body is already encoded.
 type Answer struct {
 	Status   int
 	Body     []byte
-	Replayed bool // the first answer once more: Idempotency-Replayed: true
+	Replayed bool // whether it is the answer of an earlier request: Idempotency-Replayed: true
 }
 
-// OtherRequest is the problem of a key that was used for something else before.
+// OtherRequest returns the problem for a key that was used for another request before.
 func OtherRequest() *problem.Problem {
 	return problem.Invalid.Field("Idempotency-Key", "this Idempotency-Key was already used for a request with another path or body")
 }
 
-// StillRunning is the problem of a key whose first request has no answer yet. The client may try again after wait.
+// StillRunning returns the problem for a key whose first request has no answer yet. The client may try again after wait.
 func StillRunning(wait time.Duration) *problem.Problem {
 	return problem.Conflict.Detail("the first request with this Idempotency-Key is still running").After(wait)
 }

@@ -29,11 +29,11 @@ type run struct {
 // NewOnce returns an empty Once.
 func NewOnce() *Once { return &Once{running: make(map[string]*run)} }
 
-// Do runs do with k, unless a run of the same key is under way: then it waits for that one's answer and returns it as
-// replayed. An empty key always runs. The errors beside do's own: 422 where the run under way has another fingerprint,
-// 409 with Retry-After where it takes longer than 2 s.
+// Do runs do with k. If a run with the same key is under way, it waits for the answer of that run, and returns it as replayed. An
+// empty key always runs. Errors: those of do; 422 if the run under way has another fingerprint; 409 with Retry-After if the run
+// takes longer than 2 s.
 //
-// A run does not end with the request that began it, for others wait on its answer; do bounds its own time.
+// A run does not end with the request that began it, because others wait for its answer. do must limit its own time.
 func (o *Once) Do(ctx context.Context, k Key, do func(context.Context, Key) (Answer, error)) (Answer, error) {
 	if k.Key == "" {
 		return do(ctx, k)
@@ -47,7 +47,7 @@ func (o *Once) Do(ctx context.Context, k Key, do func(context.Context, Key) (Ans
 	mine := &run{fingerprint: k.Fingerprint, done: make(chan struct{}), err: problem.Internal}
 	o.running[scope] = mine
 	o.mu.Unlock()
-	defer func() { // also when do panics: those who wait must not wait for ever
+	defer func() { // even if do panics, so that the others do not wait for ever
 		o.mu.Lock()
 		delete(o.running, scope)
 		o.mu.Unlock()

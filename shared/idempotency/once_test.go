@@ -12,7 +12,7 @@ import (
 	"warble/shared/problem"
 )
 
-func TestOnceRunsOneAndAnswersAll(t *testing.T) {
+func TestOneRequestRunsAndAllGetItsAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, onceRunsOneAndAnswersAll)
 }
@@ -62,7 +62,7 @@ func onceRunsOneAndAnswersAll(t *testing.T) {
 	}
 }
 
-func TestOnceSurvivesItsRunner(t *testing.T) {
+func TestARunContinuesWithoutTheRequestThatBeganIt(t *testing.T) {
 	t.Parallel()
 	once := idempotency.NewOnce()
 	func() {

@@ -52,7 +52,7 @@ func AskFromOutside(config *rest.Config) (Ask, error) {
 			return "", fmt.Errorf("%s cannot be reached from here: its Service has the external name %q, not that of an ingress", host, s.Spec.ExternalName)
 		}
 		through := core.Get().Namespace(ingress[1]).Resource("services").Name("http:" + net.JoinHostPort(ingress[0], "80")).SubResource("proxy").URL()
-		through.Path += "/" // or the API server sends us there
+		through.Path += "/" // otherwise the API server redirects there
 		return ask(ctx, client, through, host)
 	}, nil
 }
@@ -69,7 +69,7 @@ func ask(ctx context.Context, client *http.Client, at *url.URL, host string) (st
 	if err != nil {
 		return "", err
 	}
-	defer response.Body.Close() //nolint:errcheck // it was read as far as anybody wants
+	defer response.Body.Close() //nolint:errcheck // as much was read as is needed
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
 	// Whatever the status, only a function's answer names a revision. A proxy's answer does not.
 	if revision := response.Header.Get("X-Revision"); revision != "" {

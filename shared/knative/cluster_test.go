@@ -96,7 +96,7 @@ var (
 		"spec": {"containers": [{"image": "registry.test/tweet@sha256:1", "env": [{"name": "FEATURES", "value": ""}]}]}}`}
 )
 
-// object is a Configuration or Route as the server has it: metadata is more of that.
+// object returns a Configuration or Route as the server has it, with additional metadata.
 func object(kind, name, metadata string) answer {
 	return answer{http.StatusOK, fmt.Sprintf(`{"apiVersion": "serving.knative.dev/v1", "kind": %q, "metadata": {"name": %q, "uid": "uid-of-it", "resourceVersion": "7"%s}}`, kind, name, metadata)}
 }
@@ -117,9 +117,9 @@ var (
 // call is what steer asks of a cluster.
 type call func(context.Context, *knative.Cluster) error
 
-// Steer makes a move again after a conflict, lets go of what is not found, and tells people of what is somebody else's. Nothing else
-// may look like one of these.
-func TestRefusalsAreKnownByWhatTheyAre(t *testing.T) {
+// Steer repeats a move after a conflict, skips objects that are not found, and tells people about names that are taken. No other
+// error may look like one of these.
+func TestErrorsOfTheAPIServerAreDistinguished(t *testing.T) {
 	t.Parallel()
 	get := func(ctx context.Context, c *knative.Cluster) error { _, err := c.Experiment(ctx, "likes"); return err }
 	list := func(ctx context.Context, c *knative.Cluster) error { _, err := c.Experiments(ctx); return err }
@@ -187,14 +187,14 @@ func TestRefusalsAreKnownByWhatTheyAre(t *testing.T) {
 		"an arm whose pods are hidden":          {arms, map[string]answer{"GET configurations": listOf("Configuration", unready), "GET routes": listOf("Route"), "GET pods": forbidden}, none, "Forbidden", ""},
 		"the arm of a base that is gone":        {makeArm, nil, rollout.ErrNotFound, "", ""},
 		"an arm without rights":                 {makeArm, map[string]answer{"GET revisions/tweet-00001": base, "POST configurations": forbidden}, none, "Forbidden", "POST configurations"},
-		"an arm whose name somebody has":        {makeArm, armIs(""), rollout.ErrTaken, "there is a Configuration likes-tweet-control", "POST configurations"},
+		"an arm whose name is taken":            {makeArm, armIs(""), rollout.ErrTaken, "there is a Configuration likes-tweet-control", "POST configurations"},
 		"an arm that an earlier experiment has": {makeArm, armIs(theirs), rollout.ErrTaken, "", "POST configurations"},
 		"an arm that is being deleted":          {makeArm, armIs(ours + going), rollout.ErrConflict, "", "POST configurations"},
 		"an arm that another steer has made":    {makeArm, armIs(ours + strings.Replace(present, "/0", "/1", 1)), rollout.ErrConflict, "", "POST configurations"},
 		"an arm that went meanwhile":            {makeArm, map[string]answer{"GET revisions/tweet-00001": base, "POST configurations": exists}, rollout.ErrNotFound, "", "POST configurations"},
 		"an arm that is written meanwhile":      {makeArm, with(armIs(ours+present), "PUT "+control, conflict), rollout.ErrConflict, "", "POST configurations, PUT " + control},
 
-		"a way whose name somebody has":     {putRoute, wayIs(theirs), rollout.ErrTaken, "there is a Route likes-tweet", "POST routes"},
+		"a route whose name is taken":       {putRoute, wayIs(theirs), rollout.ErrTaken, "there is a Route likes-tweet", "POST routes"},
 		"a way that is being deleted":       {putRoute, wayIs(ours + going), rollout.ErrConflict, "", "POST routes"},
 		"a way that is written meanwhile":   {putRoute, with(wayIs(ours), "PUT "+way, conflict), rollout.ErrConflict, "", "POST routes, PUT " + way},
 		"a way without rights":              {putRoute, map[string]answer{"POST routes": forbidden}, none, "Forbidden", "POST routes"},
@@ -232,7 +232,7 @@ func listOf(kind string, items ...string) answer {
 	return answer{http.StatusOK, fmt.Sprintf(`{"apiVersion": "serving.knative.dev/v1", "kind": "%sList", "items": [%s]}`, kind, strings.Join(items, ", "))}
 }
 
-// A deletion is of what was read, and of nothing that has taken its name since.
+// A deletion deletes only the object that was read, and not another one that has got its name since.
 func TestADeletionNamesTheObjectThatWasRead(t *testing.T) {
 	t.Parallel()
 	a, cluster := serve(t, map[string]answer{"GET routes/likes-tweet": object("Route", "likes-tweet", ours), "DELETE routes/likes-tweet": ok})
@@ -244,8 +244,8 @@ func TestADeletionNamesTheObjectThatWasRead(t *testing.T) {
 	}
 }
 
-// What is half there, or odd, is read as far as it goes: steer looks again, and no turn ends by it.
-func TestHalfAnObjectIsNotReady(t *testing.T) {
+// An incomplete or odd object is read as far as possible. It does not end a turn, and steer reads it again later.
+func TestAnIncompleteObjectIsNotReady(t *testing.T) {
 	t.Parallel()
 	for name, configuration := range map[string]string{
 		"a status of an earlier spec": `{"metadata": {"name": "likes-tweet-control", "generation": 2` + ours + present + `}, "status": {"observedGeneration": 1, "latestCreatedRevisionName": "likes-tweet-control-00001", "latestReadyRevisionName": "likes-tweet-control-00001"}}`,
@@ -261,7 +261,7 @@ func TestHalfAnObjectIsNotReady(t *testing.T) {
 			t.Errorf("%s: %+v %v: expected an arm that is not ready", name, arms["tweet"], err)
 		}
 		if way := arms["tweet"].Route; way == nil || way.Reach.Control.Host != "" {
-			t.Errorf("%s: the way leads to %+v: expected no host, for the status has no URL", name, way)
+			t.Errorf("%s: the route leads to %+v: expected no host, for the status has no URL", name, way)
 		}
 	}
 	for name, configuration := range map[string]string{
@@ -279,8 +279,8 @@ func TestHalfAnObjectIsNotReady(t *testing.T) {
 	}
 }
 
-// A server that does not answer is waited for as long as the caller has, and no longer.
-func TestASlowServerIsLeftWithTheCall(t *testing.T) {
+// A call waits for a server that does not answer until the context of the caller ends, and no longer.
+func TestACallOfASlowServerEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	asked, over := make(chan struct{}), make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -317,8 +317,8 @@ func TestASlowServerIsLeftWithTheCall(t *testing.T) {
 	}
 }
 
-// Who answers at the host of an arm and names no revision is no arm: an ingress, as long as it does not know the host.
-func TestAnAnswerWithoutARevisionIsNone(t *testing.T) {
+// If the answer from an arm's host names no revision, no arm has answered. For example, an ingress answers that does not know the host yet.
+func TestAnAnswerWithoutARevisionIsNoAnswerOfAnArm(t *testing.T) {
 	t.Parallel()
 	ask := knative.AskInside()
 	for name, handle := range map[string]http.HandlerFunc{
@@ -333,7 +333,7 @@ func TestAnAnswerWithoutARevisionIsNone(t *testing.T) {
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Revision", "likes-tweet-control-00001")
-		w.WriteHeader(http.StatusNotFound) // whatever is at the root of the function
+		w.WriteHeader(http.StatusNotFound) // the function has no route /
 	}))
 	t.Cleanup(server.Close)
 	if revision, err := ask(t.Context(), strings.TrimPrefix(server.URL, "http://")); err != nil || revision != "likes-tweet-control-00001" {
@@ -345,8 +345,8 @@ func TestAnAnswerWithoutARevisionIsNone(t *testing.T) {
 	}
 }
 
-// From outside, a host is asked for through the API server and the ingress that its Service stands for.
-func TestAHostIsNotReachedFromOutside(t *testing.T) {
+// From outside, a host is asked through the API server and the ingress behind its Service.
+func TestWhyAHostCannotBeAskedFromOutside(t *testing.T) {
 	t.Parallel()
 	const host = "treatment-likes-tweet.warble.svc.cluster.local"
 	for name, c := range map[string]struct {
@@ -369,7 +369,7 @@ func TestAHostIsNotReachedFromOutside(t *testing.T) {
 	}
 }
 
-// A guest is one by its label, or by its annotation.
+// A label or an annotation makes a Service a guest.
 func TestAGuestIsMarkedByALabelOrAnAnnotation(t *testing.T) {
 	t.Parallel()
 	for metadata, want := range map[string]bool{
@@ -384,8 +384,8 @@ func TestAGuestIsMarkedByALabelOrAnAnnotation(t *testing.T) {
 	}
 }
 
-// Max-scale is read as Knative reads it, under both of its names.
-func TestALimitOfPodsIsReadAsKnativeReadsIt(t *testing.T) {
+// Max-scale has two names, and is read in the same way as Knative reads it.
+func TestMaxScaleIsReadLikeKnativeReadsIt(t *testing.T) {
 	t.Parallel()
 	for annotations, want := range map[string]int{
 		`{}`: 0, `{"autoscaling.knative.dev/max-scale": "0"}`: 0, `{"autoscaling.knative.dev/max-scale": "7"}`: 7, `{"autoscaling.knative.dev/maxScale": "7"}`: 7,

@@ -128,7 +128,7 @@ func (c *Cluster) GiveTreatment(ctx context.Context, s *rollout.Service, env map
 	if image != "" {
 		container.Image = image
 	}
-	next.Spec.Template.Name = "" // Knative draws another
+	next.Spec.Template.Name = "" // Knative generates a new one
 	_, err := c.knative.Services(c.namespace).Update(ctx, next, metav1.UpdateOptions{FieldManager: "warble-steer"})
 	return failure(err)
 }

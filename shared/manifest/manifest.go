@@ -174,7 +174,7 @@ func (s *Service) Streams() map[string]int {
 	return Streams(s.Metadata.Annotations[StreamsAnnotation], s.Spec.Template.Spec.TimeoutSeconds)
 }
 
-// Streams returns the routes that a StreamsAnnotation lists, each with the timeoutSeconds of its Service; nil where it lists none.
+// Streams returns the routes that a StreamsAnnotation lists, each with the timeoutSeconds of its Service; nil if it lists none.
 func Streams(annotation string, timeoutSeconds int) map[string]int {
 	var streams map[string]int
 	for _, route := range strings.Fields(annotation) {

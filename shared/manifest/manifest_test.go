@@ -107,7 +107,7 @@ func TestAFunctionMayLimitItsExperiments(t *testing.T) {
 	}
 }
 
-// FuzzParse: a manifest is refused with a reason, or has what its readers take for granted.
+// FuzzParse checks that a manifest is refused with a reason, or has everything that its readers rely on.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(tweet(f)))
 	for _, seed := range []string{"", "{}", "metadata: {name: 7}", "a: &a [*a]", "\xff", "---\n---"} {

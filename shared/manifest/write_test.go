@@ -10,7 +10,7 @@ import (
 	"warble/shared/manifest"
 )
 
-// Nothing but the variable's line changes, of every manifest there is.
+// SetEnv changes only the line of the variable, in each of the manifests.
 func TestSetEnvChangesOneLine(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"like", "tweet", "timeline"} {
@@ -32,7 +32,7 @@ func TestSetEnvChangesOneLine(t *testing.T) {
 	}
 }
 
-func TestSetEnvAddsWhatIsNotThere(t *testing.T) {
+func TestSetEnvAddsAMissingVariable(t *testing.T) {
 	t.Parallel()
 	const text = "spec:\n  template:\n    spec:\n      containers:\n        - image: x\n          env:\n            # the first\n            - name: A\n              value: 'it''s' # so\n"
 	got, err := manifest.SetEnv([]byte(text), "B", "2")
@@ -46,7 +46,7 @@ func TestSetEnvAddsWhatIsNotThere(t *testing.T) {
 	}
 	for _, wrong := range []string{"spec: {}\n", strings.Replace(text, "value: 'it''s' # so", "valueFrom: {}", 1), "a: [\n"} {
 		if _, err := manifest.SetEnv([]byte(wrong), "A", "1"); err == nil {
-			t.Errorf("of %q there is something to set", wrong)
+			t.Errorf("%q: expected an error", wrong)
 		}
 	}
 }

@@ -70,7 +70,7 @@ func TestHashAndCompare(t *testing.T) {
 	}
 }
 
-func TestQueue(t *testing.T) {
+func TestAHashThatDoesNotFitIntoTheQueueIsRefused(t *testing.T) {
 	t.Parallel()
 	h, telemetry := newHasher(t, "1")
 	for range cap(h.running) {
@@ -119,7 +119,7 @@ func BenchmarkCompare(b *testing.B) {
 	}
 }
 
-// BenchmarkBare is what Compare costs at the least.
+// BenchmarkBare measures argon2id alone, the least that Compare can cost.
 func BenchmarkBare(b *testing.B) {
 	hash := nobody()
 	for b.Loop() {

@@ -16,7 +16,7 @@ import (
 	"warble/shared/problem"
 )
 
-func TestFromKnowsEveryError(t *testing.T) {
+func TestEveryErrorBecomesAProblem(t *testing.T) {
 	t.Parallel()
 	taken := problem.Conflict.Field("email", "this email is taken")
 	tests := map[string]struct {
@@ -53,7 +53,7 @@ func TestTheCauseIsLoggedAndNeverSent(t *testing.T) {
 	}
 }
 
-func TestHeadersThatAStatusCallsFor(t *testing.T) {
+func TestAProblemSetsTheHeadersOfItsStatus(t *testing.T) {
 	t.Parallel()
 	method := problem.WrongMethod.Detail("x")
 	method.Allow = "GET, POST"
@@ -76,8 +76,8 @@ func TestHeadersThatAStatusCallsFor(t *testing.T) {
 	}
 }
 
-// What a client sent is quoted to it, but not at any length.
-func TestAWordingIsBounded(t *testing.T) {
+// A problem quotes what the client sent, but limits its length.
+func TestTheLengthOfAMessageIsLimited(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ü", 5000)
 	p := problem.Invalid.Field("x", "x is %s", long)

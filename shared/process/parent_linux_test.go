@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// TestAChildDiesWithItsParent, also with one that is killed and can do nothing about it.
+// TestAChildDiesWithItsParent checks this even for a parent that is killed and cannot end its child.
 func TestAChildDiesWithItsParent(t *testing.T) {
 	t.Parallel()
 	parent, output := startParent(t)

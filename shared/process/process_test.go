@@ -10,7 +10,7 @@ import (
 	"warble/shared/process"
 )
 
-// asParent is set where this binary is to be a process that starts another and is then killed.
+// asParent is a variable that makes this binary a process that starts another one and is then killed.
 const asParent = "WARBLE_TEST_BINARY_IS_THE_PARENT"
 
 func TestMain(m *testing.M) {
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	select {}
 }
 
-func TestStartYieldsHowItEnded(t *testing.T) {
+func TestStartReportsHowTheProcessEnded(t *testing.T) {
 	t.Parallel()
 	exited, err := process.Start(exec.CommandContext(t.Context(), "sh", "-c", "exit 3"), syscall.SIGTERM)
 	if err != nil {
@@ -47,8 +47,8 @@ func TestStartYieldsHowItEnded(t *testing.T) {
 	}
 }
 
-// TestAProcessGroupOfItsOwn: a terminal's Ctrl-C goes to the group of the one that it started.
-func TestAProcessGroupOfItsOwn(t *testing.T) {
+// A terminal sends Ctrl-C to the whole process group of the program that it started, so a child needs its own group.
+func TestAChildHasItsOwnProcessGroup(t *testing.T) {
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), "sleep", "60")
 	exited, err := process.Start(cmd, syscall.SIGKILL)

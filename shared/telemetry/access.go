@@ -22,8 +22,8 @@ type Access struct {
 	Client    netip.Addr // for the original system's metrics, which have its Network, not for the line
 	Err       error      // the cause of a 5xx, or of an answer that was cut off
 
-	Experiment, Variant string // empty where the user is in no experiment
-	Revision            string // that has answered, where another than the process's own may have; empty where that is not known
+	Experiment, Variant string // empty if the user is in no experiment
+	Revision            string // that answered, if it can be another one than the process's own; empty if it is not known
 }
 
 // Access writes the log line of a request and observes its duration. The level is error from status 500 on and if the answer was

@@ -76,9 +76,8 @@ func TestTheAccessLineHasTheseFieldsAndNoOthers(t *testing.T) {
 	}
 }
 
-// TestNothingThatIsSecretIsLogged: not the path, the query, the body, the token or the client's address, of a success, of
-// a refusal, and of a failure.
-func TestNothingThatIsSecretIsLogged(t *testing.T) {
+// Neither the path nor the query, the body, the token or the client's address is logged, for a success, a refusal and a failure.
+func TestNothingSecretIsLogged(t *testing.T) {
 	t.Parallel()
 	log := new(bytes.Buffer)
 	f := function.NewTest(log)
@@ -126,8 +125,8 @@ func (d *discard) Header() http.Header {
 func (*discard) Write(p []byte) (int, error) { return len(p), nil }
 func (*discard) WriteHeader(int)             {}
 
-// TestOneWriteALine: a process that is killed between two writes would leave half a line.
-func TestOneWriteALine(t *testing.T) {
+// Each line is one Write, because a process that is killed between two writes would leave half a line.
+func TestEachLineIsOneWrite(t *testing.T) {
 	t.Parallel()
 	var writes writeSizes
 	telemetry.New("tweet", "tweet-00007", &writes).Access(t.Context(), telemetry.Access{RequestID: "id-1", Method: "GET", Route: "/x", Status: 200})

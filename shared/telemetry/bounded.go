@@ -61,7 +61,7 @@ func (b *bounded[T]) get(values []string) T {
 
 // Counter counts events by labels.
 type Counter struct {
-	series *bounded[prometheus.Counter] // nil where nothing is counted
+	series *bounded[prometheus.Counter] // nil if nothing is counted
 }
 
 // maxSeries is how many label combinations a counter keeps per process.
@@ -89,7 +89,7 @@ func (c *Counter) Inc(values ...string) {
 
 // Histogram observes values by labels.
 type Histogram struct {
-	series *bounded[prometheus.Observer] // nil where nothing is counted
+	series *bounded[prometheus.Observer] // nil if nothing is counted
 }
 
 // Histogram registers a histogram that distinguishes at most limit combinations of label values; all others count as "other".

@@ -30,8 +30,8 @@ func scrape(t *testing.T, m *telemetry.Telemetry, prefix string) (whole string, 
 	return w.Body.String(), samples
 }
 
-// TestTheOriginalMetrics, under their exact names and labels: other people's dashboards read them.
-func TestTheOriginalMetrics(t *testing.T) {
+// The metrics of the original system keep their exact names and labels, because other people's dashboards read them.
+func TestTheOriginalMetricsKeepTheirNamesAndLabels(t *testing.T) {
 	t.Parallel()
 	m := telemetry.New("login", "login-00001", io.Discard)
 	auth := m.AuthMetrics()
@@ -97,8 +97,8 @@ func TestTheOriginalMetrics(t *testing.T) {
 	}
 }
 
-// TestUnboundedLabelsAreBounded: 1000 values are told apart, 50 in the histogram, and no event is lost.
-func TestUnboundedLabelsAreBounded(t *testing.T) {
+// A counter distinguishes 1000 values, the histogram 50, and no event is lost.
+func TestTheNumberOfLabelValuesIsLimited(t *testing.T) {
 	t.Parallel()
 	const users, each = 1500, 2
 	m := telemetry.New("tweet", "tweet-00001", io.Discard)
@@ -130,8 +130,8 @@ func TestUnboundedLabelsAreBounded(t *testing.T) {
 	}
 }
 
-// TestNothingIsCountedForNobody: METRICS_PORT=0 costs nothing, rather than only hiding what is counted.
-func TestNothingIsCountedForNobody(t *testing.T) {
+// With METRICS_PORT=0 nothing is counted, so that it costs nothing.
+func TestNothingIsCountedIfNobodyScrapes(t *testing.T) {
 	t.Parallel()
 	m := telemetry.New("tweet", "tweet-00001", io.Discard)
 	m.CountNothing()
@@ -145,13 +145,13 @@ func TestNothingIsCountedForNobody(t *testing.T) {
 	}
 }
 
-func TestRequestsAreMeasured(t *testing.T) {
+func TestTheDurationOfRequestsIsObserved(t *testing.T) {
 	t.Parallel()
 	m := telemetry.New("tweet", "tweet-00007", io.Discard)
 	for _, took := range []time.Duration{2 * time.Millisecond, 20 * time.Second} {
 		m.Access(t.Context(), telemetry.Access{Method: "GET", Route: "/2/tweets/{id}", Status: 200, Duration: took})
 	}
-	for i := range 100 { // whatever a client calls its method, it is one series
+	for i := range 100 { // all unknown methods are one series
 		m.Access(t.Context(), telemetry.Access{Method: "BREW" + strconv.Itoa(i), Route: "unmatched", Status: 404})
 	}
 	_, counts := scrape(t, m, "http_server_request_duration_seconds_count")
@@ -194,7 +194,7 @@ func TestAnArmIsMeasured(t *testing.T) {
 	}
 }
 
-// TestInfoIsReadWhenItIsScraped, and bounded as counters are.
+// TestInfoIsReadWhenItIsScraped checks also that Info has the same limit as counters.
 func TestInfoIsReadWhenItIsScraped(t *testing.T) {
 	t.Parallel()
 	m := telemetry.New("edge", "edge-00001", io.Discard)
@@ -211,7 +211,7 @@ func TestInfoIsReadWhenItIsScraped(t *testing.T) {
 	}
 }
 
-// TestCountingAllocatesNothing for what is known already: it happens for every request.
+// TestCountingAllocatesNothing checks labels that were seen before, because counting happens for every request.
 func TestCountingAllocatesNothing(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
 	m := telemetry.New("tweet", "tweet-00001", io.Discard)
 	tweets, auth := m.Counter("tweets_total", "Tweets.", "route", "method", "user"), m.Counter("all_total", "All.")

@@ -24,18 +24,18 @@ type Telemetry struct {
 	service, version string
 	registry         *prometheus.Registry
 	tracing          bool
-	uncounted        bool // nobody asks
+	uncounted        bool // whether metrics are off
 	sampleRate       float64
-	ownRules         bool // of sampling: the tracer's, from Datadog's variables
+	ownRules         bool // whether Datadog's variables set the sampling rules
 	requests         *requests
-	counted          func(Access) // the original system's request counter, where the function has one
+	counted          func(Access) // the original system's request counter, if the function has one; otherwise nil
 }
 
 // FromEnv reads LOG_LEVEL (debug, info, warn, error; default info) and logs to stdout. Traces are on if DD_AGENT_HOST or
 // DD_TRACE_AGENT_URL is set. DD_VERSION (default: the revision) and DD_ENV tag traces and, if traces are on, also lines. The
 // tracer itself reads Datadog's other variables.
 func FromEnv(e *env.Reader, service, revision string) *Telemetry {
-	zerolog.ErrorFieldName = errorField // zerolog keeps it for the whole process
+	zerolog.ErrorFieldName = errorField // a setting of the whole process
 	t := New(service, revision, os.Stdout)
 	level, err := zerolog.ParseLevel(e.String("LOG_LEVEL", "info"))
 	if err != nil {

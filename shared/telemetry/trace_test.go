@@ -33,9 +33,8 @@ func sockets(t *testing.T) (n int) {
 	return n
 }
 
-// TestATracerThatIsOffIsNothing: no goroutine, no socket, and nothing around what it is asked to trace. What it looks
-// like when it is on, functions/edge tests.
-func TestATracerThatIsOffIsNothing(t *testing.T) { //nolint:paralleltest // it counts what the whole process has
+// A tracer that is off has no goroutine and no socket, and wraps nothing. functions/edge tests a tracer that is on.
+func TestATracerThatIsOffCostsNothing(t *testing.T) { //nolint:paralleltest // it counts what the whole process has
 	running, open := goleak.IgnoreCurrent(), sockets(t)
 	m := telemetry.New("tweet", "tweet-00001", io.Discard)
 	m.Start()
@@ -58,12 +57,12 @@ func TestATracerThatIsOffIsNothing(t *testing.T) { //nolint:paralleltest // it c
 	m.Close()
 }
 
-// exemplar is a bucket that names the trace of one of its requests, as OpenMetrics has it.
+// exemplar matches a bucket in OpenMetrics that names the trace of one of its requests.
 var exemplar = regexp.MustCompile(`(?m)^http_server_request_duration_seconds_bucket\{[^}]*le="0.025"\} 1 # \{trace_id="[0-9a-f]{32}"\} 0\.02 `)
 
-// TestWhatIsNotKeptHasNoSpan: the decision that came with a request holds, another is made at the rate that is set and goes
-// on in the header, and the spans of what is kept are all there are. A bucket names a trace only if it is kept.
-func TestWhatIsNotKeptHasNoSpan(t *testing.T) { //nolint:paralleltest // the tracer is one for the process
+// A request's own sampling decision is followed. Without one, the decision is made at the set rate and passed on in the header.
+// Only traces that are kept have spans, and only these are named in buckets.
+func TestOnlyTracesThatAreKeptHaveSpans(t *testing.T) { //nolint:paralleltest // the tracer is one for the process
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }))
 	defer agent.Close()
 	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-"
@@ -108,7 +107,7 @@ func TestWhatIsNotKeptHasNoSpan(t *testing.T) { //nolint:paralleltest // the tra
 			t.Errorf("%s: in a trace: %t, want %t; %v", tt.name, traced, tt.kept, err)
 		}
 		if tt.header == "" && !tt.kept && !regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-00$`).MatchString(header.Get("Traceparent")) {
-			t.Errorf("%s: it goes on as %q", tt.name, header.Get("Traceparent"))
+			t.Errorf("%s: it is passed on as %q", tt.name, header.Get("Traceparent"))
 		}
 	}
 	e := env.New(func(name string) (string, bool) { return "2", name == "DD_TRACE_SAMPLE_RATE" })

@@ -47,7 +47,7 @@ type Subject struct {
 	UserID    int64
 	Session   int64 // 0 for none
 	Username  string
-	Community string // "" where the user is in none
+	Community string // "" if the user is in none
 }
 
 // Issue signs an access token for s, and returns when it expires.

@@ -24,7 +24,7 @@ type Claims struct {
 	UserID    int64
 	Session   int64 // sid; 0 in a token of the release before
 	Username  string
-	Community string // "" where the user is in none
+	Community string // "" if the user is in none
 	ID        string // jti
 	IssuedAt  time.Time
 	ExpiresAt time.Time

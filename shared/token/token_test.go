@@ -126,7 +126,7 @@ func TestIssueAndVerify(t *testing.T) {
 	}
 }
 
-// TestThumbprint is the example of RFC 8037, appendix A.3.
+// TestThumbprint checks the example of RFC 8037, appendix A.3.
 func TestThumbprint(t *testing.T) {
 	t.Parallel()
 	key, err := base64url.DecodeString("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
@@ -154,11 +154,11 @@ func segment(t *testing.T, v any) string {
 	return base64url.EncodeToString(text)
 }
 
-func TestVerifyRefuses(t *testing.T) {
+func TestVerifyRefusesWrongTokens(t *testing.T) {
 	t.Parallel()
 	k := newKeys(t)
 	kid := thumbprint(public(k.signer(t)))
-	// with returns a copy of a good header or payload with one member changed, or removed where value is nil.
+	// with returns a copy of a good header or payload with one member changed, or removed if value is nil.
 	with := func(good map[string]any, name string, value any) map[string]any {
 		changed := map[string]any{}
 		for key, v := range good {
@@ -266,7 +266,7 @@ func TestLeewayAndCache(t *testing.T) {
 	}
 }
 
-func TestCacheIsBounded(t *testing.T) {
+func TestTheCacheIsLimited(t *testing.T) {
 	t.Parallel()
 	k := newKeys(t)
 	for id := range int64(cacheSize + 10) {
@@ -279,7 +279,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
-func TestRotation(t *testing.T) {
+func TestKeysAreRotatedByReplacingTheFile(t *testing.T) {
 	t.Parallel()
 	k := newKeys(t)
 	first := k.issue(t)
@@ -323,7 +323,7 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-func TestBrokenFileKeepsTheOldKeys(t *testing.T) {
+func TestTheOldKeysStayInUseIfTheFileIsBroken(t *testing.T) {
 	t.Parallel()
 	k := newKeys(t)
 	text := k.issue(t)
@@ -359,7 +359,7 @@ func TestBrokenFileKeepsTheOldKeys(t *testing.T) {
 	}
 }
 
-func TestConfigurationMistakes(t *testing.T) {
+func TestConfigurationMistakesAreReported(t *testing.T) {
 	t.Parallel()
 	broken := filepath.Join(t.TempDir(), "broken")
 	if err := os.WriteFile(broken, []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), 0o600); err != nil {
@@ -445,7 +445,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// FuzzKeySet: a key set is refused, or holds Ed25519 keys under their thumbprints and nothing private.
+// FuzzKeySet checks that a key set is refused, or has only public Ed25519 keys under their thumbprints.
 func FuzzKeySet(f *testing.F) {
 	whole, err := newKeySet([]ed25519.PublicKey{make([]byte, ed25519.PublicKeySize)})
 	if err != nil {
@@ -472,7 +472,7 @@ func FuzzKeySet(f *testing.F) {
 	})
 }
 
-// FuzzRefresh: what is hashed is 256 bits in one spelling.
+// FuzzRefresh checks that a token is hashed only if it has 256 bits, and that there is only one spelling of them.
 func FuzzRefresh(f *testing.F) {
 	f.Add("")
 	f.Add(base64.RawURLEncoding.EncodeToString(make([]byte, 32)))

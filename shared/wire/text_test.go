@@ -9,7 +9,7 @@ import (
 	"warble/shared/wire"
 )
 
-func TestTextHasSomethingToSee(t *testing.T) {
+func TestTextMustHaveAVisibleCharacter(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		"", " ", "\t", strings.Repeat("\n", 140), strings.Repeat("\u2800\n", 140), "\u00a0", "\u3000", "\u1680", "\u00ad", "\u034f", "\u061c",
@@ -30,7 +30,7 @@ func TestTextHasSomethingToSee(t *testing.T) {
 	}
 }
 
-func TestNamesHaveOneLineAndNoMarksOfDirection(t *testing.T) {
+func TestNamesMustHaveOneLineAndNoDirectionMarks(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{" Ada\n": "Ada", "cafe\u0301": "café", "Nu\u200dr": "Nu\u200dr"} {
 		if got, err := wire.Name("name", name); err != nil || got != want {

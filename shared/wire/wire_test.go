@@ -35,7 +35,7 @@ func parse(text string) (q wire.Query, err error) {
 	return q, q.FromRequest(r)
 }
 
-func TestShapes(t *testing.T) {
+func TestRowsBecomeTheShapesOfTheAPI(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 2, 3, 4, 5, 6, 7_999_999, time.FixedZone("", 3600))
 	tests := []struct {
@@ -67,7 +67,7 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-func TestNamesThatXKnows(t *testing.T) {
+func TestParametersAcceptTheNamesThatXKnows(t *testing.T) {
 	t.Parallel()
 	known := map[string]string{
 		"tweet.fields": "id,text,attachments,author_id,context_annotations,conversation_id,created_at,entities,geo,in_reply_to_user_id,lang,non_public_metrics,public_metrics,organic_metrics,promoted_metrics,possibly_sensitive,referenced_tweets,reply_settings,source,withheld,edit_controls,edit_history_tweet_ids,note_tweet,community_id,article",
@@ -106,7 +106,7 @@ func find(rows []int64, page store.Page) []int64 {
 	return found[:min(len(found), page.Limit)]
 }
 
-func TestPagesMeetEveryRowOnceBothWays(t *testing.T) {
+func TestPagesShowEveryRowOnceInBothDirections(t *testing.T) {
 	t.Parallel()
 	for total := range 12 {
 		var rows []int64

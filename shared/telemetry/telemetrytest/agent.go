@@ -1,4 +1,4 @@
-// Package telemetrytest takes the place of Datadog's agent, for tests of what functions send it.
+// Package telemetrytest replaces Datadog's agent in tests of what functions send to it.
 package telemetrytest
 
 import (
