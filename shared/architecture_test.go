@@ -27,15 +27,15 @@ type pkg struct {
 
 const module = "warble/"
 
-func TestImports(t *testing.T) {
+func TestPackagesImportOnlyWhatTheyMay(t *testing.T) {
 	t.Parallel()
 	for _, complaint := range complaints(list(t)) {
 		t.Error(complaint)
 	}
 }
 
-// TestTheRulesCanFail: a rule that accepts anything would not be noticed otherwise.
-func TestTheRulesCanFail(t *testing.T) {
+// Without this test, nobody would notice a rule that accepts everything.
+func TestTheImportRulesCanFail(t *testing.T) {
 	t.Parallel()
 	for want, broken := range map[string]pkg{
 		"imports a function":            {ImportPath: "warble/shared/store", Imports: []string{"warble/functions/tweet"}},
@@ -54,7 +54,7 @@ func TestTheRulesCanFail(t *testing.T) {
 	}
 }
 
-// TestTheMapNamesEveryFolderOfShared, and none that is not there.
+// TestTheMapNamesEveryFolderOfShared checks also that the map names no folder that does not exist.
 func TestTheMapNamesEveryFolderOfShared(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../CONTRIBUTING.md")
@@ -88,8 +88,8 @@ func TestTheMapNamesEveryFolderOfShared(t *testing.T) {
 	}
 }
 
-// TestLinksLeadSomewhere: what the pages link to inside of the repository is there.
-func TestLinksLeadSomewhere(t *testing.T) {
+// Every link of the pages to a file of the repository must lead to an existing file.
+func TestLinksLeadToExistingFiles(t *testing.T) {
 	t.Parallel()
 	var pages []string
 	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/decisions/*.md", "../docs/runbooks/*.md", "../terraform/*.md"} {
@@ -172,7 +172,7 @@ func complaints(packages []pkg) (found []string) {
 		}
 		forTests := strings.HasSuffix(name, "test")
 		if path.Dir(name) == "shared" && name != "shared/function" && !forTests && importers[p.ImportPath] < 2 {
-			complain(p, "has %d importers: expected 2 at least, or its code belongs where it is used", importers[p.ImportPath])
+			complain(p, "has %d importers: expected at least 2; otherwise move its code to where it is used", importers[p.ImportPath])
 		}
 	}
 	return found
@@ -195,8 +195,8 @@ func list(t *testing.T) (packages []pkg) {
 	}
 }
 
-// TestEverySweepIsSomebodysWork: a sweep that no function calls leaves a table to grow.
-func TestEverySweepIsSomebodysWork(t *testing.T) {
+// A sweep that no function calls would let its table grow for ever.
+func TestEverySweepIsCalledByAFunction(t *testing.T) {
 	t.Parallel()
 	sweeps, err := os.ReadFile("store/sweep.go")
 	if err != nil {

@@ -37,9 +37,9 @@ type step struct {
 	With      map[string]any
 }
 
-// TestWorkflows holds what keeps the workflows from doing more than they say: each action is the commit that somebody has looked
-// at, rights are given per job, and what runs is a verb that runs the same on any machine.
-func TestWorkflows(t *testing.T) {
+// Each action must be pinned to a commit that somebody has reviewed, rights must be granted per job, and each step must be a verb
+// of make, which runs in the same way on any machine.
+func TestWorkflowsDoNoMoreThanTheySay(t *testing.T) {
 	t.Parallel()
 	makefile, err := os.ReadFile("../Makefile")
 	if err != nil {
@@ -83,8 +83,8 @@ var order = []struct{ workflow, job, needs, environment string }{
 	{"drift", "drift", "", "review"},
 }
 
-// TestWorkflowsKeepTheirPromises: what is looked at is what is applied, what was signed is what is deployed, and what was tried is
-// what is published; and each scanner runs.
+// The reviewed plan is the one that is applied, the signed images are those that are deployed, the tested artefacts are those that
+// are published, and every scanner runs.
 func TestWorkflowsKeepTheirPromises(t *testing.T) {
 	t.Parallel()
 	for _, complaint := range promiseComplaints(os.DirFS("..")) {
@@ -92,7 +92,7 @@ func TestWorkflowsKeepTheirPromises(t *testing.T) {
 	}
 }
 
-func TestPromisesCanBeBroken(t *testing.T) {
+func TestABrokenPromiseOfAWorkflowIsFound(t *testing.T) {
 	t.Parallel()
 	for _, one := range []struct{ file, old, new, want string }{
 		{"security", "zizmorcore/zizmor-action", "zizmorcore/other-action", "security: job workflows: expected zizmorcore/zizmor-action"},
@@ -179,7 +179,7 @@ func promiseComplaints(tree fs.FS) (found []string) {
 	return found
 }
 
-func TestWorkflowRulesCanFail(t *testing.T) {
+func TestAWorkflowThatBreaksARuleIsFound(t *testing.T) {
 	t.Parallel()
 	const right = `
 permissions: {}

@@ -28,7 +28,7 @@ func (l *Local) Edge(t testing.TB, settings ...string) (url string) {
 	return l.Function(t, "edge", append([]string{"ROUTES_FILE=" + filepath.Join(l.folder, "warble-routes", "routes.json")}, settings...)...)
 }
 
-// Function starts one more process of a function, with settings of its own ("RATE_LIMIT_READ=1/15m"), until the test ends.
+// Function starts one more process of a function, with its own settings ("RATE_LIMIT_READ=1/15m"), until the test ends.
 // It has the public keys of the others. It returns once the function is ready.
 func (l *Local) Function(t testing.TB, name string, settings ...string) (url string) {
 	t.Helper()
@@ -41,7 +41,7 @@ func (l *Local) Unready(t testing.TB, name string, settings ...string) (url stri
 	return l.more(t, name, settings, isAny)
 }
 
-// more starts a process of a function and waits until its probe has an answer that is enough.
+// more starts a process of a function, and waits until its probe answers with a status that enough accepts.
 func (l *Local) more(t testing.TB, name string, settings []string, enough func(status int) bool) (url string) {
 	t.Helper()
 	address, err := freeAddress()
@@ -49,7 +49,7 @@ func (l *Local) more(t testing.TB, name string, settings []string, enough func(s
 		t.Fatal(err)
 	}
 	host, port, _ := net.SplitHostPort(address)
-	cmd := exec.Command(filepath.Join(l.folder, "bin", name)) //nolint:noctx // the cleanup ends it, and cleanly
+	cmd := exec.Command(filepath.Join(l.folder, "bin", name)) //nolint:noctx // the cleanup ends it cleanly
 	cmd.Env = append(os.Environ(), "HOST="+host, "PORT="+port, "METRICS_PORT=0", "K_SERVICE="+name, "K_REVISION="+name+"-test",
 		"TOKEN_PUBLIC_KEYS_FILE="+filepath.Join(l.folder, "warble-token-public", "jwks.json"),
 		"EDGE_KEY_FILE="+filepath.Join(l.folder, "warble-edge", "key"))
@@ -82,7 +82,7 @@ func isOK(status int) bool { return status == http.StatusOK }
 
 func isAny(int) bool { return true }
 
-// answers waits until something answers at url with a status that is enough.
+// answers waits until something answers at url with a status that enough accepts.
 func answers(ctx context.Context, url string, enough func(status int) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, moreStartLimit)
 	defer cancel()
@@ -107,7 +107,7 @@ func answers(ctx context.Context, url string, enough func(status int) bool) erro
 	}
 }
 
-// freeAddress finds a port of loopback by taking and leaving it.
+// freeAddress finds a free port of loopback by listening on it and closing it again.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -20,11 +20,11 @@ import (
 )
 
 const (
-	localStartLimit = 5 * time.Minute // it builds every function, on a machine that may never have
+	localStartLimit = 5 * time.Minute // it builds every function, perhaps for the first time on this machine
 	localStopLimit  = 2 * time.Minute
 )
 
-// Local is all of Warble as `make run` starts it: a process per function, PostgreSQL, and the edge in front.
+// Local is a complete Warble as `make run` starts it: a process for each function, PostgreSQL, and the edge in front.
 type Local struct {
 	URL string
 
@@ -37,20 +37,20 @@ type Local struct {
 }
 
 // StartLocal starts Warble on a free port of loopback, with a new database unless the settings name one. Settings are
-// environment variables, as in "RATE_LIMIT_AUTH=3/1m". Under the race detector, the functions have it too.
+// environment variables, for example "RATE_LIMIT_AUTH=3/1m". If the test has the race detector, the functions have it too.
 //
-// It is for TestMain, which can share one among a package's tests; the caller stops it.
+// It is for TestMain, so that the tests of a package can share one. The caller stops it.
 func StartLocal(ctx context.Context, settings ...string) (*Local, error) {
 	return StartExperiment(ctx, "none", settings...)
 }
 
-// StartExperiment is StartLocal with the experiment of a file, which is about to start when it returns.
+// StartExperiment is StartLocal with the experiment of a file. The experiment starts soon after it returns.
 func StartExperiment(ctx context.Context, file string, settings ...string) (*Local, error) {
 	return start(ctx, &Local{settings: settings, args: []string{"-experiment", file, "-board", "none"}})
 }
 
 func start(ctx context.Context, l *Local) (_ *Local, err error) {
-	// Not t.TempDir: PostgreSQL's own account must be able to pass through.
+	// Not t.TempDir, because PostgreSQL's own account must be able to enter it.
 	if l.folder, err = os.MkdirTemp("", "warble-local-"); err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (l *Local) start(ctx context.Context) error {
 		return err
 	}
 	l.URL = "http://" + address
-	l.cmd = exec.Command(program, append([]string{"-listen", address, "-state", l.folder}, l.args...)...) //nolint:noctx // Stop ends it, and cleanly
+	l.cmd = exec.Command(program, append([]string{"-listen", address, "-state", l.folder}, l.args...)...) //nolint:noctx // Stop ends it cleanly
 	l.cmd.Dir = root
 	l.cmd.Env = append(Environment(), l.settings...)
 	l.cmd.Stdout, l.cmd.Stderr = &l.log, &l.log
@@ -90,15 +90,15 @@ func (l *Local) start(ctx context.Context) error {
 	return l.wait(ctx, saysStarted, started+1)
 }
 
-// build links what a local run is made of once for all the packages that start one, and gives this one's folder the
-// functions: its own build then finds nothing to do. It returns the local run's program.
+// build builds the local run and the functions once for all packages that start one, and links them into this one's folder, so that
+// the run's own build finds nothing to do. It returns the local run's program.
 func (l *Local) build(ctx context.Context, root string) (program string, err error) {
 	shared := filepath.Join(root, ".warble", "tests")
 	if raceDetector() {
 		shared += "-race"
 	}
 	bin := filepath.Join(l.folder, "bin")
-	if err := errors.Join(os.MkdirAll(shared, 0o755), os.MkdirAll(bin, 0o700)); err != nil { //nolint:gosec // as a checkout is
+	if err := errors.Join(os.MkdirAll(shared, 0o755), os.MkdirAll(bin, 0o700)); err != nil { //nolint:gosec // readable like a checkout
 		return "", err
 	}
 	lock, err := os.Create(filepath.Join(shared, "lock"))
@@ -106,7 +106,7 @@ func (l *Local) build(ctx context.Context, root string) (program string, err err
 		return "", err
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil { // until it is closed
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil { // held until the file is closed
 		return "", err
 	}
 	command := exec.CommandContext(ctx, "go", "build", "-o", shared+"/", "./functions/...", "./cmd/kn-experiment", "./cmd/local")
@@ -117,7 +117,7 @@ func (l *Local) build(ctx context.Context, root string) (program string, err err
 	programs, err := filepath.Glob(filepath.Join(root, "functions", "*", "main.go"))
 	for _, program := range append(programs, filepath.Join(root, "cmd", "kn-experiment", "main.go")) {
 		name := filepath.Base(filepath.Dir(program))
-		// Across file systems there are no links: then the local run builds its own.
+		// Hard links do not work across file systems. Then the local run builds its own programs.
 		if err := os.Link(filepath.Join(shared, name), filepath.Join(bin, name)); err != nil && !errors.Is(err, syscall.EXDEV) && !errors.Is(err, os.ErrExist) {
 			return "", err
 		}
@@ -125,32 +125,32 @@ func (l *Local) build(ctx context.Context, root string) (program string, err err
 	return filepath.Join(shared, "local"), err
 }
 
-// Stop ends everything and removes what it left on disk; a second time it does nothing. A local run that does not end by itself is an error.
+// Stop ends everything and removes the files. A second call does nothing. A local run that does not end by itself is an error.
 func (l *Local) Stop() error {
 	defer os.RemoveAll(l.folder) //nolint:errcheck // the system clears its temporary folder as well
 	return l.end()
 }
 
-// Restart stops it and starts it again, on what it has on disk and at another address.
+// Restart stops the run and starts it again, with the same files and at another address.
 func (l *Local) Restart(ctx context.Context) error {
 	return errors.Join(l.end(), l.start(ctx))
 }
 
-// Kill ends the run's own process as SIGKILL does, which then can end nothing of what it started, and returns once it has
+// Kill kills the run's own process with SIGKILL, so that it cannot end the processes that it started, and returns when it has
 // ended. Restart starts it again.
 func (l *Local) Kill() error {
 	if err := l.cmd.Process.Kill(); err != nil {
 		return err
 	}
-	<-l.exited // killed, as it was meant to be
+	<-l.exited // the error is that it was killed
 	l.exited = nil
 	return nil
 }
 
-// Again starts another run on the same state while this one is there, with further flags, and returns what it has said and
-// how it ended. One that is not refused is ended with ctx.
+// Again starts another run on the same state, with further flags, while this one runs. It returns what the other run printed and
+// how it ended. If the other run is not refused, it ends with ctx.
 func (l *Local) Again(ctx context.Context, flags ...string) (said string, err error) {
-	again := exec.CommandContext(ctx, l.cmd.Path, append(slices.Clone(l.cmd.Args[1:]), flags...)...) //nolint:gosec // the first one's
+	again := exec.CommandContext(ctx, l.cmd.Path, append(slices.Clone(l.cmd.Args[1:]), flags...)...) //nolint:gosec // the arguments of the first one
 	again.Dir, again.Env = l.cmd.Dir, l.cmd.Env
 	again.Cancel = func() error { return again.Process.Signal(syscall.SIGINT) }
 	text, err := again.CombinedOutput()
@@ -176,7 +176,7 @@ const (
 	saysReplaced = "replaced every function"
 )
 
-// Replace replaces the process of every function but the edge, and returns when the last old one has ended.
+// Replace replaces the processes of all functions except the edge, and returns when the last old one has ended.
 func (l *Local) Replace(ctx context.Context) error {
 	before := strings.Count(l.Log(), saysReplaced)
 	if err := l.cmd.Process.Signal(syscall.SIGHUP); err != nil {
@@ -185,7 +185,7 @@ func (l *Local) Replace(ctx context.Context) error {
 	return l.wait(ctx, saysReplaced, before+1)
 }
 
-// wait returns when the log has a text so many times.
+// wait returns when the log contains a text so many times.
 func (l *Local) wait(ctx context.Context, text string, times int) error {
 	for strings.Count(l.Log(), text) < times {
 		select {
@@ -200,39 +200,38 @@ func (l *Local) wait(ctx context.Context, text string, times int) error {
 	return nil
 }
 
-// Log is what the local run has printed.
+// Log returns what the local run has printed.
 func (l *Local) Log() string { return l.log.String() }
 
-// State is the folder that it keeps its state in.
+// State returns the folder with the state of the run.
 func (l *Local) State() string { return l.folder }
 
-// Targets is the file that lists where each function is scraped, for Prometheus's file_sd_configs.
+// Targets returns the name of the file, for Prometheus's file_sd_configs, that lists where each function is scraped.
 func (l *Local) Targets() string { return filepath.Join(l.folder, "metrics.json") }
 
-// DatabaseURL is that by which a run with an experiment lets the experiment be read.
+// DatabaseURL returns the URL of the database that a run with an experiment prints, for reading the experiment.
 func (l *Local) DatabaseURL() (string, error) {
 	text, err := os.ReadFile(filepath.Join(l.folder, "database-url"))
 	return strings.TrimSpace(string(text)), err
 }
 
-// SteerURL is where steer listens.
+// SteerURL returns steer's URL.
 func (l *Local) SteerURL() (string, error) {
 	text, err := os.ReadFile(filepath.Join(l.folder, "steer-url"))
 	return strings.TrimSpace(string(text)), err
 }
 
-// Kubeconfig is the file by which kn experiment reaches the run's experiments.
+// Kubeconfig returns the name of the kubeconfig file by which kn experiment reaches the run's experiments.
 func (l *Local) Kubeconfig() (string, error) {
 	file := filepath.Join(l.folder, "kubeconfig")
 	_, err := os.Stat(file)
 	return file, err
 }
 
-// PID is the run's own process.
+// PID returns the id of the run's own process.
 func (l *Local) PID() int { return l.cmd.Process.Pid }
 
-// PIDs are the processes of one function: one, or two while it is being replaced, and
-// one of each arm. Linux only.
+// PIDs returns the ids of the processes of one function: one process, or two while it is being replaced, and one for each arm. Linux only.
 func (l *Local) PIDs(function string) (pids []int) {
 	programs, _ := filepath.Glob("/proc/[0-9]*/exe")
 	for _, program := range programs {
@@ -246,12 +245,12 @@ func (l *Local) PIDs(function string) (pids []int) {
 	return pids
 }
 
-// Expired is a user's token as it would be an hour after its end, signed with the local run's own key.
+// Expired returns a user's token that expired an hour ago, signed with the local run's own key.
 func (l *Local) Expired(token string) (string, error) {
 	return expired(token, filepath.Join(l.folder, "warble-token-private", "private.pem"))
 }
 
-// output keeps what a process prints.
+// output stores what a process prints.
 type output struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -274,7 +273,7 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return filepath.Dir(strings.TrimSpace(string(text))), err
 }
 
-// Environment is this process's, in which go builds what it builds with the race detector where this test has it.
+// Environment returns the environment of this process, changed so that go builds with the race detector if this test has it.
 func Environment() []string {
 	if raceDetector() {
 		return append(os.Environ(), "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -race"))

@@ -12,23 +12,23 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// PostOffice is a real SMTP server, without TLS. It keeps what it takes.
+// PostOffice is a real SMTP server, without TLS. It stores the mail that it accepts.
 type PostOffice struct {
 	URL   string       // for SMTP_URL
-	Taken func(Letter) // what is done with each letter, one at a time; nil for nothing
+	Taken func(Letter) // called with each letter, one at a time; may be nil
 
 	mu      sync.Mutex
 	letters []Letter
-	answers []error       // what the next recipients are answered; then all are taken
-	hold    chan struct{} // what a mail waits for before it is taken; nil for nothing
+	answers []error       // the answers to the next recipients; further recipients are accepted
+	hold    chan struct{} // a mail waits until it is closed; nil for no wait
 }
 
-// Letter is a mail that was taken.
+// Letter is a mail that was accepted.
 type Letter struct{ From, To, Text string }
 
 var link = regexp.MustCompile(`(?m)^(https?://\S+/confirm)#(verify|reset)=([A-Za-z0-9_-]{43})\r?$`)
 
-// Link returns the page, the kind and the token of the letter's link; empty texts where it has none.
+// Link returns the page, the kind and the token of the letter's link; empty if it has no link.
 func (l Letter) Link() (page, kind, token string) {
 	if found := link.FindStringSubmatch(l.Text); found != nil {
 		return found[1], found[2], found[3]
@@ -36,7 +36,7 @@ func (l Letter) Link() (page, kind, token string) {
 	return "", "", ""
 }
 
-// OpenPostOffice serves until the test ends.
+// OpenPostOffice starts a PostOffice that serves until the test ends.
 func OpenPostOffice(t testing.TB) *PostOffice {
 	t.Helper()
 	p := &PostOffice{}
@@ -45,13 +45,13 @@ func OpenPostOffice(t testing.TB) *PostOffice {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go server.Serve(listener) //nolint:errcheck // it says that it was closed
+	go server.Serve(listener) //nolint:errcheck // the error is that it was closed
 	t.Cleanup(func() { _ = server.Close() })
 	p.URL = "smtp://" + listener.Addr().String() + "?tls=none"
 	return p
 }
 
-// Serve takes mail at a listener, and returns why it stopped.
+// Serve accepts mail at a listener, and returns why it stopped.
 func (p *PostOffice) Serve(listener net.Listener) error { return p.server().Serve(listener) }
 
 func (p *PostOffice) server() *smtp.Server {
@@ -60,7 +60,7 @@ func (p *PostOffice) server() *smtp.Server {
 	return server
 }
 
-// Letters are those that were taken, in order.
+// Letters returns the accepted letters, in order.
 func (p *PostOffice) Letters() []Letter {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,14 +82,14 @@ func (p *PostOffice) Await(t testing.TB, to, kind string) Letter {
 	}
 }
 
-// Answer has the next recipients answered so; nil takes one.
+// Answer sets the answers to the next recipients; nil accepts one.
 func (p *PostOffice) Answer(answers ...error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answers = answers
 }
 
-// Hold has mails wait before they are taken, until the returned function is called.
+// Hold makes mails wait, before they are accepted, until the returned function is called.
 func (p *PostOffice) Hold() (release func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,10 +13,10 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// asFunction is set where a test's binary is to be the function that it tests.
+// asFunction is a variable that makes the test's binary run the function that it tests.
 const asFunction = "WARBLE_TEST_BINARY_IS_THE_FUNCTION"
 
-// Main is pgtest.Main for a package that uses API.Process; main is the function's.
+// Main is pgtest.Main for a package that uses API.Process. main is the function's main.
 func Main(m *testing.M, main func()) {
 	if os.Getenv(asFunction) != "" {
 		main()
@@ -25,7 +25,7 @@ func Main(m *testing.M, main func()) {
 	pgtest.Main(m)
 }
 
-// Process is the function as a process of its own.
+// Process is the function, running in its own process.
 type Process struct {
 	URL string
 
@@ -36,7 +36,7 @@ type Process struct {
 }
 
 // Process starts the function with the database and the keys of the API, and with settings such as "WARBLE_ARM=control". It
-// returns once that answers; the test's end kills it.
+// returns when the function answers. It is killed when the test ends.
 func (a *API) Process(settings ...string) *Process {
 	a.t.Helper()
 	if err := os.WriteFile(a.file("edge"), function.TestKey, 0o600); err != nil {
@@ -65,7 +65,7 @@ func (a *API) Process(settings ...string) *Process {
 	return p
 }
 
-// End sends a signal and returns what became of the process: an *exec.ExitError where it did not end by itself, and well.
+// End sends a signal and returns how the process ended: nil if it exited with status 0, otherwise an *exec.ExitError.
 func (p *Process) End(signal syscall.Signal) error {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(signal); err != nil {
@@ -80,5 +80,5 @@ func (p *Process) End(signal syscall.Signal) error {
 	}
 }
 
-// Log is what the process has printed.
+// Log returns what the process has printed.
 func (p *Process) Log() string { return p.log.String() }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Send makes one request, and returns the answer and its body, which is read and closed. headers are names and values in turn; a
-// name that is given twice is sent twice, and Host is the host. Redirects are not followed. No answer ends the test.
+// Send makes one request, and returns the answer and its body, which is read and closed. headers has names and values in turn; a
+// name that occurs twice is sent twice, and Host sets the host. Redirects are not followed. If there is no answer, the test ends.
 func Send(t testing.TB, method, url, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))

@@ -17,13 +17,13 @@ import (
 	"warble/shared/token"
 )
 
-// User is someone who calls the API. One without a Token is a stranger.
+// User is someone who calls the API. A user without a Token is a stranger.
 type User struct {
 	ID    int64
 	Name  string // the username
 	Token string
 
-	assignment string // that the edge would assert
+	assignment string // the assertion that the edge would make
 	url        string // of the function, which is the API's unless At says otherwise
 	api        *API
 	t          testing.TB
@@ -154,7 +154,7 @@ func (a *API) NeedsToken(requests ...string) {
 	}
 }
 
-// expired is the user's token with other times, well signed.
+// expired returns the user's token with times in the past and a valid signature.
 func (a *API) expired(u User) string {
 	a.t.Helper()
 	token, err := expired(u.Token, a.file("private.pem"))
@@ -164,7 +164,7 @@ func (a *API) expired(u User) string {
 	return token
 }
 
-// expired is a token as it would be an hour after its end, signed with the key in a file.
+// expired returns a token that expired an hour ago, signed with the key in a file.
 func expired(token, privateKey string) (string, error) {
 	claims := jwt.MapClaims{}
 	good, _, err := jwt.NewParser().ParseUnverified(token, claims)

@@ -77,26 +77,26 @@ func (v View) String() string {
 type Tab struct {
 	t   *testing.T
 	ctx context.Context
-	*heard
+	*record
 }
 
-// heard has a page's console messages and requests.
-type heard struct {
+// record has a page's console messages and requests.
+type record struct {
 	mu         sync.Mutex
 	complaints []string
 	requests   []string
 }
 
 // For returns the same page for a subtest.
-func (tab *Tab) For(t *testing.T) *Tab { return &Tab{t, tab.ctx, tab.heard} }
+func (tab *Tab) For(t *testing.T) *Tab { return &Tab{t, tab.ctx, tab.record} }
 
 // Tab opens a tab that closes with the test.
 func (b *Browser) Tab(t *testing.T, v View) *Tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(b.ctx)
 	t.Cleanup(cancel)
-	tab := &Tab{t, ctx, &heard{}}
-	if err := chromedp.Listen(ctx, tab.hear); err != nil {
+	tab := &Tab{t, ctx, &record{}}
+	if err := chromedp.Listen(ctx, tab.add); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := chromedp.Call(ctx, network.Enable, network.EnableParams{}); err != nil {
@@ -106,8 +106,8 @@ func (b *Browser) Tab(t *testing.T, v View) *Tab {
 	return tab
 }
 
-// hear records the page's complaints and requests.
-func (tab *Tab) hear(event any) {
+// add records an event in the page's complaints and requests.
+func (tab *Tab) add(event any) {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
 	switch e := event.(type) {
@@ -158,8 +158,8 @@ func (tab *Tab) Elsewhere(page string) (urls []string) {
 	return urls
 }
 
-// Look sets the width and the colour scheme, as for people who have asked that nothing moves. Transitions that begin with it are over
-// when it returns, also those of pages that move all the same: what is then looked at stays.
+// Look sets the width and the colour scheme, and asks the page for reduced motion. Transitions that this starts are over when Look
+// returns, also on pages that ignore reduced motion, so that the page stays as it is afterwards.
 func (tab *Tab) Look(v View) {
 	tab.t.Helper()
 	scheme := "light"
@@ -195,10 +195,10 @@ func (tab *Tab) Click(selector string) {
 	tab.do(chromedp.Click(selector))
 }
 
-// Press sends keys to what has the focus, as github.com/chromedp/chromedp/kb names them.
+// Press sends keys, by their names in github.com/chromedp/chromedp/kb, to the element with the focus.
 func (tab *Tab) Press(keys string) { tab.t.Helper(); tab.do(chromedp.KeyEvent(keys)) }
 
-// Evaluate returns what a script finds in the page, and waits for it where it is a promise.
+// Evaluate runs a script in the page and returns its value. If the value is a promise, Evaluate waits for it.
 func Evaluate[T any](tab *Tab, script string) T {
 	tab.t.Helper()
 	value, err := chromedp.Run(tab.ctx, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
@@ -208,10 +208,10 @@ func Evaluate[T any](tab *Tab, script string) T {
 	return value
 }
 
-// Until waits a minute at most until a script finds something to be true.
+// Until waits, for at most a minute, until a script's value is true.
 func (tab *Tab) Until(what, script string) { tab.t.Helper(); tab.Within(patience, what, script) }
 
-// Within is Until for what takes long.
+// Within is Until with another limit.
 func (tab *Tab) Within(limit time.Duration, what, script string) {
 	tab.t.Helper()
 	for end := time.Now().Add(limit); !Evaluate[bool](tab, "Boolean("+script+")"); time.Sleep(50 * time.Millisecond) {
@@ -221,7 +221,7 @@ func (tab *Tab) Within(limit time.Duration, what, script string) {
 	}
 }
 
-// Layout returns what a page shows badly: text that is cut off, or that reaches out of the page.
+// Layout returns faults of the page's layout: text that is cut off, or that extends beyond the page.
 func (tab *Tab) Layout() []string {
 	tab.t.Helper()
 	return Evaluate[[]string](tab, `(() => {
@@ -229,7 +229,7 @@ func (tab *Tab) Layout() []string {
 		if (document.documentElement.scrollWidth > wide) found.push("the page is " + document.documentElement.scrollWidth + " px wide, of " + wide);
 		for (const e of document.querySelectorAll("body *:not(svg *)")) {
 			const box = e.getBoundingClientRect();
-			if (e.closest(".skip") || box.width == 0) continue; // out of sight until it has the focus
+			if (e.closest(".skip") || box.width == 0) continue; // not visible until it has the focus
 			if (box.left < -1 || box.right > wide + 1) found.push(e.tagName + " reaches out of the page: " + e.textContent.slice(0, 60));
 			if (e.tagName != "svg" && e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1) found.push(e.tagName + " is cut off: " + e.textContent.slice(0, 60));
 		}
@@ -237,7 +237,7 @@ func (tab *Tab) Layout() []string {
 	})()`)
 }
 
-// Barriers returns what keeps people from using the page, as axe-core finds it. Its program is that of make e2e-web.
+// Barriers returns the barriers to accessibility that axe-core finds in the page. make e2e-web installs axe-core.
 func (tab *Tab) Barriers(axe string) []string {
 	tab.t.Helper()
 	program, err := os.ReadFile(axe)
@@ -251,13 +251,13 @@ func (tab *Tab) Barriers(axe string) []string {
 	return Evaluate[[]string](tab, `axe.run().then(r => r.violations.flatMap(v => v.nodes.map(n => v.id + ": " + v.help + ": " + n.html + " " + n.failureSummary)))`)
 }
 
-// Screenshot keeps the whole page as NAME.png in the folder SCREENSHOTS, if the environment has one.
+// Screenshot saves the whole page as NAME.png in the folder SCREENSHOTS, if the environment has one.
 func (tab *Tab) Screenshot(name string) {
 	tab.t.Helper()
 	tab.shoot(name, chromedp.FullScreenshot(100))
 }
 
-// Picture is Screenshot of so much of the page as a screen of a size shows, without the focus.
+// Picture is Screenshot for the part of the page that a screen of some size shows. Nothing has the focus.
 func (tab *Tab) Picture(name string, width, height int64) {
 	tab.t.Helper()
 	tab.do(chromedp.EmulateViewport(width, height))
