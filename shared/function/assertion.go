@@ -16,8 +16,8 @@ import (
 	"warble/shared/experiment"
 )
 
-// The headers in which the edge asserts facts about a request. The signature covers all of them, so that another pod cannot forge a client's
-// address or an experiment's assignment. A new header must be called Warble-*; then it is signed as well.
+// The headers in which the edge asserts facts about a request. The signature covers all of them, so that another pod cannot forge a
+// client's address or an experiment's assignment. A new header must be called Warble-*; then it is signed as well.
 const (
 	HeaderClient    = "Warble-Client"    // the client's address
 	HeaderDeadline  = "Warble-Deadline"  // when the edge gives up, Unix milliseconds

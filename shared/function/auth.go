@@ -12,10 +12,10 @@ import (
 	"warble/shared/token"
 )
 
-// Authenticated passes on requests with a valid bearer token, and answers 401 to others. The handler gets the claims from Caller. Before the
-// handler, Authenticated calls two functions, each of which may be nil: seen for every such request, with the user's id, and expose if the
-// edge says that the request exposes its user to an experiment. Their errors are answered. But if an exposure cannot be recorded, the
-// request is passed on, to be answered AsControl.
+// Authenticated passes on requests with a valid bearer token, and answers 401 to others. The handler gets the claims from Caller.
+// Before the handler, Authenticated calls two functions, each of which may be nil: seen for every such request, with the user's id,
+// and expose if the edge says that the request exposes its user to an experiment. Their errors are answered. But if an exposure
+// cannot be recorded, the request is passed on, to be answered AsControl.
 func Authenticated(
 	tokens *token.Verifier,
 	seen func(ctx context.Context, userID int64) error,
@@ -66,8 +66,8 @@ func Allowed(may func(ctx context.Context, userID int64) error, next http.Handle
 	})
 }
 
-// FromEdge passes on requests that the edge has signed, and answers 403 to others. It is for requests that neither clients nor other pods may
-// make.
+// FromEdge passes on requests that the edge has signed, and answers 403 to others. It is for requests that neither clients nor
+// other pods may make.
 func FromEdge(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !Current(r.Context()).signed {

@@ -36,8 +36,9 @@ func (s served) armIn(name string) string {
 	return experiment.NotServed
 }
 
-// expose records the exposure of a request before it is answered, if the edge says that the request exposes its user. If the exposure cannot
-// be recorded, the request must be answered as in the control. The only error is problem.Unauthenticated, for a user who does not exist.
+// expose records the exposure of a request before it is answered, if the edge says that the request exposes its user. If the
+// exposure cannot be recorded, the request must be answered as in the control. The only error is problem.Unauthenticated, for a
+// user who does not exist.
 func (x *Exchange) expose(ctx context.Context, write func(context.Context, experiment.Exposure) error) error {
 	a, f := x.Assignment, x.function
 	if !a.Exposes || write == nil {

@@ -15,8 +15,8 @@ import (
 // maxFaultDelay is the longest delay of a planted fault: as long as the manifests let a request take.
 const maxFaultDelay = 30 * time.Second
 
-// faults are planted in a revision to test that they are noticed. They hit random requests that have passed Authenticated. Shares are from 0
-// to 1.
+// faults are planted in a revision to test that they are noticed. They hit random requests that have passed Authenticated. Shares
+// are from 0 to 1.
 type faults struct {
 	errors float64 // share of requests that are answered 500
 	slow   float64 // share of requests that wait

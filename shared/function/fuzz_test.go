@@ -14,8 +14,8 @@ import (
 	"warble/shared/problem"
 )
 
-// FuzzDecode checks that every body either decodes or is the client's mistake. A body that decodes is in UTF-8, and gives the same values as the
-// standard library, except for numbers with a point or an exponent.
+// FuzzDecode checks that every body either decodes or is the client's mistake. A body that decodes is in UTF-8, and gives the same
+// values as the standard library, except for numbers with a point or an exponent.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"text":"a","count":1}`, `{"text":7}`, `{"x":1}`, `null`, `[`, `{"count":1e999}`, "{\"text\":\"\xff\"}", `{"text":"\ud800"}`, `{} {}`,

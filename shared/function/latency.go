@@ -15,9 +15,9 @@ import (
 // maxWindows is how many windows a process keeps while the database is away: those of an hour.
 const maxWindows = 360
 
-// RecordLatencies counts how long the requests of this process's arm take, and calls record with the counts every 10 s and once more after the
-// last request. See experiment.Latencies. Every function with a database calls it before Serve, so that an experiment may have any of them.
-// A process that belongs to no arm counts nothing.
+// RecordLatencies counts how long the requests of this process's arm take, and calls record with the counts every 10 s and once
+// more after the last request. See experiment.Latencies. Every function with a database calls it before Serve, so that an
+// experiment may have any of them. A process that belongs to no arm counts nothing.
 //
 // The requests of an arm are those that the edge assigned to its experiment, and those that it assigned to none: Knative sends such
 // requests to a canary.

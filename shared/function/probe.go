@@ -35,8 +35,8 @@ func getOnly(probe http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// health answers Knative's probe. Once all dependencies were ready, it stays 200. Otherwise a database that goes away later would take every
-// pod out of service at the same time, and nothing would answer 503 to clients.
+// health answers Knative's probe. Once all dependencies were ready, it stays 200. Otherwise a database that goes away later would
+// take every pod out of service at the same time, and nothing would answer 503 to clients.
 func (p *probes) health(w http.ResponseWriter, r *http.Request) {
 	if !p.latched.Load() {
 		if err := p.check(r.Context()); err != nil {

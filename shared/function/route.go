@@ -35,8 +35,8 @@ func (f *Function) mux(routes Routes) http.Handler {
 	return m
 }
 
-// named sets the exchange's route. http.Request.Pattern cannot be used afterwards, because it is set on a copy of the request that the access
-// line does not see.
+// named sets the exchange's route. http.Request.Pattern cannot be used afterwards, because it is set on a copy of the request that
+// the access line does not see.
 func named(pattern string, handler http.Handler) http.Handler {
 	_, route, _ := strings.Cut(pattern, " ")
 	if route == "" {

@@ -43,8 +43,9 @@ type drain struct {
 	limit time.Duration // how long it takes at most; 0 means drainLimit
 }
 
-// Serve answers routes until SIGTERM or SIGINT. Then it finishes running requests, closes needs and returns. If the configuration is wrong, it
-// logs one line for each mistake and exits with status 2 before it listens. If it cannot listen, it exits with status 1.
+// Serve answers routes until SIGTERM or SIGINT. Then it finishes running requests, closes needs and returns. If the configuration
+// is wrong, it logs one line for each mistake and exits with status 2 before it listens. If it cannot listen, it exits with status
+// 1.
 func (f *Function) Serve(routes Routes, needs ...Dependency) {
 	f.ServeHandler(f.mux(routes), needs...)
 }
@@ -144,8 +145,8 @@ func (f *Function) stop(ctx context.Context, server *http.Server, listener net.L
 	return nil
 }
 
-// serveMetrics listens on METRICS_PORT. The metrics have a port of their own, because Knative counts requests to the serving port as traffic
-// and would never scale a scraped function to zero.
+// serveMetrics listens on METRICS_PORT. The metrics have a port of their own, because Knative counts requests to the serving port
+// as traffic and would never scale a scraped function to zero.
 func (f *Function) serveMetrics() (*http.Server, error) {
 	if f.metricsPort == 0 {
 		return nil, nil

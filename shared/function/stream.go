@@ -22,8 +22,8 @@ func (x *Exchange) Stream(r *http.Request) {
 	}
 }
 
-// Until gives the client time until then to take the answer, if the server's limits would end the exchange earlier. Outside of a request, it
-// has no effect.
+// Until gives the client time until then to take the answer, if the server's limits would end the exchange earlier. Outside of a
+// request, it has no effect.
 func (x *Exchange) Until(then time.Time) {
 	if x.ResponseWriter != nil && time.Until(then) > readTimeout {
 		x.deadline(then)
@@ -42,9 +42,9 @@ func (x *Exchange) deadline(t time.Time) *http.ResponseController {
 // Switched notes that another protocol has taken over the connection, so that the access line says 101.
 func (x *Exchange) Switched() { x.status = http.StatusSwitchingProtocols }
 
-// streamed is a body that gives each read its own deadline. Between reads there is no deadline, because net/http reads from the connection
-// while it sends an answer, to see whether the client has left. After the end of the body, streamed sets no deadline any more. So that none is
-// set later, Close waits for a read under way.
+// streamed is a body that gives each read its own deadline. Between reads there is no deadline, because net/http reads from the
+// connection while it sends an answer, to see whether the client has left. After the end of the body, streamed sets no deadline any
+// more. So that none is set later, Close waits for a read under way.
 type streamed struct {
 	body    io.ReadCloser
 	control *http.ResponseController

@@ -29,8 +29,8 @@ type Opened struct {
 	User    User
 }
 
-// CreateAccount writes the user, the credentials, the session, the mail request and the events in one statement. Errors: problem.Conflict that
-// names email or username, problem.Invalid that names a community that does not exist.
+// CreateAccount writes the user, the credentials, the session, the mail request and the events in one statement. Errors:
+// problem.Conflict that names email or username, problem.Invalid that names a community that does not exist.
 func (db *DB) CreateAccount(ctx context.Context, a NewAccount) (Opened, error) {
 	var o Opened
 	u := &o.User
@@ -109,9 +109,9 @@ func (db *DB) Credentials(ctx context.Context, userID int64) (c Credentials, err
 	return c, err
 }
 
-// ChangePassword replaces the password's hash after a login attempt with the right password. It ends all sessions except the author's, forgets
-// the failed logins from the attempt's network, and invalidates all mails that reset the password. Errors: problem.Forbidden if the password
-// was changed meanwhile.
+// ChangePassword replaces the password's hash after a login attempt with the right password. It ends all sessions except the
+// author's, forgets the failed logins from the attempt's network, and invalidates all mails that reset the password. Errors:
+// problem.Forbidden if the password was changed meanwhile.
 func (db *DB) ChangePassword(ctx context.Context, author Author, l LoginAttempt, hash string) error {
 	var changed bool
 	err := db.one(ctx, endSessions(`id <> $2 and exists (select from credentials where user_id = $1 and password_hash = $3)`)+`,

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Seen records that a user made an authenticated request today (UTC), once per user, day and process. Errors: problem.Unauthenticated if the
-// user does not exist.
+// Seen records that a user made an authenticated request today (UTC), once per user, day and process. Errors:
+// problem.Unauthenticated if the user does not exist.
 func (db *DB) Seen(ctx context.Context, userID int64) error {
 	today := userDay{userID, time.Now().UTC().Truncate(24 * time.Hour)}
 	if db.active.has(today) {

@@ -21,8 +21,8 @@ const (
 	hurry = 500 * time.Millisecond
 )
 
-// batches sends tweets without an Idempotency-Key. While a connection is free, each tweet is sent immediately and alone. Tweets that have to
-// wait for a connection are sent together: one statement for each, all in one round trip and one commit.
+// batches sends tweets without an Idempotency-Key. While a connection is free, each tweet is sent immediately and alone. Tweets
+// that have to wait for a connection are sent together: one statement for each, all in one round trip and one commit.
 type batches struct {
 	pool  *pgxpool.Pool
 	spans pgx.QueryTracer // the pool's tracer; nil if it has none
@@ -150,8 +150,8 @@ func (b *batches) send(first *member) {
 	}
 }
 
-// refuse gives the members that wait the error that there is no connection. If the error is only that the time was up, the members with more
-// time keep waiting.
+// refuse gives the members that wait the error that there is no connection. If the error is only that the time was up, the members
+// with more time keep waiting.
 func (b *batches) refuse(err error, late bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -249,8 +249,9 @@ func created(row pgx.Row) (body []byte, err error) {
 	return body, err
 }
 
-// rolledBack reports whether err proves that nothing of a batch was written: PostgreSQL itself has sent an ERROR, and the connection is still
-// usable. An error that ends the connection (FATAL) may come after the commit, and an error of a pooler proves nothing.
+// rolledBack reports whether err proves that nothing of a batch was written: PostgreSQL itself has sent an ERROR, and the
+// connection is still usable. An error that ends the connection (FATAL) may come after the commit, and an error of a pooler proves
+// nothing.
 func rolledBack(conn *pgx.Conn, err error) bool {
 	pgError, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pgError.SeverityUnlocalized == "ERROR" && !conn.IsClosed()

@@ -26,8 +26,8 @@ import (
 // nobody is an id that no user has.
 const nobody = 1
 
-// queue is a database with one connection. A tweet of the user blocked holds it. Tweets that are sent meanwhile wait, and are then sent in one
-// batch.
+// queue is a database with one connection. A tweet of the user blocked holds it. Tweets that are sent meanwhile wait, and are then
+// sent in one batch.
 type queue struct {
 	t       *testing.T
 	d       pgtest.Database

@@ -14,8 +14,8 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// BenchmarkCreateTweet compares the modes in which pgx can send a statement. All except cache_statement, the default, leave nothing on the server
-// between two calls. PgBouncer before 1.21 requires this in transaction mode.
+// BenchmarkCreateTweet compares the modes in which pgx can send a statement. All except cache_statement, the default, leave nothing
+// on the server between two calls. PgBouncer before 1.21 requires this in transaction mode.
 func BenchmarkCreateTweet(b *testing.B) {
 	for _, mode := range []string{"cache_statement", "cache_describe", "exec", "simple_protocol"} {
 		for _, key := range []string{"", "with a key"} {
@@ -113,8 +113,9 @@ func BenchmarkRecordOutcomes(b *testing.B) {
 	}
 }
 
-// BenchmarkHomeTimeline reads a page of 20 from a community with 100 000 tweets in three ways: as functions read it, without a horizon, and with a
-// plan for each statement. The three take turns. The figures are medians of the ratios of how much each reads within 0.2 s.
+// BenchmarkHomeTimeline reads a page of 20 from a community with 100 000 tweets in three ways: as functions read it, without a
+// horizon, and with a plan for each statement. The three take turns. The figures are medians of the ratios of how much each reads
+// within 0.2 s.
 func BenchmarkHomeTimeline(b *testing.B) {
 	d := pgtest.New(b)
 	if err := pgtest.Exec(b.Context(), d.URL(pgtest.Owner), `insert into users (id, username, name) values (1, 'ada', 'Ada')`); err != nil {

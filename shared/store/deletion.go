@@ -8,8 +8,8 @@ import (
 	"warble/shared/telemetry"
 )
 
-// hide is CTEs for a statement whose CTE gone has the accounts that it deletes. They delete immediately what belongs only to these accounts and
-// is not counted by metrics.
+// hide is CTEs for a statement whose CTE gone has the accounts that it deletes. They delete immediately what belongs only to these
+// accounts and is not counted by metrics.
 const hide = `
 		deletion as (
 			insert into deletions (user_id)
@@ -51,8 +51,9 @@ const hide = `
 			where user_id in (select id from gone) and revoked_at is null
 		)`
 
-// DeleteAccount hides an account immediately: nobody can log in to it, its sessions end, and neither the user nor what they wrote can be found.
-// FinishDeletions deletes the rest later. Errors: problem.Unauthenticated if the author may not write, or is deleted already.
+// DeleteAccount hides an account immediately: nobody can log in to it, its sessions end, and neither the user nor what they wrote
+// can be found. FinishDeletions deletes the rest later. Errors: problem.Unauthenticated if the author may not write, or is deleted
+// already.
 func (db *DB) DeleteAccount(ctx context.Context, author Author) error {
 	var id int64
 	err := db.one(ctx, `
@@ -76,8 +77,8 @@ func (db *DB) DeleteAccount(ctx context.Context, author Author) error {
 	return err
 }
 
-// DeleteAgain hides accounts again that were deleted before and came back with a restored database. It returns how many it found. It publishes
-// no events, because the subscribers have them. It needs the owner's rights.
+// DeleteAgain hides accounts again that were deleted before and came back with a restored database. It returns how many it found.
+// It publishes no events, because the subscribers have them. It needs the owner's rights.
 func DeleteAgain(ctx context.Context, conn *Conn, ids []int64) (deleted int64, err error) {
 	err = conn.QueryRow(ctx, `
 		with gone as (
@@ -94,9 +95,9 @@ func DeleteAgain(ctx context.Context, conn *Conn, ids []int64) (deleted int64, e
 // deletionBatch is how many rows of each kind one call of finish_deletion changes, at most.
 const deletionBatch = 1000
 
-// FinishDeletions removes what is left of accounts that were deleted at least a minute ago. By then, every write that began before the deletion
-// is over. See finish_deletion in migration 018 for what is removed and what stays. FinishDeletions may be interrupted, and may run several
-// times at once.
+// FinishDeletions removes what is left of accounts that were deleted at least a minute ago. By then, every write that began before
+// the deletion is over. See finish_deletion in migration 018 for what is removed and what stays. FinishDeletions may be
+// interrupted, and may run several times at once.
 func (db *DB) FinishDeletions(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var more bool

@@ -12,9 +12,9 @@ import (
 	"warble/shared/problem"
 )
 
-// StartExperiment stores the start of an experiment. If the start is stored already, with the same salt, it changes only the UIDs of resource
-// and namespace, because the cluster may have been rebuilt. Errors: problem.Conflict if another experiment of that name was started before,
-// or if this one has ended.
+// StartExperiment stores the start of an experiment. If the start is stored already, with the same salt, it changes only the UIDs
+// of resource and namespace, because the cluster may have been rebuilt. Errors: problem.Conflict if another experiment of that name
+// was started before, or if this one has ended.
 func (db *DB) StartExperiment(ctx context.Context, s experiment.Start) error {
 	spec, err := json.Marshal(s.Spec)
 	if err != nil {
@@ -83,8 +83,8 @@ func (db *DB) LiveExperiments(ctx context.Context, namespace string) ([]experime
 			and not exists (select from experiment_transitions where experiment = e.name and phase in ('Concluded', 'Archived'))`, namespace)
 }
 
-// Suspension describes a suspension since then in which an edge has found the treatment at fault: it fails, and the untouched Services do not.
-// It returns "" if there is none.
+// Suspension describes a suspension since then in which an edge has found the treatment at fault: it fails, and the untouched
+// Services do not. It returns "" if there is none.
 func (db *DB) Suspension(ctx context.Context, name string, since time.Time) (why string, err error) {
 	found, err := rows(ctx, db, func(row pgx.CollectableRow) (s experiment.Suspension, err error) {
 		err = row.Scan(&s.Users, &s.Answers, &s.Errors, &s.Untouched, &s.UntouchedErrors)
@@ -103,8 +103,8 @@ func (db *DB) Suspension(ctx context.Context, name string, since time.Time) (why
 		s.Errors, s.Answers, s.Users, s.UntouchedErrors, s.Untouched), nil
 }
 
-// Transition stores a transition of an experiment and puts its event into the outbox. A second call with the same id changes nothing. Errors:
-// problem.NotFound if the experiment was never started.
+// Transition stores a transition of an experiment and puts its event into the outbox. A second call with the same id changes
+// nothing. Errors: problem.NotFound if the experiment was never started.
 //
 // The outbox is ordered by user, and this event belongs to none. It gets the user id 1, which nobody has, because ids begin with a time.
 func (db *DB) Transition(ctx context.Context, name string, t experiment.Transition) error {

@@ -10,17 +10,17 @@ import (
 	"warble/shared/experiment"
 )
 
-// exposureShare says that recording an exposure may take a third of a call's time, 500 ms. If the database hangs, the rest of the request waits
-// for it as well, and the client waits for both.
+// exposureShare says that recording an exposure may take a third of a call's time, 500 ms. If the database hangs, the rest of the
+// request waits for it as well, and the client waits for both.
 const exposureShare = 3
 
 // Exposure is a row of exposures.
 type Exposure = experiment.Exposure
 
-// Expose records that a user was exposed to an experiment, once per experiment and user. A process that has recorded an exposure does not ask
-// the database again. The first row does not change, except for crossed_at: it is set when the user comes with another assigned arm, or is
-// served by another arm. Being served by no arm does not set it. Expose takes at most 500 ms. Errors: problem.Unauthenticated if the user
-// does not exist.
+// Expose records that a user was exposed to an experiment, once per experiment and user. A process that has recorded an exposure
+// does not ask the database again. The first row does not change, except for crossed_at: it is set when the user comes with another
+// assigned arm, or is served by another arm. Being served by no arm does not set it. Expose takes at most 500 ms. Errors:
+// problem.Unauthenticated if the user does not exist.
 func (db *DB) Expose(ctx context.Context, e Exposure) error {
 	row := userArm{e.UserID, unique.Make(e.Experiment), unique.Make(e.Assigned), unique.Make(e.Served)}
 	if db.exposed.has(row) {
@@ -123,17 +123,17 @@ func guestLatencies(counts []experiment.Outcomes) (windows []experiment.Latencie
 	return windows
 }
 
-// userArm is what Expose remembers of an Exposure. It has handles and not strings, because the strings are parts of a request's header, which
-// would stay in memory with them.
+// userArm is what Expose remembers of an Exposure. It has handles and not strings, because the strings are parts of a request's
+// header, which would stay in memory with them.
 type userArm struct {
 	user                         int64
 	experiment, assigned, served unique.Handle[string]
 }
 
-// RecordOutcomes adds one edge's counts of one window to the stored counts; those of a baseline only by bucket. One call must have all counts
-// of an experiment's window. A second call for the same window changes nothing. pod is a name that no other process ever has. The counts are
-// written in one transaction, after another one for the latencies of guests. Rows are written in the order of their keys, so that two edges
-// cannot deadlock.
+// RecordOutcomes adds one edge's counts of one window to the stored counts; those of a baseline only by bucket. One call must have
+// all counts of an experiment's window. A second call for the same window changes nothing. pod is a name that no other process ever
+// has. The counts are written in one transaction, after another one for the latencies of guests. Rows are written in the order of
+// their keys, so that two edges cannot deadlock.
 func (db *DB) RecordOutcomes(ctx context.Context, pod string, counts []experiment.Outcomes) error {
 	if err := db.RecordLatencies(ctx, edgePods+pod, guestLatencies(counts)); err != nil {
 		return err
@@ -223,9 +223,9 @@ func (db *DB) RecordSuspensions(ctx context.Context, pod string, suspensions []e
 		pod, suspensions, len(suspensions))
 }
 
-// RecordLatencies records the latencies that one process of a function has counted. If a window comes again, complete or not, its row keeps the
-// greater counts, in whatever order they come. Arrays compare by their first difference, and counts only grow, so the greater of two arrays
-// of one window is the later one.
+// RecordLatencies records the latencies that one process of a function has counted. If a window comes again, complete or not, its
+// row keeps the greater counts, in whatever order they come. Arrays compare by their first difference, and counts only grow, so the
+// greater of two arrays of one window is the later one.
 func (db *DB) RecordLatencies(ctx context.Context, pod string, windows []experiment.Latencies) error {
 	return db.record(ctx, `
 		insert into latencies as l (experiment, arm, start, service, pod, buckets)

@@ -169,8 +169,8 @@ func TestTheGreaterCountsOfAWindowStay(t *testing.T) {
 
 var noonAt = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// counted returns the counts of an edge for one window of the Service like, in an arm of likes with one bound: so many requests in bucket 3, half of
-// them errors, and so many in bucket 31, all slow.
+// counted returns the counts of an edge for one window of the Service like, in an arm of likes with one bound: so many requests in
+// bucket 3, half of them errors, and so many in bucket 31, all slow.
 func counted(arm experiment.Arm, window int, requests int64) experiment.Outcomes {
 	list := func(third, last int64) []int64 {
 		counts := make([]int64, experiment.Buckets)

@@ -13,8 +13,8 @@ type NewFeedback struct {
 	Text   string // empty for none
 }
 
-// CreateFeedback writes the feedback and the key's answer in one statement. It publishes no event, because only the readout of experiments uses
-// feedback. Errors: as for CreateTweet.
+// CreateFeedback writes the feedback and the key's answer in one statement. It publishes no event, because only the readout of
+// experiments uses feedback. Errors: as for CreateTweet.
 func (db *DB) CreateFeedback(ctx context.Context, f NewFeedback, k idempotency.Key, b Body) (idempotency.Answer, error) {
 	k.UserID = f.UserID
 	answer, err := db.write(ctx, `

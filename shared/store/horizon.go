@@ -15,13 +15,13 @@ const (
 	staleAfter = 2 * renewAfter
 	// overAfter is how long a transaction can hold the horizon back. Transactions of functions end by statementTimeout.
 	overAfter = 2 * time.Second
-	// lagOfIDs is how far the ids of running transactions can be below the last id: overAfter, plus the second by which an id can be older than
-	// the moment at which it was drawn (migration 002).
+	// lagOfIDs is how far the ids of running transactions can be below the last id: overAfter, plus the second by which an id can
+	// be older than the moment at which it was drawn (migration 002).
 	lagOfIDs = int64((overAfter + time.Second) / time.Millisecond << 22)
 )
 
-// horizon is the id up to which lists are complete. Ids are drawn before the commit. So above the horizon, a row can appear later although its
-// id is lower than that of a row that is already visible.
+// horizon is the id up to which lists are complete. Ids are drawn before the commit. So above the horizon, a row can appear later
+// although its id is lower than that of a row that is already visible.
 type horizon struct {
 	mu      sync.Mutex
 	id      int64
@@ -38,9 +38,9 @@ type renewal struct {
 	err  error
 }
 
-// Horizon returns the id up to which a statement that starts now sees every row that will ever exist; at least 1. While lists are read, a process
-// renews its horizon every 50 ms, no matter how many lists it reads. A long transaction holds the horizon back for at most 2 s. By then,
-// statement_timeout has ended the transactions of functions.
+// Horizon returns the id up to which a statement that starts now sees every row that will ever exist; at least 1. While lists are
+// read, a process renews its horizon every 50 ms, no matter how many lists it reads. A long transaction holds the horizon back for
+// at most 2 s. By then, statement_timeout has ended the transactions of functions.
 func (db *DB) Horizon(ctx context.Context) (int64, error) {
 	h := &db.horizon
 	h.mu.Lock()
@@ -64,8 +64,8 @@ func (db *DB) Horizon(ctx context.Context) (int64, error) {
 	}
 }
 
-// renew renews the horizon. If it was stale, nobody has read a list for a while, and the first reader wants to see what was written meanwhile. So
-// renew then waits, for up to staleAfter, until the present writes are committed.
+// renew renews the horizon. If it was stale, nobody has read a list for a while, and the first reader wants to see what was written
+// meanwhile. So renew then waits, for up to staleAfter, until the present writes are committed.
 func (h *horizon) renew(ctx context.Context, db *DB, r *renewal, stale bool) {
 	defer close(r.done)
 	s := &h.settling
@@ -86,7 +86,8 @@ func (h *horizon) renew(ctx context.Context, db *DB, r *renewal, stale bool) {
 	}
 }
 
-// settling finds out which ids are settled, that is, all transactions that drew ids up to them are over. id is the last one known to be settled.
+// settling finds out which ids are settled, that is, all transactions that drew ids up to them are over. id is the last one known
+// to be settled.
 type settling struct {
 	id    int64
 	notes []note // of ids that are not settled, oldest first

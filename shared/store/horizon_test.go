@@ -30,8 +30,8 @@ func horizonOver(t *testing.T, db *store.DB, id int64) {
 	}
 }
 
-// If a transaction has drawn an id and not committed, the horizon stays below the id until the transaction ends, or for 2 s. If the machine stalls
-// for that long, the test is tried again.
+// If a transaction has drawn an id and not committed, the horizon stays below the id until the transaction ends, or for 2 s. If the
+// machine stalls for that long, the test is tried again.
 func TestTheHorizonStaysBelowIdsOfRunningTransactions(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -118,8 +118,8 @@ func TestTheHorizonIsNotReadForEachList(t *testing.T) {
 	}
 }
 
-// While 8 connections write, readers ask again and again for rows that are newer than the last one that they have seen. Each reader sees every row
-// once.
+// While 8 connections write, readers ask again and again for rows that are newer than the last one that they have seen. Each reader
+// sees every row once.
 func TestAReaderOfNewRowsSeesEveryRowOnce(t *testing.T) {
 	t.Parallel()
 	const writers, each = 8, 100

@@ -14,8 +14,8 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// ids takes count ids in each of several sessions, 100 with each statement, and returns them. It checks that the ids of a session rise, and that
-// none repeats.
+// ids takes count ids in each of several sessions, 100 with each statement, and returns them. It checks that the ids of a session
+// rise, and that none repeats.
 func ids(t *testing.T, d pgtest.Database, sessions, count int) []int64 {
 	t.Helper()
 	var (
@@ -64,8 +64,8 @@ func TestIDsRiseAndNeverRepeat(t *testing.T) {
 	}
 }
 
-// If the clock steps back, the sequence is ahead of the clock. Here the sequence starts at the end of a millisecond, and the clock catches up while
-// ids are taken. Ids could repeat where the sequence jumps, and where the clock catches up.
+// If the clock steps back, the sequence is ahead of the clock. Here the sequence starts at the end of a millisecond, and the clock
+// catches up while ids are taken. Ids could repeat where the sequence jumps, and where the clock catches up.
 func TestIDsRiseAndNeverRepeatWhenTheClockStepsBack(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -80,7 +80,8 @@ func TestIDsRiseAndNeverRepeatWhenTheClockStepsBack(t *testing.T) {
 	}
 }
 
-// The session that makes the sequence jump may stall. The others continue with the following numbers, as long as those belong to this second.
+// The session that makes the sequence jump may stall. The others continue with the following numbers, as long as those belong to
+// this second.
 func TestAJumpThatStallsDoesNotDelayOtherSessions(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)

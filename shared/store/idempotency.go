@@ -10,22 +10,22 @@ import (
 	"warble/shared/problem"
 )
 
-// Body is the answer of a write. The new row's id, which only PostgreSQL knows, is inserted between Before and After. The bytes are stored with
-// the key, by the same statement that writes the row.
+// Body is the answer of a write. The new row's id, which only PostgreSQL knows, is inserted between Before and After. The bytes are
+// stored with the key, by the same statement that writes the row.
 type Body struct {
 	Status        int
 	Before, After string
 }
 
-// claim is the CTE of a writing statement that claims the key. It has a row if the key is new or expired, and none if another request has the key
-// or if there is no key. If another statement is inserting the same key, PostgreSQL makes this one wait for it. The statement must have the
-// new id in a CTE called new, must check mayWrite in new or source, and has these arguments:
+// claim is the CTE of a writing statement that claims the key. It has a row if the key is new or expired, and none if another
+// request has the key or if there is no key. If another statement is inserting the same key, PostgreSQL makes this one wait for it.
+// The statement must have the new id in a CTE called new, must check mayWrite in new or source, and has these arguments:
 // $1 user, $2 route, $3 key, $4 fingerprint, $5 status, $6 before, $7 after, $8 session.
 const claim = claimInsert + `$6 || new.id || $7
 		from new` + claimUpdate
 
-// claimWhole is claim for a statement whose answer names no new row. The object that the statement is about is in a CTE called source, which is
-// empty if the object does not exist.
+// claimWhole is claim for a statement whose answer names no new row. The object that the statement is about is in a CTE called
+// source, which is empty if the object does not exist.
 const claimWhole = claimInsert + `$6::text || $7::text
 		from source` + claimUpdate
 
@@ -53,9 +53,9 @@ func args(k idempotency.Key, b Body, more ...any) []any {
 	return append([]any{k.UserID, k.Route, k.Key, k.Fingerprint, b.Status, b.Before, b.After, k.Session}, more...)
 }
 
-// write runs a statement with claim that selects the answer's body and claimed, or no row if the object that it is about does not exist. Errors:
-// problem.NotFound in that case, problem.Invalid if the key was used for another request, problem.Conflict if the first request with the key
-// is still running, and a constraint that was violated.
+// write runs a statement with claim that selects the answer's body and claimed, or no row if the object that it is about does not
+// exist. Errors: problem.NotFound in that case, problem.Invalid if the key was used for another request, problem.Conflict if the
+// first request with the key is still running, and a constraint that was violated.
 func (db *DB) write(ctx context.Context, sql string, k idempotency.Key, b Body, more ...any) (idempotency.Answer, error) {
 	answer := idempotency.Answer{Status: b.Status}
 	var claimed bool
@@ -82,14 +82,14 @@ func claimFailure(k idempotency.Key, err error) error {
 	return err
 }
 
-// keyLost returns the problem for a claim that found the key taken, and then no answer stored: the row was swept between the two statements. If
-// the client tries again, that request counts as the first one.
+// keyLost returns the problem for a claim that found the key taken, and then no answer stored: the row was swept between the two
+// statements. If the client tries again, that request counts as the first one.
 func keyLost() error {
 	return problem.Conflict.Detail("the first request with this Idempotency-Key has just ended without an answer").After(time.Second)
 }
 
-// replay returns the stored answer of a key that a write could not claim. Errors: problem.NotFound if there is none. It is a separate statement,
-// because it needs a snapshot from after the commit of the other request.
+// replay returns the stored answer of a key that a write could not claim. Errors: problem.NotFound if there is none. It is a
+// separate statement, because it needs a snapshot from after the commit of the other request.
 func (db *DB) replay(ctx context.Context, k idempotency.Key) (idempotency.Answer, error) {
 	var (
 		answer      = idempotency.Answer{Replayed: true}

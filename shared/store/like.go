@@ -50,8 +50,8 @@ const likeSQL = `
 	select $6::text || $7::text, ` + claimed + `
 	from source`
 
-// Like likes a tweet. A second like changes nothing and gives the same answer. The answer contains no id: it is b.Before and b.After. Errors:
-// problem.NotFound if the tweet does not exist, and those of CreateTweet.
+// Like likes a tweet. A second like changes nothing and gives the same answer. The answer contains no id: it is b.Before and
+// b.After. Errors: problem.NotFound if the tweet does not exist, and those of CreateTweet.
 func (db *DB) Like(ctx context.Context, l NewLike, k idempotency.Key, b Body) (idempotency.Answer, error) {
 	k.UserID = l.UserID
 	answer, err := db.write(ctx, likeSQL, k, b, l.TweetID, l.Traceparent)
@@ -64,8 +64,8 @@ func (db *DB) Like(ctx context.Context, l NewLike, k idempotency.Key, b Body) (i
 	return answer, err
 }
 
-// UndoLike takes back a user's like of a tweet. If tweetID is a retweet, the like of its source is meant, as in Like. If there is no like, nothing
-// changes.
+// UndoLike takes back a user's like of a tweet. If tweetID is a retweet, the like of its source is meant, as in Like. If there is
+// no like, nothing changes.
 func (db *DB) UndoLike(ctx context.Context, user Author, tweetID int64) error {
 	_, err := db.exec(ctx, `
 		with gone as (

@@ -8,10 +8,11 @@ import (
 	"warble/shared/problem"
 )
 
-// Failed logins slow down further attempts, and never lock anybody out. There are two counts. The first counts failures in a row for one account
-// from one network: from the fifth on, the next attempt has to wait 15 s, then 30 s, and so on up to 15 min. The second counts failures for
-// one account from everywhere within an hour: from the hundredth on, networks from which the account has never logged in have to wait in the
-// same way. An attempt that has to wait is not counted. An account is the hash of an email address, even if nobody has the address.
+// Failed logins slow down further attempts, and never lock anybody out. There are two counts. The first counts failures in a row
+// for one account from one network: from the fifth on, the next attempt has to wait 15 s, then 30 s, and so on up to 15 min. The
+// second counts failures for one account from everywhere within an hour: from the hundredth on, networks from which the account has
+// never logged in have to wait in the same way. An attempt that has to wait is not counted. An account is the hash of an email
+// address, even if nobody has the address.
 
 // slowedUntil is when the next attempt may be made, by the count f.
 const slowedUntil = `
@@ -31,8 +32,8 @@ const slowedFor = `
 		and (f.network = $2
 			or f.network = '' and not exists (select from known_networks k where k.account = $1 and k.network = $2))`
 
-// unhurried, in the last from of a statement, makes the commit not wait for the disk. If the database's machine crashes within the next second, a
-// count or a session is lost, which costs one more login. Waiting for a disk would cost every login its 5 ms or so.
+// unhurried, in the last from of a statement, makes the commit not wait for the disk. If the database's machine crashes within the
+// next second, a count or a session is lost, which costs one more login. Waiting for a disk would cost every login its 5 ms or so.
 const unhurried = `(select set_config('synchronous_commit', 'off', true)) as unhurried`
 
 // LoginAttempt is an attempt to log in.
@@ -56,8 +57,8 @@ func slowed(seconds float64) error {
 		After(time.Duration(seconds * float64(time.Second)))
 }
 
-// BeginLogin finds the account of an email address; nobody may have the address. Errors: problem.TooMany, with the time to wait, after too many
-// failures.
+// BeginLogin finds the account of an email address; nobody may have the address. Errors: problem.TooMany, with the time to wait,
+// after too many failures.
 func (db *DB) BeginLogin(ctx context.Context, email string, from Client) (LoginAttempt, error) {
 	l := LoginAttempt{account: account(email), from: from}
 	var wait float64
@@ -80,8 +81,8 @@ func (db *DB) BeginLogin(ctx context.Context, email string, from Client) (LoginA
 	return l, err
 }
 
-// FailLogin counts a wrong password. Errors: problem.TooMany if others have failed meanwhile and this attempt should have waited. So many attempts
-// at the same time gain no more than a few in a row.
+// FailLogin counts a wrong password. Errors: problem.TooMany if others have failed meanwhile and this attempt should have waited.
+// So many attempts at the same time gain no more than a few in a row.
 func (db *DB) FailLogin(ctx context.Context, l LoginAttempt) error {
 	var counted bool
 	err := db.one(ctx, `
@@ -109,10 +110,10 @@ func (db *DB) FailLogin(ctx context.Context, l LoginAttempt) error {
 	return slowed(wait)
 }
 
-// FinishLogin begins a session after a right password, and returns its number. It forgets the failures from this network, and makes it a known
-// network. If rehashed is not empty, it replaces the password's hash. Errors: problem.TooMany if others have failed meanwhile and this attempt
-// should have waited; problem.Unavailable if the password was changed meanwhile. A change ends all sessions, and another try shows whether
-// this password is still right.
+// FinishLogin begins a session after a right password, and returns its number. It forgets the failures from this network, and makes
+// it a known network. If rehashed is not empty, it replaces the password's hash. Errors: problem.TooMany if others have failed
+// meanwhile and this attempt should have waited; problem.Unavailable if the password was changed meanwhile. A change ends all
+// sessions, and another try shows whether this password is still right.
 func (db *DB) FinishLogin(ctx context.Context, l LoginAttempt, refreshHash []byte, rehashed string) (session int64, err error) {
 	var wait float64
 	err = db.one(ctx, `

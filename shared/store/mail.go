@@ -11,8 +11,8 @@ import (
 	"warble/shared/telemetry"
 )
 
-// A mail is requested by a row of mail_requests. The row is written together with an event that has only the row's number. The function mail gets
-// the event, makes a token and sends it. The database stores the hash of the token.
+// A mail is requested by a row of mail_requests. The row is written together with an event that has only the row's number. The
+// function mail gets the event, makes a token and sends it. The database stores the hash of the token.
 
 // MailKind is the purpose of a mail.
 type MailKind string
@@ -25,9 +25,9 @@ const (
 // mailLife is how long the token of a mail is valid after it was sent.
 var mailLife = map[MailKind]string{VerifyMail: `interval '24 hours'`, ResetMail: `interval '1 hour'`}
 
-// mailEvent returns a CTE that writes an event for each row of the CTE request. Other events belong to a user, and are published in the user's
-// order. This event has the request's id in place of the user's, because nobody may have the address. traceparent is the name of the
-// statement's parameter.
+// mailEvent returns a CTE that writes an event for each row of the CTE request. Other events belong to a user, and are published in
+// the user's order. This event has the request's id in place of the user's, because nobody may have the address. traceparent is the
+// name of the statement's parameter.
 func mailEvent(traceparent string) string {
 	return `
 		mail as (
@@ -37,8 +37,8 @@ func mailEvent(traceparent string) string {
 		)`
 }
 
-// RequestReset requests a mail by which the owner of an address can choose a new password. It does exactly the same, in one statement, if nobody has
-// the address.
+// RequestReset requests a mail by which the owner of an address can choose a new password. It does exactly the same, in one
+// statement, if nobody has the address.
 func (db *DB) RequestReset(ctx context.Context, email string) error {
 	_, err := db.exec(ctx, `
 		with request as (
@@ -51,9 +51,9 @@ func (db *DB) RequestReset(ctx context.Context, email string) error {
 	return err
 }
 
-// AskVerification requests another mail that verifies a user's email address, unless one is on its way: see ask_verification in migration 022.
-// Errors: problem.Conflict if the address is verified already, problem.TooMany, with the time to wait, after five mails within an hour, and
-// problem.Unauthenticated if the author may not write.
+// AskVerification requests another mail that verifies a user's email address, unless one is on its way: see ask_verification in
+// migration 022. Errors: problem.Conflict if the address is verified already, problem.TooMany, with the time to wait, after five
+// mails within an hour, and problem.Unauthenticated if the author may not write.
 func (db *DB) AskVerification(ctx context.Context, author Author) error {
 	var (
 		outcome string
@@ -116,8 +116,8 @@ func (db *DB) ReleaseMail(ctx context.Context, request int64) error {
 	return err
 }
 
-// mailed returns a condition on mail_tokens t, mail_requests r and users u. It finds the token $1 of a mail of some kind, if the token is still
-// valid.
+// mailed returns a condition on mail_tokens t, mail_requests r and users u. It finds the token $1 of a mail of some kind, if the
+// token is still valid.
 func mailed(kind MailKind) string {
 	return `t.token_hash = $1
 				and t.created_at > now() - ` + mailLife[kind] + `
@@ -158,8 +158,8 @@ func (db *DB) VerifyEmail(ctx context.Context, tokenHash []byte) error {
 	return err
 }
 
-// Resetter returns the user whose password a token of ResetMail may reset, and their email address. Errors: problem.Invalid if the token is not
-// valid.
+// Resetter returns the user whose password a token of ResetMail may reset, and their email address. Errors: problem.Invalid if the
+// token is not valid.
 func (db *DB) Resetter(ctx context.Context, tokenHash []byte) (u User, email string, err error) {
 	err = db.one(ctx, `
 		select `+userColumns+`, c.email
@@ -173,9 +173,9 @@ func (db *DB) Resetter(ctx context.Context, tokenHash []byte) (u User, email str
 	return u, email, err
 }
 
-// ResetPassword uses a token of ResetMail: it replaces the password's hash and ends all sessions. It also invalidates the user's other tokens of
-// this kind, forgets failed logins, and marks the address as verified, because mail to it was read. Errors: problem.Invalid if the token is
-// not valid.
+// ResetPassword uses a token of ResetMail: it replaces the password's hash and ends all sessions. It also invalidates the user's
+// other tokens of this kind, forgets failed logins, and marks the address as verified, because mail to it was read. Errors:
+// problem.Invalid if the token is not valid.
 func (db *DB) ResetPassword(ctx context.Context, tokenHash []byte, hash string) error {
 	var changed bool
 	err := db.one(ctx, `

@@ -13,23 +13,25 @@ import (
 	"warble/shared/experiment"
 )
 
-// A metric is one file of metrics/. The comments at its head describe it, and the statement below them reads it. A new metric needs only a new
-// file, and nothing in Go.
+// A metric is one file of metrics/. The comments at its head describe it, and the statement below them reads it. A new metric needs
+// only a new file, and nothing in Go.
 //
-// Three kinds of metrics have a value for each user: mean (a number, 0 if there is nothing), share (0 or 1), and score (a number, null if the
-// user has none). Their statement reads one user, the row m. It returns the columns value, and prior, the same for the past, null if there is
-// no information about the past. m has user_id; subject, by which events name the user; and, for the user's window, entry_id, until_id (the
-// first id after it) and past_id (where the past begins). The statement's work per row is done for every tweet. So a count that is the
-// rest of another count should be written as a subtraction, because PostgreSQL computes equal counts only once.
+// Three kinds of metrics have a value for each user: mean (a number, 0 if there is nothing), share (0 or 1), and score (a number,
+// null if the user has none). Their statement reads one user, the row m. It returns the columns value, and prior, the same for the
+// past, null if there is no information about the past. m has user_id; subject, by which events name the user; and, for the user's
+// window, entry_id, until_id (the first id after it) and past_id (where the past begins). The statement's work per row is done for
+// every tweet. So a count that is the rest of another count should be written as a subtraction, because PostgreSQL computes equal
+// counts only once.
 //
-// Data that is stored by day must be read only for whole days, in UTC, and the header must say `counts: whole days`. Otherwise a value would
-// change after its window. m has first_day and last_day, the first and last day inside the window, and past_first_day and past_last_day, those
-// inside the past.
+// Data that is stored by day must be read only for whole days, in UTC, and the header must say `counts: whole days`. Otherwise a
+// value would change after its window. m has first_day and last_day, the first and last day inside the window, and past_first_day
+// and past_last_day, those inside the past.
 //
-// Two kinds of metrics read the requests of an arm: ratio and quantiles. The statement of a ratio reads one row c of windows or buckets, which has
-// requests, errors and, by bound, slow. It returns the columns requests and bad, and no row if nothing was counted. @bound is the position of
-// the guardrail's bound, from 1. The statement of quantiles reads the table latencies. It gets @experiment, @begin and @end, and returns the
-// columns start, arm and buckets. All its rows for one arm and one window of 10 s are added up.
+// Two kinds of metrics read the requests of an arm: ratio and quantiles. The statement of a ratio reads one row c of windows or
+// buckets, which has requests, errors and, by bound, slow. It returns the columns requests and bad, and no row if nothing was
+// counted. @bound is the position of the guardrail's bound, from 1. The statement of quantiles reads the table latencies. It gets
+// @experiment, @begin and @end, and returns the columns start, arm and buckets. All its rows for one arm and one window of 10 s are
+// added up.
 //
 //go:embed metrics/*.sql
 var metricFiles embed.FS
@@ -59,8 +61,8 @@ type Metric struct {
 	Down  bool // whether less is better
 	Days  bool // whether it counts whole days in UTC
 
-	// For a metric that people have defined: the type of its events, and how long after the end of a window late events still count. Empty and
-	// 0 for Warble's own metrics.
+	// For a metric that people have defined: the type of its events, and how long after the end of a window late events still
+	// count. Empty and 0 for Warble's own metrics.
 	Events string
 	Lag    time.Duration
 
@@ -71,8 +73,8 @@ type Metric struct {
 // fewestDays is how many whole days a window must have, at least, for a metric that counts whole days.
 const fewestDays = 2
 
-// Check returns what is wrong with a window for this metric; nil if nothing is. A window may begin at any time of a day, so it has one whole day
-// less than its length.
+// Check returns what is wrong with a window for this metric; nil if nothing is. A window may begin at any time of a day, so it has
+// one whole day less than its length.
 func (m *Metric) Check(window time.Duration) error {
 	if least := (fewestDays + 1) * 24 * time.Hour; m.Days && window < least {
 		return fmt.Errorf("metric %s counts whole days, and a window of %s may have fewer than %d: expected %s or more", m.Name, window, fewestDays, least)
@@ -86,8 +88,8 @@ func Metrics() []Metric { return metrics }
 // MetricNamed returns the metric of Warble of that name, if it has one of the kinds. Otherwise the error lists the metrics of these kinds.
 func MetricNamed(name string, kinds ...Kind) (Metric, error) { return named(metrics, name, kinds...) }
 
-// OfUsers returns the metric of that name that can decide an experiment: one of Warble's, or one of own. Otherwise the error lists those that
-// can.
+// OfUsers returns the metric of that name that can decide an experiment: one of Warble's, or one of own. Otherwise the error lists
+// those that can.
 func OfUsers(name string, own []experiment.Metric) (Metric, error) {
 	all := slices.Clone(metrics)
 	for _, m := range own {
@@ -130,8 +132,8 @@ var metrics = func() (found []Metric) {
 	return found
 }()
 
-// Capped returns the metric with all values of users limited to most (winsorised), so that a few very active users do not outweigh all others. With
-// most 0 nothing is limited.
+// Capped returns the metric with all values of users limited to most (winsorised), so that a few very active users do not outweigh
+// all others. With most 0 nothing is limited.
 func (m Metric) Capped(most float64) Metric {
 	if most > 0 {
 		bound := strconv.FormatFloat(most, 'f', -1, 64)

@@ -14,8 +14,8 @@ import (
 	"warble/shared/experiment"
 )
 
-// EventsKept is for how many days the values of events are kept, at least. A plan reads a window and the four weeks before it. Values that an
-// experiment needs are kept until it is archived.
+// EventsKept is for how many days the values of events are kept, at least. A plan reads a window and the four weeks before it.
+// Values that an experiment needs are kept until it is archived.
 const EventsKept = 90
 
 // MetricEvent is the value of one event, for one metric and unit.
@@ -83,8 +83,8 @@ func (db *DB) KeepMetrics(ctx context.Context, metrics []experiment.Metric) erro
 	return err
 }
 
-// MetricsOf returns the metrics that read events of a type: those of KeepMetrics, and those with which experiments were started that have not
-// concluded. If several read the same, it returns one of them.
+// MetricsOf returns the metrics that read events of a type: those of KeepMetrics, and those with which experiments were started
+// that have not concluded. If several read the same, it returns one of them.
 func (db *DB) MetricsOf(ctx context.Context, eventType string) (metrics []experiment.Metric, err error) {
 	found, err := rows(ctx, db, pgx.RowTo[[]byte], `
 		select definition
@@ -213,8 +213,8 @@ type LateDay struct {
 	Treatment int64  `json:"treatment"`
 }
 
-// LateEvents counts the events, by day and arm, that belong into the windows of members but arrived after these were frozen, and before now. Such
-// events are not used. Days without any are left out.
+// LateEvents counts the events, by day and arm, that belong into the windows of members but arrived after these were frozen, and
+// before now. Such events are not used. Days without any are left out.
 func (s *Snapshot) LateEvents(ctx context.Context, metric Metric, members Members, now time.Time) ([]LateDay, error) {
 	if metric.Events == "" {
 		return nil, nil

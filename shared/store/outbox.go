@@ -21,9 +21,9 @@ type Event struct {
 // Partitions is the number of partitions of the outbox. A user's events are all in one (migration 005).
 const Partitions = 16
 
-// LeasePartitions renews the partitions that the relay holds, and takes others that are free or expired, up to its share of the 16. While another
-// relay is alive, it renews no more than half, and the other relay takes the rest when the leases have expired. It returns the partitions
-// that belong to the relay for ttl, counted from before the call.
+// LeasePartitions renews the partitions that the relay holds, and takes others that are free or expired, up to its share of the 16.
+// While another relay is alive, it renews no more than half, and the other relay takes the rest when the leases have expired. It
+// returns the partitions that belong to the relay for ttl, counted from before the call.
 func (db *DB) LeasePartitions(ctx context.Context, relay string, ttl time.Duration) ([]int16, error) {
 	return rows(ctx, db, pgx.RowTo[int16], `
 		with me as (
@@ -80,8 +80,8 @@ type Cursor struct {
 // UnpublishedEvents returns the oldest events of the next users in each partition: at most users users of each partition, without those in
 // except, and at most perUser events of each user. The events are ordered by partition, user and id.
 //
-// The statement jumps from user to user along the index. So its cost depends on what it returns and on the length of except, and not on how many
-// events wait.
+// The statement jumps from user to user along the index. So its cost depends on what it returns and on the length of except, and
+// not on how many events wait.
 func (db *DB) UnpublishedEvents(ctx context.Context, from []Cursor, except []int64, users, perUser int) ([]Event, error) {
 	partitions, after := make([]int16, len(from)), make([]int64, len(from))
 	for i, c := range from {
@@ -172,8 +172,9 @@ func (db *DB) Backlog(ctx context.Context) (b Backlog, err error) {
 	return b, err
 }
 
-// ReplayDeadLetters puts all dead letters back into the outbox, unchanged, and returns how many there were. They may reach subscribers after later
-// events of the same users. Events that become dead letters again meanwhile stay so. conn must have the owner's rights.
+// ReplayDeadLetters puts all dead letters back into the outbox, unchanged, and returns how many there were. They may reach
+// subscribers after later events of the same users. Events that become dead letters again meanwhile stay so. conn must have the
+// owner's rights.
 func ReplayDeadLetters(ctx context.Context, conn *Conn) (replayed int64, err error) {
 	var began time.Time
 	if err := conn.QueryRow(ctx, `select now()`).Scan(&began); err != nil {

@@ -56,8 +56,9 @@ func readsOf(t *testing.T, d pgtest.Database, login string) reads {
 var small = map[string]bool{"communities": true, "schema_version": true, "relays": true, "outbox_leases": true, "dead_letters": true,
 	"experiments": true, "experiment_transitions": true}
 
-// crowd fills the database with 10 000 users in 4 communities and 100 000 tweets, of which every tenth is a retweet and every fiftieth is deleted. It
-// adds as many likes, most of them for few tweets, and the events, keys, sessions and failures that all this leaves behind.
+// crowd fills the database with 10 000 users in 4 communities and 100 000 tweets, of which every tenth is a retweet and every
+// fiftieth is deleted. It adds as many likes, most of them for few tweets, and the events, keys, sessions and failures that all
+// this leaves behind.
 const crowd = `
 	insert into users (id, username, name, community)
 	select n::bigint << 22, 'u' || n, 'User', (array['gophers', 'pythonistas', 'rustaceans', 'sres'])[1 + n % 4]
@@ -181,9 +182,9 @@ func mailToken(user int, kind string) []byte {
 	return hash[:]
 }
 
-// No query of the API may read a whole table, or more of an index than a small multiple of what it returns: with 100 000 tweets it must cost as much
-// as with 100. EXPLAIN would show the plan of a statement copied into a test. This test shows what PostgreSQL really does with the statements as
-// they are sent: prepared, and often enough for a generic plan.
+// No query of the API may read a whole table, or more of an index than a small multiple of what it returns: with 100 000 tweets it
+// must cost as much as with 100. EXPLAIN would show the plan of a statement copied into a test. This test shows what PostgreSQL
+// really does with the statements as they are sent: prepared, and often enough for a generic plan.
 func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -316,9 +317,9 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 		}},
 		{"sweep of keys", pgtest.API, most, func(db *store.DB) error { return db.SweepKeys(t.Context()) }},
 		{"sweep of accounts", pgtest.Auth, most, func(db *store.DB) error { return db.SweepAccounts(t.Context()) }},
-		{"look into the outbox", pgtest.Ops, 12 * store.Partitions * 2, func(db *store.DB) error { return list(db.UnpublishedEvents(t.Context(), all(), nil, 4, 2)) }},
+		{"look into the outbox", pgtest.Ops, 12 * store.Partitions * 2, func(db *store.DB) error { return list(db.UnpublishedEvents(t.Context(), beginnings(), nil, 4, 2)) }},
 		{"look past those in hand", pgtest.Ops, 12 * store.Partitions * 2, func(db *store.DB) error {
-			return list(db.UnpublishedEvents(t.Context(), all(), users, 4, 2))
+			return list(db.UnpublishedEvents(t.Context(), beginnings(), users, 4, 2))
 		}},
 		{"look into an empty partition", pgtest.Ops, 0, func(db *store.DB) error {
 			return list(db.UnpublishedEvents(t.Context(), []store.Cursor{{Partition: 0, UserID: 1 << 60}}, nil, 4, 2))

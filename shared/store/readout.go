@@ -23,8 +23,8 @@ const (
 // Snapshot shows the database at one moment, so that all figures of a readout fit together. Its methods may be called concurrently.
 type Snapshot struct{ idle chan pgx.Tx } // all of the same moment, each on its own connection
 
-// SnapshotConns is how many statements of a snapshot run at the same time. PostgreSQL uses only one process for a statement that looks up each
-// user.
+// SnapshotConns is how many statements of a snapshot run at the same time. PostgreSQL uses only one process for a statement that
+// looks up each user.
 const SnapshotConns = 2
 
 // Snapshot calls read with a Snapshot of the present moment.
@@ -99,8 +99,8 @@ func (s *Snapshot) Experiment(ctx context.Context, name string) (Started, error)
 	return e, err
 }
 
-// Predecessor returns the latest experiment before a time that has exposed the same kind of units at one of the same guests, and whose exposures
-// are still stored. Errors: problem.NotFound if there is none.
+// Predecessor returns the latest experiment before a time that has exposed the same kind of units at one of the same guests, and
+// whose exposures are still stored. Errors: problem.NotFound if there is none.
 func (s *Snapshot) Predecessor(ctx context.Context, spec experiment.Spec, before time.Time) (Started, error) {
 	identity, err := json.Marshal(spec.Identity)
 	if err != nil {
@@ -161,8 +161,8 @@ type Exposed struct {
 	Misled  int64 // served by something other than their assigned arm
 }
 
-// Exposures counts the users who were exposed until the looks' end, by arm and look. The offset 0 makes PostgreSQL expect few looks, so that it
-// does not sort all users.
+// Exposures counts the users who were exposed until the looks' end, by arm and look. The offset 0 makes PostgreSQL expect few
+// looks, so that it does not sort all users.
 func (s *Snapshot) Exposures(ctx context.Context, name string, looks Looks) ([]Exposed, error) {
 	return collect(ctx, s, pgx.RowToStructByPos[Exposed], `
 		select
@@ -180,8 +180,8 @@ func (s *Snapshot) Exposures(ctx context.Context, name string, looks Looks) ([]E
 		order by assigned, look`, pgx.NamedArgs{"experiment": name, "start": looks.Start, "every": looks.Every, "end": looks.End})
 }
 
-// Candidate is a user who could be in an experiment. If the experiment has exposed the user, Unit, Arm and First say in which unit and arm, and
-// when; otherwise they are empty.
+// Candidate is a user who could be in an experiment. If the experiment has exposed the user, Unit, Arm and First say in which unit
+// and arm, and when; otherwise they are empty.
 type Candidate struct {
 	UserID    int64
 	Community string // empty for none
@@ -195,8 +195,8 @@ func (c *Candidate) Registered() time.Time {
 	return epoch.Add(time.Duration(c.UserID>>22) * time.Millisecond)
 }
 
-// Candidates calls each for every user who existed at end and belongs to one of these communities (to any, if communities is empty), and for every
-// other user who was exposed by then. It does not keep them in memory.
+// Candidates calls each for every user who existed at end and belongs to one of these communities (to any, if communities is
+// empty), and for every other user who was exposed by then. It does not keep them in memory.
 func (s *Snapshot) Candidates(ctx context.Context, name string, communities []string, end time.Time, each func(Candidate)) error {
 	var (
 		c     Candidate
@@ -231,8 +231,8 @@ func (s *Snapshot) LargestCommunities(ctx context.Context, name string, end time
 		limit $3`, name, end, most)
 }
 
-// PodWindows counts, for each arm, the windows of 10 s in which its pods have served until end, summed over the pods: how much of the cluster the
-// arm has used. The pods of guests are not known, because an edge counts for both arms.
+// PodWindows counts, for each arm, the windows of 10 s in which its pods have served until end, summed over the pods: how much of
+// the cluster the arm has used. The pods of guests are not known, because an edge counts for both arms.
 func (s *Snapshot) PodWindows(ctx context.Context, name string, end time.Time) (n experiment.Counts, err error) {
 	return n, failure(s.one(ctx, []any{&n.Control, &n.Treatment}, `
 		select count(*) filter (where arm = 'control'), count(*) filter (where arm = 'treatment')
@@ -362,8 +362,8 @@ func (db *DB) Entered(ctx context.Context) (map[string]experiment.Counts, error)
 	return all, err
 }
 
-// nth returns the SQL for the number, from 0, of the span of time of length @every in which a moment is. elapsed is the SQL for the time between
-// the begin of the first span and the moment.
+// nth returns the SQL for the number, from 0, of the span of time of length @every in which a moment is. elapsed is the SQL for the
+// time between the begin of the first span and the moment.
 func nth(elapsed string) string {
 	return `floor(date_part('epoch', ` + elapsed + `) / date_part('epoch', @every::interval))::integer`
 }

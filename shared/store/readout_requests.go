@@ -29,14 +29,16 @@ type Stratum struct {
 	Service string
 }
 
-// Windows has the consecutive windows of one stratum, from the first to the last with a request. Windows between them without a request are zero.
+// Windows has the consecutive windows of one stratum, from the first to the last with a request. Windows between them without a
+// request are zero.
 type Windows struct {
 	Stratum
 	Start   time.Time // of the first window
 	Windows []Window
 }
 
-// Windows reads a metric of kind ratio in a span of time, ordered by step and Service. over is the bound of a guardrail of the experiment, or 0.
+// Windows reads a metric of kind ratio in a span of time, ordered by step and Service. over is the bound of a guardrail of the
+// experiment, or 0.
 func (s *Snapshot) Windows(ctx context.Context, metric Metric, span Span, over time.Duration) ([]Windows, error) {
 	bound, err := s.bound(ctx, span.Experiment, over)
 	if err != nil {
@@ -100,8 +102,8 @@ func (b *Buckets) Add(other Buckets) {
 	}
 }
 
-// Buckets reads a metric of kind ratio of an experiment, ordered by step and Service. It has everything that was counted until now, because the
-// counts by bucket have no time. over is the bound of a guardrail of the experiment, or 0.
+// Buckets reads a metric of kind ratio of an experiment, ordered by step and Service. It has everything that was counted until now,
+// because the counts by bucket have no time. over is the bound of a guardrail of the experiment, or 0.
 func (s *Snapshot) Buckets(ctx context.Context, metric Metric, name string, over time.Duration) ([]Buckets, error) {
 	return s.buckets(ctx, "buckets", metric, name, over)
 }
@@ -168,9 +170,9 @@ type Histogram struct {
 	Requests []int64 // by intervals of experiment.LatencyBounds, and for longer times
 }
 
-// Histograms reads a metric of kind quantiles in consecutive spans of equal length. The statement has a separate sum for each interval, because
-// taking arrays apart takes PostgreSQL five times as long. The counts of a window fit into integers, which PostgreSQL adds up in half the
-// time of bigints.
+// Histograms reads a metric of kind quantiles in consecutive spans of equal length. The statement has a separate sum for each
+// interval, because taking arrays apart takes PostgreSQL five times as long. The counts of a window fit into integers, which
+// PostgreSQL adds up in half the time of bigints.
 func (s *Snapshot) Histograms(ctx context.Context, metric Metric, span Span, every time.Duration) ([]Histogram, error) {
 	buckets := len(experiment.LatencyBounds) + 1
 	sums := make([]string, buckets)

@@ -171,8 +171,8 @@ func ratio(t testing.TB, name string) store.Metric {
 	return metric
 }
 
-// The counts of an experiment with two steps, two Services and two bounds. Rows of other experiments and other times are left out. Windows without a
-// request are included, as zeros.
+// The counts of an experiment with two steps, two Services and two bounds. Rows of other experiments and other times are left out.
+// Windows without a request are included, as zeros.
 func TestRequestsAreReadByStepAndService(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)

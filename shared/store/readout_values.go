@@ -40,8 +40,8 @@ type Active struct {
 	Communities []string
 }
 
-// Acting selects units that had an event of Metric from From up to, but not including, To. They may be users of Warble or not. Each enters with
-// the first of these events.
+// Acting selects units that had an event of Metric from From up to, but not including, To. They may be users of Warble or not. Each
+// enters with the first of these events.
 type Acting struct {
 	Metric   Metric
 	From, To time.Time
@@ -119,8 +119,9 @@ type Sums struct {
 	SumY, SumYY, SumX, SumXX, SumXY float64
 }
 
-// UserSums adds up a metric by arm and look. The sums are separate before and after the looks' cut, and for each of these communities, if there are
-// any. The memory needed, here and in PostgreSQL, grows with the number of looks and communities, not with users.
+// UserSums adds up a metric by arm and look. The sums are separate before and after the looks' cut, and for each of these
+// communities, if there are any. The memory needed, here and in PostgreSQL, grows with the number of looks and communities, not
+// with users.
 func (s *Snapshot) UserSums(ctx context.Context, metric Metric, members Members, looks Looks, communities []string) ([]Sums, error) {
 	rows, args := members.sql()
 	args["start"], args["every"], args["cut"], args["apart"] = looks.Start, looks.Every.Milliseconds(), looks.Cut, noNull(communities)
@@ -152,8 +153,9 @@ type Value struct {
 	Value float64
 }
 
-// UserValues returns the values of single users, ordered by their ids, at most so many. It is meant for few users. The members are sorted before
-// their values are looked up, because otherwise PostgreSQL would look up the values of a million users to return the first few.
+// UserValues returns the values of single users, ordered by their ids, at most so many. It is meant for few users. The members are
+// sorted before their values are looked up, because otherwise PostgreSQL would look up the values of a million users to return the
+// first few.
 func (s *Snapshot) UserValues(ctx context.Context, metric Metric, members Members, most int) ([]Value, error) {
 	from, args := members.sql()
 	args["most"] = most
@@ -236,8 +238,8 @@ type Part struct {
 	SumSq float64
 }
 
-// UserParts reads a metric for parts of the windows, each part so many days long. It reads only one in nth users, always the same ones. A metric
-// that counts whole days of the calendar has no such parts.
+// UserParts reads a metric for parts of the windows, each part so many days long. It reads only one in nth users, always the same
+// ones. A metric that counts whole days of the calendar has no such parts.
 func (s *Snapshot) UserParts(ctx context.Context, metric Metric, members Members, days, nth int) ([]Part, error) {
 	from, args := members.sql()
 	args["days"], args["last"], args["nth"], args["day"] = days, int(members.Window/(24*time.Hour))-days, max(1, nth), (24 * time.Hour).Milliseconds()

@@ -12,8 +12,8 @@ type DatabaseLogin struct {
 	Password string // empty if the server trusts connections over its socket
 }
 
-// How long a login's statements may take. The limits are set on the login and not sent by the client, so that they also apply through PgBouncer,
-// and to other programs that use the login.
+// How long a login's statements may take. The limits are set on the login and not sent by the client, so that they also apply
+// through PgBouncer, and to other programs that use the login.
 const (
 	statementTimeout = "2s"
 	lockTimeout      = "1s"  // under CallTimeout, so that the caller gets the reason, and the connection stays usable
@@ -22,8 +22,8 @@ const (
 
 // CreateLogin makes a login, or updates the login of that name. It needs the rights of a superuser or a role manager.
 func CreateLogin(ctx context.Context, conn *Conn, l DatabaseLogin) error {
-	// A function sends few different statements, and often. PostgreSQL would plan those with any($1) for each request, which takes longer than
-	// running them. The statements of the readout are worth a plan each time.
+	// A function sends few different statements, and often. PostgreSQL would plan those with any($1) for each request, which takes
+	// longer than running them. The statements of the readout are worth a plan each time.
 	timeout, plans := statementTimeout, "force_generic_plan"
 	switch l.Group {
 	case "warble_auth", "warble_api", "warble_mail":

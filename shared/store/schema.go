@@ -26,8 +26,9 @@ type Conn = pgx.Conn
 // answerLimit is how long one try of Connect may take, at least, even if wait is shorter: a server on a busy machine answers, but slowly.
 const answerLimit = 10 * time.Second
 
-// Connect opens one connection for the owner, without a pool. If the server does not answer, Connect tries again, for as long as wait, because a
-// Job may start before its database. A wrong password or an unknown database is an error immediately, because waiting would not help.
+// Connect opens one connection for the owner, without a pool. If the server does not answer, Connect tries again, for as long as
+// wait, because a Job may start before its database. A wrong password or an unknown database is an error immediately, because
+// waiting would not help.
 func Connect(ctx context.Context, url string, wait time.Duration) (*Conn, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {

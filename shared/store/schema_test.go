@@ -86,8 +86,8 @@ func TestAContractionNamesTheOldestCodeThatItServes(t *testing.T) {
 	}
 }
 
-// On managed services, the login that migrates owns the database and may make roles, but is no superuser. Here four of them migrate at the same time,
-// like four Jobs of a hasty deployment.
+// On managed services, the login that migrates owns the database and may make roles, but is no superuser. Here four of them migrate
+// at the same time, like four Jobs of a hasty deployment.
 func TestSeveralMigrateAtTheSameTimeWithoutASuperuser(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

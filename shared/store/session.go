@@ -10,9 +10,9 @@ import (
 	"warble/shared/problem"
 )
 
-// A session is a family of refresh tokens. Each token is used once, to get the next one. Two tabs, or a client that lost the answer, may use a token
-// twice within seconds, and get the same successor. If a token is used again later, or after its successor was used, two parties have it.
-// Nobody can tell which of them is the thief, so the whole family is revoked.
+// A session is a family of refresh tokens. Each token is used once, to get the next one. Two tabs, or a client that lost the
+// answer, may use a token twice within seconds, and get the same successor. If a token is used again later, or after its successor
+// was used, two parties have it. Nobody can tell which of them is the thief, so the whole family is revoked.
 
 // refreshLife is how long a refresh token is valid if it is not used.
 const refreshLife = `interval '30 days'`
@@ -30,9 +30,10 @@ type Renewal struct {
 	Successor int // the index of the successor that replaces the token
 }
 
-// RotateRefresh uses a refresh token, and replaces it by the first of successors. These are hashes that are derived from the token. If the token was
-// used before, at most 10 s ago, its successor may be another of them. Errors: problem.Unauthenticated if the token is unknown, expired or
-// revoked. If it was used longer ago, or if its successor was used, the error is the same, and the family is revoked.
+// RotateRefresh uses a refresh token, and replaces it by the first of successors. These are hashes that are derived from the token.
+// If the token was used before, at most 10 s ago, its successor may be another of them. Errors: problem.Unauthenticated if the
+// token is unknown, expired or revoked. If it was used longer ago, or if its successor was used, the error is the same, and the
+// family is revoked.
 func (db *DB) RotateRefresh(ctx context.Context, from Client, usedHash []byte, successors ...[]byte) (Renewal, error) {
 	var r Renewal
 	u := &r.User
@@ -90,8 +91,8 @@ func (db *DB) RotateRefresh(ctx context.Context, from Client, usedHash []byte, s
 	return Renewal{}, problem.Unauthenticated.Detail("The refresh token is not valid.")
 }
 
-// ended selects a row if the session of the token t was ended, or its account was deleted. It reads tokens as well, because the previous release
-// marks only tokens.
+// ended selects a row if the session of the token t was ended, or its account was deleted. It reads tokens as well, because the
+// previous release marks only tokens.
 const ended = `
 	select from sessions where id = t.family and revoked_at is not null
 	union all
@@ -150,8 +151,8 @@ func (db *DB) endSessions(ctx context.Context, author Author, which string, sess
 	return ended, err
 }
 
-// endSessions returns CTEs that end sessions of the author $1, whose own session is $2. They also mark tokens, because the previous release reads
-// only these.
+// endSessions returns CTEs that end sessions of the author $1, whose own session is $2. They also mark tokens, because the previous
+// release reads only these.
 func endSessions(which string) string {
 	return `
 		with ended as (

@@ -42,12 +42,13 @@ type DB struct {
 	posts   posting
 }
 
-// FromEnv reads DATABASE_URL, a PostgreSQL URL or DSN, and DATABASE_MAX_CONNS (4). The DB connects when it is first used. So FromEnv neither
-// blocks nor fails if the server is away.
+// FromEnv reads DATABASE_URL, a PostgreSQL URL or DSN, and DATABASE_MAX_CONNS (4). The DB connects when it is first used. So
+// FromEnv neither blocks nor fails if the server is away.
 //
-// Statements are prepared: BenchmarkCreateTweet takes nearly twice as long without. Some poolers in transaction mode do not support prepared
-// statements (PgBouncer before 1.21, or with max_prepared_statements=0). Behind such a pooler, append
-// default_query_exec_mode=cache_describe to the URL. Apart from prepared statements, nothing in this package outlives a transaction.
+// Statements are prepared: BenchmarkCreateTweet takes nearly twice as long without. Some poolers in transaction mode do not support
+// prepared statements (PgBouncer before 1.21, or with max_prepared_statements=0). Behind such a pooler, append
+// default_query_exec_mode=cache_describe to the URL. Apart from prepared statements, nothing in this package outlives a
+// transaction.
 func FromEnv(e *env.Reader, t *telemetry.Telemetry) *DB {
 	url := e.Required("DATABASE_URL", "a PostgreSQL URL, as postgres://user:password@host:5432/warble")
 	maxConns := e.Int("DATABASE_MAX_CONNS", defaultMaxConns, 1, 1000)
@@ -98,8 +99,8 @@ func open(url string, maxConns int, tracing bool) (*DB, error) {
 	return db, nil
 }
 
-// Limit replaces CallTimeout by another limit for each call. It is for tests, because on a busy machine CallTimeout would end calls that are
-// all right. No call may run meanwhile.
+// Limit replaces CallTimeout by another limit for each call. It is for tests, because on a busy machine CallTimeout would end calls
+// that are all right. No call may run meanwhile.
 func (db *DB) Limit(call time.Duration) { db.timeout = call }
 
 // withinTraces makes spans for statements of requests whose trace is kept. Statements outside of a request get no span. Otherwise a relay
@@ -127,8 +128,8 @@ func (db *DB) Close() {
 	}
 }
 
-// Ready returns nil if the database answers and has at least the migrations that this binary knows. The binary also works with a newer schema,
-// because migrations first expand the schema, and contract it a release later.
+// Ready returns nil if the database answers and has at least the migrations that this binary knows. The binary also works with a
+// newer schema, because migrations first expand the schema, and contract it a release later.
 func (db *DB) Ready(ctx context.Context) error {
 	var version int
 	err := db.one(ctx, `select version from schema_version`, nil, &version)
@@ -156,8 +157,8 @@ func (db *DB) meter(t *telemetry.Telemetry) {
 	t.CounterFunc("database_pool_wait_seconds_total", "Time spent waiting for a connection.", stat(func(s *pgxpool.Stat) float64 { return s.EmptyAcquireWaitTime().Seconds() }))
 }
 
-// bound limits a call to CallTimeout, or to the rest of the edge's deadline if that is shorter. A client that hangs up does not end the call:
-// pgx would have to close the connection in the middle of a statement, and the next call would have to open a new one.
+// bound limits a call to CallTimeout, or to the rest of the edge's deadline if that is shorter. A client that hangs up does not end
+// the call: pgx would have to close the connection in the middle of a statement, and the next call would have to open a new one.
 func (db *DB) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(context.WithoutCancel(ctx), deadline(ctx, db.timeout))
 }

@@ -52,8 +52,8 @@ func (db *DB) CommunityTweets(ctx context.Context, community string, page Page) 
 
 const ofCommunity = "t.community = $1"
 
-// CommunityTweetsSQL returns the statement of CommunityTweets, for a benchmark. Its arguments are the community, the id above which and the id
-// below which rows are listed, whether to leave out retweets, the horizon, the reader and the limit.
+// CommunityTweetsSQL returns the statement of CommunityTweets, for a benchmark. Its arguments are the community, the id above which
+// and the id below which rows are listed, whether to leave out retweets, the horizon, the reader and the limit.
 func CommunityTweetsSQL() string { return timelineSQL(ofCommunity, "desc") }
 
 func timelineSQL(whose, order string) string {

@@ -54,9 +54,9 @@ const CreateTweetSQL = `
 	select $6::text || id || $7::text, ` + claimed + `
 	from new`
 
-// CreateTweet writes the tweet, its event and the key's answer in one statement. Tweets without a key that have to wait for a connection share one
-// commit with others that wait. Errors: problem.Invalid if the key was used for another request, problem.Conflict if the first request with
-// the key is still running, and problem.Unauthenticated if the author does not exist.
+// CreateTweet writes the tweet, its event and the key's answer in one statement. Tweets without a key that have to wait for a
+// connection share one commit with others that wait. Errors: problem.Invalid if the key was used for another request,
+// problem.Conflict if the first request with the key is still running, and problem.Unauthenticated if the author does not exist.
 func (db *DB) CreateTweet(ctx context.Context, t NewTweet, k idempotency.Key, b Body) (idempotency.Answer, error) {
 	k.UserID = t.AuthorID
 	var (
@@ -77,8 +77,8 @@ func (db *DB) CreateTweet(ctx context.Context, t NewTweet, k idempotency.Key, b 
 // noTweet returns the problem for a tweet that does not exist.
 func noTweet() error { return problem.NotFound.Detail("there is no such tweet") }
 
-// DeleteTweet deletes a tweet, and leaves its row without text as a tombstone. Errors: problem.NotFound if the tweet does not exist, or is a retweet
-// of a deleted one; problem.Forbidden if it belongs to another user.
+// DeleteTweet deletes a tweet, and leaves its row without text as a tombstone. Errors: problem.NotFound if the tweet does not
+// exist, or is a retweet of a deleted one; problem.Forbidden if it belongs to another user.
 func (db *DB) DeleteTweet(ctx context.Context, id int64, author Author) error {
 	var own bool
 	err := db.one(ctx, `
@@ -124,8 +124,8 @@ const (
 		left join tweets s on s.id = t.retweet_of
 		left join users su on su.id = s.author_id
 		left join tweet_counts c on c.tweet_id = coalesce(t.retweet_of, t.id)`
-	// visible is true for tweets that are not deleted, and not retweets of deleted ones. The tweets of a deleted account are hidden even before
-	// they are deleted. For this, each statement looks up once which few accounts are still being deleted.
+	// visible is true for tweets that are not deleted, and not retweets of deleted ones. The tweets of a deleted account are hidden
+	// even before they are deleted. For this, each statement looks up once which few accounts are still being deleted.
 	visible = `t.deleted_at is null and s.deleted_at is null
 		and t.author_id <> all (array(` + leaving + `)) and coalesce(s.author_id, 0) <> all (array(` + leaving + `))`
 	leaving = `select user_id from deletions where finished_at is null`

@@ -5,8 +5,8 @@ import "sync"
 // maxWritten is how many rows one written remembers, at most: some megabytes.
 const maxWritten = 100_000
 
-// written remembers which rows this process has written or found, so that it does not write them again. When it is full, it forgets the older half.
-// A forgotten row costs one more statement. The zero written is empty.
+// written remembers which rows this process has written or found, so that it does not write them again. When it is full, it forgets
+// the older half. A forgotten row costs one more statement. The zero written is empty.
 type written[K comparable] struct {
 	mu         sync.RWMutex
 	young, old map[K]struct{}

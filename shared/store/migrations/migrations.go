@@ -1,5 +1,5 @@
-// Package migrations has the migrations of the schema, one SQL file each, and applies them. It is separate from package store so that functions do
-// not link the migration engine.
+// Package migrations has the migrations of the schema, one SQL file each, and applies them. It is separate from package store so
+// that functions do not link the migration engine.
 package migrations
 
 import (
@@ -32,8 +32,8 @@ type Contraction struct {
 // serves matches the comment that marks a migration as a contraction, for example "-- serves: 14".
 var serves = regexp.MustCompile(`(?m)^-- serves:(.*)$`)
 
-// Contractions returns the contractions in files with a number above after, in order. It is an error if one names no migration, or one after
-// itself.
+// Contractions returns the contractions in files with a number above after, in order. It is an error if one names no migration, or
+// one after itself.
 func Contractions(files fs.FS, after int) (found []Contraction, err error) {
 	names, err := fs.Glob(files, "*.sql")
 	if err != nil {
@@ -61,8 +61,8 @@ func Contractions(files fs.FS, after int) (found []Contraction, err error) {
 	return found, nil
 }
 
-// Apply applies the migrations that conn's database does not have, each in its own transaction. It holds a lock, so that a second Apply waits. It
-// returns the version before and after. conn must not go through a pooler.
+// Apply applies the migrations that conn's database does not have, each in its own transaction. It holds a lock, so that a second
+// Apply waits. It returns the version before and after. conn must not go through a pooler.
 func Apply(ctx context.Context, conn *store.Conn) (before, after int32, err error) {
 	migrator, err := migrate.NewMigrator(ctx, conn, "public.schema_version")
 	if err != nil {

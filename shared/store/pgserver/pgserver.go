@@ -48,8 +48,8 @@ type Options struct {
 // superuser is the name of the server's only superuser.
 const superuser = "postgres"
 
-// Start starts a server on folder. If folder is empty, Start initializes it first. If this process is root, the server runs as an unprivileged
-// user, who then owns folder. The caller ends the server with Stop. On Linux it also ends when this process dies.
+// Start starts a server on folder. If folder is empty, Start initializes it first. If this process is root, the server runs as an
+// unprivileged user, who then owns folder. The caller ends the server with Stop. On Linux it also ends when this process dies.
 func Start(ctx context.Context, folder string, options Options) (*Server, error) {
 	bin, err := find()
 	if err != nil {
@@ -82,7 +82,8 @@ func Start(ctx context.Context, folder string, options Options) (*Server, error)
 	return s, nil
 }
 
-// fill makes the data folder. It copies an earlier result of initdb if there is a cache: initdb takes 1.5 s of a core, and a copy a tenth of that.
+// fill makes the data folder. It copies an earlier result of initdb if there is a cache: initdb takes 1.5 s of a core, and a copy a
+// tenth of that.
 func (s *Server) fill(ctx context.Context, credential *syscall.Credential, cache string) error {
 	if cache == "" {
 		return s.initialize(ctx, credential)
@@ -217,8 +218,8 @@ func (s *Server) end(signal syscall.Signal) error {
 // maxSocketFolder is the longest folder for the socket, in bytes: the socket's whole path may have 104.
 const maxSocketFolder = 80
 
-// socketFolder returns folder or, if its path is too long, a short one that is derived from it. The result is the same at each start, so that clients
-// find a restarted server.
+// socketFolder returns folder or, if its path is too long, a short one that is derived from it. The result is the same at each
+// start, so that clients find a restarted server.
 func socketFolder(folder string) string {
 	if len(folder) <= maxSocketFolder {
 		return folder
@@ -227,8 +228,8 @@ func socketFolder(folder string) string {
 	return filepath.Join(os.TempDir(), "warble-pg-"+hex.EncodeToString(sum[:6]))
 }
 
-// URL returns the URL by which user connects to database. The server trusts connections: anybody who can reach the socket's folder may connect as any
-// user.
+// URL returns the URL by which user connects to database. The server trusts connections: anybody who can reach the socket's folder
+// may connect as any user.
 func (s *Server) URL(user, database string) string {
 	return "postgres://" + url.PathEscape(user) + "@/" + url.PathEscape(database) + "?host=" + url.QueryEscape(s.socket)
 }

@@ -1,7 +1,7 @@
 // Package pgtest gives each test its own database on a real PostgreSQL server.
 //
-// The first test of a process starts a private server and migrates a template database. Every test clones the template, which takes some tens of
-// milliseconds.
+// The first test of a process starts a private server and migrates a template database. Every test clones the template, which takes
+// some tens of milliseconds.
 package pgtest
 
 import (
