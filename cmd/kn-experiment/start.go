@@ -45,7 +45,7 @@ A design that cannot find the effect it is for is refused, if DATABASE_URL is se
 				return exit(misused, "expected a file or the name of a draft: %s", c.UseLine())
 			}
 			if _, err := time.Parse(time.RFC3339, at); at != "" && err != nil {
-				return exit(misused, "--at %q: expected a time as 2026-12-01T09:00:00Z", at)
+				return exit(misused, "--at %q: expected a time such as 2026-12-01T09:00:00Z", at)
 			}
 			b.begin = experiment.Wishes{Start: at == "", StartAt: at}
 			if file == "" {

@@ -78,7 +78,7 @@ func TestOfTwoConflictingExperimentsTheFirstIsInForce(t *testing.T) {
 		"no layers":          {[]experiment.Rules{likes(func(r *experiment.Rules) { r.Layer.Name = "" }), other(func(r *experiment.Rules) { r.Layer.Name = "" })}, both, ""},
 		"two kinds of unit in one layer": {[]experiment.Rules{likes(func(r *experiment.Rules) { r.Layer = lower }), other(func(r *experiment.Rules) {
 			r.Layer, r.Unit = upper, experiment.User
-		})}, first, "threads: layer: engagement has user, and community of the experiment likes"},
+		})}, first, "threads: layer: engagement has the unit user here, and community in the experiment likes"},
 		"requests are in no layer": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Unit, r.Salt = experiment.Request, "" })}, both, ""},
 		"an unknown unit": {[]experiment.Rules{likes(same), other(func(r *experiment.Rules) { r.Unit = "session" })}, first,
 			`threads: unit: "session": expected community or user or request`},

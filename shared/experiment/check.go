@@ -80,7 +80,7 @@ func isEnvName(name string) bool {
 // CheckName returns what is wrong with the name of an experiment; nil if nothing is.
 func CheckName(name string) error {
 	var m mistakes
-	m.expect(isLabel(name, maxName), "metadata.name", "%q: expected at most %d small letters, digits and -, for it is a part of host names", name, maxName)
+	m.expect(isLabel(name, maxName), "metadata.name", "%q: expected at most %d small letters, digits and -, because it is part of host names", name, maxName)
 	return errors.Join(m...)
 }
 
@@ -89,7 +89,7 @@ func (s *Spec) CheckNames(name string) error {
 	var m mistakes
 	for i, service := range s.Services {
 		m.expect(len(name)+len(service) <= maxNames, fmt.Sprintf("services[%d]", i),
-			"%s and %s have %d characters together: expected %d at most, for they are a part of host names", name, service, len(name)+len(service), maxNames)
+			"%s and %s have %d characters together: expected %d at most, because they are part of host names", name, service, len(name)+len(service), maxNames)
 	}
 	return errors.Join(m...)
 }
@@ -110,15 +110,15 @@ func (s *Spec) Check() error {
 	s.checkRamp(&m)
 	s.Metrics.check(&m)
 	s.Plan.check(&m)
-	m.expect(s.Plan == Known{} || s.Unit == User && s.Assignment != "list", "plan", "expected none but with unit user and assignment slots, whose units come one by one")
+	m.expect(s.Plan == Known{} || s.Unit == User && s.Assignment != "list", "plan", "expected none, except with unit user and assignment slots, where units enter one by one")
 	if s.Unit == Request {
 		s.checkRequest(&m)
 	} else {
 		m.expect(s.Metrics.Primary != Primary{}, "metrics.primary", "missing: expected the metric that decides")
-		m.expect(s.Metrics.Window > 0, "metrics.window", "%s: expected how long after its entry a unit's value is frozen, as 7d", s.Metrics.Window)
+		m.expect(s.Metrics.Window > 0, "metrics.window", "%s: expected how long a unit is observed after its entry, for example 7d", s.Metrics.Window)
 	}
 	combined := len(s.Services) * len(s.Ramp.Steps)
-	m.expect(s.Metrics.Baseline == nil || combined <= mostCounted, "metrics.baseline", "%d services and %d steps, %d multiplied: expected %d at most with a baseline",
+	m.expect(s.Metrics.Baseline == nil || combined <= mostCounted, "metrics.baseline", "%d services times %d steps are %d: expected at most %d with a baseline",
 		len(s.Services), len(s.Ramp.Steps), combined, mostCounted)
 	m.expect(s.Alpha >= 1e-6 && s.Alpha <= .5, "alpha", "%v: expected 0.000001 to 0.5", s.Alpha)
 	m.expect(s.Power >= .5 && s.Power <= .999, "power", "%v: expected 0.5 to 0.999", s.Power)
@@ -131,7 +131,7 @@ func (k *Known) check(m *mistakes) {
 	m.expect(k.UnitsPerDay >= 0 && k.UnitsPerDay <= 1e9, "plan.unitsPerDay", "%d: expected 1 to 1000000000", k.UnitsPerDay)
 	m.expect(k.Mean == 0 || k.Mean >= 1e-6 && k.Mean <= 1e12, "plan.mean", "%v: expected 0.000001 to 1000000000000", k.Mean)
 	m.expect(k.CV == 0 || k.CV >= .001 && k.CV <= 1000, "plan.cv", "%v: expected 0.001 to 1000", k.CV)
-	m.expect(k.CV == 0 || k.Mean != 0, "plan.cv", "expected mean with it")
+	m.expect(k.CV == 0 || k.Mean != 0, "plan.cv", "expected mean as well")
 }
 
 // mostCounted is the largest product of services and steps with a baseline, because an edge sends the counts of all of them in one
@@ -153,7 +153,7 @@ func (m *mistakes) oneOf(field, got string, expected ...string) {
 
 // lasts expects a duration above 0. The argument is a pointer to tell 0s, which is a mistake, from a missing field, which has a default.
 func (m *mistakes) lasts(field string, d *Duration) {
-	m.expect(d != nil && *d > 0, field, "%s: expected more than no time, as 1m", d)
+	m.expect(d != nil && *d > 0, field, "%s: expected a duration above 0, for example 1m", d)
 }
 
 func (s *Spec) checkArms(m *mistakes) {
@@ -162,10 +162,10 @@ func (s *Spec) checkArms(m *mistakes) {
 		m.expect(isLabel(name, 63), fmt.Sprintf("services[%d]", i), "%q: expected the name of a Knative Service", name)
 		m.expect(!slices.Contains(s.Services[:i], name), fmt.Sprintf("services[%d]", i), "%q is there twice: expected each once", name)
 	}
-	m.expect(len(s.Treatment.Env)+len(s.Treatment.Image) > 0, "treatment", "empty: expected env or image, or the arms are the same")
+	m.expect(len(s.Treatment.Env)+len(s.Treatment.Image) > 0, "treatment", "empty: expected env or image, because otherwise the arms are the same")
 	for _, name := range slices.Sorted(maps.Keys(s.Treatment.Env)) {
 		m.expect(isEnvName(name), "treatment.env", "%q: expected the name of an environment variable", name)
-		m.expect(!reserved(name), "treatment.env", "%s: expected another name than PORT, K_ and WARBLE_, by which a revision is told what it is", name)
+		m.expect(!reserved(name), "treatment.env", "%s: expected a name other than PORT, K_* and WARBLE_*, which Knative and steer set", name)
 		m.expect(len(s.Treatment.Env[name]) <= 1024, "treatment.env."+name, "%d bytes: expected at most 1024", len(s.Treatment.Env[name]))
 	}
 	checkImages(m, "treatment.image", s.Treatment.Image, s.Services)
@@ -181,7 +181,7 @@ func checkImages(m *mistakes, field string, images map[string]Image, services []
 func (s *Spec) checkAssignment(m *mistakes) {
 	m.oneOf("unit", string(s.Unit), string(Community), string(User), string(Request))
 	s.Identity.check(m, s.Unit)
-	m.expect(s.Identity.Kind != ByVisitor || len(s.Audience.Communities) == 0, "audience.communities", "expected none with identity visitor, who is of no community")
+	m.expect(s.Identity.Kind != ByVisitor || len(s.Audience.Communities) == 0, "audience.communities", "expected none with identity visitor, because visitors have no community")
 	m.oneOf("assignment", s.Assignment, "slots", "list")
 	m.oneOf("promote", s.Promote, "manual", "automatic")
 	m.oneOf("promoteBy", s.PromoteBy, "steer", "git")
@@ -198,12 +198,12 @@ func (s *Spec) checkAssignment(m *mistakes) {
 	}
 	if slots := s.Layer.Slots; len(slots) > 0 {
 		m.expect(len(slots) == 2 && slots[0] >= 0 && slots[0] < slots[1] && slots[1] <= Slots, "layer.slots",
-			"%v: expected the first slot, from 0, and a greater one up to %d, the first past it", slots, Slots)
+			"%v: expected two slots: the first, from 0, and the one after the last, at most %d", slots, Slots)
 	}
 	for i, name := range s.Audience.Communities {
 		m.expect(name != "" && len(name) <= 64, fmt.Sprintf("audience.communities[%d]", i), "%q: expected a community", name)
 	}
-	m.expect((s.Assignment == "list") == (s.List != nil), "list", "expected both arms where assignment is list, and nothing where it is not")
+	m.expect((s.Assignment == "list") == (s.List != nil), "list", "expected both arms if assignment is list, and nothing otherwise")
 	if s.List == nil {
 		return
 	}
@@ -222,9 +222,9 @@ func (s *Spec) checkRamp(m *mistakes) {
 	for i, step := range steps {
 		field := fmt.Sprintf("ramp.steps[%d]", i)
 		m.expect(step >= 1 && step <= 50, field, "%d: expected 1 to 50 percent, in each arm", step)
-		m.expect(i == 0 || step > steps[i-1], field, "%d after %d: expected percents that rise", step, steps[max(0, i-1)])
+		m.expect(i == 0 || step > steps[i-1], field, "%d after %d: expected rising percents", step, steps[max(0, i-1)])
 	}
-	m.expect(s.Assignment != "list" || len(steps) <= 1, "ramp.steps", "%v: expected one step where assignment is list, which is open or is not", steps)
+	m.expect(s.Assignment != "list" || len(steps) <= 1, "ramp.steps", "%v: expected one step if assignment is list, because a list has no ramp", steps)
 	m.lasts("ramp.hold.time", s.Ramp.Hold.Time)
 	m.expect(s.Ramp.Hold.Units >= 0, "ramp.hold.units", "%d: expected 0 or more", s.Ramp.Hold.Units)
 	m.oneOf("ramp.approve", s.Ramp.Approve, "automatic", "manual")
@@ -247,7 +247,7 @@ func (g *Metrics) check(m *mistakes) {
 	m.expect(g.Primary.Cap >= 0, "metrics.primary.cap", "%v: expected 0 or more", g.Primary.Cap)
 	if g.Baseline != nil {
 		m.lasts("metrics.baseline", g.Baseline)
-		m.expect(len(g.Guardrails) > 0, "metrics.baseline", "expected guardrails with it, which alone need one")
+		m.expect(len(g.Guardrails) > 0, "metrics.baseline", "expected guardrails as well, because only they use a baseline")
 	}
 	seen := make(map[string]bool)
 	for i, guardrail := range g.Guardrails {
@@ -257,20 +257,20 @@ func (g *Metrics) check(m *mistakes) {
 		seen[guardrail.Name] = true
 		m.expect(guardrail.Margin > 0 && guardrail.Margin < 1, field+".margin", "%s: expected more than 0pp and less than 100pp", guardrail.Margin)
 		if guardrail.Name != SlowShare {
-			m.expect(guardrail.Over == 0, field+".over", "%s: expected it with %s alone", guardrail.Over, SlowShare)
+			m.expect(guardrail.Over == 0, field+".over", "%s: expected it only with %s", guardrail.Over, SlowShare)
 			continue
 		}
 		over := float64(guardrail.Over) / float64(time.Millisecond)
-		m.expect(slices.Contains(LatencyBounds, over), field+".over", "%s: expected an upper end of the buckets that latencies are counted in, of %v ms", guardrail.Over, LatencyBounds)
+		m.expect(slices.Contains(LatencyBounds, over), field+".over", "%s: expected one of the bounds of latency histograms, in ms: %v", guardrail.Over, LatencyBounds)
 	}
 }
 
 // checkRequest refuses fields that need assigned units. With unit request nobody is assigned: Knative's traffic percent splits requests.
 func (s *Spec) checkRequest(m *mistakes) {
 	none := func(empty bool, field string) {
-		m.expect(empty, field, "expected none with unit request, for no request is assigned")
+		m.expect(empty, field, "expected none with unit request, because no request is assigned")
 	}
-	m.expect(s.Assignment != "list", "assignment", "list: expected slots with unit request, for no request is on a list")
+	m.expect(s.Assignment != "list", "assignment", "list: expected slots with unit request, because no request is on a list")
 	none(len(s.Layer.Slots) == 0, "layer.slots")
 	none(len(s.Exposure) == 0, "exposure")
 	none(len(s.Audience.Communities) == 0, "audience.communities")
@@ -280,5 +280,5 @@ func (s *Spec) checkRequest(m *mistakes) {
 	none(len(s.Metrics.Secondary) == 0, "metrics.secondary")
 	none(len(s.Metrics.NoWorse) == 0, "metrics.noWorse")
 	none(s.Metrics.Baseline == nil, "metrics.baseline")
-	m.expect(len(s.Metrics.Guardrails) > 0, "metrics.guardrails", "expected one at least with unit request, which nothing else judges")
+	m.expect(len(s.Metrics.Guardrails) > 0, "metrics.guardrails", "expected at least one with unit request, which only guardrails judge")
 }

@@ -24,8 +24,8 @@ const DefaultCookie = "warble_visitor"
 // Identity is how the edge recognises people. A person whom it does not recognise is in no experiment.
 //
 // +kubebuilder:object:generate=true
-// +kubebuilder:validation:XValidation:rule="(self.kind == 'issuer') == has(self.issuer)",message="issuer: expected url and audience with kind issuer, and nothing with another"
-// +kubebuilder:validation:XValidation:rule="self.kind == 'visitor' || !has(self.cookie)",message="cookie: expected it with kind visitor alone"
+// +kubebuilder:validation:XValidation:rule="(self.kind == 'issuer') == has(self.issuer)",message="issuer: expected url and audience with kind issuer, and nothing with other kinds"
+// +kubebuilder:validation:XValidation:rule="self.kind == 'visitor' || !has(self.cookie)",message="cookie: expected it only with kind visitor"
 type Identity struct {
 	// Kind is token (Warble's access token), issuer (a bearer token of another issuer), or visitor (a cookie that the edge sets, for
 	// people who are not signed in). With issuer and visitor, all services must be guests. A visitor's arm stays with the cookie, even
@@ -108,10 +108,10 @@ func (i *Identity) check(m *mistakes, unit Unit) {
 		return
 	}
 	m.oneOf("identity.kind", string(i.Kind), string(ByToken), string(ByIssuer), string(ByVisitor))
-	m.expect((i.Kind == ByIssuer) == (i.Issuer != nil), "identity.issuer", "expected url and audience with kind issuer, and nothing with another")
-	m.expect(i.Cookie == "" || i.Kind == ByVisitor, "identity.cookie", "%q: expected it with kind visitor alone", i.Cookie)
+	m.expect((i.Kind == ByIssuer) == (i.Issuer != nil), "identity.issuer", "expected url and audience with kind issuer, and nothing with other kinds")
+	m.expect(i.Cookie == "" || i.Kind == ByVisitor, "identity.cookie", "%q: expected it only with kind visitor", i.Cookie)
 	m.expect(len(i.Cookie) <= 64 && consists(i.Cookie, letters+digits+"_-"), "identity.cookie", "%q: expected at most 64 letters, digits, _ and -", i.Cookie)
-	m.expect(!i.Foreign() || unit == User, "unit", "%s: expected user with identity %s, for Warble knows the communities of its own users alone", unit, i.Kind)
+	m.expect(!i.Foreign() || unit == User, "unit", "%s: expected user with identity %s, because Warble knows only the communities of its own users", unit, i.Kind)
 	if by := i.Issuer; by != nil {
 		m.expect(isIssuer(by.URL), "identity.issuer.url", "%q: expected http:// or https://, a host, and a path or none", by.URL)
 		m.expect(len(by.Audience) >= 1 && len(by.Audience) <= 256, "identity.issuer.audience", "%d characters: expected 1 to 256", len(by.Audience))

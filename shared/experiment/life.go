@@ -144,9 +144,9 @@ func (w *Wishes) Begins(now time.Time) (wanted bool, at time.Time) {
 func (w *Wishes) check(m *mistakes, services []string, steps int) {
 	if w.StartAt != "" {
 		_, err := time.Parse(time.RFC3339, w.StartAt)
-		m.expect(err == nil, "startAt", "%q: expected a time as 2026-12-01T09:00:00Z", w.StartAt)
+		m.expect(err == nil, "startAt", "%q: expected a time such as 2026-12-01T09:00:00Z", w.StartAt)
 	}
-	m.expect(w.Step >= 0 && w.Step < max(1, steps), "step", "%d: expected 0 to %d, a place in ramp.steps", w.Step, steps-1)
+	m.expect(w.Step >= 0 && w.Step < max(1, steps), "step", "%d: expected 0 to %d, a step of ramp.steps", w.Step, steps-1)
 	m.expect(w.Approved >= 0 && w.Approved < 20, "approved", "%d: expected 0 to 19", w.Approved)
 	m.expect(slices.Contains([]End{"", Stopped, RolledBack, Promoted}, w.End), "end", "%q: expected Stopped, RolledBack, Promoted or nothing", w.End)
 	if w.Rebase != nil {
@@ -165,11 +165,11 @@ func CheckChange(phase Phase, from, to Spec) error {
 	if phase != "" && phase != Draft {
 		a, b := from, to
 		a.Wishes, b.Wishes = Wishes{}, Wishes{}
-		m.expect(same(a, b), "spec", "expected no change but of wishes, once it has started")
+		m.expect(same(a, b), "spec", "once the experiment has started, only wishes may change")
 	}
 	withdrawn := from.End == Promoted && to.End.Closes() && phase != Concluded && phase != Archived // the kill switch always works
-	m.expect(from.End == "" || to.End == from.End || withdrawn, "spec.end", "%q after %q: expected no other, for an end is not taken back", to.End, from.End)
-	m.expect(!from.Archive || to.Archive, "spec.archive", "expected no other, for what is swept does not come back")
+	m.expect(from.End == "" || to.End == from.End || withdrawn, "spec.end", "%q after %q: an end cannot be changed or taken back", to.End, from.End)
+	m.expect(!from.Archive || to.Archive, "spec.archive", "it cannot be taken back, because deleted rows do not come back")
 	return errors.Join(m...)
 }
 
@@ -185,10 +185,10 @@ func (r *Rules) Conflict(other *Rules) error {
 		return errors.Join(all...)
 	}
 	if ours, theirs := r.Identity.whose(), other.Identity.whose(); ours != theirs {
-		all = append(all, fmt.Errorf("layer: the units of %s are %s, and in the experiment %s %s: expected one kind of unit, or another layer", r.Layer.Name, ours, other.Name, theirs))
+		all = append(all, fmt.Errorf("layer: the units of %s are %s here, and %s in the experiment %s: expected one kind of unit, or another layer", r.Layer.Name, ours, theirs, other.Name))
 	}
 	if r.Unit != other.Unit {
-		all = append(all, fmt.Errorf("layer: %s has %s, and %s of the experiment %s: expected one kind of unit", r.Layer.Name, r.Unit, other.Unit, other.Name))
+		all = append(all, fmt.Errorf("layer: %s has the unit %s here, and %s in the experiment %s: expected one kind of unit", r.Layer.Name, r.Unit, other.Unit, other.Name))
 	}
 	if r.Layer.From < other.Layer.To && other.Layer.From < r.Layer.To {
 		all = append(all, fmt.Errorf("layer.slots: %d to %d of %s overlap those of the experiment %s, %d to %d: expected others",
@@ -207,11 +207,11 @@ func (r *Rules) Check() error {
 	m.expect(r.Open.Control >= 0 && r.Open.Treatment >= 0 && r.Open.Control+r.Open.Treatment <= Slots, "open",
 		"%d slots of control and %d of treatment: expected %d together at most", r.Open.Control, r.Open.Treatment, Slots)
 	for i, open := range r.Baseline {
-		m.expect(open > 0 && open <= Slots/2 && (i == 0 || open > r.Baseline[i-1]), "baseline", "%v: expected slots of an arm that rise, to %d at most", r.Baseline, Slots/2)
+		m.expect(open > 0 && open <= Slots/2 && (i == 0 || open > r.Baseline[i-1]), "baseline", "%v: expected rising numbers of slots, at most %d", r.Baseline, Slots/2)
 	}
-	m.expect(r.Salt != "" || r.List != nil || r.Unit == Request, "salt", "missing: expected one, for slots are found by it")
+	m.expect(r.Salt != "" || r.List != nil || r.Unit == Request, "salt", "missing: expected one, because slots are found by it")
 	for i, bound := range r.Bounds {
-		m.expect(bound > 0 && (i == 0 || bound > r.Bounds[i-1]), "bounds", "%v: expected durations that rise", r.Bounds)
+		m.expect(bound > 0 && (i == 0 || bound > r.Bounds[i-1]), "bounds", "%v: expected rising durations", r.Bounds)
 	}
 	return errors.Join(m...)
 }

@@ -64,9 +64,9 @@ func TestWhichExperimentsCannotBothBeLive(t *testing.T) {
 		"the same slots":                    {func(*experiment.Rules, *experiment.Rules) {}, []string{"layer.slots: 0 to 10000 of l overlap those of the experiment b, 0 to 10000"}},
 		"other slots of the layer":          {func(a, b *experiment.Rules) { a.Layer.To, b.Layer.From = 5000, 5000 }, nil},
 		"one slot of both":                  {func(a, b *experiment.Rules) { a.Layer.To, b.Layer.From = 5001, 5000 }, []string{"layer.slots: 0 to 5001"}},
-		"other units in the layer":          {func(a, b *experiment.Rules) { a.Layer.To, b.Layer.From, b.Unit = 5000, 5000, experiment.Community }, []string{"layer: l has user, and community of the experiment b"}},
+		"other units in the layer":          {func(a, b *experiment.Rules) { a.Layer.To, b.Layer.From, b.Unit = 5000, 5000, experiment.Community }, []string{"layer: l has the unit user here, and community in the experiment b"}},
 		"requests, which are in no layer":   {func(_, b *experiment.Rules) { b.Unit = experiment.Request }, nil},
-		"everything that there is":          {func(_, b *experiment.Rules) { b.Unit, b.Services = experiment.Community, []string{"tweet"} }, []string{"services: tweet", "layer: l has user", "layer.slots: "}},
+		"everything that there is":          {func(_, b *experiment.Rules) { b.Unit, b.Services = experiment.Community, []string{"tweet"} }, []string{"services: tweet", "layer: l has the unit user", "layer.slots: "}},
 		"requests, and on one Service":      {func(_, b *experiment.Rules) { b.Unit, b.Services = experiment.Request, []string{"tweet"} }, []string{"services: tweet"}},
 		"another layer with the same slots": {func(_, b *experiment.Rules) { b.Layer.Name = "other" }, nil},
 	} {

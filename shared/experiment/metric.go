@@ -17,7 +17,7 @@ import (
 // EventMetric is the spec of the resource Metric. It makes an outcome of CloudEvents that people's own services send.
 //
 // +kubebuilder:object:generate=true
-// +kubebuilder:validation:XValidation:rule="self.kind != 'mean' || has(self.event.value) && type(self.event.value) == string",message="event.value: expected the path of a number with kind mean, for the mean of ones is 1"
+// +kubebuilder:validation:XValidation:rule="self.kind != 'mean' || has(self.event.value) && type(self.event.value) == string",message="event.value: expected the path of a number with kind mean, because otherwise the mean is always 1"
 type EventMetric struct {
 	// Label is the name of the metric for people, for example Orders per person.
 	// +kubebuilder:validation:MinLength=1
@@ -43,9 +43,9 @@ type EventMetric struct {
 // EventSource says which events a metric reads, and how it reads them.
 //
 // +kubebuilder:object:generate=true
-// +kubebuilder:validation:XValidation:rule="(has(self.subjectIsUnit) && self.subjectIsUnit) != has(self.unit)",message="unit: expected subjectIsUnit: true or unit, and not both"
-// +kubebuilder:validation:XValidation:rule="!has(self.value) || (type(self.value) == int ? self.value == 1 : self.value.size() <= 200 && self.value.matches('^[A-Za-z_][A-Za-z0-9_-]*([.]([A-Za-z_][A-Za-z0-9_-]*|[0-9]{1,4})){0,9}$'))",message="value: expected 1, or names of members and places in lists, from 0, with dots between them, as order.total"
-// +kubebuilder:validation:XValidation:rule="!has(self.lag) || (self.lag.endsWith('d') ? self.lag.matches('^0*1d$') : duration(self.lag) <= duration('24h'))",message="lag: expected 24h at most, as 15m"
+// +kubebuilder:validation:XValidation:rule="(has(self.subjectIsUnit) && self.subjectIsUnit) != has(self.unit)",message="unit: expected either subjectIsUnit: true or unit"
+// +kubebuilder:validation:XValidation:rule="!has(self.value) || (type(self.value) == int ? self.value == 1 : self.value.size() <= 200 && self.value.matches('^[A-Za-z_][A-Za-z0-9_-]*([.]([A-Za-z_][A-Za-z0-9_-]*|[0-9]{1,4})){0,9}$'))",message="value: expected 1, or names of members and positions in lists (from 0), separated by dots, for example order.total"
+// +kubebuilder:validation:XValidation:rule="!has(self.lag) || (self.lag.endsWith('d') ? self.lag.matches('^0*1d$') : duration(self.lag) <= duration('24h'))",message="lag: expected at most 24h, for example 15m"
 type EventSource struct {
 	// Type is the type of the CloudEvents, for example shop.order.v1.
 	// +kubebuilder:validation:MinLength=1
@@ -93,7 +93,7 @@ func (v *EventValue) UnmarshalJSON(text []byte) error {
 	}
 	var path string
 	if err := json.Unmarshal(text, &path); err != nil || path == "" {
-		return fmt.Errorf("value: %s: expected 1, or the path of a number, as order.total", text)
+		return fmt.Errorf("value: %s: expected 1, or the path of a number, for example order.total", text)
 	}
 	*v = EventValue(path)
 	return nil
@@ -155,13 +155,13 @@ func (m *EventMetric) Check() error {
 	wrong.oneOf("kind", m.Kind, KindSum, KindProportion, KindMean)
 	e := &m.Event
 	printable := !strings.ContainsFunc(e.Type, func(r rune) bool { return r < '!' || r > '~' })
-	wrong.expect(e.Type != "" && len(e.Type) <= 200 && printable, "event.type", "%q: expected a type of CloudEvents, as shop.order.v1", e.Type)
-	wrong.expect(e.SubjectIsUnit != (e.Unit != ""), "event.unit", "expected subjectIsUnit: true or unit, and not both")
-	const path = "%q: expected names of members and places in lists, from 0, with dots between them, as order.total"
+	wrong.expect(e.Type != "" && len(e.Type) <= 200 && printable, "event.type", "%q: expected a CloudEvents type, for example shop.order.v1", e.Type)
+	wrong.expect(e.SubjectIsUnit != (e.Unit != ""), "event.unit", "expected either subjectIsUnit: true or unit")
+	const path = "%q: expected names of members and positions in lists (from 0), separated by dots, for example order.total"
 	wrong.expect(e.Unit == "" || isPath(e.Unit), "event.unit", path, e.Unit)
 	wrong.expect(e.Value == "" || isPath(string(e.Value)), "event.value", path, e.Value)
-	wrong.expect(m.Kind != KindMean || e.Value != "", "event.value", "expected the path of a number with kind mean, for the mean of ones is 1")
-	wrong.expect(e.Lag != nil && *e.Lag > 0 && *e.Lag <= Duration(mostLag), "event.lag", "%s: expected more than no time, and 24h at most, as 15m", e.Lag)
+	wrong.expect(m.Kind != KindMean || e.Value != "", "event.value", "expected the path of a number with kind mean, because otherwise the mean is always 1")
+	wrong.expect(e.Lag != nil && *e.Lag > 0 && *e.Lag <= Duration(mostLag), "event.lag", "%s: expected a duration above 0 and at most 24h, for example 15m", e.Lag)
 	return errors.Join(wrong...)
 }
 

@@ -14,7 +14,7 @@ import (
 // +kubebuilder:validation:Type=string
 // +kubebuilder:validation:MaxLength=32
 // +kubebuilder:validation:Pattern=`^([0-9]+d|([0-9]+(\.[0-9]+)?(us|ms|s|m|h))+)$`
-// +kubebuilder:validation:XValidation:rule="self.endsWith('d') ? self.matches('^0*[1-9][0-9]{0,3}d$') : duration(self) > duration('0s')",message="expected more than no time, and less than 10000d"
+// +kubebuilder:validation:XValidation:rule="self.endsWith('d') ? self.matches('^0*[1-9][0-9]{0,3}d$') : duration(self) > duration('0s')",message="expected a duration above 0 and below 10000d"
 type Duration time.Duration
 
 // Percent is a relative amount, written in percent: 5% is 0.05.

@@ -13,25 +13,25 @@ import (
 // +kubebuilder:validation:XValidation:rule="self.services.all(s, self.services.exists_one(o, o == s))",message="services: expected each once"
 // +kubebuilder:validation:XValidation:rule="!has(self.treatment.image) || self.treatment.image.all(s, s in self.services)",message="treatment.image: expected names of services"
 // +kubebuilder:validation:XValidation:rule="!has(self.rebase) || !has(self.rebase.image) || self.rebase.image.all(s, s in self.services)",message="rebase.image: expected names of services"
-// +kubebuilder:validation:XValidation:rule="!has(self.step) || self.step < self.ramp.steps.size()",message="step: expected a place in ramp.steps, from 0"
+// +kubebuilder:validation:XValidation:rule="!has(self.step) || self.step < self.ramp.steps.size()",message="step: expected a step of ramp.steps, counted from 0"
 // +kubebuilder:validation:XValidation:rule="!has(self.exposure) || self.exposure.all(s, s in self.services)",message="exposure: expected names of services"
-// +kubebuilder:validation:XValidation:rule="(self.assignment == 'list') == has(self.list)",message="list: expected the communities or users of both arms where assignment is list, and nothing else where it is not"
-// +kubebuilder:validation:XValidation:rule="self.assignment != 'list' || self.ramp.steps.size() == 1",message="ramp.steps: expected one step where assignment is list, which is open or is not"
-// +kubebuilder:validation:XValidation:rule="self.unit != 'request' || self.assignment != 'list'",message="assignment: expected slots, for no request is on a list"
-// +kubebuilder:validation:XValidation:rule="self.unit != 'request' || !has(self.layer.slots)",message="layer.slots: expected none, for Knative's percent takes unit request"
+// +kubebuilder:validation:XValidation:rule="(self.assignment == 'list') == has(self.list)",message="list: expected the communities or users of both arms if assignment is list, and nothing otherwise"
+// +kubebuilder:validation:XValidation:rule="self.assignment != 'list' || self.ramp.steps.size() == 1",message="ramp.steps: expected one step if assignment is list, because a list has no ramp"
+// +kubebuilder:validation:XValidation:rule="self.unit != 'request' || self.assignment != 'list'",message="assignment: expected slots with unit request, because no request is on a list"
+// +kubebuilder:validation:XValidation:rule="self.unit != 'request' || !has(self.layer.slots)",message="layer.slots: expected none with unit request, because no request is assigned"
 // +kubebuilder:validation:XValidation:rule="self.unit != 'request' || !has(self.exposure)",message="exposure: expected none with unit request"
 // +kubebuilder:validation:XValidation:rule="self.unit != 'request' || !has(self.audience) || !has(self.audience.communities)",message="audience.communities: expected none with unit request"
 // +kubebuilder:validation:XValidation:rule="self.unit != 'request' || self.ramp.hold.units == 0",message="ramp.hold.units: expected none with unit request"
-// +kubebuilder:validation:XValidation:rule="(self.unit == 'request') != has(self.metrics.primary)",message="metrics.primary: expected a metric, and none with unit request, which guardrails alone judge"
-// +kubebuilder:validation:XValidation:rule="(self.unit == 'request') != has(self.metrics.window)",message="metrics.window: expected a duration, and none with unit request"
+// +kubebuilder:validation:XValidation:rule="(self.unit == 'request') != has(self.metrics.primary)",message="metrics.primary: expected a metric; none with unit request, which only guardrails judge"
+// +kubebuilder:validation:XValidation:rule="(self.unit == 'request') != has(self.metrics.window)",message="metrics.window: expected a duration; none with unit request"
 // +kubebuilder:validation:XValidation:rule="self.unit != 'request' || !has(self.metrics.secondary)",message="metrics.secondary: expected none with unit request"
 // +kubebuilder:validation:XValidation:rule="self.unit != 'request' || !has(self.metrics.noWorse)",message="metrics.noWorse: expected none with unit request"
-// +kubebuilder:validation:XValidation:rule="self.unit != 'request' || !has(self.metrics.baseline)",message="metrics.baseline: expected none with unit request, for no request comes again"
-// +kubebuilder:validation:XValidation:rule="!has(self.metrics.baseline) || self.services.size() * self.ramp.steps.size() <= 40",message="metrics.baseline: expected none with so many services and steps, which are 40 multiplied at most with one"
-// +kubebuilder:validation:XValidation:rule="!has(self.identity) || self.identity.kind == 'token' || self.unit == 'user'",message="unit: expected user with identity issuer or visitor, for Warble knows the communities of its own users alone"
-// +kubebuilder:validation:XValidation:rule="!has(self.identity) || self.identity.kind != 'visitor' || !has(self.audience) || !has(self.audience.communities)",message="audience.communities: expected none with identity visitor, who is of no community"
-// +kubebuilder:validation:XValidation:rule="!has(self.plan) || self.unit == 'user' && self.assignment != 'list'",message="plan: expected none but with unit user and assignment slots, whose units come one by one"
-// +kubebuilder:validation:XValidation:rule="self.unit != 'request' || has(self.metrics.guardrails)",message="metrics.guardrails: expected one at least with unit request, which nothing else judges"
+// +kubebuilder:validation:XValidation:rule="self.unit != 'request' || !has(self.metrics.baseline)",message="metrics.baseline: expected none with unit request, because no request is assigned"
+// +kubebuilder:validation:XValidation:rule="!has(self.metrics.baseline) || self.services.size() * self.ramp.steps.size() <= 40",message="metrics.baseline: with a baseline, services times steps may be at most 40"
+// +kubebuilder:validation:XValidation:rule="!has(self.identity) || self.identity.kind == 'token' || self.unit == 'user'",message="unit: expected user with identity issuer or visitor, because Warble knows only the communities of its own users"
+// +kubebuilder:validation:XValidation:rule="!has(self.identity) || self.identity.kind != 'visitor' || !has(self.audience) || !has(self.audience.communities)",message="audience.communities: expected none with identity visitor, because visitors have no community"
+// +kubebuilder:validation:XValidation:rule="!has(self.plan) || self.unit == 'user' && self.assignment != 'list'",message="plan: expected none, except with unit user and assignment slots, where units enter one by one"
+// +kubebuilder:validation:XValidation:rule="self.unit != 'request' || has(self.metrics.guardrails)",message="metrics.guardrails: expected at least one with unit request, which only guardrails judge"
 type Spec struct {
 	// Title is the question that the experiment answers, for example "Do people post more when they can like?". Without a title,
 	// reports show the experiment's name.
@@ -124,8 +124,8 @@ type Spec struct {
 // Treated is what the treatment changes. The control keeps the Service's own variables and image.
 //
 // +kubebuilder:object:generate=true
-// +kubebuilder:validation:XValidation:rule="has(self.env) || has(self.image)",message="expected env or image, or the arms are the same"
-// +kubebuilder:validation:XValidation:rule="!has(self.env) || self.env.all(name, !name.startsWith('WARBLE_') && !name.startsWith('K_') && name != 'PORT')",message="env: expected other names than PORT, K_ and WARBLE_, by which a revision is told what it is"
+// +kubebuilder:validation:XValidation:rule="has(self.env) || has(self.image)",message="expected env or image, because otherwise the arms are the same"
+// +kubebuilder:validation:XValidation:rule="!has(self.env) || self.env.all(name, !name.startsWith('WARBLE_') && !name.startsWith('K_') && name != 'PORT')",message="env: expected names other than PORT, K_* and WARBLE_*, which Knative and steer set"
 type Treated struct {
 	// Env has environment variables of the treatment, by name. They replace the Service's variables, or are added to them.
 	// None by default.
@@ -183,7 +183,7 @@ type LayerShare struct {
 	// +kubebuilder:validation:MaxItems=2
 	// +kubebuilder:validation:items:Minimum=0
 	// +kubebuilder:validation:items:Maximum=10000
-	// +kubebuilder:validation:XValidation:rule="self.size() != 2 || self[0] < self[1]",message="expected the first slot and a greater one, the first past it"
+	// +kubebuilder:validation:XValidation:rule="self.size() != 2 || self[0] < self[1]",message="expected two slots: the first, and the one after the last"
 	Slots []int `json:"slots,omitempty"`
 }
 
@@ -198,7 +198,7 @@ type Ramp struct {
 	// +kubebuilder:validation:MaxItems=20
 	// +kubebuilder:validation:items:Minimum=1
 	// +kubebuilder:validation:items:Maximum=50
-	// +kubebuilder:validation:XValidation:rule="self.all(step, self.filter(other, other <= step).size() == self.indexOf(step) + 1)",message="expected percents that rise"
+	// +kubebuilder:validation:XValidation:rule="self.all(step, self.filter(other, other <= step).size() == self.indexOf(step) + 1)",message="expected rising percents"
 	Steps []int `json:"steps"`
 	// +optional
 	// +kubebuilder:default={}
@@ -236,7 +236,7 @@ func (h Hold) Least() time.Duration {
 // Metrics has the metrics and guardrails that judge the experiment.
 //
 // +kubebuilder:object:generate=true
-// +kubebuilder:validation:XValidation:rule="!has(self.baseline) || has(self.guardrails)",message="baseline: expected guardrails with it, which alone need one"
+// +kubebuilder:validation:XValidation:rule="!has(self.baseline) || has(self.guardrails)",message="baseline: expected guardrails as well, because only they use a baseline"
 type Metrics struct {
 	// Window is how long a unit is observed after its entry, for example 7d; then its value is frozen. It has no default. Communities
 	// and users need a window; requests have none.
@@ -297,7 +297,7 @@ func (g *Metrics) Bounds() (bounds []Duration) {
 // Known is what people know of the units and of the primary metric before the start. It sets how many units the experiment waits for.
 //
 // +kubebuilder:object:generate=true
-// +kubebuilder:validation:XValidation:rule="!has(self.cv) || has(self.mean)",message="cv: expected mean with it"
+// +kubebuilder:validation:XValidation:rule="!has(self.cv) || has(self.mean)",message="cv: expected mean as well"
 type Known struct {
 	// UnitsPerDay is how many new units a day come to the services, in both arms and in none together.
 	// +optional
@@ -353,7 +353,7 @@ type NoWorse struct {
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="self.margin.matches('[1-9]') && double(self.margin.split('p')[0]) < 100.0",message="margin: expected more than 0pp and less than 100pp"
 // +kubebuilder:validation:XValidation:rule="(self.name == 'slow_share') == has(self.over)",message="over: expected a duration with slow_share, and none with error_share"
-// +kubebuilder:validation:XValidation:rule="!has(self.over) || !self.over.endsWith('d') && ['1ms', '1.5ms', '2ms', '3ms', '4ms', '5ms', '7.5ms', '10ms', '15ms', '20ms', '25ms', '30ms', '40ms', '50ms', '75ms', '100ms', '150ms', '200ms', '250ms', '300ms', '400ms', '500ms', '750ms', '1000ms', '1500ms', '2000ms', '2500ms', '3000ms', '4000ms', '5000ms', '7500ms', '10000ms', '15000ms', '20000ms', '30000ms'].exists(bound, duration(bound) == duration(self.over))",message="over: expected an upper end of the buckets that latencies are counted in, as 250ms"
+// +kubebuilder:validation:XValidation:rule="!has(self.over) || !self.over.endsWith('d') && ['1ms', '1.5ms', '2ms', '3ms', '4ms', '5ms', '7.5ms', '10ms', '15ms', '20ms', '25ms', '30ms', '40ms', '50ms', '75ms', '100ms', '150ms', '200ms', '250ms', '300ms', '400ms', '500ms', '750ms', '1000ms', '1500ms', '2000ms', '2500ms', '3000ms', '4000ms', '5000ms', '7500ms', '10000ms', '15000ms', '20000ms', '30000ms'].exists(bound, duration(bound) == duration(self.over))",message="over: expected one of the bounds of latency histograms, for example 250ms"
 type Guardrail struct {
 	// Name is error_share, the share of answers that are errors, or slow_share, the share that took longer than Over.
 	// +kubebuilder:validation:Enum=error_share;slow_share

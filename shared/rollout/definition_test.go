@@ -206,7 +206,7 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 		{whole, "window: 7d", "window: 7d\n    baseline: soon", "duration"},
 		{whole, "    guardrails: [{name: error_share, margin: 0.5pp}, {name: slow_share, over: 250ms, margin: 1pp}]\n", "    baseline: 1h\n", "metrics.baseline"},
 		{whole + "    baseline: 1h\n", "[10, 25, 50]", "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]", ""},
-		{whole + "    baseline: 1h\n", "[10, 25, 50]", "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]", "metrics.baseline: 3 services and 14 steps, 42 multiplied: expected 40"},
+		{whole + "    baseline: 1h\n", "[10, 25, 50]", "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]", "metrics.baseline: 3 services times 14 steps are 42: expected at most 40"},
 		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, " + strings.Repeat("t", 47) + "]", ""},
 		{whole, "[like, timeline, tweet]", "[like, timeline, tweet, " + strings.Repeat("t", 48) + "]", "services[3]"},
 		{whole, "{FEATURES: likes}", "{WARBLE_ARM: both}", "treatment.env"},
@@ -286,9 +286,9 @@ func TestTheDefinitionAndTheToolRefuseTheSame(t *testing.T) {
 func TestARefusalListsEveryMistake(t *testing.T) {
 	t.Parallel()
 	_, err := check(strings.NewReplacer("[10, 25, 50]", "[60, 25]", "margin: 1pp", "margin: 0pp", "[timeline, tweet]\n", "[users]\n", "[0, 5000]", "[9, 3]").Replace(whole))
-	want := strings.Split(`layer.slots: [9 3]: expected the first slot, from 0, and a greater one up to 10000, the first past it
+	want := strings.Split(`layer.slots: [9 3]: expected two slots: the first, from 0, and the one after the last, at most 10000
 ramp.steps[0]: 60: expected 1 to 50 percent, in each arm
-ramp.steps[1]: 25 after 60: expected percents that rise
+ramp.steps[1]: 25 after 60: expected rising percents
 metrics.guardrails[1].margin: 0pp: expected more than 0pp and less than 100pp`, "\n")
 	want = append([]string{`exposure[0]: "users": expected one of services`}, want...)
 	if diff := cmp.Diff(want, strings.Split(fmt.Sprint(err), "\n")); diff != "" {

@@ -14,9 +14,9 @@ import (
 	"warble/shared/problem"
 )
 
-// Driver moves all experiments of a namespace. Everything that it does is visible in the cluster or the database, and it needs nothing that it
-// keeps in memory between two turns. So it may be killed at any line, and another driver continues. If two drivers run at the same time,
-// version conflicts make them read again.
+// Driver moves all experiments of a namespace. Everything that it does is visible in the cluster or the database, and it needs
+// nothing that it keeps in memory between two turns. So it may be killed at any line, and another driver continues. If two drivers
+// run at the same time, version conflicts make them read again.
 type Driver struct {
 	Cluster Cluster
 	Store   Store
@@ -42,8 +42,8 @@ const (
 	mostMoves = 300
 	// mostConflicts is more conflicts than two drivers cause each other. An object that is being deleted conflicts until it is gone.
 	mostConflicts = 20
-	// pause is the time between two turns while an experiment waits for something that only needs time, such as a revision that starts. nearby
-	// is the longest such time: if the experiment rests for longer, Run does not wait.
+	// pause is the time between two turns while an experiment waits for something that only needs time, such as a revision that
+	// starts. nearby is the longest such time: if the experiment rests for longer, Run does not wait.
 	pause  = time.Second
 	nearby = 10 * time.Second
 )
@@ -51,8 +51,9 @@ const (
 // askLimit is how long hosts may take to answer: longer than a pod takes to start from zero. Tests set it.
 var askLimit = 15 * time.Second
 
-// Run makes turns while an experiment waits for something that only needs a few seconds, until ctx ends. It returns after a turn in which none
-// does. It also returns if asked, which may be nil, reports that somebody wants another turn; the caller then calls Run again.
+// Run makes turns while an experiment waits for something that only needs a few seconds, until ctx ends. It returns after a turn in
+// which none does. It also returns if asked, which may be nil, reports that somebody wants another turn; the caller then calls Run
+// again.
 func (d *Driver) Run(ctx context.Context, asked func() bool) error {
 	for {
 		moving, err := d.Turn(ctx)
@@ -67,9 +68,9 @@ func (d *Driver) Run(ctx context.Context, asked func() bool) error {
 	}
 }
 
-// Turn makes every move of every experiment that can be made now. Experiments that a person wants to end come first, and then those whose last
-// turn is longest ago. An experiment that cannot be moved does not keep the others waiting. moving reports whether one of them waits for
-// something that only needs a few seconds.
+// Turn makes every move of every experiment that can be made now. Experiments that a person wants to end come first, and then those
+// whose last turn is longest ago. An experiment that cannot be moved does not keep the others waiting. moving reports whether one
+// of them waits for something that only needs a few seconds.
 func (d *Driver) Turn(ctx context.Context) (moving bool, err error) {
 	namespace, err := d.Cluster.Namespace(ctx)
 	if err != nil || namespace.Terminating {
@@ -262,7 +263,8 @@ func (d *Driver) judge(ctx context.Context, v *View) *Judged {
 	return &Judged{judgement, err}
 }
 
-// begin stores a start in the database and reads it back into the view. Errors: ErrConflict if another experiment has taken its place since.
+// begin stores a start in the database and reads it back into the view. Errors: ErrConflict if another experiment has taken its
+// place since.
 func (d *Driver) begin(ctx context.Context, v *View, start experiment.Start) error {
 	if err := d.Store.StartExperiment(ctx, start); err != nil {
 		return fmt.Errorf("not started: %w", err)

@@ -14,7 +14,8 @@ import (
 	"warble/shared/rollout"
 )
 
-// The health statuses of Argo CD that are used. No phase is Suspended, because Argo CD would wait for its end before it applies what comes after.
+// The health statuses of Argo CD that are used. No phase is Suspended, because Argo CD would wait for its end before it applies
+// what comes after.
 const (
 	healthy     = "Healthy"
 	progressing = "Progressing"

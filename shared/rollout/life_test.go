@@ -773,7 +773,7 @@ func TestARefusedStartListsEveryProblem(t *testing.T) {
 	w.turn()
 	e := w.until("likes", stalledFor("Refused"))
 	want := `refused: services: tweet is in the experiment rival: expected one at a time
-layer: writing has user, and community of the experiment rival: expected one kind of unit
+layer: writing has the unit user here, and community in the experiment rival: expected one kind of unit
 layer.slots: 0 to 5000 of writing overlap those of the experiment rival, 0 to 5000: expected others (rival is Running, step 1/3 10%)
 like: the variable FEATURES comes from a secret or config map: expected one that the treatment can set
 like: its template has the variable WARBLE_ARM: expected none, because steer sets it in the arms

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// drain is how long the arms stay, at least, after the last slot was closed. Edges follow within 2 s; the rest is for requests under way.
+	// drain is how long the arms stay, at least, after the last slot was closed. Edges follow within 2 s; the rest is for requests
+	// under way.
 	drain = 30 * time.Second
 	// stage is how long each stage of a promotion lasts.
 	stage = time.Minute

@@ -47,9 +47,9 @@ func TestTheDefinitionAndTheToolRefuseTheSameMetrics(t *testing.T) {
 		{"value: order.total", "value: a.b.c.d.e.f.g.h.i.j", ""},
 
 		{"value: order.total", "value: a.b.c.d.e.f.g.h.i.j.k", "value: "},
-		{"unit: customer.id", "subjectIsUnit: true, unit: customer.id", "unit: expected subjectIsUnit: true or unit, and not both"},
-		{"unit: customer.id, ", "", "unit: expected subjectIsUnit: true or unit, and not both"},
-		{"unit: customer.id", "subjectIsUnit: false", "unit: expected subjectIsUnit: true or unit, and not both"},
+		{"unit: customer.id", "subjectIsUnit: true, unit: customer.id", "unit: expected either subjectIsUnit: true or unit"},
+		{"unit: customer.id, ", "", "unit: expected either subjectIsUnit: true or unit"},
+		{"unit: customer.id", "subjectIsUnit: false", "unit: expected either subjectIsUnit: true or unit"},
 		{"unit: customer.id", "unit: $.customer", "unit"},
 		{"unit: customer.id", "unit: customer..id", "unit"},
 		{"unit: customer.id", "unit: 0.id", "unit"},

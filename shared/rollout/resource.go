@@ -37,11 +37,11 @@ const (
 // +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name=Message,type=string,priority=1,JSONPath=`.status.message`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 30 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name: expected at most 30 small letters, digits and -, for it is a part of host names"
-// +kubebuilder:validation:XValidation:rule="self.spec.services.all(s, self.metadata.name.size() + s.size() <= 52)",message="services: expected 52 characters at most with metadata.name, for they are a part of host names"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase == 'Draft' || (has(self.spec.title) == has(oldSelf.spec.title) && (!has(self.spec.title) || self.spec.title == oldSelf.spec.title) && has(self.spec.hypothesis) == has(oldSelf.spec.hypothesis) && (!has(self.spec.hypothesis) || self.spec.hypothesis == oldSelf.spec.hypothesis) && has(self.spec.owner) == has(oldSelf.spec.owner) && (!has(self.spec.owner) || self.spec.owner == oldSelf.spec.owner) && self.spec.services == oldSelf.spec.services && self.spec.treatment == oldSelf.spec.treatment && self.spec.unit == oldSelf.spec.unit && self.spec.assignment == oldSelf.spec.assignment && has(self.spec.list) == has(oldSelf.spec.list) && (!has(self.spec.list) || self.spec.list == oldSelf.spec.list) && has(self.spec.audience) == has(oldSelf.spec.audience) && (!has(self.spec.audience) || self.spec.audience == oldSelf.spec.audience) && self.spec.layer == oldSelf.spec.layer && self.spec.ramp == oldSelf.spec.ramp && self.spec.promote == oldSelf.spec.promote && self.spec.promoteBy == oldSelf.spec.promoteBy && self.spec.warmingDeadline == oldSelf.spec.warmingDeadline && has(self.spec.exposure) == has(oldSelf.spec.exposure) && (!has(self.spec.exposure) || self.spec.exposure == oldSelf.spec.exposure) && has(self.spec.salt) == has(oldSelf.spec.salt) && (!has(self.spec.salt) || self.spec.salt == oldSelf.spec.salt) && self.spec.metrics == oldSelf.spec.metrics && self.spec.alpha == oldSelf.spec.alpha && self.spec.power == oldSelf.spec.power)",message="spec: expected no change but of wishes, once it has started"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.spec.end) || (has(self.spec.end) && self.spec.end == oldSelf.spec.end) || (oldSelf.spec.end == 'Promoted' && has(self.spec.end) && self.spec.end in ['Stopped', 'RolledBack'] && !(has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase in ['Concluded', 'Archived']))",message="spec.end: expected no other, for an end is not taken back"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.spec.archive) || !oldSelf.spec.archive || (has(self.spec.archive) && self.spec.archive)",message="spec.archive: expected no other, for what is swept does not come back"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 30 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name: expected at most 30 small letters, digits and -, because it is part of host names"
+// +kubebuilder:validation:XValidation:rule="self.spec.services.all(s, self.metadata.name.size() + s.size() <= 52)",message="services: expected 52 characters at most with metadata.name, because they are part of host names"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase == 'Draft' || (has(self.spec.title) == has(oldSelf.spec.title) && (!has(self.spec.title) || self.spec.title == oldSelf.spec.title) && has(self.spec.hypothesis) == has(oldSelf.spec.hypothesis) && (!has(self.spec.hypothesis) || self.spec.hypothesis == oldSelf.spec.hypothesis) && has(self.spec.owner) == has(oldSelf.spec.owner) && (!has(self.spec.owner) || self.spec.owner == oldSelf.spec.owner) && self.spec.services == oldSelf.spec.services && self.spec.treatment == oldSelf.spec.treatment && self.spec.unit == oldSelf.spec.unit && self.spec.assignment == oldSelf.spec.assignment && has(self.spec.list) == has(oldSelf.spec.list) && (!has(self.spec.list) || self.spec.list == oldSelf.spec.list) && has(self.spec.audience) == has(oldSelf.spec.audience) && (!has(self.spec.audience) || self.spec.audience == oldSelf.spec.audience) && self.spec.layer == oldSelf.spec.layer && self.spec.ramp == oldSelf.spec.ramp && self.spec.promote == oldSelf.spec.promote && self.spec.promoteBy == oldSelf.spec.promoteBy && self.spec.warmingDeadline == oldSelf.spec.warmingDeadline && has(self.spec.exposure) == has(oldSelf.spec.exposure) && (!has(self.spec.exposure) || self.spec.exposure == oldSelf.spec.exposure) && has(self.spec.salt) == has(oldSelf.spec.salt) && (!has(self.spec.salt) || self.spec.salt == oldSelf.spec.salt) && self.spec.metrics == oldSelf.spec.metrics && self.spec.alpha == oldSelf.spec.alpha && self.spec.power == oldSelf.spec.power)",message="spec: once the experiment has started, only wishes may change"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.spec.end) || (has(self.spec.end) && self.spec.end == oldSelf.spec.end) || (oldSelf.spec.end == 'Promoted' && has(self.spec.end) && self.spec.end in ['Stopped', 'RolledBack'] && !(has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase in ['Concluded', 'Archived']))",message="spec.end: an end cannot be changed or taken back"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.spec.archive) || !oldSelf.spec.archive || (has(self.spec.archive) && self.spec.archive)",message="spec.archive: it cannot be taken back, because deleted rows do not come back"
 type Experiment struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -131,7 +131,8 @@ type Status struct {
 	// +listType=atomic
 	Unrecorded []Record `json:"unrecorded,omitempty"`
 
-	// Conditions are Ready, Reconciling and Stalled, by the conventions of kstatus, and Healthy, GuardrailsPassing, BaseDrifted and Concluded.
+	// Conditions are Ready, Reconciling and Stalled, by the conventions of kstatus, and Healthy, GuardrailsPassing, BaseDrifted and
+	// Concluded.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -155,7 +156,8 @@ type Assign struct {
 	// +listType=map
 	// +listMapKey=name
 	Services []ServiceReach `json:"services,omitempty"`
-	// ArmedAt is when every arm had answered. While it is missing, nobody is assigned: the arms do not exist yet, or somebody has deleted one.
+	// ArmedAt is when every arm had answered. While it is missing, nobody is assigned: the arms do not exist yet, or somebody has
+	// deleted one.
 	// +optional
 	ArmedAt metav1.MicroTime `json:"armedAt,omitzero"`
 }
@@ -215,9 +217,9 @@ type Record struct {
 	Figures string `json:"figures,omitempty"`
 }
 
-// Rules returns the rules by which the edge assigns units, and by which it counts a baseline while the experiment warms. All slots are closed
-// as soon as a person wishes to stop or to roll back, or deletes the experiment, even before steer has seen it. They are also closed while
-// arms are missing.
+// Rules returns the rules by which the edge assigns units, and by which it counts a baseline while the experiment warms. All slots
+// are closed as soon as a person wishes to stop or to roll back, or deletes the experiment, even before steer has seen it. They are
+// also closed while arms are missing.
 func (e *Experiment) Rules() experiment.Rules {
 	s := e.Spec
 	r := experiment.Rules{

@@ -143,8 +143,9 @@ type Event struct {
 
 // Store is the database: *store.DB.
 type Store interface {
-	// StartExperiment stores the start of an experiment. If the start is stored already, it changes only the cluster to which the experiment
-	// belongs. Errors: problem.Conflict if an experiment of that name, with another salt or concluded, was started before.
+	// StartExperiment stores the start of an experiment. If the start is stored already, it changes only the cluster to which the
+	// experiment belongs. Errors: problem.Conflict if an experiment of that name, with another salt or concluded, was started
+	// before.
 	StartExperiment(ctx context.Context, s experiment.Start) error
 	// StartedBefore returns what the database knows about the experiment of that name; nil if nothing.
 	StartedBefore(ctx context.Context, name string) (*experiment.Past, error)
