@@ -22,8 +22,8 @@ func rules(name string, open int) *experiment.Rules {
 	}
 }
 
-// TestTheArmsHaveTheirShares at each step of a ramp, which only adds units: nobody changes arm, and nobody leaves.
-func TestTheArmsHaveTheirShares(t *testing.T) {
+// At each step of a ramp, the arms have their shares. A step only adds units: nobody changes or loses their arm.
+func TestTheArmsHaveTheirSharesAtEachStep(t *testing.T) {
 	t.Parallel()
 	r := rules("likes", 0)
 	before := make([]experiment.Arm, many+1)
@@ -50,8 +50,8 @@ func TestTheArmsHaveTheirShares(t *testing.T) {
 	}
 }
 
-// TestABaselineForeseesTheArm that a unit has from the step on that opens its slot, and nobody has one while it is counted.
-func TestABaselineForeseesTheArm(t *testing.T) {
+// A baseline counts a unit for the arm that it will have from the step that opens its slot. While the baseline is counted, nobody has an arm.
+func TestABaselineCountsForTheLaterArm(t *testing.T) {
 	t.Parallel()
 	steps := []int{1000, 2500, 5000}
 	r := rules("likes", 0)
@@ -78,8 +78,7 @@ func TestABaselineForeseesTheArm(t *testing.T) {
 	}
 }
 
-// TestControlIsFrom0UpAndTreatmentFromTheTopDown, to the slot.
-func TestControlIsFrom0UpAndTreatmentFromTheTopDown(t *testing.T) {
+func TestControlHasSlotsFrom0UpAndTreatmentFromTheTopDown(t *testing.T) {
 	t.Parallel()
 	r := rules("likes", 0)
 	r.Open = experiment.Open{Control: 300, Treatment: 200}
@@ -97,8 +96,8 @@ func TestControlIsFrom0UpAndTreatmentFromTheTopDown(t *testing.T) {
 	}
 }
 
-// TestALayerIsShared: two experiments of it have no unit in common, however far they are open, and all units together.
-func TestALayerIsShared(t *testing.T) {
+// Two experiments of a layer have no unit in common, at every step, and together they have all units.
+func TestExperimentsOfALayerHaveNoUnitInCommon(t *testing.T) {
 	t.Parallel()
 	a, b := rules("a", 5000), rules("b", 5000)
 	a.Layer.To, b.Layer.From = 3000, 3000
@@ -116,8 +115,7 @@ func TestALayerIsShared(t *testing.T) {
 	within(t, "a", inA, .3)
 }
 
-// TestLayersAreIndependent: which arm a unit has in one says nothing of its arm in another, nor does the slot in the layer
-// of the arm.
+// The arm of a unit in one layer says nothing about its arm in another, and its slot in the layer says nothing about its arm.
 func TestLayersAreIndependent(t *testing.T) {
 	t.Parallel()
 	const units = 20_000
@@ -142,8 +140,8 @@ func TestLayersAreIndependent(t *testing.T) {
 	t.Logf("chi-square %.2f, p %.3f", test.Statistic, test.P)
 }
 
-// TestWhomAnExperimentTakes by audience, list, unit and what a user has.
-func TestWhomAnExperimentTakes(t *testing.T) {
+// Who is assigned depends on the audience, the list, the unit, and what is known about the user.
+func TestOnlyTheAudienceIsAssigned(t *testing.T) {
 	t.Parallel()
 	list := &experiment.List{Control: []string{"rustaceans"}, Treatment: []string{"gophers", "7"}}
 	all := experiment.Open{Control: 5000, Treatment: 5000}
@@ -186,7 +184,7 @@ func TestWhomAnExperimentTakes(t *testing.T) {
 	}
 }
 
-// TestBucketsDivideTheArmsEvenly: each has its share of the units of both arms, and a unit's bucket is its slot modulo 32.
+// Each bucket has its share of the units of both arms, and a unit's bucket is its slot modulo 32.
 func TestBucketsDivideTheArmsEvenly(t *testing.T) {
 	t.Parallel()
 	r := rules("likes", 1000)
@@ -215,8 +213,8 @@ func TestBucketsDivideTheArmsEvenly(t *testing.T) {
 	}
 }
 
-// TestBoundsAreTheGuardrails': each once, and in order, whatever theirs is.
-func TestBoundsAreTheGuardrails(t *testing.T) {
+// Bounds has each bound of the guardrails once, in rising order.
+func TestBoundsAreThoseOfTheGuardrails(t *testing.T) {
 	t.Parallel()
 	const ms = experiment.Duration(time.Millisecond)
 	metrics := experiment.Metrics{Guardrails: []experiment.Guardrail{
@@ -227,7 +225,7 @@ func TestBoundsAreTheGuardrails(t *testing.T) {
 	}
 }
 
-func TestAssigningAllocatesTheUnitAtMost(t *testing.T) { //nolint:paralleltest // it counts what all allocate
+func TestAssigningAllocatesAtMostTheUnit(t *testing.T) { //nolint:paralleltest // it counts what all allocate
 	gophers := strings.Repeat("g", 40) // as long as a community's slug may be
 	for name, tt := range map[string]struct {
 		unit experiment.Unit

@@ -9,7 +9,7 @@ import (
 	"warble/shared/experiment"
 )
 
-func TestAnAssignmentIsReadAsItWasWritten(t *testing.T) {
+func TestAnAssignmentCanBeWrittenAndReadBack(t *testing.T) {
 	t.Parallel()
 	for text, a := range map[string]experiment.Assignment{
 		"likes=treatment;community=gophers;generation=3;exposes": {"likes", experiment.Treatment, experiment.Community, "gophers", 3, true},
@@ -33,7 +33,7 @@ var notAssignments = []string{
 	"likes=treatment;community=gophers;generation=3 ", "likes=treatment;community=gophers;generation=3, x=control;user=1;generation=1",
 }
 
-func TestWhatIsNoAssignmentIsAnError(t *testing.T) {
+func TestAnotherTextThanAnAssignmentIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, text := range notAssignments {
 		a, err := experiment.ParseAssignment(text)
@@ -43,7 +43,7 @@ func TestWhatIsNoAssignmentIsAnError(t *testing.T) {
 	}
 }
 
-// FuzzParseAssignment: whatever can be read is written again to the byte, and whole.
+// FuzzParseAssignment checks that a text that can be read is written again byte for byte, and completely.
 func FuzzParseAssignment(f *testing.F) {
 	f.Add("likes=treatment;community=gophers;generation=3;exposes")
 	f.Add("likes=control;user=7;generation=-1")

@@ -9,7 +9,7 @@ import (
 	"warble/shared/experiment"
 )
 
-func TestWhatEachPhaseIs(t *testing.T) {
+func TestPropertiesOfEachPhase(t *testing.T) {
 	t.Parallel()
 	only := func(is func(experiment.Phase) bool) (names string) {
 		for _, p := range experiment.Phases {
@@ -30,7 +30,7 @@ func TestWhatEachPhaseIs(t *testing.T) {
 	}
 }
 
-func TestWhenADraftStarts(t *testing.T) {
+func TestADraftStartsByItsWishes(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
@@ -51,8 +51,8 @@ func TestWhenADraftStarts(t *testing.T) {
 	}
 }
 
-// Experiments on other Services that name no layer are independent; in a layer they share units of one kind.
-func TestWhichExperimentsCannotBothBeLive(t *testing.T) {
+// Experiments on different Services without a layer are independent. In a layer they must have the same kind of unit.
+func TestConflictingExperimentsCannotBothBeLive(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(a, b *experiment.Rules)
@@ -83,7 +83,7 @@ func TestWhichExperimentsCannotBothBeLive(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongWithRules(t *testing.T) {
+func TestWrongRulesAreRefused(t *testing.T) {
 	t.Parallel()
 	const ms = experiment.Duration(time.Millisecond)
 	for want, change := range map[string]func(*experiment.Rules){

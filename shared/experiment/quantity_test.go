@@ -27,7 +27,7 @@ func roundTrip[T comparable](t *testing.T, text string, want T, written string) 
 	}
 }
 
-func TestQuantitiesAreReadAsTheyAreWritten(t *testing.T) {
+func TestQuantitiesCanBeWrittenAndReadBack(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]time.Duration{
 		"250ms": 250 * time.Millisecond, "0s": 0, "10s": 10 * time.Second, "2m": 2 * time.Minute, "1h": time.Hour, "1h30m": 90 * time.Minute,
@@ -45,7 +45,7 @@ func TestQuantitiesAreReadAsTheyAreWritten(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoQuantityIsAnError(t *testing.T) {
+func TestAnotherTextThanAQuantityIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{`5`, `"5"`, `""`, `"d"`, `"1.5d"`, `"99999d"`, `"5%"`, `"x"`, `null`, `{}`, `"7 d"`} {
 		var d experiment.Duration

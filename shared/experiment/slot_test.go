@@ -9,8 +9,8 @@ import (
 	"warble/shared/experiment"
 )
 
-// TestSlotIsPinned: who is in which arm must be the same in every version. The figures were computed by Python's hashlib.
-func TestSlotIsPinned(t *testing.T) {
+// A unit's slot must be the same in every version. The figures were computed with Python's hashlib.
+func TestSlotsNeverChange(t *testing.T) {
 	t.Parallel()
 	for _, v := range []struct {
 		salt, unit string
@@ -46,7 +46,7 @@ func within(t *testing.T, what string, n int, share float64) {
 	}
 }
 
-// TestSlotsSpreadEvenly: in each tenth of the slots there is a tenth of the units, and so for each last digit.
+// TestSlotsSpreadEvenly checks that each tenth of the slots has a tenth of the units, and so do the slots with each last digit.
 func TestSlotsSpreadEvenly(t *testing.T) {
 	t.Parallel()
 	var tenths, digits [10]int
