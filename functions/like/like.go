@@ -53,7 +53,7 @@ func (l *likes) like(ctx context.Context, q wire.Action) (idempotency.Answer, er
 }
 
 func (l *likes) undo(ctx context.Context, q undoRequest) (wire.Single[liked], error) {
-	if err := function.Own(ctx, q.user); err != nil {
+	if err := function.RequireCaller(ctx, q.user); err != nil {
 		return wire.Single[liked]{}, err
 	}
 	err := l.db.UndoLike(ctx, wire.Author(ctx), q.tweet)

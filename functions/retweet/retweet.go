@@ -46,7 +46,7 @@ func (t *retweets) retweet(ctx context.Context, q wire.Action) (idempotency.Answ
 }
 
 func (t *retweets) undo(ctx context.Context, q undoRequest) (wire.Single[retweeted], error) {
-	if err := function.Own(ctx, q.user); err != nil {
+	if err := function.RequireCaller(ctx, q.user); err != nil {
 		return wire.Single[retweeted]{}, err
 	}
 	err := t.db.UndoRetweet(ctx, wire.Author(ctx), q.tweet)

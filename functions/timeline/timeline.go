@@ -43,7 +43,7 @@ func (t *timelines) tweets(ctx context.Context, q wire.QueryByID) (wire.List[wir
 
 // home lists the tweets of the members of the user's community. For a user without a community, it lists the user's own tweets.
 func (t *timelines) home(ctx context.Context, q wire.QueryByID) (wire.List[wire.Tweet], error) {
-	if err := function.Own(ctx, q.ID); err != nil {
+	if err := function.RequireCaller(ctx, q.ID); err != nil {
 		return wire.List[wire.Tweet]{}, err
 	}
 	community := function.Caller(ctx).Community

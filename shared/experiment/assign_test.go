@@ -50,7 +50,8 @@ func TestTheArmsHaveTheirSharesAtEachStep(t *testing.T) {
 	}
 }
 
-// A baseline counts a unit for the arm that it will have from the step that opens its slot. While the baseline is counted, nobody has an arm.
+// A baseline counts a unit for the arm that it will have from the step that opens its slot. While the baseline is counted, nobody
+// has an arm.
 func TestABaselineCountsForTheLaterArm(t *testing.T) {
 	t.Parallel()
 	steps := []int{1000, 2500, 5000}

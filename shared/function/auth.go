@@ -88,8 +88,8 @@ func Bearer(r *http.Request) (string, bool) {
 	return strings.TrimLeft(value[len(scheme):], " "), true
 }
 
-// Own returns problem.Forbidden unless the caller is userID.
-func Own(ctx context.Context, userID int64) error {
+// RequireCaller returns nil if the caller is userID, and otherwise problem.Forbidden.
+func RequireCaller(ctx context.Context, userID int64) error {
 	if Caller(ctx).UserID != userID {
 		return problem.Forbidden.Detail("you can do this only for yourself: the path names another user than your token")
 	}

@@ -15,7 +15,7 @@ import (
 	"warble/shared/experiment"
 )
 
-// recorder is where latencies go.
+// recorder receives the latencies.
 type recorder struct {
 	mu    sync.Mutex
 	fails bool

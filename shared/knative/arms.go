@@ -60,7 +60,7 @@ func (c *Cluster) Arms(ctx context.Context, e *rollout.Experiment) (map[string]*
 		return nil, failure(err)
 	}
 	all := make(map[string]*rollout.Arms)
-	at := func(service string) *rollout.Arms {
+	armsOf := func(service string) *rollout.Arms {
 		if all[service] == nil {
 			all[service] = &rollout.Arms{}
 		}
@@ -71,16 +71,16 @@ func (c *Cluster) Arms(ctx context.Context, e *rollout.Experiment) (map[string]*
 		if !owns(e, configuration) || configuration.DeletionTimestamp != nil {
 			continue
 		}
-		made, err := c.made(ctx, configuration)
+		made, err := c.armState(ctx, configuration)
 		if err != nil {
 			return nil, err
 		}
 		for _, service := range e.Spec.Services {
 			switch configuration.Name {
 			case armName(e, service, experiment.Control):
-				at(service).Control = made
+				armsOf(service).Control = made
 			case armName(e, service, experiment.Treatment):
-				at(service).Treatment = made
+				armsOf(service).Treatment = made
 			}
 		}
 	}
@@ -88,15 +88,15 @@ func (c *Cluster) Arms(ctx context.Context, e *rollout.Experiment) (map[string]*
 		route := &routes.Items[i]
 		for _, service := range e.Spec.Services {
 			if route.Name == routeName(e, service) && owns(e, route) && route.DeletionTimestamp == nil {
-				at(service).Route = wayOf(route)
+				armsOf(service).Route = routeState(route)
 			}
 		}
 	}
 	return all, nil
 }
 
-// made returns the state of an arm, and the reason if it is not ready.
-func (c *Cluster) made(ctx context.Context, configuration *servingv1.Configuration) (*rollout.ArmState, error) {
+// armState returns the state of an arm, and the reason if it is not ready.
+func (c *Cluster) armState(ctx context.Context, configuration *servingv1.Configuration) (*rollout.ArmState, error) {
 	status := &configuration.Status
 	made := &rollout.ArmState{Source: configuration.Annotations[sourceAnnotation]}
 	if status.ObservedGeneration != configuration.Generation || status.LatestCreatedRevisionName == "" {
@@ -117,24 +117,25 @@ func (c *Cluster) made(ctx context.Context, configuration *servingv1.Configurati
 	return made, nil
 }
 
-func wayOf(route *servingv1.Route) *rollout.RouteState {
-	way := &rollout.RouteState{InForce: route.Status.ObservedGeneration == route.Generation && isTrue(route.Status.GetCondition(servingv1.RouteConditionReady))}
+// routeState returns the state of a route. It is in force only when its status has the revisions of its spec.
+func routeState(route *servingv1.Route) *rollout.RouteState {
+	state := &rollout.RouteState{InForce: route.Status.ObservedGeneration == route.Generation && isTrue(route.Status.GetCondition(servingv1.RouteConditionReady))}
 	for _, t := range route.Spec.Traffic {
 		switch experiment.Arm(t.Tag) {
 		case experiment.Control:
-			way.Control = t.RevisionName
+			state.Control = t.RevisionName
 		case experiment.Treatment:
-			way.Treatment = t.RevisionName
+			state.Treatment = t.RevisionName
 			if t.Percent != nil {
-				way.Percent = int(*t.Percent)
+				state.Percent = int(*t.Percent)
 			}
 		}
 	}
-	if !way.InForce {
-		return way
+	if !state.InForce {
+		return state
 	}
 	if route.Status.Address != nil && route.Status.Address.URL != nil {
-		way.Reach.Host = route.Status.Address.URL.Host
+		state.Reach.Host = route.Status.Address.URL.Host
 	}
 	for _, t := range route.Status.Traffic {
 		if t.URL == nil {
@@ -143,13 +144,13 @@ func wayOf(route *servingv1.Route) *rollout.RouteState {
 		side := experiment.Side{Host: t.URL.Host, Revision: t.RevisionName}
 		switch experiment.Arm(t.Tag) {
 		case experiment.Control:
-			way.Reach.Control = side
+			state.Reach.Control = side
 		case experiment.Treatment:
-			way.Reach.Treatment = side
+			state.Reach.Treatment = side
 		}
 	}
-	way.InForce = way.Reach.Control.Revision == way.Control && way.Reach.Treatment.Revision == way.Treatment
-	return way
+	state.InForce = state.Reach.Control.Revision == state.Control && state.Reach.Treatment.Revision == state.Treatment
+	return state
 }
 
 // MakeArm implements rollout.Cluster. The arm is a copy of a revision. A revision never changes, so both arms are equal, even if

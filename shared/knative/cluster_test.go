@@ -145,11 +145,11 @@ func TestErrorsOfTheAPIServerAreDistinguished(t *testing.T) {
 		way       = "routes/likes-tweet"
 	)
 	none := errors.New("") // no sentinel
-	// armIs and wayIs are what the server has under the name of an arm, and of the way to both.
+	// armIs and routeIs return what the server has under the name of an arm, and of the route to both.
 	armIs := func(metadata string) map[string]answer {
 		return map[string]answer{"GET revisions/tweet-00001": base, "POST configurations": exists, "GET " + control: object("Configuration", "likes-tweet-control", metadata)}
 	}
-	wayIs := func(metadata string) map[string]answer {
+	routeIs := func(metadata string) map[string]answer {
 		return map[string]answer{"POST routes": exists, "GET " + way: object("Route", "likes-tweet", metadata)}
 	}
 	with := func(answers map[string]answer, request string, a answer) map[string]answer {
@@ -194,9 +194,9 @@ func TestErrorsOfTheAPIServerAreDistinguished(t *testing.T) {
 		"an arm that went meanwhile":            {makeArm, map[string]answer{"GET revisions/tweet-00001": base, "POST configurations": exists}, rollout.ErrNotFound, "", "POST configurations"},
 		"an arm that is written meanwhile":      {makeArm, with(armIs(ours+present), "PUT "+control, conflict), rollout.ErrConflict, "", "POST configurations, PUT " + control},
 
-		"a route whose name is taken":       {putRoute, wayIs(theirs), rollout.ErrTaken, "there is a Route likes-tweet", "POST routes"},
-		"a way that is being deleted":       {putRoute, wayIs(ours + going), rollout.ErrConflict, "", "POST routes"},
-		"a way that is written meanwhile":   {putRoute, with(wayIs(ours), "PUT "+way, conflict), rollout.ErrConflict, "", "POST routes, PUT " + way},
+		"a route whose name is taken":       {putRoute, routeIs(theirs), rollout.ErrTaken, "there is a Route likes-tweet", "POST routes"},
+		"a route that is being deleted":     {putRoute, routeIs(ours + going), rollout.ErrConflict, "", "POST routes"},
+		"a route that is written meanwhile": {putRoute, with(routeIs(ours), "PUT "+way, conflict), rollout.ErrConflict, "", "POST routes, PUT " + way},
 		"a way without rights":              {putRoute, map[string]answer{"POST routes": forbidden}, none, "Forbidden", "POST routes"},
 		"a way that the webhook refuses":    {putRoute, map[string]answer{"POST routes": status(http.StatusBadRequest, metav1.StatusReasonBadRequest)}, none, "BadRequest", "POST routes"},
 		"a way of somebody else stays":      {removeRoute, map[string]answer{"GET " + way: object("Route", "likes-tweet", theirs)}, nil, "", ""},

@@ -51,12 +51,12 @@ func (o *Objects) In(namespace string) *Objects {
 
 // Get reads one object.
 func (o *Objects) Get(ctx context.Context, value any, resource, name string) error {
-	return answer(o.at(o.core.Get(), resource).Name(name).Do(ctx), value)
+	return answer(o.withPath(o.core.Get(), resource).Name(name).Do(ctx), value)
 }
 
 // List reads the objects whose labels match selector; all objects if it is empty.
 func (o *Objects) List(ctx context.Context, value any, resource, selector string) error {
-	return answer(o.at(o.core.Get(), resource).Param("labelSelector", selector).Do(ctx), value)
+	return answer(o.withPath(o.core.Get(), resource).Param("labelSelector", selector).Do(ctx), value)
 }
 
 // Patch merges patch, encoded as JSON, into an object. ErrConflict if patch has a resourceVersion that is not the latest.
@@ -65,12 +65,12 @@ func (o *Objects) Patch(ctx context.Context, resource, name string, patch any) e
 	if err != nil {
 		return err
 	}
-	return answer(o.at(o.core.Patch(types.MergePatchType), resource).Name(name).Param("fieldManager", o.manager).Body(text).Do(ctx), nil)
+	return answer(o.withPath(o.core.Patch(types.MergePatchType), resource).Name(name).Param("fieldManager", o.manager).Body(text).Do(ctx), nil)
 }
 
 // Delete deletes an object. The garbage collector later deletes the objects that it owns.
 func (o *Objects) Delete(ctx context.Context, resource, name string) error {
-	request := o.at(o.core.Delete(), resource).Name(name).Param("propagationPolicy", string(metav1.DeletePropagationBackground))
+	request := o.withPath(o.core.Delete(), resource).Name(name).Param("propagationPolicy", string(metav1.DeletePropagationBackground))
 	return answer(request.Do(ctx), nil)
 }
 
@@ -84,7 +84,7 @@ func (o *Objects) Apply(ctx context.Context, apiVersion, kind, name string, obje
 	if !resource.Namespaced {
 		o = o.In("")
 	}
-	request := o.at(o.core.Patch(types.ApplyYAMLPatchType), apiVersion+"/"+resource.Name).Name(name).
+	request := o.withPath(o.core.Patch(types.ApplyYAMLPatchType), apiVersion+"/"+resource.Name).Name(name).
 		Param("fieldManager", o.manager).Param("fieldValidation", "Strict").Param("force", strconv.FormatBool(force))
 	if dry {
 		request.Param("dryRun", metav1.DryRunAll)
@@ -112,7 +112,7 @@ func (o *Objects) discover(ctx context.Context, apiVersion, kind string) (*metav
 
 // Log returns the last lines of a container's log; with previous, the log before the container's last restart.
 func (o *Objects) Log(ctx context.Context, pod, container string, lines int, previous bool) (string, error) {
-	result := o.at(o.core.Get(), "v1/pods").Name(pod).SubResource("log").
+	result := o.withPath(o.core.Get(), "v1/pods").Name(pod).SubResource("log").
 		Param("container", container).Param("tailLines", strconv.Itoa(lines)).Param("previous", strconv.FormatBool(previous)).Do(ctx)
 	if err := answer(result, nil); err != nil {
 		return "", err
@@ -121,7 +121,8 @@ func (o *Objects) Log(ctx context.Context, pod, container string, lines int, pre
 	return string(text), err
 }
 
-func (o *Objects) at(request *rest.Request, resource string) *rest.Request {
+// withPath completes a request with the path of a resource.
+func (o *Objects) withPath(request *rest.Request, resource string) *rest.Request {
 	apiVersion, plural := path.Split(resource)
 	apiVersion = path.Clean(apiVersion)
 	return request.AbsPath(root(apiVersion), apiVersion).NamespaceIfScoped(o.namespace, o.namespace != "").Resource(plural)

@@ -51,7 +51,7 @@ func imageOf(r *servingv1.Revision) string {
 func serviceOf(s *servingv1.Service) *rollout.Service {
 	container := s.Spec.Template.Spec.GetContainer()
 	observed := s.Status.ObservedGeneration == s.Generation
-	of := &rollout.Service{
+	service := &rollout.Service{
 		Name: s.Name, UID: string(s.UID),
 		Created: s.Status.LatestCreatedRevisionName, Ready: s.Status.LatestReadyRevisionName,
 		Settled: observed && isTrue(s.Status.GetCondition(servingv1.ServiceConditionReady)),
@@ -62,24 +62,24 @@ func serviceOf(s *servingv1.Service) *rollout.Service {
 		Object: s,
 	}
 	if seconds := s.Spec.Template.Spec.TimeoutSeconds; seconds != nil {
-		of.Timeout = time.Duration(*seconds) * time.Second
+		service.Timeout = time.Duration(*seconds) * time.Second
 	}
 	_, most, _ := autoscaling.MaxScaleAnnotation.Get(s.Spec.Template.Annotations)
-	of.MostPods, _ = strconv.Atoi(most) // 0 if there is no annotation; Knative also reads 0 as "no limit"
+	service.MostPods, _ = strconv.Atoi(most) // 0 if there is no annotation; Knative also reads 0 as "no limit"
 	for _, variable := range container.Env {
 		if variable.ValueFrom != nil {
-			of.Elsewhere = append(of.Elsewhere, variable.Name)
+			service.Elsewhere = append(service.Elsewhere, variable.Name)
 		} else {
-			of.Env[variable.Name] = variable.Value
+			service.Env[variable.Name] = variable.Value
 		}
 	}
-	if _, plain := of.Env["DATABASE_URL"]; plain || slices.Contains(of.Elsewhere, "DATABASE_URL") {
-		of.Pool = DefaultPool
-		if n, err := strconv.Atoi(of.Env["DATABASE_MAX_CONNS"]); err == nil {
-			of.Pool = n
+	if _, plain := service.Env["DATABASE_URL"]; plain || slices.Contains(service.Elsewhere, "DATABASE_URL") {
+		service.Pool = DefaultPool
+		if n, err := strconv.Atoi(service.Env["DATABASE_MAX_CONNS"]); err == nil {
+			service.Pool = n
 		}
 	}
-	return of
+	return service
 }
 
 // latest reports whether all traffic goes to the newest revision or, in a status, to the revision ready. It is true for a Service

@@ -76,7 +76,7 @@ func (db *DB) CreateAccount(ctx context.Context, a NewAccount) (Opened, error) {
 		),`+mailEvent("$9")+`
 		select `+userColumns+`, session.id
 		from u, session`,
-		[]any{a.Username, a.Name, a.Community, a.Email, a.PasswordHash, a.RefreshHash, account(a.Email), a.From.Network, a.Traceparent, a.From.UserAgent},
+		[]any{a.Username, a.Name, a.Community, a.Email, a.PasswordHash, a.RefreshHash, accountHash(a.Email), a.From.Network, a.Traceparent, a.From.UserAgent},
 		&u.ID, &u.Username, &u.Name, &u.Community, &u.CreatedAt, &o.Session)
 	switch violated(err) {
 	case "users_username":

@@ -315,7 +315,7 @@ func TestABatchLeavesOutRequestsThatWereCancelled(t *testing.T) {
 	gone, hangUp := context.WithCancel(t.Context())
 	hungUp := q.wait(gone, u[0])
 	hangUp()
-	refused(t, hungUp...) // at once: nothing has left
+	refused(t, hungUp...) // immediately, because nothing was sent
 	q.release()
 	written(t, append(all, q.first)...)
 	if n := q.tweets(); n != 3 {

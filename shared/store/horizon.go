@@ -54,7 +54,7 @@ func (db *DB) Horizon(ctx context.Context) (int64, error) {
 	if age < staleAfter {
 		return id, nil
 	}
-	ctx, cancel := db.bound(ctx)
+	ctx, cancel := db.withDeadline(ctx)
 	defer cancel()
 	select {
 	case <-next.done:

@@ -95,7 +95,7 @@ func TestAJumpThatStallsDoesNotDelayOtherSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 	const aged = `select setval('id_clock', ((extract(epoch from clock_timestamp()) * 1000)::bigint - 1767225600000 - %d) << 12)`
-	// A machine that stalls in the middle of it, for the rest of the second, is one on which it is tried again.
+	// If the machine stalls during the test, for the rest of the second, the test is tried again.
 	for deadline := time.Now().Add(time.Minute); ; {
 		err := run(conn, fmt.Sprintf(aged+`; select next_id() from generate_series(1, 100)`, 500))
 		if err == nil {

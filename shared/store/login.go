@@ -45,14 +45,14 @@ type LoginAttempt struct {
 	from    Client
 }
 
-// account returns the hash of an email address, by which failures are counted.
-func account(email string) []byte {
+// accountHash returns the hash of an email address, by which failures are counted.
+func accountHash(email string) []byte {
 	hash := sha256.Sum256([]byte(Fold(email)))
 	return hash[:]
 }
 
-// slowed returns the problem for an attempt that has to wait.
-func slowed(seconds float64) error {
+// tooManyFailures returns the problem for an attempt that has to wait.
+func tooManyFailures(seconds float64) error {
 	return problem.TooMany.Detail("Too many failed logins for this account; wait before the next one.").
 		After(time.Duration(seconds * float64(time.Second)))
 }
@@ -60,7 +60,7 @@ func slowed(seconds float64) error {
 // BeginLogin finds the account of an email address; nobody may have the address. Errors: problem.TooMany, with the time to wait,
 // after too many failures.
 func (db *DB) BeginLogin(ctx context.Context, email string, from Client) (LoginAttempt, error) {
-	l := LoginAttempt{account: account(email), from: from}
+	l := LoginAttempt{account: accountHash(email), from: from}
 	var wait float64
 	err := db.one(ctx, `
 		select
@@ -76,7 +76,7 @@ func (db *DB) BeginLogin(ctx context.Context, email string, from Client) (LoginA
 		[]any{l.account, from.Network, Fold(email)},
 		&wait, &l.PasswordHash, &l.User.ID, &l.User.Username, &l.User.Name, &l.User.Community, &l.User.CreatedAt)
 	if err == nil && wait > 0 {
-		err = slowed(wait)
+		err = tooManyFailures(wait)
 	}
 	return l, err
 }
@@ -107,7 +107,7 @@ func (db *DB) FailLogin(ctx context.Context, l LoginAttempt) error {
 	if err := db.one(ctx, slowedFor, []any{l.account, l.from.Network}, &wait); err != nil {
 		return err
 	}
-	return slowed(wait)
+	return tooManyFailures(wait)
 }
 
 // FinishLogin begins a session after a right password, and returns its number. It forgets the failures from this network, and makes
@@ -157,7 +157,7 @@ func (db *DB) FinishLogin(ctx context.Context, l LoginAttempt, refreshHash []byt
 	switch {
 	case err != nil:
 	case wait > 0:
-		err = slowed(wait)
+		err = tooManyFailures(wait)
 	case session == 0:
 		err = problem.Unavailable.Detail("the password was changed meanwhile")
 	}

@@ -47,7 +47,7 @@ func (db *DB) RequestReset(ctx context.Context, email string) error {
 			returning id
 		),`+mailEvent("$2")+`
 		select`,
-		account(email), telemetry.Traceparent(ctx))
+		accountHash(email), telemetry.Traceparent(ctx))
 	return err
 }
 
@@ -116,9 +116,9 @@ func (db *DB) ReleaseMail(ctx context.Context, request int64) error {
 	return err
 }
 
-// mailed returns a condition on mail_tokens t, mail_requests r and users u. It finds the token $1 of a mail of some kind, if the
+// validMail returns a condition on mail_tokens t, mail_requests r and users u. It finds the token $1 of a mail of some kind, if the
 // token is still valid.
-func mailed(kind MailKind) string {
+func validMail(kind MailKind) string {
 	return `t.token_hash = $1
 				and t.created_at > now() - ` + mailLife[kind] + `
 				and r.id = t.request
@@ -141,7 +141,7 @@ func (db *DB) VerifyEmail(ctx context.Context, tokenHash []byte) error {
 			update mail_requests r
 			set used_at = now()
 			from mail_tokens t, users u
-			where `+mailed(VerifyMail)+`
+			where `+validMail(VerifyMail)+`
 			returning r.user_id
 		),
 		verified as (
@@ -164,7 +164,7 @@ func (db *DB) Resetter(ctx context.Context, tokenHash []byte) (u User, email str
 	err = db.one(ctx, `
 		select `+userColumns+`, c.email
 		from mail_tokens t, mail_requests r, users u, credentials c
-		where `+mailed(ResetMail)+`
+		where `+validMail(ResetMail)+`
 				and c.user_id = u.id`,
 		[]any{tokenHash}, &u.ID, &u.Username, &u.Name, &u.Community, &u.CreatedAt, &email)
 	if errors.Is(err, problem.NotFound) {
@@ -183,7 +183,7 @@ func (db *DB) ResetPassword(ctx context.Context, tokenHash []byte, hash string) 
 			update mail_requests r
 			set used_at = now()
 			from mail_tokens t, users u
-			where `+mailed(ResetMail)+`
+			where `+validMail(ResetMail)+`
 			returning r.id, r.user_id, r.address
 		),
 		others as (

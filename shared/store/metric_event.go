@@ -30,31 +30,32 @@ func seriesOf(m *experiment.Metric) int64 {
 	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // any 64 bits of a hash will do
 }
 
-// eventOf is a hash of what names an event: its source and its id. Their lengths keep two pairs apart that read the same.
+// eventOf returns a hash of an event's source and id. The length of the source makes the hashes of two pairs differ even if their texts
+// together are the same.
 func eventOf(source, id string) (event [16]byte) {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %s", len(source), source, id))
 	copy(event[:], sum[:])
 	return event
 }
 
-// RecordEvent stores what an event of that source and id says, for each metric once: an event that comes again changes nothing.
-func (db *DB) RecordEvent(ctx context.Context, source, id string, at time.Time, said []MetricEvent) error {
-	if len(said) == 0 {
+// RecordEvent stores the values of the event with that source and id, once for each metric. An event that comes again changes nothing.
+func (db *DB) RecordEvent(ctx context.Context, source, id string, at time.Time, values []MetricEvent) error {
+	if len(values) == 0 {
 		return nil
 	}
 	var series []int64
-	var units, values []string
-	for i := range said {
-		series = append(series, seriesOf(&said[i].Metric))
-		units = append(units, said[i].Unit)
-		values = append(values, strconv.FormatFloat(said[i].Value, 'g', -1, 64))
+	var units, numbers []string
+	for i := range values {
+		series = append(series, seriesOf(&values[i].Metric))
+		units = append(units, values[i].Unit)
+		numbers = append(numbers, strconv.FormatFloat(values[i].Value, 'g', -1, 64))
 	}
 	_, err := db.exec(ctx, `
 		insert into metric_events (series, event, unit, at_id, arrived_id, value)
 		select s.series, $1, s.unit, id_at($2), id_at(clock_timestamp()), s.value::numeric
 		from unnest($3::bigint[], $4::text[], $5::text[]) as s (series, unit, value)
 		on conflict (series, event) do nothing`,
-		eventOf(source, id), at, series, units, values)
+		eventOf(source, id), at, series, units, numbers)
 	return err
 }
 

@@ -40,7 +40,7 @@ type Windows struct {
 // Windows reads a metric of kind ratio in a span of time, ordered by step and Service. over is the bound of a guardrail of the
 // experiment, or 0.
 func (s *Snapshot) Windows(ctx context.Context, metric Metric, span Span, over time.Duration) ([]Windows, error) {
-	bound, err := s.bound(ctx, span.Experiment, over)
+	bound, err := s.boundPosition(ctx, span.Experiment, over)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (s *Snapshot) Baseline(ctx context.Context, metric Metric, name string, ove
 }
 
 func (s *Snapshot) buckets(ctx context.Context, table string, metric Metric, name string, over time.Duration) (list []Buckets, err error) {
-	bound, err := s.bound(ctx, name, over)
+	bound, err := s.boundPosition(ctx, name, over)
 	if err != nil {
 		return nil, err
 	}
@@ -140,8 +140,8 @@ func (s *Snapshot) buckets(ctx context.Context, table string, metric Metric, nam
 	return list, failure(err)
 }
 
-// bound returns the position of a guardrail's bound among the bounds of its experiment, from 1, as in the rows; 0 if over is 0.
-func (s *Snapshot) bound(ctx context.Context, name string, over time.Duration) (int, error) {
+// boundPosition returns the position of a guardrail's bound among the bounds of its experiment, from 1, as in the rows; 0 if over is 0.
+func (s *Snapshot) boundPosition(ctx context.Context, name string, over time.Duration) (int, error) {
 	if over == 0 {
 		return 0, nil
 	}

@@ -94,7 +94,7 @@ func TestASessionOfThePreviousReleaseGetsItsRow(t *testing.T) {
 	if n := query[int](t, d, `select count(*) from sessions where id = $1 and user_agent = 'x' and network = '198.51.100.0/24'`, ada.Session); n != 1 {
 		t.Errorf("%d sessions, want 1", n)
 	}
-	// It revokes by tokens alone.
+	// The previous release revokes only tokens.
 	exec(t, d, `update refresh_tokens set revoked_at = now()`)
 	if _, err := db.RotateRefresh(t.Context(), store.Client{}, []byte("next"), []byte("third")); !errors.Is(err, problem.Unauthenticated) {
 		t.Errorf("refreshed after the release before revoked it: %v", err)

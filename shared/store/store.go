@@ -157,9 +157,9 @@ func (db *DB) meter(t *telemetry.Telemetry) {
 	t.CounterFunc("database_pool_wait_seconds_total", "Time spent waiting for a connection.", stat(func(s *pgxpool.Stat) float64 { return s.EmptyAcquireWaitTime().Seconds() }))
 }
 
-// bound limits a call to CallTimeout, or to the rest of the edge's deadline if that is shorter. A client that hangs up does not end
+// withDeadline limits a call to CallTimeout, or to the rest of the edge's deadline if that is shorter. A client that hangs up does not end
 // the call: pgx would have to close the connection in the middle of a statement, and the next call would have to open a new one.
-func (db *DB) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+func (db *DB) withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(context.WithoutCancel(ctx), deadline(ctx, db.timeout))
 }
 
@@ -173,14 +173,14 @@ func deadline(ctx context.Context, timeout time.Duration) time.Time {
 
 // one runs a statement that returns at most one row. Errors: problem.NotFound if it returns none.
 func (db *DB) one(ctx context.Context, sql string, args []any, into ...any) error {
-	ctx, cancel := db.bound(ctx)
+	ctx, cancel := db.withDeadline(ctx)
 	defer cancel()
 	return failure(db.pool.QueryRow(ctx, sql, args...).Scan(into...))
 }
 
 // exec runs a statement that returns no rows, and returns how many rows it changed.
 func (db *DB) exec(ctx context.Context, sql string, args ...any) (int64, error) {
-	ctx, cancel := db.bound(ctx)
+	ctx, cancel := db.withDeadline(ctx)
 	defer cancel()
 	tag, err := db.pool.Exec(ctx, sql, args...)
 	return tag.RowsAffected(), failure(err)
@@ -188,7 +188,7 @@ func (db *DB) exec(ctx context.Context, sql string, args ...any) (int64, error) 
 
 // rows runs a query and reads each row with scan.
 func rows[T any](ctx context.Context, db *DB, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
-	ctx, cancel := db.bound(ctx)
+	ctx, cancel := db.withDeadline(ctx)
 	defer cancel()
 	found, err := db.pool.Query(ctx, sql, args...)
 	if err != nil {

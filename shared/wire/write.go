@@ -27,7 +27,7 @@ func (q *Action) FromRequest(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := function.Own(r.Context(), user); err != nil {
+	if err := function.RequireCaller(r.Context(), user); err != nil {
 		return err
 	}
 	if q.TweetID == nil {

@@ -1,5 +1,5 @@
--- Group roles carry the rights; the logins that deployments make carry none of their own and join one group each.
--- Roles belong to the whole server, so they may be there already, and two databases may be migrated at once.
+-- Group roles have the rights. The logins that deployments make have no rights of their own; each joins one group. Roles belong to
+-- the whole server. So they may exist already, and two databases may be migrated at the same time.
 do $$
 declare
     name text;
@@ -12,8 +12,8 @@ begin
         end;
     end loop;
 
-    -- Everything belongs to warble_owner, not to whoever migrates: the next migration may be another's, and a function
-    -- that runs with its owner's rights must not run with a superuser's.
+    -- Everything belongs to warble_owner, not to the login that migrates. Another login may run the next migration, and a
+    -- function with its owner's rights must not have those of a superuser.
     begin
         set local role warble_owner;
         reset role;

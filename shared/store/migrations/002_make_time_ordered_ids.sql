@@ -3,20 +3,20 @@ set local role warble_owner;
 -- Ids are 64-bit integers that rise with time: 41 bits of milliseconds since 2026-01-01 UTC, 10 bits of node (the
 -- database setting warble.node, 0 on a single server), 12 bits of sequence.
 --
--- id_clock holds (milliseconds << 12 | sequence) of the last id, so a fresh nextval is already the next id but for the
--- node: it is never given out twice, and always above the last. Where the clock is ahead of it, it jumps there. Where
--- the clock is behind (it stepped back), counting simply goes on until the clock has caught up: nobody waits.
+-- id_clock holds (milliseconds << 12 | sequence) of the last id. So nextval gives the next id, except for the node: it never
+-- repeats, and is always above the last. If the clock is ahead, the sequence jumps there. If the clock is behind, because it
+-- stepped back, the sequence just counts on until the clock has caught up, and nobody waits.
 create sequence id_clock as bigint minvalue 0 start 0;
 
--- nextval is atomic, but reading the sequence and making it jump is not. So jumps are made under an advisory lock, and
--- in the lower half of a millisecond only. Meanwhile the others go on: who finds the lock taken uses the number it has
--- drawn, if that is in the lower half too and at most a second old, and otherwise waits: after an hour without an id, the
--- next number is an hour old. The upper half is thus never given out. It is room for the numbers that are drawn and dropped
--- during a jump, one per session at most, so that a jump always lands above them.
+-- nextval is atomic, but reading the sequence and then making it jump is not. So jumps are made under an advisory lock, and only
+-- into the lower half of a millisecond. Meanwhile other sessions continue. A session that finds the lock taken uses the number
+-- that it has drawn, if this is also in the lower half and at most a second old. Otherwise it waits: after an hour without an id,
+-- for example, the next number is an hour old. So numbers in the upper half are never used. During a jump, each session may draw
+-- and drop one number; the upper half has room for these, so that a jump always lands above them.
 --
--- The lock must end with the jump even if a timeout strikes within it. A session's lock would outlive both, and stop
--- every later jump; a transaction's would last until the commit. A failing subtransaction gives its locks back, and
--- setval is never undone.
+-- The lock must end with the jump, even if a timeout ends the jump. A lock of the session would outlive both, and prevent every
+-- later jump. A lock of the transaction would last until the commit. A subtransaction that fails releases its locks, and setval
+-- is never undone.
 create function next_id() returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -49,7 +49,7 @@ begin
 end
 $$;
 
--- The time at which an id was made. Rows take their created_at from it, so that a range of time is a range of ids.
+-- The time at which an id was made. Rows get their created_at from it, so that a range of time is a range of ids.
 create function id_time(id bigint) returns timestamptz
 language sql immutable strict parallel safe
 return to_timestamp(((id >> 22) + 1767225600000) / 1000.0);

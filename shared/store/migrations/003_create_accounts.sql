@@ -6,7 +6,7 @@ create table communities (
     created_at timestamptz not null default now()
 );
 
--- A user's community is fixed at registration: experiments assign by it.
+-- A user's community never changes after registration, because experiments assign by it.
 create table users (
     id         bigint primary key default next_id(),
     username   text not null check (username ~ '^[A-Za-z0-9_]{1,15}$'),
@@ -16,7 +16,7 @@ create table users (
 );
 create unique index users_username on users (lower(username));
 
--- Apart from users, so that no role which reads users can reach a password hash.
+-- A separate table, so that a role that reads users cannot read password hashes.
 create table credentials (
     user_id       bigint primary key references users (id),
     email         text not null,
@@ -25,7 +25,7 @@ create table credentials (
 );
 create unique index credentials_email on credentials (lower(email));
 
--- One row per refresh token ever issued; a family is the chain that began with one login.
+-- One row for each refresh token ever issued. A family is the chain of tokens that began with one login.
 create table refresh_tokens (
     token_hash bytea primary key,
     family     bigint not null,
@@ -39,7 +39,7 @@ create index refresh_tokens_family on refresh_tokens (family);
 create index refresh_tokens_expiry on refresh_tokens (expires_at);
 
 -- Failed logins by account (SHA-256 of the lower-cased email, so that unknown emails count the same) and network.
--- network '' counts the account from everywhere since first_at.
+-- network '' counts failures for the account from everywhere, since first_at.
 create table login_failures (
     account  bytea not null,
     network  text not null,

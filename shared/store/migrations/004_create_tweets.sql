@@ -1,9 +1,9 @@
 set local role warble_owner;
 
--- A deleted tweet leaves its row, without its text: who posted when is an outcome that experiments recompute.
+-- The row of a deleted tweet stays, without its text, because experiments recompute who posted when.
 -- A retweet is a tweet without a text of its own.
--- community is the author's, copied because it never changes, so that the home timeline is one index range. It refers to
--- no row: the check would lock the community's row, the same one for thousands of authors.
+-- community is a copy of the author's, which never changes, so that the home timeline is one range of an index. It has no foreign
+-- key, because the check would lock the community's row, which thousands of authors share.
 create table tweets (
     id         bigint primary key default next_id(),
     author_id  bigint not null references users (id),
@@ -19,9 +19,9 @@ create index tweets_by_community on tweets (community, id desc) where deleted_at
 create index retweets_by_source on tweets (retweet_of, id desc) where deleted_at is null and retweet_of is not null;
 create unique index retweets_once on tweets (author_id, retweet_of) where deleted_at is null and retweet_of is not null;
 
--- Counted when written, not when read: a page of timeline is read far more often than anything on it is retweeted.
--- A table of its own, so that a popular tweet's counter never rewrites its text. fillfactor leaves a row's next version
--- room on its page, which spares the index an entry.
+-- The counts are kept up to date by writes, because a page of a timeline is read far more often than its tweets are retweeted. They
+-- have their own table, so that the counter of a popular tweet does not rewrite its text. fillfactor leaves room for the next
+-- version of a row on its page, so that the index needs no new entry.
 create table tweet_counts (
     tweet_id bigint primary key references tweets (id),
     retweets integer not null default 0,

@@ -1,7 +1,7 @@
 set local role warble_owner;
 
--- What happened, written with what it tells of; relays publish it in order per user, by partition. The partition is
--- taken from the milliseconds of the user's id, for its lowest bits, the sequence, are nearly always the same.
+-- Events, each written together with the change that it reports. Relays publish the events of a user in order, by partition. The
+-- partition comes from the milliseconds of the user's id, because its lowest bits, the sequence, are nearly always the same.
 create table outbox (
     id          bigint primary key default next_id(),
     partition   smallint not null generated always as ((user_id >> 22) & 15) stored,
@@ -13,7 +13,7 @@ create table outbox (
 );
 create index outbox_by_partition on outbox (partition, id);
 
--- The answer to a request that carried an Idempotency-Key. It counts for 24 hours after created_at.
+-- The answer to a request with an Idempotency-Key. It is valid for 24 hours after created_at.
 create table idempotency_keys (
     user_id     bigint not null,
     route       text not null,

@@ -18,5 +18,5 @@ grant select, insert, update, delete on idempotency_keys to warble_api;
 grant select, update, delete on outbox to warble_ops;
 grant select on tweets, tweet_counts, activity to warble_ops;
 
--- Everyone may ask which migrations are there: the probe does.
+-- Everyone may read which migrations the database has, because the probe does.
 grant select on schema_version to warble_auth, warble_api, warble_ops;

@@ -1,18 +1,18 @@
 set local role warble_owner;
 
--- Relays go through a partition user by user, so that one who is refused holds up nobody else. Rows come and go here all
--- day: without a vacuum after every few thousand, a look into an empty outbox would step over the entries of dead ones.
+-- Relays read a partition user by user, so that a refused event of one user does not delay others. Rows are inserted and deleted here
+-- all day. Without a vacuum after every few thousand, reading an empty outbox would step over the index entries of dead rows.
 create index outbox_by_user on outbox (partition, user_id, id);
 drop index outbox_by_partition;
 alter table outbox set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
--- The relays that are alive, so that each can tell its share.
+-- The relays that are alive, so that each can compute its share.
 create table relays (
     name       text primary key,
     expires_at timestamptz not null
 );
 
--- Which relay publishes a partition, until when. A relay that dies loses its partitions by doing nothing.
+-- Which relay publishes a partition, and until when. A relay that dies does not renew its partitions, and so loses them.
 create table outbox_leases (
     partition  smallint primary key,
     relay      text,
@@ -21,7 +21,7 @@ create table outbox_leases (
 insert into outbox_leases (partition)
 select generate_series(0, 15);
 
--- Events that were given up, as they were in the outbox. `migrate outbox replay` puts them back.
+-- Events that could not be delivered, as they were in the outbox. `migrate outbox replay` puts them back.
 create table dead_letters (
     id          bigint primary key,
     user_id     bigint not null,

@@ -1,7 +1,7 @@
 set local role warble_owner;
 
--- A like that is taken back leaves its row, as a deleted tweet does: who liked what when is an outcome of experiments.
--- tweet_id is never a retweet's: whoever likes one likes its source. The lists are ordered by the like's id.
+-- The row of a like that is taken back stays, like that of a deleted tweet, because experiments recompute who liked what and when.
+-- tweet_id is never a retweet: a like of a retweet is a like of its source. Lists are ordered by the like's id.
 create table likes (
     id         bigint primary key default next_id(),
     user_id    bigint not null references users (id),
@@ -11,11 +11,11 @@ create table likes (
 );
 create index likes_by_user on likes (user_id, id desc) where deleted_at is null;
 create index likes_by_tweet on likes (tweet_id, id desc) where deleted_at is null;
--- Made last: where the planner thinks that a tweet has one like, as most have, the three cost the same for one user's like
--- of it, and it takes the newest. By likes_by_tweet, a popular tweet's likes would all be read.
+-- This index must be made last. To find one user's like of a tweet, the planner assumes that the tweet has one like, as most have. Then
+-- the three indexes cost the same, and it takes the newest. With likes_by_tweet, it would read all likes of a popular tweet.
 create unique index likes_once on likes (user_id, tweet_id) where deleted_at is null;
 
--- What users think of Warble, as often as they say so. An empty text is none.
+-- Users' opinions of Warble; a user may give many. An empty text means that there is none.
 create table feedback (
     id         bigint primary key default next_id(),
     user_id    bigint not null references users (id),
@@ -24,7 +24,7 @@ create table feedback (
     created_at timestamptz not null generated always as (id_time(id)) stored
 );
 
--- like and feedback; nothing but the readout of experiments reads what people have said
+-- like and feedback; only the readout of experiments reads feedback
 grant select, insert on likes to warble_api;
 grant update (deleted_at) on likes to warble_api;
 grant insert on feedback to warble_api;

@@ -1,6 +1,6 @@
 set local role warble_owner;
 
--- The slot of a unit, as experiment.Slot computes it: stored rows can be checked against the salt.
+-- The slot of a unit, computed like experiment.Slot, so that stored rows can be checked against the salt.
 create function slot_of(salt text, unit text) returns integer
 language sql immutable strict parallel safe
 begin atomic
@@ -9,7 +9,7 @@ begin atomic
 	from encode(sha256(convert_to(salt, 'UTF8') || '\x00'::bytea || convert_to(unit, 'UTF8')), 'hex') as hash;
 end;
 
--- An experiment as it was started: its report needs nothing but the database. spec is the resource's.
+-- An experiment as it was started, so that its report needs only the database. spec is the resource's spec.
 create table experiments (
     name          text primary key,
     spec          jsonb not null,
@@ -19,7 +19,7 @@ create table experiments (
     archived_at   timestamptz
 );
 
--- Each step of its life, once. percent is of the slots of each arm from then on.
+-- Each transition, once. percent is the share of slots that each arm has from then on.
 create table experiment_transitions (
     experiment text not null references experiments (name) on delete cascade,
     id         text not null,
@@ -33,8 +33,8 @@ create table experiment_transitions (
     primary key (experiment, id)
 );
 
--- The first request of an assigned user to a function that shows the difference. Nothing of it changes later but
--- crossed_at: when the user was first seen in the other arm, by assignment or by what served them.
+-- The first request of an assigned user to a function that shows the difference. Only crossed_at changes later: it is when the user
+-- was first seen in the other arm, by assignment or by the revision that served them.
 create table exposures (
     experiment text not null,
     user_id    bigint not null references users (id),
@@ -48,8 +48,8 @@ create table exposures (
     primary key (experiment, user_id)
 );
 
--- What the edge counted, per arm and 10 s: see experiment.Outcomes. A window that is sent again is the same row. pod is
--- one process's alone: two that counted into one row would hide each other's counts.
+-- The edge's counts, by arm and 10 s: see experiment.Outcomes. A window that is sent again is the same row. pod is unique for each
+-- process, because two processes that write the same row would hide each other's counts.
 create table outcomes (
     experiment text not null,
     arm        text not null check (arm in ('control', 'treatment')),
@@ -60,7 +60,7 @@ create table outcomes (
     primary key (experiment, start, arm, pod)
 );
 
--- What the functions counted, per arm and 10 s: see experiment.Latencies.
+-- The functions' counts, by arm and 10 s: see experiment.Latencies.
 create table latencies (
     experiment text not null,
     arm        text not null check (arm in ('control', 'treatment')),
@@ -77,6 +77,6 @@ grant select, insert, update on latencies to warble_api;
 -- steer, and the readout
 grant select, insert, update on experiments, experiment_transitions, outcomes to warble_ops;
 grant select, delete on exposures, latencies, outcomes to warble_ops;
--- each step of an experiment's life is an event
+-- each transition of an experiment is an event
 grant insert on outbox to warble_ops;
 grant execute on function next_id() to warble_ops;

@@ -1,4 +1,4 @@
 set local role warble_owner;
 
--- The readout hashes stored rows again with the code that assigned them. A second hash, in SQL, nothing asks.
+-- The readout hashes stored rows with the same code that assigned them. Nothing uses a second hash in SQL.
 drop function slot_of(text, text);

@@ -1,14 +1,14 @@
 set local role warble_owner;
 
--- Which resource, in which namespace, by their UIDs: one that is missing was deleted, or its cluster was built anew.
+-- The UIDs of the resource and its namespace. If the resource is missing, it was deleted, or its cluster was rebuilt.
 alter table experiments
     add column uid       text not null default '',
     add column namespace text not null default '';
 
--- How a life ended, for whoever filters the event of its last step.
+-- How the experiment ended, for filters of the event of its last transition.
 alter table experiment_transitions add column conclusion text not null default '';
 
--- What the tripwire of an edge has seen of a treatment, from when on it sent nobody there: see experiment.Suspension.
+-- What an edge has seen of a treatment that tripped its tripwire. From start on, the edge sends nobody there: see experiment.Suspension.
 create table suspensions (
     experiment       text not null,
     pod              text not null,

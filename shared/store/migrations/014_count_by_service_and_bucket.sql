@@ -1,8 +1,8 @@
 set local role warble_owner;
 
--- What the edges counted of a Service of an arm at one step, per 10 s: see experiment.Outcomes. Edges add up in one row, so that
--- their number does not matter. slow has a count for each of the experiment's bounds, the lowest first. Integers are added up in
--- half of the time that bigints take, and hold a hundred million requests a second.
+-- The edges' counts for a Service, an arm and a step, by 10 s: see experiment.Outcomes. All edges add to one row, so that their number
+-- does not matter. slow has a count for each of the experiment's bounds, the lowest first. Adding up integers takes half the time of
+-- bigints, and an integer has room for a hundred million requests a second.
 create table windows (
     experiment text not null,
     step       smallint not null,
@@ -16,8 +16,8 @@ create table windows (
     primary key (experiment, step, service, arm, start)
 );
 
--- The same of all windows, by bucket of units. Each edge updates most of these rows every 10 s: with half of a page free, the
--- new row is on the page of the old one, and no index changes.
+-- The same counts for all windows together, by bucket of units. Each edge updates most of these rows every 10 s. Because half of a page
+-- is free, the new version of a row is on the same page, and no index changes.
 create table buckets (
     experiment text not null,
     step       smallint not null,
@@ -30,8 +30,8 @@ create table buckets (
     primary key (experiment, step, service, arm, bucket)
 ) with (fillfactor = 50);
 
--- Which windows of which edges are in both tables, so that one that is sent again adds nothing. pod is one process's alone.
--- An edge gives a window up after an hour; these rows are swept after three.
+-- Which windows of which edges are in both tables, so that a window that is sent again adds nothing. pod is unique for each process. An
+-- edge gives up a window after an hour. These rows are deleted after three hours.
 create table windows_taken (
     experiment text not null,
     start      timestamptz not null,
@@ -45,8 +45,8 @@ create index windows_taken_age on windows_taken (taken_at);
 grant select, insert, update, delete on windows, buckets to warble_ops;
 grant select, insert, delete on windows_taken to warble_ops;
 
--- What was counted before is of all Services together, and of no bucket. Errors are kept; how many were slow nobody counted at
--- the edge. The release before goes on with its table, which goes with the next one.
+-- Earlier counts are for all Services together and have no buckets. Their errors are kept; the edge did not count slow requests then.
+-- The previous release still uses its own table, which the next release removes.
 insert into windows (experiment, step, service, arm, start, requests, errors, slow)
 select o.experiment, coalesce(t.step, 0), '', o.arm, o.start, o.requests, o.errors, '{}'
 from (

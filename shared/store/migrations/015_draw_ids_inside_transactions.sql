@@ -1,8 +1,8 @@
 set local role warble_owner;
 
--- A transaction draws its ids before it commits, so a later id can be seen before an earlier one. A reader must be able to
--- tell when all transactions that have drawn ids up to a given one are over: each takes its transaction id first. The rest
--- is as in migration 002.
+-- A transaction draws its ids before it commits, so a later id can become visible before an earlier one. A reader must be able to find
+-- out when all transactions that have drawn ids up to a given one are over. Therefore each transaction takes its transaction id
+-- first. Everything else is as in migration 002.
 create or replace function next_id() returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -36,9 +36,9 @@ begin
 end
 $$;
 
--- The last id that was drawn (0 before the first), then the reader's own transaction, then the oldest one that runs. No
--- transaction that has drawn an id up to last runs once oldest is at least xact. On a standby, which has no transactions of
--- its own, it fails.
+-- Returns the last id that was drawn (0 before the first), the reader's own transaction, and the oldest one that runs. Once oldest is at
+-- least xact, all transactions that have drawn an id up to last are over. The function fails on a standby, which has no transactions
+-- of its own.
 create function last_id(out last bigint, out xact bigint, out oldest bigint)
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare

@@ -1,10 +1,10 @@
 set local role warble_owner;
 
--- A deleted account is hidden from that moment on; its row stays, because others' rows refer to it.
+-- A deleted account is hidden immediately. Its row stays, because rows of others refer to it.
 alter table users add column deleted_at timestamptz;
 
--- A session is what a login or a registration begins: a family of refresh tokens, by its number. A family that the release
--- before began has a row from its first refresh on.
+-- A login or a registration begins a session: a family of refresh tokens, with the same number. A family that the previous release began
+-- gets its row at its first refresh.
 create table sessions (
     id           bigint primary key, -- refresh_tokens.family
     user_id      bigint not null references users (id),
@@ -22,9 +22,9 @@ select family, user_id, min(created_at), max(created_at), max(revoked_at)
 from refresh_tokens
 group by family, user_id;
 
--- Whether a user may write: the account is there, and the session, which may be 0 for none, is not revoked. It is part of
--- every statement that writes for a user, and raises rather than returns false, so that no statement can go on. It reads
--- what the API's role must not.
+-- Checks that a user may write: the account exists, and the session, which is 0 for none, is not revoked. Every statement that writes for
+-- a user calls it. It raises an error instead of returning false, so that no statement can continue. It reads tables that the API's
+-- role must not read.
 create function check_author(author bigint, session bigint) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 begin

@@ -1,7 +1,7 @@
 set local role warble_owner;
 
--- Accounts that were deleted. finished_at is when the last of what they left went; until then their tweets are hidden by
--- this table, which is nearly empty.
+-- Accounts that were deleted. finished_at is when the last of their data was removed. Until then, the rows of this table hide their
+-- tweets; few rows are unfinished.
 create table deletions (
     user_id      bigint primary key references users (id),
     requested_at timestamptz not null default now(),
@@ -9,7 +9,7 @@ create table deletions (
 );
 create index deletions_due on deletions (requested_at) where finished_at is null;
 
--- A username is never given again. Only a hash of it stays.
+-- A deleted account's username is never given to another account. Only a hash of it is stored.
 create function username_hash(username text) returns bytea
 language sql immutable strict parallel safe
 return sha256(convert_to(lower(username), 'UTF8'));
@@ -18,7 +18,8 @@ create table retired_usernames (
     hash bytea primary key
 );
 
--- A trigger and no part of registration's statement, so that the release before obeys it. It fails as a taken one does.
+-- It is a trigger and not a part of the statement that registers, so that it also applies to the previous release. It fails like a name
+-- that is taken.
 create function refuse_retired_username() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -30,8 +31,8 @@ end
 $$;
 create trigger refuse_retired_username before insert on users for each row execute function refuse_retired_username();
 
--- Removes what a deleted account left, at most batch rows of each kind, and returns whether there is more. What metrics
--- count keeps its row: tweets, retweets and likes as tombstones, feedback without its text, activity and exposures.
+-- Removes the data of a deleted account, at most batch rows of each kind, and returns whether there is more. Rows that metrics count stay:
+-- tweets, retweets and likes as tombstones, feedback without its text, activity and exposures.
 create function finish_deletion(victim bigint, batch integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -84,7 +85,7 @@ begin
     get diagnostics changed = row_count;
     more := more or changed = batch;
 
-    -- That the account was deleted is for subscribers to know. Everything before tells of the person.
+    -- Subscribers must get the event that the account was deleted. Earlier events have data of the person.
     delete from public.outbox
     where ctid = any (array(
         select ctid
@@ -118,10 +119,10 @@ revoke execute on function finish_deletion(bigint, integer) from public;
 grant execute on function finish_deletion(bigint, integer) to warble_ops;
 grant select, update on deletions to warble_ops;
 
--- account: the deletion, and the export of everything of one's own
+-- account: the deletion, and the export of a user's own data
 grant update (deleted_at) on users to warble_auth;
 grant delete on credentials to warble_auth;
 grant insert on deletions, retired_usernames to warble_auth;
 grant select on tweets, likes, feedback, activity to warble_auth;
--- whose tweets are hidden
+-- to hide the tweets of deleted accounts
 grant select on deletions to warble_api;

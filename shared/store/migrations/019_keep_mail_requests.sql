@@ -1,4 +1,4 @@
--- The group of mail, which may do nothing but call its three functions below.
+-- The group of the function mail, which may only call the three functions below.
 do $$
 begin
     create role warble_mail nologin;
@@ -11,17 +11,17 @@ grant usage on schema public to warble_mail;
 
 set local role warble_owner;
 
--- When somebody showed that mail to the address reaches them; null where nobody has.
+-- When the owner has shown that mail to the address reaches them; null if that has not happened.
 alter table credentials add column verified_at timestamptz;
 
--- What a request of mail knows of an address: SHA-256 of what is compared.
+-- The hash of an address in a mail request: SHA-256 of the form that is compared.
 create function address_hash(email text) returns bytea
 language sql immutable strict parallel safe
 return sha256(convert_to(lower(email collate "C"), 'UTF8'));
 
 create index credentials_address on credentials (address_hash(email));
 
--- Mail that was asked for, of an address that may be nobody's: who asks must not learn whether it is.
+-- Requests for mail to an address. Nobody may have the address, and the client must not learn whether somebody has.
 create table mail_requests (
     id            bigint primary key default next_id(),
     kind          text not null check (kind in ('verify', 'reset')),
@@ -37,7 +37,7 @@ create index mail_requests_by_address on mail_requests (address, kind);
 create index mail_requests_by_user on mail_requests (user_id);
 create index mail_requests_age on mail_requests (created_at);
 
--- One row per mail that may have left. A second one of a request is of a try whose end nobody knows.
+-- One row for each mail that may have been sent. A request has a second row if it is not known how the first try ended.
 create table mail_tokens (
     token_hash bytea primary key, -- SHA-256
     request    bigint not null references mail_requests (id) on delete cascade,
@@ -45,10 +45,10 @@ create table mail_tokens (
 );
 create index mail_tokens_by_request on mail_tokens (request);
 
--- Claims a request for a minute and keeps the hash of the token that is about to be sent. outcome is 'send'; 'busy' where
--- somebody else has claimed it; 'nothing' where there is nothing to send, now or later: it was sent, is more than a day
--- old or gone, nobody has the address, it is verified already, or five of the kind went there within the hour. The role
--- that calls it reads no table: it gets the addresses of people who are waiting for mail, and no others.
+-- Claims a request for a minute, and stores the hash of the token that is about to be sent. outcome is 'send'; 'busy' if somebody else has
+-- claimed it; or 'nothing' if there is nothing to send, now or later. That is so if the mail was sent, the request is more than a day
+-- old or gone, nobody has the address, it is verified already, or five mails of the kind went there within the hour. The role that
+-- calls the function can read no table, so it gets only the addresses of people who wait for mail.
 create function begin_mail(request bigint, token bytea, out outcome text, out kind text, out email text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
@@ -65,7 +65,7 @@ begin
         outcome := 'busy';
         return;
     end if;
-    -- Two requests of one address are counted one after the other.
+    -- The lock makes two requests for one address be counted one after the other.
     perform pg_advisory_xact_lock(hashtextextended(encode(asked.address, 'hex'), 0));
     select c.* into person
     from public.credentials c
@@ -91,7 +91,7 @@ begin
 end
 $$;
 
--- The request needs no more mail: one was sent, or never will be.
+-- The request needs no more mail: it was sent, or it never will be.
 create function finish_mail(request bigint, was_sent boolean) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -100,7 +100,7 @@ as $$
     where id = request and finished_at is null
 $$;
 
--- The try failed: the next may begin at once.
+-- The try has failed, and the next one may begin immediately.
 create function release_mail(request bigint) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -109,7 +109,7 @@ as $$
     where id = request and finished_at is null
 $$;
 
--- Whether a user has shown that mail reaches them, for whom credentials are not to be read.
+-- Returns whether a user has shown that mail reaches them. It is for roles that must not read credentials.
 create function email_verified(account bigint) returns boolean
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$

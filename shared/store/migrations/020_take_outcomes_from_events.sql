@@ -1,13 +1,13 @@
 set local role warble_owner;
 
--- The resources Metric of the cluster, as steer last saw them: an event is taken without asking the cluster.
+-- The Metric resources of the cluster, as steer last saw them, so that events are stored without asking the cluster.
 create table event_metrics (
     name       text primary key,
     definition jsonb not null -- experiment.Metric
 );
 
--- What events said of units, once for each event. A series is what takes the same unit and value from events of the same
--- type: metrics that differ in nothing else have the same rows.
+-- The values of events, with their units, once for each event. A series is the events of one type, read with the same unit and value:
+-- metrics that read the same have the same rows, even if they differ in other ways.
 create table metric_events (
     series     bigint not null,
     event      uuid not null,    -- a hash of the event's source and id
@@ -18,10 +18,10 @@ create table metric_events (
     primary key (series, event)
 );
 create index metric_events_of_unit on metric_events (series, unit, at_id) include (arrived_id, value);
--- old ones are swept; rows come nearly in the order of their time
+-- for deleting old rows; rows are inserted nearly in the order of their time
 create index metric_events_by_time on metric_events using brin (at_id);
 
--- The metrics from events that an experiment uses, as they were at its start, and their series.
+-- The event metrics that an experiment uses, as they were at its start, and their series.
 alter table experiments
     add column metrics jsonb not null default '[]',
     add column series bigint[] not null default '{}';

@@ -1,9 +1,9 @@
 set local role warble_owner;
 
--- Asks for another mail that verifies a user's address. outcome is 'asked', with the request's number; 'waiting' where one was
--- asked for within the last minute, or is being sent, so that a second click sends no second mail; 'verified'; or 'limited',
--- with the seconds until the next may be asked for: begin_mail would not send it. Of several at once one asks: each looks
--- after it holds the lock, which is begin_mail's.
+-- Requests another mail that verifies a user's address. outcome is 'asked', with the request's number; 'waiting' if a mail was requested within
+-- the last minute or is being sent, so that a second click sends no second mail; 'verified'; or 'limited', with the seconds until
+-- the next mail may be requested, because begin_mail would not send it now. If several calls run at the same time, only one of them
+-- requests a mail: each checks after it has taken the lock, which begin_mail uses as well.
 create function ask_verification(author bigint, session bigint, out outcome text, out request bigint, out wait double precision)
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
@@ -30,7 +30,7 @@ begin
         outcome := 'waiting';
         return;
     end if;
-    -- The fifth latest, by when it was asked for or sent.
+    -- The fifth latest mail, by the time when it was requested or sent.
     select greatest(m.created_at, case when m.sent then m.finished_at end) into fifth
     from public.mail_requests m
     where m.address = asked and m.kind = 'verify'
