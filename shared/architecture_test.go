@@ -45,7 +45,7 @@ func TestTheImportRulesCanFail(t *testing.T) {
 		"imports k8s.io":                {ImportPath: "warble/functions/tweet", Imports: []string{"k8s.io/client-go"}},
 		"links a database driver":       {ImportPath: "warble/functions/validate", Deps: []string{"github.com/jackc/pgx/v5/pgconn"}},
 		"says nothing of what it holds": {ImportPath: "warble/shared/utils"},
-		"has 0 importers: expected 2":   {ImportPath: "warble/shared/lonely"},
+		"has 0 importers: expected at least 2":   {ImportPath: "warble/shared/lonely"},
 	} {
 		found := complaints([]pkg{broken})
 		if !slices.ContainsFunc(found, func(c string) bool { return strings.Contains(c, want) }) {

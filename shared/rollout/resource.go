@@ -66,7 +66,8 @@ type ExperimentList struct {
 //
 // +kubebuilder:object:generate=true
 type Status struct {
-	// Phase is Draft (also if it is missing), Warming, Running, Paused, Promoting, Concluded or Archived.
+	// Phase is the phase of the experiment's life: Draft (also if it is missing), Warming, Running, Paused, Promoting, Concluded or
+	// Archived.
 	// +optional
 	Phase experiment.Phase `json:"phase,omitempty"`
 	// Conclusion is how the experiment ended: promoted, rolled back or stopped. It is missing until then.
@@ -78,7 +79,7 @@ type Status struct {
 	// Step is the place in spec.ramp.steps, from 0.
 	// +optional
 	Step int `json:"step,omitempty"`
-	// Progress describes the step for people.
+	// Progress is the present step, for people.
 	// +optional
 	Progress string `json:"progress,omitempty"`
 	// Lift is the lift of the primary metric, for people; empty if the readout has none.
@@ -92,7 +93,7 @@ type Status struct {
 	// +optional
 	Assign Assign `json:"assign,omitzero"`
 
-	// Planned is N*, the units of both arms together after which a verdict is due.
+	// Planned is the number N* of units of both arms together after which a verdict is due.
 	// +optional
 	Planned int64 `json:"planned,omitempty"`
 
@@ -117,7 +118,7 @@ type Status struct {
 	// Rebasing is true while both arms are made again.
 	// +optional
 	Rebasing bool `json:"rebasing,omitempty"`
-	// Given has the Services that have got the treatment in the promotion, with the time when steer saw it, in Unix seconds.
+	// Given are the Services that have got the treatment in the promotion, each with the time when steer saw it, in Unix seconds.
 	// +optional
 	Given map[string]int64 `json:"given,omitempty"`
 	// Adopted is true if the experiment ran in another cluster before. The database has the transitions of that time.
@@ -126,7 +127,7 @@ type Status struct {
 	// Swept is true once the arms are deleted.
 	// +optional
 	Swept bool `json:"swept,omitempty"`
-	// Unrecorded are transitions that the database does not have yet.
+	// Unrecorded are the transitions that the database does not have yet.
 	// +optional
 	// +listType=atomic
 	Unrecorded []Record `json:"unrecorded,omitempty"`
@@ -151,7 +152,8 @@ type Assign struct {
 	// Step is the place in spec.ramp.steps, from 0, that is in force.
 	Step int             `json:"step"`
 	Open experiment.Open `json:"open"`
-	// Services says where the arms of each Service are reached. It is missing until they answer. The API server refuses a null list.
+	// Services are the addresses of the arms of each Service. It is missing until the arms answer, because the API server refuses a
+	// null list.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -198,7 +200,7 @@ type Base struct {
 //
 // +kubebuilder:object:generate=true
 type Record struct {
-	// ID identifies the transition within the experiment, so that it is recorded only once.
+	// ID is the name of the transition within the experiment, so that it is recorded only once.
 	ID string `json:"id"`
 	// Phase is the new phase.
 	Phase experiment.Phase `json:"phase"`
