@@ -27,7 +27,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		"no such command":  {"400-migrate.yaml", "cmd/migrate", "cmd/migrat", "image ko://warble/cmd/migrat: no main package has that import path"},
 		"a library":        {"400-migrate.yaml", "warble/cmd/migrate", "warble/shared/store", "image ko://warble/shared/store: no main package has that import path"},
 		"malformed route":  {"500-tweet.yaml", "/2/tweets/{id}", "/2/tweets/{id", "500-tweet.yaml: warble.dev/routes: expected patterns of net/http, not /2/tweets/{id"},
-		"another's route":  {"500-tweet.yaml", "/2/tweets/{id}", "/2/users/me", "500-users.yaml: warble.dev/routes claims /2/users/me, which is tweet's"},
+		"another's route":  {"500-tweet.yaml", "/2/tweets/{id}", "/2/users/me", "500-users.yaml: warble.dev/routes claims /2/users/me, which belongs to tweet"},
 		"no Namespace":     {"100-namespace.yaml", "kind: Namespace", "kind: Secret", "expected a manifest with the Namespace"},
 		"another's member": {"500-tweet.yaml", "containerConcurrency", "containerConcurency", "500-tweet.yaml: error unmarshaling JSON"},
 	} {

@@ -24,7 +24,7 @@ func FromEnv(e *env.Reader) Revision {
 	names := e.List("FEATURES")
 	for _, name := range names {
 		if name != "likes" {
-			e.Reject("FEATURES", name, "names between commas, of which there is one: likes")
+			e.Reject("FEATURES", name, "names separated by commas; the only name is likes")
 		}
 	}
 	return With(Set{Likes: slices.Contains(names, "likes")})

@@ -17,8 +17,8 @@ func TestFeaturesAreReadFromTheEnvironment(t *testing.T) {
 		" , ":     {},
 		"likes":   {want: feature.Set{Likes: true}},
 		" likes,": {want: feature.Set{Likes: true}},
-		"Likes":   {mistake: `FEATURES is "Likes": expected names between commas, of which there is one: likes`},
-		"likes,x": {want: feature.Set{Likes: true}, mistake: `FEATURES is "x": expected names between commas, of which there is one: likes`},
+		"Likes":   {mistake: `FEATURES is "Likes": expected names separated by commas; the only name is likes`},
+		"likes,x": {want: feature.Set{Likes: true}, mistake: `FEATURES is "x": expected names separated by commas; the only name is likes`},
 	} {
 		e := env.New(func(name string) (string, bool) { return value, name == "FEATURES" })
 		if got := feature.FromEnv(e).ForRequest(t.Context()); got != tt.want {

@@ -181,7 +181,7 @@ func (c *Cluster) RecordEvent(ctx context.Context, e *rollout.Experiment, event 
 // Answers implements rollout.Cluster.
 func (c *Cluster) Answers(ctx context.Context, host string) (string, error) {
 	if c.ask == nil {
-		return "", errors.New("nobody asks from here")
+		return "", errors.New("this client cannot ask the hosts of arms")
 	}
 	return c.ask(ctx, host)
 }

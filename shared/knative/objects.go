@@ -107,7 +107,7 @@ func (o *Objects) discover(ctx context.Context, apiVersion, kind string) (*metav
 			return &list.APIResources[i], nil
 		}
 	}
-	return nil, fmt.Errorf("%w: the cluster knows no %s of %s: install what brings it", rollout.ErrNotFound, kind, apiVersion)
+	return nil, fmt.Errorf("%w: the cluster does not know %s of %s: install the component that it belongs to", rollout.ErrNotFound, kind, apiVersion)
 }
 
 // Log returns the last lines of a container's log; with previous, the log before the container's last restart.

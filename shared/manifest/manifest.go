@@ -244,9 +244,9 @@ func ReadAll(folder string) ([]*Service, error) {
 		for _, route := range s.Routes() {
 			for taken, other := range owner {
 				if taken == route {
-					mistakes = append(mistakes, fmt.Errorf("%s: %s claims %s, which is %s's", file, RoutesAnnotation, route, other))
+					mistakes = append(mistakes, fmt.Errorf("%s: %s claims %s, which belongs to %s", file, RoutesAnnotation, route, other))
 				} else if err := patterns(taken, route); err != nil {
-					mistakes = append(mistakes, fmt.Errorf("%s: %s claims %s, whose requests may be %s's too, which claims %s", file, RoutesAnnotation, route, other, taken))
+					mistakes = append(mistakes, fmt.Errorf("%s: %s claims %s, but some of its requests also match %s of %s", file, RoutesAnnotation, route, taken, other))
 				}
 			}
 			owner[route] = s.Name()

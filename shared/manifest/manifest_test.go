@@ -68,13 +68,13 @@ func TestAPathHasOneFunction(t *testing.T) {
 	write("tweet", tweet(t))
 	write("other", strings.NewReplacer("name: tweet", "name: other", "service: tweet", "service: other", "functions/tweet", "functions/other").Replace(tweet(t)))
 	_, err := manifest.ReadAll(folder)
-	if err == nil || !strings.Contains(err.Error(), "claims /2/tweets/{id}, which is other's") {
+	if err == nil || !strings.Contains(err.Error(), "claims /2/tweets/{id}, which belongs to other") {
 		t.Error(err)
 	}
 	write("other", strings.NewReplacer("name: tweet", "name: other", "service: tweet", "service: other", "functions/tweet", "functions/other",
 		"/2/tweets\n", "/3/tweets\n", "/2/tweets/{id}", "/2/{kind}/newest").Replace(tweet(t)))
 	_, err = manifest.ReadAll(folder)
-	if err == nil || !strings.Contains(err.Error(), "500-tweet.yaml: warble.dev/routes claims /2/tweets/{id}, whose requests may be other's too, which claims /2/{kind}/newest") {
+	if err == nil || !strings.Contains(err.Error(), "500-tweet.yaml: warble.dev/routes claims /2/tweets/{id}, but some of its requests also match /2/{kind}/newest of other") {
 		t.Error(err)
 	}
 }

@@ -37,7 +37,7 @@ func watch[T any](e *env.Reader, name, file string, parse func([]byte) (*T, erro
 		return w // already a mistake
 	}
 	if err := w.check(); err != nil {
-		e.Reject(name, file, err.Error())
+		e.Reject(name, file, "a usable key file: "+err.Error())
 	}
 	return w
 }
