@@ -38,14 +38,14 @@ func TestPackagesImportOnlyWhatTheyMay(t *testing.T) {
 func TestTheImportRulesCanFail(t *testing.T) {
 	t.Parallel()
 	for want, broken := range map[string]pkg{
-		"imports a function":            {ImportPath: "warble/shared/store", Imports: []string{"warble/functions/tweet"}},
-		"imports another function":      {ImportPath: "warble/functions/tweet", Imports: []string{"warble/functions/users"}},
-		"imports github.com/jackc/pgx":  {ImportPath: "warble/functions/tweet", Imports: []string{"github.com/jackc/pgx/v5"}},
-		"imports github.com/prometheus": {ImportPath: "warble/shared/function", Imports: []string{"github.com/prometheus/client_golang/prometheus"}},
-		"imports k8s.io":                {ImportPath: "warble/functions/tweet", Imports: []string{"k8s.io/client-go"}},
-		"links a database driver":       {ImportPath: "warble/functions/validate", Deps: []string{"github.com/jackc/pgx/v5/pgconn"}},
-		"says nothing of what it holds": {ImportPath: "warble/shared/utils"},
-		"has 0 importers: expected at least 2":   {ImportPath: "warble/shared/lonely"},
+		"imports a function":                   {ImportPath: "warble/shared/store", Imports: []string{"warble/functions/tweet"}},
+		"imports another function":             {ImportPath: "warble/functions/tweet", Imports: []string{"warble/functions/users"}},
+		"imports github.com/jackc/pgx":         {ImportPath: "warble/functions/tweet", Imports: []string{"github.com/jackc/pgx/v5"}},
+		"imports github.com/prometheus":        {ImportPath: "warble/shared/function", Imports: []string{"github.com/prometheus/client_golang/prometheus"}},
+		"imports k8s.io":                       {ImportPath: "warble/functions/tweet", Imports: []string{"k8s.io/client-go"}},
+		"links a database driver":              {ImportPath: "warble/functions/validate", Deps: []string{"github.com/jackc/pgx/v5/pgconn"}},
+		"says nothing of what it holds":        {ImportPath: "warble/shared/utils"},
+		"has 0 importers: expected at least 2": {ImportPath: "warble/shared/lonely"},
 	} {
 		found := complaints([]pkg{broken})
 		if !slices.ContainsFunc(found, func(c string) bool { return strings.Contains(c, want) }) {

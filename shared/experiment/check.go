@@ -65,8 +65,8 @@ const (
 	letters = small + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
 
-// consists reports whether all characters of text are among those of the other argument.
-func consists(text, of string) bool { return strings.Trim(text, of) == "" }
+// consists reports whether all characters of text are among those of allowed.
+func consists(text, allowed string) bool { return strings.Trim(text, allowed) == "" }
 
 // isLabel reports whether name is an RFC 1035 label in small letters, like names in a cluster, with at most limit bytes.
 func isLabel(name string, limit int) bool {

@@ -92,15 +92,15 @@ func (i *Identity) Visitors() string {
 	return i.Cookie
 }
 
-// whose describes the units of an identity, for messages.
-func (i *Identity) whose() string {
+// describeUnits describes the units of an identity, for messages.
+func (i *Identity) describeUnits() string {
 	switch i.Kind {
 	case ByIssuer:
 		return "users of " + i.Issuer.URL
 	case ByVisitor:
 		return "visitors by the cookie " + i.Visitors()
 	}
-	return "Warble's"
+	return "users of Warble"
 }
 
 func (i *Identity) check(m *mistakes, unit Unit) {

@@ -184,7 +184,7 @@ func (r *Rules) Conflict(other *Rules) error {
 	if r.Layer.Name == "" || r.Layer.Name != other.Layer.Name || r.Unit == Request || other.Unit == Request {
 		return errors.Join(all...)
 	}
-	if ours, theirs := r.Identity.whose(), other.Identity.whose(); ours != theirs {
+	if ours, theirs := r.Identity.describeUnits(), other.Identity.describeUnits(); ours != theirs {
 		all = append(all, fmt.Errorf("layer: the units of %s are %s here, and %s in the experiment %s: expected one kind of unit, or another layer", r.Layer.Name, ours, theirs, other.Name))
 	}
 	if r.Unit != other.Unit {

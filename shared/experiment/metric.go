@@ -239,7 +239,7 @@ func (m *Metric) Read(subject string, data []byte) (o Occurrence, err error) {
 	field := "subject"
 	if m.Event.Unit != "" {
 		field = "data." + m.Event.Unit
-		switch found := at(document, m.Event.Unit).(type) {
+		switch found := valueAt(document, m.Event.Unit).(type) {
 		case string:
 			o.Unit = found
 		case json.Number:
@@ -258,7 +258,7 @@ func (m *Metric) Read(subject string, data []byte) (o Occurrence, err error) {
 		return o, nil
 	}
 	field = "data." + string(m.Event.Value)
-	switch found := at(document, string(m.Event.Value)).(type) {
+	switch found := valueAt(document, string(m.Event.Value)).(type) {
 	case bool:
 		if !found {
 			o.Value = 0
@@ -274,8 +274,8 @@ func (m *Metric) Read(subject string, data []byte) (o Occurrence, err error) {
 	return o, nil
 }
 
-// at returns what is at a path in a document; nil if nothing is.
-func at(document any, path string) any {
+// valueAt returns the value at a path in a document; nil if there is none.
+func valueAt(document any, path string) any {
 	for step := range strings.SplitSeq(path, ".") {
 		switch here := document.(type) {
 		case map[string]any:

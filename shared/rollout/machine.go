@@ -146,7 +146,7 @@ func Next(v *View) Move {
 	}
 	phase := e.Status.Phase
 	if phase.Live() {
-		if m := v.nextWhateverPhase(); m != nil {
+		if m := v.nextInAnyPhase(); m != nil {
 			return m
 		}
 	}
@@ -165,9 +165,9 @@ func Next(v *View) Move {
 	return stalled(reasonUnknown, "status.phase is %q: expected one that this version knows", phase)
 }
 
-// nextWhateverPhase returns the move that a live experiment makes in any phase, before all others: it ends, or closes the slots of arms
+// nextInAnyPhase returns the move that a live experiment makes in any phase, before all others: it ends, or closes the slots of arms
 // that somebody has deleted. It returns nil if there is no reason for either.
-func (v *View) nextWhateverPhase() Move {
+func (v *View) nextInAnyPhase() Move {
 	e := v.Experiment
 	switch e.Spec.End {
 	case experiment.Stopped:
