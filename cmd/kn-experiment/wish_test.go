@@ -308,7 +308,7 @@ func TestWhatTheRulesRefuseHasItsExitCode(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)
 	a.keep(likes(experiment.Running))
-	a.invalid = "spec.end: expected no other"
+	a.invalid = "spec.end: an end cannot be changed or taken back"
 	if _, stderr, code := a.run(t, "stop", "likes"); code != refused || !strings.Contains(stderr, a.invalid) {
 		t.Errorf("exit code %d, says %q", code, stderr)
 	}
