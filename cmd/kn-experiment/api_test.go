@@ -26,30 +26,30 @@ import (
 	"warble/shared/rollout"
 )
 
-// api serves the few paths that a wish takes, as an API server does, and plays steer: before each answer it lets look
-// change the status of what is asked for.
+// api is an API server with the paths that the verbs use. It also plays steer: before it answers a read of an experiment, it calls
+// react, which may change the experiment's status.
 type api struct {
 	*httptest.Server
-	look func(e *rollout.Experiment, looks int) // nil for a steer that never looks
+	react func(e *rollout.Experiment, reads int) // nil for a steer that does nothing
 
 	mu        sync.Mutex
 	kept      map[string]*rollout.Experiment
-	looks     map[string]int
+	reads     map[string]int // of each experiment
 	version   int
-	conflicts int    // how many writes meet somebody else's
+	conflicts int    // how many of the next writes fail, because somebody else has written first
 	forbidden string // a resource that nobody may read
-	invalid   string // why every change is against the rules
+	invalid   string // if not empty, the error for every change
 	services  []any
 	metrics   []rollout.Metric
 	database  string   // the verbs' DATABASE_URL
-	requests  []string // those that write, with their bodies
+	requests  []string // every write, with its body
 }
 
 var experimentsResource = schema.GroupResource{Group: rollout.GroupVersion.Group, Resource: rollout.Resource}
 
-func newAPI(t *testing.T, look func(e *rollout.Experiment, looks int)) *api {
+func newAPI(t *testing.T, react func(e *rollout.Experiment, reads int)) *api {
 	t.Helper()
-	a := &api{look: look, kept: make(map[string]*rollout.Experiment), looks: make(map[string]int)}
+	a := &api{react: react, kept: make(map[string]*rollout.Experiment), reads: make(map[string]int)}
 	mux := http.NewServeMux()
 	const experiments = "/apis/warble.dev/v1alpha1/namespaces/warble/experiments"
 	for pattern, handle := range map[string]func(r *http.Request) (any, error){
@@ -100,7 +100,7 @@ func newAPI(t *testing.T, look func(e *rollout.Experiment, looks int)) *api {
 	return a
 }
 
-// keep has an experiment be there.
+// keep stores an experiment.
 func (a *api) keep(e *rollout.Experiment) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -114,7 +114,7 @@ func (a *api) put(e *rollout.Experiment) {
 		e.UID, e.Generation = types.UID(fmt.Sprint("uid-", a.version)), max(e.Generation, 1)
 	}
 	e.Namespace = "warble"
-	a.kept[e.Name] = named(e)
+	a.kept[e.Name] = withKind(e)
 }
 
 func (a *api) list(*http.Request) (any, error) {
@@ -131,9 +131,9 @@ func (a *api) get(r *http.Request) (any, error) {
 	if e == nil {
 		return nil, apierrors.NewNotFound(experimentsResource, name)
 	}
-	if a.looks[name]++; a.look != nil {
+	if a.reads[name]++; a.react != nil {
 		next := e.DeepCopy()
-		a.look(next, a.looks[name])
+		a.react(next, a.reads[name])
 		if !reflect.DeepEqual(next, e) {
 			a.put(next)
 			e = next
@@ -142,7 +142,7 @@ func (a *api) get(r *http.Request) (any, error) {
 	return e, nil
 }
 
-// log keeps what was written, and says whether somebody else was faster.
+// log records a write. It returns a conflict if one was ordered.
 func (a *api) log(r *http.Request, text []byte) error {
 	a.requests = append(a.requests, fmt.Sprintf("%s %s", r.Method, text))
 	if a.conflicts > 0 {
@@ -212,7 +212,7 @@ func (a *api) patch(r *http.Request) (any, error) {
 	return a.change(&e)
 }
 
-// change writes a spec by version, as the rules of the resource allow.
+// change replaces an experiment, except its status. It checks the resource version and the rules of the resource.
 func (a *api) change(e *rollout.Experiment) (any, error) {
 	before := a.kept[e.Name]
 	if e.ResourceVersion != before.ResourceVersion {
@@ -235,14 +235,14 @@ func (a *api) change(e *rollout.Experiment) (any, error) {
 	return e, nil
 }
 
-// merge is that of RFC 7396.
+// merge applies a merge patch (RFC 7396).
 func merge(object, change map[string]any) {
 	for key, value := range change {
 		more, ok := value.(map[string]any)
-		switch inner, there := object[key].(map[string]any); {
+		switch inner, isObject := object[key].(map[string]any); {
 		case value == nil:
 			delete(object, key)
-		case ok && there:
+		case ok && isObject:
 			merge(inner, more)
 		default:
 			object[key] = value
@@ -258,7 +258,7 @@ func body(r *http.Request, into any) ([]byte, error) {
 	return text.Bytes(), json.Unmarshal(text.Bytes(), into)
 }
 
-// service is a Knative Service that is ready, and takes part in experiments.
+// service returns a Knative Service that is ready and may be in an experiment.
 func service(name string, env ...any) any {
 	all := []any{map[string]any{"latestRevision": true, "percent": 100, "revisionName": name + "-00007"}}
 	return map[string]any{
@@ -271,7 +271,7 @@ func service(name string, env ...any) any {
 	}
 }
 
-// run runs a verb against the server, with a patience of moments, and returns what it said and its exit code.
+// run runs a verb against the server, with short timeouts, and returns its output and exit code.
 func (a *api) run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	s := a.settings(t)
@@ -280,7 +280,7 @@ func (a *api) run(t *testing.T, args ...string) (stdout, stderr string, code int
 	return out.String(), said.String(), code
 }
 
-// settings reach the server.
+// settings returns settings with a kubeconfig for the server.
 func (a *api) settings(t *testing.T) *settings {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config")
@@ -294,14 +294,14 @@ func (a *api) settings(t *testing.T) *settings {
 	return s
 }
 
-// there is what the server has of an experiment.
-func (a *api) there(name string) *rollout.Experiment {
+// experiment returns an experiment as the server has it, nil if it does not exist.
+func (a *api) experiment(name string) *rollout.Experiment {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.kept[name]
 }
 
-// writes are those that were made by a method, all for an empty one.
+// writes returns the writes with a method, or all writes if method is empty.
 func (a *api) writes(method string) []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

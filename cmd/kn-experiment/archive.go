@@ -22,9 +22,9 @@ func (s *settings) archive() *cobra.Command {
 	var to string
 	var noExport bool
 	c := &cobra.Command{
-		Use: "archive NAME", Short: "Keep what the verdict rests on, and sweep the rows of single users", Args: oneName, ValidArgsFunction: s.names,
-		Long: `Write the report as JSON, with what the verdict rests on, to FILE or to the standard output; then have the rows of single users
-swept. The report is read from DATABASE_URL. What is swept does not come back.`,
+		Use: "archive NAME", Short: "Export the data, then delete the rows of single users", Args: oneName, ValidArgsFunction: s.names,
+		Long: `Write the report as JSON, with the data behind the verdict, to a file or to the standard output. Then ask steer to delete the rows of
+single users. The report is read from DATABASE_URL. Deleted rows cannot be restored.`,
 		Example: "  kn experiment archive likes --to likes.json",
 		RunE: func(c *cobra.Command, args []string) error {
 			if noExport && to != "" {
@@ -34,12 +34,13 @@ swept. The report is read from DATABASE_URL. What is swept does not come back.`,
 		},
 	}
 	a.flags(c, 0)
-	c.Flags().StringVar(&to, "to", "", "file of the export, which must not be there yet (the standard output)")
-	c.Flags().BoolVar(&noExport, "no-export", false, "sweep without an export")
+	c.Flags().StringVar(&to, "to", "", "a new file for the export (default: the standard output)")
+	c.Flags().BoolVar(&noExport, "no-export", false, "delete the rows without an export")
 	return c
 }
 
-// sweep exports, and then wishes the sweep. Once that is wished nothing is exported: the rows may be gone.
+// sweep exports the report, and then writes the wish to archive. If that wish was written before, nothing is exported, because the rows
+// may be deleted already.
 func (s *settings) sweep(c *cobra.Command, name string, a asked, to string, noExport bool) error {
 	cluster, err := s.cluster("")
 	if err != nil {
@@ -48,7 +49,7 @@ func (s *settings) sweep(c *cobra.Command, name string, a asked, to string, noEx
 	ctx, out := c.Context(), c.OutOrStdout()
 	e, err := cluster.Experiment(ctx, name)
 	if err != nil {
-		return found(err, name, cluster.NamespaceName())
+		return explainNotFound(err, name, cluster.NamespaceName())
 	}
 	if err := archivable(e); err != nil {
 		return err
@@ -57,30 +58,30 @@ func (s *settings) sweep(c *cobra.Command, name string, a asked, to string, noEx
 	switch {
 	case noExport:
 	case e.Spec.Archive || e.Status.Phase == experiment.Archived:
-		c.PrintErrln("its sweep was wished before: nothing is exported")
+		c.PrintErrln("nothing is exported: archive was requested before, so rows may be deleted already")
 	case s.databaseURL == "":
-		return exit(refused, "there is no export: %w; --no-export sweeps without one", errNoDatabase)
+		return exit(refused, "no export is possible: %w; --no-export deletes the rows without one", errNoDatabase)
 	default:
 		if to == "" {
-			out = c.ErrOrStderr() // the standard output has the export alone
+			out = c.ErrOrStderr() // the standard output gets only the export
 		}
 		// The edges send their last counts while the arms drain.
-		e, err = s.watch(ctx, cluster, watched{
+		e, err = s.watch(ctx, cluster, goal{
 			name: name, stood: e.Describe(), from: over, timeout: a.timeout, out: out,
 			done: func(e *rollout.Experiment, _ bool) bool { return e.Status.Swept },
 		})
 		if err != nil {
 			return err
 		}
-		r, err := s.read(ctx, e)
+		r, err := s.readReport(ctx, e)
 		if err == nil {
 			err = export(c.OutOrStdout(), e, r, to)
 		}
 		if err != nil {
-			return fmt.Errorf("nothing is swept: %w", err)
+			return fmt.Errorf("no rows were deleted: %w", err)
 		}
 	}
-	is, err := s.write(ctx, cluster, name, a.why, func(e *rollout.Experiment) error {
+	g, err := s.writeWish(ctx, cluster, name, a.why, func(e *rollout.Experiment) error {
 		if err := archivable(e); err != nil {
 			return err
 		}
@@ -90,26 +91,26 @@ func (s *settings) sweep(c *cobra.Command, name string, a asked, to string, noEx
 	if err != nil {
 		return err
 	}
-	is.from, is.timeout, is.out = over, a.timeout, out
-	is.done = func(e *rollout.Experiment, _ bool) bool { return e.Status.Phase == experiment.Archived }
-	_, err = s.watch(ctx, cluster, is)
+	g.from, g.timeout, g.out = over, a.timeout, out
+	g.done = func(e *rollout.Experiment, _ bool) bool { return e.Status.Phase == experiment.Archived }
+	_, err = s.watch(ctx, cluster, g)
 	return err
 }
 
-// archivable says why an experiment has no rows to sweep. One that never ran because its name was used has none of its own:
-// those of that name are another's.
+// archivable returns an error if an experiment has no rows to delete. If an experiment never ran because its name was used before, the
+// rows under that name belong to the earlier experiment.
 func archivable(e *rollout.Experiment) error {
 	switch {
 	case e.Status.Phase != experiment.Concluded && e.Status.Phase != experiment.Archived:
-		return exit(refused, "%s is %s: archive is for one that is Concluded", e.Name, e.Describe())
+		return exit(refused, "%s is %s: archive needs an experiment that is Concluded", e.Name, e.Describe())
 	case e.Status.Conclusion == "":
 		return exit(refused, "%s never ran: %s", e.Name, e.Status.Because)
 	}
 	return nil
 }
 
-// read reads the report.
-func (s *settings) read(ctx context.Context, e *rollout.Experiment) (readout.Report, error) {
+// readReport reads the report of an experiment from the database.
+func (s *settings) readReport(ctx context.Context, e *rollout.Experiment) (readout.Report, error) {
 	db, err := s.database()
 	if err != nil {
 		return readout.Report{}, err
@@ -117,27 +118,27 @@ func (s *settings) read(ctx context.Context, e *rollout.Experiment) (readout.Rep
 	defer db.Close()
 	r, err := readout.Read(ctx, db, e.Name, time.Now())
 	if errors.Is(err, problem.NotFound) {
-		err = exit(refused, "%w", errNotIts)
+		err = exit(refused, "%w", errOtherDatabase)
 	}
 	return r, err
 }
 
-var errNotIts = errors.New("DATABASE_URL does not have this experiment: expected the database that steer writes; --no-export sweeps without an export")
+var errOtherDatabase = errors.New("DATABASE_URL does not have this experiment: expected the database that steer writes to; --no-export deletes the rows without an export")
 
-// export writes a report of e to a new file, or to out.
+// export writes a report of e to the new file named by to, or to out if to is empty.
 func export(out io.Writer, e *rollout.Experiment, r readout.Report, to string) error {
-	if r.Salt != e.Status.Assign.Salt { // one of that name in another cluster
-		return exit(refused, "%s: %w", e.Name, errNotIts)
+	if r.Salt != e.Status.Assign.Salt { // an experiment with the same name, of another cluster
+		return exit(refused, "%s: %w", e.Name, errOtherDatabase)
 	}
 	if to == "" {
 		return report.JSON(out, r)
 	}
-	file, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // it has no row of a single user
+	file, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // the report has no data of single users
 	if err != nil {
 		return exit(refused, "%w: expected a new file", err)
 	}
 	err = report.JSON(file, r)
-	err = errors.Join(err, file.Sync(), file.Close()) // before the rows go
+	err = errors.Join(err, file.Sync(), file.Close()) // the export must be on disk before the rows are deleted
 	if err != nil {
 		return errors.Join(err, os.Remove(to))
 	}

@@ -12,12 +12,12 @@ import (
 	"warble/shared/readout"
 )
 
-func TestNothingIsSweptWithoutItsExport(t *testing.T) {
+func TestNoRowsAreDeletedIfTheExportFails(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)
 	a.database = "postgres://nobody@127.0.0.1:1/none?connect_timeout=1"
 	a.keep(concluded())
-	if _, stderr, code := a.run(t, "archive", "likes"); code != failed || !strings.Contains(stderr, "nothing is swept: ") {
+	if _, stderr, code := a.run(t, "archive", "likes"); code != failed || !strings.Contains(stderr, "no rows were deleted: ") {
 		t.Errorf("exit code %d, says %q", code, stderr)
 	}
 	if writes := a.writes(""); len(writes) > 0 {
@@ -25,8 +25,8 @@ func TestNothingIsSweptWithoutItsExport(t *testing.T) {
 	}
 }
 
-// The rows may be gone, and an export of what is left must not replace a whole one.
-func TestNothingIsExportedOnceTheSweepIsWished(t *testing.T) {
+// The rows may be deleted already, and an incomplete export must not replace a complete one.
+func TestNothingIsExportedAfterAnEarlierArchive(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)
 	a.database = "postgres://nobody@127.0.0.1:1/none?connect_timeout=1"
@@ -39,7 +39,7 @@ func TestNothingIsExportedOnceTheSweepIsWished(t *testing.T) {
 		t.Errorf("exit code %d, says %q", code, stderr)
 	}
 	if _, err := os.Stat(to); err == nil {
-		t.Errorf("%s is there", to)
+		t.Errorf("%s exists", to)
 	}
 }
 
@@ -59,13 +59,13 @@ func TestExport(t *testing.T) {
 	}
 	var failure *exitError
 	if err := export(&out, e, r, to); !errors.As(err, &failure) || failure.code != refused || !strings.Contains(err.Error(), "expected a new file") {
-		t.Errorf("a file that is there: %v", err)
+		t.Errorf("a file that exists: %v", err)
 	}
 	if err := export(&out, e, r, ""); err != nil || out.String() != string(text) {
 		t.Errorf("%v: %s", err, &out)
 	}
 	r.Salt = "other"
-	if err := export(&out, e, r, ""); !errors.Is(err, errNotIts) {
+	if err := export(&out, e, r, ""); !errors.Is(err, errOtherDatabase) {
 		t.Errorf("another experiment of that name: %v", err)
 	}
 }

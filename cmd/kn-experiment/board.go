@@ -31,11 +31,11 @@ import (
 )
 
 const (
-	// defaultBoard is where the board listens.
+	// defaultBoard is the default address of the board.
 	defaultBoard = "127.0.0.1:8070"
-	// boardLook is how often an open page asks whether an experiment has changed; figures change with the requests, and are
-	// asked for every boardFigures.
-	boardLook, boardFigures = time.Second, 10 * time.Second
+	// boardPoll is the time between two checks whether an experiment has changed. Figures change with every request, so an open page
+	// also reads them again after boardFigures.
+	boardPoll, boardFigures = time.Second, 10 * time.Second
 )
 
 //go:embed dashboard
@@ -46,17 +46,17 @@ var boardPages = template.Must(template.Must(template.ParseFS(boardFiles, "dashb
 func (s *settings) dashboard() *cobra.Command {
 	var listen string
 	c := &cobra.Command{
-		Use: "dashboard", Short: "Show the experiments in a browser, on this machine alone", Args: noArgs,
-		Long: `Serve a board of the experiments in a browser: all of them with their phase
-and health, and each with its report, live. Buttons do what the verbs do, with
+		Use: "dashboard", Short: "Show the experiments in a browser, on this machine only", Args: noArgs,
+		Long: `Serve a board for a browser. It lists all experiments with their phase and
+health, and shows the live report of each. Buttons do what the verbs do, with
 your rights and your name.
 
-The board listens on loopback alone. With DATABASE_URL it shows the readout,
-without it the status of the resource.`,
+The board listens only on loopback. It shows the readout from DATABASE_URL, or
+only the status of the resource if DATABASE_URL is not set.`,
 		Example: "  kn experiment dashboard --listen 127.0.0.1:8071",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if !loopback(listen) {
-				return exit(misused, "--listen %s: expected an address of loopback, as %s: whoever reaches the board has your rights", listen, defaultBoard)
+				return exit(misused, "--listen %s: expected a loopback address such as %s, because everyone who can reach the board has your rights", listen, defaultBoard)
 			}
 			cluster, err := s.cluster("")
 			if err != nil {
@@ -75,20 +75,20 @@ without it the status of the resource.`,
 				return exit(failed, "%w: choose another --listen", err)
 			}
 			c.Printf("the board is at http://%s\n", listener.Addr())
-			// Without a limit for an answer: the events of a page last as long as the page.
+			// WriteTimeout is not set, because the stream of events lasts as long as the page is open.
 			server := &http.Server{Handler: b.handler(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return c.Context() }}
-			context.AfterFunc(c.Context(), func() { _ = server.Close() }) // what it was asked for goes on in the cluster
+			context.AfterFunc(c.Context(), func() { _ = server.Close() }) // steer continues what a button has asked for
 			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 				return err
 			}
 			return nil
 		},
 	}
-	c.Flags().StringVar(&listen, "listen", defaultBoard, "address of the board, on loopback")
+	c.Flags().StringVar(&listen, "listen", defaultBoard, "loopback address of the board")
 	return c
 }
 
-// loopback tells whether an address, a port with it or not, is this machine's own.
+// loopback reports whether an address, with or without a port, is on this machine's loopback interface.
 func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -98,16 +98,16 @@ func loopback(address string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// board serves what kn experiment shows and does.
+// board serves pages that show experiments and run the verbs of kn experiment.
 type board struct {
 	settings *settings
 	cluster  *knative.Cluster
-	db       *store.DB // nil for none
-	token    string    // of the page, without which nothing is done
+	db       *store.DB // nil without DATABASE_URL
+	token    string    // in each page; a request without it changes nothing
 }
 
-// handler answers its own pages alone: a Host that is not loopback's was resolved to it by somebody else (DNS rebinding), and
-// another origin is another page of the same browser.
+// handler refuses requests that do not come from the board's own pages. A Host other than loopback means that somebody else's name was
+// resolved to this machine (DNS rebinding). Another origin means another page of the same browser.
 func (b *board) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", b.list)
@@ -120,7 +120,7 @@ func (b *board) handler() http.Handler {
 	})
 	for file, kind := range map[string]string{"board.css": "text/css", "board.js": "text/javascript"} {
 		mux.HandleFunc("GET /assets/"+file, func(w http.ResponseWriter, _ *http.Request) {
-			text, _ := boardFiles.ReadFile("dashboard/" + file) // it is in the program
+			text, _ := boardFiles.ReadFile("dashboard/" + file) // embedded, so reading cannot fail
 			w.Header().Set("Content-Type", kind+"; charset=utf-8")
 			_, _ = w.Write(text)
 		})
@@ -128,11 +128,11 @@ func (b *board) handler() http.Handler {
 	protected := http.NewCrossOriginProtection().Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !loopback(r.Host) {
-			http.Error(w, fmt.Sprintf("the Host is %q: expected that of loopback, as %s", r.Host, defaultBoard), http.StatusForbidden)
+			http.Error(w, fmt.Sprintf("the Host is %q: expected a loopback address such as %s", r.Host, defaultBoard), http.StatusForbidden)
 			return
 		}
 		h := w.Header()
-		// Plots have their styles with them.
+		// 'unsafe-inline', because plots have inline styles.
 		h.Set("Content-Security-Policy", "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
@@ -145,13 +145,13 @@ func (b *board) page(w http.ResponseWriter, status int, title, name string, body
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_ = boardPages.ExecuteTemplate(w, "page.html", map[string]any{ // the browser has gone
-		"Title": title, "Name": name, "Token": b.token, "Namespace": b.cluster.NamespaceName(), "Body": template.HTML(body), //nolint:gosec // of templates
+		"Title": title, "Name": name, "Token": b.token, "Namespace": b.cluster.NamespaceName(), "Body": template.HTML(body), //nolint:gosec // written by templates, which escape
 	})
 }
 
 type boardPill struct{ Words, Class string }
 
-// boardRow is an experiment in the list.
+// boardRow is one experiment of the list.
 type boardRow struct {
 	Name, Title, Services, Phase, Message, Exposed, Lift, Age string
 	Span                                                      template.HTML // the lift, drawn
@@ -172,7 +172,7 @@ func (b *board) list(w http.ResponseWriter, r *http.Request) {
 	slices.SortStableFunc(experiments, func(a, b rollout.Experiment) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
 	entered, err := b.entered(r.Context())
 	if err != nil {
-		data.Problem = strings.TrimSpace(data.Problem + " It is not known how many were exposed: " + err.Error())
+		data.Problem = strings.TrimSpace(data.Problem + " The numbers of exposed units cannot be read: " + err.Error())
 	}
 	var lifts []*readout.Lift
 	for i := range experiments {
@@ -203,10 +203,10 @@ func (b *board) list(w http.ResponseWriter, r *http.Request) {
 	b.page(w, status, "Experiments", "", body.Bytes())
 }
 
-// entered counts who has met each experiment, by arm; empty without a database.
+// entered counts the units that have entered each experiment, by arm. The result is empty without a database.
 func (b *board) entered(ctx context.Context) (map[string]experiment.Counts, error) {
 	if b.db == nil {
-		return nil, nil //nolint:nilnil // nobody is known
+		return nil, nil //nolint:nilnil // an empty map is the answer
 	}
 	return b.db.Entered(ctx)
 }
@@ -225,7 +225,7 @@ func orDash(text string) string {
 	return text
 }
 
-// age is how long ago something was, in its largest unit.
+// age returns the time since at in its largest unit, such as "3 days".
 func age(at metav1.Time) string {
 	if at.IsZero() {
 		return "–"
@@ -242,7 +242,7 @@ func age(at metav1.Time) string {
 	}
 }
 
-// pillsOf are the health and the guardrails as steer saw them last.
+// pillsOf returns the health and the guardrails as steer last wrote them into the status.
 func pillsOf(e *rollout.Experiment) (all []boardPill) {
 	for _, c := range []struct{ condition, good, bad string }{{"Healthy", "Health good", "Health red"}, {"GuardrailsPassing", "Guardrails pass", "Guardrails"}} {
 		switch found := condition(e, c.condition); {
@@ -271,7 +271,7 @@ func (b *board) one(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, rollout.ErrNotFound) {
 			status = http.StatusNotFound
 		}
-		text := template.HTMLEscapeString(found(err, name, b.cluster.NamespaceName()).Error())
+		text := template.HTMLEscapeString(explainNotFound(err, name, b.cluster.NamespaceName()).Error())
 		b.page(w, status, name, name, []byte(`<p class="card" role="alert">`+text+"</p>"))
 		return
 	}
@@ -284,15 +284,15 @@ func (b *board) one(w http.ResponseWriter, r *http.Request) {
 	b.page(w, http.StatusOK, titleOf(e), name, body.Bytes())
 }
 
-// read is the readout of an experiment, and what its status says where there is none: before the start, without DATABASE_URL, or
-// where the database has another experiment of that name.
+// read returns the readout of an experiment. It returns what the status says if there is no readout: before the start, without
+// DATABASE_URL, or if the database has another experiment of that name.
 func (b *board) read(ctx context.Context, e *rollout.Experiment) readout.Report {
 	why := "DATABASE_URL is not set, so the figures are not shown."
 	if b.db != nil {
 		read, err := readout.Read(ctx, b.db, e.Name, time.Now())
 		switch {
 		case err == nil && read.Salt == e.Status.Assign.Salt:
-			read.Phase = e.Status.Phase // steer writes that first
+			read.Phase = e.Status.Phase // steer writes the status before the database
 			return read
 		case err == nil, errors.Is(err, problem.NotFound):
 			why = ""
@@ -311,21 +311,21 @@ func (b *board) read(ctx context.Context, e *rollout.Experiment) readout.Report 
 	return bare
 }
 
-// buttons are the verbs that make sense now. The one that the readout advises comes first.
+// buttons returns the verbs that are possible in the experiment's phase. The verb that the readout advises comes first.
 func buttons(e *rollout.Experiment, next readout.Action) (all []report.Button) {
 	add := func(verb, label, says, class string, final bool) {
 		all = append(all, report.Button{Verb: verb, Label: label, Says: says, Class: class, Final: final})
 	}
 	promote := func(class string) {
-		add("promote", "Promote to everyone…", "Everyone gets the treatment, stage by stage, and the experiment ends. That takes a few minutes.", class, true)
+		add("promote", "Promote to everyone…", "Everyone gets the treatment, in stages, and the experiment ends. This takes a few minutes.", class, true)
 	}
 	rollback := func() {
-		add("rollback", "Roll back…", "Everyone goes back to the version before the experiment within 2 seconds, and the experiment ends as lost.", "bad", true)
+		add("rollback", "Roll back…", "Everyone goes back to the version without the change within 2 seconds. The experiment ends, and records that the treatment lost.", "bad", true)
 	}
 	more := e.Status.Step+1 < len(e.Spec.Ramp.Steps)
 	switch e.Status.Phase {
 	case "", experiment.Draft:
-		add("start", "Start…", "Both arms are made. Once each answers, the first "+figures.Plural(e.Spec.Noun())+" enter the experiment.", "go", false)
+		add("start", "Start…", "Both arms are made. When each arm has answered, the first "+figures.Plural(e.Spec.Noun())+" enter the experiment.", "go", false)
 	case experiment.Warming, experiment.Promoting:
 		rollback()
 	case experiment.Running:
@@ -333,10 +333,10 @@ func buttons(e *rollout.Experiment, next readout.Action) (all []report.Button) {
 			promote("go")
 		}
 		if e.Spec.Ramp.Approve == "manual" && more {
-			add("approve", "Approve the next step…", "The next step is made as soon as its hold is over.", "", false)
+			add("approve", "Approve the next step…", "The next step is made as soon as the hold is over.", "", false)
 		}
 		if more {
-			add("step", "Next step now…", fmt.Sprintf("The ramp goes to %d%% in each arm now, whatever the hold says.", e.Spec.Ramp.Steps[e.Status.Step+1]), "", false)
+			add("step", "Next step now…", fmt.Sprintf("The ramp goes to %d%% in each arm now, even if the hold is not over.", e.Spec.Ramp.Steps[e.Status.Step+1]), "", false)
 		}
 		add("pause", "Pause…", "No further step and no promotion. Everyone keeps their arm.", "", false)
 		if next != readout.Promote {
@@ -344,17 +344,17 @@ func buttons(e *rollout.Experiment, next readout.Action) (all []report.Button) {
 		}
 		rollback()
 	case experiment.Paused:
-		add("resume", "Resume…", "The ramp goes on.", "go", false)
+		add("resume", "Resume…", "The ramp continues.", "go", false)
 		rollback()
 	}
 	return all
 }
 
-// act does what a verb does, and writes what the verb says while it says it.
+// act runs a verb, and sends each line that the verb prints immediately.
 func (b *board) act(w http.ResponseWriter, r *http.Request) {
 	name, verb := r.PathValue("name"), r.PathValue("verb")
 	if subtle.ConstantTimeCompare([]byte(r.Header.Get("X-Board-Token")), []byte(b.token)) != 1 {
-		http.Error(w, "X-Board-Token is not that of this board: load the page again", http.StatusForbidden)
+		http.Error(w, "X-Board-Token is not the token of this board: reload the page", http.StatusForbidden)
 		return
 	}
 	var asked struct{ Why, Confirm string }
@@ -364,14 +364,14 @@ func (b *board) act(w http.ResponseWriter, r *http.Request) {
 	}
 	e, err := b.cluster.Experiment(r.Context(), name)
 	if err != nil {
-		http.Error(w, found(err, name, b.cluster.NamespaceName()).Error(), http.StatusBadGateway)
+		http.Error(w, explainNotFound(err, name, b.cluster.NamespaceName()).Error(), http.StatusBadGateway)
 		return
 	}
 	able := buttons(e, "")
 	i := slices.IndexFunc(able, func(a report.Button) bool { return a.Verb == verb })
 	switch {
 	case i < 0:
-		http.Error(w, fmt.Sprintf("%s is %s: %s makes no sense now", name, e.Describe(), verb), http.StatusConflict)
+		http.Error(w, fmt.Sprintf("%s is %s: %s is not possible now", name, e.Describe(), verb), http.StatusConflict)
 		return
 	case strings.TrimSpace(asked.Why) == "":
 		http.Error(w, "why: expected a reason", http.StatusUnprocessableEntity)
@@ -394,7 +394,7 @@ func (b *board) act(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// flushing sends each line as it comes.
+// flushing is a response that sends each write immediately.
 type flushing struct {
 	http.ResponseWriter
 
@@ -406,33 +406,39 @@ func (f *flushing) Write(p []byte) (int, error) {
 	return n, errors.Join(err, f.connection.Flush())
 }
 
-// events tells an open page to look again, until it is closed.
+// events tells an open page to load its content again, if an experiment has changed and every boardFigures, until the page is closed.
 func (b *board) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	out := &flushing{w, http.NewResponseController(w)}
 	fmt.Fprint(out, "retry: 1000\n\n")
-	before, looked := "", time.Now()
+	before, updated := "", time.Now()
 	for {
-		var now strings.Builder
-		experiments, err := b.cluster.Experiments(r.Context())
-		for i := range experiments {
-			fmt.Fprintln(&now, experiments[i].Name, experiments[i].ResourceVersion)
-		}
-		if err != nil {
-			now.WriteString(err.Error())
-		}
-		if now.String() != before || time.Since(looked) > boardFigures {
+		now := b.versions(r.Context())
+		if now != before || time.Since(updated) > boardFigures {
 			if before != "" {
 				if _, err := fmt.Fprint(out, "event: changed\ndata:\n\n"); err != nil {
 					return
 				}
 			}
-			before, looked = now.String(), time.Now()
+			before, updated = now, time.Now()
 		}
 		select {
 		case <-r.Context().Done():
 			return
-		case <-time.After(boardLook):
+		case <-time.After(boardPoll):
 		}
 	}
+}
+
+// versions returns a text that changes if an experiment changes, or if the experiments can no longer be read.
+func (b *board) versions(ctx context.Context) string {
+	var text strings.Builder
+	experiments, err := b.cluster.Experiments(ctx)
+	for i := range experiments {
+		fmt.Fprintln(&text, experiments[i].Name, experiments[i].ResourceVersion)
+	}
+	if err != nil {
+		text.WriteString(err.Error())
+	}
+	return text.String()
 }

@@ -14,7 +14,7 @@ import (
 	"warble/shared/readout"
 )
 
-// serveBoard serves the board of an API server, and returns its URL and its token.
+// serveBoard serves a board for an API server, and returns its URL and its token.
 func serveBoard(t *testing.T, a *api) (url, token string) {
 	t.Helper()
 	s := a.settings(t)
@@ -29,7 +29,7 @@ func serveBoard(t *testing.T, a *api) (url, token string) {
 	return server.URL, b.token
 }
 
-func TestTheBoardShowsWhatTheResourceSays(t *testing.T) {
+func TestTheBoardShowsTheResource(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, nil)
 	e := likes(experiment.Running)
@@ -52,7 +52,7 @@ func TestTheBoardShowsWhatTheResourceSays(t *testing.T) {
 		}
 	}
 	if answer, page := apitest.Send(t, http.MethodGet, url+"/experiments/hearts", ""); answer.StatusCode != http.StatusNotFound || !strings.Contains(page, "there is no experiment hearts in the namespace warble") {
-		t.Errorf("an experiment that is not there: %s\n%s", answer.Status, page)
+		t.Errorf("an unknown experiment: %s\n%s", answer.Status, page)
 	}
 	for _, asset := range []string{"report.css", "board.css", "board.js"} {
 		if answer, text := apitest.Send(t, http.MethodGet, url+"/assets/"+asset, ""); answer.StatusCode != http.StatusOK || len(text) < 100 {
@@ -61,8 +61,7 @@ func TestTheBoardShowsWhatTheResourceSays(t *testing.T) {
 	}
 }
 
-// TestAStartSaysWhoEnters: users, communities or visitors, whatever the unit is.
-func TestAStartSaysWhoEnters(t *testing.T) {
+func TestTheStartButtonNamesTheUnitsThatEnter(t *testing.T) {
 	t.Parallel()
 	e := likes(experiment.Draft)
 	for want, change := range map[string]func(){
@@ -84,7 +83,7 @@ func TestAButtonDoesWhatTheVerbDoes(t *testing.T) {
 	a.keep(likes(experiment.Running))
 	url, token := serveBoard(t, a)
 	answer, said := apitest.Send(t, http.MethodPost, url+"/experiments/likes/pause", `{"why": "lunch"}`, "X-Board-Token", token)
-	if is := a.there("likes"); answer.StatusCode != http.StatusOK || !strings.HasSuffix(said, "likes is Paused, step 1/3 10%\nDone.\n") || is.Spec.Why != "lunch" || is.Spec.By != "ada" {
+	if is := a.experiment("likes"); answer.StatusCode != http.StatusOK || !strings.HasSuffix(said, "likes is Paused, step 1/3 10%\nDone.\n") || is.Spec.Why != "lunch" || is.Spec.By != "ada" {
 		t.Errorf("pause: %s\n%s\n%+v", answer.Status, said, is.Spec.Wishes)
 	}
 	for _, c := range []struct {
@@ -92,8 +91,8 @@ func TestAButtonDoesWhatTheVerbDoes(t *testing.T) {
 		status     int
 		want       string
 	}{
-		{"promote", `{"why": "it helps", "confirm": "likes"}`, http.StatusConflict, "likes is Paused, step 1/3 10%: promote makes no sense now"},
-		{"delete", `{"why": "it helps"}`, http.StatusConflict, "delete makes no sense now"},
+		{"promote", `{"why": "it helps", "confirm": "likes"}`, http.StatusConflict, "likes is Paused, step 1/3 10%: promote is not possible now"},
+		{"delete", `{"why": "it helps"}`, http.StatusConflict, "delete is not possible now"},
 		{"resume", `{"why": " "}`, http.StatusUnprocessableEntity, "why: expected a reason"},
 		{"resume", `why`, http.StatusBadRequest, "expected {why, confirm}"},
 		{"rollback", `{"why": "it hurts"}`, http.StatusUnprocessableEntity, "expected likes, because this cannot be undone"},
@@ -102,13 +101,13 @@ func TestAButtonDoesWhatTheVerbDoes(t *testing.T) {
 			t.Errorf("%s %s: %s %s: expected %d, %s", c.verb, c.body, answer.Status, said, c.status, c.want)
 		}
 	}
-	if _, said := apitest.Send(t, http.MethodPost, url+"/experiments/likes/rollback", `{"why": "it hurts", "confirm": "likes"}`, "X-Board-Token", token); a.there("likes").Status.Conclusion != experiment.WasRolledBack {
+	if _, said := apitest.Send(t, http.MethodPost, url+"/experiments/likes/rollback", `{"why": "it hurts", "confirm": "likes"}`, "X-Board-Token", token); a.experiment("likes").Status.Conclusion != experiment.WasRolledBack {
 		t.Errorf("rollback: %s", said)
 	}
 }
 
-// TestTheBoardAnswersItsOwnPageAlone: whoever can reach it has the user's rights.
-func TestTheBoardAnswersItsOwnPageAlone(t *testing.T) {
+// TestTheBoardAnswersOnlyItsOwnPages: everyone who can reach the board has the user's rights.
+func TestTheBoardAnswersOnlyItsOwnPages(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)
 	a.keep(likes(experiment.Running))
@@ -127,13 +126,13 @@ func TestTheBoardAnswersItsOwnPageAlone(t *testing.T) {
 		}
 	}
 	if writes := a.writes(""); len(writes) > 0 {
-		t.Errorf("written all the same: %q", writes)
+		t.Errorf("written in spite of the refusals: %q", writes)
 	}
 	if answer, _ := apitest.Send(t, http.MethodGet, url+"/", "", "Host", "board.example"); answer.StatusCode != http.StatusForbidden {
 		t.Errorf("the list by another name: %s: expected 403", answer.Status)
 	}
 	for _, address := range []string{"0.0.0.0:8070", ":8070", "192.0.2.1:8070", "board.example:8070"} {
-		if _, said, code := a.run(t, "dashboard", "--listen", address); code != misused || !strings.Contains(said, "expected an address of loopback") {
+		if _, said, code := a.run(t, "dashboard", "--listen", address); code != misused || !strings.Contains(said, "expected a loopback address") {
 			t.Errorf("--listen %s: %d %s", address, code, said)
 		}
 	}

@@ -16,8 +16,8 @@ var (
 	word    = regexp.MustCompile(`"[^"]*"|'[^']*'|\S+`)
 )
 
-// What the pages tell people to type is a verb that there is, with flags that it has.
-func TestThePagesNameVerbsAndFlagsThatThereAre(t *testing.T) {
+// Every command in the pages is a verb that exists, with flags that it has.
+func TestThePagesNameOnlyVerbsAndFlagsThatExist(t *testing.T) {
 	t.Parallel()
 	var files []string
 	for _, pattern := range []string{"README.md", "CHANGELOG.md", "docs/*.md", "docs/runbooks/*.md", "docs/decisions/*.md"} {
@@ -38,7 +38,7 @@ func TestThePagesNameVerbsAndFlagsThatThereAre(t *testing.T) {
 			code = append(code, string(found[1]))
 		}
 		for _, found := range span.FindAllSubmatch(fenced.ReplaceAll(text, nil), -1) {
-			code = append(code, strings.Join(strings.Fields(string(found[1])), " ")) // one may go over two lines
+			code = append(code, strings.Join(strings.Fields(string(found[1])), " ")) // a command may be broken into two lines
 		}
 		for _, found := range command.FindAllStringSubmatch(strings.Join(code, "\n"), -1) {
 			checked++
@@ -57,7 +57,8 @@ func TestThePagesNameVerbsAndFlagsThatThereAre(t *testing.T) {
 	}
 }
 
-// parses says what is wrong with the words of a command, up to a comment. One without a name is only named, as in a list of verbs.
+// parses returns the mistake in a command's words, up to a comment. A command without arguments may be only a mention, as in a list of
+// verbs, so its missing arguments are no mistake.
 func parses(text string) error {
 	words := word.FindAllString(text, -1)
 	if comment := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "#") }); comment >= 0 {

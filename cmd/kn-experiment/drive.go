@@ -14,17 +14,17 @@ import (
 func (s *settings) drive() *cobra.Command {
 	var every time.Duration
 	c := &cobra.Command{
-		Use: "run", Short: "Move all experiments from here, as steer does, until you stop it", Args: noArgs,
+		Use: "run", Short: "Move experiments from here, as steer does, until you stop it", Args: noArgs,
 		Example: "  kn experiment run",
-		Long: `Move all experiments of the namespace from here, as steer does, until you stop it. It needs the rights that steer has, and
-DATABASE_URL. Steer may run at the same time: both read again where the other has written.`,
+		Long: `Move all experiments of the namespace from this terminal, as steer does, until you stop it. This needs steer's rights and
+DATABASE_URL. Steer may run at the same time: if the other has written first, each reads the experiment again.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			settings := env.FromOS()
-			connections := settings.Int("DATABASE_CONNECTIONS", 0, 0, 1_000_000) // as steer reads it
+			connections := settings.Int("DATABASE_CONNECTIONS", 0, 0, 1_000_000) // the limits are steer's
 			if err := settings.Err(); err != nil {
 				return exit(misused, "%w", err)
 			}
-			config, namespace, err := s.reach("")
+			config, namespace, err := s.clusterConfig("")
 			if err != nil {
 				return err
 			}
@@ -61,6 +61,6 @@ DATABASE_URL. Steer may run at the same time: both read again where the other ha
 			}
 		},
 	}
-	c.Flags().DurationVar(&every, "every", 5*time.Second, "how often they are looked at")
+	c.Flags().DurationVar(&every, "every", 5*time.Second, "time between two checks of the experiments")
 	return c
 }

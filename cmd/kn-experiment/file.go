@@ -21,16 +21,16 @@ import (
 	"warble/shared/store"
 )
 
-// read reads an Experiment from a file, or from the standard input where that is -, and says all that is wrong with it.
+// read reads an Experiment from a file, or from the standard input if file is "-". Its error names every mistake.
 func read(c *cobra.Command, file string) (*rollout.Experiment, error) {
 	e, _, _, err := readAll(c, file)
 	return e, err
 }
 
-// document is one of those of a file, and what of the file comes before it as empty lines, so that mistakes name lines of the file.
+// document is one YAML document of a file. Everything before it is replaced by empty lines, so that line numbers are those of the file.
 type document []byte
 
-// documents are those of a YAML file.
+// documents splits a YAML file into its documents.
 func documents(text []byte) (all []document) {
 	var current []byte
 	add := func() {
@@ -50,8 +50,8 @@ func documents(text []byte) (all []document) {
 	return all
 }
 
-// readAll is read, with the document of the Experiment, and the Metrics that the file has beside it. Other resources in it are not
-// looked at.
+// readAll does what read does, and also returns the document of the Experiment and the Metrics of the file. It ignores resources of
+// other kinds.
 func readAll(c *cobra.Command, file string) (e *rollout.Experiment, its document, own []experiment.Metric, err error) {
 	var text []byte
 	switch file {
@@ -68,12 +68,12 @@ func readAll(c *cobra.Command, file string) (e *rollout.Experiment, its document
 	all := documents(text)
 	kinds := make([]string, len(all))
 	for i, one := range all {
-		var is metav1.TypeMeta
-		if yaml.Unmarshal(one, &is) == nil { // what is no YAML is an Experiment's mistake
-			kinds[i] = is.Kind
+		var meta metav1.TypeMeta
+		if yaml.Unmarshal(one, &meta) == nil {
+			kinds[i] = meta.Kind
 		}
 	}
-	if !slices.Contains(kinds, rollout.Kind) { // says what it is instead
+	if !slices.Contains(kinds, rollout.Kind) { // then rollout.Parse says what the first document is, or that it is not YAML
 		all, kinds = all[:min(1, len(all))], []string{rollout.Kind}
 	}
 	if len(all) == 0 {
@@ -109,11 +109,11 @@ func readAll(c *cobra.Command, file string) (e *rollout.Experiment, its document
 	return e, its, own, nil
 }
 
-// lastApplied is kubectl's copy of what was applied, which is of no file.
+// lastApplied is the annotation with kubectl's copy of what was applied. It does not belong into a file.
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
-// printForGit writes an experiment as a file in Git would have it: the design and its start, and neither what a cluster
-// adds nor a wish that a re-applier must not repeat.
+// printForGit prints an experiment as a file for Git: the design and its start. It leaves out what a cluster adds, and the wishes that
+// Flux or Argo CD must not repeat.
 func printForGit(c *cobra.Command, format, namespace string, e *rollout.Experiment, start experiment.Wishes) error {
 	kept := &rollout.Experiment{Spec: *e.Spec.DeepCopy()}
 	kept.Name, kept.Namespace, kept.Labels = e.Name, cmp.Or(namespace, e.Namespace), e.Labels
@@ -123,11 +123,11 @@ func printForGit(c *cobra.Command, format, namespace string, e *rollout.Experime
 		}
 	}
 	kept.Spec.Wishes = experiment.Wishes{Start: start.Start, StartAt: start.StartAt}
-	return printAny(c, format, named(kept))
+	return printAny(c, format, withKind(kept))
 }
 
-// named gives an experiment its kind, which a client drops.
-func named(e *rollout.Experiment) *rollout.Experiment {
+// withKind sets the API version and the kind of an experiment, because a client does not keep them.
+func withKind(e *rollout.Experiment) *rollout.Experiment {
 	e.APIVersion, e.Kind, e.ManagedFields = rollout.GroupVersion.String(), rollout.Kind, nil
 	return e
 }
@@ -145,7 +145,7 @@ func printAny(c *cobra.Command, format string, object any) error {
 	return err
 }
 
-// oneOf is a flag that has one of some values.
+// oneOf is the value of a flag that allows only certain values.
 type oneOf struct {
 	value   *string
 	allowed []string
@@ -168,7 +168,7 @@ func (o oneOf) Set(value string) error {
 	return nil
 }
 
-// choice adds a flag that has one of some values, the first unless it is set, and completes it.
+// choice adds a flag that allows only certain values, with shell completion. The default is the first value.
 func choice(c *cobra.Command, value *string, name, shorthand, usage string, allowed ...string) {
 	*value = allowed[0]
 	c.Flags().VarP(oneOf{value, allowed}, name, shorthand, usage)
@@ -178,9 +178,9 @@ func choice(c *cobra.Command, value *string, name, shorthand, usage string, allo
 func (s *settings) validate() *cobra.Command {
 	var file string
 	c := &cobra.Command{
-		Use: "validate -f FILE", Short: "Say all that is wrong with a file, and change nothing", Args: noArgs,
-		Long: `Say all that is wrong with the Experiment in a file. The file may have Metrics, too. The cluster is asked for nothing but metrics that
-are neither Warble's own nor in the file; if it cannot be asked, that is said, and is no mistake.`,
+		Use: "validate -f FILE", Short: "List every mistake in a file, and change nothing", Args: noArgs,
+		Long: `List every mistake in a file's Experiment, and in its Metrics if it has any. The cluster is asked only about metrics that are neither
+Warble's own nor in the file. If the cluster cannot be reached, a note says so; this is not an error.`,
 		Example: "  kn experiment validate -f knative/experiments/likes.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			e, its, own, err := readAll(c, file)
@@ -198,27 +198,20 @@ are neither Warble's own nor in the file; if it cannot be asked, that is said, a
 	return c
 }
 
-// checkMetrics says which of the metrics that an experiment names there are not, by field. own are those that are known without the
-// cluster.
+// checkMetrics returns an error for each field of an experiment that names a metric that does not exist. own are the Metrics of the
+// file.
 func (s *settings) checkMetrics(c *cobra.Command, e *rollout.Experiment, own []experiment.Metric) error {
-	fields := map[string]string{"metrics.primary.name": e.Spec.Metrics.Primary.Name}
-	for i, name := range e.Spec.Metrics.Secondary {
-		fields[fmt.Sprintf("metrics.secondary[%d]", i)] = name
-	}
-	for i, n := range e.Spec.Metrics.NoWorse {
-		fields[fmt.Sprintf("metrics.noWorse[%d].name", i)] = n.Name
-	}
-	maps.DeleteFunc(fields, func(_, name string) bool { return name == "" }) // unit request has no primary metric
-	elsewhere := func(name string) bool {                                    // it may be in the cluster
+	fields := metricFields(e)
+	mayBeInCluster := func(name string) bool {
 		_, err := store.OfUsers(name, own)
 		return err != nil && experiment.CheckMetricName(name) == nil
 	}
-	var unknown error // why the cluster's are not known
-	if slices.ContainsFunc(slices.Collect(maps.Values(fields)), elsewhere) {
-		var there []experiment.Metric
-		there, unknown = s.metricsOf(c, e.Namespace)
-		for _, m := range there {
-			if elsewhere(m.Name) { // the file's is newer
+	var unreachable error // why the cluster's metrics are not known
+	if slices.ContainsFunc(slices.Collect(maps.Values(fields)), mayBeInCluster) {
+		var inCluster []experiment.Metric
+		inCluster, unreachable = s.metricsOf(c, e.Namespace)
+		for _, m := range inCluster {
+			if mayBeInCluster(m.Name) { // if the file has it too, the file's is newer
 				own = append(own, m)
 			}
 		}
@@ -228,18 +221,31 @@ func (s *settings) checkMetrics(c *cobra.Command, e *rollout.Experiment, own []e
 		name := fields[field]
 		metric, err := store.OfUsers(name, own)
 		switch {
-		case err != nil && unknown != nil && elsewhere(name):
-			c.Printf("%s: metric %q is not Warble's own; whether the cluster has it is not known: %v\n", field, name, unknown)
+		case err != nil && unreachable != nil && mayBeInCluster(name):
+			c.Printf("%s: metric %q is not Warble's own, and could not be looked up in the cluster: %v\n", field, name, unreachable)
 		case err != nil:
 			wrong = append(wrong, fmt.Errorf("%s: %w", field, err))
 		case e.Spec.Identity.Foreign() && metric.Events == "":
-			wrong = append(wrong, fmt.Errorf("%s: %s is what users of Warble do: expected a metric of events, because the units are known by identity %s", field, name, e.Spec.Identity.Kind))
+			wrong = append(wrong, fmt.Errorf("%s: %s measures users of Warble: expected a metric of events, because the units are identified by %s", field, name, e.Spec.Identity.Kind))
 		}
 	}
 	return errors.Join(wrong...)
 }
 
-// metricsOf are the metrics of people's own in the cluster.
+// metricFields returns the metrics that an experiment names, by the path of the field.
+func metricFields(e *rollout.Experiment) map[string]string {
+	fields := map[string]string{"metrics.primary.name": e.Spec.Metrics.Primary.Name}
+	for i, name := range e.Spec.Metrics.Secondary {
+		fields[fmt.Sprintf("metrics.secondary[%d]", i)] = name
+	}
+	for i, n := range e.Spec.Metrics.NoWorse {
+		fields[fmt.Sprintf("metrics.noWorse[%d].name", i)] = n.Name
+	}
+	maps.DeleteFunc(fields, func(_, name string) bool { return name == "" }) // unit request has no primary metric
+	return fields
+}
+
+// metricsOf reads the Metrics of the cluster.
 func (s *settings) metricsOf(c *cobra.Command, namespace string) ([]experiment.Metric, error) {
 	cluster, err := s.cluster(namespace)
 	if err != nil {
@@ -250,20 +256,20 @@ func (s *settings) metricsOf(c *cobra.Command, namespace string) ([]experiment.M
 	return rollout.OwnMetrics(ctx, cluster, func(format string, args ...any) { c.Printf(format+"\n", args...) })
 }
 
-// askLimit is how long a cluster may take to answer a verb that does without it.
+// askLimit is how long a verb waits for the cluster if it can do without the answer.
 const askLimit = 5 * time.Second
 
 func fileFlag(c *cobra.Command, file *string) {
-	c.Flags().StringVarP(file, "filename", "f", "", "file of the Experiment, - for the standard input")
+	c.Flags().StringVarP(file, "filename", "f", "", "file of the Experiment, or - for the standard input")
 	_ = c.MarkFlagFilename("filename", "yaml", "yml", "json") // the flag was just made
 }
 
-// noArgs and oneName are of the command line, whose mistakes have an exit code of their own.
+// noArgs and oneName check the number of arguments. A mistake in the command line has its own exit code.
 func noArgs(c *cobra.Command, args []string) error { return usage(cobra.NoArgs(c, args), c) }
 
 func oneName(c *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return exit(misused, "%d names: expected that of one experiment: %s", len(args), c.UseLine())
+		return exit(misused, "%d names: expected the name of one experiment: %s", len(args), c.UseLine())
 	}
 	return nil
 }
@@ -275,7 +281,7 @@ func usage(err error, c *cobra.Command) error {
 	return nil
 }
 
-// names completes the name of an experiment.
+// names completes experiments' names in a shell.
 func (s *settings) names(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	cluster, err := s.cluster("")
 	if err != nil || len(args) > 0 {
@@ -292,8 +298,8 @@ func (s *settings) names(c *cobra.Command, args []string, _ string) ([]string, c
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// found words that there is no experiment of a name.
-func found(err error, name, namespace string) error {
+// explainNotFound returns err, or an error that names the experiment and the namespace if err is rollout.ErrNotFound.
+func explainNotFound(err error, name, namespace string) error {
 	if errors.Is(err, rollout.ErrNotFound) {
 		return exit(failed, "there is no experiment %s in the namespace %s", name, namespace)
 	}

@@ -12,11 +12,11 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// located are the mistakes of a file, each on a line that begins with the file and, if the mistake says where it is, the line. A field
-// that is missing is looked for where it would be: on the line of what it is missing from.
+// located puts the file and, if the mistake names a field, the line number before each mistake. For a missing field, the line is that
+// of the object that should contain it.
 func located(file string, text []byte, err error) error {
 	var root yaml.Node
-	_ = yaml.Unmarshal(text, &root) // what is no YAML has no fields, and its error says the line
+	_ = yaml.Unmarshal(text, &root) // if text is not YAML, err is the same error and names the line itself
 	var all []string
 	for line := range strings.Lines(err.Error()) {
 		if line = strings.TrimSpace(line); line != "" {
@@ -30,10 +30,11 @@ func located(file string, text []byte, err error) error {
 	return errors.New(strings.Join(all, "\n"))
 }
 
-// unknownField is how a field that the resource does not have is named.
+// unknownField matches the API machinery's error for a field that the resource does not have.
 var unknownField = regexp.MustCompile(`^unknown field "([^"]+)"`)
 
-// fieldOf is the path of the field that a mistake begins with, as metrics.guardrails[0].over; empty for none.
+// fieldOf returns the path of the field with which a mistake begins, such as metrics.guardrails[0].over. It is empty if the mistake
+// names no field.
 func fieldOf(mistake string) string {
 	if found := unknownField.FindStringSubmatch(mistake); found != nil {
 		return found[1]
@@ -45,16 +46,16 @@ func fieldOf(mistake string) string {
 	return path
 }
 
-// place is a part of a path: a key, or an index.
-var place = regexp.MustCompile(`[^.\[\]]+`)
+// pathPart matches one part of a path: a key or an index.
+var pathPart = regexp.MustCompile(`[^.\[\]]+`)
 
-// lineOf is the line of a field, or of the nearest thing around it that is there; 0 where nothing of the path is. A path begins at the
-// top, or in the spec.
+// lineOf returns the line of a field or, if the field is missing, of the innermost part of its path that exists. It returns 0 if no part
+// exists. A path begins at the top of the document, or in its spec.
 func lineOf(root *yaml.Node, path string) int {
 	if path == "" || len(root.Content) == 0 {
 		return 0
 	}
-	parts := place.FindAllString(path, -1)
+	parts := pathPart.FindAllString(path, -1)
 	if line := follow(root.Content[0], parts); line > 0 {
 		return line
 	}
@@ -72,27 +73,27 @@ func follow(at *yaml.Node, parts []string) (line int) {
 	return line
 }
 
-// child is what a node has under a key or an index, and the key.
-func child(of *yaml.Node, part string) (key, value *yaml.Node) {
-	switch of.Kind {
+// child returns the value of a node under a key or an index, and the node of the key. Both are nil if the node has no such child.
+func child(parent *yaml.Node, part string) (key, value *yaml.Node) {
+	switch parent.Kind {
 	case yaml.MappingNode:
-		for i := 0; i+1 < len(of.Content); i += 2 {
-			if of.Content[i].Value == part {
-				return of.Content[i], of.Content[i+1]
+		for i := 0; i+1 < len(parent.Content); i += 2 {
+			if parent.Content[i].Value == part {
+				return parent.Content[i], parent.Content[i+1]
 			}
 		}
 	case yaml.SequenceNode:
-		if i, err := strconv.Atoi(part); err == nil && i < len(of.Content) {
-			return of.Content[i], of.Content[i]
+		if i, err := strconv.Atoi(part); err == nil && i < len(parent.Content) {
+			return parent.Content[i], parent.Content[i]
 		}
 	}
 	return nil, nil
 }
 
-// columns is how wide a terminal is at least.
+// columns is the width of the narrowest terminal for which texts are made.
 const columns = 80
 
-// wrapped writes words in lines of at most 80 columns. first stands before them, and spaces of its width before the lines after it.
+// wrapped writes words in lines of at most 80 columns. The first line begins with first; the others are indented by its width.
 func wrapped(w io.Writer, first, words string) {
 	line, indent := first, strings.Repeat(" ", utf8.RuneCountInString(first))
 	empty := true
@@ -109,7 +110,7 @@ func wrapped(w io.Writer, first, words string) {
 	fmt.Fprintln(w, strings.TrimRight(line, " "))
 }
 
-// paragraphs breaks the lines of a text anew; an empty line is between two paragraphs.
+// paragraphs wraps the lines of a text again. An empty line separates two paragraphs.
 func paragraphs(text string) string {
 	var out []string
 	for _, p := range strings.Split(text, "\n\n") {
@@ -120,8 +121,8 @@ func paragraphs(text string) string {
 	return strings.Join(out, "\n\n")
 }
 
-// redraw replaces what it has written before with new lines, in one write and without clearing the screen first, so that nothing
-// flickers. w is a terminal.
+// redraw returns a function that replaces the text that it wrote before. It makes one write and does not clear the screen first, so that
+// nothing flickers. w is a terminal.
 func redraw(w io.Writer) func(text string) {
 	before := 0
 	return func(text string) {
@@ -131,6 +132,6 @@ func redraw(w io.Writer) func(text string) {
 		}
 		before = strings.Count(text, "\n")
 		out.WriteString("\r" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J")
-		_, _ = w.Write([]byte(out.String())) // the terminal is gone, and whoever looked with it
+		_, _ = w.Write([]byte(out.String())) // if this fails, the terminal was closed
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"warble/shared/experiment"
 )
 
-func narrow(t *testing.T, what, text string) {
+// checkWidth reports each line that is wider than a terminal.
+func checkWidth(t *testing.T, what, text string) {
 	t.Helper()
 	for line := range strings.Lines(text) {
 		if line = strings.TrimSuffix(line, "\n"); utf8.RuneCountInString(line) > columns {
@@ -20,8 +21,7 @@ func narrow(t *testing.T, what, text string) {
 	}
 }
 
-// TestEveryCommandExplainsItself in 80 columns, with an example.
-func TestEveryCommandExplainsItself(t *testing.T) {
+func TestEveryCommandHasHelpIn80ColumnsWithAnExample(t *testing.T) {
 	t.Parallel()
 	root := newSettings().root()
 	all := 0
@@ -35,12 +35,12 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 		if err := c.Help(); err != nil {
 			t.Fatal(err)
 		}
-		narrow(t, c.Name(), out.String())
+		checkWidth(t, c.Name(), out.String())
 		if c != root && !strings.Contains(c.Example, "  kn experiment "+c.Name()) {
 			t.Errorf("%s has no example: %q", c.Name(), c.Example)
 		}
 		if c.Short == "" {
-			t.Errorf("%s says nothing of itself", c.Name())
+			t.Errorf("%s has no short description", c.Name())
 		}
 	}
 	if all < 19 {
@@ -61,13 +61,12 @@ func TestListAndStatusFit80Columns(t *testing.T) {
 		if code != 0 || !strings.Contains(stdout, "+104.1%") || strings.Count(strings.Join(strings.Fields(stdout), " "), "more requests in each arm") != 6 {
 			t.Errorf("%s: %d %s\n%s", args, code, stderr, stdout)
 		}
-		narrow(t, args[0], stdout)
+		checkWidth(t, args[0], stdout)
 	}
 }
 
-// TestRedrawReplacesWhatWasThere: the second text stands where the first stood, and nothing of the first is left; it comes in one
-// write, so that nobody sees a half of it.
-func TestRedrawReplacesWhatWasThere(t *testing.T) {
+// TestRedrawReplacesTheTextBefore: the second text replaces all of the first. Each text is one write, so that nobody sees half of it.
+func TestRedrawReplacesTheTextBefore(t *testing.T) {
 	t.Parallel()
 	var w counted
 	say := redraw(&w)
@@ -89,7 +88,8 @@ func (c *counted) Write(p []byte) (int, error) {
 	return c.Buffer.Write(p)
 }
 
-// screen is what a terminal shows that knows lines, carriage returns, cursor up, and erasing to the end of line and screen.
+// screen returns the lines that a terminal shows. It knows line feeds, carriage returns, cursor up, and how to erase to the end of a line
+// and of the screen.
 func screen(text string) (lines []string) {
 	lines = []string{""}
 	y, x := 0, 0

@@ -40,11 +40,11 @@ func (s *settings) list() *cobra.Command {
 				all := rollout.ExperimentList{Items: experiments}
 				all.APIVersion, all.Kind = rollout.GroupVersion.String(), rollout.Kind+"List"
 				for i := range all.Items {
-					named(&all.Items[i])
+					withKind(&all.Items[i])
 				}
 				return printAny(c, output, all)
 			}
-			listed(c.OutOrStdout(), experiments)
+			printList(c.OutOrStdout(), experiments)
 			return nil
 		},
 	}
@@ -52,11 +52,11 @@ func (s *settings) list() *cobra.Command {
 	return c
 }
 
-// longName is how wide the column of names is at most: a longer one has a line of its own.
+// longName is the greatest width of the column of names. A longer name gets its own line.
 const longName = 16
 
-// listed writes a line for each experiment, and below it what it waits for.
-func listed(out io.Writer, experiments []rollout.Experiment) {
+// printList writes a line for each experiment, and below it the status message.
+func printList(out io.Writer, experiments []rollout.Experiment) {
 	wide := len("NAME")
 	for _, e := range experiments {
 		if len(e.Name) <= longName {
@@ -84,7 +84,7 @@ func listed(out io.Writer, experiments []rollout.Experiment) {
 	}
 }
 
-// condition is nil where the status does not have it.
+// condition returns a condition of the status, or nil if the status does not have it.
 func condition(e *rollout.Experiment, kind string) *metav1.Condition {
 	return meta.FindStatusCondition(e.Status.Conditions, kind)
 }
@@ -93,9 +93,9 @@ func (s *settings) status() *cobra.Command {
 	var output string
 	var watch bool
 	c := &cobra.Command{
-		Use: "status NAME", Short: "Show where an experiment stands, and what it waits for", Args: oneName, ValidArgsFunction: s.names,
-		Long: `Show where an experiment stands and what it waits for: the status of the
-resource and, with DATABASE_URL, the readout of this moment.`,
+		Use: "status NAME", Short: "Show the state of an experiment, and what it waits for", Args: oneName, ValidArgsFunction: s.names,
+		Long: `Show the state of an experiment and what it waits for: the status of the
+resource and, with DATABASE_URL, the present readout.`,
 		Example: "  kn experiment status likes --watch",
 		RunE: func(c *cobra.Command, args []string) error {
 			cluster, err := s.cluster("")
@@ -110,7 +110,7 @@ resource and, with DATABASE_URL, the readout of this moment.`,
 			case !errors.Is(err, errNoDatabase):
 				return err
 			}
-			say := func(text string) { _, _ = io.WriteString(c.OutOrStdout(), text) } // whoever looked may be gone
+			say := func(text string) { _, _ = io.WriteString(c.OutOrStdout(), text) } // if this fails, the reader has gone
 			if watch && terminal(c.OutOrStdout()) {
 				say = redraw(c.OutOrStdout())
 			}
@@ -118,10 +118,10 @@ resource and, with DATABASE_URL, the readout of this moment.`,
 			for {
 				e, err := cluster.Experiment(c.Context(), args[0])
 				if err != nil {
-					return found(err, args[0], cluster.NamespaceName())
+					return explainNotFound(err, args[0], cluster.NamespaceName())
 				}
 				if output != "text" {
-					return printAny(c, output, named(e))
+					return printAny(c, output, withKind(e))
 				}
 				var text bytes.Buffer
 				show(c.Context(), &text, e, judge)
@@ -141,14 +141,14 @@ resource and, with DATABASE_URL, the readout of this moment.`,
 		},
 	}
 	choice(c, &output, "output", "o", "text, json or yaml", "text", "json", "yaml")
-	c.Flags().BoolVarP(&watch, "watch", "w", false, "keep the status up to date until the experiment has ended")
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "update the status until the experiment has ended")
 	return c
 }
 
-// judge is the readout of one experiment.
+// judge reads the verdict of one experiment from the database.
 type judge func(ctx context.Context, name string, now time.Time) (experiment.Judgement, error)
 
-// show writes an experiment's state, and if judge is not nil what is stored of it. Slots are those that the edges assign by.
+// show writes an experiment's state and, if judge is not nil, its readout. The slots are those that the edges use now.
 func show(ctx context.Context, w io.Writer, e *rollout.Experiment, judge judge) {
 	line := func(name, format string, args ...any) {
 		wrapped(w, fmt.Sprintf("  %-11s ", name), fmt.Sprintf(format, args...))
@@ -158,7 +158,7 @@ func show(ctx context.Context, w io.Writer, e *rollout.Experiment, judge judge) 
 	open := e.Rules().Open
 	line("slots", "%d control, %d treatment of %d", open.Control, open.Treatment, experiment.Slots)
 	if drift := condition(e, "BaseDrifted"); drift != nil && drift.Status == metav1.ConditionTrue {
-		line("drift", "%s deployed since the arms were made: kn experiment rebase %s", drift.Message, e.Name)
+		line("drift", "%s was deployed after the arms: kn experiment rebase %s", drift.Message, e.Name)
 	}
 	var verdict experiment.Judgement
 	err := errNoDatabase
@@ -176,7 +176,7 @@ func show(ctx context.Context, w io.Writer, e *rollout.Experiment, judge judge) 
 	case !errors.Is(err, errNoDatabase):
 		line("readout", "none: %v", err)
 		fallthrough
-	default: // what steer saw last
+	default: // without a readout, show what steer last wrote into the status
 		if c := condition(e, "Healthy"); c != nil {
 			line("health", "%s", health(c.Status == metav1.ConditionTrue, c.Message))
 		}
@@ -191,7 +191,7 @@ func show(ctx context.Context, w io.Writer, e *rollout.Experiment, judge judge) 
 		line("verdict", "%s", verdict.Sentence)
 	}
 	if e.Status.ObservedGeneration < e.Generation {
-		line("now", "steer has not looked at the last wish yet")
+		line("now", "steer has not seen the last wish yet")
 	} else if e.Status.Message != "" {
 		line("now", "%s", e.Status.Message)
 	}
@@ -208,7 +208,8 @@ func (s *settings) report() *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use: "report NAME", Short: "Show the figures: health, guardrails, effects and feedback", Args: oneName, ValidArgsFunction: s.names,
-		Long: `The readout, from DATABASE_URL alone. Its exit code is 3 where the verdict is withheld, because a health check is red.`,
+		Long: `Show the readout. It needs only DATABASE_URL, and no cluster. The exit code is 3 if the verdict is withheld because a health check is
+red.`,
 		Example: `  kn experiment report likes
   kn experiment report likes -o html >likes.html`,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -219,7 +220,7 @@ func (s *settings) report() *cobra.Command {
 			defer db.Close()
 			r, err := readout.Read(c.Context(), db, args[0], time.Now())
 			if errors.Is(err, problem.NotFound) {
-				return exit(failed, "no experiment %s has been started", args[0])
+				return exit(failed, "no experiment named %s has been started", args[0])
 			} else if err != nil {
 				return err
 			}
@@ -248,7 +249,7 @@ func (s *settings) report() *cobra.Command {
 	return c
 }
 
-// terminal tells whether people see what is written.
+// terminal reports whether w is a terminal.
 func terminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {

@@ -12,7 +12,7 @@ import (
 	"warble/shared/rollout"
 )
 
-func TestListAndStatusReadTheResource(t *testing.T) {
+func TestListAndStatusShowTheResource(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, nil)
 	e := likes(experiment.Running)
@@ -36,7 +36,7 @@ likes  Running    1/3 10%    good    +4.1% (1.0% to 7.3%)
 	want = `likes: Running, step 1/3 10%
   services    like
   slots       1000 control, 1000 treatment of 10000
-  drift       like deployed since the arms were made: kn experiment rebase likes
+  drift       like was deployed after the arms: kn experiment rebase likes
   health      good
   guardrails  inconclusive more requests
   lift        +4.1% (1.0% to 7.3%)
@@ -55,15 +55,15 @@ likes  Running    1/3 10%    good    +4.1% (1.0% to 7.3%)
 	}
 }
 
-// The edges close every slot on sight of a wish to stop: so does what people see.
-func TestStatusShowsTheSlotsThatAreInForce(t *testing.T) {
+// The edges close every slot when they see a wish to stop, so the status shows no open slot.
+func TestStatusShowsTheSlotsThatTheEdgesUse(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, nil)
 	e := likes(experiment.Running)
 	e.Spec.End, e.Generation = experiment.Stopped, 2
 	a.keep(e)
 	stdout, _, code := a.run(t, "status", "likes")
-	if code != 0 || !strings.Contains(stdout, "0 control, 0 treatment of 10000") || !strings.Contains(stdout, "steer has not looked at the last wish yet") {
+	if code != 0 || !strings.Contains(stdout, "0 control, 0 treatment of 10000") || !strings.Contains(stdout, "steer has not seen the last wish yet") {
 		t.Errorf("exit code %d, says %q", code, stdout)
 	}
 }
@@ -79,7 +79,7 @@ func TestVersionSaysWhetherTheClusterHasTheResource(t *testing.T) {
 	}
 }
 
-func TestNamespaces(t *testing.T) {
+func TestTheNamespaceIsThatOfTheFlagTheFileOrTheContext(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, nil)
 	a.keep(likes(experiment.Running))

@@ -1,10 +1,10 @@
-// Command kn-experiment runs A/B experiments on Knative. On PATH it is `kn experiment`, a plugin of kn; it needs no kn.
+// Command kn-experiment runs A/B experiments on Knative. With kn, and this command on PATH, it is the plugin `kn experiment`. It works
+// without kn.
 //
-// It writes what is wanted into the resource Experiment, and watches until steer, in the cluster, has made it so: it needs
-// rights on experiments and no more. The cluster is kubectl's (KUBECONFIG), what is stored is in DATABASE_URL; a verb says
-// which it misses.
+// A verb writes a wish into the resource Experiment, and waits until steer, in the cluster, has carried it out. So it needs only rights
+// on experiments. KUBECONFIG names the cluster, as for kubectl, and DATABASE_URL the database. A verb that misses one of them says so.
 //
-// Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 refused, withheld or stuck, 4 not done in time: it goes on.
+// Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 refused, withheld or stuck, 4 not done in time; steer continues.
 package main
 
 import (
@@ -25,13 +25,13 @@ func main() {
 	os.Exit(newSettings().run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is main without the process, and returns its exit code.
+// run runs one command line, and returns the exit code of the process.
 func (s *settings) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := s.root()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	code := misused // until a verb runs
+	code := misused // an error before a verb runs is a mistake in the command line
 	root.PersistentPreRun = func(*cobra.Command, []string) { code = failed }
 	err := root.ExecuteContext(ctx)
 	if err == nil {
@@ -44,7 +44,7 @@ func (s *settings) run(ctx context.Context, args []string, stdout, stderr io.Wri
 	return code
 }
 
-// The exit codes of what went wrong.
+// The exit codes of errors.
 const (
 	failed  = 1
 	misused = 2

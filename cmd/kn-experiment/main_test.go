@@ -32,7 +32,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// exits runs the command and wants an exit code.
+// exits runs the command, and fails the test if it has another exit code.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: exits CODE ARGUMENT...")

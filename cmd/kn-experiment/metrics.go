@@ -20,9 +20,9 @@ import (
 func (s *settings) metrics() *cobra.Command {
 	var output string
 	c := &cobra.Command{
-		Use: "metrics", Short: "List metrics of your own, and the events that they have", Args: noArgs,
-		Long: `List the Metrics of the namespace. With DATABASE_URL the list says how many events of each are stored, and when the last of them was:
-a metric without any has no Trigger that brings them, or nobody has sent one.`,
+		Use: "metrics", Short: "List your own metrics, with the number of their events", Args: noArgs,
+		Long: `List the Metrics of the namespace. With DATABASE_URL the list shows how many events of each are stored, and the time of the last one.
+If a metric has no events, either no Trigger delivers them, or nobody has sent any.`,
 		Example: "  kn experiment metrics",
 		RunE: func(c *cobra.Command, _ []string) error {
 			cluster, err := s.cluster("")
@@ -46,9 +46,9 @@ a metric without any has no Trigger that brings them, or nobody has sent one.`,
 				c.Printf("there is no Metric in the namespace %s\n", cluster.NamespaceName())
 				return nil
 			}
-			stored, err := s.stored(c.Context(), all)
+			stored, err := s.storedEvents(c.Context(), all)
 			if errors.Is(err, errNoDatabase) {
-				c.Println("how many events there are is not known, because DATABASE_URL is not set")
+				c.Println("the number of events is not known, because DATABASE_URL is not set")
 			} else if err != nil {
 				return err
 			}
@@ -59,8 +59,8 @@ a metric without any has no Trigger that brings them, or nobody has sent one.`,
 	return c
 }
 
-// stored is what the database has of each metric, in their order.
-func (s *settings) stored(ctx context.Context, all []rollout.Metric) ([]store.Stored, error) {
+// storedEvents counts the events of each metric in the database. The result has the order of all.
+func (s *settings) storedEvents(ctx context.Context, all []rollout.Metric) ([]store.Stored, error) {
 	db, err := s.database()
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (s *settings) stored(ctx context.Context, all []rollout.Metric) ([]store.St
 	return db.StoredEvents(ctx, own)
 }
 
-// listMetrics writes a line for each metric, and below it what is wrong with it. stored is nil if it is not known.
+// listMetrics writes a line for each metric, and then every mistake in them. stored is nil without a database.
 func listMetrics(out io.Writer, all []rollout.Metric, stored []store.Stored) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tLABEL\tEVENT\tUNIT\tBETTER\tEVENTS\tLAST\tCONDITION")

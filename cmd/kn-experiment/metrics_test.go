@@ -16,7 +16,7 @@ import (
 	"warble/shared/store"
 )
 
-// orders and wrong are Metrics of a namespace.
+// orders returns a Metric. A direction other than up or down is a mistake.
 func orders(name, direction string) rollout.Metric {
 	return rollout.Metric{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "warble"}, Spec: experiment.EventMetric{
 		Label: "Orders per visitor", Unit: "orders", Direction: direction, Kind: experiment.KindSum,
@@ -24,7 +24,7 @@ func orders(name, direction string) rollout.Metric {
 	}}
 }
 
-func TestTheListOfMetrics(t *testing.T) {
+func TestMetricsListsTheMetricsAndTheirMistakes(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, nil)
 	if stdout, stderr, code := a.run(t, "metrics"); code != 0 || stdout != "there is no Metric in the namespace warble\n" {
@@ -32,7 +32,7 @@ func TestTheListOfMetrics(t *testing.T) {
 	}
 	a.metrics = []rollout.Metric{orders("orders", "up"), orders("sideways", "left")}
 	stdout, stderr, code := a.run(t, "metrics")
-	want := `how many events there are is not known, because DATABASE_URL is not set
+	want := `the number of events is not known, because DATABASE_URL is not set
 NAME      LABEL               EVENT          UNIT    BETTER  EVENTS  LAST  CONDITION
 orders    Orders per visitor  shop.order.v1  orders  more    –       –     ready
 sideways  Orders per visitor  shop.order.v1  orders          –       –     wrong
@@ -51,7 +51,7 @@ sideways: direction: "left": expected up or down
 	}
 }
 
-func TestValidateAsksTheClusterForItsMetrics(t *testing.T) {
+func TestValidateKnowsTheMetricsOfTheClusterAndOfTheFile(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, nil)
 	a.metrics = []rollout.Metric{orders("orders", "up")}

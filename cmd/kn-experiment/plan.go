@@ -22,15 +22,15 @@ import (
 func (s *settings) plan() *cobra.Command {
 	var file string
 	var anyway bool
-	var knows experiment.Known
+	var known knownFlags
 	c := &cobra.Command{
 		Use: "plan -f FILE", Short: "Show what a start would make, and what effect it can find", Args: noArgs,
-		Long: `What a start would make for each Service; and, from what people have done so far (DATABASE_URL), how many units it needs, when
-those will have come at the present rate, and what effect can be found by the planned end. Its exit code is 3 where that is
-less than the file wants to find, or a step of the ramp brings too few.
+		Long: `Show what a start would make for each Service. From what people have done so far (DATABASE_URL), also show how many units the
+experiment needs, when they will have arrived at the present rate, and the smallest effect that it can find by its planned end. The
+exit code is 3 if it cannot find the effect that the file asks for, or if a step of the ramp brings too few units.
 
-Visitors and users of another issuer have no past but in an experiment before, and in the events of the metric. The file's spec.plan, or
-the flags, say what you know of them.`,
+For visitors and for users of another issuer, the only history is that of earlier experiments and of the metric's events. Say what you
+know of them in the file's spec.plan, or by flags.`,
 		Example: `  kn experiment plan -f knative/experiments/likes.yaml
   kn experiment plan -f banner.yaml --units-per-day 50000 --mean 0.3 --cv 1.8`,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -38,16 +38,16 @@ the flags, say what you know of them.`,
 			if err != nil {
 				return err
 			}
-			if err := put(knows, e); err != nil {
+			if err := known.applyTo(e); err != nil {
 				return err
 			}
 			cluster, err := s.cluster(e.Namespace)
 			if err != nil {
 				return err
 			}
-			switch bases, err := admit(c.Context(), cluster, e); {
-			case apierrors.IsForbidden(err): // or a local run, which serves experiments alone
-				c.Printf("what becomes of each Service: unknown, for Knative Services may not be read: %v\n", err)
+			switch bases, err := checkAdmission(c.Context(), cluster, e); {
+			case apierrors.IsForbidden(err): // a local run answers this too, because it serves only experiments
+				c.Printf("what a start makes for each Service is not known, because Knative Services may not be read: %v\n", err)
 			case err != nil:
 				return err
 			default:
@@ -57,7 +57,7 @@ the flags, say what you know of them.`,
 			}
 			db, err := s.database()
 			if errors.Is(err, errNoDatabase) {
-				c.Printf("what it can be expected to find: unknown, for %v\n", errNoDatabase)
+				c.Printf("the effect that it can find is not known, because %v\n", errNoDatabase)
 				return nil
 			} else if err != nil {
 				return err
@@ -74,37 +74,40 @@ the flags, say what you know of them.`,
 			if err := report.Plan(c.OutOrStdout(), planned); err != nil {
 				return err
 			}
-			return refuse(planned, anyway)
+			return refuseHopeless(planned, anyway)
 		},
 	}
 	fileFlag(c, &file)
-	knownFlags(c, &knows)
-	c.Flags().BoolVar(&anyway, "anyway", false, "do not refuse a design that cannot find the effect it is for")
+	known.register(c)
+	c.Flags().BoolVar(&anyway, "anyway", false, "do not refuse a design that cannot find the effect it asks for")
 	return c
 }
 
-// knownFlags are what people know of units, in place of the file's spec.plan.
-func knownFlags(c *cobra.Command, knows *experiment.Known) {
-	c.Flags().IntVar(&knows.UnitsPerDay, "units-per-day", 0, "how many new units a day come to the Services, as spec.plan.unitsPerDay")
-	c.Flags().Float64Var(&knows.Mean, "mean", 0, "the primary metric's value per unit and window, as spec.plan.mean")
-	c.Flags().Float64Var(&knows.CV, "cv", 0, "its coefficient of variation, as spec.plan.cv")
+// knownFlags are flags that replace fields of the file's spec.plan: what people know of the units.
+type knownFlags experiment.Known
+
+func (k *knownFlags) register(c *cobra.Command) {
+	c.Flags().IntVar(&k.UnitsPerDay, "units-per-day", 0, "new units that call the Services each day, as spec.plan.unitsPerDay")
+	c.Flags().Float64Var(&k.Mean, "mean", 0, "mean of the primary metric per unit and window, as spec.plan.mean")
+	c.Flags().Float64Var(&k.CV, "cv", 0, "its coefficient of variation, as spec.plan.cv")
 }
 
-// put puts what the flags say into the experiment, so that its start goes by it, too.
-func put(knows experiment.Known, e *rollout.Experiment) error {
-	if knows == (experiment.Known{}) {
+// applyTo writes the flags into the experiment's plan, so that a start uses them too.
+func (k knownFlags) applyTo(e *rollout.Experiment) error {
+	if k == (knownFlags{}) {
 		return nil
 	}
 	plan := &e.Spec.Plan
-	plan.UnitsPerDay, plan.Mean, plan.CV = cmp.Or(knows.UnitsPerDay, plan.UnitsPerDay), cmp.Or(knows.Mean, plan.Mean), cmp.Or(knows.CV, plan.CV)
+	plan.UnitsPerDay, plan.Mean, plan.CV = cmp.Or(k.UnitsPerDay, plan.UnitsPerDay), cmp.Or(k.Mean, plan.Mean), cmp.Or(k.CV, plan.CV)
 	if err := e.Spec.Check(); err != nil {
 		return exit(misused, "%w", err)
 	}
 	return nil
 }
 
-// admit says what is against a start, or of which revisions the arms would be made. It changes nothing.
-func admit(ctx context.Context, cluster *knative.Cluster, e *rollout.Experiment) ([]rollout.Base, error) {
+// checkAdmission returns the revisions from which a start would copy the arms, or an error that says why the start would be refused. It
+// changes nothing.
+func checkAdmission(ctx context.Context, cluster *knative.Cluster, e *rollout.Experiment) ([]rollout.Base, error) {
 	bases, err := (&rollout.Driver{Cluster: cluster, Now: time.Now}).Admission(ctx, e)
 	if isRefused(err) {
 		return nil, exit(refused, "%w", err)
@@ -112,17 +115,17 @@ func admit(ctx context.Context, cluster *knative.Cluster, e *rollout.Experiment)
 	return bases, err
 }
 
-// ownMetrics are the metrics of people's own. Who may not read them plans without.
+// ownMetrics reads the Metrics of the cluster. Without the right to read them it prints a note, and returns none.
 func ownMetrics(c *cobra.Command, cluster *knative.Cluster) ([]experiment.Metric, error) {
 	own, err := rollout.OwnMetrics(c.Context(), cluster, func(format string, args ...any) { c.Printf(format+"\n", args...) })
 	if apierrors.IsForbidden(err) {
-		c.Println("metrics of your own are not known here, for you may not read them: steer does")
+		c.Println("your own metrics are not known here, because you may not read them; steer reads them")
 		return nil, nil
 	}
 	return own, err
 }
 
-// planServices says what there would be of each Service.
+// planServices prints what a start would make for each Service.
 func planServices(c *cobra.Command, cluster *knative.Cluster, e *rollout.Experiment, bases []rollout.Base) error {
 	services, err := cluster.Services(c.Context(), nil)
 	if err != nil {
@@ -134,27 +137,27 @@ func planServices(c *cobra.Command, cluster *knative.Cluster, e *rollout.Experim
 			continue
 		}
 		c.Printf("%s\n", base.Name)
-		c.Printf("  untouched  %s stays, and deploys go on\n", base.Revision)
+		c.Printf("  untouched  %s; you can deploy new revisions at any time\n", base.Revision)
 		c.Printf("  control    a copy of %s\n", base.Revision)
 		c.Printf("  treatment  a copy of %s with\n", base.Revision)
 		for _, name := range slices.Sorted(maps.Keys(e.Spec.Treatment.Env)) {
 			before := "(none)"
-			if value, there := services[at].Env[name]; there {
+			if value, set := services[at].Env[name]; set {
 				before = strconv.Quote(value)
 			}
 			c.Printf("               %s: %s -> %q\n", name, before, e.Spec.Treatment.Env[name])
 		}
-		if image, there := e.Spec.Treatment.Image[base.Name]; there {
+		if image, set := e.Spec.Treatment.Image[base.Name]; set {
 			c.Printf("               image: %s -> %s\n", base.Image, image)
 		}
 	}
 	return nil
 }
 
-// refuse says why a design should not be started, unless that is wanted in spite of it.
-func refuse(p readout.Planned, anyway bool) error {
+// refuseHopeless returns an error if the design cannot find the effect that it asks for, unless anyway is set.
+func refuseHopeless(p readout.Planned, anyway bool) error {
 	if err := p.Err(); err != nil && !anyway {
-		return exit(refused, "%w\n--anyway starts it", err)
+		return exit(refused, "%w\nuse --anyway to start it in spite of this", err)
 	}
 	return nil
 }

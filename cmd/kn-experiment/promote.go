@@ -21,8 +21,9 @@ import (
 // defaultManifests is the folder of the manifests.
 const defaultManifests = "knative"
 
-// writeManifests writes what has won into the manifests; without a folder it says what they are to have, because the next
-// deployment would take it away otherwise. An image is said in either case: manifests name the code, and no image.
+// writeManifests writes the promoted environment variables into the manifests of a folder, because the next deployment would remove
+// them otherwise. Without a folder, it prints what to write. A promoted image is printed in both cases, because manifests name code and
+// not an image.
 func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) error {
 	variables := slices.Sorted(maps.Keys(e.Spec.Treatment.Env))
 	for _, service := range e.Spec.Services {
@@ -32,13 +33,13 @@ func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) erro
 			return err
 		}
 		if image := imageOf(e, service); image != "" {
-			c.Printf("%s: %s has won: check out the code that it was built of before the next deployment, or that takes it from everyone\n", imageLine(file, before), image)
+			c.Printf("%s: %s was promoted: before the next deployment, check out the code that it was built from; otherwise the deployment removes it for everyone\n", imageLine(file, before), image)
 		}
 		text := before
 		for _, name := range variables {
 			value := string(e.Spec.Treatment.Env[name])
 			if folder == "" {
-				c.Printf("%s: is to have %s=%s: --write writes it\n", file, name, value)
+				c.Printf("%s: needs %s=%s: --write writes it\n", file, name, value)
 			} else if text, err = manifest.SetEnv(text, name, value); err != nil {
 				return exit(failed, "%s: %w", file, err)
 			}
@@ -46,7 +47,7 @@ func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) erro
 		if bytes.Equal(before, text) {
 			continue
 		}
-		if err := os.WriteFile(file, text, 0o644); err != nil { //nolint:gosec // it is a manifest
+		if err := os.WriteFile(file, text, 0o644); err != nil { //nolint:gosec // a manifest may be read by everyone
 			return err
 		}
 		c.Printf("wrote %s: commit it\n", file)
@@ -54,8 +55,8 @@ func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) erro
 	return nil
 }
 
-// imageOf is the image of the treatment of a Service, empty if it has none of its own. Once the arms are made, the status
-// knows it: a rebase replaces it.
+// imageOf returns the image of the treatment of a Service. It is empty if the treatment has the Service's image. When the arms have been
+// made, the image is that of the status, because a rebase may replace it.
 func imageOf(e *rollout.Experiment, service string) string {
 	for _, base := range e.Status.Bases {
 		if base.Name == service {
@@ -65,7 +66,7 @@ func imageOf(e *rollout.Experiment, service string) string {
 	return string(e.Spec.Treatment.Image[service])
 }
 
-// imageLine is where a manifest says what its image is built of.
+// imageLine returns the file, line number and text of a manifest's image, or only the file if it has none.
 func imageLine(file string, text []byte) string {
 	n := 0
 	for line := range strings.Lines(string(text)) {

@@ -16,8 +16,8 @@ import (
 	"warble/shared/rollout"
 )
 
-// What has won gets into a copy of the real manifests, and what cannot get there is said by its line.
-func TestManifestsOfWhatHasWon(t *testing.T) {
+// The variables are written into a copy of the real manifests. An image cannot be written, so its line is printed.
+func TestAPromotionIsWrittenIntoTheManifests(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	if err := os.CopyFS(folder, os.DirFS("../../knative")); err != nil {
@@ -42,7 +42,7 @@ func TestManifestsOfWhatHasWon(t *testing.T) {
 		t.Fatal(err)
 	}
 	above, _, _ := strings.Cut(string(text), "image: ko://warble/functions/like\n")
-	want := fmt.Sprintf("%s:%d: image: ko://warble/functions/like: registry.test/like@sha256:2 has won: check out the code that it was built of before the next deployment, or that takes it from everyone\n"+
+	want := fmt.Sprintf("%s:%d: image: ko://warble/functions/like: registry.test/like@sha256:2 was promoted: before the next deployment, check out the code that it was built from; otherwise the deployment removes it for everyone\n"+
 		"wrote %[1]s: commit it\nwrote %[3]s: commit it\n", like, 1+strings.Count(above, "\n"), tweet)
 	if diff := cmp.Diff(want, said.String()); diff != "" {
 		t.Error(diff)

@@ -19,23 +19,23 @@ import (
 	"warble/shared/store"
 )
 
-// defaultNamespace is where experiments are if no flag, no file and no context says otherwise.
+// defaultNamespace is used if no flag, file or context names a namespace.
 const defaultNamespace = "warble"
 
-// settings are the flags that all verbs have, and what is opened by them.
+// settings are the flags that all verbs have, and the database's URL.
 type settings struct {
 	kubeconfig.Flags
 	by          string
-	databaseURL string // empty for none
+	databaseURL string // empty if DATABASE_URL is not set
 	pace        pace
 }
 
-// pace is how a wish is watched.
+// pace has the times of a watch.
 type pace struct {
-	every time.Duration // between two looks
-	// unseen is how long a wish may stay without anybody having looked at it. Steer looks each minute.
+	every time.Duration // between two checks of the status
+	// unseen is how long steer may take to see a wish before the watch warns. Steer checks every experiment each minute.
 	unseen time.Duration
-	// patience is how long something may look hopeless: a pod that crashed once may come back.
+	// patience is how long an experiment may stay stalled before the watch gives up. A pod that crashed once may start again.
 	patience time.Duration
 }
 
@@ -52,11 +52,11 @@ func (s *settings) root() *cobra.Command {
 		Short: "A/B experiments on Knative",
 		Long: `A/B experiments on Knative: each user or community is in one arm and stays there.
 
-A command writes what you want into the Experiment, and waits until the controller, steer, has done it. It needs rights on
-experiments and no more; plan and start also read the Services if they may. The cluster is that of kubectl (KUBECONFIG). The
-figures of an experiment are in PostgreSQL (DATABASE_URL).
+A command writes your wish into the resource Experiment, and waits until the controller, steer, has carried it out. It needs only
+rights on experiments; plan and start also read the Services if they may. The cluster is that of kubectl (KUBECONFIG). The figures of
+an experiment are in PostgreSQL (DATABASE_URL).
 
-Exit codes: 0 done; 1 failed; 2 wrong usage or file; 3 refused, withheld or stuck; 4 not done in time, and steer goes on.`,
+Exit codes: 0 done; 1 failed; 2 wrong usage or file; 3 refused, withheld or stuck; 4 not done in time, steer continues.`,
 		Example: `  kn experiment validate -f knative/experiments/likes.yaml
   kn experiment plan -f knative/experiments/likes.yaml
   kn experiment simulate -f knative/experiments/likes.yaml --units 3000
@@ -72,11 +72,11 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or file; 3 refused, withheld or stuc
 		return exit(misused, "%w\n%s", err, c.UseLine())
 	})
 	flags := root.PersistentFlags()
-	flags.StringVar(&s.File, "kubeconfig", "", "kubeconfig file (those of KUBECONFIG, or ~/.kube/config)")
-	flags.StringVar(&s.Context, "context", "", "context of the kubeconfig (the current one)")
+	flags.StringVar(&s.File, "kubeconfig", "", "kubeconfig file (default: the files of KUBECONFIG, or ~/.kube/config)")
+	flags.StringVar(&s.Context, "context", "", "context of the kubeconfig (default: the current context)")
 	flags.StringVar(&s.As, "as", "", "user to impersonate")
-	flags.StringVarP(&s.Namespace, "namespace", "n", "", "namespace of the experiment (that of the file, of the context, or "+defaultNamespace+")")
-	flags.StringVar(&s.by, "by", os.Getenv("USER"), "who you are, for the record")
+	flags.StringVarP(&s.Namespace, "namespace", "n", "", "namespace of the experiment (default: that of the file, that of the context, or "+defaultNamespace+")")
+	flags.StringVar(&s.by, "by", os.Getenv("USER"), "your name, recorded with the wish")
 	_ = root.MarkPersistentFlagFilename("kubeconfig") // the flag was just made
 	root.AddCommand(s.validate(), s.plan(), s.start(), s.status(), s.list(), s.metrics(), s.report(), s.simulate(), s.drive(), s.archive(), s.dashboard(), s.version())
 	root.AddCommand(s.wishes()...)
@@ -87,8 +87,8 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or file; 3 refused, withheld or stuc
 	return root
 }
 
-// reach returns how the cluster is reached, and the namespace: the flag's, the file's, the context's, or warble.
-func (s *settings) reach(file string) (config *rest.Config, namespace string, err error) {
+// clusterConfig returns the configuration for the cluster, and the namespace: that of the flag, the file, the context, or warble.
+func (s *settings) clusterConfig(file string) (config *rest.Config, namespace string, err error) {
 	config, namespace, err = kubeconfig.Load(s.Flags)
 	if err != nil {
 		return nil, "", exit(failed, "%w", err)
@@ -96,18 +96,18 @@ func (s *settings) reach(file string) (config *rest.Config, namespace string, er
 	return config, cmp.Or(s.Namespace, file, namespace, defaultNamespace), nil
 }
 
-// cluster opens it. file is the namespace of the file, empty without one.
+// cluster returns a client of the cluster. file is the namespace of the experiment's file, empty if there is no file.
 func (s *settings) cluster(file string) (*knative.Cluster, error) {
-	config, namespace, err := s.reach(file)
+	config, namespace, err := s.clusterConfig(file)
 	if err != nil {
 		return nil, err
 	}
-	return knative.New(config, namespace, nil) // a wish asks no arm
+	return knative.New(config, namespace, nil) // no verb that uses it calls an arm
 }
 
 var errNoDatabase = errors.New("DATABASE_URL is not set: expected the URL of Warble's PostgreSQL, as a member of warble_ops")
 
-// database opens what is stored; without DATABASE_URL it is errNoDatabase.
+// database opens the database. It returns errNoDatabase if DATABASE_URL is not set.
 func (s *settings) database() (*store.DB, error) {
 	if s.databaseURL == "" {
 		return nil, exit(failed, "%w", errNoDatabase)
@@ -131,15 +131,15 @@ func (s *settings) version() *cobra.Command {
 			}
 			c.Printf("version   %s%s\n", version, commit)
 			c.Printf("resource  %s %s\n", rollout.GroupVersion, rollout.Kind)
-			c.Printf("cluster   %s\n", s.served(c.Context()))
+			c.Printf("cluster   %s\n", s.describeCluster(c.Context()))
 			return nil
 		},
 	}
 }
 
-// served says whether the cluster has the resource.
-func (s *settings) served(ctx context.Context) string {
-	config, namespace, err := s.reach("")
+// describeCluster returns a sentence that says whether the cluster has the resource.
+func (s *settings) describeCluster(ctx context.Context) string {
+	config, namespace, err := s.clusterConfig("")
 	if err != nil {
 		return err.Error()
 	}
@@ -153,7 +153,7 @@ func (s *settings) served(ctx context.Context) string {
 	case errors.Is(err, rollout.ErrNotFound):
 		return config.Host + " does not have the resource: kubectl apply -f knative/210-experiment-crd.yaml"
 	case err != nil:
-		return config.Host + " cannot be asked: " + err.Error()
+		return config.Host + " cannot be reached: " + err.Error()
 	}
 	return config.Host + " has the resource"
 }

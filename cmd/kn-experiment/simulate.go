@@ -41,12 +41,12 @@ func (s *settings) simulate() *cobra.Command {
 	w := readout.Plain(4000)
 	c := &cobra.Command{
 		Use: "simulate [-f FILE]", Short: "Simulate a design: false positives, power, time to a decision", Args: noArgs,
-		Long: `Draw synthetic experiments of a design and judge each at every look, by the code that judges real ones: some without any
-effect, which tell how often there are false positives, and as many with one, which tell how often it is found. It asks no
-cluster and no database. The same seed gives the same figures.
+		Long: `Simulate experiments of a design, and judge each at every look with the code that judges real experiments. Half of them have no
+effect: they show how often the verdict is a false positive. The other half have an effect: they show how often it is found. No cluster
+and no database are needed. The same seed gives the same figures.
 
-With --promises it is instead the worlds of which the readout promises something, and the exit code is 1 where one of the
-promises is not kept: 2000 runs take half an hour.`,
+With --promises, simulate instead the worlds for which the readout makes promises. The exit code is 1 if a promise is not kept. 2000
+runs take half an hour.`,
 		Example: `  kn experiment simulate --units 2000 --effect 10%
   kn experiment simulate -f knative/experiments/likes.yaml --units 3000
   kn experiment simulate --promises --runs 100`,
@@ -58,13 +58,13 @@ promises is not kept: 2000 runs take half an hour.`,
 			if promises {
 				for _, flag := range []string{"filename", "units", "communities", "effect", "looks", "mean", "cv", "icc"} {
 					if c.Flags().Changed(flag) {
-						return exit(misused, "--%s with --promises: expected none, for those are of worlds of their own", flag)
+						return exit(misused, "--%s with --promises: expected none, because --promises has its own worlds", flag)
 					}
 				}
 				return keepPromises(c, runs, seed, output, progress)
 			}
 			if output == "markdown" {
-				return exit(misused, "--output markdown: expected --promises with it, for it is their table")
+				return exit(misused, "--output markdown: expected --promises with it, because only promises have such a table")
 			}
 			if file != "" {
 				e, err := read(c, file)
@@ -85,7 +85,7 @@ promises is not kept: 2000 runs take half an hour.`,
 				w.ICC = 0
 			}
 			if effect == 0 {
-				return exit(misused, "--effect 0%%: expected the effect that is to be found; experiments without one are simulated beside it")
+				return exit(misused, "--effect 0%%: expected the effect to find; experiments without an effect are simulated in any case")
 			}
 			results := make([]readout.Simulated, 2)
 			for i, planted := range []experiment.Percent{0, effect} {
@@ -97,7 +97,7 @@ promises is not kept: 2000 runs take half an hour.`,
 					return exit(misused, "%w", err)
 				}
 				var err error
-				// Seeds of their own, or both would be of the same people.
+				// Two seeds, because with one seed both would simulate the same people.
 				if results[i], err = readout.Simulate(c.Context(), w, runs, seed<<32+uint64(i)<<31, progress(w.Name)); err != nil { //nolint:gosec // i is 0 or 1
 					return err
 				}
@@ -112,30 +112,30 @@ promises is not kept: 2000 runs take half an hour.`,
 	}
 	flags := c.Flags()
 	fileFlag(c, &file)
-	flags.IntVar(&users, "units", 4000, "users there are, of both arms")
-	flags.IntVar(&communities, "communities", 0, "randomise so many communities, among which the users are shared out, and not users")
-	flags.Var(percent{&effect}, "effect", "relative effect that is planted (the file's minimumEffect, or 5%)")
-	flags.IntVar(&w.Looks, "looks", w.Looks, "how often each experiment is looked at, to its planned end")
-	flags.Float64Var(&w.Mean, "mean", w.Mean, "of the primary metric, per user and window")
-	flags.Float64Var(&w.CV, "cv", w.CV, "coefficient of variation of it: its standard deviation over its mean")
-	flags.Float64Var(&w.ICC, "icc", .05, "intraclass correlation of it: the share of its variance that is between communities")
-	flags.IntVar(&runs, "runs", 500, "experiments of each kind")
-	flags.Uint64Var(&seed, "seed", 1, "the same one draws the same experiments")
-	flags.BoolVar(&promises, "promises", false, "simulate what the readout promises")
-	choice(c, &output, "output", "o", "text, json, or with --promises markdown: a table", "text", "json", "markdown")
+	flags.IntVar(&users, "units", 4000, "number of users, in both arms together")
+	flags.IntVar(&communities, "communities", 0, "randomise this number of communities, instead of users; the users are divided among them")
 	effect = experiment.Percent(w.MinimumEffect)
+	flags.Var(percent{&effect}, "effect", "relative effect in the other half; with -f, the file's minimumEffect")
+	flags.IntVar(&w.Looks, "looks", w.Looks, "number of looks at each experiment, up to its planned end")
+	flags.Float64Var(&w.Mean, "mean", w.Mean, "mean of the primary metric, per user and window")
+	flags.Float64Var(&w.CV, "cv", w.CV, "coefficient of variation of the primary metric: its standard deviation over its mean")
+	flags.Float64Var(&w.ICC, "icc", .05, "intraclass correlation of the primary metric: the share of its variance between communities")
+	flags.IntVar(&runs, "runs", 500, "number of experiments without the effect, and of experiments with it")
+	flags.Uint64Var(&seed, "seed", 1, "the same seed simulates the same experiments")
+	flags.BoolVar(&promises, "promises", false, "simulate the worlds for which the readout makes promises")
+	choice(c, &output, "output", "o", "text or json; with --promises: text, or markdown for a table", "text", "json", "markdown")
 	return c
 }
 
-// design makes a world judge as a file says.
+// design gives a world the ramp, window, minimum effect and alpha of a file.
 func design(w *readout.World, spec experiment.Spec, communities int) error {
 	switch {
 	case spec.Unit == experiment.Request:
-		return exit(misused, "unit: request is judged by guardrails alone, whatever its users do: expected user or community; --promises simulates guardrails")
+		return exit(misused, "unit: request is judged only by guardrails: expected user or community; --promises simulates guardrails")
 	case spec.Assignment == "list":
-		return exit(misused, "assignment: a list is no experiment, so that nothing can be told of how often it is wrong: expected slots")
+		return exit(misused, "assignment: a list is not random, so its verdicts cannot be simulated: expected slots")
 	case spec.Unit == experiment.Community && communities == 0:
-		return exit(misused, "unit: community: expected --communities, how many there are")
+		return exit(misused, "unit: community: expected --communities, the number of communities")
 	case spec.Unit == experiment.User && communities > 0:
 		return exit(misused, "--communities: the file randomises users: expected none")
 	}
@@ -144,7 +144,7 @@ func design(w *readout.World, spec experiment.Spec, communities int) error {
 	return nil
 }
 
-// keepPromises simulates the worlds of which something is promised.
+// keepPromises simulates the worlds for which the readout makes promises. It returns an error if a promise is not kept.
 func keepPromises(c *cobra.Command, runs int, seed uint64, output string, progress func(string) func(done, runs int)) error {
 	if output == "json" {
 		return exit(misused, "--output json with --promises: expected text or markdown")
@@ -174,7 +174,7 @@ func keepPromises(c *cobra.Command, runs int, seed uint64, output string, progre
 		}
 	}
 	if missed > 0 {
-		return exit(failed, "%d of the worlds are not as promised", missed)
+		return exit(failed, "the promises are not kept in %d of the worlds", missed)
 	}
 	return nil
 }

@@ -17,25 +17,26 @@ import (
 	"warble/shared/rollout"
 )
 
-// starting is what a start is asked for.
-type starting struct {
+// startRequest is what the arguments of start ask for.
+type startRequest struct {
 	asked
-	file   *rollout.Experiment // nil for the draft that is there
+	file   *rollout.Experiment // nil to start the draft in the cluster
 	name   string
-	begin  experiment.Wishes // the start, at once or at a time
+	begin  experiment.Wishes // the start, immediately or at a time
 	anyway bool
 }
 
 func (s *settings) start() *cobra.Command {
-	var b starting
-	var knows experiment.Known
+	var b startRequest
+	var known knownFlags
 	var file, at, dryRun, output string
 	c := &cobra.Command{
-		Use: "start {-f FILE | NAME}", Short: "Make both arms, wait until each answers, and start the clock",
-		Long: `Write the experiment of a file, or take the draft that is there, and start it: steer makes both arms of each Service, waits until
-each answers, and starts the clock. Until then nobody is in the experiment, and a treatment that crashes never gets anybody.
+		Use: "start {-f FILE | NAME}", Short: "Make both arms, wait until each answers, and begin the first step",
+		Long: `Start the experiment of a file, or a draft in the cluster. Steer makes both arms of each Service, waits until each answers, and begins
+the first step. Until then nobody is in the experiment, so a treatment that crashes never gets traffic.
 
-A design that cannot find the effect it is for is refused, if DATABASE_URL is set; --anyway starts it.`,
+If DATABASE_URL is set, start refuses a plan that cannot find the effect you asked for. A new installation has no history to plan from:
+use --anyway.`,
 		Example: `  kn experiment start -f knative/experiments/likes.yaml
   kn experiment start -f likes.yaml --at 2026-12-01T09:00:00Z
   kn experiment start -f likes.yaml --dry-run=client -o yaml`,
@@ -51,23 +52,23 @@ A design that cannot find the effect it is for is refused, if DATABASE_URL is se
 			if file == "" {
 				for _, flag := range []string{"units-per-day", "mean", "cv"} {
 					if c.Flags().Changed(flag) {
-						return exit(misused, "expected --%s with -f FILE, for a draft has its plan", flag)
+						return exit(misused, "expected --%s with -f FILE, because a draft has its own plan", flag)
 					}
 				}
 				b.name = args[0]
-				return s.begin(c, &b, dryRun, output)
+				return s.startAndWatch(c, &b, dryRun, output)
 			}
 			e, err := read(c, file)
 			if err != nil {
 				return err
 			}
-			if err := put(knows, e); err != nil {
+			if err := known.applyTo(e); err != nil {
 				return err
 			}
 			switch {
 			case e.Spec.Start && at != "":
 				return exit(misused, "--at %s: the file has start: true: expected one of them", at)
-			case e.Spec.StartAt != "" && at == "" && !e.Spec.Start: // the file says when
+			case e.Spec.StartAt != "" && at == "" && !e.Spec.Start: // the file names the time
 				b.begin = experiment.Wishes{StartAt: e.Spec.StartAt}
 			}
 			b.file, b.name = e, e.Name
@@ -75,23 +76,24 @@ A design that cannot find the effect it is for is refused, if DATABASE_URL is se
 				return printForGit(c, output, s.Namespace, e, b.begin)
 			}
 			if others := e.Spec.Wishes; others.End != "" || others.Archive || others.Paused || others.Step != 0 || others.Approved != 0 || others.Rebase != nil {
-				return exit(misused, "%s: expected no wish but start or startAt: --dry-run=client -o yaml prints the file without", file)
+				return exit(misused, "%s: expected no wish other than start or startAt: --dry-run=client -o yaml prints the file without the others", file)
 			}
-			return s.begin(c, &b, dryRun, output)
+			return s.startAndWatch(c, &b, dryRun, output)
 		},
 	}
 	b.flags(c, 0)
 	fileFlag(c, &file)
-	knownFlags(c, &knows)
-	c.Flags().StringVar(&at, "at", "", "when to start, as 2026-12-01T09:00:00Z (now)")
-	c.Flags().BoolVar(&b.anyway, "anyway", false, "start a design that cannot find the effect it is for")
-	choice(c, &dryRun, "dry-run", "", "client: print what to keep in Git, and write nothing", "none", "client")
-	choice(c, &output, "output", "o", "how --dry-run=client prints it: yaml or json", "yaml", "json")
+	known.register(c)
+	c.Flags().StringVar(&at, "at", "", "when to start, such as 2026-12-01T09:00:00Z (default: now)")
+	c.Flags().BoolVar(&b.anyway, "anyway", false, "start a design even if it cannot find the effect it asks for")
+	choice(c, &dryRun, "dry-run", "", "client: print a file for Git, and change nothing", "none", "client")
+	choice(c, &output, "output", "o", "format of --dry-run=client: yaml or json", "yaml", "json")
 	return c
 }
 
-// begin makes an experiment or takes the draft that is there, wishes its start, and watches it.
-func (s *settings) begin(c *cobra.Command, b *starting, dryRun, output string) error {
+// startAndWatch writes an experiment with the wish to start, and waits until it has started. With a dry run of client it prints the
+// experiment instead.
+func (s *settings) startAndWatch(c *cobra.Command, b *startRequest, dryRun, output string) error {
 	namespace := ""
 	if b.file != nil {
 		namespace = b.file.Namespace
@@ -101,62 +103,23 @@ func (s *settings) begin(c *cobra.Command, b *starting, dryRun, output string) e
 		return err
 	}
 	ctx := c.Context()
-	var (
-		e       *rollout.Experiment
-		created bool
-		is      watched
-	)
-	for checked := false; ; checked = true {
-		present, err := cluster.Experiment(ctx, b.name)
-		if errors.Is(err, rollout.ErrNotFound) && b.file != nil {
-			present = nil
-		} else if err != nil {
-			return found(err, b.name, cluster.NamespaceName())
-		}
-		if e, err = b.draft(present); err != nil {
+	if dryRun == "client" {
+		_, e, err := b.read(ctx, cluster)
+		if err != nil {
 			return err
 		}
-		if dryRun == "client" {
-			return printForGit(c, output, s.Namespace, e, b.begin)
-		}
-		if !checked { // the controller checks again
-			if err := s.check(c, cluster, e, b.anyway); err != nil {
-				return err
-			}
-		}
-		e.Spec.By, e.Spec.Why = s.by, b.why
-		is = watched{name: b.name, stood: e.Describe()}
-		switch before := e.Generation; {
-		case present == nil:
-			created, err = true, cluster.CreateExperiment(ctx, e)
-		case b.file != nil:
-			err = cluster.UpdateExperiment(ctx, e)
-			is.fresh = e.Generation != before
-		default:
-			err = cluster.Wish(ctx, e)
-			is.fresh = e.Generation != before
-		}
-		if err == nil {
-			break
-		} else if !errors.Is(err, rollout.ErrConflict) {
-			return rejected(err)
-		}
-		created = false // somebody else has
+		return printForGit(c, output, s.Namespace, e, b.begin)
 	}
-	is.fresh = is.fresh || created
-	is.generation, is.timeout, is.out = e.Generation, b.timeout, c.OutOrStdout()
-	is.from = []experiment.Phase{experiment.Draft, experiment.Warming}
-	is.done = func(e *rollout.Experiment, seen bool) bool {
-		wanted, _ := e.Spec.Begins(time.Now())
-		return e.Status.Phase.Runs() || e.CountsBaseline() || !wanted && seen
+	g, started, err := s.writeStart(c, cluster, b)
+	if err != nil {
+		return err
 	}
-	uid := e.UID
-	e, err = s.watch(ctx, cluster, is)
+	e, err := s.watch(ctx, cluster, g)
 	if stalled, ok := errors.AsType[*stalledError](err); ok && stalled.reason == reasonRefused {
-		if created {
-			return errors.Join(err, takeBack(ctx, cluster, b.name, uid))
+		if started.created {
+			return errors.Join(err, takeBack(ctx, cluster, b.name, started.uid))
 		}
-		return fmt.Errorf("%w\nit starts as soon as nothing is against it; kn experiment stop %s keeps it from that", err, b.name)
+		return fmt.Errorf("%w\nit starts as soon as nothing prevents it; to cancel the start: kn experiment stop %s", err, b.name)
 	}
 	if err == nil && (e.Status.Phase == "" || e.Status.Phase == experiment.Draft || e.CountsBaseline()) {
 		c.Printf("waits for %s\n", e.Status.Message)
@@ -164,9 +127,71 @@ func (s *settings) begin(c *cobra.Command, b *starting, dryRun, output string) e
 	return err
 }
 
-// draft is the experiment as it is to be written: the design of the file, if there is one, and the wish to start. present is
-// what the cluster has, nil for nothing.
-func (b *starting) draft(present *rollout.Experiment) (*rollout.Experiment, error) {
+// started identifies the experiment that a start has written.
+type started struct {
+	uid     types.UID
+	created bool // it did not exist before
+}
+
+// writeStart checks the design once, and writes the experiment with the wish to start. If somebody else writes the experiment at the same
+// time, writeStart reads it and writes it again. It returns what to watch for.
+func (s *settings) writeStart(c *cobra.Command, cluster *knative.Cluster, b *startRequest) (goal, started, error) {
+	ctx := c.Context()
+	for checked := false; ; checked = true {
+		present, e, err := b.read(ctx, cluster)
+		if err != nil {
+			return goal{}, started{}, err
+		}
+		if !checked { // once is enough, because steer checks again
+			if err := s.checkStart(c, cluster, e, b.anyway); err != nil {
+				return goal{}, started{}, err
+			}
+		}
+		e.Spec.By, e.Spec.Why = s.by, b.why
+		stood, before := e.Describe(), e.Generation
+		switch {
+		case present == nil:
+			err = cluster.CreateExperiment(ctx, e)
+		case b.file != nil:
+			err = cluster.UpdateExperiment(ctx, e)
+		default:
+			err = cluster.Wish(ctx, e)
+		}
+		if errors.Is(err, rollout.ErrConflict) {
+			continue
+		} else if err != nil {
+			return goal{}, started{}, rejected(err)
+		}
+		created := present == nil
+		return goal{
+			name: b.name, stood: stood, generation: e.Generation, fresh: created || e.Generation != before,
+			timeout: b.timeout, out: c.OutOrStdout(), from: []experiment.Phase{experiment.Draft, experiment.Warming}, done: hasStarted,
+		}, started{uid: e.UID, created: created}, nil
+	}
+}
+
+// hasStarted reports whether a start is done: the experiment runs or counts its baseline, or its start lies in the future and steer has
+// seen the wish.
+func hasStarted(e *rollout.Experiment, seen bool) bool {
+	wanted, _ := e.Spec.Begins(time.Now())
+	return e.Status.Phase.Runs() || e.CountsBaseline() || !wanted && seen
+}
+
+// read returns what the cluster has of the experiment, nil for nothing, and the experiment to write.
+func (b *startRequest) read(ctx context.Context, cluster *knative.Cluster) (present, e *rollout.Experiment, err error) {
+	present, err = cluster.Experiment(ctx, b.name)
+	if errors.Is(err, rollout.ErrNotFound) && b.file != nil {
+		present = nil
+	} else if err != nil {
+		return nil, nil, explainNotFound(err, b.name, cluster.NamespaceName())
+	}
+	e, err = b.draft(present)
+	return present, e, err
+}
+
+// draft returns the experiment to write: the design of the file, if there is a file, and the wish to start. present is what the cluster
+// has, nil for nothing.
+func (b *startRequest) draft(present *rollout.Experiment) (*rollout.Experiment, error) {
 	var e *rollout.Experiment
 	switch {
 	case present == nil:
@@ -174,24 +199,24 @@ func (b *starting) draft(present *rollout.Experiment) (*rollout.Experiment, erro
 		e.Status, e.ResourceVersion, e.UID, e.Generation = rollout.Status{}, "", "", 0
 		e.Spec.Wishes = experiment.Wishes{}
 	case present.DeletionTimestamp != nil:
-		return nil, exit(refused, "%s is being deleted: expected to start it after that", b.name)
+		return nil, exit(refused, "%s is being deleted: start it when that is done", b.name)
 	case present.Status.Phase.Live():
 		return nil, exit(refused, "%s is %s: expected a draft", b.name, present.Describe())
 	case present.Status.Phase.Over():
-		return nil, exit(refused, "%s is %s: expected another name, for its rows are that one's", b.name, present.Describe())
+		return nil, exit(refused, "%s is %s: expected another name, because the rows under this name belong to that experiment", b.name, present.Describe())
 	case present.Spec.End != "" || present.Spec.Archive:
-		return nil, exit(refused, "the end of %s was wished before its start, so that it never starts: kubectl delete experiment %s, and start it again", b.name, b.name)
+		return nil, exit(refused, "%s never starts, because its end was requested before its start: kubectl delete experiment %s, and start it again", b.name, b.name)
 	default:
 		e = present.DeepCopy()
 		if b.file != nil {
 			wishes := e.Spec.Wishes
 			e.Spec = *b.file.Spec.DeepCopy()
 			e.Spec.Wishes = wishes
-			e.Labels, e.Annotations = merged(e.Labels, b.file.Labels), merged(e.Annotations, b.file.Annotations)
+			e.Labels, e.Annotations = overridden(e.Labels, b.file.Labels), overridden(e.Annotations, b.file.Annotations)
 		}
 	}
 	if e.Spec.Start && b.begin.StartAt != "" {
-		return nil, exit(refused, "the start of %s is wished already, and not for a time: expected none before", b.name)
+		return nil, exit(refused, "%s is asked to start immediately already: expected no such wish with a time", b.name)
 	}
 	e.Spec.Default()
 	e.Spec.Start = b.begin.Start
@@ -201,25 +226,24 @@ func (b *starting) draft(present *rollout.Experiment) (*rollout.Experiment, erro
 	return e, nil
 }
 
-func merged(present, more map[string]string) map[string]string {
+// overridden returns present with the keys of more added or replaced.
+func overridden(present, more map[string]string) map[string]string {
 	if len(more) == 0 {
 		return present
 	}
-	all := maps.Clone(more)
-	for key, value := range present {
-		if _, there := all[key]; !there {
-			all[key] = value
-		}
-	}
+	all := make(map[string]string, len(present)+len(more))
+	maps.Copy(all, present)
+	maps.Copy(all, more)
 	return all
 }
 
-// check says what is against a start before anything is written: steer would start what is wished as soon as it can.
-func (s *settings) check(c *cobra.Command, cluster *knative.Cluster, e *rollout.Experiment, anyway bool) error {
+// checkStart returns an error if something prevents a start. It is called before anything is written, because steer carries out the wish
+// as soon as nothing prevents it.
+func (s *settings) checkStart(c *cobra.Command, cluster *knative.Cluster, e *rollout.Experiment, anyway bool) error {
 	db, err := s.database()
 	switch {
 	case errors.Is(err, errNoDatabase):
-		c.Println("the design is not checked against the past, for DATABASE_URL is not set")
+		c.Println("the design is not checked against history, because DATABASE_URL is not set")
 	case err != nil:
 		return err
 	default:
@@ -232,17 +256,17 @@ func (s *settings) check(c *cobra.Command, cluster *knative.Cluster, e *rollout.
 		if err != nil {
 			return err
 		}
-		if err := refuse(planned, anyway); err != nil {
+		if err := refuseHopeless(planned, anyway); err != nil {
 			return err
 		}
 	}
-	_, err = admit(c.Context(), cluster, e)
+	_, err = checkAdmission(c.Context(), cluster, e)
 	wanted, _ := e.Spec.Begins(time.Now())
 	switch {
-	case apierrors.IsForbidden(err): // steer, which may read them, checks again
-		c.Println("the Services are not checked, for you may not read them: steer does")
-	case err != nil && !wanted && isRefused(err): // by then it may be otherwise
-		c.Printf("now it would be %v\nit is checked again at its start\n", err)
+	case apierrors.IsForbidden(err):
+		c.Println("the Services are not checked here, because you may not read them; steer checks them")
+	case err != nil && !wanted && isRefused(err): // the reason may be gone when the start comes
+		c.Printf("now it would be %v\nsteer checks again at the start\n", err)
 	default:
 		return err
 	}
@@ -254,8 +278,8 @@ func isRefused(err error) bool {
 	return ok
 }
 
-// takeBack deletes what was refused. First its end is wished, by version: that keeps it from being started meanwhile, and an
-// experiment that has started is not deleted.
+// takeBack deletes an experiment whose start was refused. First it writes the wish to stop, for the version that it has read. This
+// prevents a start meanwhile, and an experiment that has started is not deleted.
 func takeBack(ctx context.Context, cluster *knative.Cluster, name string, uid types.UID) error {
 	for {
 		e, err := cluster.Experiment(ctx, name)
@@ -265,9 +289,9 @@ func takeBack(ctx context.Context, cluster *knative.Cluster, name string, uid ty
 		case err != nil:
 			return err
 		case e.UID != uid:
-			return nil // another of that name
+			return nil // another experiment with the same name
 		case e.Status.Phase != "" && e.Status.Phase != experiment.Draft:
-			return fmt.Errorf("%s is %s meanwhile: kn experiment status %s", name, e.Describe(), name)
+			return fmt.Errorf("%s is %s in the meantime: kn experiment status %s", name, e.Describe(), name)
 		case e.Spec.End == "":
 			e.Spec.End = experiment.Stopped
 			if err := cluster.Wish(ctx, e); err != nil && !errors.Is(err, rollout.ErrConflict) {

@@ -13,10 +13,10 @@ import (
 	"warble/shared/rollout"
 )
 
-// file is a file of likes.
+// file writes the experiment likes to a file, with replacements of its text, and returns the path.
 func file(t *testing.T, change ...string) string {
 	t.Helper()
-	e := named(likes(""))
+	e := withKind(likes(""))
 	e.Status, e.Generation = rollout.Status{}, 0
 	text, err := yaml.Marshal(e)
 	if err != nil {
@@ -29,24 +29,24 @@ func file(t *testing.T, change ...string) string {
 	return path
 }
 
-func TestStartOfAFile(t *testing.T) {
+func TestStartWithAFile(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)
 	a.services = []any{service("like")}
 	stdout, stderr, code := a.run(t, "start", "-f", file(t), "-m", "let us see")
-	want := `the design is not checked against the past, for DATABASE_URL is not set
+	want := `the design is not checked against history, because DATABASE_URL is not set
 likes is Warming
 likes is Running, step 1/3 10%
 `
 	if diff := cmp.Diff(want, stdout); code != 0 || diff != "" {
 		t.Errorf("exit code %d, says %q\n%s", code, stderr, diff)
 	}
-	if e := a.there("likes"); !e.Spec.Start || e.Spec.By != "ada" || e.Spec.Why != "let us see" || len(a.writes("")) != 1 {
+	if e := a.experiment("likes"); !e.Spec.Start || e.Spec.By != "ada" || e.Spec.Why != "let us see" || len(a.writes("")) != 1 {
 		t.Errorf("%+v after %q", e.Spec.Wishes, a.writes(""))
 	}
 }
 
-// The baseline takes an hour, and nobody has to watch that.
+// The baseline takes an hour, so start does not wait for its end.
 func TestAStartIsDoneWhileTheBaselineIsCounted(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, func(e *rollout.Experiment, _ int) {
@@ -66,7 +66,7 @@ func TestAStartIsDoneWhileTheBaselineIsCounted(t *testing.T) {
 	}
 }
 
-func TestStartOfADraftByName(t *testing.T) {
+func TestStartWithTheNameOfADraft(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)
 	a.services = []any{service("like")}
@@ -78,8 +78,8 @@ func TestStartOfADraftByName(t *testing.T) {
 	}
 }
 
-// A draft that is there gets the design of the file, and keeps what people have wished and written on it.
-func TestStartOfAFileUpdatesTheDraft(t *testing.T) {
+// A draft in the cluster gets the design of the file, and keeps its wishes and labels.
+func TestStartWithAFileUpdatesTheDraft(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)
 	a.services = []any{service("like")}
@@ -89,7 +89,7 @@ func TestStartOfAFileUpdatesTheDraft(t *testing.T) {
 	a.keep(draft)
 	a.conflicts = 1
 	_, stderr, code := a.run(t, "start", "-f", file(t))
-	e := a.there("likes")
+	e := a.experiment("likes")
 	if code != 0 || len(a.writes("PUT")) != 2 || len(a.writes("")) != 2 {
 		t.Errorf("exit code %d, says %q, wrote %q", code, stderr, a.writes(""))
 	}
@@ -98,26 +98,26 @@ func TestStartOfAFileUpdatesTheDraft(t *testing.T) {
 	}
 }
 
-func TestStartAtATimeIsDoneOnceItIsSeen(t *testing.T) {
+func TestStartAtATimeIsDoneWhenSteerHasSeenIt(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)
 	stdout, stderr, code := a.run(t, "start", "-f", file(t), "--at", "2099-01-01T00:00:00Z")
-	if code != 0 || !strings.HasSuffix(stdout, "likes is Draft\nwaits for its start at 2099-01-01T00:00:00Z\n") || !strings.Contains(stdout, "it is checked again at its start") {
+	if code != 0 || !strings.HasSuffix(stdout, "likes is Draft\nwaits for its start at 2099-01-01T00:00:00Z\n") || !strings.Contains(stdout, "steer checks again at the start") {
 		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
 	}
-	if e := a.there("likes"); e.Spec.Start || e.Spec.StartAt != "2099-01-01T00:00:00Z" {
+	if e := a.experiment("likes"); e.Spec.Start || e.Spec.StartAt != "2099-01-01T00:00:00Z" {
 		t.Errorf("%+v", e.Spec.Wishes)
 	}
-	// What has not started is kept from it.
-	if stdout, stderr, code := a.run(t, "stop", "likes"); code != 0 || a.there("likes").Spec.End != experiment.Stopped {
+	// A stop before that time prevents the start.
+	if stdout, stderr, code := a.run(t, "stop", "likes"); code != 0 || a.experiment("likes").Spec.End != experiment.Stopped {
 		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
 	}
-	if _, stderr, code := a.run(t, "start", "likes"); code != refused || !strings.Contains(stderr, "it never starts") {
+	if _, stderr, code := a.run(t, "start", "likes"); code != refused || !strings.Contains(stderr, "likes never starts") {
 		t.Errorf("exit code %d, says %q", code, stderr)
 	}
 }
 
-func TestNothingIsWrittenOfAStartThatIsRefused(t *testing.T) {
+func TestARefusedStartWritesNothing(t *testing.T) {
 	t.Parallel()
 	for verb, args := range map[string][]string{"start": {"start", "-f", file(t)}, "plan": {"plan", "-f", file(t)}} {
 		t.Run(verb, func(t *testing.T) {
@@ -131,20 +131,20 @@ func TestNothingIsWrittenOfAStartThatIsRefused(t *testing.T) {
 	}
 }
 
-func TestStartGoesOnWhereServicesAreForbidden(t *testing.T) {
+func TestStartWorksWithoutTheRightToReadServices(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)
 	a.forbidden = "services"
 	stdout, stderr, code := a.run(t, "start", "-f", file(t))
-	if code != 0 || !strings.Contains(stdout, "the Services are not checked, for you may not read them: steer does\n") {
+	if code != 0 || !strings.Contains(stdout, "the Services are not checked here, because you may not read them; steer checks them\n") {
 		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
 	}
-	if stdout, stderr, code := a.run(t, "plan", "-f", file(t, "likes", "loves")); code != 0 || !strings.Contains(stdout, "what becomes of each Service: unknown") {
+	if stdout, stderr, code := a.run(t, "plan", "-f", file(t, "likes", "loves")); code != 0 || !strings.Contains(stdout, "what a start makes for each Service is not known") {
 		t.Errorf("plan: exit code %d, says %q and %q", code, stdout, stderr)
 	}
 }
 
-// refuses is a steer that lets nothing start.
+// refuses plays a steer that refuses every start.
 func refuses(e *rollout.Experiment, _ int) {
 	if e.Spec.Start && e.Spec.End == "" {
 		e.Status.ObservedGeneration = e.Generation
@@ -152,7 +152,7 @@ func refuses(e *rollout.Experiment, _ int) {
 	}
 }
 
-func TestWhatWasCreatedAndIsRefusedIsDeleted(t *testing.T) {
+func TestANewExperimentIsDeletedIfItsStartIsRefused(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, refuses)
 	a.services = []any{service("like")}
@@ -160,30 +160,30 @@ func TestWhatWasCreatedAndIsRefusedIsDeleted(t *testing.T) {
 	if code != refused || !strings.Contains(stderr, "likes: refused: services: like is in the experiment loves") {
 		t.Errorf("exit code %d, says %q", code, stderr)
 	}
-	if e := a.there("likes"); e != nil {
+	if e := a.experiment("likes"); e != nil {
 		t.Errorf("%+v is still there", e.Spec.Wishes)
 	}
-	if writes := a.writes("PATCH"); len(writes) != 1 || !strings.Contains(writes[0], `"end":"Stopped"`) { // so that nobody starts it meanwhile
+	if writes := a.writes("PATCH"); len(writes) != 1 || !strings.Contains(writes[0], `"end":"Stopped"`) { // prevents a start before the deletion
 		t.Errorf("wrote %q", a.writes(""))
 	}
 }
 
-func TestADraftThatIsRefusedStays(t *testing.T) {
+func TestADraftIsKeptIfItsStartIsRefused(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, refuses)
 	a.services = []any{service("like")}
 	a.keep(likes(""))
 	_, stderr, code := a.run(t, "start", "-f", file(t))
-	if code != refused || !strings.Contains(stderr, "kn experiment stop likes keeps it from that") || a.there("likes") == nil {
+	if code != refused || !strings.Contains(stderr, "to cancel the start: kn experiment stop likes") || a.experiment("likes") == nil {
 		t.Errorf("exit code %d, says %q", code, stderr)
 	}
 }
 
-// What is refused from before may be fit to start now: it is looked at again within the minute.
-func TestARefusalOfBeforeIsNotTakenForAnAnswer(t *testing.T) {
+// The reason for an old refusal may be gone. Steer checks the experiment again within a minute.
+func TestAnOldRefusalIsNotTakenForAnAnswer(t *testing.T) {
 	t.Parallel()
-	a := newAPI(t, func(e *rollout.Experiment, looks int) {
-		if looks == 4 {
+	a := newAPI(t, func(e *rollout.Experiment, reads int) {
+		if reads == 4 {
 			e.Status.Phase, e.Status.Conditions, e.Status.Message = experiment.Running, nil, ""
 		}
 	})
@@ -197,17 +197,17 @@ func TestARefusalOfBeforeIsNotTakenForAnAnswer(t *testing.T) {
 	}
 }
 
-func TestPlanSaysWhatThereWouldBeOfEachService(t *testing.T) {
+func TestPlanShowsWhatAStartMakesForEachService(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, nil)
 	a.services = []any{service("like", map[string]any{"name": "FEATURES", "value": "none"})}
 	stdout, stderr, code := a.run(t, "plan", "-f", file(t))
 	want := `like
-  untouched  like-00007 stays, and deploys go on
+  untouched  like-00007; you can deploy new revisions at any time
   control    a copy of like-00007
   treatment  a copy of like-00007 with
                FEATURES: "none" -> "likes"
-what it can be expected to find: unknown, for DATABASE_URL is not set: expected the URL of Warble's PostgreSQL, as a member of warble_ops
+the effect that it can find is not known, because DATABASE_URL is not set: expected the URL of Warble's PostgreSQL, as a member of warble_ops
 `
 	if diff := cmp.Diff(want, stdout); code != 0 || diff != "" || len(a.writes("")) > 0 {
 		t.Errorf("exit code %d, says %q\n%s", code, stderr, diff)

@@ -16,21 +16,21 @@ import (
 	"warble/shared/rollout"
 )
 
-// watched is what is to become so, and what was known when it was wished.
-type watched struct {
+// goal is what a verb waits for, and what was known when its wish was written.
+type goal struct {
 	name       string
-	generation int64  // of the wish: a status that observes it has followed the wish
-	stood      string // where the experiment stood before
-	// fresh tells that the wish has changed something. If it has not, what stalls the experiment may be gone meanwhile, and
-	// nobody may have looked again yet.
+	generation int64  // of the wish; steer has seen the wish if the status observes this generation
+	stood      string // the state of the experiment before, in words
+	// fresh means that the wish has changed something. If it has not, a present reason for a stall may be out of date until steer
+	// checks the experiment again.
 	fresh   bool
-	from    []experiment.Phase // those that it may be in until then
+	from    []experiment.Phase // the phases in which the experiment may be until the goal is reached
 	done    func(e *rollout.Experiment, seen bool) bool
 	timeout time.Duration
 	out     io.Writer
 }
 
-// stalledError is that a person must act, in one word and in a sentence.
+// stalledError is returned if a person has to act. It has the reason in one word, and the message of the status.
 type stalledError struct{ reason, message string }
 
 func (e *stalledError) Error() string { return e.message }
@@ -38,122 +38,137 @@ func (e *stalledError) Error() string { return e.message }
 // reasonRefused is the reason of an experiment that may not start as it is.
 const reasonRefused = "Refused"
 
-// lasting are the reasons that no time will take away, so that there is nothing to be patient for.
+// lasting are the reasons that do not go away by themselves, so that a watch gives up immediately.
 var lasting = []string{reasonRefused, "NameTaken", "NameUsed", "PromotionRefused", "ServiceManaged"}
 
-// unseenHint says what to check if no controller looks.
-const unseenHint = "is it deployed? kubectl get ksvc steer; or move it from here: kn experiment run"
+// unseenHint says what to check if steer does not see a wish.
+const unseenHint = "is steer deployed? kubectl get ksvc steer; or move the experiment from here: kn experiment run"
 
-// watch looks at the status until what was wished is so. It returns the experiment as it saw it last.
-func (s *settings) watch(parent context.Context, cluster *knative.Cluster, w watched) (*rollout.Experiment, error) {
-	ctx, cancel := context.WithTimeout(parent, w.timeout)
+// watch checks the status until the goal is reached. It returns the experiment as it was at the last check.
+func (s *settings) watch(parent context.Context, cluster *knative.Cluster, g goal) (*rollout.Experiment, error) {
+	ctx, cancel := context.WithTimeout(parent, g.timeout)
 	defer cancel()
-	l := &lookout{watched: w, pace: s.pace, began: time.Now()}
+	w := &watcher{goal: g, pace: s.pace, began: time.Now()}
 	var last *rollout.Experiment
 	for {
-		e, err := cluster.Experiment(ctx, w.name)
+		e, err := cluster.Experiment(ctx, g.name)
 		switch {
 		case err == nil:
 			last = e
-			if done, err := l.look(e); done || err != nil {
+			if done, err := w.check(e); done || err != nil {
 				return last, err
 			}
 		case errors.Is(err, rollout.ErrNotFound):
-			return last, exit(failed, "%s is gone: somebody has deleted it", w.name)
+			return last, exit(failed, "%s is gone: somebody has deleted it", g.name)
 		case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 			return last, err
 		case ctx.Err() == nil:
-			l.once("cannot look: %v", err)
+			w.printOnce("cannot read the status: %v", err)
 		}
 		select {
 		case <-ctx.Done():
-			return last, l.late(parent.Err() != nil)
+			return last, w.lateError(parent.Err() != nil)
 		case <-time.After(s.pace.every):
 		}
 	}
 }
 
-// lookout is what one watch remembers from look to look.
-type lookout struct {
-	watched
-	pace     pace
-	began    time.Time
-	seen     bool      // something has looked at the wish
-	waits    string    // what it waits for
-	hopeless time.Time // since when it is stalled; zero while it is not
-	told     bool      // that nothing looks
-	said     string    // the last line, which is not said again
+// watcher is what one watch remembers between checks.
+type watcher struct {
+	goal
+	pace         pace
+	began        time.Time
+	seen         bool      // steer has seen the wish
+	waits        string    // what the experiment waits for
+	stalledSince time.Time // zero while the experiment is not stalled
+	warned       bool      // that steer has not seen the wish
+	printed      string    // the last line
 }
 
-// once says a line, unless the last was the same.
-func (l *lookout) once(format string, args ...any) {
+// printOnce prints a line, unless the last line was the same.
+func (w *watcher) printOnce(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
-	if line != l.said {
-		l.said = line
-		fmt.Fprintln(l.out, line)
+	if line != w.printed {
+		w.printed = line
+		fmt.Fprintln(w.out, line)
 	}
 }
 
-// look says what is new, and whether it is done.
-func (l *lookout) look(e *rollout.Experiment) (done bool, err error) {
-	phase := cmp.Or(e.Status.Phase, experiment.Draft)
-	l.seen = e.Status.ObservedGeneration >= l.generation
-	done = l.done(e, l.seen)
-	if stands := e.Describe(); stands != l.stood || done {
-		l.stood = stands
-		l.once("%s is %s", l.name, stands)
+// check prints what is new in the status, and reports whether the goal is reached. It returns an error if the goal cannot be reached any
+// more, or if the experiment has been stalled for too long.
+func (w *watcher) check(e *rollout.Experiment) (done bool, err error) {
+	w.seen = e.Status.ObservedGeneration >= w.generation
+	done = w.done(e, w.seen)
+	if state := e.Describe(); state != w.stood || done {
+		w.stood = state
+		w.printOnce("%s is %s", w.name, state)
 	}
 	if done {
 		return true, nil
 	}
-	if !slices.Contains(l.from, phase) {
-		return false, exit(refused, "%s is %s: %s", l.name, e.Describe(), cmp.Or(e.Status.Because, e.Status.Message, "not what was asked for"))
+	if phase := cmp.Or(e.Status.Phase, experiment.Draft); !slices.Contains(w.from, phase) {
+		return false, exit(refused, "%s is %s: %s", w.name, e.Describe(), cmp.Or(e.Status.Because, e.Status.Message, "this is not what was asked for"))
 	}
-	if !l.seen {
-		if !l.told && time.Since(l.began) > l.pace.unseen {
-			l.told = true
-			l.once("steer has not looked at it for %s: %s", l.pace.unseen, unseenHint)
-		}
+	if !w.seen {
+		w.warnUnseen()
 		return false, nil
 	}
-	message, reason := e.Stalled()
-	if reason == "" {
-		l.hopeless = time.Time{}
-		// A concluded experiment that waits for nothing has the reason of its end for a message.
-		if l.waits = e.Status.Message; l.waits != "" && l.waits != e.Status.Because {
-			l.once("waits for %s", l.waits)
-		}
-		return false, nil
+	if message, reason := e.Stalled(); reason != "" {
+		return false, w.checkStall(reason, message)
 	}
-	l.waits = message
-	patience := l.pace.patience
-	switch {
-	case !l.fresh:
-		patience = l.pace.unseen
-	case slices.Contains(lasting, reason):
-		patience = 0
+	w.stalledSince = time.Time{}
+	w.waits = e.Status.Message
+	// If a concluded experiment waits for nothing, its message is the reason of its end.
+	if w.waits != "" && w.waits != e.Status.Because {
+		w.printOnce("waits for %s", w.waits)
 	}
-	if l.hopeless.IsZero() {
-		l.hopeless = time.Now()
-	}
-	if time.Since(l.hopeless) >= patience {
-		return false, exit(refused, "%s: %w", l.name, &stalledError{reason, message})
-	}
-	l.once("%s: %s", l.name, message)
 	return false, nil
 }
 
-// late says how far it has come. It goes on: the wish is written.
-func (l *lookout) late(interrupted bool) error {
-	when := fmt.Sprintf("not after %s", l.timeout)
+// warnUnseen prints a warning, once, if steer has not seen the wish in time.
+func (w *watcher) warnUnseen() {
+	if w.warned || time.Since(w.began) <= w.pace.unseen {
+		return
+	}
+	w.warned = true
+	w.printOnce("steer has not seen the wish for %s: %s", w.pace.unseen, unseenHint)
+}
+
+// checkStall prints why the experiment is stalled. It returns a stalledError if waiting longer cannot help.
+func (w *watcher) checkStall(reason, message string) error {
+	w.waits = message
+	if w.stalledSince.IsZero() {
+		w.stalledSince = time.Now()
+	}
+	if time.Since(w.stalledSince) >= w.patience(reason) {
+		return exit(refused, "%s: %w", w.name, &stalledError{reason, message})
+	}
+	w.printOnce("%s: %s", w.name, message)
+	return nil
+}
+
+// patience returns how long the experiment may stay stalled for a reason.
+func (w *watcher) patience(reason string) time.Duration {
+	switch {
+	case !w.fresh:
+		return w.pace.unseen
+	case slices.Contains(lasting, reason):
+		return 0
+	}
+	return w.pace.patience
+}
+
+// lateError returns the error of a watch that was interrupted or timed out. Steer continues, because the wish is written.
+func (w *watcher) lateError(interrupted bool) error {
+	when := fmt.Sprintf("not done after %s", w.timeout)
 	if interrupted {
 		when = "interrupted"
 	}
 	switch {
-	case !l.seen:
-		return exit(late, "%s: %s: steer has not looked at it: %s", l.name, when, unseenHint)
-	case l.waits != "":
-		return exit(late, "%s: %s: it waits for %s, and steer goes on", l.name, when, l.waits)
+	case !w.seen:
+		return exit(late, "%s: %s: steer has not seen the wish: %s", w.name, when, unseenHint)
+	case w.waits != "":
+		return exit(late, "%s: %s: it waits for %s; steer continues", w.name, when, w.waits)
 	}
-	return exit(late, "%s: %s: steer goes on", l.name, when)
+	return exit(late, "%s: %s; steer continues", w.name, when)
 }

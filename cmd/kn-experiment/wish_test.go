@@ -16,7 +16,7 @@ import (
 	"warble/shared/rollout"
 )
 
-// likes is an experiment that has come to a phase.
+// likes returns an experiment in a phase.
 func likes(phase experiment.Phase) *rollout.Experiment {
 	e := &rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: "likes", Generation: 1}}
 	e.Spec = experiment.Spec{
@@ -33,13 +33,13 @@ func likes(phase experiment.Phase) *rollout.Experiment {
 	return e
 }
 
-// stall has an experiment wait for a person.
+// stall marks an experiment as stalled.
 func stall(e *rollout.Experiment, reason, message string) {
 	e.Status.Message = message
 	meta.SetStatusCondition(&e.Status.Conditions, metav1.Condition{Type: "Stalled", Status: metav1.ConditionTrue, Reason: reason, Message: message})
 }
 
-// steer follows wishes, a look after they were written.
+// steer carries out wishes at the first read after they were written.
 func steer(e *rollout.Experiment, _ int) {
 	if e.Status.ObservedGeneration == e.Generation {
 		return
@@ -59,7 +59,7 @@ func steer(e *rollout.Experiment, _ int) {
 		e.Status.Message = "its start at " + w.StartAt
 	case e.Status.Phase == "" && w.Start:
 		e.Status.Phase, e.Status.Message = experiment.Warming, "the control of like to be ready"
-		e.Status.ObservedGeneration-- // and looks again
+		e.Status.ObservedGeneration-- // so that the next read moves it on
 	case e.Status.Phase == experiment.Warming:
 		e.Status.Phase = experiment.Running
 	case w.Paused:
@@ -73,12 +73,12 @@ func steer(e *rollout.Experiment, _ int) {
 	}
 }
 
-func TestAVerbWritesItsWishAlone(t *testing.T) {
+func TestAVerbWritesOnlyItsWish(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		args []string
 		from *rollout.Experiment
-		want string // of the patch
+		want string // a part of the patch
 		says string
 	}{
 		"step":     {[]string{"step", "likes"}, likes(experiment.Running), `"step":1`, "likes is Running, step 2/3 25%\n"},
@@ -89,7 +89,7 @@ func TestAVerbWritesItsWishAlone(t *testing.T) {
 		"rebase":   {[]string{"rebase", "likes", "--image", "like=registry.test/like@sha256:2"}, likes(experiment.Paused), `"rebase":{"image":{"like":"registry.test/like@sha256:2"},"number":1}`, "likes is Paused"},
 		"promote":  {[]string{"promote", "likes", "--anyway"}, likes(experiment.Running), `"anyway":true,"by":"ada","end":"Promoted"`, "likes is Concluded, promoted"},
 		"rollback": {[]string{"rollback", "likes"}, likes(experiment.Running), `"end":"RolledBack"`, "likes is Concluded, rolled back"},
-		"stop":     {[]string{"stop", "likes"}, likes(experiment.Promoting), `"end":"Stopped"`, "no slot is open any more: the edges follow within 2s\nlikes is Concluded, stopped\n"},
+		"stop":     {[]string{"stop", "likes"}, likes(experiment.Promoting), `"end":"Stopped"`, "every slot is closed: within 2s all edges serve everyone untouched\nlikes is Concluded, stopped\n"},
 		"archive":  {[]string{"archive", "likes", "--no-export"}, concluded(), `"archive":true`, "likes is Archived"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,7 +135,7 @@ func byImage() *rollout.Experiment {
 	return e
 }
 
-func TestWhatMakesNoSenseIsNotWritten(t *testing.T) {
+func TestAnImpossibleWishIsNotWritten(t *testing.T) {
 	t.Parallel()
 	promoted := concluded()
 	promoted.Status.Conclusion = experiment.WasPromoted
@@ -147,23 +147,23 @@ func TestWhatMakesNoSenseIsNotWritten(t *testing.T) {
 		code int
 		says string
 	}{
-		"a step of a draft":                {[]string{"step", "likes"}, likes(""), refused, "likes is Draft: step is for one that is Running"},
-		"a step back":                      {[]string{"step", "likes", "--to", "1"}, likes(experiment.Running), refused, "at step 1 of 3: expected a later one"},
-		"a step that there is not":         {[]string{"step", "likes", "--to", "4"}, likes(experiment.Running), refused, "at step 1 of 3"},
-		"an approval that nothing needs":   {[]string{"approve", "likes"}, likes(experiment.Running), refused, "expected manual"},
+		"a step of a draft":                {[]string{"step", "likes"}, likes(""), refused, "likes is Draft: step needs an experiment that is Running"},
+		"a step back":                      {[]string{"step", "likes", "--to", "1"}, likes(experiment.Running), refused, "at step 1 of 3: expected a later step"},
+		"a step after the last":            {[]string{"step", "likes", "--to", "4"}, likes(experiment.Running), refused, "at step 1 of 3"},
+		"an approval that is not needed":   {[]string{"approve", "likes"}, likes(experiment.Running), refused, "expected manual"},
 		"a rebase with the old image":      {[]string{"rebase", "likes"}, byImage(), refused, "expected --image like=IMAGE"},
 		"an image of another Service":      {[]string{"rebase", "likes", "--image", "tweet=a"}, byImage(), misused, "--image tweet: expected one of like"},
-		"a stop of what was promoted":      {[]string{"stop", "likes"}, promoted, refused, "expected one that has not ended"},
-		"a stop of what nobody started":    {[]string{"stop", "likes"}, likes(""), refused, "kubectl delete experiment likes"},
-		"a promotion in a pause":           {[]string{"promote", "likes"}, paused(), refused, "is not promoted before `kn experiment resume likes`"},
-		"a promotion of what was stopped":  {[]string{"promote", "likes"}, concluded(), refused, "expected one that runs"},
-		"an archive without a database":    {[]string{"archive", "likes"}, concluded(), refused, "--no-export sweeps without one"},
-		"an archive of what runs":          {[]string{"archive", "likes", "--no-export"}, likes(experiment.Running), refused, "archive is for one that is Concluded"},
-		"an archive of what never ran":     {[]string{"archive", "likes", "--no-export"}, used, refused, "likes never ran"},
-		"a wish for what is not there":     {[]string{"stop", "loves"}, likes(experiment.Running), failed, "there is no experiment loves in the namespace warble"},
-		"a start of what runs":             {[]string{"start", "likes"}, likes(experiment.Running), refused, "expected a draft"},
-		"a start of what has ended":        {[]string{"start", "likes"}, concluded(), refused, "expected another name"},
-		"a start without a file or object": {[]string{"start", "loves"}, likes(""), failed, "there is no experiment loves"},
+		"a stop after a promotion":         {[]string{"stop", "likes"}, promoted, refused, "expected an experiment that has not ended"},
+		"a stop of a draft":                {[]string{"stop", "likes"}, likes(""), refused, "kubectl delete experiment likes"},
+		"a promotion during a pause":       {[]string{"promote", "likes"}, paused(), refused, "resume it first, with `kn experiment resume likes`"},
+		"a promotion after a stop":         {[]string{"promote", "likes"}, concluded(), refused, "expected an experiment that runs"},
+		"an archive without a database":    {[]string{"archive", "likes"}, concluded(), refused, "--no-export deletes the rows without one"},
+		"an archive while it runs":         {[]string{"archive", "likes", "--no-export"}, likes(experiment.Running), refused, "archive needs an experiment that is Concluded"},
+		"an archive before it ever ran":    {[]string{"archive", "likes", "--no-export"}, used, refused, "likes never ran"},
+		"a wish for an unknown experiment": {[]string{"stop", "loves"}, likes(experiment.Running), failed, "there is no experiment loves in the namespace warble"},
+		"a start while it runs":            {[]string{"start", "likes"}, likes(experiment.Running), refused, "expected a draft"},
+		"a start after the end":            {[]string{"start", "likes"}, concluded(), refused, "expected another name"},
+		"a start of an unknown draft":      {[]string{"start", "loves"}, likes(""), failed, "there is no experiment loves"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -180,7 +180,7 @@ func TestWhatMakesNoSenseIsNotWritten(t *testing.T) {
 	}
 }
 
-func TestAWishThatIsSoIsNotWritten(t *testing.T) {
+func TestAWishThatChangesNothingIsNotWritten(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)
 	a.keep(concluded())
@@ -199,35 +199,35 @@ func TestAWishIsWrittenAgainAfterAConflict(t *testing.T) {
 	}
 }
 
-func TestNobodyLooks(t *testing.T) {
+func TestAVerbSaysThatSteerHasNotSeenTheWish(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, nil)
 	a.keep(likes(experiment.Running))
 	stdout, stderr, code := a.run(t, "stop", "likes", "--timeout", "1s")
-	want := "no slot is open any more: the edges follow within 2s\n" +
-		"steer has not looked at it for 500ms: is it deployed? kubectl get ksvc steer; or move it from here: kn experiment run\n"
+	want := "every slot is closed: within 2s all edges serve everyone untouched\n" +
+		"steer has not seen the wish for 500ms: is steer deployed? kubectl get ksvc steer; or move the experiment from here: kn experiment run\n"
 	if diff := cmp.Diff(want, stdout); diff != "" {
 		t.Error(diff)
 	}
-	if code != late || !strings.Contains(stderr, "likes: not after 1s: steer has not looked at it") {
+	if code != late || !strings.Contains(stderr, "likes: not done after 1s: steer has not seen the wish") {
 		t.Errorf("exit code %d, says %q", code, stderr)
 	}
-	if e := a.there("likes"); e.Spec.End != experiment.Stopped || e.Rules().Open != (experiment.Open{}) {
+	if e := a.experiment("likes"); e.Spec.End != experiment.Stopped || e.Rules().Open != (experiment.Open{}) {
 		t.Errorf("%+v: expected every slot closed without steer", e.Spec.Wishes)
 	}
 }
 
-func TestEachThingThatItWaitsForIsSaidOnce(t *testing.T) {
+func TestAVerbPrintsEachThingThatItWaitsForOnce(t *testing.T) {
 	t.Parallel()
-	var looks int
+	var reads int
 	a := newAPI(t, func(e *rollout.Experiment, _ int) {
 		if e.Spec.End == "" {
 			return
 		}
 		e.Status.ObservedGeneration, e.Status.Phase = e.Generation, experiment.Promoting
-		looks++
+		reads++
 		e.Status.Message = "stage 20% of the promotion"
-		if looks > 5 {
+		if reads > 5 {
 			e.Status.Message = "stage 50% of the promotion"
 		}
 	})
@@ -236,12 +236,12 @@ func TestEachThingThatItWaitsForIsSaidOnce(t *testing.T) {
 	if diff := cmp.Diff("likes is Promoting\nwaits for stage 20% of the promotion\nwaits for stage 50% of the promotion\n", stdout); diff != "" {
 		t.Error(diff)
 	}
-	if code != late || !strings.Contains(stderr, "not after 2s: it waits for stage 50% of the promotion, and steer goes on") {
+	if code != late || !strings.Contains(stderr, "not done after 2s: it waits for stage 50% of the promotion; steer continues") {
 		t.Errorf("exit code %d, says %q", code, stderr)
 	}
 }
 
-func TestAPromotionThatEndsOtherwiseIsRefused(t *testing.T) {
+func TestPromoteFailsIfTheExperimentEndsInAnotherWay(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, func(e *rollout.Experiment, _ int) {
 		if e.Spec.End != "" {
@@ -255,7 +255,7 @@ func TestAPromotionThatEndsOtherwiseIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPromotionByGitIsDoneOnceItIsAccepted(t *testing.T) {
+func TestAPromotionByGitIsDoneWhenSteerAcceptsIt(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, func(e *rollout.Experiment, _ int) {
 		if e.Spec.End != "" {
@@ -270,14 +270,14 @@ func TestAPromotionByGitIsDoneOnceItIsAccepted(t *testing.T) {
 		t.Fatal(err)
 	}
 	stdout, stderr, code := a.run(t, "promote", "likes", "--write="+folder)
-	if code != 0 || !strings.Contains(stdout, "wrote "+filepath.Join(folder, "500-like.yaml")+": commit it\nsteer waits until the manifests have brought it") {
+	if code != 0 || !strings.Contains(stdout, "wrote "+filepath.Join(folder, "500-like.yaml")+": commit it\nsteer waits until the manifests are deployed") {
 		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
 	}
 }
 
-func TestAStalledExperimentIsLeftAfterSomePatience(t *testing.T) {
+func TestAVerbGivesUpIfTheExperimentStaysStalled(t *testing.T) {
 	t.Parallel()
-	for reason, c := range map[string]struct{ least, most int32 }{ // looks after the wish was seen
+	for reason, c := range map[string]struct{ least, most int32 }{ // reads after the wish was seen
 		"PromotionRefused": {1, 1},
 		"ServiceManaged":   {1, 1},
 		"DecisionNeeded":   {2, 50},
@@ -294,17 +294,17 @@ func TestAStalledExperimentIsLeftAfterSomePatience(t *testing.T) {
 				stall(e, reason, "no promotion")
 			})
 			e := likes(experiment.Running)
-			stall(e, "DecisionNeeded", "promotion: kn experiment promote likes") // of before the wish
+			stall(e, "DecisionNeeded", "promotion: kn experiment promote likes") // the state before the wish
 			a.keep(e)
 			_, stderr, code := a.run(t, "promote", "likes")
 			if code != refused || !strings.Contains(stderr, "kn experiment: likes: no promotion\n") || seen.Load() < c.least || seen.Load() > c.most {
-				t.Errorf("exit code %d after %d looks, says %q", code, seen.Load(), stderr)
+				t.Errorf("exit code %d after %d reads, says %q", code, seen.Load(), stderr)
 			}
 		})
 	}
 }
 
-func TestWhatTheRulesRefuseHasItsExitCode(t *testing.T) {
+func TestARefusalByTheRulesHasItsOwnExitCode(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)
 	a.keep(likes(experiment.Running))
@@ -314,16 +314,16 @@ func TestWhatTheRulesRefuseHasItsExitCode(t *testing.T) {
 	}
 }
 
-func TestAnExperimentThatIsDeletedMeanwhile(t *testing.T) {
+func TestAVerbSaysThatTheExperimentWasDeleted(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, nil)
-	a.look = func(e *rollout.Experiment, looks int) {
-		if looks > 2 {
+	a.react = func(e *rollout.Experiment, reads int) {
+		if reads > 2 {
 			delete(a.kept, "likes")
 		}
 	}
 	a.keep(likes(experiment.Running))
-	// The server keeps what look has changed, so nothing changes in it but that it goes.
+	// react does not change e, because the server would store a changed e again.
 	if _, stderr, code := a.run(t, "pause", "likes", "--timeout", "1m"); code != failed || !strings.Contains(stderr, "likes is gone: somebody has deleted it") {
 		t.Errorf("exit code %d, says %q", code, stderr)
 	}
