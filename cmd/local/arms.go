@@ -10,13 +10,14 @@ import (
 	"warble/shared/manifest"
 )
 
-// armID tells the processes of arms apart: those of an experiment that was deleted have the names of its successor's.
+// armID identifies a revision of an arm. The revision's name is not enough: a deleted experiment and a later one of the same name have
+// revisions of the same name.
 type armID string
 
 func idOf(key armsKey, revision string) armID { return armID(string(key) + "/" + revision) }
 
-// addArm adds a revision of an arm, whose settings win over its manifest's. It is to be brought up. It returns nil where the
-// fleet has it.
+// addArm adds a revision of an arm, which the caller has to bring up. settings override the manifest. It returns nil if the fleet already
+// has the revision.
 func (f *fleet) addArm(service *manifest.Service, id armID, revision string, arm experiment.Arm, settings []string) (*function, error) {
 	if service == nil {
 		return nil, fmt.Errorf("%s: expected a manifest of its function in knative/, or -guest with the folder of its guest", revision)
@@ -29,7 +30,7 @@ func (f *fleet) addArm(service *manifest.Service, id armID, revision string, arm
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.armLocked(id) != nil {
-		return nil, nil //nolint:nilnil // as it says
+		return nil, nil //nolint:nilnil // see the comment of addArm
 	}
 	f.functions = append(f.functions, one)
 	return one, nil
@@ -44,29 +45,30 @@ func (f *fleet) armLocked(id armID) *function {
 	return nil
 }
 
-// bringLater brings a function up while others go on, unless that is under way.
-func (f *fleet) bringLater(ctx context.Context, one *function) {
+// bringUpLater brings a function up in the background, unless that has begun already.
+func (f *fleet) bringUpLater(ctx context.Context, one *function) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if one.bringing || f.stopping {
 		return
 	}
 	one.bringing, one.starting = true, true
-	f.watchers.Go(func() { _ = f.attempt(ctx, one, false) }) // arm says why not
+	f.watchers.Go(func() { _ = f.attempt(ctx, one, false) }) // armState reports the error
 }
 
-// attempt brings a function up and keeps how that went. one.bringing is set, and stays so where the caller tries again.
+// attempt brings a function up, and stores the error in one.failure. The caller has set one.bringing. It stays set after an error if the
+// caller will try again.
 func (f *fleet) attempt(ctx context.Context, one *function, again bool) error {
-	err := f.bring(ctx, one)
+	err := f.bringUp(ctx, one)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	one.bringing, one.failure = err != nil && again, err
-	f.setStartingLocked(one, false) // nobody is kept waiting for what cannot start
+	f.setStartingLocked(one, false) // after an error too, so that no request waits for it
 	return err
 }
 
-// arm says how the process of an arm does. One that did not start is tried again, as often as somebody asks.
-func (f *fleet) arm(ctx context.Context, id armID) (ready bool, failed string) {
+// armState returns whether the process of an arm is ready, and why it failed. After a failure, each call starts another attempt.
+func (f *fleet) armState(ctx context.Context, id armID) (ready bool, failed string) {
 	f.mu.Lock()
 	one := f.armLocked(id)
 	if one == nil {
@@ -80,12 +82,12 @@ func (f *fleet) arm(ctx context.Context, id armID) (ready bool, failed string) {
 	}
 	f.mu.Unlock()
 	if again {
-		f.bringLater(ctx, one)
+		f.bringUpLater(ctx, one)
 	}
 	return ready, failed
 }
 
-// servesLocked tells whether there is a process that answers.
+// servesLocked reports whether the function has a process that answers.
 func (one *function) servesLocked() bool {
 	if one.process == nil || one.starting {
 		return false
@@ -98,7 +100,7 @@ func (one *function) servesLocked() bool {
 	}
 }
 
-// address is where an arm listens, or will; empty where there is no such arm.
+// address returns the address of an arm, even before it listens. It is empty if the fleet has no such arm.
 func (f *fleet) address(id armID) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -108,10 +110,10 @@ func (f *fleet) address(id armID) string {
 	return ""
 }
 
-// dropLocked takes all arms but these from the fleet. Their processes end in the background, once the edge has stopped using
-// them, which the caller tells it.
+// dropLocked removes all arms from the fleet except kept. Their processes end in the background, when the edge has stopped using them.
+// The caller has to write the routes file, to tell the edge.
 func (f *fleet) dropLocked(kept map[armID]bool) {
-	if f.stopping { // which ends everything
+	if f.stopping { // stop ends every process
 		return
 	}
 	var left []*function
@@ -128,7 +130,7 @@ func (f *fleet) dropLocked(kept map[armID]bool) {
 	f.functions = left
 }
 
-// untouched is the revision that serves everybody who is in no arm.
+// untouched returns the revision that serves everybody who has no arm.
 func (f *fleet) untouched(service string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -147,8 +149,8 @@ func (f *fleet) untouchedLocked(service string) *function {
 	return nil
 }
 
-// succeedLater has another revision of a function take over from the present one, without failing a request, unless that is
-// the present one or under way. Where it does not start, the present one stays.
+// succeedLater replaces the present revision of a function by another in the background, without failing a request. It does nothing if
+// the present revision is the same, or if a replacement has begun already. If the new revision does not start, the present one stays.
 func (f *fleet) succeedLater(ctx context.Context, service *manifest.Service, revision string, settings []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -162,10 +164,10 @@ func (f *fleet) succeedLater(ctx context.Context, service *manifest.Service, rev
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		old.succeeding = false
-		said := old.failure
-		if err != nil && (said == nil || said.Error() != err.Error()) && ctx.Err() == nil {
+		printed := old.failure
+		if err != nil && (printed == nil || printed.Error() != err.Error()) && ctx.Err() == nil {
 			old.failure = err
-			f.console.print(fmt.Sprintf("%s: %s does not take over: %v: it is tried again\n", old.name, revision, err))
+			f.console.print(fmt.Sprintf("%s: %s does not take over: %v; trying again\n", old.name, revision, err))
 		}
 	})
 }
@@ -197,6 +199,6 @@ func (f *fleet) succeed(ctx context.Context, old *function, revision string, set
 	if err = f.serve(ctx, one, p, one.address); err == nil {
 		time.Sleep(routesDelay)
 	}
-	f.retire(old) // nobody else knows it any more
+	f.retire(old) // it is no longer in f.functions, so stop would not end it
 	return err
 }

@@ -11,11 +11,11 @@ import (
 	"warble/shared/process"
 )
 
-// none switches off what a flag would start.
+// none is the value of a flag that starts nothing.
 const none = "none"
 
-// startBoard starts `kn experiment dashboard` beside the API, with the same files that a shell is told to use. at is where it is: none
-// where its address is taken, which keeps nothing else from starting.
+// startBoard starts `kn experiment dashboard` with the files that welcome tells people to use. at is its address. If the address is
+// taken, at is none, and the rest of Warble starts without a board.
 func startBoard(s state, c *console, listen string) (at string, stop func(), err error) {
 	nothing := func() {}
 	if listen == none {
@@ -36,7 +36,7 @@ func startBoard(s state, c *console, listen string) (at string, stop func(), err
 	}
 	board := exec.Command(s.path("bin", "kn-experiment"), "dashboard", "--listen", at) //nolint:noctx // stop ends it
 	board.Env = append(os.Environ(), "KUBECONFIG="+s.path(kubeconfig), "DATABASE_URL="+strings.TrimSpace(string(url)))
-	log := c.named("board")
+	log := c.writerFor("board")
 	board.Stdout, board.Stderr = log, log
 	exited, err := process.Start(board, syscall.SIGTERM)
 	if err != nil {
@@ -44,6 +44,6 @@ func startBoard(s state, c *console, listen string) (at string, stop func(), err
 	}
 	return at, func() {
 		_ = board.Process.Signal(syscall.SIGINT) // it may have ended
-		<-exited                                 // how does not matter
+		<-exited                                 // its error does not matter
 	}, nil
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestATakenAddressKeepsTheBoardAloneFromStarting: two runs beside each other have one default.
-func TestATakenAddressKeepsTheBoardAloneFromStarting(t *testing.T) {
+// TestWarbleStartsWithoutABoardIfItsAddressIsTaken: two runs on one machine have the same default.
+func TestWarbleStartsWithoutABoardIfItsAddressIsTaken(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

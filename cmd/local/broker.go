@@ -20,24 +20,25 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// broker stands for Knative's: it takes relay's events, and brings each to the functions whose Trigger in knative/600-*.yaml
-// asks for its type. As the broker that comes with Knative it keeps them in memory. It posts all events to the caller's K_SINK
-// as well, where there is one, and otherwise logs them.
+// broker replaces Knative's broker. It receives relay's events, and delivers each event to the functions whose Triggers in
+// knative/600-*.yaml filter by its type. It keeps events only in memory, like the broker that comes with Knative. It also posts every event
+// to the caller's K_SINK or, if K_SINK is not set, logs it.
 type broker struct {
 	subscribers map[string][]subscriber              // by type of event
-	address     func(function string) (string, bool) // of the process that serves it now
-	proxy       http.Handler                         // to the caller's K_SINK; nil for none
+	address     func(function string) (string, bool) // of the process that serves the function now
+	proxy       http.Handler                         // to the caller's K_SINK; nil if it is not set
 	log         io.Writer
-	deliveries  context.Context //nolint:containedctx // of the run: a delivery outlives the request that brought it
+	deliveries  context.Context //nolint:containedctx // the run's context: a delivery may take longer than the request that sent the event
 }
 
-// subscriber is a function that a Trigger brings events to, and the path that it takes them at.
+// subscriber is a function to which a Trigger delivers events, and the path of the deliveries.
 type subscriber struct{ function, path string }
 
 const (
-	// maxEvent is more than an event of Warble's has.
+	// maxEvent, in bytes, is larger than any of Warble's events.
 	maxEvent = 1 << 20
-	// deliveryTries is how often an event is brought to a function, over two minutes: a claim of a process that was killed lasts one.
+	// deliveryTries is the number of attempts to deliver an event. They take two minutes, because a process that was killed may have
+	// claimed the event for one.
 	deliveryTries   = 30
 	deliveryBackoff = 50 * time.Millisecond
 	deliveryTimeout = 30 * time.Second
@@ -71,7 +72,7 @@ func newBroker(folder, sink string, address func(string) (string, bool), log io.
 	return b, nil
 }
 
-// readTriggers adds those that the Triggers of a file bring events to, by type.
+// readTriggers adds the subscribers of a file's Triggers, by the type of event.
 func readTriggers(file string, subscribers map[string][]subscriber) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -100,7 +101,7 @@ func readTriggers(file string, subscribers map[string][]subscriber) error {
 		}
 		kind, to := trigger.Spec.Filter.Attributes["type"], trigger.Spec.Subscriber.Ref.Name
 		if kind == "" || len(trigger.Spec.Filter.Attributes) != 1 || to == "" {
-			return fmt.Errorf("%s: a local run knows Triggers that filter by type alone, and whose subscriber is a function", file)
+			return fmt.Errorf("%s: expected Triggers that filter only by type, and whose subscriber is a function", file)
 		}
 		subscribers[kind] = append(subscribers[kind], subscriber{to, cmp.Or(trigger.Spec.Subscriber.URI, "/")})
 	}
@@ -115,7 +116,7 @@ func (b *broker) start(ctx context.Context) (sink string, stop func(), err error
 	}
 	b.deliveries = ctx
 	server := &http.Server{Handler: b, ReadHeaderTimeout: time.Second}
-	go server.Serve(listener) //nolint:errcheck // it says that it was closed
+	go server.Serve(listener) //nolint:errcheck // it returns http.ErrServerClosed
 	return "http://" + listener.Addr().String(), func() { _ = server.Close() }, nil
 }
 
@@ -126,18 +127,18 @@ func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header := r.Header.Clone()
-	again := func() { r.Body = io.NopCloser(bytes.NewReader(body)) }
-	again()
+	rewind := func() { r.Body = io.NopCloser(bytes.NewReader(body)) }
+	rewind()
 	e, err := cehttp.NewEventFromHTTPRequest(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	for _, to := range b.subscribers[e.Type()] {
-		go b.bring(to, header, body)
+		go b.deliver(to, header, body)
 	}
 	if b.proxy != nil {
-		again()
+		rewind()
 		b.proxy.ServeHTTP(w, r)
 		return
 	}
@@ -147,8 +148,8 @@ func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// bring posts an event to a function until it has taken it or has said that it never will.
-func (b *broker) bring(to subscriber, header http.Header, body []byte) {
+// deliver posts an event to a function until the function accepts it, or refuses it for good.
+func (b *broker) deliver(to subscriber, header http.Header, body []byte) {
 	backoff := deliveryBackoff
 	for range deliveryTries {
 		again, err := b.post(to, header, body)
@@ -156,7 +157,7 @@ func (b *broker) bring(to subscriber, header http.Header, body []byte) {
 			return
 		}
 		if !again {
-			fmt.Fprintf(b.log, "{\"level\":\"warn\",\"message\":%q}\n", fmt.Sprintf("%s was not brought an event: %v", to.function, err))
+			fmt.Fprintf(b.log, "{\"level\":\"warn\",\"message\":%q}\n", fmt.Sprintf("an event was not delivered to %s: %v", to.function, err))
 			return
 		}
 		select {
@@ -166,10 +167,10 @@ func (b *broker) bring(to subscriber, header http.Header, body []byte) {
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}
-	fmt.Fprintf(b.log, "{\"level\":\"warn\",\"message\":%q}\n", to.function+" was not brought an event: it took none in two minutes")
+	fmt.Fprintf(b.log, "{\"level\":\"warn\",\"message\":%q}\n", "an event was not delivered to "+to.function+": it failed for two minutes")
 }
 
-// post reports, with the error, whether another try may do better; Knative's broker gives up most 4xx.
+// post posts an event once. again reports whether another attempt may succeed. Knative's broker, too, does not repeat most answers of 4xx.
 func (b *broker) post(to subscriber, header http.Header, body []byte) (again bool, err error) {
 	address, known := b.address(to.function)
 	if !known {

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// shelf is a function that takes events, after it has refused some.
-type shelf struct {
+// receiver is a function that refuses the first events with given statuses, and accepts all later ones.
+type receiver struct {
 	*httptest.Server
 
 	mu     sync.Mutex
@@ -21,9 +21,9 @@ type shelf struct {
 	took   []string
 }
 
-func newShelf(t *testing.T, refuse ...int) *shelf {
+func newReceiver(t *testing.T, refuse ...int) *receiver {
 	t.Helper()
-	s := &shelf{refuse: refuse}
+	s := &receiver{refuse: refuse}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		s.mu.Lock()
@@ -38,7 +38,7 @@ func newShelf(t *testing.T, refuse ...int) *shelf {
 	return s
 }
 
-func (s *shelf) got() string {
+func (s *receiver) got() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Join(s.took, ", ")
@@ -55,7 +55,7 @@ spec:
       name: mail
 `
 
-func TestTheBrokerBringsEventsToWhoseTriggerAsks(t *testing.T) {
+func TestTheBrokerDeliversEventsByTheTypeOfTheTrigger(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	if err := os.WriteFile(filepath.Join(folder, "600-mail.yaml"), []byte("kind: PingSource\n---\n"+trigger), 0o600); err != nil {
@@ -65,14 +65,14 @@ func TestTheBrokerBringsEventsToWhoseTriggerAsks(t *testing.T) {
 		refuse []int
 		want   string
 	}{
-		"at once":       {nil, `a.v1 {"n":1}`},
-		"at the third":  {[]int{503, 500}, `a.v1 {"n":1}, a.v1 {"n":1}, a.v1 {"n":1}`},
-		"never will it": {[]int{422}, `a.v1 {"n":1}`},
+		"at the first attempt": {nil, `a.v1 {"n":1}`},
+		"at the third attempt": {[]int{503, 500}, `a.v1 {"n":1}, a.v1 {"n":1}, a.v1 {"n":1}`},
+		"refused for good":     {[]int{422}, `a.v1 {"n":1}`},
 	} {
 		for _, subscribed := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				function, everything := newShelf(t, c.refuse...), newShelf(t)
+				function, everything := newReceiver(t, c.refuse...), newReceiver(t)
 				sink := ""
 				if subscribed {
 					sink = everything.URL + "/below"
@@ -118,7 +118,7 @@ func TestTheBrokerBringsEventsToWhoseTriggerAsks(t *testing.T) {
 	}
 }
 
-func TestATriggerThatALocalRunCannotKeepIsRefused(t *testing.T) {
+func TestAnUnsupportedTriggerIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{strings.Replace(trigger, "type: a.v1", "source: x", 1), strings.Replace(trigger, "name: mail", "other: mail", 1)} {
 		folder := t.TempDir()

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// certificate returns the control plane's certificate for loopback, which it signs itself, and the same in PEM. It is made
-// once. The control plane has TLS because client-go sends no token without.
+// certificate returns the control plane's self-signed certificate for loopback, also in PEM. It is made once and kept in the file. The
+// control plane needs TLS because client-go sends no token without it.
 func certificate(file string) (tls.Certificate, []byte, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {

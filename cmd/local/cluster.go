@@ -21,27 +21,28 @@ import (
 )
 
 const (
-	// requestTimeout is that of the manifests' functions, and pool what they open to the database.
+	// requestTimeout is the timeout of the manifests, and pool the number of database connections of each function.
 	requestTimeout = 30 * time.Second
 	pool           = 4
 )
 
-// cluster is a rollout.Cluster of processes: one for each function, and two more for each function in an experiment. A way
-// to arms is a record alone, because the edge sends everyone in an arm to its process. Nothing splits requests here.
+// cluster implements rollout.Cluster with processes: one for each function, and two more for each function in an experiment. A route to
+// arms is only a record, because the edge sends everyone in an arm to the arm's process. Nothing splits requests here.
 type cluster struct {
 	records  *records
 	fleet    *fleet
 	services []*manifest.Service
-	run      context.Context //nolint:containedctx // a process outlives the turn that has started it
+	run      context.Context //nolint:containedctx // the run's context: a process outlives the turn that starts it
 
-	mu   sync.Mutex
-	said map[string]string // the last line about each experiment
+	mu      sync.Mutex
+	printed map[string]string // the last line about each experiment
 }
 
-// newCluster has the fleet follow what is kept, and adds the arms that another run has made, to be brought up.
+// newCluster adds the arms of earlier runs to the fleet, which brings them up at its start, and makes the fleet follow every change of
+// the records.
 func newCluster(ctx context.Context, r *records, f *fleet, services []*manifest.Service) (*cluster, error) {
-	c := &cluster{records: r, fleet: f, services: services, run: ctx, said: make(map[string]string)}
-	r.told = f.follow
+	c := &cluster{records: r, fleet: f, services: services, run: ctx, printed: make(map[string]string)}
+	r.onChange = f.follow
 	k := r.read()
 	for key := range k.Arms {
 		if _, err := c.addArms(k, key); err != nil {
@@ -78,7 +79,7 @@ func (c *cluster) UpdateStatus(_ context.Context, e *rollout.Experiment) error {
 	return failure(err)
 }
 
-// failure adds the errors that a Cluster is known by.
+// failure maps an error of an API server to the errors of rollout.Cluster.
 func failure(err error) error {
 	switch {
 	case apierrors.IsNotFound(err):
@@ -89,12 +90,12 @@ func failure(err error) error {
 	return err
 }
 
-// Services implements rollout.Cluster. It starts again what GiveTreatment could not finish.
+// Services implements rollout.Cluster. It also repeats a replacement that GiveTreatment has begun, until it succeeds.
 func (c *cluster) Services(context.Context, []string) (all []*rollout.Service, err error) {
 	k := c.records.read()
 	for _, m := range c.services {
-		revision, given := k.newest(m.Name())
-		c.fleet.succeedLater(c.run, m, revision, settings(given))
+		revision, variables := k.newest(m.Name())
+		c.fleet.succeedLater(c.run, m, revision, settings(variables))
 		ready := c.fleet.untouched(m.Name())
 		s := &rollout.Service{
 			Name: m.Name(), UID: string(k.Namespace) + "-" + m.Name(),
@@ -102,7 +103,7 @@ func (c *cluster) Services(context.Context, []string) (all []*rollout.Service, e
 			Image: m.Container().Image, Wished: m.Container().Image, Env: make(map[string]string),
 			Timeout: requestTimeout, Pool: pool, Guest: m.Guest(), Experiments: m.Metadata.Annotations[manifest.ExperimentsAnnotation],
 		}
-		if s.Guest { // it has a database of its own, if it has one
+		if s.Guest { // a guest does not use Warble's database
 			s.Pool = 0
 		}
 		for _, v := range m.Container().Env {
@@ -115,7 +116,7 @@ func (c *cluster) Services(context.Context, []string) (all []*rollout.Service, e
 		if features, set := os.LookupEnv("FEATURES"); set {
 			s.Env["FEATURES"] = features
 		}
-		maps.Copy(s.Env, given)
+		maps.Copy(s.Env, variables)
 		all = append(all, s)
 	}
 	return all, nil
@@ -131,7 +132,7 @@ func (c *cluster) Arms(_ context.Context, e *rollout.Experiment) (map[string]*ro
 		if record == nil {
 			continue
 		}
-		if err := c.bringArms(k, key); err != nil {
+		if err := c.bringUpArms(k, key); err != nil {
 			return nil, err
 		}
 		all[service] = &rollout.Arms{
@@ -139,25 +140,25 @@ func (c *cluster) Arms(_ context.Context, e *rollout.Experiment) (map[string]*ro
 			Treatment: c.made(key, record.Arms[experiment.Treatment]),
 		}
 		if record.Route != nil {
-			all[service].Route = c.way(key, record.Route)
+			all[service].Route = c.wayOf(key, record.Route)
 		}
 	}
 	return all, nil
 }
 
-// made says how the newest process of an arm does.
+// made returns the state of an arm's newest revision, or nil if there is no record of the arm.
 func (c *cluster) made(key armsKey, record *madeRecord) *rollout.ArmState {
 	if record == nil {
 		return nil
 	}
 	newest := record.newest()
 	made := &rollout.ArmState{Source: newest.Of, Revision: newest.Name}
-	made.Ready, made.Failed = c.fleet.arm(c.run, idOf(key, newest.Name))
+	made.Ready, made.Failed = c.fleet.armState(c.run, idOf(key, newest.Name))
 	return made
 }
 
-// way says where a route leads. It is in force as soon as both processes have an address, which is at once.
-func (c *cluster) way(key armsKey, route *rollout.Route) *rollout.RouteState {
+// wayOf returns where a route leads. It is in force when both processes have an address, which they get when they are added.
+func (c *cluster) wayOf(key armsKey, route *rollout.Route) *rollout.RouteState {
 	control, treatment := c.fleet.address(idOf(key, route.Control)), c.fleet.address(idOf(key, route.Treatment))
 	return &rollout.RouteState{
 		Control: route.Control, Treatment: route.Treatment, Percent: route.Percent, InForce: control != "" && treatment != "",
@@ -168,21 +169,21 @@ func (c *cluster) way(key armsKey, route *rollout.Route) *rollout.RouteState {
 	}
 }
 
-// MakeArm implements rollout.Cluster. The revision before stays until no route leads to it.
+// MakeArm implements rollout.Cluster. An older revision of the arm stays until no route leads to it.
 func (c *cluster) MakeArm(_ context.Context, e *rollout.Experiment, arm rollout.Arm) error {
 	m := c.manifest(arm.Service)
 	if m == nil {
 		return fmt.Errorf("there is no function %s: %w", arm.Service, rollout.ErrNotFound)
 	}
 	if arm.Image != m.Container().Image {
-		return fmt.Errorf("the image %s of %s: expected %s, because a local run has one program of each function", arm.Image, arm.Service, m.Container().Image)
+		return fmt.Errorf("the image %s of %s: expected %s, because a local run has only one program for each function", arm.Image, arm.Service, m.Container().Image)
 	}
 	key := keyOf(e.UID, arm.Service)
 	err := c.records.write(func(k *kept) error {
-		if err := k.has(e.Name, e.UID); err != nil {
+		if err := k.checkExists(e.Name, e.UID); err != nil {
 			return err
 		}
-		base, err := k.given(arm.Service, arm.Base)
+		base, err := k.variables(arm.Service, arm.Base)
 		if err != nil {
 			return err
 		}
@@ -207,13 +208,13 @@ func (c *cluster) MakeArm(_ context.Context, e *rollout.Experiment, arm rollout.
 	if err != nil {
 		return err
 	}
-	return c.bringArms(c.records.read(), key)
+	return c.bringUpArms(c.records.read(), key)
 }
 
 // PutRoute implements rollout.Cluster.
 func (c *cluster) PutRoute(_ context.Context, e *rollout.Experiment, route rollout.Route) error {
 	return c.records.write(func(k *kept) error {
-		if err := k.has(e.Name, e.UID); err != nil {
+		if err := k.checkExists(e.Name, e.UID); err != nil {
 			return err
 		}
 		record := k.Arms[keyOf(e.UID, route.Service)]
@@ -261,42 +262,42 @@ func (c *cluster) Answers(ctx context.Context, host string) (string, error) {
 	return "", fmt.Errorf("%s answers %d and names no revision", host, answer.StatusCode)
 }
 
-// GiveTreatment implements rollout.Cluster. The new process takes over once it is ready, and Services says when that is.
+// GiveTreatment implements rollout.Cluster. The new process takes over when it is ready. Then Services reports the Service as settled.
 func (c *cluster) GiveTreatment(_ context.Context, s *rollout.Service, env map[string]string, image string) error {
 	m := c.manifest(s.Name)
 	if m == nil {
 		return fmt.Errorf("there is no function %s: %w", s.Name, rollout.ErrNotFound)
 	}
 	if image != "" {
-		return fmt.Errorf("the image %s of %s: expected none, because a local run has one program of each function", image, s.Name)
+		return fmt.Errorf("the image %s of %s: expected none, because a local run has only one program for each function", image, s.Name)
 	}
 	err := c.records.write(func(k *kept) error {
 		revision, before := k.newest(s.Name)
 		if revision != s.Created {
 			return rollout.ErrConflict
 		}
-		given := make(map[string]string)
-		maps.Copy(given, before)
-		maps.Copy(given, env)
+		variables := make(map[string]string)
+		maps.Copy(variables, before)
+		maps.Copy(variables, env)
 		if k.Services[s.Name] == nil {
 			k.Services[s.Name] = &serviceRecord{}
 		}
-		k.Services[s.Name].Given = append(k.Services[s.Name].Given, given)
+		k.Services[s.Name].Given = append(k.Services[s.Name].Given, variables)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	revision, given := c.records.read().newest(s.Name)
-	c.fleet.succeedLater(c.run, m, revision, settings(given))
+	revision, variables := c.records.read().newest(s.Name)
+	c.fleet.succeedLater(c.run, m, revision, settings(variables))
 	return nil
 }
 
-// RecordEvent implements rollout.Cluster: it prints the event, unless the last line about the experiment says the same.
+// RecordEvent implements rollout.Cluster. It prints the event, unless the last line about the experiment was the same.
 func (c *cluster) RecordEvent(_ context.Context, e *rollout.Experiment, event rollout.Event) error {
 	line := e.Name + ": " + event.Message
 	c.mu.Lock()
-	before := c.said[e.Name]
+	before := c.printed[e.Name]
 	c.mu.Unlock()
 	if line != before {
 		c.say(line)
@@ -308,7 +309,7 @@ func (c *cluster) RecordEvent(_ context.Context, e *rollout.Experiment, event ro
 func (c *cluster) say(line string) {
 	name, _, _ := strings.Cut(line, ": ")
 	c.mu.Lock()
-	c.said[name] = line
+	c.printed[name] = line
 	c.mu.Unlock()
 	c.fleet.console.say(line)
 }
@@ -322,24 +323,24 @@ func (c *cluster) manifest(service string) *manifest.Service {
 	return nil
 }
 
-// has says whether an experiment is there still, and no other of its name.
-func (k *kept) has(name string, uid types.UID) error {
+// checkExists returns rollout.ErrNotFound if the experiment was deleted, even if another one has its name.
+func (k *kept) checkExists(name string, uid types.UID) error {
 	if e := k.Experiments[name]; e == nil || e.UID != uid {
 		return rollout.ErrNotFound
 	}
 	return nil
 }
 
-// bringArms starts what the fleet does not have yet of the arms that are kept.
-func (c *cluster) bringArms(k *kept, key armsKey) error {
+// bringUpArms brings up the recorded revisions of arms that the fleet does not have yet.
+func (c *cluster) bringUpArms(k *kept, key armsKey) error {
 	added, err := c.addArms(k, key)
 	for _, one := range added {
-		c.fleet.bringLater(c.run, one)
+		c.fleet.bringUpLater(c.run, one)
 	}
 	return err
 }
 
-// addArms adds to the fleet what it does not have yet of the arms that are kept.
+// addArms adds to the fleet the recorded revisions of arms that it does not have yet. The caller has to bring them up.
 func (c *cluster) addArms(k *kept, key armsKey) (added []*function, err error) {
 	record := k.Arms[key]
 	for arm, made := range record.Arms {
@@ -360,16 +361,16 @@ func (c *cluster) addArms(k *kept, key armsKey) (added []*function, err error) {
 	return added, nil
 }
 
-// forget drops the arms whose experiment was deleted, and older revisions that neither a route nor an edge leads to.
-func (c *cluster) forget() error {
+// dropUnused drops the records of arms whose experiment was deleted, and of older revisions to which neither a route nor an edge leads.
+func (c *cluster) dropUnused() error {
 	return c.records.write(func(k *kept) error {
-		there := make(map[types.UID]*rollout.Experiment)
+		byUID := make(map[types.UID]*rollout.Experiment)
 		for _, e := range k.Experiments {
-			there[e.UID] = e
+			byUID[e.UID] = e
 		}
 		for key, record := range k.Arms {
 			uid, _, _ := strings.Cut(string(key), "/")
-			e := there[types.UID(uid)]
+			e := byUID[types.UID(uid)]
 			if e == nil {
 				delete(k.Arms, key)
 				continue
@@ -389,7 +390,7 @@ func (c *cluster) forget() error {
 	})
 }
 
-// settings are variables as a process gets them.
+// settings returns variables in the form NAME=VALUE, for a process.
 func settings(env map[string]string) (all []string) {
 	for name, value := range env {
 		all = append(all, name+"="+value)

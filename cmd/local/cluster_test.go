@@ -21,31 +21,31 @@ import (
 	"warble/shared/rollout"
 )
 
-// notebook is a rollout.Store in memory, and a readout that finds nothing against anything.
-type notebook struct {
+// memoryStore is a rollout.Store in memory, and a readout in which every guardrail passes.
+type memoryStore struct {
 	mu     sync.Mutex
 	starts map[string]experiment.Start
 	steps  []string
 }
 
-func (n *notebook) StartExperiment(_ context.Context, s experiment.Start) error {
+func (n *memoryStore) StartExperiment(_ context.Context, s experiment.Start) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.starts[s.Name] = s
 	return nil
 }
 
-func (n *notebook) StartedBefore(_ context.Context, name string) (*experiment.Past, error) {
+func (n *memoryStore) StartedBefore(_ context.Context, name string) (*experiment.Past, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s, there := n.starts[name]
-	if !there {
-		return nil, nil //nolint:nilnil // as its interface says
+	s, started := n.starts[name]
+	if !started {
+		return nil, nil //nolint:nilnil // the interface asks for this
 	}
 	return &experiment.Past{Name: name, Salt: s.Salt, UID: s.UID, Namespace: s.Namespace, PlannedUnits: s.PlannedUnits, Phase: experiment.Draft}, nil
 }
 
-func (n *notebook) LiveExperiments(_ context.Context, namespace string) (live []experiment.Past, err error) {
+func (n *memoryStore) LiveExperiments(_ context.Context, namespace string) (live []experiment.Past, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for name, s := range n.starts {
@@ -56,7 +56,7 @@ func (n *notebook) LiveExperiments(_ context.Context, namespace string) (live []
 	return live, nil
 }
 
-func (n *notebook) Transition(_ context.Context, name string, t experiment.Transition) error {
+func (n *memoryStore) Transition(_ context.Context, name string, t experiment.Transition) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.steps = append(n.steps, name+" "+t.ID)
@@ -66,21 +66,21 @@ func (n *notebook) Transition(_ context.Context, name string, t experiment.Trans
 	return nil
 }
 
-func (n *notebook) Suspension(context.Context, string, time.Time) (string, error) { return "", nil }
+func (n *memoryStore) Suspension(context.Context, string, time.Time) (string, error) { return "", nil }
 
-func (n *notebook) ArchiveExperiment(context.Context, string, time.Time) error { return nil }
+func (n *memoryStore) ArchiveExperiment(context.Context, string, time.Time) error { return nil }
 
-func (n *notebook) KeepMetrics(context.Context, []experiment.Metric) error { return nil }
+func (n *memoryStore) KeepMetrics(context.Context, []experiment.Metric) error { return nil }
 
-func (n *notebook) Plan(context.Context, experiment.Spec, []experiment.Metric) (int64, error) {
+func (n *memoryStore) Plan(context.Context, experiment.Spec, []experiment.Metric) (int64, error) {
 	return 100, nil
 }
 
-func (n *notebook) Judge(context.Context, string, time.Time) (experiment.Judgement, error) {
+func (n *memoryStore) Judge(context.Context, string, time.Time) (experiment.Judgement, error) {
 	return experiment.Judgement{Guardrails: experiment.GuardPass}, nil
 }
 
-// rig is a local run without an edge and a database: processes of this program, and a driver that is called by hand.
+// rig is a local run without an edge and a database. Its functions are processes of this test program. Tests call its driver.
 type rig struct {
 	*testing.T
 	state   state
@@ -88,7 +88,7 @@ type rig struct {
 	fleet   *fleet
 	cluster *cluster
 	driver  *rollout.Driver
-	store   *notebook
+	store   *memoryStore
 	later   atomic.Int64 // how far the driver's clock is ahead
 	said    bytes.Buffer
 	cancel  func()
@@ -96,7 +96,7 @@ type rig struct {
 
 func newRig(t *testing.T, names ...string) *rig {
 	t.Helper()
-	r := &rig{T: t, state: stateOf(t), store: &notebook{starts: make(map[string]experiment.Start)}}
+	r := &rig{T: t, state: stateOf(t), store: &memoryStore{starts: make(map[string]experiment.Start)}}
 	r.start(names...)
 	t.Cleanup(func() { r.end() })
 	return r
@@ -129,12 +129,12 @@ func (r *rig) end() {
 	r.fleet.stop()
 }
 
-// create makes an experiment at services that is to start.
+// create creates an experiment on services, with the wish to start.
 func (r *rig) create(name string, services ...string) {
 	r.Helper()
-	e := must(r.T, "name: likes-demo", "name: "+name, "[like, timeline, tweet]", "["+strings.Join(services, ", ")+"]",
+	e := mustDemoFile(r.T, "name: likes-demo", "name: "+name, "[like, timeline, tweet]", "["+strings.Join(services, ", ")+"]",
 		"exposure: [timeline, tweet, like]", "", "layer: {name: engagement, slots: [0, 10000]}", "")
-	if err := r.records.begin(e); err != nil {
+	if err := r.records.createOnce(e); err != nil {
 		r.Fatal(err)
 	}
 }
@@ -159,14 +159,14 @@ func (r *rig) wish(name string, wish func(*experiment.Wishes)) {
 	}
 }
 
-// turnUntil has the driver turn until a thing is so, as drive does.
+// turnUntil makes turns, like drive, until a condition holds.
 func (r *rig) turnUntil(what string, is func() bool) {
 	r.Helper()
 	within(r.T, time.Minute, what, func() bool {
 		if _, err := r.driver.Turn(r.Context()); err != nil {
 			r.Fatal(err)
 		}
-		if err := r.cluster.forget(); err != nil {
+		if err := r.cluster.dropUnused(); err != nil {
 			r.Fatal(err)
 		}
 		return is()
@@ -178,7 +178,7 @@ func (r *rig) turnTo(name, describes string) {
 	r.turnUntil(name+" to be "+describes, func() bool { return r.get(name).Describe() == describes })
 }
 
-// routes is the file that the edge reads.
+// routes reads the file that the edge reads.
 func (r *rig) routes() (file routesFile) {
 	r.Helper()
 	text, err := os.ReadFile(r.state.path("warble-routes", "routes.json"))
@@ -191,18 +191,18 @@ func (r *rig) routes() (file routesFile) {
 	return file
 }
 
-// reach is where the edge finds the arms of a service; nil where it finds none.
+// reach returns the addresses of a service's arms in the routes file, nil if it has none.
 func (r *rig) reach(name, service string) *experiment.Reach {
 	r.Helper()
 	for _, rules := range r.routes().Experiments {
-		if reach, there := rules.Reach[service]; there && rules.Name == name {
+		if reach, found := rules.Reach[service]; found && rules.Name == name {
 			return &reach
 		}
 	}
 	return nil
 }
 
-// url is where the edge finds the untouched process of a service.
+// url returns the address of the process that serves the untouched.
 func (r *rig) url(service string) string {
 	r.Helper()
 	for _, f := range r.routes().Functions {
@@ -214,30 +214,31 @@ func (r *rig) url(service string) string {
 	return ""
 }
 
-// ask returns what a process says of itself.
-func ask(host string) (revision string, says told, err error) {
+// ask returns a process's revision and environment.
+func ask(host string) (revision string, info processInfo, err error) {
 	answer, err := http.Get("http://" + host + "/")
 	if err != nil {
-		return "", says, err
+		return "", info, err
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err == nil {
-		err = json.Unmarshal(text, &says)
+		err = json.Unmarshal(text, &info)
 	}
-	return answer.Header.Get("X-Revision"), says, err
+	return answer.Header.Get("X-Revision"), info, err
 }
 
-// says checks that a process is a revision and was told what it is.
-func (r *rig) says(host, revision string, want told) {
+// checkProcess checks a process's revision and environment.
+func (r *rig) checkProcess(host, revision string, want processInfo) {
 	r.Helper()
-	got, says, err := ask(host)
-	if diff := cmp.Diff(want, says); err != nil || got != revision || diff != "" {
+	got, info, err := ask(host)
+	if diff := cmp.Diff(want, info); err != nil || got != revision || diff != "" {
 		r.Errorf("%s is %s, want %s: %v %s", host, got, revision, err, diff)
 	}
 }
 
-func (r *rig) gone(host string) {
+// waitForEnd waits until a process has ended.
+func (r *rig) waitForEnd(host string) {
 	r.Helper()
 	within(r.T, time.Minute, "the end of "+host, func() bool {
 		_, _, err := ask(host)
@@ -252,12 +253,12 @@ func TestTwoExperimentsRunFromTheirStartToTheirEnds(t *testing.T) {
 	r.create("tweets", "tweet")
 	r.turnTo("likes", "Running, step 1/1 50%")
 	r.turnTo("tweets", "Running, step 1/1 50%")
-	control := told{Configuration: "likes-like-control", Service: "like", Experiment: "likes", Arm: "control"}
-	treatment := told{Configuration: "likes-like-treatment", Service: "like", Experiment: "likes", Arm: "treatment", Features: "likes"}
+	control := processInfo{Configuration: "likes-like-control", Service: "like", Experiment: "likes", Arm: "control"}
+	treatment := processInfo{Configuration: "likes-like-treatment", Service: "like", Experiment: "likes", Arm: "treatment", Features: "likes"}
 	before := r.reach("likes", "like")
-	r.says(before.Control.Host, "likes-like-control-00001", control)
-	r.says(before.Treatment.Host, "likes-like-treatment-00001", treatment)
-	r.says(r.url("like"), "like-local", told{KService: "like", Configuration: "like"})
+	r.checkProcess(before.Control.Host, "likes-like-control-00001", control)
+	r.checkProcess(before.Treatment.Host, "likes-like-treatment-00001", treatment)
+	r.checkProcess(r.url("like"), "like-local", processInfo{KService: "like", Configuration: "like"})
 	if before.Host != "" || r.reach("likes", "timeline") == nil || r.reach("tweets", "tweet") == nil {
 		t.Errorf("%+v", r.routes().Experiments)
 	}
@@ -268,16 +269,16 @@ func TestTwoExperimentsRunFromTheirStartToTheirEnds(t *testing.T) {
 		t.Errorf("it says %s", text)
 	}
 
-	// A new build replaces the arms too, and the edge follows before the status does.
+	// A new build replaces the arms too. The routes file has the new addresses before the status.
 	r.fleet.replace(t.Context())
 	after := r.reach("likes", "like")
-	r.says(after.Control.Host, "likes-like-control-00001", control)
-	if r.gone(before.Control.Host); after.Control.Host == before.Control.Host {
+	r.checkProcess(after.Control.Host, "likes-like-control-00001", control)
+	if r.waitForEnd(before.Control.Host); after.Control.Host == before.Control.Host {
 		t.Errorf("%s was not replaced", after.Control.Host)
 	}
 	r.turnUntil("the status to have the new addresses", func() bool { return r.get("likes").Status.Assign.Services[0].Reach == *after })
 
-	// An arm that ends unasked comes back where it was.
+	// An arm that ends unexpectedly is started again at the same address.
 	r.fleet.mu.Lock()
 	died := r.fleet.armLocked(idOf(keyOf(r.get("likes").UID, "like"), "likes-like-treatment-00001")).process
 	r.fleet.mu.Unlock()
@@ -286,27 +287,27 @@ func TestTwoExperimentsRunFromTheirStartToTheirEnds(t *testing.T) {
 	}
 	<-died.finished
 	within(t, time.Minute, "the arm to come back", func() bool {
-		_, says, err := ask(after.Treatment.Host)
-		return err == nil && says == treatment
+		_, info, err := ask(after.Treatment.Host)
+		return err == nil && info == treatment
 	})
 
-	// Another run on the folder goes on, and the arms are there before its edge is.
+	// Another run with the same folder continues. Its arms are ready before its edge.
 	r.end()
 	r.start("like", "timeline", "tweet")
 	resumed := r.reach("likes", "like")
-	r.says(resumed.Treatment.Host, "likes-like-treatment-00001", treatment)
+	r.checkProcess(resumed.Treatment.Host, "likes-like-treatment-00001", treatment)
 	r.turnUntil("the status to have them", func() bool { return r.get("likes").Status.Assign.Services[0].Reach == *resumed })
 
-	// A rebase makes both arms again, and the old ones stay until nothing leads to them.
+	// A rebase makes both arms again. The old ones stay until no route leads to them.
 	r.wish("likes", func(w *experiment.Wishes) { w.Rebase = &experiment.Rebase{Number: 1} })
 	r.turnUntil("new arms", func() bool { return !r.get("likes").Status.Rebasing && r.get("likes").Status.Rebases == 1 })
 	rebased := r.reach("likes", "like")
-	r.says(rebased.Control.Host, "likes-like-control-00002", control)
-	r.says(rebased.Treatment.Host, "likes-like-treatment-00002", treatment)
-	r.gone(resumed.Control.Host)
-	r.gone(resumed.Treatment.Host)
+	r.checkProcess(rebased.Control.Host, "likes-like-control-00002", control)
+	r.checkProcess(rebased.Treatment.Host, "likes-like-treatment-00002", treatment)
+	r.waitForEnd(resumed.Control.Host)
+	r.waitForEnd(resumed.Treatment.Host)
 
-	// A stop closes the slots before anything moves, and then the arms go.
+	// A stop closes the slots before the driver's next turn. Later the arms are dropped.
 	r.wish("tweets", func(w *experiment.Wishes) { w.End = experiment.Stopped })
 	if open := r.routes().Experiments[1].Open; open != (experiment.Open{}) {
 		t.Errorf("after a stop %+v is open", open)
@@ -316,39 +317,39 @@ func TestTwoExperimentsRunFromTheirStartToTheirEnds(t *testing.T) {
 	if r.reach("tweets", "tweet") != nil {
 		t.Error("the edge still has the way to its arms")
 	}
-	r.says(stopped.Control.Host, "tweets-tweet-control-00001", told{Configuration: "tweets-tweet-control", Service: "tweet", Experiment: "tweets", Arm: "control"})
+	r.checkProcess(stopped.Control.Host, "tweets-tweet-control-00001", processInfo{Configuration: "tweets-tweet-control", Service: "tweet", Experiment: "tweets", Arm: "control"})
 	r.later.Add(int64(time.Minute))
 	r.turnUntil("its arms to go", func() bool { return r.get("tweets").Status.Swept })
-	r.gone(stopped.Control.Host)
+	r.waitForEnd(stopped.Control.Host)
 
-	// A promotion gives the Services the treatment, also for the next run.
+	// A promotion gives the Services the treatment, and the next run keeps it.
 	untouched := r.url("like")
 	r.wish("likes", func(w *experiment.Wishes) { w.End = experiment.Promoted })
 	r.turnUntil("the promotion", func() bool {
 		r.later.Add(int64(20 * time.Second))
 		return r.get("likes").Describe() == "Concluded, promoted"
 	})
-	r.says(r.url("like"), "like-local-2", told{KService: "like", Configuration: "like", Features: "likes"})
-	r.says(r.url("tweet"), "tweet-local", told{KService: "tweet", Configuration: "tweet"})
-	r.gone(untouched)
+	r.checkProcess(r.url("like"), "like-local-2", processInfo{KService: "like", Configuration: "like", Features: "likes"})
+	r.checkProcess(r.url("tweet"), "tweet-local", processInfo{KService: "tweet", Configuration: "tweet"})
+	r.waitForEnd(untouched)
 	r.later.Add(int64(time.Minute))
 	r.turnUntil("its arms to go", func() bool { return r.get("likes").Status.Swept })
 	r.end()
 	r.start("like", "timeline", "tweet")
-	r.says(r.url("like"), "like-local-2", told{KService: "like", Configuration: "like", Features: "likes"})
+	r.checkProcess(r.url("like"), "like-local-2", processInfo{KService: "like", Configuration: "like", Features: "likes"})
 	if n := len(r.routes().Functions); n != 3 || len(r.routes().Experiments) != 0 {
 		t.Errorf("%+v", r.routes())
 	}
 }
 
-// console is what was said so far.
+// console returns the output so far.
 func (r *rig) console() string {
 	r.fleet.console.mu.Lock()
 	defer r.fleet.console.mu.Unlock()
 	return r.said.String()
 }
 
-func TestArmsOfADeletedExperimentGo(t *testing.T) {
+func TestTheArmsOfADeletedExperimentEnd(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "like")
 	r.create("likes", "like")
@@ -360,12 +361,12 @@ func TestArmsOfADeletedExperimentGo(t *testing.T) {
 	if r.reach("likes", "like") != nil {
 		t.Error("the edge still has the way to its arms")
 	}
-	r.create("likes", "like") // its arms have the names of those that go
+	r.create("likes", "like") // its arms have the same names as those that end
 	r.turnTo("likes", "Running, step 1/1 50%")
-	r.gone(reach.Control.Host)
-	r.gone(reach.Treatment.Host)
+	r.waitForEnd(reach.Control.Host)
+	r.waitForEnd(reach.Treatment.Host)
 	again := r.reach("likes", "like")
-	r.says(again.Control.Host, "likes-like-control-00001", told{Configuration: "likes-like-control", Service: "like", Experiment: "likes", Arm: "control"})
+	r.checkProcess(again.Control.Host, "likes-like-control-00001", processInfo{Configuration: "likes-like-control", Service: "like", Experiment: "likes", Arm: "control"})
 	if r.get("likes").UID == first.UID || len(r.records.read().Arms) != 1 {
 		t.Errorf("%+v", r.records.read().Arms)
 	}
@@ -376,14 +377,14 @@ func TestArmsOfADeletedExperimentGo(t *testing.T) {
 	}
 }
 
-func TestATreatmentThatCrashesFailsNobody(t *testing.T) {
+func TestATreatmentThatCrashesGetsNoTraffic(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "like", "tweet")
-	e := must(t, "name: likes-demo", "name: crash", "[like, timeline, tweet]", "[like]", "exposure: [timeline, tweet, like]", "", "FEATURES: likes", "FEATURES: crash")
-	if err := r.records.begin(e); err != nil {
+	e := mustDemoFile(t, "name: likes-demo", "name: crash", "[like, timeline, tweet]", "[like]", "exposure: [timeline, tweet, like]", "", "FEATURES: likes", "FEATURES: crash")
+	if err := r.records.createOnce(e); err != nil {
 		t.Fatal(err)
 	}
-	r.turnUntil("its crash to be told", func() bool {
+	r.turnUntil("its crash to be reported", func() bool {
 		return strings.Contains(r.get("crash").Status.Message, "crash-like-treatment-00001, which does not get ready") &&
 			strings.Contains(r.get("crash").Status.Message, "ended before it was ready")
 	})
@@ -391,24 +392,24 @@ func TestATreatmentThatCrashesFailsNobody(t *testing.T) {
 		t.Errorf("somebody is in it: %+v", r.routes().Experiments)
 	}
 	r.end()
-	r.start("like", "tweet") // another run starts although the arm does not
+	r.start("like", "tweet") // another run starts, even though the arm does not
 	r.later.Add(int64(time.Hour))
 	r.turnTo("crash", "Concluded, rolled back")
 }
 
-func TestWritesToTheClusterAreByVersion(t *testing.T) {
+func TestWritesToTheClusterCheckTheResourceVersion(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "like")
 	ctx := t.Context()
 	r.create("likes", "like")
 	stale := r.get("likes")
 	r.wish("likes", func(w *experiment.Wishes) { w.By = "ada" })
-	stale.Status.Message = "of what was read before"
+	stale.Status.Message = "from an old version"
 	if err := r.cluster.UpdateStatus(ctx, stale); !errors.Is(err, rollout.ErrConflict) {
 		t.Errorf("a status: %v", err)
 	}
 	if _, err := r.cluster.Experiment(ctx, "nobody"); !errors.Is(err, rollout.ErrNotFound) {
-		t.Errorf("one that is not there: %v", err)
+		t.Errorf("an unknown experiment: %v", err)
 	}
 	services, err := r.cluster.Services(ctx, nil)
 	if err != nil || len(services) != 1 {
@@ -425,10 +426,10 @@ func TestWritesToTheClusterAreByVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := r.cluster.GiveTreatment(ctx, &s, map[string]string{"FEATURES": "likes"}, ""); !errors.Is(err, rollout.ErrConflict) {
-		t.Errorf("a Service that was written meanwhile: %v", err)
+		t.Errorf("a Service that somebody else has written: %v", err)
 	}
-	within(t, time.Minute, "its crash to be told", func() bool { return strings.Contains(r.console(), "like: like-local-2 does not take over") })
-	r.says(r.url("like"), "like-local", told{KService: "like", Configuration: "like"})
+	within(t, time.Minute, "its crash to be reported", func() bool { return strings.Contains(r.console(), "like: like-local-2 does not take over") })
+	r.checkProcess(r.url("like"), "like-local", processInfo{KService: "like", Configuration: "like"})
 	if services, err = r.cluster.Services(ctx, nil); err != nil || services[0].Settled || services[0].Created != "like-local-2" || services[0].Ready != "like-local" {
 		t.Errorf("%+v %v", services[0], err)
 	}
@@ -439,46 +440,46 @@ func TestWritesToTheClusterAreByVersion(t *testing.T) {
 		services, err = r.cluster.Services(ctx, nil)
 		return err == nil && services[0].Settled && services[0].Created == "like-local-3"
 	})
-	r.says(r.url("like"), "like-local-3", told{KService: "like", Configuration: "like", Features: "likes"})
+	r.checkProcess(r.url("like"), "like-local-3", processInfo{KService: "like", Configuration: "like", Features: "likes"})
 
-	// Of two that make one arm, the second reads again.
+	// If two drivers make the same arm, the second gets a conflict.
 	e := r.get("likes")
 	arm := rollout.Arm{Service: "like", Arm: experiment.Control, Base: "like-local-3", Image: services[0].Image, Source: "like-local-3/0"}
 	if err := r.cluster.MakeArm(ctx, e, arm); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.cluster.MakeArm(ctx, e, arm); !errors.Is(err, rollout.ErrConflict) {
-		t.Errorf("an arm that is there: %v", err)
+		t.Errorf("an arm that exists: %v", err)
 	}
 	within(t, time.Minute, "the arm", func() bool {
 		arms, err := r.cluster.Arms(ctx, e)
 		return err == nil && arms["like"].Control.Ready
 	})
-	revision, says, err := ask(r.fleet.address(idOf(keyOf(e.UID, "like"), "likes-like-control-00001")))
-	if err != nil || revision != "likes-like-control-00001" || says.Features != "likes" {
-		t.Errorf("an arm is no copy of its base: %s %+v %v", revision, says, err)
+	revision, info, err := ask(r.fleet.address(idOf(keyOf(e.UID, "like"), "likes-like-control-00001")))
+	if err != nil || revision != "likes-like-control-00001" || info.Features != "likes" {
+		t.Errorf("an arm is not a copy of its base: %s %+v %v", revision, info, err)
 	}
 	if err := errors.Join(r.cluster.RemoveRoute(ctx, e, "like"), r.cluster.RemoveArms(ctx, e, "like"), r.cluster.RemoveArms(ctx, e, "like"), r.cluster.RemoveRoute(ctx, e, "like")); err != nil {
-		t.Errorf("what is not there cannot be removed: %v", err)
+		t.Errorf("removing what does not exist: %v", err)
 	}
 	stranger := e.DeepCopy()
 	stranger.UID = "another"
 	if err := r.cluster.MakeArm(ctx, stranger, arm); !errors.Is(err, rollout.ErrNotFound) {
-		t.Errorf("an arm of one that was deleted: %v", err)
+		t.Errorf("an arm of a deleted experiment: %v", err)
 	}
 }
 
-// TestTheLoopHearsAWishAtOnce, while nothing else would have it look.
-func TestTheLoopHearsAWishAtOnce(t *testing.T) {
+// TestAWishWakesTheLoop while the next turn would come only after the idle interval.
+func TestAWishWakesTheLoop(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "like")
-	e := must(t, "name: likes-demo", "name: likes", "[like, timeline, tweet]", "[like]", "exposure: [timeline, tweet, like]", "")
+	e := mustDemoFile(t, "name: likes-demo", "name: likes", "[like, timeline, tweet]", "[like]", "exposure: [timeline, tweet, like]", "")
 	e.Spec.Start = false
 	if _, err := r.records.create(e); err != nil {
 		t.Fatal(err)
 	}
 	if r.cluster.interval(false) != idleInterval {
-		t.Error("a draft keeps the loop busy")
+		t.Error("a draft shortens the interval")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	woken := make(chan struct{}, 1)
@@ -491,6 +492,6 @@ func TestTheLoopHearsAWishAtOnce(t *testing.T) {
 	woken <- struct{}{}
 	within(t, time.Minute, "its start", func() bool { return r.get("likes").Describe() == "Running, step 1/1 50%" })
 	if r.cluster.interval(false) != liveInterval || r.cluster.interval(true) != movingInterval {
-		t.Error("a live experiment is not looked at")
+		t.Error("a live experiment does not shorten the interval")
 	}
 }

@@ -15,34 +15,33 @@ import (
 	"warble/shared/manifest"
 )
 
-// speech is what a console says of the processes.
-type speech int
+// detail is how much a console shows of the processes.
+type detail int
 
 const (
-	everything speech = iota // every line of each, as it is: for programs, and for -v
-	requests                 // a line for each request, of the edge alone
+	everything detail = iota // every line of every process, unchanged: for programs, and for -v
+	requests                 // only the edge's requests, a line for each, and mail
 )
 
-// console prints the lines of all processes to one place, each whole and behind its process's name; or for people, what
-// requests came.
+// console prints the lines of all processes, each line whole and with the process's name; or, for people, only the requests.
 type console struct {
 	mu     sync.Mutex
 	out    io.Writer
-	speech speech
-	width  int
+	detail detail
+	width  int // of the names
 	colour bool
-	next   int
+	next   int // number of the next name's colour
 }
 
-func newConsole(out io.Writer, s speech, services []*manifest.Service) *console {
-	c := &console{out: out, speech: s, width: len("postgres"), colour: terminal(out) && os.Getenv("NO_COLOR") == ""}
+func newConsole(out io.Writer, d detail, services []*manifest.Service) *console {
+	c := &console{out: out, detail: d, width: len("postgres"), colour: terminal(out) && os.Getenv("NO_COLOR") == ""}
 	for _, s := range services {
 		c.width = max(c.width, len(s.Name()))
 	}
 	return c
 }
 
-// terminal tells whether people see what is written.
+// terminal reports whether out is a terminal.
 func terminal(out io.Writer) bool {
 	file, ok := out.(*os.File)
 	if !ok {
@@ -55,12 +54,12 @@ func terminal(out io.Writer) bool {
 func (c *console) print(text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, _ = io.WriteString(c.out, text) // a closed terminal has nobody to tell
+	_, _ = io.WriteString(c.out, text) // if this fails, the terminal was closed
 }
 
-// say prints a line of words, for people in 80 columns.
+// say prints a line of words. For people it breaks the line at 80 columns.
 func (c *console) say(line string) {
-	if c.speech == everything {
+	if c.detail == everything {
 		c.print(line + "\n")
 		return
 	}
@@ -83,9 +82,9 @@ func (c *console) say(line string) {
 	c.print(text.String() + "\n")
 }
 
-// done ticks a step off for people, with the time that it took.
+// done prints for people that a step is done, with the time that it took.
 func (c *console) done(step string, since time.Time) {
-	if c.speech == everything {
+	if c.detail == everything {
 		return
 	}
 	tick := "✓"
@@ -95,11 +94,12 @@ func (c *console) done(step string, since time.Time) {
 	c.print(fmt.Sprintf("  %s %-40s %6.1f s\n", tick, step, time.Since(since).Seconds()))
 }
 
-// named returns a writer whose lines are prefixed. For people it keeps the edge's requests and mail, and drops what others say.
-func (c *console) named(name string) io.Writer {
+// writerFor returns the writer for a process's output, which puts the name before each line. For people it shows the edge's requests and
+// mail, and drops the output of the other processes.
+func (c *console) writerFor(name string) io.Writer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.speech == requests {
+	if c.detail == requests {
 		switch name {
 		case "edge":
 			return &lines{console: c, write: c.request}
@@ -116,7 +116,7 @@ func (c *console) named(name string) io.Writer {
 	return &lines{console: c, write: func(line []byte) []byte { return append([]byte(prefix), line...) }}
 }
 
-// access is what a line of the edge says of a request; see telemetry.Access.
+// access is the edge's log line for a request; see telemetry.Access.
 type access struct {
 	At       time.Time     `json:"timestamp"`
 	Status   int           `json:"http.status_code"`
@@ -132,9 +132,9 @@ type access struct {
 	Error   string `json:"error.message"`
 }
 
-// request is a line for people, of 80 columns: time, status, method, route, milliseconds, the end of the user's id, the arm, and
-// the revision that answered, whose end is its arm's name and its number.
-// Of what is no request only warnings are said.
+// request makes a line of at most 80 columns for people from a log line of the edge. For a request it has the time, status, method, route,
+// milliseconds, the end of the user's id, and the end of the revision that answered, which names the arm. Of other log lines it shows only
+// warnings and errors.
 func (c *console) request(line []byte) []byte {
 	var a access
 	if json.Unmarshal(line, &a) != nil {
@@ -159,16 +159,16 @@ func (c *console) request(line []byte) []byte {
 	}
 	by := a.Revision
 	if !strings.Contains(by, a.Arm) {
-		by = a.Arm + ": " + by // the arm has failed, and another has answered
+		by = a.Arm + ": " + by // the arm failed, so another revision answered
 	}
 	text := fmt.Sprintf("%s %s %-6s %s %5d ms %7s %s", a.At.Local().Format(time.TimeOnly), status, a.Method, cut(a.Route, 23), a.Duration.Milliseconds(), end(a.User, 6), strings.TrimRight(cut(by, 19), " "))
 	return []byte(strings.TrimRight(text, " ") + "\n")
 }
 
-// synthetic is where the people of cmd/load have their mail. Hundreds register within seconds, and nobody reads it.
+// synthetic is the domain of the email addresses of cmd/load. Hundreds of its people register within seconds, so their mail is not shown.
 const synthetic = "@people.example.org"
 
-// letter is a mail that would have been sent, for people: to whom, what about, and its link.
+// letter makes lines for people from a mail: the address, the subject and the link. A local run sends no mail.
 func letter(line []byte) []byte {
 	var l struct {
 		To      string `json:"to"`
@@ -181,7 +181,7 @@ func letter(line []byte) []byte {
 	return fmt.Appendf(nil, "mail to %s: %s\n  %s\n", l.To, l.Subject, l.Link)
 }
 
-// cut is text in so many columns; where some is left out, the start is.
+// cut returns text in a number of columns. A longer text loses its start.
 func cut(text string, columns int) string {
 	if n := utf8.RuneCountInString(text); n > columns {
 		text = "…" + string([]rune(text)[n-columns+1:])
@@ -189,7 +189,7 @@ func cut(text string, columns int) string {
 	return fmt.Sprintf("%-*s", columns, text)
 }
 
-// end is the last characters of an id, by which people tell a few apart.
+// end returns the last characters of an id. They are enough to tell a few users apart.
 func end(id string, characters int) string {
 	if len(id) > characters {
 		return "…" + id[len(id)-characters:]
@@ -197,17 +197,18 @@ func end(id string, characters int) string {
 	return id
 }
 
+// lines is a writer that prints whole lines to a console.
 type lines struct {
 	console *console
-	write   func(line []byte) []byte // what is printed for a line
+	write   func(line []byte) []byte // returns what to print for a line
 
 	mu      sync.Mutex
 	partial []byte
 }
 
-// Write holds an unfinished line back until its end comes.
+// Write holds back an unfinished line until its end is written.
 func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock() // the broker writes for each event that it takes at once
+	l.mu.Lock() // the broker writes from several goroutines
 	defer l.mu.Unlock()
 	l.partial = append(l.partial, p...)
 	end := bytes.LastIndexByte(l.partial, '\n') + 1
@@ -221,6 +222,6 @@ func (l *lines) Write(p []byte) (int, error) {
 	l.partial = append(l.partial[:0], l.partial[end:]...)
 	l.console.mu.Lock()
 	defer l.console.mu.Unlock()
-	_, _ = l.console.out.Write(text) // a closed terminal must not stop the processes
+	_, _ = l.console.out.Write(text) // no error, because a closed terminal must not stop the processes
 	return len(p), nil
 }

@@ -13,13 +13,13 @@ import (
 	"github.com/rivo/uniseg"
 )
 
-func TestPeopleSeeTheRequestsIn80Columns(t *testing.T) {
+func TestATerminalShowsRequestsIn80Columns(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	c := newConsole(&out, requests, nil)
-	_, _ = io.WriteString(c.named("postgres"), "FATAL:  the database system is starting up\n")
-	_, _ = io.WriteString(c.named("tweet"), `{"level":"info","http.method":"POST","http.route":"/2/tweets","http.status_code":201}`+"\n")
-	edge := c.named("edge")
+	_, _ = io.WriteString(c.writerFor("postgres"), "FATAL:  the database system is starting up\n")
+	_, _ = io.WriteString(c.writerFor("tweet"), `{"level":"info","http.method":"POST","http.route":"/2/tweets","http.status_code":201}`+"\n")
+	edge := c.writerFor("edge")
 	for _, line := range []string{
 		`{"level":"info","http.method":"POST","http.route":"/2/tweets","http.status_code":201,"duration":13000000,"usr.id":"120758000000000042","experiment":"likes-demo","variant":"treatment","answered_by":"likes-demo-tweet-treatment-00001","timestamp":"2026-11-30T05:22:16Z"}`,
 		`{"level":"info","http.method":"DELETE","http.route":"/2/users/{id}/retweets/{source_tweet_id}/and/more","http.status_code":200,"duration":99999000000,"usr.id":"120758000000000042","variant":"treatment","answered_by":"retweet-00001","timestamp":"2026-11-30T05:22:16Z"}`,
@@ -67,15 +67,15 @@ func TestTheWelcomeFits80Columns(t *testing.T) {
 		}
 	}
 	if text := welcome("http://127.0.0.1:8080", none, "/state"); strings.Contains(text, "board") {
-		t.Errorf("a board that is not there:\n%s", text)
+		t.Errorf("a board that was not started:\n%s", text)
 	}
 }
 
-func TestLinesAreWholeAndSayWhoseTheyAre(t *testing.T) {
+func TestLinesAreWholeAndHaveTheProcessesName(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	c := newConsole(&out, everything, nil)
-	edge, tweet := c.named("edge"), c.named("tweet")
+	edge, tweet := c.writerFor("edge"), c.writerFor("tweet")
 	write := func(w io.Writer, text string) {
 		if n, err := io.WriteString(w, text); n != len(text) || err != nil {
 			t.Errorf("%q: %d, %v", text, n, err)
@@ -84,19 +84,19 @@ func TestLinesAreWholeAndSayWhoseTheyAre(t *testing.T) {
 	write(edge, "one\ntw")
 	write(tweet, "other\n")
 	write(edge, "")
-	write(edge, "o\n\nthree") // the end of it never comes
-	c.print("said by the run itself\n")
-	want := "edge     | one\ntweet    | other\nedge     | two\nedge     | \nsaid by the run itself\n"
+	write(edge, "o\n\nthree") // its end is never written
+	c.print("printed by the run itself\n")
+	want := "edge     | one\ntweet    | other\nedge     | two\nedge     | \nprinted by the run itself\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestMailIsShownToPeopleWithItsLink(t *testing.T) {
+func TestATerminalShowsMailWithItsLink(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	c := newConsole(&out, requests, nil)
-	mail := c.named("mail")
+	mail := c.writerFor("mail")
 	for _, line := range []string{
 		`{"level":"info","to":"ada@example.org","subject":"Choose a new password","link":"http://127.0.0.1:8080/confirm#reset=x","message":"mail"}`,
 		`{"level":"info","to":"x` + synthetic + `","subject":"Verify","link":"http://127.0.0.1:8080/confirm#verify=y","message":"mail"}`,
@@ -112,7 +112,7 @@ func TestMailIsShownToPeopleWithItsLink(t *testing.T) {
 	}
 }
 
-func TestLinesOfManyAreNeverMixed(t *testing.T) {
+func TestLinesOfManyProcessesAreNeverMixed(t *testing.T) {
 	t.Parallel()
 	const writers, lines = 8, 200
 	var out bytes.Buffer
@@ -120,11 +120,11 @@ func TestLinesOfManyAreNeverMixed(t *testing.T) {
 	var all sync.WaitGroup
 	for n := range writers {
 		name := fmt.Sprintf("f%d", n)
-		w := c.named(name)
+		w := c.writerFor(name)
 		all.Go(func() {
 			for i := range lines {
 				text := fmt.Sprintf("%s says %d\n", name, i)
-				_, _ = io.WriteString(w, text[:3]) // a process writes where its buffer ends
+				_, _ = io.WriteString(w, text[:3]) // a process may write half a line, when its buffer is full
 				_, _ = io.WriteString(w, text[3:])
 			}
 		})
@@ -143,12 +143,12 @@ func TestLinesOfManyAreNeverMixed(t *testing.T) {
 	}
 }
 
-// The broker says something for each event, and takes many at once.
-func TestManyWriteToOneWriter(t *testing.T) {
+// The broker logs from several goroutines.
+func TestOneWriterMayBeUsedConcurrently(t *testing.T) {
 	t.Parallel()
 	const many, times = 8, 200
 	var out bytes.Buffer
-	writer := newConsole(&out, everything, nil).named("broker")
+	writer := newConsole(&out, everything, nil).writerFor("broker")
 	var all sync.WaitGroup
 	for n := range many {
 		all.Go(func() {

@@ -25,7 +25,7 @@ import (
 	"warble/shared/rollout"
 )
 
-// The paths that the control plane serves, as the API server of a cluster does.
+// The paths of the control plane are those of a cluster's API server.
 const (
 	namespacePath   = "/api/v1/namespaces/" + namespace
 	experimentsPath = "/apis/warble.dev/v1alpha1/namespaces/" + namespace + "/" + rollout.Resource
@@ -37,11 +37,11 @@ const (
 	closeTimeout  = time.Second
 )
 
-// control is the control plane of a local run: it serves the resource Experiment on loopback as a cluster's API server does,
-// so that whatever works with a cluster works here. It has no discovery and no server-side apply.
+// control is the control plane of a local run. It serves the resource Experiment on loopback like a cluster's API server, so that clients
+// work as with a cluster. It has no discovery and no server-side apply.
 type control struct {
 	records *records
-	wake    func() // is called after each change that somebody has made
+	wake    func() // called after each change by a client
 	token   string
 
 	certificate tls.Certificate
@@ -49,8 +49,8 @@ type control struct {
 	server      *http.Server
 }
 
-// openControl takes the address that the run before had, or another where that one is taken, and writes the kubeconfig.
-// Nobody is answered before serve.
+// openControl listens on the address of the previous run, or on another if that is taken, and writes the kubeconfig. Requests are answered
+// only after serve is called.
 func openControl(s state, r *records, wake func()) (*control, error) {
 	token, err := os.ReadFile(s.path(controlFolder, "token"))
 	if err != nil {
@@ -63,7 +63,7 @@ func openControl(s state, r *records, wake func()) (*control, error) {
 	}
 	before, _ := os.ReadFile(s.path(controlFolder, "address")) // there is none before the first run
 	if address := string(before); address != "" {
-		given.Store(address, true)
+		reserved.Store(address, true)
 		c.listener, _ = net.Listen("tcp", address)
 	}
 	if c.listener == nil {
@@ -88,7 +88,7 @@ func (c *control) serve(ctx context.Context) (stop func()) {
 	c.server = &http.Server{
 		Handler: c.handler(), BaseContext: func(net.Listener) context.Context { return ctx },
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{c.certificate}, MinVersion: tls.VersionTLS13},
-		ErrorLog:          log.New(io.Discard, "", 0), // of handshakes that clients break off
+		ErrorLog:          log.New(io.Discard, "", 0), // it has only handshakes that clients have broken off
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: answerTimeout, WriteTimeout: answerTimeout, IdleTimeout: 2 * time.Minute,
 	}
 	ended := make(chan struct{})
@@ -101,7 +101,7 @@ func (c *control) serve(ctx context.Context) (stop func()) {
 		late, done := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer done()
 		if err := c.server.Shutdown(late); err != nil {
-			c.server.Close() //nolint:errcheck // whoever is still there is cut off
+			c.server.Close() //nolint:errcheck // it cuts off the remaining clients
 		}
 		<-ended
 	}
@@ -137,7 +137,8 @@ func (c *control) handler() http.Handler {
 	return mux
 }
 
-// answer is what all verbs have in common: who may ask, how much a body has, and what an error looks like.
+// answer returns the handler of a verb. It checks the token, limits the body, wakes the driver after a change, and encodes the answer or
+// the error.
 func (c *control) answer(v verb) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status, object, err := 0, any(nil), c.authenticate(r)
@@ -168,7 +169,7 @@ func (c *control) authenticate(r *http.Request) error {
 	return apierrors.NewUnauthorized("expected the bearer token of the kubeconfig in this run's state folder")
 }
 
-// statusOf is an error as an API server sends it.
+// statusOf returns an error in the form in which an API server sends it.
 func statusOf(err error) *metav1.Status {
 	known, ok := errors.AsType[*apierrors.StatusError](err)
 	if !ok {
@@ -183,11 +184,11 @@ func methodNotAllowed(_ http.ResponseWriter, r *http.Request) (int, any, error) 
 	return 0, nil, apierrors.NewMethodNotSupported(resource, r.Method)
 }
 
-// notServed answers as an API server does to a token with rights to experiments and no more, be there something or not. `kn
-// experiment start` then leaves it to the driver to look at the Services.
+// notServed answers like an API server to a token that has only rights on experiments and metrics, even if the path does not exist. So
+// `kn experiment start` leaves it to the driver to check the Services.
 func notServed(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	refusal := apierrors.NewForbidden(resource, "", errors.New("expected "+experimentsPath))
-	refusal.ErrStatus.Message = fmt.Sprintf("%s %s: a local run has %s, %s and no more", r.Method, r.URL.Path, experimentsPath, metricsPath)
+	refusal.ErrStatus.Message = fmt.Sprintf("%s %s: a local run has only %s and %s", r.Method, r.URL.Path, experimentsPath, metricsPath)
 	return 0, nil, refusal
 }
 
@@ -254,24 +255,24 @@ func (c *control) patch(_ http.ResponseWriter, r *http.Request) (int, any, error
 	return http.StatusOK, e, err
 }
 
-// merge is a JSON merge patch, RFC 7396.
+// merge applies a JSON merge patch (RFC 7396) and returns the result.
 func merge(document, patch any) any {
 	changes, isObject := patch.(map[string]any)
 	if !isObject {
 		return patch
 	}
-	merged, isObject := document.(map[string]any)
+	result, isObject := document.(map[string]any)
 	if !isObject {
-		merged = make(map[string]any)
+		result = make(map[string]any)
 	}
 	for name, value := range changes {
 		if value == nil {
-			delete(merged, name)
+			delete(result, name)
 		} else {
-			merged[name] = merge(merged[name], value)
+			result[name] = merge(result[name], value)
 		}
 	}
-	return merged
+	return result
 }
 
 func (c *control) remove(_ http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -298,8 +299,8 @@ func (c *control) remove(_ http.ResponseWriter, r *http.Request) (int, any, erro
 	}, nil
 }
 
-// errDryRun is said rather than that a dry run is carried out.
-var errDryRun = apierrors.NewBadRequest("dryRun: expected none, because a local run can only carry out what it is asked")
+// errDryRun refuses a dry run, which would otherwise be carried out.
+var errDryRun = apierrors.NewBadRequest("dryRun: expected none, because a local run has no dry runs")
 
 // decode reads an Experiment from a body.
 func decode(r *http.Request) (*rollout.Experiment, error) {
@@ -310,13 +311,13 @@ func decode(r *http.Request) (*rollout.Experiment, error) {
 	return parse(text)
 }
 
-// read reads a body of one type of media; of any where that is empty.
+// read reads a body, and refuses media types other than media if that is not empty.
 func read(r *http.Request, media string) ([]byte, error) {
 	if r.URL.Query().Get("dryRun") != "" {
 		return nil, errDryRun
 	}
-	is, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if media != "" && (err != nil || is != media) {
+	actual, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if media != "" && (err != nil || actual != media) {
 		refusal := apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, r.Method, resource, r.PathValue("name"), "", 0, false)
 		refusal.ErrStatus.Message = fmt.Sprintf("Content-Type is %q: expected %s", r.Header.Get("Content-Type"), media)
 		return nil, refusal
@@ -331,12 +332,12 @@ func read(r *http.Request, media string) ([]byte, error) {
 	return text, nil
 }
 
-// parse reads an Experiment, and refuses fields that it does not know.
+// parse reads an Experiment, and refuses unknown fields.
 func parse(text []byte) (*rollout.Experiment, error) {
 	e := new(rollout.Experiment)
 	unknown, err := sigsjson.UnmarshalStrict(text, e)
 	if err = errors.Join(append(unknown, err)...); err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("it is no Experiment: %v", err))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("it is not an Experiment: %v", err))
 	}
 	if e.APIVersion != rollout.GroupVersion.String() || e.Kind != rollout.Kind {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("apiVersion %q and kind %q: expected %s and %s", e.APIVersion, e.Kind, rollout.GroupVersion, rollout.Kind))

@@ -30,7 +30,7 @@ import (
 	"warble/shared/rollout"
 )
 
-// plane is a control plane that serves, and clients of it as kn experiment and an edge have them.
+// plane is a running control plane, with the clients of kn experiment and of an edge.
 type plane struct {
 	*testing.T
 	state   state
@@ -50,7 +50,7 @@ func newPlane(t *testing.T) *plane {
 	return p
 }
 
-// start serves what is kept in the state folder, and reads the kubeconfig as a client does.
+// start serves the experiments of the state folder, and reads the kubeconfig like a client.
 func (p *plane) start() {
 	p.Helper()
 	var err error
@@ -85,7 +85,7 @@ func (p *plane) restart() {
 
 func (p *plane) create(change ...string) *rollout.Experiment {
 	p.Helper()
-	e := must(p.T, change...)
+	e := mustDemoFile(p.T, change...)
 	e.Spec.Start = false
 	if err := p.cluster.CreateExperiment(p.Context(), e); err != nil {
 		p.Fatal(err)
@@ -102,7 +102,7 @@ func (p *plane) get(name string) *rollout.Experiment {
 	return e
 }
 
-// send sends a request as it is, and returns the Status that refuses it.
+// send sends a request unchanged, and returns the Status of the refusal.
 func (p *plane) send(method, path, media, token, body string) (code int, refusal metav1.Status) {
 	p.Helper()
 	request, err := http.NewRequestWithContext(p.Context(), method, p.config.Host+path, strings.NewReader(body))
@@ -144,7 +144,7 @@ func TestExperimentsAreKeptAsAnAPIServerKeepsThem(t *testing.T) {
 		t.Errorf("%v %v", all, err)
 	}
 	if _, err := p.cluster.Experiment(ctx, "likes-demo"); !errors.Is(err, rollout.ErrNotFound) || !apierrors.IsNotFound(err) {
-		t.Errorf("one that is not there: %v", err)
+		t.Errorf("an unknown experiment: %v", err)
 	}
 
 	since := time.Now().Truncate(time.Second) // as a timestamp has it
@@ -159,11 +159,11 @@ func TestExperimentsAreKeptAsAnAPIServerKeepsThem(t *testing.T) {
 	if p.woken.Load() == 0 {
 		t.Error("nobody was woken by a new experiment")
 	}
-	if err := p.cluster.CreateExperiment(ctx, must(t)); !apierrors.IsAlreadyExists(err) {
+	if err := p.cluster.CreateExperiment(ctx, mustDemoFile(t)); !apierrors.IsAlreadyExists(err) {
 		t.Errorf("a second of the name: %v", err)
 	}
 
-	// Its status is somebody else's than its spec.
+	// A write of the status does not change the spec, and the other way round.
 	e := created.DeepCopy()
 	e.Spec.Alpha, e.Status.Message, e.Labels = .01, "nobody writes this", map[string]string{"team": "birds"}
 	if err := p.cluster.UpdateExperiment(ctx, e); err != nil {
@@ -190,14 +190,14 @@ func TestExperimentsAreKeptAsAnAPIServerKeepsThem(t *testing.T) {
 		t.Errorf("a status of what was read before another's: %v", err)
 	}
 
-	// A write that changes nothing is no version.
+	// A write that changes nothing makes no new version.
 	e = p.get(e.Name)
 	version := e.ResourceVersion
 	if err := errors.Join(p.cluster.UpdateStatus(ctx, e), p.cluster.UpdateExperiment(ctx, e)); err != nil || p.get(e.Name).ResourceVersion != version {
 		t.Errorf("%v, version %s after %s", err, p.get(e.Name).ResourceVersion, version)
 	}
 
-	// A wish is a merge patch, by version too.
+	// A wish is a merge patch, which checks the version too.
 	e.Spec.Paused, e.Spec.By = true, "ada"
 	if err := p.cluster.Wish(ctx, e); err != nil || e.Generation != 3 || !p.get(e.Name).Spec.Paused {
 		t.Errorf("%v %+v", err, e)
@@ -211,7 +211,7 @@ func TestExperimentsAreKeptAsAnAPIServerKeepsThem(t *testing.T) {
 		t.Errorf("a wish by what was read before another's: %v", err)
 	}
 
-	// Another run goes on at the same address, with the same token.
+	// Another run serves the same address, with the same token.
 	before, host := p.get(e.Name), p.config.Host
 	token := p.config.BearerToken
 	p.restart()
@@ -274,12 +274,12 @@ func TestRefusalsAreStatusesThatClientsUnderstand(t *testing.T) {
 		"no token":         {"GET", experimentsPath, inJSON, "", "", 401, metav1.StatusReasonUnauthorized, "kubeconfig"},
 		"another token":    {"DELETE", one, inJSON, "guessed", "", 401, metav1.StatusReasonUnauthorized, "kubeconfig"},
 		"not there":        {"GET", experimentsPath + "/nobody", inJSON, token, "", 404, metav1.StatusReasonNotFound, `"nobody" not found`},
-		"another kind":     {"GET", "/api/v1/namespaces/warble/pods", inJSON, token, "", 403, metav1.StatusReasonForbidden, "and no more"},
-		"another place":    {"GET", strings.Replace(experimentsPath, "s/warble/", "s/other/", 1), inJSON, token, "", 403, metav1.StatusReasonForbidden, "and no more"},
+		"another kind":     {"GET", "/api/v1/namespaces/warble/pods", inJSON, token, "", 403, metav1.StatusReasonForbidden, "has only"},
+		"another place":    {"GET", strings.Replace(experimentsPath, "s/warble/", "s/other/", 1), inJSON, token, "", 403, metav1.StatusReasonForbidden, "has only"},
 		"all of them":      {"DELETE", experimentsPath, inJSON, token, "", 405, metav1.StatusReasonMethodNotAllowed, "DELETE"},
 		"a dry run":        {"DELETE", one + "?dryRun=All", inJSON, token, "", 400, metav1.StatusReasonBadRequest, "dryRun"},
 		"another's uid":    {"DELETE", one, inJSON, token, `{"preconditions": {"uid": "another"}}`, 409, metav1.StatusReasonConflict, "metadata.uid"},
-		"no JSON":          {"POST", experimentsPath, inJSON, token, "{", 400, metav1.StatusReasonBadRequest, "no Experiment"},
+		"no JSON":          {"POST", experimentsPath, inJSON, token, "{", 400, metav1.StatusReasonBadRequest, "not an Experiment"},
 		"a form":           {"POST", experimentsPath, "application/x-www-form-urlencoded", token, "{}", 415, metav1.StatusReasonUnsupportedMediaType, "expected application/json"},
 		"another patch":    {"PATCH", one, "application/json-patch+json", token, "[]", 415, metav1.StatusReasonUnsupportedMediaType, "expected " + patch},
 		"too large":        {"POST", experimentsPath, inJSON, token, `{"x": "` + strings.Repeat("x", mostBody) + `"}`, 413, metav1.StatusReasonRequestEntityTooLarge, "1048576"},
@@ -303,7 +303,7 @@ func TestRefusalsAreStatusesThatClientsUnderstand(t *testing.T) {
 			spec(o)["treatment"] = map[string]any{"image": map[string]any{"like": "registry.example/like"}}
 		}), 422, metav1.StatusReasonInvalid, "treatment.image: expected treatment.env"},
 		"an image later": {"PATCH", one, patch, token, `{"spec": {"rebase": {"number": 1, "image": {"like": "registry.example/like"}}}}`, 422, metav1.StatusReasonInvalid, "rebase.image: expected none"},
-		"requests":       {"PATCH", one, patch, token, `{"spec": {"unit": "request"}}`, 422, metav1.StatusReasonInvalid, "unit: request is split by Knative"},
+		"requests":       {"PATCH", one, patch, token, `{"spec": {"unit": "request"}}`, 422, metav1.StatusReasonInvalid, "unit: request needs Knative's traffic split"},
 		"a long name": {"POST", experimentsPath, inJSON, token, text(func(o map[string]any) { fresh(o); metadata(o)["name"] = strings.Repeat("x", 31) }),
 			422, metav1.StatusReasonInvalid, "metadata.name"},
 		"long names together": {"POST", experimentsPath, inJSON, token, text(func(o map[string]any) {
@@ -325,7 +325,7 @@ func TestRefusalsAreStatusesThatClientsUnderstand(t *testing.T) {
 		t.Error("a request that was refused has woken the driver")
 	}
 
-	// All mistakes are told at once, and each has its field.
+	// All mistakes are listed together, each with its field.
 	_, refusal := p.send("PATCH", one, patch, token, `{"spec": {"alpha": 2, "ramp": {"steps": [60]}, "promote": "maybe"}}`)
 	var causes []string
 	for _, cause := range refusal.Details.Causes {
@@ -351,7 +351,7 @@ func TestRefusalsAreStatusesThatClientsUnderstand(t *testing.T) {
 	}
 }
 
-// TestRefusedChangesAreThoseOfCheckChange of every phase, with everything that people may change.
+// TestRefusedChangesAreThoseOfCheckChange in every phase, for everything that people may change.
 func TestRefusedChangesAreThoseOfCheckChange(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
@@ -397,7 +397,7 @@ func TestRefusedChangesAreThoseOfCheckChange(t *testing.T) {
 						e.Spec = present.Spec
 						return e, nil
 					})
-					if err != nil || !same(back.Spec, present.Spec) {
+					if err != nil || !sameJSON(back.Spec, present.Spec) {
 						t.Fatal(err)
 					}
 				case want == nil || err == nil || !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), want.Error()):
@@ -413,12 +413,12 @@ func TestRefusedChangesAreThoseOfCheckChange(t *testing.T) {
 	}
 }
 
-// watching lists and watches as client-go does.
+// watching returns functions that list and watch like client-go.
 func (p *plane) watching() *cache.ListWatch {
 	return cache.NewListWatchFromClient(p.rest, rollout.Resource, namespace, fields.Everything())
 }
 
-func TestAnInformerSeesEveryChangeAlsoAcrossARestart(t *testing.T) {
+func TestAnInformerSeesEveryChangeEvenAfterARestart(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
 	first := p.create()
@@ -477,7 +477,7 @@ func TestAnInformerSeesEveryChangeAlsoAcrossARestart(t *testing.T) {
 	heard("added likes-demo", "added other", "updated likes-demo", "updated other", "deleted likes-demo")
 }
 
-func TestAWatchBeginsWhereItIsAskedTo(t *testing.T) {
+func TestAWatchBeginsAtTheRequestedVersion(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
 	lister := p.watching()
@@ -535,7 +535,7 @@ func TestAWatchBeginsWhereItIsAskedTo(t *testing.T) {
 	}
 	is(named, watch.Deleted, two.Name, "4")
 
-	// Too old, and from another state folder: list again.
+	// A version that is too old, or of another state folder: the client has to list again.
 	for range mostChanges + 1 {
 		p.records.mu.Lock()
 		p.records.changes = append(p.records.changes, change{version: p.records.kept.Version})
@@ -576,7 +576,7 @@ func TestAWatchBeginsWhereItIsAskedTo(t *testing.T) {
 	})
 }
 
-func TestAMergePatchIsThatOfItsRFC(t *testing.T) {
+func TestMergeIsThatOfRFC7396(t *testing.T) {
 	t.Parallel()
 	for _, tt := range [][3]string{ // RFC 7396, appendix A
 		{`{"a":"b"}`, `{"a":"c"}`, `{"a":"c"}`},

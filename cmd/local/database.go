@@ -18,19 +18,19 @@ import (
 	"warble/shared/store/pgserver"
 )
 
-// communities are those that a local run has.
+// communities are created in every local run.
 var communities = [][2]string{{"gophers", "Gophers"}, {"rustaceans", "Rustaceans"}, {"pythonistas", "Pythonistas"}, {"sres", "SREs"}}
 
-// database is the user's own, where DATABASE_URL names one, or a private server's.
+// database is the database of DATABASE_URL, or of a private server if DATABASE_URL is not set.
 type database struct {
-	server  *pgserver.Server // nil for the user's own
+	server  *pgserver.Server // nil with DATABASE_URL
 	secrets map[manifest.KeyRef]string
 }
 
 func openDatabase(ctx context.Context, s state, log io.Writer) (*database, error) {
 	if url := os.Getenv("DATABASE_URL"); url != "" {
-		owner := cmp.Or(os.Getenv("DATABASE_DIRECT_URL"), url) // where url is a pooler's
-		return prepare(ctx, &database{}, owner, func(login store.DatabaseLogin) (string, error) { return as(url, login) })
+		owner := cmp.Or(os.Getenv("DATABASE_DIRECT_URL"), url) // url may be that of a pooler
+		return prepare(ctx, &database{}, owner, func(login store.DatabaseLogin) (string, error) { return withLogin(url, login) })
 	}
 	server, err := pgserver.Start(ctx, s.path("postgres"), pgserver.Options{Durable: true, Log: log, Set: []string{"log_min_messages=fatal"}})
 	if err != nil {
@@ -62,15 +62,15 @@ func createDatabase(ctx context.Context, server *pgserver.Server) error {
 		return err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // nothing is pending on it
-	var there bool
-	if err := conn.QueryRow(ctx, `select exists (select from pg_database where datname = 'warble')`).Scan(&there); err != nil || there {
+	var exists bool
+	if err := conn.QueryRow(ctx, `select exists (select from pg_database where datname = 'warble')`).Scan(&exists); err != nil || exists {
 		return err
 	}
 	_, err = conn.Exec(ctx, `create database warble`)
 	return err
 }
 
-// prepare does to the database what a deployment does: migrations, one login per role, communities.
+// prepare prepares the database as a deployment does: it applies migrations, and creates a login for each role and the communities.
 func prepare(ctx context.Context, d *database, owner string, urlOf func(store.DatabaseLogin) (string, error)) (*database, error) {
 	conn, err := pgx.Connect(ctx, owner)
 	if err != nil {
@@ -98,11 +98,11 @@ func prepare(ctx context.Context, d *database, owner string, urlOf func(store.Da
 	return d, nil
 }
 
-// as is the owner's URL with a login's name and password in it.
-func as(owner string, login store.DatabaseLogin) (string, error) {
+// withLogin returns the owner's URL with a login's name and password.
+func withLogin(owner string, login store.DatabaseLogin) (string, error) {
 	u, err := url.Parse(owner)
 	if err != nil || !strings.HasPrefix(u.Scheme, "postgres") {
-		return "", fmt.Errorf("DATABASE_URL: expected a URL, as postgres://user:password@host:5432/warble")
+		return "", fmt.Errorf("DATABASE_URL: expected a URL such as postgres://user:password@host:5432/warble")
 	}
 	u.User = url.UserPassword(login.Name, login.Password)
 	return u.String(), nil

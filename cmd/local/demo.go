@@ -13,10 +13,10 @@ import (
 const (
 	demoUsers         = 20
 	demoTweetsPerUser = 10
-	demoPassword      = "a-chorus-at-dawn-2026" // without a word of any name, which register refuses
+	demoPassword      = "a-chorus-at-dawn-2026" // contains no part of a name, because register refuses such passwords
 )
 
-// demo fills in users and tweets through the API itself. A second time finds them there and adds nothing.
+// demo adds users and tweets through the API. A second call finds them and adds nothing.
 func demo(ctx context.Context, base string) error {
 	for i := range demoUsers {
 		c := demoClient{ctx: ctx, base: base}
@@ -47,7 +47,7 @@ type demoClient struct {
 	base, id, token string
 }
 
-// enter registers the i-th user, or logs them in where they are there already.
+// enter registers the i-th user, or logs them in if they exist already.
 func (c *demoClient) enter(i int, community string) error {
 	name := fmt.Sprintf("demo%02d", i+1)
 	credentials := map[string]string{"email": name + "@example.org", "password": demoPassword}
@@ -67,7 +67,7 @@ func (c *demoClient) enter(i int, community string) error {
 	return err
 }
 
-// call sends one request and reads its answer into answer, where that is not nil. A status from 400 is an error.
+// call sends one request, and decodes its answer into answer if that is not nil. A status from 400 up is an error.
 func (c *demoClient) call(method, path string, body, answer any) (status int, err error) {
 	text, err := json.Marshal(body)
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *demoClient) call(method, path string, body, answer any) (status int, er
 	}
 	defer response.Body.Close()
 	if response.StatusCode >= http.StatusBadRequest {
-		reason, _ := io.ReadAll(response.Body) // a problem in JSON; the status says enough where it is cut
+		reason, _ := io.ReadAll(response.Body) // a problem in JSON; if it cannot be read, the status is enough
 		return response.StatusCode, fmt.Errorf("%s %s: %s: %s", method, path, response.Status, reason)
 	}
 	if answer != nil {

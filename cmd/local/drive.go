@@ -15,19 +15,19 @@ import (
 )
 
 const (
-	// movingInterval is how often experiments are looked at while one takes only some time, or could not be looked at.
+	// movingInterval is the time between two turns while a move only needs time, and after an error.
 	movingInterval = time.Second
-	// liveInterval is how often they are while one is live: a readout takes as long as a page of requests.
+	// liveInterval is the time between two turns while an experiment is live. It is longer because a readout costs as much as a page of
+	// requests.
 	liveInterval = 5 * time.Second
-	// idleInterval is how often they are while nothing is to be expected but what people want, which wakes the loop.
+	// idleInterval is the time between two turns while only a person's wish could change something. A wish wakes the loop.
 	idleInterval = time.Minute
 )
 
-// databaseURL is the file of the state folder by which `kn experiment` reads what is stored.
+// databaseURL is the file of the state folder with the DATABASE_URL for `kn experiment`.
 const databaseURL = "database-url"
 
-// steerURL is the file of the state folder with where steer listens, which takes the events of metrics at /events as a Trigger brings
-// them.
+// steerURL is the file of the state folder with steer's URL. Steer receives the events of metrics at /events, as from a Trigger.
 const steerURL = "steer-url"
 
 // moveExperiments serves the control plane and moves the experiments, until stop is called.
@@ -44,7 +44,7 @@ func moveExperiments(ctx context.Context, s state, c *cluster, d *database) (sto
 	served, err := openControl(s, c.records, func() {
 		select {
 		case woken <- struct{}{}:
-		default: // it is about to look
+		default: // the loop is woken already
 		}
 	})
 	if err != nil {
@@ -64,24 +64,24 @@ func moveExperiments(ctx context.Context, s state, c *cluster, d *database) (sto
 	}, nil
 }
 
-// drive moves the experiments until ctx ends, and looks again at once when it is woken.
+// drive moves the experiments until ctx ends. When it is woken, it makes the next turn immediately.
 func (c *cluster) drive(ctx context.Context, d *rollout.Driver, woken <-chan struct{}) {
 	for _, e := range c.records.list().Items {
 		c.say(e.Name + ": " + e.Describe())
 	}
-	said := ""
+	printed := "" // the error of the last turn
 	for ctx.Err() == nil {
-		// A turn rather than Run, which would be deaf until nothing moves any more.
+		// Turn and not Run, because Run does not return while anything moves, and a wish would have to wait.
 		moving, err := d.Turn(ctx)
-		if err2 := c.forget(); err == nil {
+		if err2 := c.dropUnused(); err == nil {
 			err = err2
 		}
-		if err != nil && err.Error() != said && ctx.Err() == nil {
+		if err != nil && err.Error() != printed && ctx.Err() == nil {
 			c.say(err.Error())
 		}
 		interval := c.interval(moving)
-		if said = ""; err != nil {
-			said, interval = err.Error(), movingInterval
+		if printed = ""; err != nil {
+			printed, interval = err.Error(), movingInterval
 		}
 		select {
 		case <-ctx.Done():
@@ -91,7 +91,7 @@ func (c *cluster) drive(ctx context.Context, d *rollout.Driver, woken <-chan str
 	}
 }
 
-// interval is how long nothing has to be looked at, unless somebody changes something.
+// interval returns the time until the next turn, if nobody changes anything before.
 func (c *cluster) interval(moving bool) time.Duration {
 	if moving {
 		return movingInterval

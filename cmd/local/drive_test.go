@@ -15,7 +15,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// TestWishesThroughTheKubeconfigMoveAnExperiment that is stored in PostgreSQL, as `kn experiment` makes and writes them.
+// TestWishesThroughTheKubeconfigMoveAnExperiment: `kn experiment` reaches the control plane in the same way. The store is PostgreSQL.
 func TestWishesThroughTheKubeconfigMoveAnExperiment(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "like", "timeline", "tweet")
@@ -56,7 +56,7 @@ func TestWishesThroughTheKubeconfigMoveAnExperiment(t *testing.T) {
 			return cluster.Wish(t.Context(), e) == nil
 		})
 	}
-	if err := cluster.CreateExperiment(t.Context(), must(t)); err != nil {
+	if err := cluster.CreateExperiment(t.Context(), mustDemoFile(t)); err != nil {
 		t.Fatal(err)
 	}
 	becomes("Running, step 1/1 50%")

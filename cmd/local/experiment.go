@@ -11,7 +11,7 @@ import (
 	"warble/shared/rollout"
 )
 
-// readFile reads the experiment of -experiment, which is to start.
+// readFile reads the experiment of -experiment, with the wish to start.
 func readFile(file string) (*rollout.Experiment, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -24,7 +24,7 @@ func readFile(file string) (*rollout.Experiment, error) {
 	return e, nil
 }
 
-// parseFile reads an experiment that a local run can have.
+// parseFile reads an experiment, and refuses what a local run cannot do.
 func parseFile(text []byte) (*rollout.Experiment, error) {
 	e, err := rollout.Parse(text)
 	if err == nil {
@@ -37,8 +37,8 @@ func parseFile(text []byte) (*rollout.Experiment, error) {
 	return e, nil
 }
 
-// begin creates the experiment of a file. One of the same name and design is left as it is.
-func (r *records) begin(e *rollout.Experiment) error {
+// createOnce creates the experiment of a file. If an experiment of the same name and design exists, it stays as it is.
+func (r *records) createOnce(e *rollout.Experiment) error {
 	present, err := r.get(e.Name)
 	if apierrors.IsNotFound(err) {
 		_, err = r.create(e)
@@ -47,7 +47,7 @@ func (r *records) begin(e *rollout.Experiment) error {
 	if err != nil {
 		return err
 	}
-	var wanted experiment.Spec // as it would be kept
+	var wanted experiment.Spec // in the form in which it would be stored
 	text, err := json.Marshal(e.Spec)
 	if err == nil {
 		err = json.Unmarshal(text, &wanted)
@@ -57,7 +57,7 @@ func (r *records) begin(e *rollout.Experiment) error {
 	}
 	wanted.Wishes = present.Spec.Wishes
 	if err := experiment.CheckChange(experiment.Running, present.Spec, wanted); err != nil {
-		return fmt.Errorf("there is an experiment %s here, %s, of another design: expected the design that it was created with, another name, or -fresh",
+		return fmt.Errorf("the state folder has an experiment %s (%s) with another design: expected its design, another name, or -fresh",
 			e.Name, present.Describe())
 	}
 	return nil

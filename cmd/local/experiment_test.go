@@ -9,7 +9,7 @@ import (
 	"warble/shared/rollout"
 )
 
-// demoFile is the experiment of the demo, with changes as of strings.NewReplacer.
+// demoFile reads the experiment of the demo, with replacements of its text as for strings.NewReplacer.
 func demoFile(t *testing.T, change ...string) (*rollout.Experiment, error) {
 	t.Helper()
 	text, err := os.ReadFile("../../knative/experiments/likes-demo.yaml")
@@ -23,7 +23,7 @@ func demoFile(t *testing.T, change ...string) (*rollout.Experiment, error) {
 	return parseFile([]byte(changed))
 }
 
-func must(t *testing.T, change ...string) *rollout.Experiment {
+func mustDemoFile(t *testing.T, change ...string) *rollout.Experiment {
 	t.Helper()
 	e, err := demoFile(t, change...)
 	if err != nil {
@@ -32,37 +32,37 @@ func must(t *testing.T, change ...string) *rollout.Experiment {
 	return e
 }
 
-// byRequest makes the demo's experiment one of requests.
+// byRequest are the replacements that give the demo's experiment the unit request.
 var byRequest = []string{
 	"unit: user", "unit: request", ", units: 30", "", "window: 2m", "", "primary: {name: tweets_per_user, minimumEffect: 5%}", "",
 	"secondary: [retweets_per_user, feedback_score]", "", "exposure: [timeline, tweet, like]", "", "layer: {name: engagement, slots: [0, 10000]}", "",
 }
 
-func TestAFileIsRefusedForWhatALocalRunCannotHave(t *testing.T) {
+func TestAFileThatALocalRunCannotCarryOutIsRefused(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string][]string{
-		"treatment.image: expected treatment.env": {"env: {FEATURES: likes}", "image: {like: registry.example/like}"},
-		"unit: request is split by Knative":       byRequest,
-		"rebase.image: expected none":             {"spec:", "spec:\n  rebase: {number: 1, image: {like: registry.example/like}}"},
-		`unit: "nobody": expected community`:      {"unit: user", "unit: nobody"},
+		"treatment.image: expected treatment.env":     {"env: {FEATURES: likes}", "image: {like: registry.example/like}"},
+		"unit: request needs Knative's traffic split": byRequest,
+		"rebase.image: expected none":                 {"spec:", "spec:\n  rebase: {number: 1, image: {like: registry.example/like}}"},
+		`unit: "nobody": expected community`:          {"unit: user", "unit: nobody"},
 	} {
 		if _, err := demoFile(t, change...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
-	if e := must(t); !e.Spec.Start {
+	if e := mustDemoFile(t); !e.Spec.Start {
 		t.Error("the experiment of a file does not start")
 	}
 }
 
-func TestAFileIsCreatedOnceAndNeverWrittenAgain(t *testing.T) {
+func TestTheExperimentOfAFileIsCreatedOnceAndThenNotChanged(t *testing.T) {
 	t.Parallel()
 	s := stateOf(t)
 	r, err := openRecords(s.path(keptFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.begin(must(t)); err != nil {
+	if err := r.createOnce(mustDemoFile(t)); err != nil {
 		t.Fatal(err)
 	}
 	first, err := r.get("likes-demo")
@@ -80,16 +80,16 @@ func TestAFileIsCreatedOnceAndNeverWrittenAgain(t *testing.T) {
 	if r, err = openRecords(s.path(keptFile)); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.begin(must(t, "unit: user", "unit: user\n  audience: {communities: []}")); err != nil {
+	if err := r.createOnce(mustDemoFile(t, "unit: user", "unit: user\n  audience: {communities: []}")); err != nil {
 		t.Errorf("the same design, written otherwise: %v", err)
 	}
 	if e, err := r.get("likes-demo"); err != nil || e.UID != first.UID || e.Generation != 2 || !e.Spec.Paused || e.Spec.End != experiment.Stopped {
 		t.Errorf("the file has taken back a wish: %+v %v", e, err)
 	}
-	if err := r.begin(must(t, "window: 2m", "window: 3m")); err == nil || !strings.Contains(err.Error(), "likes-demo here, Draft, of another design: expected") {
+	if err := r.createOnce(mustDemoFile(t, "window: 2m", "window: 3m")); err == nil || !strings.Contains(err.Error(), "likes-demo (Draft) with another design: expected") {
 		t.Errorf("another design: %v", err)
 	}
-	if err := r.begin(must(t, "name: likes-demo", "name: another")); err != nil || len(r.list().Items) != 2 {
+	if err := r.createOnce(mustDemoFile(t, "name: likes-demo", "name: another")); err != nil || len(r.list().Items) != 2 {
 		t.Errorf("another experiment beside it: %v, %d", err, len(r.list().Items))
 	}
 
@@ -99,7 +99,7 @@ func TestAFileIsCreatedOnceAndNeverWrittenAgain(t *testing.T) {
 	}
 }
 
-func TestAKeptFileThatIsBrokenIsNamed(t *testing.T) {
+func TestABrokenFileOfAnEarlierRunIsNamed(t *testing.T) {
 	t.Parallel()
 	s := stateOf(t)
 	if err := os.WriteFile(s.path(keptFile), []byte(`{"experiments": 7}`), 0o600); err != nil {

@@ -10,7 +10,7 @@ import (
 	"warble/shared/manifest"
 )
 
-// The routes file, as functions/edge reads it.
+// The routes file. functions/edge reads it.
 type (
 	routesFile struct {
 		Functions   []routesEntry      `json:"functions"`
@@ -32,8 +32,8 @@ type (
 	}
 )
 
-// scrapeTarget is an entry of metrics.json, which a Prometheus on this machine reads with file_sd_configs. Its labels are
-// those that terraform/04-observability/podmonitor.yaml gives a pod.
+// scrapeTarget is an entry of metrics.json, for file_sd_configs of a Prometheus on this machine. It has the labels that
+// terraform/04-observability/podmonitor.yaml gives a pod.
 type scrapeTarget struct {
 	Targets []string          `json:"targets"`
 	Labels  map[string]string `json:"labels"`
@@ -45,14 +45,14 @@ func (f *fleet) writeFiles() error {
 	return f.writeFilesLocked()
 }
 
-// writeFilesLocked says where the functions are: to the edge, and to whoever scrapes them.
+// writeFilesLocked writes the functions' addresses into routes.json, for the edge, and into metrics.json, for Prometheus.
 func (f *fleet) writeFilesLocked() error {
 	routes := routesFile{Experiments: f.rulesLocked()}
 	targets := []scrapeTarget{}
 	for _, one := range f.functions {
 		name := one.service.Name()
-		if paths, visitors := one.service.Routes(), guestOf(one.service); (len(paths) > 0 || visitors != nil) && one.arm == "" {
-			routes.Functions = append(routes.Functions, routesEntry{Name: name, URL: "http://" + one.address, Starting: one.starting, Routes: paths, Streams: one.service.Streams(), Guest: visitors})
+		if paths, guest := one.service.Routes(), guestOf(one.service); (len(paths) > 0 || guest != nil) && one.arm == "" {
+			routes.Functions = append(routes.Functions, routesEntry{Name: name, URL: "http://" + one.address, Starting: one.starting, Routes: paths, Streams: one.service.Streams(), Guest: guest})
 		}
 		if one.process != nil && !one.service.Guest() {
 			labels := map[string]string{"namespace": "warble", "function": name, "pod": name + "-" + strconv.Itoa(one.process.cmd.Process.Pid)}
@@ -65,7 +65,7 @@ func (f *fleet) writeFilesLocked() error {
 	return replaceFile(f.state.path("metrics.json"), targets)
 }
 
-// guestOf is what the edge is told of a guest; nil for a function.
+// guestOf returns a guest's entry in the routes file, or nil if the Service is a function.
 func guestOf(s *manifest.Service) *guestEntry {
 	if !s.Guest() {
 		return nil
@@ -74,8 +74,8 @@ func guestOf(s *manifest.Service) *guestEntry {
 	return &guestEntry{Hosts: strings.Fields(a[manifest.HostsAnnotation]), TimeoutSeconds: s.Spec.Template.Spec.TimeoutSeconds, RateLimit: a[manifest.RateLimitAnnotation]}
 }
 
-// follow has the fleet be as it is kept: it tells the edge what is in force of the experiments, and drops arms that are not
-// kept any more. Those that it does not have yet are added by addArm.
+// follow makes the fleet follow the records: it tells the edge the rules of the experiments, and drops arms that are no longer recorded.
+// addArm adds new arms.
 func (f *fleet) follow(k *kept) error {
 	arms := make(map[armID]bool)
 	for key, record := range k.Arms {
@@ -92,8 +92,8 @@ func (f *fleet) follow(k *kept) error {
 	return f.writeFilesLocked()
 }
 
-// rulesLocked is what the edge assigns by. A process that was replaced has another address than the status says until the
-// next turn, so that of the process is told.
+// rulesLocked returns the rules by which the edge assigns units. When a process was replaced, the status has its old address until the
+// next turn, so the rules get the address of the process.
 func (f *fleet) rulesLocked() (all []experiment.Rules) {
 	for _, e := range f.experiments {
 		rules := e.Rules()
@@ -113,7 +113,7 @@ func (f *fleet) rulesLocked() (all []experiment.Rules) {
 	return all
 }
 
-// replaceFile replaces a file at once: nobody reads half of it.
+// replaceFile replaces a file atomically, so that nobody reads half of it.
 func replaceFile(file string, content any) error {
 	text, err := json.MarshalIndent(content, "", "  ")
 	if err != nil {

@@ -17,28 +17,28 @@ import (
 const (
 	// startLimit is how long a function may take to be ready.
 	startLimit = time.Minute
-	// stopLimit is past a function's own drain limit.
+	// stopLimit is how long a function may take to end. It is longer than a function's own limit for its drain.
 	stopLimit = 28 * time.Second
 	// routesDelay is longer than the edge takes to see a changed routes file.
 	routesDelay = 500 * time.Millisecond
-	// maxBackoff bounds the wait before a function that keeps dying is started again.
+	// maxBackoff is the longest wait before a function that keeps failing is started again.
 	maxBackoff = 5 * time.Second
 )
 
-// fleet is the functions of a local run, one process each and two more where one is in an experiment, and the routes file
-// that tells the edge where they are.
+// fleet has the functions of a local run, and writes the routes file, which tells the edge their addresses. A function has one process, and
+// two more if it is in an experiment.
 type fleet struct {
 	state   state
 	console *console
-	listen  string // of the edge
+	listen  string // the edge's address
 
 	secrets map[manifest.KeyRef]string
 	sink    string // URL of the broker
-	steer   string // base URL of steer, which the edge tells what it counts; its process has one address for all the run
+	steer   string // base URL of steer, to which the edge sends its counts; it stays the same for the whole run
 
-	mu          sync.Mutex // guards what follows, and the files of files.go
+	mu          sync.Mutex // guards the fields below, and the files of files.go
 	functions   []*function
-	experiments []*rollout.Experiment // the oldest first; none of them ever changes
+	experiments []*rollout.Experiment // the oldest first; never changed in place
 	stopping    bool
 	watchers    sync.WaitGroup
 }
@@ -47,27 +47,27 @@ type fleet struct {
 type function struct {
 	service     *manifest.Service
 	revision    string
-	arm         armID  // empty for the one that serves everybody who is in no arm
-	name        string // for people
+	arm         armID  // empty if it serves the untouched
+	name        string // in messages
 	environment []string
 	log         io.Writer
 	address     string
 	starting    bool
 	process     *instance
-	bringing    bool  // somebody is about to start it
-	succeeding  bool  // another revision is about to take over
-	failure     error // of the last of either
+	bringing    bool  // it is being brought up
+	succeeding  bool  // another revision is being brought up to replace it
+	failure     error // the error of the last attempt to do one of the two
 }
 
-// errUnwanted is why a process that is ready does not serve.
-var errUnwanted = errors.New("it is not wanted any more")
+// errUnwanted is returned if a process is ready, but its function was dropped or the run is stopping.
+var errUnwanted = errors.New("it is no longer needed")
 
-// newFleet is one function of each service, none of which runs yet.
+// newFleet returns a fleet with a function for each service. No process runs yet.
 func newFleet(s state, c *console, listen string, services []*manifest.Service, d *database, k *kept) (*fleet, error) {
 	f := &fleet{state: s, console: c, listen: listen, secrets: d.secrets, steer: os.Getenv("STEER_URL")}
 	for _, service := range services {
-		revision, given := k.newest(service.Name())
-		one, err := f.newFunction(service, revision, service.Name(), settings(given))
+		revision, variables := k.newest(service.Name())
+		one, err := f.newFunction(service, revision, service.Name(), settings(variables))
 		if err != nil {
 			return nil, err
 		}
@@ -79,22 +79,22 @@ func newFleet(s state, c *console, listen string, services []*manifest.Service, 
 	return f, nil
 }
 
-// newFunction is a revision whose settings win over its manifest's. It is to be brought up.
+// newFunction returns a revision without a process. settings override the manifest.
 func (f *fleet) newFunction(service *manifest.Service, revision, name string, settings []string) (*function, error) {
 	environment, err := f.state.environment(service, f.secrets)
 	if err != nil {
 		return nil, err
 	}
 	if features, set := os.LookupEnv("FEATURES"); set {
-		environment = append(environment, "FEATURES="+features) // the caller tries out what the manifests do not ship
+		environment = append(environment, "FEATURES="+features) // lets the caller try features that are off in the manifests
 	}
-	one := &function{service: service, revision: revision, name: name, environment: append(environment, settings...), log: f.console.named(name), starting: true}
+	one := &function{service: service, revision: revision, name: name, environment: append(environment, settings...), log: f.console.writerFor(name), starting: true}
 	one.address, err = f.addressOf(service)
 	return one, err
 }
 
-// start starts every function, and returns when all are ready. The edge is the last, so that whoever is in an arm finds it. An
-// arm that does not start is tried again later, and fails nothing.
+// start starts every function, and returns when all are ready. The edge starts last, when the arms are ready. If an arm does not start,
+// start does not fail; the arm is tried again later.
 func (f *fleet) start(ctx context.Context) error {
 	if err := f.writeFiles(); err != nil {
 		return err
@@ -138,9 +138,9 @@ func (f *fleet) addressOf(service *manifest.Service) (string, error) {
 	return freeAddress()
 }
 
-// bring starts a function's process, waits until it is ready and tells the edge. From then on the process is replaced
-// when it ends unasked.
-func (f *fleet) bring(ctx context.Context, one *function) error {
+// bringUp starts a function's process, waits until it is ready and tells the edge. From then on, the process is started again if it ends
+// unexpectedly.
+func (f *fleet) bringUp(ctx context.Context, one *function) error {
 	p, err := f.launch(one, one.address)
 	if err != nil {
 		return err
@@ -152,7 +152,7 @@ func (f *fleet) bring(ctx context.Context, one *function) error {
 	return f.serve(ctx, one, p, one.address)
 }
 
-// serve makes p the process that the edge reaches, unless nobody wants it any more.
+// serve tells the edge to use the process p. It ends p and returns errUnwanted if the function was dropped or the run is stopping.
 func (f *fleet) serve(ctx context.Context, one *function, p *instance, address string) error {
 	f.mu.Lock()
 	if f.stopping || !slices.Contains(f.functions, one) {
@@ -166,7 +166,7 @@ func (f *fleet) serve(ctx context.Context, one *function, p *instance, address s
 	return f.writeFilesLocked()
 }
 
-// watch starts a function again when its process ends unasked.
+// watch starts a function again if its process ends unexpectedly.
 func (f *fleet) watch(ctx context.Context, one *function, p *instance) {
 	<-p.finished
 	f.mu.Lock()
@@ -193,7 +193,7 @@ func (f *fleet) watch(ctx context.Context, one *function, p *instance) {
 
 func (f *fleet) setStartingLocked(one *function, starting bool) {
 	one.starting = starting
-	_ = f.writeFilesLocked() // it was writable before; if it no longer is, the edge answers 503
+	_ = f.writeFilesLocked() // it was possible before; if it fails now, the edge answers 503
 }
 
 // replace starts a new process for each function but the edge, moves the edge's traffic to it, and ends the old one.
@@ -215,12 +215,12 @@ func (f *fleet) replaceOne(ctx context.Context, one *function) error {
 	f.mu.Lock()
 	underWay := one.bringing || one.succeeding || !slices.Contains(f.functions, one)
 	f.mu.Unlock()
-	if underWay { // what is about to start is of the new build, or its next try is
+	if underWay { // its process, or the one of the next attempt, is the new build
 		return nil
 	}
-	if one.service.Name() == "steer" { // the edge keeps what it cannot send meanwhile
+	if one.service.Name() == "steer" { // its address must not change; the edge keeps its counts until steer is back
 		f.retire(one)
-		return f.bring(ctx, one)
+		return f.bringUp(ctx, one)
 	}
 	address, err := freeAddress()
 	if err != nil {
@@ -250,7 +250,7 @@ func (f *fleet) replaceOne(ctx context.Context, one *function) error {
 	return nil
 }
 
-// retire ends the process of a function, which is not started again for it.
+// retire ends the process of a function, and prevents that watch starts it again.
 func (f *fleet) retire(one *function) {
 	f.mu.Lock()
 	p := one.process
@@ -263,7 +263,7 @@ func (f *fleet) retire(one *function) {
 	}
 }
 
-// stop ends the edge first, so that nothing new comes in, then everything else at once.
+// stop ends the edge first, so that no new requests come in, and then all others together.
 func (f *fleet) stop() {
 	f.mu.Lock()
 	f.stopping = true
@@ -281,7 +281,7 @@ func (f *fleet) stop() {
 	f.watchers.Wait()
 }
 
-// addressFor is where the process is that serves a function to everybody who is in no arm.
+// addressFor returns the address of the process that serves a function to the untouched.
 func (f *fleet) addressFor(name string) (address string, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

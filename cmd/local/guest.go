@@ -17,15 +17,15 @@ import (
 	"warble/shared/rollout"
 )
 
-// guest is a Service that is not Warble's, which runs beside the functions: a folder with a program in Go, its service.yaml, and, if its
-// experiments have metrics of their own, metric.yaml with these and their Triggers. docs/guests.md shows one.
+// guest is a Service that does not belong to Warble and runs beside the functions. Its folder has a Go program and service.yaml. If its
+// experiments have their own metrics, it also has metric.yaml with the Metrics and their Triggers. docs/guests.md shows one.
 type guest struct {
 	folder  string
 	service *manifest.Service
 	metrics []*rollout.Metric
 }
 
-// readGuest reads the guest of a folder. services are the functions, whose names it cannot have.
+// readGuest reads the guest of a folder. services are the functions; the guest may not have the name of one.
 func readGuest(folder string, services []*manifest.Service) (*guest, error) {
 	g := &guest{folder: folder, service: new(manifest.Service)}
 	file := filepath.Join(folder, "service.yaml")
@@ -33,7 +33,7 @@ func readGuest(folder string, services []*manifest.Service) (*guest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("-guest: %w", err)
 	}
-	if err := yaml.Unmarshal(text, g.service); err != nil { // Knative knows more fields than Warble's own manifests have
+	if err := yaml.Unmarshal(text, g.service); err != nil { // not strict, because Knative has fields that Warble's manifests do not use
 		return nil, fmt.Errorf("-guest: %s: %w", file, err)
 	}
 	m := g.service.Metadata
@@ -41,7 +41,7 @@ func readGuest(folder string, services []*manifest.Service) (*guest, error) {
 	case g.service.Kind != "Service" || !g.service.Guest():
 		return nil, fmt.Errorf("-guest: %s: expected a Knative Service with the annotation %s: \"true\"", file, manifest.Guest)
 	case len(g.service.Routes()) == 0 && m.Annotations[manifest.HostsAnnotation] == "":
-		return nil, fmt.Errorf("-guest: %s: expected the annotation %s, or the edge sends it nothing", file, manifest.RoutesAnnotation)
+		return nil, fmt.Errorf("-guest: %s: expected the annotation %s, because without it the edge sends the guest nothing", file, manifest.RoutesAnnotation)
 	case len(g.service.Spec.Template.Spec.Containers) != 1:
 		return nil, fmt.Errorf("-guest: %s: expected one container", file)
 	case m.Name == "" || slices.ContainsFunc(services, func(s *manifest.Service) bool { return s.Name() == m.Name }):
@@ -54,11 +54,11 @@ func readGuest(folder string, services []*manifest.Service) (*guest, error) {
 		return nil, fmt.Errorf("-guest: %w", err)
 	}
 	for part := range strings.SplitSeq(string(text), "\n---\n") {
-		var is metav1.TypeMeta
-		if err := yaml.Unmarshal([]byte(part), &is); err != nil {
+		var meta metav1.TypeMeta
+		if err := yaml.Unmarshal([]byte(part), &meta); err != nil {
 			return nil, fmt.Errorf("-guest: %s: %w", g.metricFile(), err)
 		}
-		if is.Kind != rollout.MetricKind {
+		if meta.Kind != rollout.MetricKind {
 			continue
 		}
 		metric, err := rollout.ParseMetric([]byte(part))
@@ -72,7 +72,7 @@ func readGuest(folder string, services []*manifest.Service) (*guest, error) {
 
 func (g *guest) metricFile() string { return filepath.Join(g.folder, "metric.yaml") }
 
-// keepMetrics makes the guest's metrics those that there are, as kubectl apply would.
+// keepMetrics creates or replaces the guest's Metrics, like kubectl apply.
 func (g *guest) keepMetrics(r *records) error {
 	return r.write(func(k *kept) error {
 		for _, m := range g.metrics {

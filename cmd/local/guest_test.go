@@ -17,7 +17,7 @@ import (
 
 const shopFolder = "../../e2e/guest"
 
-// TestAGuestRunsBesideTheFunctions: the shop of docs/guests.md, as a process, and once more as an arm; the edge is told that it is a guest.
+// TestAGuestRunsBesideTheFunctions with the shop of docs/guests.md: once as its Service and once as an arm. The routes file says that it is a guest.
 func TestAGuestRunsBesideTheFunctions(t *testing.T) {
 	t.Parallel()
 	g, err := readGuest(shopFolder, nil)
@@ -59,7 +59,7 @@ func TestAGuestRunsBesideTheFunctions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.bringLater(t.Context(), arm)
+	f.bringUpLater(t.Context(), arm)
 	untouched, _ := f.addressFor("shop")
 	within(t, time.Minute, "the pages of both", func() bool {
 		return strings.Contains(page(t, untouched), "<p></p>") && strings.Contains(page(t, arm.address), "Free delivery today")
@@ -73,7 +73,7 @@ func TestAGuestRunsBesideTheFunctions(t *testing.T) {
 	}
 }
 
-// page is the shop's; empty while it does not answer.
+// page returns the shop's page, empty while the shop does not answer.
 func page(t *testing.T, address string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/shop", nil)
@@ -89,8 +89,8 @@ func page(t *testing.T, address string) string {
 	return string(text)
 }
 
-// TestAGuestsTriggerBringsItsEventsToThePathThatItSays, beside those of knative/.
-func TestAGuestsTriggerBringsItsEventsToThePathThatItSays(t *testing.T) {
+// TestTheBrokerDeliversEventsToThePathOfAGuestsTrigger, together with the Triggers of knative/.
+func TestTheBrokerDeliversEventsToThePathOfAGuestsTrigger(t *testing.T) {
 	t.Parallel()
 	came := make(chan string, 1)
 	steer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -135,7 +135,7 @@ func TestAGuestsTriggerBringsItsEventsToThePathThatItSays(t *testing.T) {
 	}
 }
 
-func TestAFolderThatHasNoGuestIsRefused(t *testing.T) {
+func TestAFolderWithoutAGuestIsRefused(t *testing.T) {
 	t.Parallel()
 	for want, text := range map[string]string{
 		"no such file": "",

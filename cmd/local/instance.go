@@ -22,10 +22,10 @@ import (
 // instance is one process.
 type instance struct {
 	cmd      *exec.Cmd
-	metrics  string        // where it is scraped
-	retired  bool          // its end is wanted
-	finished chan struct{} // closed once it has ended
-	err      error         // how it ended
+	metrics  string        // address of its metrics
+	retired  bool          // it may end, and is not started again
+	finished chan struct{} // closed when it has ended
+	err      error         // its exit error, after finished is closed
 }
 
 // launch starts a process of the function on address.
@@ -40,16 +40,16 @@ func (f *fleet) launch(one *function, address string) (*instance, error) {
 	}
 	_, metricsPort, _ := net.SplitHostPort(metrics)
 	name := one.service.Name()
-	cmd := exec.Command(f.state.path("bin", name)) //nolint:noctx // end ends it, and cleanly
+	cmd := exec.Command(f.state.path("bin", name)) //nolint:noctx // end ends it, with time to drain
 	serving, configuration := name, name
-	if one.arm != "" { // it is of no Service, as on Knative, and WARBLE_SERVICE says what it is
+	if one.arm != "" { // as on Knative, an arm has no K_SERVICE; WARBLE_SERVICE names its Service
 		serving, configuration = "", one.revision[:strings.LastIndexByte(one.revision, '-')]
 	}
 	cmd.Env = append(os.Environ(), "HOST="+host, "PORT="+port, "METRICS_PORT="+metricsPort,
 		"K_SERVICE="+serving, "K_CONFIGURATION="+configuration, "K_REVISION="+one.revision,
-		"KUBERNETES_SERVICE_HOST=") // the developer's own container may be in a cluster, of which this is no part
+		"KUBERNETES_SERVICE_HOST=") // the developer's container may run in a cluster, which a local run must not use
 	cmd.Env = append(cmd.Env, one.environment...)
-	cmd.Env = append(cmd.Env, f.state.current(one.service)...)
+	cmd.Env = append(cmd.Env, f.state.currentSecrets(one.service)...)
 	cmd.Env = append(cmd.Env, "K_SINK="+f.sink)
 	if name == "mail" {
 		cmd.Env = append(cmd.Env, localMail(f.listen)...)
@@ -71,7 +71,7 @@ func (f *fleet) launch(one *function, address string) (*instance, error) {
 	return p, nil
 }
 
-// localLimits lets one developer send more than a public API lets a stranger. What the caller's environment says wins.
+// localLimits returns rate limits for one developer, which are higher than those of a public API. The caller's environment overrides them.
 func localLimits() (limits []string) {
 	for name, limit := range map[string]string{"RATE_LIMIT_READ": "1000000/15m", "RATE_LIMIT_WRITE": "1000000/15m", "RATE_LIMIT_AUTH": "100000/1m", "EDGE_REPLICAS": "1"} {
 		if value := os.Getenv(name); value != "" {
@@ -82,7 +82,7 @@ func localLimits() (limits []string) {
 	return limits
 }
 
-// localMail has mail written to the log, where links can be followed, unless the caller's environment names a server.
+// localMail returns settings that write mail, with its links, to the log. The caller's environment overrides them.
 func localMail(listen string) (settings []string) {
 	for name, value := range map[string]string{"SMTP_URL": "log:", "MAIL_FROM": "Warble <warble@localhost>", "PUBLIC_URL": "http://" + listen} {
 		settings = append(settings, name+"="+cmp.Or(os.Getenv(name), value))
@@ -90,7 +90,7 @@ func localMail(listen string) (settings []string) {
 	return settings
 }
 
-// ready waits for a function's probe, and for any answer of a guest, which has none.
+// ready waits until a function's probe succeeds. A guest has no such probe, so any answer of a guest is enough.
 func (one *function) ready(ctx context.Context, address string, p *instance) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -107,17 +107,17 @@ func (one *function) ready(ctx context.Context, address string, p *instance) err
 		}
 		select {
 		case <-p.finished:
-			return fmt.Errorf("ended before it was ready (%w): its log says why", p.err)
+			return fmt.Errorf("ended before it was ready (%w): see its log", p.err)
 		case <-ctx.Done():
-			return errors.New("was not ready in time: its log says why")
+			return errors.New("was not ready in time: see its log")
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
 
-// end asks a process to finish, and kills it where it does not.
+// end asks a process to end, and kills it after stopLimit.
 func (p *instance) end() {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // an error means that it has ended already
 	select {
 	case <-p.finished:
 	case <-time.After(stopLimit):
@@ -125,17 +125,17 @@ func (p *instance) end() {
 	}
 }
 
-// given are the ports that freeAddress has returned: whoever got one may not listen yet.
-var given sync.Map
+// reserved has the addresses that freeAddress has returned, because their users may not listen yet.
+var reserved sync.Map
 
-// freeAddress finds a port on loopback by taking and leaving it. It is below those that Linux and macOS give to connections
-// that leave the machine, one of which could take it before the process that it is for.
+// freeAddress returns a loopback address with a free port, which it finds by listening and closing. The port is below the range that Linux
+// and macOS use for outgoing connections: one of those could otherwise take it first.
 func freeAddress() (string, error) {
 	const first, last, tries = 20_000, 32_000, 100
 	var err error
 	for range tries {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(last-first)))
-		if _, taken := given.LoadOrStore(address, true); taken {
+		if _, taken := reserved.LoadOrStore(address, true); taken {
 			continue
 		}
 		var listener net.Listener

@@ -17,16 +17,16 @@ import (
 	"warble/shared/rollout"
 )
 
-// keptFile is the file of the state folder that one run leaves to the next.
+// keptFile is the file of the state folder that the next run reads.
 const keptFile = "experiments.json"
 
-// kept is what outlives a run.
+// kept is what the next run reads.
 type kept struct {
-	Namespace   types.UID                      `json:"namespace"`   // of the namespace that the experiments are in; drawn once
+	Namespace   types.UID                      `json:"namespace"`   // UID of the experiments' namespace, drawn once
 	Version     int64                          `json:"version"`     // resourceVersion of the newest change to an experiment
 	Experiments map[string]*rollout.Experiment `json:"experiments"` // by name
 	Arms        map[armsKey]*armsRecord        `json:"arms"`
-	Services    map[string]*serviceRecord      `json:"services"` // those that GiveTreatment has changed, by name
+	Services    map[string]*serviceRecord      `json:"services"` // only those that GiveTreatment has changed, by name
 	Metrics     map[string]*rollout.Metric     `json:"metrics"`  // by name
 }
 
@@ -35,7 +35,7 @@ type armsKey string
 
 func keyOf(uid types.UID, service string) armsKey { return armsKey(string(uid) + "/" + service) }
 
-// armsRecord is what there is of one Service's arms.
+// armsRecord has one Service's arms and their route.
 type armsRecord struct {
 	Service string                         `json:"service"`
 	Arms    map[experiment.Arm]*madeRecord `json:"arms"`
@@ -44,26 +44,26 @@ type armsRecord struct {
 
 // madeRecord is one arm. An older revision stays until no route and no edge leads to it.
 type madeRecord struct {
-	Made      int              `json:"made"`      // how many revisions there have been
-	Revisions []revisionRecord `json:"revisions"` // the newest last, and one at least
+	Made      int              `json:"made"`      // number of revisions so far
+	Revisions []revisionRecord `json:"revisions"` // at least one; the newest last
 }
 
 // revisionRecord is one revision of an arm.
 type revisionRecord struct {
 	Name string            `json:"name"`
-	Of   string            `json:"of"`  // the rollout.Arm.Source that it was made by
-	Env  map[string]string `json:"env"` // on top of the manifest's
+	Of   string            `json:"of"`  // its rollout.Arm.Source
+	Env  map[string]string `json:"env"` // variables that override the manifest
 }
 
 func (m *madeRecord) newest() *revisionRecord { return &m.Revisions[len(m.Revisions)-1] }
 
-// serviceRecord is what GiveTreatment has made of a Service.
+// serviceRecord has the changes that GiveTreatment has made to a Service.
 type serviceRecord struct {
-	// Given are all variables that were given to it, on top of the manifest's, one entry for each revision after the first.
+	// Given has an entry for each revision after the first: all variables that override the manifest.
 	Given []map[string]string `json:"given"`
 }
 
-// revisionName is the name of the n-th revision of a Service, from 0.
+// revisionName returns the name of the n-th revision of a Service, from 0.
 func revisionName(service string, n int) string {
 	if n == 0 {
 		return service + "-local"
@@ -71,8 +71,8 @@ func revisionName(service string, n int) string {
 	return service + "-local-" + strconv.Itoa(n+1)
 }
 
-// newest returns the newest revision of a Service, and its variables on top of the manifest's.
-func (k *kept) newest(service string) (revision string, given map[string]string) {
+// newest returns the newest revision of a Service, and its variables that override the manifest.
+func (k *kept) newest(service string) (revision string, variables map[string]string) {
 	record := k.Services[service]
 	if record == nil {
 		return revisionName(service, 0), nil
@@ -81,44 +81,44 @@ func (k *kept) newest(service string) (revision string, given map[string]string)
 	return revisionName(service, n), record.Given[n-1]
 }
 
-// given returns the variables that a revision of a Service has on top of the manifest's.
-func (k *kept) given(service, revision string) (map[string]string, error) {
+// variables returns the variables of a revision that override the manifest.
+func (k *kept) variables(service, revision string) (map[string]string, error) {
 	if revision == revisionName(service, 0) {
 		return nil, nil
 	}
 	if record := k.Services[service]; record != nil {
-		for n, given := range record.Given {
+		for n, variables := range record.Given {
 			if revision == revisionName(service, n+1) {
-				return given, nil
+				return variables, nil
 			}
 		}
 	}
 	return nil, fmt.Errorf("%s: there is no revision %s: %w", service, revision, rollout.ErrNotFound)
 }
 
-// put keeps an experiment as the newest change. The version is written into it.
+// put stores an experiment as the newest change, and sets its resource version.
 func (k *kept) put(e *rollout.Experiment) {
 	k.Version++
 	e.ResourceVersion = strconv.FormatInt(k.Version, 10)
 	k.Experiments[e.Name] = e
 }
 
-// records holds what is kept, in memory and in its file. The file is written before anything comes of a change, so that a
-// run that was killed is continued by the next.
+// records has the state that the next run needs, in memory and in a file. A change is written to the file before it takes effect, so that
+// the next run continues even if this one is killed.
 type records struct {
 	file string
-	// told is called after each change, in their order and one at a time. It must not call records.
-	told func(*kept) error
+	// onChange is called after each change, in order, and never twice at the same time. It must not call records.
+	onChange func(*kept) error
 
-	mu      sync.Mutex // guards what follows
-	kept    *kept      // never changes: another takes its place
-	text    []byte     // the same, as it is in the file
-	changes []change   // the newest changes of experiments, in order
-	oldest  int64      // a watch from an earlier version would miss changes
-	changed chan struct{}
+	mu      sync.Mutex    // guards the fields below
+	kept    *kept         // replaced by each change, never changed in place
+	text    []byte        // kept, as it is in the file
+	changes []change      // the newest changes of experiments, in order
+	oldest  int64         // a watch from an earlier version would miss changes
+	changed chan struct{} // closed and replaced by each change
 }
 
-// openRecords reads what another run has left, if there was one.
+// openRecords reads the file of the previous run, if there is one.
 func openRecords(file string) (*records, error) {
 	text, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -129,7 +129,7 @@ func openRecords(file string) (*records, error) {
 	}
 	k, err := parseKept(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: expected what another run has written; -fresh starts without it", file, err)
+		return nil, fmt.Errorf("%s: %w: expected the file of an earlier run; -fresh starts without it", file, err)
 	}
 	r := &records{file: file, kept: k, text: text, oldest: k.Version, changed: make(chan struct{})}
 	return r, r.write(func(k *kept) error {
@@ -160,15 +160,15 @@ func parseKept(text []byte) (*kept, error) {
 	return k, nil
 }
 
-// read returns what is kept. Nobody changes it.
+// read returns the present state. The caller must not change it.
 func (r *records) read() *kept {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.kept
 }
 
-// write lets edit change a copy, which is kept unless edit returns an error. What is then in memory is what another run
-// would read: times in whole seconds, and no empty fields.
+// write lets edit change a copy of the state, and stores the copy unless edit returns an error. The state in memory is then exactly what
+// the next run would read: times in whole seconds, and no empty fields.
 func (r *records) write(edit func(*kept) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -192,8 +192,8 @@ func (r *records) write(edit func(*kept) error) error {
 	before := r.kept
 	r.kept, r.text = next, text
 	r.remember(before, next)
-	if r.told == nil {
+	if r.onChange == nil {
 		return nil
 	}
-	return r.told(next)
+	return r.onChange(next)
 }

@@ -3,14 +3,14 @@ package main
 import clientcmd "k8s.io/client-go/tools/clientcmd/api/v1"
 
 const (
-	// kubeconfig is the file of the state folder by which `kn experiment` reaches the control plane.
+	// kubeconfig is the file of the state folder with which `kn experiment` reaches the control plane.
 	kubeconfig = "kubeconfig"
-	// controlFolder is the folder of its token, certificate and address, which outlive a run, and -fresh too: a shell that has
-	// KUBECONFIG set goes on working.
+	// controlFolder has the control plane's token, certificate and address. The next run uses them again, even with -fresh, so that a
+	// shell with KUBECONFIG still works.
 	controlFolder = "warble-control"
 )
 
-// writeKubeconfig writes how the control plane is reached. The file is JSON, which every reader of YAML reads.
+// writeKubeconfig writes the kubeconfig for the control plane. The file is JSON, which is valid YAML.
 func writeKubeconfig(s state, address, token string, authority []byte) error {
 	const name = "warble-local"
 	return replaceFile(s.path(kubeconfig), clientcmd.Config{

@@ -11,15 +11,15 @@ import (
 	"syscall"
 )
 
-// lockFile is the file of the state folder that a run holds a lock on. Its text is who that is, as "4711 http://127.0.0.1:8080":
-// without a lock on it, who that was.
+// lockFile is the file of the state folder that a run locks. Its text names the present or last run: its process id and its URL, such as
+// "4711 http://127.0.0.1:8080".
 const lockFile = "lock"
 
-// lockState makes the folder where it is missing, and this run's alone until the file is closed or the process ends,
-// however it does: the kernel drops the lock then, so that there is none to clear away. No child process has it, for files
-// are closed on exec.
+// lockState creates the state folder if it is missing, and locks it for this run. The lock ends when the file is closed or the process
+// ends in any way, because the kernel then drops it. So no stale lock can stay. Child processes do not inherit the lock, because the file
+// is closed on exec.
 func lockState(o options) (*os.File, error) {
-	// Others may pass through to postgres/, which its server's own account must reach, and into nothing else.
+	// Mode 711, because the account of the PostgreSQL server must pass through the folder to postgres/, and only there.
 	if err := os.MkdirAll(o.state, 0o711); err != nil {
 		return nil, fmt.Errorf("-state %s: %w: expected a folder to write to", o.state, err)
 	}
@@ -30,11 +30,11 @@ func lockState(o options) (*os.File, error) {
 	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		err = refusal(o, lock)
+		err = lockedError(o, lock)
 	case err != nil:
 		err = fmt.Errorf("-state %s: lock %s: %w", o.state, lockFile, err)
 	default:
-		// Cut off after it is written: whoever is refused meanwhile reads one whole line.
+		// Truncated after the write, so that a second run always reads one whole line.
 		text := fmt.Appendf(nil, "%d http://%s\n", os.Getpid(), o.listen)
 		if _, err = lock.WriteAt(text, 0); err == nil {
 			err = lock.Truncate(int64(len(text)))
@@ -46,28 +46,28 @@ func lockState(o options) (*os.File, error) {
 	return lock, nil
 }
 
-// refusal says who has the folder, and what to type for another run beside that one.
-func refusal(o options, lock *os.File) error {
+// lockedError returns an error that names the run that uses the folder, and the command that starts a second run.
+func lockedError(o options, lock *os.File) error {
 	text := make([]byte, 1024)
-	n, _ := lock.ReadAt(text, 0) // it has less, and nothing where the other has only now made it
+	n, _ := lock.ReadAt(text, 0) // the file is shorter, and empty if the other run has only just created it
 	line, _, _ := strings.Cut(string(text[:n]), "\n")
 	pid, url, known := strings.Cut(line, " ")
 	holder, end := "another run", "end it"
 	if known {
 		holder, end = "pid "+pid+" at "+url, "end it (kill -INT "+pid+")"
 	}
-	listen, folder := beside(o, url)
+	listen, folder := propose(o, url)
 	command := fmt.Sprintf(`make run ARGS="-listen %s -state %s"`, listen, folder)
 	if os.Getenv("DATABASE_URL") != "" {
-		command = "DATABASE_URL= " + command // two runs on one database take its logins from each other
+		command = "DATABASE_URL= " + command // two runs on one database would replace each other's logins
 	}
-	return fmt.Errorf("-state %s: Warble runs on this folder already: %s\nIt was left as it is. Either %s first, or start a second one beside it, with a database of its own:\n\n  %s",
+	return fmt.Errorf("-state %s: Warble already runs on this folder: %s\nIt was not changed. Either %s first, or start a second Warble with its own database:\n\n  %s",
 		o.state, holder, end, command)
 }
 
-// beside is the address that was asked for, or the next that is free, and a folder called by its port. The run at taken may
-// not listen yet.
-func beside(o options, taken string) (listen, folder string) {
+// propose returns a free address and a state folder for a second run. The address is o.listen, or the next that is free, but never taken,
+// where the first run may not listen yet. The folder is named after the port.
+func propose(o options, taken string) (listen, folder string) {
 	takenPort := taken[strings.LastIndexByte(taken, ':')+1:]
 	folder = strings.TrimSuffix(filepath.Clean(o.state), "-"+takenPort)
 	host, text, err := net.SplitHostPort(o.listen)
@@ -86,5 +86,5 @@ func beside(o options, taken string) (listen, folder string) {
 			err = nil
 		}
 	}
-	return "127.0.0.1:8081", folder + "-8081" // none can be had where it was asked for
+	return "127.0.0.1:8081", folder + "-8081" // no address of that host is usable
 }

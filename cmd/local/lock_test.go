@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// hold locks a folder as a run does, until the test ends.
+// hold locks a folder like a run, until the test ends.
 func hold(t *testing.T, o options) *os.File {
 	t.Helper()
 	lock, err := lockState(o)
@@ -25,9 +25,9 @@ func hold(t *testing.T, o options) *os.File {
 	return lock
 }
 
-// TestASecondRunChangesNothing, neither where the first has its folder nor where something else has its port: -fresh
-// deletes no database, and no key is made.
-func TestASecondRunChangesNothing(t *testing.T) {
+// TestARefusedSecondRunChangesNothing, whether the first run uses the folder or another program uses the port: -fresh
+// deletes no database, and no keys are made.
+func TestARefusedSecondRunChangesNothing(t *testing.T) {
 	t.Chdir("../..") // where the manifests are
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -44,9 +44,9 @@ func TestASecondRunChangesNothing(t *testing.T) {
 		held          bool
 		asked, expect string
 	}{
-		"the folder":                     {true, free, first},
-		"the folder, and its run's port": {true, address, first},
-		"the port, by another":           {false, address, "-listen " + address + ": listen tcp " + address},
+		"the folder is used":               {true, free, first},
+		"the folder and the port are used": {true, address, first},
+		"another program has the port":     {false, address, "-listen " + address + ": listen tcp " + address},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // of one that is not refused
@@ -78,8 +78,8 @@ func TestASecondRunChangesNothing(t *testing.T) {
 	}
 }
 
-// TestTheRefusalSaysHowToStartASecondRun: at the address that was asked for where that is free, in a folder which is next
-// to the first one's and called by the port.
+// TestTheRefusalSaysHowToStartASecondRun: at the requested address if it is free, in a folder next to the first one,
+// named after the port.
 func TestTheRefusalSaysHowToStartASecondRun(t *testing.T) {
 	free, err := freeAddress()
 	if err != nil {
@@ -102,13 +102,13 @@ func TestTheRefusalSaysHowToStartASecondRun(t *testing.T) {
 			hold(t, o)
 			o.listen = tt.asked
 			_, err := lockState(o)
-			want := fmt.Sprintf("-state %s: Warble runs on this folder already: pid %d at http://127.0.0.1:8080\n", o.state, os.Getpid())
+			want := fmt.Sprintf("-state %s: Warble already runs on this folder: pid %d at http://127.0.0.1:8080\n", o.state, os.Getpid())
 			if err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "\n  "+strings.ReplaceAll(tt.want, "FOLDER", folder)) {
 				t.Errorf("%v, want %q and %q", err, want, tt.want)
 			}
 		})
 	}
-	// The first one's own port is not proposed, though it does not listen yet.
+	// The first run's port is not proposed, even if it does not listen yet.
 	o := options{listen: free, state: t.TempDir()}
 	hold(t, o)
 	if _, err := lockState(o); err == nil || strings.Contains(err.Error(), "-listen "+free+" ") {
@@ -116,8 +116,8 @@ func TestTheRefusalSaysHowToStartASecondRun(t *testing.T) {
 	}
 }
 
-// TestAFolderIsFreeOnceItsRunHasEnded, whatever that has left in the file.
-func TestAFolderIsFreeOnceItsRunHasEnded(t *testing.T) {
+// TestAFolderIsFreeWhenItsRunHasEnded, whatever text the run has left in the file.
+func TestAFolderIsFreeWhenItsRunHasEnded(t *testing.T) {
 	t.Parallel()
 	o := options{listen: "127.0.0.1:8080", state: t.TempDir()}
 	file := filepath.Join(o.state, lockFile)
@@ -135,8 +135,8 @@ func TestAFolderIsFreeOnceItsRunHasEnded(t *testing.T) {
 	}
 }
 
-// TestAStateThatCannotBeWrittenIsNamed, with what was expected.
-func TestAStateThatCannotBeWrittenIsNamed(t *testing.T) {
+// TestAStateFolderThatCannotBeWrittenIsNamed, with what was expected.
+func TestAStateFolderThatCannotBeWrittenIsNamed(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	file := filepath.Join(folder, "file")

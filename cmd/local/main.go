@@ -1,18 +1,18 @@
-// Command local runs all of Warble on this machine: the real functions, each a process of its own started as its
-// manifest in knative/ says, a PostgreSQL server, and the edge in front.
+// Command local runs all of Warble on this machine: a PostgreSQL server, and the real functions behind the edge. Each function is a
+// process, started as its manifest in knative/ says.
 //
 //	go run ./cmd/local [-fresh] [-demo] [-experiment FILE] [-guest FOLDER] [-board 127.0.0.1:8070] [-listen 127.0.0.1:8080] [-state DIR] [-v] [-json]
 //
-// An experiment gets two arms, processes of their own, and moves as in a cluster. It is started and ended with kn experiment,
-// by the kubeconfig in the state folder; -experiment starts that of a file, and the board beside the API shows them.
+// The arms of an experiment are processes too, and the experiment moves as in a cluster. Start and end it with kn experiment and the
+// kubeconfig in the state folder. -experiment starts the experiment of a file. The board shows the experiments.
 //
-// -guest runs a Service that is not Warble's beside the functions: a program in Go with its service.yaml, as docs/guests.md has one.
+// -guest also runs a Service that does not belong to Warble: a Go program with a service.yaml, as in docs/guests.md.
 //
-// A terminal gets a line for each request, and with -v all that the processes say. A pipe gets that, too.
+// A terminal shows a line for each request or, with -v, every line of every process. A pipe gets every line.
 //
-// A folder is one run's at a time. A second run beside the first has a -listen and a -state of its own.
+// Only one run can use a state folder. A second run needs another -listen and another -state.
 //
-// SIGHUP builds anew and replaces the functions one by one without failing a request. Ctrl-C stops everything.
+// SIGHUP builds again and replaces the functions one by one, without failing a request. Ctrl-C stops everything.
 package main
 
 import (
@@ -38,17 +38,17 @@ type options struct {
 	fresh  bool
 	demo   bool
 
-	experiment string // a file, or none
+	experiment string // a file, or "none"
 	guest      string // a folder, or empty
-	board      string // an address, or none
+	board      string // an address, or "none"
 
 	verbose, json bool
 }
 
 const (
-	// playing is the experiment that there is for the playground: everybody is in one arm or the other at once.
-	playing = "knative/experiments/likes-demo.yaml"
-	// boardAddress is where the board is, unless -board says otherwise.
+	// demoExperiment is the default of -experiment. It puts everybody into an arm immediately, so that the playground shows both arms.
+	demoExperiment = "knative/experiments/likes-demo.yaml"
+	// boardAddress is the default of -board.
 	boardAddress = "127.0.0.1:8070"
 )
 
@@ -56,13 +56,13 @@ func main() {
 	var o options
 	flag.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the API")
 	flag.StringVar(&o.state, "state", defaultState(), "folder for the database, the keys and the binaries")
-	flag.BoolVar(&o.fresh, "fresh", false, "empty the database first")
-	flag.BoolVar(&o.demo, "demo", false, "fill in 20 users and 200 tweets")
-	flag.StringVar(&o.experiment, "experiment", "", "start the experiment of this file; none starts none ("+playing+", but where FEATURES is set)")
-	flag.StringVar(&o.guest, "guest", "", "run the guest of this folder, too, as e2e/guest: a program in Go, service.yaml, and metric.yaml if it has metrics")
-	flag.StringVar(&o.board, "board", boardAddress, "address of the board of experiments; none starts none")
-	flag.BoolVar(&o.verbose, "v", false, "show every line of every function, and not the requests alone")
-	flag.BoolVar(&o.json, "json", false, "as for a pipe: every line of every function, in JSON")
+	flag.BoolVar(&o.fresh, "fresh", false, "start with an empty database")
+	flag.BoolVar(&o.demo, "demo", false, "add 20 users and 200 tweets")
+	flag.StringVar(&o.experiment, "experiment", "", "start the experiment of this file; none starts no experiment (default: "+demoExperiment+", or none if FEATURES is set)")
+	flag.StringVar(&o.guest, "guest", "", "also run the guest of this folder, such as e2e/guest: a Go program, service.yaml, and metric.yaml if it has metrics")
+	flag.StringVar(&o.board, "board", boardAddress, "address of the board of experiments; none starts no board")
+	flag.BoolVar(&o.verbose, "v", false, "show every line of every function, not only the requests")
+	flag.BoolVar(&o.json, "json", false, "show every line of every function in JSON, as in a pipe")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -72,8 +72,8 @@ func main() {
 	}
 }
 
-// defaultState is .warble in the checkout. PostgreSQL refuses root, and the account it runs as then must reach the
-// folder, which it often cannot inside of root's own; so root's state is under /var/tmp, one folder per checkout.
+// defaultState returns .warble in the checkout. For root it returns a folder for the checkout under /var/tmp: PostgreSQL does not run as
+// root, and the account that it uses instead often cannot reach root's folders.
 func defaultState() string {
 	here, err := os.Getwd()
 	if err != nil || os.Geteuid() != 0 {
@@ -82,37 +82,47 @@ func defaultState() string {
 	return filepath.Join("/var/tmp/warble", filepath.Base(here)+"-"+shortHash(here))
 }
 
-func run(ctx context.Context, o options, out io.Writer) (err error) {
-	services, err := manifest.ReadAll("knative")
-	if err != nil {
-		return err
+// inputs are what a run reads before it changes anything.
+type inputs struct {
+	services   []*manifest.Service // with the guest's
+	guest      *guest              // nil without -guest
+	experiment *rollout.Experiment // nil for none
+	asked      bool                // somebody has asked for the experiment with -experiment
+}
+
+// readInputs reads the manifests, the guest and the experiment. If -experiment is not set, it sets o.experiment to the default.
+func readInputs(o *options) (in inputs, err error) {
+	if in.services, err = manifest.ReadAll("knative"); err != nil {
+		return in, err
 	}
-	var visited *guest
 	if o.guest != "" {
-		if visited, err = readGuest(o.guest, services); err != nil {
-			return err
+		if in.guest, err = readGuest(o.guest, in.services); err != nil {
+			return in, err
 		}
-		services = append(services, visited.service)
+		in.services = append(in.services, in.guest.service)
 	}
-	var file *rollout.Experiment
-	asked := o.experiment != ""
-	if !asked && os.Getenv("FEATURES") == "" { // which would be in both arms
-		o.experiment = playing
+	in.asked = o.experiment != ""
+	if !in.asked && os.Getenv("FEATURES") == "" { // with FEATURES, both arms would have the change
+		o.experiment = demoExperiment
 	}
 	if o.experiment != "" && o.experiment != none {
-		if file, err = readFile(o.experiment); err != nil {
-			return err
-		}
+		in.experiment, err = readFile(o.experiment)
+	}
+	return in, err
+}
+
+// run starts Warble and serves it until ctx ends.
+func run(ctx context.Context, o options, out io.Writer) (err error) {
+	in, err := readInputs(&o)
+	if err != nil {
+		return err
 	}
 	lock, err := lockState(o)
 	if err != nil {
 		return err
 	}
-	defer lock.Close() // the last thing: everything else has ended by then
-	// Tried before anything is built or deleted, so that the commonest mistake is told at once.
-	if listener, err := net.Listen("tcp", o.listen); err != nil {
-		return fmt.Errorf("-listen %s: %w: is another Warble running? choose another address", o.listen, err)
-	} else if err := listener.Close(); err != nil {
+	defer lock.Close() // when everything else has ended
+	if err := checkListen(o.listen); err != nil {
 		return err
 	}
 	state, err := openState(o.state, o.fresh)
@@ -123,65 +133,42 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if visited != nil {
-		if err := visited.keepMetrics(records); err != nil {
-			return err
-		}
+	if err := in.keep(records, o); err != nil {
+		return err
 	}
-	if file != nil {
-		if err := records.begin(file); err != nil && asked { // what nobody has asked for leaves what is there
-			return fmt.Errorf("-experiment %s: %w", o.experiment, err)
-		}
-	}
-	said := everything
-	if terminal(out) && !o.verbose && !o.json {
-		said = requests
-	}
-	console := newConsole(out, said, services)
-	if said == requests {
-		console.print("\nWarble is starting. The first time takes a few minutes.\n\n")
-	}
+	console := openConsole(out, o, in.services)
 	began, built := time.Now(), make(chan error, 1)
 	go func() {
-		err := build(ctx, state, visited)
+		err := build(ctx, state, in.guest)
 		if err == nil {
 			console.done("every function is built", began)
 		}
 		built <- err
 	}()
-	database, err := openDatabase(ctx, state, console.named("postgres"))
+	database, err := openDatabase(ctx, state, console.writerFor("postgres"))
 	if err != nil {
 		return err
 	}
 	defer database.stop()
-	if err := state.keep(database.secrets); err != nil {
+	if err := state.writeSecrets(database.secrets); err != nil {
 		return err
 	}
 	console.done("PostgreSQL answers", began)
 	if err := <-built; err != nil {
 		return err
 	}
-	fleet, err := newFleet(state, console, o.listen, services, database, records.read())
+	fleet, err := newFleet(state, console, o.listen, in.services, database, records.read())
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer fleet.stop()
 	defer cancel()
-	cluster, err := newCluster(ctx, records, fleet, services)
+	cluster, err := newCluster(ctx, records, fleet, in.services)
 	if err != nil {
 		return err
 	}
-	broker, err := newBroker("knative", os.Getenv("K_SINK"), fleet.addressFor, console.named("broker"))
-	if err != nil {
-		return err
-	}
-	if visited != nil && len(visited.metrics) > 0 {
-		if err := readTriggers(visited.metricFile(), broker.subscribers); err != nil {
-			return err
-		}
-	}
-	sink, stopBroker, err := broker.start(ctx)
+	sink, stopBroker, err := startBroker(ctx, fleet, in.guest)
 	if err != nil {
 		return err
 	}
@@ -209,29 +196,86 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		}
 	}
 	console.print(welcome(base, board, state))
+	replaceOnSignal(ctx, fleet, in.guest)
+	console.print("stopping\n")
+	return nil
+}
 
+// checkListen returns an error if the address of the API is taken. It is called before anything is built or deleted, so that the most
+// frequent mistake is reported immediately.
+func checkListen(address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("-listen %s: %w: is another Warble running? choose another address", address, err)
+	}
+	return listener.Close()
+}
+
+// keep stores the guest's metrics and the experiment. If nobody has asked for the experiment, an experiment of the same name stays as it
+// is.
+func (in *inputs) keep(r *records, o options) error {
+	if in.guest != nil {
+		if err := in.guest.keepMetrics(r); err != nil {
+			return err
+		}
+	}
+	if in.experiment != nil {
+		if err := r.createOnce(in.experiment); err != nil && in.asked {
+			return fmt.Errorf("-experiment %s: %w", o.experiment, err)
+		}
+	}
+	return nil
+}
+
+// openConsole returns the console, and greets people on a terminal.
+func openConsole(out io.Writer, o options, services []*manifest.Service) *console {
+	shown := everything
+	if terminal(out) && !o.verbose && !o.json {
+		shown = requests
+	}
+	c := newConsole(out, shown, services)
+	if shown == requests {
+		c.print("\nWarble is starting. The first time takes a few minutes.\n\n")
+	}
+	return c
+}
+
+// startBroker starts the broker with the Triggers of knative/ and, if there is a guest with metrics, of the guest.
+func startBroker(ctx context.Context, f *fleet, g *guest) (sink string, stop func(), err error) {
+	b, err := newBroker("knative", os.Getenv("K_SINK"), f.addressFor, f.console.writerFor("broker"))
+	if err != nil {
+		return "", nil, err
+	}
+	if g != nil && len(g.metrics) > 0 {
+		if err := readTriggers(g.metricFile(), b.subscribers); err != nil {
+			return "", nil, err
+		}
+	}
+	return b.start(ctx)
+}
+
+// replaceOnSignal builds and replaces the functions at each SIGHUP, until ctx ends.
+func replaceOnSignal(ctx context.Context, f *fleet, g *guest) {
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, syscall.SIGHUP)
 	for {
 		select {
 		case <-ctx.Done():
-			console.print("stopping\n")
-			return nil
+			return
 		case <-again:
-			if err := build(ctx, state, visited); err != nil {
-				console.print(err.Error() + "\n")
+			if err := build(ctx, f.state, g); err != nil {
+				f.console.print(err.Error() + "\n")
 				continue
 			}
-			fleet.replace(ctx)
-			console.print("replaced every function but the edge\n")
+			f.replace(ctx)
+			f.console.print("replaced every function but the edge\n")
 		}
 	}
 }
 
-// build puts every function's binary into the state folder, that of kn experiment, which serves the board, and the guest's, if there is
-// one.
+// build writes binaries into the state folder: every function, kn experiment, which serves the board, and the guest, if there is one.
 func build(ctx context.Context, s state, g *guest) error {
-	if g != nil { // its folder may be of another module
+	if g != nil { // in its own folder, because it may belong to another module
 		command := exec.CommandContext(ctx, "go", "build", "-o", s.path("bin", g.service.Name()), ".")
 		command.Dir = g.folder
 		if output, err := command.CombinedOutput(); err != nil {
@@ -245,24 +289,24 @@ func build(ctx context.Context, s state, g *guest) error {
 	return nil
 }
 
-// welcome is what a newcomer can do now, in 80 columns.
+// welcome returns what a newcomer can do now, in 80 columns.
 func welcome(base, board string, s state) string {
 	text := fmt.Sprintf(`
 Warble is at %[1]s
 
-  %-30[2]s the playground: two people, one may like
+  %-30[2]s the playground: two people, one may like tweets
 `, base, base+"/")
 	if board != none {
-		text += fmt.Sprintf("  %-30s the board: the experiment, live\n", "http://"+board+"/")
+		text += fmt.Sprintf("  %-30s the board: the experiment and its report\n", "http://"+board+"/")
 	}
 	return text + fmt.Sprintf(`  %-30[1]s the API, to try out
 
 In another terminal:
 
-  make try                       an account, a tweet, a timeline
-  make load                      synthetic people
+  make try                       make an account, tweet, read the timeline
+  make load                      send synthetic people
 
-An experiment is followed with kn experiment, as in a cluster:
+To watch and end experiments with kn experiment, as in a cluster:
 
   export KUBECONFIG=%[2]s
   export DATABASE_URL=$(cat %[3]s)

@@ -14,7 +14,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// TestMain lets this program be a function as well: it is what a fleet starts in these tests.
+// TestMain makes this program a function if K_REVISION is set, because the fleets of these tests start it as their functions.
 func TestMain(m *testing.M) {
 	if revision := os.Getenv("K_REVISION"); revision != "" {
 		serveAsFunction(revision)
@@ -23,10 +23,10 @@ func TestMain(m *testing.M) {
 	pgtest.Main(m)
 }
 
-// told is what a process says of its environment at /.
-type told struct{ KService, Configuration, Service, Experiment, Arm, Features string }
+// processInfo is a process's environment, which it answers at /.
+type processInfo struct{ KService, Configuration, Service, Experiment, Arm, Features string }
 
-// serveAsFunction answers with the revision and what else the process was told, or ends at once where its feature is crash.
+// serveAsFunction answers with the revision and the environment. It ends immediately if FEATURES is crash.
 func serveAsFunction(revision string) {
 	if os.Getenv("FEATURES") == "crash" {
 		os.Exit(3)
@@ -35,7 +35,7 @@ func serveAsFunction(revision string) {
 	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Revision", revision)
-		_ = json.NewEncoder(w).Encode(told{
+		_ = json.NewEncoder(w).Encode(processInfo{
 			os.Getenv("K_SERVICE"), os.Getenv("K_CONFIGURATION"), os.Getenv("WARBLE_SERVICE"), os.Getenv("WARBLE_EXPERIMENT"), os.Getenv("WARBLE_ARM"), os.Getenv("FEATURES"),
 		})
 	})
@@ -44,7 +44,7 @@ func serveAsFunction(revision string) {
 	os.Exit(4)
 }
 
-// functions are some of the manifests, each with this program in place of its own, and the secrets that they want.
+// functions returns some of the manifests and their secrets. This program takes the place of each function's program.
 func functions(t *testing.T, s state, names ...string) ([]*manifest.Service, *database) {
 	t.Helper()
 	all, err := manifest.ReadAll("../../knative")
@@ -74,13 +74,13 @@ func functions(t *testing.T, s state, names ...string) ([]*manifest.Service, *da
 	return services, d
 }
 
-// stateOf is a new state folder.
+// stateOf returns a new state folder.
 func stateOf(t *testing.T) state {
 	t.Helper()
 	return open(t, filepath.Join(t.TempDir(), "state"), false)
 }
 
-// within polls until a thing is so.
+// within polls until a condition holds, and fails the test after limit.
 func within(t *testing.T, limit time.Duration, what string, is func() bool) {
 	t.Helper()
 	for until := time.Now().Add(limit); !is(); time.Sleep(20 * time.Millisecond) {

@@ -18,13 +18,13 @@ import (
 	"warble/shared/rollout"
 )
 
-// metricsPath is where the control plane serves the resource Metric. It has no watch there: the driver is woken by each change.
+// metricsPath is the path of the resource Metric. It has no watch, because each change wakes the driver.
 const metricsPath = "/apis/warble.dev/v1alpha1/namespaces/" + namespace + "/" + rollout.MetricResource
 
 // metricResource names metrics in errors.
 var metricResource = schema.GroupResource{Group: rollout.GroupVersion.Group, Resource: rollout.MetricResource}
 
-// metricVerbs are what the control plane answers of metrics.
+// metricVerbs returns the control plane's verbs for metrics, by pattern.
 func (c *control) metricVerbs() map[string]verb {
 	return map[string]verb{
 		"GET " + metricsPath:                c.listMetrics,
@@ -120,7 +120,7 @@ func (r *records) metrics() *rollout.MetricList {
 	return list
 }
 
-// putMetric keeps a metric as the newest change. What the server alone writes of it is written into it.
+// putMetric stores a metric as the newest change, and sets the metadata that belong to the server.
 func (k *kept) putMetric(m *rollout.Metric, server *metav1.ObjectMeta) {
 	k.Version++
 	m.TypeMeta = metav1.TypeMeta{APIVersion: rollout.GroupVersion.String(), Kind: rollout.MetricKind}
@@ -131,7 +131,7 @@ func (k *kept) putMetric(m *rollout.Metric, server *metav1.ObjectMeta) {
 	k.Metrics[m.Name] = m
 }
 
-// decodeMetric reads the metric of a request, fills in what its schema does, and says all that is wrong with it.
+// decodeMetric reads the metric of a request, and sets the defaults of its schema. Its error names every mistake.
 func decodeMetric(r *http.Request) (*rollout.Metric, error) {
 	text, err := read(r, "application/json")
 	if err != nil {

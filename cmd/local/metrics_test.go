@@ -13,7 +13,7 @@ import (
 const orders = `{"apiVersion":"warble.dev/v1alpha1","kind":"Metric","metadata":{"name":"orders"},
 	"spec":{"label":"Orders","unit":"orders","direction":"up","kind":"sum","event":{"type":"shop.order.v1","subjectIsUnit":true}}}`
 
-// What a client does with metrics in a cluster, it does here.
+// A client can do the same with metrics as in a cluster.
 func TestMetricsAreKeptAsAnAPIServerKeepsThem(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)

@@ -19,7 +19,7 @@ import (
 	"warble/shared/rollout"
 )
 
-// namespace is the only one of a local run.
+// namespace is the only namespace of a local run.
 const namespace = "warble"
 
 // resource and kind name experiments in errors.
@@ -28,9 +28,9 @@ var (
 	kind     = schema.GroupKind{Group: rollout.GroupVersion.Group, Kind: rollout.Kind}
 )
 
-// What follows changes experiments as an API server does. Its errors are those of an API server.
+// The functions below read and change experiments like an API server, and return its errors.
 
-// get returns the experiment of a name, which is the caller's to change.
+// get returns a copy of an experiment.
 func (r *records) get(name string) (*rollout.Experiment, error) {
 	e := r.read().Experiments[name]
 	if e == nil {
@@ -39,7 +39,7 @@ func (r *records) get(name string) (*rollout.Experiment, error) {
 	return e.DeepCopy(), nil
 }
 
-// list returns all experiments, the oldest first, which are the caller's to change.
+// list returns copies of all experiments, the oldest first.
 func (r *records) list() *rollout.ExperimentList {
 	k := r.read()
 	list := &rollout.ExperimentList{
@@ -65,10 +65,10 @@ func (k *kept) byAge() []*rollout.Experiment {
 	return all
 }
 
-// create keeps a new experiment, and returns it with what the server writes into it.
+// create stores a new experiment, and returns it with the metadata that the server sets.
 func (r *records) create(e *rollout.Experiment) (*rollout.Experiment, error) {
 	if e.ResourceVersion != "" {
-		return nil, apierrors.NewBadRequest("metadata.resourceVersion: expected none in what is created")
+		return nil, apierrors.NewBadRequest("metadata.resourceVersion: expected none in a new experiment")
 	}
 	e = e.DeepCopy()
 	e.Status = rollout.Status{}
@@ -76,7 +76,7 @@ func (r *records) create(e *rollout.Experiment) (*rollout.Experiment, error) {
 	if err := refuse(e, mistakes(e)); err != nil {
 		return nil, err
 	}
-	own(e, &metav1.ObjectMeta{Name: e.Name, Namespace: namespace, UID: uuid.NewUUID(), Generation: 1, CreationTimestamp: metav1.Now()})
+	setMetadata(e, &metav1.ObjectMeta{Name: e.Name, Namespace: namespace, UID: uuid.NewUUID(), Generation: 1, CreationTimestamp: metav1.Now()})
 	err := r.write(func(k *kept) error {
 		if k.Experiments[e.Name] != nil {
 			return apierrors.NewAlreadyExists(resource, e.Name)
@@ -90,34 +90,34 @@ func (r *records) create(e *rollout.Experiment) (*rollout.Experiment, error) {
 	return e, nil
 }
 
-// update replaces an experiment by what to makes of it, but for its status.
-func (r *records) update(name string, to func(present *rollout.Experiment) (*rollout.Experiment, error)) (*rollout.Experiment, error) {
+// update replaces an experiment, except its status, by the result of change.
+func (r *records) update(name string, change func(present *rollout.Experiment) (*rollout.Experiment, error)) (*rollout.Experiment, error) {
 	return r.replace(name, func(present *rollout.Experiment) (*rollout.Experiment, error) {
-		e, err := to(present.DeepCopy())
+		e, err := change(present.DeepCopy())
 		if err != nil {
 			return nil, err
 		}
-		if err := isOf(present, e); err != nil {
+		if err := checkReplaces(present, e); err != nil {
 			return nil, err
 		}
 		e.Spec.Default()
-		change := experiment.CheckChange(present.Status.Phase, present.Spec, e.Spec)
-		if err := refuse(e, errors.Join(mistakes(e), change)); err != nil {
+		forbidden := experiment.CheckChange(present.Status.Phase, present.Spec, e.Spec)
+		if err := refuse(e, errors.Join(mistakes(e), forbidden)); err != nil {
 			return nil, err
 		}
-		own(e, &present.ObjectMeta)
+		setMetadata(e, &present.ObjectMeta)
 		e.Status = present.Status
-		if !same(present.Spec, e.Spec) {
+		if !sameJSON(present.Spec, e.Spec) {
 			e.Generation++
 		}
 		return e, nil
 	})
 }
 
-// updateStatus replaces the status of an experiment by that of e, and nothing else.
+// updateStatus replaces only the status of an experiment.
 func (r *records) updateStatus(name string, e *rollout.Experiment) (*rollout.Experiment, error) {
 	return r.replace(name, func(present *rollout.Experiment) (*rollout.Experiment, error) {
-		if err := isOf(present, e); err != nil {
+		if err := checkReplaces(present, e); err != nil {
 			return nil, err
 		}
 		next := present.DeepCopy()
@@ -126,17 +126,17 @@ func (r *records) updateStatus(name string, e *rollout.Experiment) (*rollout.Exp
 	})
 }
 
-// replace keeps what to makes of the present experiment as a new version, unless that is the same.
-func (r *records) replace(name string, to func(present *rollout.Experiment) (*rollout.Experiment, error)) (e *rollout.Experiment, err error) {
+// replace stores the result of change as a new version of the experiment, unless nothing has changed.
+func (r *records) replace(name string, change func(present *rollout.Experiment) (*rollout.Experiment, error)) (e *rollout.Experiment, err error) {
 	err = r.write(func(k *kept) error {
 		present := k.Experiments[name]
 		if present == nil {
 			return apierrors.NewNotFound(resource, name)
 		}
-		if e, err = to(present); err != nil {
+		if e, err = change(present); err != nil {
 			return err
 		}
-		if !same(present, e) {
+		if !sameJSON(present, e) {
 			k.put(e)
 		}
 		return nil
@@ -147,7 +147,7 @@ func (r *records) replace(name string, to func(present *rollout.Experiment) (*ro
 	return e, nil
 }
 
-// remove deletes an experiment at once: nothing here waits for a deletion. Its arms go after it.
+// remove deletes an experiment immediately, because a local run has no finalizers. Its arms are dropped later.
 func (r *records) remove(name string, only *metav1.Preconditions) (*rollout.Experiment, error) {
 	var gone *rollout.Experiment
 	err := r.write(func(k *kept) error {
@@ -170,46 +170,46 @@ func (r *records) remove(name string, only *metav1.Preconditions) (*rollout.Expe
 	return gone, nil
 }
 
-// isOf says what is against writing e over the experiment that is there.
-func isOf(present, e *rollout.Experiment) error {
+// checkReplaces returns an error if e must not replace the present experiment: it has another name, UID or resource version.
+func checkReplaces(present, e *rollout.Experiment) error {
 	switch {
 	case e.Name != present.Name:
 		return apierrors.NewBadRequest(fmt.Sprintf("metadata.name: %q: expected %s, as in the path", e.Name, present.Name))
 	case e.UID != "" && e.UID != present.UID:
-		return apierrors.NewConflict(resource, e.Name, fmt.Errorf("metadata.uid is %s: expected %s, for another experiment had the name", present.UID, e.UID))
+		return apierrors.NewConflict(resource, e.Name, fmt.Errorf("metadata.uid is %s: expected %s, because another experiment has this name now", present.UID, e.UID))
 	case e.ResourceVersion == "":
-		return refuse(e, errors.New("metadata.resourceVersion: missing: expected that of what was read"))
+		return refuse(e, errors.New("metadata.resourceVersion: missing: expected the version that was read"))
 	case e.ResourceVersion != present.ResourceVersion:
 		return apierrors.NewConflict(resource, e.Name, errors.New("the object has been modified; please apply your changes to the latest version and try again"))
 	}
 	return nil
 }
 
-// mistakes says everything that is wrong with an experiment that has its defaults.
+// mistakes returns every mistake in an experiment. The defaults are set already.
 func mistakes(e *rollout.Experiment) error {
 	all := []error{experiment.CheckName(e.Name), e.Spec.Check(), e.Spec.CheckNames(e.Name), checkLocal(&e.Spec)}
 	if len(e.Finalizers) > 0 {
-		all = append(all, errors.New("metadata.finalizers: expected none, because a deletion waits for nothing in a local run"))
+		all = append(all, errors.New("metadata.finalizers: expected none, because a local run deletes immediately"))
 	}
 	return errors.Join(all...)
 }
 
-// checkLocal says what a local run cannot have.
+// checkLocal returns the parts of a spec that a local run cannot carry out.
 func checkLocal(s *experiment.Spec) error {
 	var all []error
 	if len(s.Treatment.Image) > 0 {
-		all = append(all, errors.New("treatment.image: expected treatment.env, because a local run has one program of each function"))
+		all = append(all, errors.New("treatment.image: expected treatment.env, because a local run has only one program for each function"))
 	}
 	if s.Rebase != nil && len(s.Rebase.Image) > 0 {
-		all = append(all, errors.New("rebase.image: expected none, because a local run has one program of each function"))
+		all = append(all, errors.New("rebase.image: expected none, because a local run has only one program for each function"))
 	}
 	if s.Unit == experiment.Request {
-		all = append(all, errors.New("unit: request is split by Knative: expected user or community in a local run"))
+		all = append(all, errors.New("unit: request needs Knative's traffic split: expected user or community in a local run"))
 	}
 	return errors.Join(all...)
 }
 
-// refuse makes a 422 of mistakes, which are a line each; nil of none.
+// refuse returns an error of status 422 for mistakes, which are a line each. It returns nil if there are none.
 func refuse(e *rollout.Experiment, mistakes error) error {
 	if mistakes == nil {
 		return nil
@@ -223,8 +223,8 @@ func refuse(e *rollout.Experiment, mistakes error) error {
 	return refusal
 }
 
-// own gives e the metadata that is the server's alone, and leaves it its labels and annotations.
-func own(e *rollout.Experiment, server *metav1.ObjectMeta) {
+// setMetadata sets the metadata of e that belong to the server, and keeps its labels and annotations.
+func setMetadata(e *rollout.Experiment, server *metav1.ObjectMeta) {
 	e.TypeMeta = metav1.TypeMeta{APIVersion: rollout.GroupVersion.String(), Kind: rollout.Kind}
 	e.ObjectMeta = metav1.ObjectMeta{
 		Name: server.Name, Namespace: server.Namespace, UID: server.UID, ResourceVersion: server.ResourceVersion,
@@ -232,8 +232,8 @@ func own(e *rollout.Experiment, server *metav1.ObjectMeta) {
 	}
 }
 
-// same compares what would be written: what is empty there is what is missing, and times have whole seconds.
-func same(a, b any) bool {
+// sameJSON reports whether two values have the same JSON. There, an empty field is the same as a missing one, and times have whole seconds.
+func sameJSON(a, b any) bool {
 	one, err := json.Marshal(a)
 	other, err2 := json.Marshal(b)
 	return err == nil && err2 == nil && bytes.Equal(one, other)

@@ -14,15 +14,16 @@ import (
 	"warble/shared/token"
 )
 
-// state is the folder that a local run keeps between runs: postgres/, bin/, and one folder for each secret and config
-// map that the manifests mount.
+// state is the folder that stays between runs. It has postgres/, bin/, and a folder for each secret and config map that the manifests
+// mount.
 type state string
 
 func (s state) path(parts ...string) string {
 	return filepath.Join(append([]string{string(s)}, parts...)...)
 }
 
-// openState makes what is missing in a folder that lockState has made this run's: keys are made on the first run and kept, so that tokens outlive a restart.
+// openState creates what is missing in a state folder, which lockState has locked. Keys are made only in the first run, so that tokens stay
+// valid after a restart. fresh deletes the database and the experiments first.
 func openState(folder string, fresh bool) (state, error) {
 	folder, err := filepath.Abs(folder)
 	if err != nil {
@@ -45,7 +46,7 @@ func openState(folder string, fresh bool) (state, error) {
 	return s, errors.Join(s.secret("warble-edge", "key"), s.secret(controlFolder, "token"))
 }
 
-// secret makes a random key in a file, unless it is there.
+// secret writes a random key to a file, unless the file exists.
 func (s state) secret(name, key string) error {
 	file, err := os.OpenFile(s.path(name, key), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, os.ErrExist) {
@@ -58,8 +59,8 @@ func (s state) secret(name, key string) error {
 	return errors.Join(err, file.Close())
 }
 
-// environment is what a manifest's container gets: values as they are, references from secrets, and paths below a mount
-// moved to the folder that stands for the mounted secret or config map.
+// environment returns the variables of a manifest's container. References are replaced by values of secrets. Paths below a mount are
+// replaced by paths in the state folder's copy of the mounted secret or config map.
 func (s state) environment(service *manifest.Service, secrets map[manifest.KeyRef]string) ([]string, error) {
 	folders := make(map[string]string) // volume -> folder
 	for _, volume := range service.Spec.Template.Spec.Volumes {
@@ -74,7 +75,7 @@ func (s state) environment(service *manifest.Service, secrets map[manifest.KeyRe
 		value := variable.Value
 		if from := variable.ValueFrom; from != nil {
 			if from.SecretKeyRef == nil {
-				return nil, fmt.Errorf("%s: env.%s: a local run has no config maps to take values from", service.Name(), variable.Name)
+				return nil, fmt.Errorf("%s: env.%s: a local run has no config maps for values of variables", service.Name(), variable.Name)
 			}
 			var known bool
 			if value, known = secrets[from.SecretKeyRef.KeyRef]; !known && from.SecretKeyRef.Optional {
@@ -93,8 +94,8 @@ func (s state) environment(service *manifest.Service, secrets map[manifest.KeyRe
 	return environment, nil
 }
 
-// keep writes the secrets that the environment is made of, a folder for each, as those that are mounted have one.
-func (s state) keep(secrets map[manifest.KeyRef]string) error {
+// writeSecrets writes the secrets of the environment, a folder for each, like those that are mounted.
+func (s state) writeSecrets(secrets map[manifest.KeyRef]string) error {
 	for ref, value := range secrets {
 		if err := errors.Join(os.MkdirAll(s.path(ref.Name), 0o700), os.WriteFile(s.path(ref.Name, ref.Key), []byte(value+"\n"), 0o600)); err != nil {
 			return err
@@ -103,9 +104,9 @@ func (s state) keep(secrets map[manifest.KeyRef]string) error {
 	return nil
 }
 
-// current is what the secrets of a service's environment are now: whoever changes one, and has every function replaced, moves them
-// to it, as in a cluster. Those that are not kept are left out.
-func (s state) current(service *manifest.Service) (environment []string) {
+// currentSecrets returns the variables of a service that come from secrets, with the present values in the state folder. So a changed
+// secret takes effect when the functions are replaced, as in a cluster. A secret without a file is left out.
+func (s state) currentSecrets(service *manifest.Service) (environment []string) {
 	for _, variable := range service.Container().Env {
 		if from := variable.ValueFrom; from != nil && from.SecretKeyRef != nil {
 			if value, err := os.ReadFile(s.path(from.SecretKeyRef.Name, from.SecretKeyRef.Key)); err == nil {

@@ -20,8 +20,8 @@ func open(t *testing.T, folder string, fresh bool) state {
 	return s
 }
 
-// TestKeysOutliveARun, also one that starts from an empty database: nobody has to log in again.
-func TestKeysOutliveARun(t *testing.T) {
+// TestKeysStayForTheNextRun, even with -fresh: nobody has to log in again.
+func TestKeysStayForTheNextRun(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "state")
 	s := open(t, folder, false)
@@ -63,8 +63,8 @@ func TestKeysOutliveARun(t *testing.T) {
 	}
 }
 
-// TestTheEnvironmentIsTheManifests, of every function there is: values as they are, secrets by name, files where this
-// run keeps them.
+// TestTheEnvironmentIsTheManifests for every function: values unchanged, secrets by name, and files in the state
+// folder.
 func TestTheEnvironmentIsTheManifests(t *testing.T) {
 	t.Parallel()
 	s := state("/state")
@@ -111,8 +111,8 @@ func TestTheEnvironmentIsTheManifests(t *testing.T) {
 	}
 }
 
-// TestAChangedSecretReachesTheNextProcess, as in a cluster: the secrets that a run makes are kept in folders, and what somebody
-// writes into one is what a function that starts afterwards gets.
+// TestAChangedSecretReachesTheNextProcess, as in a cluster: a run writes its secrets into folders, and a function that starts
+// later gets what somebody has written there.
 func TestAChangedSecretReachesTheNextProcess(t *testing.T) {
 	t.Parallel()
 	services, err := manifest.ReadAll("../../knative")
@@ -121,12 +121,12 @@ func TestAChangedSecretReachesTheNextProcess(t *testing.T) {
 	}
 	s := state(t.TempDir())
 	for _, service := range services {
-		if found := s.current(service); len(found) > 0 {
+		if found := s.currentSecrets(service); len(found) > 0 {
 			t.Errorf("%s, of which nothing is kept, has %q", service.Name(), found)
 		}
 	}
 	ref := manifest.KeyRef{Name: "warble-database-api", Key: "url"}
-	if err := s.keep(map[manifest.KeyRef]string{ref: "postgres://first"}); err != nil {
+	if err := s.writeSecrets(map[manifest.KeyRef]string{ref: "postgres://first"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(s.path(ref.Name, ref.Key), []byte("postgres://second"), 0o600); err != nil {
@@ -134,7 +134,7 @@ func TestAChangedSecretReachesTheNextProcess(t *testing.T) {
 	}
 	got := make(map[string][]string)
 	for _, service := range services {
-		if found := s.current(service); len(found) > 0 {
+		if found := s.currentSecrets(service); len(found) > 0 {
 			got[service.Name()] = found
 		}
 	}

@@ -40,8 +40,8 @@ func (c *control) listOrWatch(w http.ResponseWriter, r *http.Request) (int, any,
 	return http.StatusOK, list, nil
 }
 
-// selector tells which experiments a request is about. Only name and namespace select, because they never change: a watch
-// would otherwise have to tell that one is no longer selected.
+// selector returns a function that reports whether a request selects an experiment. Only the name and the namespace can be selected,
+// because they never change. With other fields, a watch would have to report that an experiment is no longer selected.
 func selector(r *http.Request) (func(*rollout.Experiment) bool, error) {
 	query := r.URL.Query()
 	if query.Get("labelSelector") != "" {
@@ -61,14 +61,14 @@ func selector(r *http.Request) (func(*rollout.Experiment) bool, error) {
 	}, nil
 }
 
-// stream sends the changes after a version as they come, until the client goes, its time is over or the run stops. Without
-// a version it begins with all that is there. Before the first byte it may still return an error.
+// stream sends the changes after a version as they happen, until the client closes, its timeout is over or the run stops. Without a
+// version it begins with all present experiments. It returns an error only before it has sent the first byte.
 func (c *control) stream(w http.ResponseWriter, r *http.Request, wanted func(*rollout.Experiment) bool) error {
 	query := r.URL.Query()
-	if query.Get("sendInitialEvents") != "" { // an informer lists and watches then
+	if query.Get("sendInitialEvents") != "" { // after this error, an informer lists and then watches
 		return apierrors.NewBadRequest("sendInitialEvents: expected none, because a local run sends no bookmarks")
 	}
-	var over <-chan time.Time // never, where nothing is asked for
+	var over <-chan time.Time // without timeoutSeconds, a watch has no end
 	if seconds, err := strconv.Atoi(query.Get("timeoutSeconds")); err == nil && seconds > 0 {
 		over = time.After(time.Duration(seconds) * time.Second)
 	}
@@ -83,14 +83,14 @@ func (c *control) stream(w http.ResponseWriter, r *http.Request, wanted func(*ro
 	} else {
 		var err error
 		if at, err = strconv.ParseInt(from, 10, 64); err != nil {
-			return apierrors.NewBadRequest(fmt.Sprintf("resourceVersion: %q: expected that of a list", from))
+			return apierrors.NewBadRequest(fmt.Sprintf("resourceVersion: %q: expected the version of a list", from))
 		}
 		if _, _, err := c.records.since(at); err != nil {
 			return err
 		}
 	}
 	connection := http.NewResponseController(w)
-	// The server's timeouts are of an answer. That they cannot be lifted means that nobody listens any more.
+	// The server's timeouts are too short for a watch. If they cannot be removed, the client has gone.
 	_, _ = connection.SetReadDeadline(time.Time{}), connection.SetWriteDeadline(time.Time{})
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
@@ -103,7 +103,7 @@ func (c *control) stream(w http.ResponseWriter, r *http.Request, wanted func(*ro
 	}
 	for {
 		changes, next, err := c.records.since(at)
-		if err != nil { // it was too slow
+		if err != nil { // the client was too slow, and has missed changes
 			send(event{watch.Error, statusOf(err)})
 			return nil
 		}

@@ -12,8 +12,8 @@ import (
 	"warble/shared/rollout"
 )
 
-// mostChanges is how many changes are kept for watches that begin late, or that are slow. A watch from before those has to
-// list again.
+// mostChanges is the number of changes that are kept for watches that begin late or are slow. A watch from an earlier version has to list
+// again.
 const mostChanges = 500
 
 // change is one change of an experiment.
@@ -23,14 +23,14 @@ type change struct {
 	object  *rollout.Experiment // as it was after the change; it never changes
 }
 
-// remember keeps what has changed, and wakes the watches. r.mu is held.
+// remember stores the changes of experiments from before to after, and wakes the watches. The caller holds r.mu.
 func (r *records) remember(before, after *kept) {
 	var found []change
 	for name, e := range after.Experiments {
-		was, there := before.Experiments[name]
+		was, existed := before.Experiments[name]
 		version, _ := strconv.ParseInt(e.ResourceVersion, 10, 64) // put has written it
 		switch {
-		case !there:
+		case !existed:
 			found = append(found, change{version, watch.Added, e})
 		case was.ResourceVersion != e.ResourceVersion:
 			found = append(found, change{version, watch.Modified, e})
@@ -56,8 +56,8 @@ func (r *records) remember(before, after *kept) {
 	r.changed = make(chan struct{})
 }
 
-// since returns the changes after a version, and a channel that is closed by the next one. Its error is 410 Gone where some
-// of the changes are not known any more, or where the version is one of another state folder.
+// since returns the changes after a version, and a channel that is closed by the next change. It returns the error 410 Gone if some of the
+// changes are no longer stored, or if the version belongs to another state folder.
 func (r *records) since(version int64) (changes []change, next <-chan struct{}, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
