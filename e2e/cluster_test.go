@@ -59,7 +59,7 @@ func explain(t testing.TB) {
 	})
 }
 
-// complaints are the lines of logs that are of no lower level than a warning, the last of them where there are many.
+// complaints returns the lines of a log with the level warning or higher; only the last 60 if there are more.
 func complaints(logs string) (lines []string) {
 	const most = 60
 	for line := range strings.Lines(logs) {
@@ -73,24 +73,24 @@ func complaints(logs string) (lines []string) {
 	return lines[max(0, len(lines)-most):]
 }
 
-// domain is what public hosts end with.
+// domain returns the domain of public hosts.
 func domain() string {
 	_, domain, _ := strings.Cut(warble.host, "."+namespace+".")
 	return domain
 }
 
-// What waits for most of its time does so side by side, each with Services of its own: it takes minutes until a guardrail
-// speaks, and each stage of a promotion is a minute. No other test runs meanwhile, for some requests are to fail.
+// Tests that mostly wait run in parallel, each with its own Services: a guardrail needs minutes, and each stage of a promotion takes a minute.
+// No other test runs meanwhile, because some requests fail on purpose.
 func TestClusterTakesItsTime(t *testing.T) {
 	cluster(t)
-	t.Run("what has won is promoted under load", promotedUnderLoad)
-	t.Run("what has won is promoted by git", promotedByGit)
+	t.Run("a treatment is promoted under load", promotedUnderLoad)
+	t.Run("a treatment is promoted by git", promotedByGit)
 	t.Run("a function that is scraped scales to zero", scalesToZeroWhileItIsScraped)
 	t.Run("a guardrail ends an experiment of users", rolledBackByAGuardrail)
 	t.Run("a guardrail ends a canary", canaryRolledBackByAGuardrail)
 }
 
-// A node without its API server serves on: nothing on a request's way asks it.
+// A node continues to serve without its API server, because no request needs it.
 func TestClusterServesWithoutTheAPIServer(t *testing.T) {
 	cluster(t)
 	const away = 30 * time.Second

@@ -112,7 +112,7 @@ func (d *deployer) refused(why string) {
 func TestLongDeploymentsAroundAnExperiment(t *testing.T) {
 	cluster(t)
 	d := newDeployer(t)
-	e := try(t, func(*experiment.Spec) {})
+	e := newExperiment(t, func(*experiment.Spec) {})
 	id, l := e.startUnderLoad()
 
 	before := map[experiment.Arm]map[string]string{experiment.Control: e.images(experiment.Control), experiment.Treatment: e.images(experiment.Treatment)}
@@ -123,7 +123,7 @@ func TestLongDeploymentsAroundAnExperiment(t *testing.T) {
 	if diff := cmp.Diff(before[experiment.Control], e.images(experiment.Control)); diff != "" {
 		t.Errorf("a deployment has changed an arm: %s", diff)
 	}
-	e.must("rebase", e.name)
+	e.mustKn("rebase", e.name)
 	control, treatment := e.images(experiment.Control), e.images(experiment.Treatment)
 	for _, name := range experimented {
 		if control[name] != treatment[name] || control[name] == before[experiment.Control][name] || treatment[name] == before[experiment.Treatment][name] {
@@ -134,18 +134,18 @@ func TestLongDeploymentsAroundAnExperiment(t *testing.T) {
 		t.Error("its report does not show the break")
 	}
 
-	e.must("promote", e.name, "--anyway", "--timeout=15m")
+	e.mustKn("promote", e.name, "--anyway", "--timeout=15m")
 	d.refused(`FEATURES is "", and the experiment ` + e.name + ` was promoted: expected "likes"`)
-	e.must("promote", e.name, "--write="+d.folder)
+	e.mustKn("promote", e.name, "--write="+d.folder)
 	if said, err := d.deploy(); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	t.Logf("%d requests meanwhile, none failed", l.stop())
-	e.everyoneLikes(id)
+	e.checkPromoted(id)
 }
 
-// images are those of an arm, by Service.
-func (e *trial) images(arm experiment.Arm) map[string]string {
+// images returns the images of an arm, by Service.
+func (e *experimentRun) images(arm experiment.Arm) map[string]string {
 	e.t.Helper()
 	images := make(map[string]string)
 	for name, revision := range e.revisions(arm) {

@@ -26,11 +26,11 @@ import (
 	"warble/shared/store"
 )
 
-// experimented are the Services of the experiments here.
+// experimented are the Services of most experiments in these tests.
 var experimented = []string{"like", "timeline", "tweet"}
 
-// trial is an experiment of its own name, which is taken away when the test ends.
-type trial struct {
+// experimentRun is an experiment of one test, with a random name.
+type experimentRun struct {
 	t    *testing.T
 	name string
 	file string
@@ -40,14 +40,15 @@ type trial struct {
 	before map[string]service
 }
 
-// try writes an experiment, which is taken away when the test ends; and a Service that a promotion has written is put back.
-func try(t *testing.T, with func(*experiment.Spec)) *trial {
+// newExperiment writes the file of an experiment. When the test ends, it deletes the experiment, and restores each Service that a promotion
+// has written.
+func newExperiment(t *testing.T, with func(*experiment.Spec)) *experimentRun {
 	t.Helper()
 	if os.Getenv("DATABASE_DIRECT_URL") == "" {
-		t.Fatal("it needs the database: expected DATABASE_DIRECT_URL, as e2e/cluster/env.sh sets it")
+		t.Fatal("this test needs the database: expected DATABASE_DIRECT_URL, which e2e/cluster/env.sh sets")
 	}
 	folder := t.TempDir()
-	e := &trial{t: t, name: "e2e-" + strings.ToLower(rand.Text()[:6]), file: filepath.Join(folder, "experiment.yaml"), tool: filepath.Join(folder, "kn-experiment")}
+	e := &experimentRun{t: t, name: "e2e-" + strings.ToLower(rand.Text()[:6]), file: filepath.Join(folder, "experiment.yaml"), tool: filepath.Join(folder, "kn-experiment")}
 	if _, err := execute(t.Context(), "", "go", "build", "-o", e.tool, "./cmd/kn-experiment"); err != nil {
 		t.Fatal(err)
 	}
@@ -95,8 +96,8 @@ func try(t *testing.T, with func(*experiment.Spec)) *trial {
 	return e
 }
 
-// untouched wants every Service of the experiment to be as it was: not one field of it has been written.
-func (e *trial) untouched() {
+// checkServicesUnchanged checks that nobody has written a field of the experiment's Services.
+func (e *experimentRun) checkServicesUnchanged() {
 	e.t.Helper()
 	for name, before := range e.before {
 		if now := serviceOf(e.t, name); now.Metadata.Generation != before.Metadata.Generation {
@@ -105,16 +106,16 @@ func (e *trial) untouched() {
 	}
 }
 
-// remove takes the experiment away, and waits for all that it owns to go with it.
-func (e *trial) remove(ctx context.Context) error {
-	said, failed := e.command(ctx, "stop", e.name, "--timeout=2m").CombinedOutput() // it may have ended, or never been made
+// remove deletes the experiment, and waits until everything that it owns is deleted too.
+func (e *experimentRun) remove(ctx context.Context) error {
+	said, failed := e.command(ctx, "stop", e.name, "--timeout=2m").CombinedOutput() // fails if it has ended, or was never created
 	if _, err := kubectl(ctx, "", "delete", "experiment", e.name, "--ignore-not-found", "--wait=false"); err != nil {
 		return err
 	}
 	for {
 		switch left, err := kubectl(ctx, "", "get", "experiments,configurations.serving,routes.serving", "--selector=warble.dev/experiment="+e.name, "--output=name"); {
 		case err != nil:
-			return fmt.Errorf("what %s owns is still there: %w; its stop: %v %s", e.name, err, failed, said)
+			return fmt.Errorf("objects of %s still exist: %w; its stop: %v %s", e.name, err, failed, said)
 		case left == "":
 			return nil
 		}
@@ -122,15 +123,15 @@ func (e *trial) remove(ctx context.Context) error {
 	}
 }
 
-// command is the tool, which finds the database that the cluster has.
-func (e *trial) command(ctx context.Context, args ...string) *exec.Cmd {
+// command returns a command of the tool, with the cluster's database.
+func (e *experimentRun) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, e.tool, args...)
 	cmd.Env = append(os.Environ(), "DATABASE_URL="+os.Getenv("DATABASE_DIRECT_URL"))
 	return cmd
 }
 
-// kn runs a verb, and returns its exit code and all that it says.
-func (e *trial) kn(args ...string) (code int, said string) {
+// kn runs a verb, and returns its exit code and its output.
+func (e *experimentRun) kn(args ...string) (code int, said string) {
 	e.t.Helper()
 	ctx, cancel := context.WithTimeout(e.t.Context(), 6*time.Minute)
 	defer cancel()
@@ -148,8 +149,8 @@ func (e *trial) kn(args ...string) (code int, said string) {
 	return 0, out.String()
 }
 
-// must is kn, which must not fail.
-func (e *trial) must(args ...string) string {
+// mustKn runs a verb, and fails the test if the verb fails. It returns the output.
+func (e *experimentRun) mustKn(args ...string) string {
 	e.t.Helper()
 	code, said := e.kn(args...)
 	if code != 0 {
@@ -158,8 +159,8 @@ func (e *trial) must(args ...string) string {
 	return said
 }
 
-// revisions are those that serve an arm, by Service, as the edges have it.
-func (e *trial) revisions(arm experiment.Arm) map[string]string {
+// revisions returns the revisions of an arm that the edges use, by Service.
+func (e *experimentRun) revisions(arm experiment.Arm) map[string]string {
 	e.t.Helper()
 	found := make(map[string]string)
 	for _, at := range e.object().Status.Assign.Services {
@@ -168,8 +169,8 @@ func (e *trial) revisions(arm experiment.Arm) map[string]string {
 	return found
 }
 
-// object is the experiment as the cluster has it.
-func (e *trial) object() (o rollout.Experiment) {
+// object reads the experiment from the cluster.
+func (e *experimentRun) object() (o rollout.Experiment) {
 	e.t.Helper()
 	if err := json.Unmarshal([]byte(run(e.t, "get", "experiment", e.name, "--output=json")), &o); err != nil {
 		e.t.Fatal(err)
@@ -177,8 +178,8 @@ func (e *trial) object() (o rollout.Experiment) {
 	return o
 }
 
-// condition is the status of one of its conditions; empty where there is none.
-func (e *trial) condition(kind string) string {
+// condition returns the status of one of the experiment's conditions, empty if it has no such condition.
+func (e *experimentRun) condition(kind string) string {
 	e.t.Helper()
 	for _, c := range e.object().Status.Conditions {
 		if c.Type == kind {
@@ -188,14 +189,14 @@ func (e *trial) condition(kind string) string {
 	return ""
 }
 
-// answeredBy is how many requests each edge has sent to an arm; one that does not say is left out.
-func (e *trial) answeredBy(edges []string) map[string]float64 {
+// answeredBy returns how many requests each edge has sent to the arms. An edge that does not answer is left out.
+func (e *experimentRun) answeredBy(edges []string) map[string]float64 {
 	e.t.Helper()
 	counted := make(map[string]float64)
 	for _, pod := range edges {
 		text, err := kubectl(e.t.Context(), "", "get", "--raw=/api/v1/namespaces/"+namespace+"/pods/"+pod+":2112/proxy/metrics")
 		if err != nil {
-			continue // it starts, or ends
+			continue // it is starting or ending
 		}
 		counted[pod] = 0
 		for line := range strings.Lines(text) {
@@ -213,16 +214,18 @@ func (e *trial) answeredBy(edges []string) map[string]float64 {
 	return counted
 }
 
-// crowd are users, so many of each community.
+// crowd are users of several communities.
 type crowd []*member
 
 type member struct {
 	*user
 	community string
-	arm       string // that an answer has named; once there is one it stays
+	arm       string // the arm of an earlier answer, which must not change; empty before
 }
 
-func gather(t *testing.T, communities []string, each int) crowd {
+// registerCrowd registers the same number of users in each community.
+
+func registerCrowd(t *testing.T, communities []string, each int) crowd {
 	t.Helper()
 	c := make(crowd, len(communities)*each)
 	var all sync.WaitGroup
@@ -242,9 +245,9 @@ func gather(t *testing.T, communities []string, each int) crowd {
 	return c
 }
 
-// see has everyone ask for their timeline some times, at all the edges there are: each has the arm that the rules say, on
-// every request, served by that arm's revision, and whoever had one before still has it.
-func (c crowd) see(e *trial, r experiment.Rules, times int) (inArm map[string]int) {
+// checkArms makes everyone request their timeline a number of times, from all edges. It checks that each answer comes from the arm that the
+// rules assign, that the arm's revision has answered, and that nobody has changed arms. It returns the number of users in each arm.
+func (c crowd) checkArms(e *experimentRun, r experiment.Rules, times int) (inArm map[string]int) {
 	e.t.Helper()
 	serving := map[string]string{"": ""}
 	for _, arm := range []experiment.Arm{experiment.Control, experiment.Treatment} {
@@ -282,8 +285,8 @@ func (c crowd) see(e *trial, r experiment.Rules, times int) (inArm map[string]in
 	return inArm
 }
 
-// rules are those in force at a percentage of the slots of each arm.
-func (e *trial) rules(percent int) experiment.Rules {
+// rules returns the rules with a percentage of the slots open in each arm.
+func (e *experimentRun) rules(percent int) experiment.Rules {
 	return experiment.Rules{
 		Name: e.name, Services: e.spec.Services, Unit: e.spec.Unit, Audience: e.spec.Audience.Communities, Salt: e.spec.Salt,
 		Layer: experiment.Layer{To: experiment.Slots},
@@ -291,8 +294,8 @@ func (e *trial) rules(percent int) experiment.Rules {
 	}
 }
 
-// inForce waits for the edges to follow: each within 2 s.
-func (c crowd) inForce(e *trial, r experiment.Rules) {
+// waitForRules waits until the edges use the rules, which takes each of them up to 2 s.
+func (c crowd) waitForRules(e *experimentRun, r experiment.Rules) {
 	e.t.Helper()
 	began := time.Now()
 	eventually(e.t, "the edges", readyLimit, func() bool {
@@ -308,7 +311,7 @@ func (c crowd) inForce(e *trial, r experiment.Rules) {
 	e.t.Logf("in force %s after the verb returned", time.Since(began).Round(100*time.Millisecond))
 }
 
-// addCommunities makes communities of this test's own.
+// addCommunities creates communities for one test.
 func addCommunities(t *testing.T, n int) (slugs []string) {
 	t.Helper()
 	migrate := filepath.Join(t.TempDir(), "migrate")
@@ -326,13 +329,13 @@ func addCommunities(t *testing.T, n int) (slugs []string) {
 	return slugs
 }
 
-// 300 users in 60 communities, through the whole of an experiment that is lost, while they use Warble; an edge is replaced, and
-// somebody applies the manifests of Service and experiment over and over, as Flux does.
+// 300 users in 60 communities use Warble during a whole experiment that is rolled back. Meanwhile an edge is replaced, and somebody applies
+// the manifests of Service and experiment again and again, like Flux.
 func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	cluster(t)
 	communities := addCommunities(t, 60)
-	people := gather(t, communities, 5)
-	e := try(t, func(s *experiment.Spec) {
+	people := registerCrowd(t, communities, 5)
+	e := newExperiment(t, func(s *experiment.Spec) {
 		s.Unit, s.Salt, s.Audience.Communities = experiment.Community, "pinned", communities
 		s.Ramp.Steps = []int{10, 25, 50}
 	})
@@ -341,25 +344,25 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 		id := m.post("before the experiment")
 		requests = append(requests, reading(m.user, id)[:2]...)
 	}
-	within(t, "two edges", readyLimit, func() bool { return len(pods(t, "edge")) >= 2 }) // as its manifest has it
+	within(t, "two edges", readyLimit, func() bool { return len(pods(t, "edge")) >= 2 }) // the minimum in its manifest
 	l := start(t, requests...)
-	e.must("plan", "-f", e.file, "--anyway")
+	e.mustKn("plan", "-f", e.file, "--anyway")
 	began := time.Now()
-	e.must("start", "-f", e.file, "--anyway")
+	e.mustKn("start", "-f", e.file, "--anyway")
 	t.Logf("running %s after its start", time.Since(began).Round(100*time.Millisecond))
 	flux := reapply(t, e)
 	for i, percent := range e.spec.Ramp.Steps {
 		if i > 0 {
-			e.must("step", e.name)
+			e.mustKn("step", e.name)
 		}
-		people.inForce(e, e.rules(percent))
-		if i == 1 { // another edge in the place of one knows what that knew
+		people.waitForRules(e, e.rules(percent))
+		if i == 1 { // a new edge assigns the same arms as the one that it replaces
 			run(t, "delete", "pod", "--wait=false", pods(t, "edge")[0])
-			people.see(e, e.rules(percent), 1)
+			people.checkArms(e, e.rules(percent), 1)
 			within(t, "another edge", readyLimit, func() bool { return len(e.answeredBy(pods(t, "edge"))) >= 2 })
 		}
 		before := e.answeredBy(pods(t, "edge"))
-		t.Logf("%d%%: %v of %d users", percent, people.see(e, e.rules(percent), 4), len(people))
+		t.Logf("%d%%: %v of %d users", percent, people.checkArms(e, e.rules(percent), 4), len(people))
 		edges := 0
 		for pod, n := range e.answeredBy(pods(t, "edge")) {
 			if n > before[pod] {
@@ -370,25 +373,25 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 			t.Errorf("%d%%: answers came from %d edges, want two: %v, and before %v", percent, edges, e.answeredBy(pods(t, "edge")), before)
 		}
 	}
-	e.must("pause", e.name)
-	people.see(e, e.rules(50), 1)
-	e.must("resume", e.name)
-	e.must("status", e.name)
+	e.mustKn("pause", e.name)
+	people.checkArms(e, e.rules(50), 1)
+	e.mustKn("resume", e.name)
+	e.mustKn("status", e.name)
 	if ready, stalled := e.condition("Ready"), e.condition("Stalled"); ready != "True" || stalled != "" {
 		t.Errorf("it runs, and Ready is %q, Stalled %q", ready, stalled)
 	}
-	e.must("rollback", e.name, "-m", "the test is over")
-	people.inForce(e, e.rules(0))
+	e.mustKn("rollback", e.name, "-m", "the test is over")
+	people.waitForRules(e, e.rules(0))
 	for _, m := range people {
 		m.arm = ""
 	}
-	people.see(e, e.rules(0), 1)
+	people.checkArms(e, e.rules(0), 1)
 	within(t, "the arms' end", readyLimit, func() bool {
 		return run(t, "get", "configurations.serving,routes.serving", "--selector=warble.dev/experiment="+e.name, "--output=name") == ""
 	})
 	t.Logf("applied %d times meanwhile", flux.stop())
 	t.Logf("%d requests meanwhile, none failed", l.stop())
-	e.untouched()
+	e.checkServicesUnchanged()
 	if o := e.object(); o.Status.Conclusion != experiment.WasRolledBack || o.Spec.End != experiment.RolledBack {
 		t.Errorf("its rollback was undone: %+v", o.Status)
 	}
@@ -398,7 +401,7 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	}
 }
 
-// applier applies the manifests of an experiment and one of its Services over and over, until it is stopped.
+// applier applies the manifests of an experiment and of one of its Services again and again, until it is stopped.
 type applier struct {
 	done  chan struct{}
 	once  sync.Once
@@ -406,9 +409,9 @@ type applier struct {
 	times int
 }
 
-// reapply applies every 2 s, as a manager of its own, what a person has in Git: the Service as it is, and the experiment as
-// its file and `start --dry-run` have it.
-func reapply(t *testing.T, e *trial) *applier {
+// reapply applies every 2 s what a person has in Git: the Service, and the experiment as `start --dry-run` prints it. It has its own field
+// manager.
+func reapply(t *testing.T, e *experimentRun) *applier {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -431,7 +434,7 @@ func reapply(t *testing.T, e *trial) *applier {
 	a.all.Go(func() {
 		for {
 			if _, err := kubectl(context.Background(), text, "apply", "--server-side", "--force-conflicts", "--field-manager=somebody-who-applies", "--filename=-"); err != nil {
-				t.Errorf("who applies again and again meets an error: %v", err)
+				t.Errorf("applying the manifests again: %v", err)
 			}
 			a.times++
 			select {
@@ -450,7 +453,7 @@ func (a *applier) stop() int {
 	return a.times
 }
 
-// template is a Service's.
+// template returns a Service's template.
 func (s service) template(t *testing.T) []byte {
 	t.Helper()
 	var spec struct{ Template json.RawMessage }
@@ -460,20 +463,20 @@ func (s service) template(t *testing.T) []byte {
 	return spec.Template
 }
 
-// What has won is what everyone has, and nobody's request fails on the way. A new revision of a Service in the middle, as of a
-// hotfix, is what the untouched have at once, and keep after it. Two move the experiment at once, and one of them is killed
-// again and again: each of its transitions is recorded once.
+// After a promotion everyone has the treatment, and no request fails meanwhile. A new revision of a Service during the experiment, such as a
+// hotfix, reaches the untouched immediately, and everyone keeps it after the promotion. Two controllers move the experiment, and one of them
+// is killed again and again: each transition is still recorded once.
 func promotedUnderLoad(t *testing.T) {
-	e := try(t, func(s *experiment.Spec) { s.Services = []string{"like", "tweet"} })
+	e := newExperiment(t, func(s *experiment.Spec) { s.Services = []string{"like", "tweet"} })
 	t.Parallel()
 	id, l := e.startUnderLoad()
 	patch(t, "tweet", newRevision("hotfix-"+e.name))
 	hotfix := untilReady(t, "tweet").Status.LatestReadyRevisionName
-	within(t, "the hotfix for who is in no arm", readyLimit, func() bool {
+	within(t, "the hotfix for the untouched", readyLimit, func() bool {
 		return (&user{t: t}).do("GET", "/2/tweets/"+id, "").header.Get("X-Revision") == hotfix
 	})
 	within(t, "the condition BaseDrifted", readyLimit, func() bool { return e.condition("BaseDrifted") == "True" })
-	e.must("rebase", e.name)
+	e.mustKn("rebase", e.name)
 	for name, revision := range e.revisions(experiment.Treatment) {
 		if name == "tweet" && !strings.HasSuffix(revision, "-00002") {
 			t.Errorf("the treatment of tweet is %s, want its second revision, of the hotfix", revision)
@@ -481,22 +484,22 @@ func promotedUnderLoad(t *testing.T) {
 	}
 	another := e.inBackground("run", "--every=2s")
 	killed := e.keepKilling("steer")
-	e.must("promote", e.name, "--anyway", "--timeout=15m")
+	e.mustKn("promote", e.name, "--anyway", "--timeout=15m")
 	t.Logf("steer was killed %d times", killed())
 	if err := another.Process.Signal(os.Interrupt); err != nil {
 		t.Error(err)
 	}
-	_ = another.Wait() // by the signal
-	e.onceEach()
+	_ = another.Wait() // its error is the signal
+	e.checkRecordedOnce()
 	t.Logf("%d requests meanwhile, none failed", l.stop())
-	e.everyoneLikes(id)
+	e.checkPromoted(id)
 	if annotation := run(t, "get", "ksvc/tweet", `--output=jsonpath={.spec.template.metadata.annotations.warble\.dev/journey}`); annotation != "hotfix-"+e.name {
 		t.Errorf("the hotfix is gone: %q", annotation)
 	}
 }
 
-// keepKilling kills a function's processes twice a minute, until it is told to stop; it returns how often one was there.
-func (e *trial) keepKilling(name string) (stop func() (times int)) {
+// keepKilling kills a function's processes twice a minute until stop is called. stop returns how often it has killed one.
+func (e *experimentRun) keepKilling(name string) (stop func() (times int)) {
 	done := make(chan struct{})
 	var all sync.WaitGroup
 	times := 0
@@ -519,8 +522,8 @@ func (e *trial) keepKilling(name string) (stop func() (times int)) {
 	})
 }
 
-// onceEach wants each transition of the experiment in its report once.
-func (e *trial) onceEach() {
+// checkRecordedOnce checks that the report has each transition of the experiment once.
+func (e *experimentRun) checkRecordedOnce() {
 	e.t.Helper()
 	var report struct {
 		History []struct{ Phase, Reason string }
@@ -531,7 +534,7 @@ func (e *trial) onceEach() {
 	}
 	seen := make(map[string]bool)
 	for _, h := range report.History {
-		if h.Phase == string(experiment.Promoting) { // which has stages of the same words
+		if h.Phase == string(experiment.Promoting) { // its stages have the same text
 			continue
 		}
 		if seen[h.Phase+h.Reason] {
@@ -544,19 +547,19 @@ func (e *trial) onceEach() {
 	}
 }
 
-// startUnderLoad starts the experiment while a user reads tweets and posts, by the one Service that does both: others may fail on
-// purpose meanwhile. It returns one of the user's tweets.
-func (e *trial) startUnderLoad() (id string, l *load) {
+// startUnderLoad starts the experiment while a user reads tweets and posts. Both are requests to the Service tweet, because other Services
+// may fail on purpose meanwhile. It returns one of the user's tweets.
+func (e *experimentRun) startUnderLoad() (id string, l *load) {
 	e.t.Helper()
 	ada := register(e.t, "")
 	id = ada.post("ada's")
 	l = startOne(e.t, 4, append(reading(ada, id)[:1], func() (answer, error) { return ada.try("POST", "/2/tweets", object("text", "on and on")) })...)
-	e.must("start", "-f", e.file, "--anyway")
+	e.mustKn("start", "-f", e.file, "--anyway")
 	return id, l
 }
 
-// everyoneLikes checks that what has won is everyone's, by the Services' own revisions.
-func (e *trial) everyoneLikes(tweet string) {
+// checkPromoted checks that everyone has the treatment, and that the Services' own revisions serve it.
+func (e *experimentRun) checkPromoted(tweet string) {
 	t := e.t
 	t.Helper()
 	bob := register(t, "")
@@ -571,11 +574,11 @@ func (e *trial) everyoneLikes(tweet string) {
 	}
 }
 
-// A treatment that cannot run never gets anybody, and is named. Whoever then deletes the experiment, instead of stopping it,
-// takes its arms away with it, and the record says so.
+// A treatment that cannot run never gets traffic, and start names it. If somebody then deletes the experiment instead of stopping it, its
+// arms are deleted too, and the report says so.
 func TestClusterExperimentWithATreatmentThatCrashes(t *testing.T) {
 	cluster(t)
-	e := try(t, func(s *experiment.Spec) {
+	e := newExperiment(t, func(s *experiment.Spec) {
 		s.Services = []string{"like"}
 		s.Treatment.Env["FEATURES"] = "hearts"
 	})
@@ -584,7 +587,7 @@ func TestClusterExperimentWithATreatmentThatCrashes(t *testing.T) {
 	l := start(t, reading(ada, id)...)
 	code, said := e.kn("start", "-f", e.file, "--anyway", "--timeout=90s")
 	if code == 0 || !strings.Contains(said, "the treatment of like, revision "+e.name+"-like-treatment-00001") || !strings.Contains(said, "FEATURES") {
-		t.Errorf("exit code %d: it does not name what crashes, and why", code)
+		t.Errorf("exit code %d: the output does not name the crashing revision and the reason", code)
 	}
 	if a := ada.do("GET", "/2/tweets/"+id+"/liking_users", ""); a.header.Get("X-Variant") != "" {
 		t.Errorf("a user is in the arm %q", a.header.Get("X-Variant"))
@@ -594,23 +597,23 @@ func TestClusterExperimentWithATreatmentThatCrashes(t *testing.T) {
 		return run(t, "get", "configurations.serving,routes.serving", "--selector=warble.dev/experiment="+e.name, "--output=name") == ""
 	})
 	t.Logf("%d requests meanwhile, none failed", l.stop())
-	e.untouched()
-	within(t, "the record of its deletion", readyLimit, func() bool { // steer looks each minute
+	e.checkServicesUnchanged()
+	within(t, "the record of its deletion", readyLimit, func() bool { // steer checks experiments each minute
 		code, said := e.kn("report", e.name, "-o", "json")
 		return (code == 0 || code == 3) && strings.Contains(said, "it was deleted")
 	})
 }
 
-// A treatment that fails every request is suspended by the edges in some answers, and steer rolls it back: nobody waits for a
+// If a treatment fails every request, the edges suspend the experiment after a few answers, and steer rolls it back, without waiting for a
 // guardrail.
 func TestClusterATreatmentThatFailsIsSuspended(t *testing.T) {
 	cluster(t)
-	e := try(t, func(s *experiment.Spec) {
+	e := newExperiment(t, func(s *experiment.Spec) {
 		s.Services = []string{"timeline"}
 		s.Treatment.Env = map[string]experiment.Value{"FAULTS": "error=100%"}
 	})
-	people := gather(t, []string{""}, 40)
-	e.must("start", "-f", e.file, "--anyway")
+	people := registerCrowd(t, []string{""}, 40)
+	e.mustKn("start", "-f", e.file, "--anyway")
 	began := time.Now()
 	failed := 0
 	concluded := func() bool {
@@ -627,20 +630,20 @@ func TestClusterATreatmentThatFailsIsSuspended(t *testing.T) {
 	if because := e.object().Status.Because; !strings.HasPrefix(because, "rolled back: the treatment fails") {
 		t.Errorf("because %q", because)
 	}
-	const most = 2 * 20 // of each of two edges 8 to 12, and some under way
+	const most = 2 * 20 // 8 to 12 for each of two edges, and the requests under way
 	if failed > most {
 		t.Errorf("%d answers failed, want %d at most", failed, most)
 	}
-	e.untouched()
+	e.checkServicesUnchanged()
 }
 
-// Arms that somebody takes away by hand cost nobody an answer, and come back.
-func TestClusterArmsThatAreTakenAwayComeBack(t *testing.T) {
+// If somebody deletes the arms by hand, no request fails, and the arms are made again.
+func TestClusterDeletedArmsAreMadeAgain(t *testing.T) {
 	cluster(t)
-	e := try(t, func(s *experiment.Spec) { s.Services, s.Salt = []string{"timeline"}, "pinned" })
-	people := gather(t, []string{""}, 12)
-	e.must("start", "-f", e.file, "--anyway")
-	people.inForce(e, e.rules(50))
+	e := newExperiment(t, func(s *experiment.Spec) { s.Services, s.Salt = []string{"timeline"}, "pinned" })
+	people := registerCrowd(t, []string{""}, 12)
+	e.mustKn("start", "-f", e.file, "--anyway")
+	people.waitForRules(e, e.rules(50))
 	var requests []func() (answer, error)
 	for _, m := range people {
 		requests = append(requests, func() (answer, error) { return m.try("GET", m.path("/tweets"), "") })
@@ -659,21 +662,21 @@ func TestClusterArmsThatAreTakenAwayComeBack(t *testing.T) {
 		return true
 	})
 	t.Logf("%d requests meanwhile, none failed", l.stop())
-	e.must("stop", e.name)
-	e.untouched()
+	e.mustKn("stop", e.name)
+	e.checkServicesUnchanged()
 }
 
-// Of the treatment's requests some fail, from the last step on: steer ends that by itself, and the record says why. What the same
-// people had before anybody was treated is taken off.
+// From the last step on, some of the treatment's requests fail. Steer rolls the experiment back by itself, and the report says why. The
+// difference between the arms during the baseline is subtracted.
 func rolledBackByAGuardrail(t *testing.T) {
-	e := try(t, func(s *experiment.Spec) {
+	e := newExperiment(t, func(s *experiment.Spec) {
 		s.Services, s.Ramp.Steps = []string{"timeline"}, []int{20, 50}
 		s.Metrics.Baseline = new(experiment.Duration(2 * time.Minute))
 		s.Metrics.Guardrails = []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}
 	})
-	people := gather(t, []string{""}, 20)
+	people := registerCrowd(t, []string{""}, 20)
 	t.Parallel()
-	e.must("start", "-f", e.file, "--anyway")
+	e.mustKn("start", "-f", e.file, "--anyway")
 	var reads []func() (answer, error)
 	for _, m := range people {
 		reads = append(reads, func() (answer, error) { return m.try("GET", m.path("/tweets"), "") })
@@ -683,12 +686,12 @@ func rolledBackByAGuardrail(t *testing.T) {
 		t.Errorf("answered by the %s before the first step", a.header.Get("X-Variant"))
 	}
 	within(t, "the first step, after the baseline", 2*time.Minute+readyLimit, func() bool { return e.object().Status.Phase == experiment.Running })
-	time.Sleep(2 * time.Minute) // of the first step, in which nothing is wrong
+	time.Sleep(2 * time.Minute) // a first step without harm
 	l.stop()
 	faultless := e.revisions(experiment.Treatment)["timeline"]
-	const fault = `[{"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": "FAULTS", "value": "error=10%"}}]` // far from what a tripwire sees
+	const fault = `[{"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": "FAULTS", "value": "error=10%"}}]` // too few errors for a tripwire
 	run(t, "patch", "configurations.serving", e.name+"-timeline-treatment", "--type=json", "--patch="+fault)
-	within(t, "a treatment that fails", readyLimit, func() bool { // and nobody else asks until then: the whole of the last step is harmed
+	within(t, "a treatment that fails", readyLimit, func() bool { // until then nobody else sends requests, so that the last step is harmed from its start
 		for _, m := range people {
 			if a, err := m.try("GET", m.path("/tweets"), ""); err == nil && (a.status >= http.StatusInternalServerError || a.header.Get("X-Variant") == string(experiment.Treatment) && a.header.Get("X-Revision") != faultless) {
 				return true
@@ -696,29 +699,30 @@ func rolledBackByAGuardrail(t *testing.T) {
 		}
 		return false
 	})
-	e.must("step", e.name)
-	people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", m.path("/tweets"), "") }) // some are to fail
+	e.mustKn("step", e.name)
+	people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", m.path("/tweets"), "") }) // some fail on purpose
 	if g := e.report(t).Guardrails[0]; g.Baseline == nil {
-		t.Errorf("harm less the baseline: %+v, want a baseline", g.GuardrailStep)
+		t.Errorf("the guardrail has no baseline: %+v", g.GuardrailStep)
 	}
 }
 
-// The same with a plain canary, of which requests are the unit: the edges take so many of all, and Knative halves them.
+// The same with a canary, with the unit request: the edges send a random share of all requests to the arms, and Knative splits that share in
+// half.
 func canaryRolledBackByAGuardrail(t *testing.T) {
-	e := try(t, func(s *experiment.Spec) {
+	e := newExperiment(t, func(s *experiment.Spec) {
 		*s = experiment.Spec{
 			Services: []string{"users"}, Treatment: experiment.Treated{Env: map[string]experiment.Value{"FAULTS": "error=10%"}}, Unit: experiment.Request,
 			Ramp:    experiment.Ramp{Steps: []int{20}, Hold: experiment.Hold{Time: new(experiment.Duration(time.Hour))}},
 			Metrics: experiment.Metrics{Guardrails: []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}},
 		}
 	})
-	people := gather(t, []string{""}, 8)
+	people := registerCrowd(t, []string{""}, 8)
 	t.Parallel()
-	e.must("start", "-f", e.file, "--anyway")
+	e.mustKn("start", "-f", e.file, "--anyway")
 	treatment := e.revisions(experiment.Treatment)["users"]
 	const requests = 500
 	n := 0
-	for range requests { // drills are for those with a token, so none of these fails
+	for range requests { // FAULTS applies only to requests with a token, so none of these fails
 		a := (&user{t: t}).do("GET", "/communities", "")
 		if a.status != http.StatusOK || a.header.Get("X-Variant") != "" {
 			t.Errorf("%d, of the arm %q: %s", a.status, a.header.Get("X-Variant"), a.body)
@@ -731,11 +735,11 @@ func canaryRolledBackByAGuardrail(t *testing.T) {
 		t.Errorf("%d of %d requests got the treatment, want about 20 percent", n, requests)
 	}
 	people.untilRolledBack(e, func(m *member) { _, _ = m.try("GET", "/2/users/me", "") })
-	e.untouched()
+	e.checkServicesUnchanged()
 }
 
-// untilRolledBack has everyone do something over and over until steer has ended the experiment.
-func (c crowd) untilRolledBack(e *trial, do func(*member)) {
+// untilRolledBack makes everyone call do again and again until steer has rolled the experiment back because of its error share.
+func (c crowd) untilRolledBack(e *experimentRun, do func(*member)) {
 	e.t.Helper()
 	began := time.Now()
 	done := make(chan struct{})
@@ -766,7 +770,7 @@ func (c crowd) untilRolledBack(e *trial, do func(*member)) {
 	e.t.Logf("rolled back after %s: %s", time.Since(began).Round(time.Second), status.Because)
 }
 
-// labelOf is what people read for the name of a guardrail's metric.
+// labelOf returns the label of a guardrail's metric.
 func labelOf(t testing.TB, name string) string {
 	t.Helper()
 	m, err := store.MetricNamed(name, store.Ratio)

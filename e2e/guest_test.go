@@ -27,16 +27,16 @@ import (
 // guestsCookie is where the shop and the edge look for a visitor.
 const guestsCookie = "shop_visitor"
 
-// visitor is somebody who is not signed in, with what their browser keeps.
+// visitor is somebody who is not signed in, with the cookie of their browser.
 type visitor struct {
 	*user
 	cookie string
-	arm    string // once there is one
-	moves  bool   // their arm may change, as in a promotion
+	arm    string // of an earlier answer; empty before
+	moves  bool   // the arm may change, because of a promotion for example
 }
 
-// see asks for a page, keeps the cookie that comes, and wants the arm that there was before.
-func (v *visitor) see(method, path, body string) answer {
+// send sends a request as the visitor, keeps the cookie of the answer, and checks that the arm has not changed.
+func (v *visitor) send(method, path, body string) answer {
 	v.t.Helper()
 	a, err := v.try(method, path, body, "Cookie", v.cookie)
 	if err != nil {
@@ -90,11 +90,11 @@ func guest(t *testing.T) {
 	within(t, "the shop through the edge", readyLimit, func() bool { return (&user{t: t}).do("GET", "/shop", "").status == http.StatusOK })
 }
 
-// visitors is an experiment of those who visit the shop, whose treatment has these variables.
-func visitors(t *testing.T, with map[string]experiment.Value) *trial {
+// visitors returns an experiment with visitors of the shop. env are the treatment's variables.
+func visitors(t *testing.T, env map[string]experiment.Value) *experimentRun {
 	t.Helper()
-	return try(t, func(s *experiment.Spec) {
-		s.Services, s.Treatment.Env, s.Unit = []string{"shop"}, with, experiment.User
+	return newExperiment(t, func(s *experiment.Spec) {
+		s.Services, s.Treatment.Env, s.Unit = []string{"shop"}, env, experiment.User
 		s.Identity = experiment.Identity{Kind: experiment.ByVisitor, Cookie: guestsCookie}
 		s.Ramp.Hold.Time, s.Metrics.Window = new(experiment.Duration(3*time.Minute)), experiment.Duration(time.Minute)
 		s.Metrics.Primary = experiment.Primary{Name: "orders", MinimumEffect: .3}
@@ -109,20 +109,20 @@ func TestClusterAGuestsVisitorsAreInAnExperiment(t *testing.T) {
 	cluster(t)
 	guest(t)
 	e := visitors(t, map[string]experiment.Value{"BANNER": "Free delivery"})
-	e.must("start", "-f", e.file)
+	e.mustKn("start", "-f", e.file)
 	var mu sync.Mutex
 	var everyone []*visitor
 	shopping := func(ctx context.Context) {
 		for ctx.Err() == nil {
 			v := &visitor{user: &user{t: t}, moves: true} // the promotion may come between two of their requests
-			page := v.see("GET", "/shop", "")
+			page := v.send("GET", "/shop", "")
 			often := .2
 			if strings.Contains(page.body, "Free delivery") {
 				often = .4
 			}
 			for range 5 {
 				if rand.Float64() < often {
-					if a := v.see("POST", "/shop/orders", ""); a.status != http.StatusAccepted {
+					if a := v.send("POST", "/shop/orders", ""); a.status != http.StatusAccepted {
 						t.Errorf("an order: %d %s", a.status, a.body)
 					}
 				}
@@ -156,7 +156,7 @@ func TestClusterAGuestsVisitorsAreInAnExperiment(t *testing.T) {
 	for range 3 {
 		for _, v := range early {
 			v.moves = false
-			if a := v.see("GET", "/shop", ""); a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("X-Revision"), e.name+"-shop-"+v.arm) {
+			if a := v.send("GET", "/shop", ""); a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("X-Revision"), e.name+"-shop-"+v.arm) {
 				t.Fatalf("a visitor of %s: %d by %s", v.arm, a.status, a.header.Get("X-Revision"))
 			}
 		}
@@ -191,7 +191,7 @@ func TestClusterAGuestsVisitorsAreInAnExperiment(t *testing.T) {
 // asAGuest wants what only a guest answers, through the arm of a visitor.
 func asAGuest(t *testing.T, v *visitor) {
 	t.Helper()
-	if a := v.see("GET", "/shop/none", ""); a.status != http.StatusNotFound || !strings.Contains(a.body, "This shop has no such page") {
+	if a := v.send("GET", "/shop/none", ""); a.status != http.StatusNotFound || !strings.Contains(a.body, "This shop has no such page") {
 		t.Errorf("the shop's own 404: %d %s", a.status, a.body)
 	}
 	body := bytes.Repeat([]byte("warble"), 20<<20/6)
@@ -264,10 +264,10 @@ func TestClusterAGuestThatFailsIsRolledBack(t *testing.T) {
 	for i := range people {
 		people[i] = &visitor{user: &user{t: t}}
 	}
-	e.must("start", "-f", e.file)
+	e.mustKn("start", "-f", e.file)
 	within(t, "its rollback", readyLimit, func() bool {
 		for _, v := range people {
-			v.see("GET", "/shop", "")
+			v.send("GET", "/shop", "")
 		}
 		return e.object().Status.Phase == experiment.Concluded
 	})
@@ -277,5 +277,5 @@ func TestClusterAGuestThatFailsIsRolledBack(t *testing.T) {
 	if a := (&user{t: t}).do("GET", "/shop", ""); a.status != http.StatusOK || a.header.Get("X-Variant") != "" {
 		t.Errorf("after the rollback: %d of %q", a.status, a.header.Get("X-Variant"))
 	}
-	e.untouched()
+	e.checkServicesUnchanged()
 }

@@ -30,7 +30,7 @@ func TestAHundredSendsWithOneKey(t *testing.T) {
 func (u *user) postOnce(url string) (a answer) {
 	u.t.Helper()
 	for deadline := time.Now().Add(politeness); ; {
-		a = u.at(url).do("POST", "/2/tweets", object("text", "once"), "Idempotency-Key", "k")
+		a = u.withURL(url).do("POST", "/2/tweets", object("text", "once"), "Idempotency-Key", "k")
 		if a.status != http.StatusConflict || time.Now().After(deadline) {
 			return a
 		}

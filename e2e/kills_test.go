@@ -128,11 +128,11 @@ type killable struct {
 	acknowledged, again atomic.Int64
 
 	mu     sync.Mutex
-	events []heard
+	events []received
 }
 
-// heard is an event that has come.
-type heard struct{ id, kind, subject, user string }
+// received is an event that the subscriber got.
+type received struct{ id, kind, subject, user string }
 
 func newKillable(t *testing.T) *killable {
 	t.Helper()
@@ -146,7 +146,7 @@ func newKillable(t *testing.T) *killable {
 	t.Cleanup(func() { _ = s.server.Stop() })
 	s.pooler = pgbouncer(t, s.server)
 	s.office = apitest.OpenPostOffice(t)
-	subscriber := httptest.NewServer(http.HandlerFunc(s.hear))
+	subscriber := httptest.NewServer(http.HandlerFunc(s.receiveEvent))
 	t.Cleanup(subscriber.Close)
 	if s.run, err = apitest.StartLocal(t.Context(), "DATABASE_DIRECT_URL="+s.server.Superuser("postgres"), "DATABASE_URL="+s.pooler.url("pooled"),
 		"K_SINK="+subscriber.URL, "RELAY_LEASE=2s", "FEATURES=likes", "SMTP_URL="+s.office.URL); err != nil {
@@ -189,7 +189,7 @@ func (s *killable) start() {
 	}
 }
 
-func (s *killable) hear(w http.ResponseWriter, r *http.Request) {
+func (s *killable) receiveEvent(w http.ResponseWriter, r *http.Request) {
 	e, err := cloudevents.NewEventFromHTTPRequest(r)
 	if err != nil {
 		s.t.Error(err)
@@ -198,11 +198,11 @@ func (s *killable) hear(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.events = append(s.events, heard{e.ID(), e.Type(), e.Subject(), fmt.Sprint(e.Extensions()["partitionkey"])})
+	s.events = append(s.events, received{e.ID(), e.Type(), e.Subject(), fmt.Sprint(e.Extensions()["partitionkey"])})
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// rows are those of a query, their columns between spaces.
+// rows runs a query, and returns its rows.
 func (s *killable) rows(sql string, args ...any) (lines []string) {
 	s.t.Helper()
 	conn, err := store.Connect(s.t.Context(), s.server.Superuser("postgres"), time.Minute)
@@ -258,8 +258,8 @@ func (p *person) send(method, path, body string, want []int, headers ...string) 
 	return answer{}, tries
 }
 
-// said is a member of an answer's data.
-func (p *person) said(a answer, member string) string {
+// field returns a member of an answer's data.
+func (p *person) field(a answer, member string) string {
 	var got struct{ Data map[string]any }
 	if err := json.Unmarshal([]byte(a.body), &got); err != nil {
 		p.killable.t.Errorf("%s: %v", a.body, err)
@@ -277,17 +277,17 @@ func (p *person) work() {
 	switch p.step % 10 {
 	case 0, 1:
 		a, _ := p.send("POST", "/2/tweets", object("text", text), created, key...)
-		p.tweets[p.said(a, "id")] = text
+		p.tweets[p.field(a, "id")] = text
 	case 2:
 		if a, err := p.try("POST", "/2/tweets", object("text", text)); err == nil && a.status == http.StatusCreated {
 			p.acknowledged.Add(1)
-			p.tweets[p.said(a, "id")] = text
+			p.tweets[p.field(a, "id")] = text
 		} else {
 			p.maybe[text] = true
 		}
 	case 3:
 		a, _ := p.send("POST", p.path("/retweets"), object("tweet_id", source), ok, key...)
-		p.retweets[source] = p.said(a, "rest_id")
+		p.retweets[source] = p.field(a, "rest_id")
 	case 4:
 		p.send("POST", p.path("/likes"), object("tweet_id", source), ok)
 		p.likes[source] = true
@@ -333,7 +333,7 @@ func (p *person) enter() {
 		return
 	}
 	p.acknowledged.Add(1)
-	p.users[p.said(a, "id")] = email
+	p.users[p.field(a, "id")] = email
 	stranger := *p
 	stranger.user = user{t: p.user.t}
 	a, _ = stranger.send("POST", "/auth/login", object("email", email, "password", password), []int{http.StatusOK})

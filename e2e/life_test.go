@@ -22,13 +22,13 @@ import (
 func TestClusterADatabaseThatIsAwayRollsNothingBack(t *testing.T) {
 	cluster(t)
 	const away = time.Minute
-	e := try(t, func(s *experiment.Spec) {
+	e := newExperiment(t, func(s *experiment.Spec) {
 		s.Services, s.Salt = []string{"timeline"}, "pinned"
 		s.Metrics.Guardrails = []experiment.Guardrail{{Name: experiment.ErrorShare, Margin: .005}}
 	})
-	people := gather(t, []string{""}, 20)
-	e.must("start", "-f", e.file, "--anyway")
-	people.inForce(e, e.rules(50))
+	people := registerCrowd(t, []string{""}, 20)
+	e.mustKn("start", "-f", e.file, "--anyway")
+	people.waitForRules(e, e.rules(50))
 	signal := func(s string) {
 		if _, err := execute(context.Background(), "", "e2e/cluster/signal.sh", "postgres", s); err != nil {
 			t.Error(err)
@@ -74,8 +74,8 @@ func TestClusterADatabaseThatIsAwayRollsNothingBack(t *testing.T) {
 	if o := e.object(); o.Status.Phase != experiment.Running || o.Spec.End != "" {
 		t.Errorf("it is %s, because %q: want Running", o.Status.Phase, o.Status.Because)
 	}
-	e.must("stop", e.name)
-	e.untouched()
+	e.mustKn("stop", e.name)
+	e.checkServicesUnchanged()
 }
 
 // A namespace that is deleted while an experiment in it is live is gone in two minutes, and whoever moves experiments there
@@ -85,7 +85,7 @@ func TestClusterANamespaceIsDeletedWhileAnExperimentIsLive(t *testing.T) {
 	cluster(t)
 	inside(t)
 	const limit, other = 2 * time.Minute, "e2e-gone"
-	e := try(t, func(s *experiment.Spec) { s.Services, s.Start = []string{"witness"}, true })
+	e := newExperiment(t, func(s *experiment.Spec) { s.Services, s.Start = []string{"witness"}, true })
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
@@ -156,7 +156,7 @@ func TestClusterANamespaceIsDeletedWhileAnExperimentIsLive(t *testing.T) {
 	if after := assigned(); !after.Adopted || after.Assign.Salt != before.Assign.Salt || after.Assign.Open != before.Assign.Open || after.Planned != before.Planned {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
-	e.must("stop", e.name, "--namespace="+other)
+	e.mustKn("stop", e.name, "--namespace="+other)
 	run(t, "--namespace="+other, "wait", "--for=jsonpath={.status.phase}=Concluded", "--timeout=150s", "experiment/"+e.name)
 	end()
 	run(t, "delete", "namespace", other, "--wait=false")
@@ -165,24 +165,24 @@ func TestClusterANamespaceIsDeletedWhileAnExperimentIsLive(t *testing.T) {
 // What manifests in Git have is for Git to change: with promoteBy git steer waits until they bring the treatment, writes no
 // Service, and takes the arms away once everybody has it from there. Nobody's request fails.
 func promotedByGit(t *testing.T) {
-	e := try(t, func(s *experiment.Spec) {
+	e := newExperiment(t, func(s *experiment.Spec) {
 		s.Services, s.PromoteBy = []string{"retweet"}, "git"
 	})
 	ada := register(t, "")
 	id := ada.post("ada's")
 	t.Parallel()
 	l := startOne(t, 4, func() (answer, error) { return ada.try("POST", ada.path("/retweets"), object("tweet_id", id)) })
-	e.must("start", "-f", e.file, "--anyway")
+	e.mustKn("start", "-f", e.file, "--anyway")
 	folder := filepath.Join(t.TempDir(), "knative")
 	if _, err := execute(t.Context(), "", "cp", "-r", "knative", folder); err != nil {
 		t.Fatal(err)
 	}
-	e.must("promote", e.name, "--anyway")
+	e.mustKn("promote", e.name, "--anyway")
 	within(t, "the wait for the manifests", 5*time.Minute, func() bool {
 		return strings.Contains(e.object().Status.Message, "manifests of retweet")
 	})
-	e.untouched()
-	e.must("promote", e.name, "--write="+folder)
+	e.checkServicesUnchanged()
+	e.mustKn("promote", e.name, "--write="+folder)
 	variables, err := e.before["retweet"].variables()
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +202,7 @@ func promotedByGit(t *testing.T) {
 }
 
 // inBackground runs a verb until it ends by itself, or the test does.
-func (e *trial) inBackground(args ...string) *exec.Cmd {
+func (e *experimentRun) inBackground(args ...string) *exec.Cmd {
 	e.t.Helper()
 	cmd := e.command(e.t.Context(), args...)
 	cmd.Stdout, cmd.Stderr = e.t.Output(), e.t.Output()

@@ -43,7 +43,7 @@ spec:
 	return file
 }
 
-// local is a local run with an experiment, and what is seen of it.
+// local is a local run with an experiment, and what its users have seen.
 type local struct {
 	t    *testing.T
 	run  *apitest.Local
@@ -53,7 +53,7 @@ type local struct {
 	requests map[experiment.Arm]int
 }
 
-// newLocal has the tool, and no run yet.
+// newLocal builds the tool. The caller starts the run.
 func newLocal(t *testing.T) *local {
 	t.Helper()
 	l := &local{t: t, tool: filepath.Join(t.TempDir(), "kn-experiment"), arms: make(map[string]experiment.Arm), requests: make(map[experiment.Arm]int)}
@@ -63,11 +63,11 @@ func newLocal(t *testing.T) *local {
 	return l
 }
 
-// An experiment without a cluster: one arm for each, on every request, and what PostgreSQL has of it is what they saw;
-// also across a restart, and until a person stops it.
+// An experiment without a cluster: each user has one arm on every request, even after a restart, until a person stops the experiment.
+// PostgreSQL has exactly what the users saw.
 func TestLocalExperiment(t *testing.T) {
 	processes(t)
-	// Its planned end is after the hold and a window; what completes later does not count in so small an experiment.
+	// The planned end is after the hold and a window. In so small an experiment, units that complete later do not count.
 	file := likesFile(t, "90s", "{window: 2s, primary: {name: tweets_per_user, minimumEffect: 5%}}")
 	l := newLocal(t)
 	var err error
@@ -80,7 +80,7 @@ func TestLocalExperiment(t *testing.T) {
 		if err := l.run.Stop(); err != nil {
 			t.Error(err)
 		}
-		gone(t, started)
+		checkEnded(t, started)
 		if t.Failed() {
 			for line := range strings.Lines(l.run.Log()) {
 				if !strings.Contains(line, `"level":"info"`) {
@@ -89,7 +89,7 @@ func TestLocalExperiment(t *testing.T) {
 			}
 		}
 	})
-	l.says("likes-e2e: Running, step 1/1 50%", 1)
+	l.waitForLog("likes-e2e: Running, step 1/1 50%", 1)
 
 	const people = 20
 	var users []*user
@@ -116,7 +116,7 @@ func TestLocalExperiment(t *testing.T) {
 	if diff := cmp.Diff(exposures, l.column(exposed)); diff != "" { // ids rise with time
 		t.Error(diff)
 	}
-	// The database knew nobody at the start, so that no number of units is planned, and none ends it before all have completed.
+	// The database had no users at the start, so no sample size is planned, and the experiment does not end before all units have completed.
 	eventually(t, "a report in which everyone's window is over", time.Minute, func() bool { return l.report().Units.Completed == arms })
 	if r := l.report(); r.Units.Entered != arms || r.Phase != "Running" {
 		t.Errorf("%d of the report: %+v, want %+v", people, r.Units, arms)
@@ -130,8 +130,8 @@ func TestLocalExperiment(t *testing.T) {
 	if err := l.run.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	gone(t, processes)
-	// What the edge had counted when it was stopped is stored as well.
+	checkEnded(t, processes)
+	// The counts that the edge had when it was stopped are stored too.
 	counted := l.column(`select concat_ws(' ', arm, sum(requests), sum(errors)) from windows group by arm order by arm`)
 	want := []string{fmt.Sprintf("control %d 0", l.requests[experiment.Control]), fmt.Sprintf("treatment %d 0", l.requests[experiment.Treatment])}
 	if diff := cmp.Diff(want, counted); diff != "" {
@@ -159,7 +159,7 @@ func TestLocalExperiment(t *testing.T) {
 	if took > 4*time.Second {
 		t.Errorf("the stop was in force after %s, want 2 s or so", took)
 	}
-	l.says("likes-e2e: Concluded, stopped", 1)
+	l.waitForLog("likes-e2e: Concluded, stopped", 1)
 	for _, name := range experimented {
 		only(t, l.run, name)
 	}
@@ -170,7 +170,7 @@ func TestLocalExperiment(t *testing.T) {
 	}
 }
 
-// use calls every Service of the experiment, and wants the arm of the time before.
+// use calls every Service of the experiment as a user, and checks that the arm is the same as before.
 func (l *local) use(u *user) {
 	l.t.Helper()
 	for _, request := range []struct{ method, path, body string }{
@@ -197,14 +197,15 @@ func (l *local) use(u *user) {
 func (l *local) register() *user {
 	l.t.Helper()
 	n := strconv.Itoa(len(l.arms))
-	u := (&user{t: l.t}).at(l.run.URL)
+	u := (&user{t: l.t}).withURL(l.run.URL)
 	s := decode[session](l.t, u.do("POST", "/auth/register", object("name", "Ada", "email", "ada"+n+"@example.org", "password", password)), http.StatusCreated)
 	u.id, u.token = s.Data.ID, s.Token
 	l.arms[u.id] = ""
 	return u
 }
 
-func (l *local) says(text string, times int) {
+// waitForLog waits until the run has printed text a number of times.
+func (l *local) waitForLog(text string, times int) {
 	l.t.Helper()
 	eventually(l.t, text, time.Minute, func() bool { return strings.Count(l.run.Log(), text) >= times })
 }
@@ -227,7 +228,7 @@ func (l *local) column(sql string) []string {
 	return rows
 }
 
-// kn runs the tool on the local run's resource.
+// kn runs a verb on the local run, and returns its output.
 func (l *local) kn(args ...string) string {
 	l.t.Helper()
 	text, err := l.command(args...).CombinedOutput()
@@ -237,8 +238,8 @@ func (l *local) kn(args ...string) string {
 	return string(text)
 }
 
-// fails is kn of what is refused.
-func (l *local) fails(args ...string) string {
+// knRefused runs a verb that must be refused, and returns its output.
+func (l *local) knRefused(args ...string) string {
 	l.t.Helper()
 	text, err := l.command(args...).CombinedOutput()
 	if err == nil {
@@ -266,8 +267,8 @@ func (l *local) report() (r readout.Report) {
 	return r
 }
 
-// gone wants none of the processes to be there any more.
-func gone(t *testing.T, pids []int) {
+// checkEnded checks that all processes end.
+func checkEnded(t *testing.T, pids []int) {
 	t.Helper()
 	if len(pids) == 0 {
 		t.Error("no processes: nothing is proven")

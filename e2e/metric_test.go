@@ -55,7 +55,7 @@ func TestLocalMetricOfEvents(t *testing.T) {
 	if err := cluster.CreateMetric(t.Context(), &rollout.Metric{ObjectMeta: metav1.ObjectMeta{Name: "revenue"}, Spec: spec}); err != nil {
 		t.Fatal(err)
 	}
-	if said := l.fails("start", "-f", file, "--anyway"); !strings.Contains(said, `metric "buyers": expected one of active_days`) || !strings.Contains(said, "tweets_per_user, revenue") {
+	if said := l.knRefused("start", "-f", file, "--anyway"); !strings.Contains(said, `metric "buyers": expected one of active_days`) || !strings.Contains(said, "tweets_per_user, revenue") {
 		t.Errorf("of a metric that nobody has: %s", said)
 	}
 	spec.Label, spec.Unit, spec.Kind, spec.Event.Value = "People who buy", "users", experiment.KindProportion, ""
@@ -66,7 +66,7 @@ func TestLocalMetricOfEvents(t *testing.T) {
 		t.Error(said)
 	}
 	l.kn("start", "-f", file, "--anyway")
-	l.says("likes-e2e: Running, step 1/1 50%", 1)
+	l.waitForLog("likes-e2e: Running, step 1/1 50%", 1)
 
 	steer, err := l.run.SteerURL()
 	if err != nil {

@@ -70,7 +70,7 @@ func (b bearer) Add(r *http.Request) { r.Header.Set("Authorization", "Bearer "+s
 
 func main() {
 	ctx, token := context.Background(), os.Getenv("TOKEN")
-	` + here(t, block(t, "go", "twitter.Client")) + `
+	` + forThisWarble(t, block(t, "go", "twitter.Client")) + `
 }
 `
 	file := filepath.Join(t.TempDir(), "main.go")
@@ -92,7 +92,7 @@ func TestClientNodeInDocs(t *testing.T) {
 		import http from "node:http"
 		import { TwitterApi } from "twitter-api-v2"
 		const token = "`+ada.token+`"
-		`+here(t, block(t, "js", "TwitterApi")), "--input-type=module", "-")
+		`+forThisWarble(t, block(t, "js", "TwitterApi")), "--input-type=module", "-")
 	saidHello(t, ada)
 }
 
@@ -112,7 +112,7 @@ func saidHello(t *testing.T, u *user) {
 func paste(t *testing.T, commands string) {
 	t.Helper()
 	shell := exec.CommandContext(t.Context(), "bash", "-u")
-	shell.Stdin = strings.NewReader(here(t, commands))
+	shell.Stdin = strings.NewReader(forThisWarble(t, commands))
 	shell.Stderr = t.Output()
 	shown, err := shell.Output()
 	if err != nil {
@@ -149,8 +149,8 @@ func block(t *testing.T, language, with string) string {
 	return ""
 }
 
-// here is a text for this Warble, and for someone who is not there yet.
-func here(t *testing.T, text string) string {
+// forThisWarble replaces the address in a text by that of this Warble, and the user by a new one.
+func forThisWarble(t *testing.T, text string) string {
 	t.Helper()
 	_, host, _ := strings.Cut(plainURL(t), "://")
 	name := "r" + strings.ToLower(rand.Text()[:12])

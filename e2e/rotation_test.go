@@ -103,7 +103,7 @@ func TestRotatingPasswordsFailsNoRequest(t *testing.T) {
 	processes(t)
 	server, _ := guarded(t)
 	run := runOn(t, server)
-	ada := registerAt(t, run, "ada@example.org").at(run.URL)
+	ada := registerAt(t, run, "ada@example.org").withURL(run.URL)
 	ada.email = "ada@example.org"
 	people := start(t, using(ada, ada.post("ada's"))...)
 	people.goesOn(t)
@@ -195,7 +195,7 @@ func TestARestoreDeletesAgainWhoLeft(t *testing.T) {
 	processes(t)
 	server, folder := guarded(t)
 	run := runOn(t, server)
-	ada, bob := registerAt(t, run, "ada@example.org").at(run.URL), registerAt(t, run, "bob@example.org").at(run.URL)
+	ada, bob := registerAt(t, run, "ada@example.org").withURL(run.URL), registerAt(t, run, "bob@example.org").withURL(run.URL)
 	ada.email, bob.email = "ada@example.org", "bob@example.org"
 	kept := bob.post("a word that bob takes back")
 	people := start(t, using(ada, ada.post("ada's"))...)
@@ -240,13 +240,13 @@ func TestARestoreDeletesAgainWhoLeft(t *testing.T) {
 	}
 	again := restoredAs(t, server, folder, restored, second)
 	later := runOn(t, again)
-	at := func(u *user) *user {
-		there := u.at(later.URL)
-		s := decode[session](t, there.do("POST", "/auth/login", object("email", u.email, "password", password)), http.StatusOK)
-		there.token = s.Token
-		return there
+	logInToLater := func(u *user) *user {
+		atLater := u.withURL(later.URL)
+		s := decode[session](t, atLater.do("POST", "/auth/login", object("email", u.email, "password", password)), http.StatusOK)
+		atLater.token = s.Token
+		return atLater
 	}
-	ada, bob = at(ada), at(bob) // who is back
+	ada, bob = logInToLater(ada), logInToLater(bob) // bob's account is back
 	for id, want := range map[string]int{before: http.StatusOK, kept: http.StatusOK, after: http.StatusNotFound} {
 		if a := ada.do("GET", "/2/tweets/"+id, ""); a.status != want {
 			t.Errorf("tweet %s of the second %s: %d, want %d", id, second, a.status, want)

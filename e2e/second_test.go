@@ -39,7 +39,7 @@ func private(t *testing.T) *apitest.Local {
 // registerAt makes a user of one run.
 func registerAt(t *testing.T, run *apitest.Local, email string) *user {
 	t.Helper()
-	u := (&user{t: t}).at(run.URL)
+	u := (&user{t: t}).withURL(run.URL)
 	s := decode[session](t, u.do("POST", "/auth/register", object("name", "Ada", "email", email, "password", password)), http.StatusCreated)
 	u.id, u.token = s.Data.ID, s.Token
 	return u
@@ -48,7 +48,7 @@ func registerAt(t *testing.T, run *apitest.Local, email string) *user {
 // isThere wants the user to be in the database of the run at url.
 func isThere(t *testing.T, u *user, url string) {
 	t.Helper()
-	if a := u.at(url).do("GET", "/2/users/me", ""); a.status != http.StatusOK || !strings.Contains(a.body, u.id) {
+	if a := u.withURL(url).do("GET", "/2/users/me", ""); a.status != http.StatusOK || !strings.Contains(a.body, u.id) {
 		t.Errorf("%s of who registered before: %d %s", url, a.status, a.body)
 	}
 }
@@ -114,7 +114,7 @@ func TestASecondRunInTheSameStateIsRefused(t *testing.T) {
 		t.Errorf("%s answers after its end", second.URL)
 	}
 	isThere(t, ada, first.URL)
-	if a := grace.at(first.URL).do("GET", "/2/users/me", ""); a.status != http.StatusUnauthorized {
+	if a := grace.withURL(first.URL).do("GET", "/2/users/me", ""); a.status != http.StatusUnauthorized {
 		t.Errorf("the first knows the second's user: %d %s", a.status, a.body)
 	}
 

@@ -29,8 +29,8 @@ type user struct {
 	url             string // "" for Warble's own
 }
 
-// at is the same user, who calls one process.
-func (u *user) at(url string) *user {
+// withURL returns the same user, who calls the process at url.
+func (u *user) withURL(url string) *user {
 	other := *u
 	other.url = url
 	return &other

@@ -41,8 +41,8 @@ func TestLongVerdicts(t *testing.T) {
 	cluster(t)
 	steady(t)
 	users := populate(t) // first, for N* is who is known at the start
-	judged := func(services []string, treatment map[string]experiment.Value) *trial {
-		return try(t, func(s *experiment.Spec) {
+	judged := func(services []string, treatment map[string]experiment.Value) *experimentRun {
+		return newExperiment(t, func(s *experiment.Spec) {
 			s.Services, s.Treatment.Env, s.Promote, s.Alpha = services, treatment, "automatic", .01
 			s.Ramp.Hold.Time, s.Metrics.Window = new(experiment.Duration(5*time.Minute)), experiment.Duration(3*time.Minute)
 			s.Metrics.Primary.MinimumEffect = .3
@@ -52,36 +52,36 @@ func TestLongVerdicts(t *testing.T) {
 	broken := judged([]string{"like", "timeline"}, likes)
 	effect := judged([]string{"like", "timeline"}, likes)
 	none := judged([]string{"tweet"}, map[string]experiment.Value{"NOTHING": "reads this"})
-	slow := try(t, func(s *experiment.Spec) {
+	slow := newExperiment(t, func(s *experiment.Spec) {
 		s.Services, s.Treatment.Env, s.Metrics.Primary.Name = []string{"retweet"}, map[string]experiment.Value{"FAULTS": "slow=500ms@100%"}, "retweets_per_user"
 		s.Metrics.Guardrails = []experiment.Guardrail{{Name: experiment.SlowShare, Over: experiment.Duration(250 * time.Millisecond), Margin: .01}}
 	})
 
-	for _, e := range []*trial{none, broken} {
-		e.must("start", "-f", e.file, "--anyway")
+	for _, e := range []*experimentRun{none, broken} {
+		e.mustKn("start", "-f", e.file, "--anyway")
 	}
 	run(t, "patch", "experiment", broken.name, "--subresource=status", "--type=merge", `--patch={"status":{"assign":{"open":{"control":6000,"treatment":4000}}}}`)
 	users.use(effect.name)
 	var cases sync.WaitGroup
 	cases.Go(func() {
 		t.Run("a broken assignment has no verdict", func(t *testing.T) { withheld(t, broken) })
-		broken.must("stop", broken.name)
+		broken.mustKn("stop", broken.name)
 		t.Run("an effect is promoted", func(t *testing.T) {
 			for _, name := range effect.spec.Services {
 				untilReady(t, name) // the verb returns a moment before
 			}
-			effect.must("start", "-f", effect.file, "--anyway")
-			r := effect.comesTo(t, "promoted: ", readout.Outcome(experiment.Win))
+			effect.mustKn("start", "-f", effect.file, "--anyway")
+			r := effect.waitForEnd(t, "promoted: ", readout.Outcome(experiment.Win))
 			if lift := r.Primary.Lift; lift == nil || lift.Lower == nil || lift.Upper == nil || *lift.Lower > planted || *lift.Upper < planted {
 				t.Errorf("%+v, want %+g in the interval, which was planted", lift, planted)
 			}
 		})
 	})
 	cases.Go(func() {
-		t.Run("no effect is not promoted", func(t *testing.T) { none.comesTo(t, "rolled back: ", readout.Outcome(experiment.NotWorthIt)) })
+		t.Run("no effect is not promoted", func(t *testing.T) { none.waitForEnd(t, "rolled back: ", readout.Outcome(experiment.NotWorthIt)) })
 		t.Run("a slowness is rolled back", func(t *testing.T) {
-			slow.must("start", "-f", slow.file, "--anyway")
-			if r := slow.comesTo(t, "rolled back: ", readout.Breach); !strings.Contains(r.Sentence, labelOf(t, experiment.SlowShare)) {
+			slow.mustKn("start", "-f", slow.file, "--anyway")
+			if r := slow.waitForEnd(t, "rolled back: ", readout.Breach); !strings.Contains(r.Sentence, labelOf(t, experiment.SlowShare)) {
 				t.Errorf("%s: want %s named", r.Sentence, labelOf(t, experiment.SlowShare))
 			}
 		})
@@ -91,7 +91,7 @@ func TestLongVerdicts(t *testing.T) {
 
 // withheld waits until an experiment would have been won, had its users been assigned as they should, and for steer to
 // have seen that and done nothing.
-func withheld(t *testing.T, e *trial) {
+func withheld(t *testing.T, e *experimentRun) {
 	began := time.Now()
 	var r readout.Report
 	red := func() string {
@@ -121,8 +121,8 @@ func withheld(t *testing.T, e *trial) {
 	t.Logf("after %s: %s", time.Since(began).Round(time.Second), steered)
 }
 
-// comesTo waits for steer to end an experiment, and wants it to end so, with that verdict in its report.
-func (e *trial) comesTo(t *testing.T, end string, verdict readout.Outcome) readout.Report {
+// waitForEnd waits until steer ends an experiment, and checks the end and the verdict of the report.
+func (e *experimentRun) waitForEnd(t *testing.T, end string, verdict readout.Outcome) readout.Report {
 	t.Helper()
 	began := time.Now()
 	status := ""
@@ -140,15 +140,15 @@ func (e *trial) comesTo(t *testing.T, end string, verdict readout.Outcome) reado
 	return r
 }
 
-// report is what kn experiment makes of it now.
-func (e *trial) report(t *testing.T) (r readout.Report) {
+// report returns the present report of kn experiment.
+func (e *experimentRun) report(t *testing.T) (r readout.Report) {
 	t.Helper()
 	cmd := e.command(t.Context(), "report", e.name, "-o", "json")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	text, err := cmd.Output()
 	if exited, ok := errors.AsType[*exec.ExitError](err); ok && exited.ExitCode() == 3 {
-		err = nil // there is no verdict, which it says by that
+		err = nil // code 3 means that the verdict is withheld
 	}
 	if err == nil {
 		err = json.Unmarshal(text, &r)
