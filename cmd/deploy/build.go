@@ -29,27 +29,27 @@ const (
 	pinnedKo = "go tool -modfile=tools/ko/go.mod ko"
 )
 
-// builder puts images, built or of a release, into the manifests.
+// builder writes the digests of images into the manifests. It builds the images, or uses those of a release.
 type builder struct {
 	output
 	*manifests
 	ko   []string // the command line
-	from string   // the release whose images are taken; "" builds them
+	from string   // the file of the release whose images are used; empty to build them
 }
 
-// readBuilder reads KO, the command, and sees to it that ko will find its registry, which it reads by itself.
+// readBuilder reads the command KO, and checks that KO_DOCKER_REPO is set, which ko itself reads.
 func readBuilder(e *env.Reader, o *options, m *manifests, out output) builder {
-	e.Required("KO_DOCKER_REPO", "the registry that images are pushed to and that the cluster pulls from, as registry.example.org/warble")
+	e.Required("KO_DOCKER_REPO", "the registry to which images are pushed and from which the cluster pulls, such as registry.example.org/warble")
 	return builder{output: out, manifests: m, ko: strings.Fields(e.String("KO", pinnedKo)), from: o.from}
 }
 
-// withoutScheme makes image names of ko's import paths, as a check of the rest demands them.
+// withoutScheme replaces ko's import paths by image names, because the cluster's checks demand them.
 func withoutScheme(text []byte) []byte {
 	return bytes.ReplaceAll(text, []byte(koScheme), []byte("ko.local/"))
 }
 
-// build builds and pushes the images of objects, and returns all that is to be applied, in its order: the objects with the
-// digests of their images, and the routes for an edge that starts while the API server is away.
+// build builds and pushes the images of objects. It returns everything to apply, in order: the objects with the digests of their images, and
+// the routes for an edge that starts while the API server is unavailable.
 func (b builder) build(ctx context.Context, objects []*object) ([]*object, error) {
 	start := time.Now()
 	var files []string
@@ -92,8 +92,8 @@ func (b builder) build(ctx context.Context, objects []*object) ([]*object, error
 	return slices.Insert(resolved, functions, routes), nil
 }
 
-// resolve is the text of manifests with the digests of their images. Those of a release are not built again: what was signed is
-// what runs. The Job that tries a candidate out is part of no release.
+// resolve returns the text of manifests with the digests of their images. Images of a release are not built again, so that exactly the signed
+// images run. The Job that tries out a candidate is not part of a release, so it is always built.
 func (b builder) resolve(ctx context.Context, files []string) ([]byte, error) {
 	if b.from == "" {
 		b.say("building images")
@@ -155,8 +155,8 @@ func (b builder) runKo(ctx context.Context, files []string) ([]byte, error) {
 	return text, nil
 }
 
-// nameAfterContent gives a Job, which cannot be changed, a name of its own for each release. Applied again, it is the one
-// that has run already.
+// nameAfterContent gives a Job a name that depends on its content, because a Job cannot be changed. If the same Job is applied again, it has
+// the same name, and does not run again.
 func (o *object) nameAfterContent() error {
 	text, err := yaml.Marshal(o.node)
 	if err != nil {
@@ -168,7 +168,7 @@ func (o *object) nameAfterContent() error {
 	return nil
 }
 
-// valueOf is the value of a mapping's member, and an empty node if it has no such member.
+// valueOf returns the value of a mapping's member, or an empty node if there is no such member.
 func valueOf(mapping *yaml.Node, name string) *yaml.Node {
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		if mapping.Content[i].Value == name {
@@ -178,7 +178,7 @@ func valueOf(mapping *yaml.Node, name string) *yaml.Node {
 	return &yaml.Node{}
 }
 
-// member returns a mapping's value by its name, and puts an empty mapping there if there is none.
+// member returns the value of a mapping's member. If there is no such member, it adds an empty mapping.
 func member(mapping *yaml.Node, name string) *yaml.Node {
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		if mapping.Content[i].Value == name {
@@ -190,17 +190,17 @@ func member(mapping *yaml.Node, name string) *yaml.Node {
 	return value
 }
 
-// What a revision says of the database that it uses.
+// Annotations of a revision that uses the database.
 const (
-	// databaseAnnotation says where it is.
+	// databaseAnnotation has the database's host and name.
 	databaseAnnotation = "warble.dev/database"
-	// schemaAnnotation says which is the newest migration that its code knows. The arms of an experiment are copies of a
-	// revision, and say the same.
+	// schemaAnnotation has the newest migration that the revision's code knows. The arms of an experiment are copies of a revision, so they
+	// have the same annotation.
 	schemaAnnotation = "warble.dev/schema"
 )
 
-// nameDatabases writes where the database is, as the secrets have it, into the functions that use one. A secret's change
-// reaches pods as they start, whenever that is; this makes it a new revision, which has to be ready first.
+// nameDatabases writes the database's host and name, from the secrets, into the functions that use it. Without this, a changed secret would
+// reach a pod at its next start, at any time. With it, the change makes a new revision, which must become ready first.
 func nameDatabases(objects []*object, all holdings) {
 	for _, o := range objects {
 		for _, r := range o.databases() {
@@ -212,7 +212,7 @@ func nameDatabases(objects []*object, all holdings) {
 	}
 }
 
-// publishTo has the functions that post events post them to sink, unless that is empty.
+// publishTo sets K_SINK of the functions that post events, unless sink is empty.
 func publishTo(objects []*object, sink string) {
 	for _, o := range objects {
 		if sink == "" || !strings.HasPrefix(o.APIVersion, "serving.knative.dev/") || o.Kind != "Service" {
@@ -229,7 +229,7 @@ func publishTo(objects []*object, sink string) {
 	}
 }
 
-// nameSchema writes the newest migration that this release knows into the functions that use the database.
+// nameSchema writes this release's newest migration into the functions that use the database.
 func nameSchema(objects []*object) {
 	for _, o := range objects {
 		if len(o.databases()) > 0 {
@@ -238,7 +238,7 @@ func nameSchema(objects []*object) {
 	}
 }
 
-// databases are the secrets by which a function reaches the database; none for anything else than a function.
+// databases returns a function's references to secrets of the database. It returns none if the object is not a function.
 func (o *object) databases() []reference {
 	if !strings.HasPrefix(o.APIVersion, "serving.knative.dev/") || o.Kind != "Service" {
 		return nil
@@ -246,7 +246,7 @@ func (o *object) databases() []reference {
 	return slices.DeleteFunc(o.references(), func(r reference) bool { return !strings.HasPrefix(r.name, databaseSecret) })
 }
 
-// annotateTemplate has the revisions of a function carry an annotation.
+// annotateTemplate sets an annotation of a function's revisions.
 func (o *object) annotateTemplate(name, value string) {
 	template := member(member(o.node.Content[0], "spec"), "template")
 	*member(member(member(template, "metadata"), "annotations"), name) = *scalar(value)
@@ -258,7 +258,7 @@ func scalar(text string) *yaml.Node {
 	return node
 }
 
-// routes is the config map that the edge mounts: where each function is, and which paths it answers.
+// routes returns the config map that the edge mounts, with the address and the paths of each function.
 func (m *manifests) routes() (*object, error) {
 	type function struct {
 		Name    string         `json:"name"`
@@ -288,8 +288,8 @@ func (m *manifests) routes() (*object, error) {
 	if err != nil {
 		return nil, err
 	}
-	objects.file = "300-routes.yaml" // which is made here, and has its place among the others
-	objects.node.HeadComment = "# Where the functions are, for an edge that starts while the API server is away. Made from their manifests."
+	objects.file = "300-routes.yaml" // there is no such file; the name decides the order
+	objects.node.HeadComment = "# The functions' addresses, for an edge that starts while the API server is unavailable. Generated from their manifests."
 	return objects, nil
 }
 
@@ -305,14 +305,14 @@ func encodeOne(value any) (*object, error) {
 	return objects[0], nil
 }
 
-// plan is what was built, in the order in which it is applied.
+// plan has the built objects, in the order in which they are applied.
 type plan struct {
-	ground    []*object // what has to be there before the database's logins, its migration included
-	functions []*object // and what comes after them
-	job       *object   // tries the candidate out; nil if there is none
+	ground    []*object // before the database's logins are made; includes the migration
+	functions []*object // after that
+	job       *object   // tries out the candidate; nil without a candidate
 }
 
-// split returns the plan for objects that build has returned.
+// split divides the objects that build has returned into a plan.
 func split(objects []*object) (p plan) {
 	if n := len(objects); n > 0 && objects[n-1].file == candidateFile {
 		p.job, objects = objects[n-1], objects[:n-1]

@@ -19,12 +19,12 @@ const (
 	// candidateJob is the Job that tries a candidate out, and candidateFile its manifest.
 	candidateJob  = "candidate"
 	candidateFile = "candidate/job.yaml"
-	// urlFlag tells the Job where the edge's candidate is, and revisionsFlag which revisions may answer.
+	// urlFlag gives the Job the URL of the edge's candidate, and revisionsFlag the revisions that may answer.
 	urlFlag       = "-url="
 	revisionsFlag = "-revisions="
 )
 
-// readCandidateJob reads the Job that is not among the other manifests. It is checked and its image is built with theirs.
+// readCandidateJob reads the Job, which has its own folder. It is checked and built together with the other manifests.
 func readCandidateJob(folder string) (*object, error) {
 	file := filepath.Join(folder, candidateFile)
 	text, err := os.ReadFile(file)
@@ -42,10 +42,10 @@ func readCandidateJob(folder string) (*object, error) {
 	return objects[0], nil
 }
 
-// setTrafficAside pins the traffic of the Services that are there, and gives their newest revisions the candidate's tag.
+// setTrafficAside pins the traffic of every existing Service, and gives its newest revision the candidate's tag.
 func (d *deployment) setTrafficAside(ctx context.Context) error {
 	return d.eachService(ctx, func(s *service) (*change, error) {
-		next, was, err := besideCandidate(s)
+		next, was, err := withCandidate(s)
 		if err != nil || candidateOf(s.Spec.Traffic) != nil && sameTargets(s.Spec.Traffic, next) {
 			return nil, err
 		}
@@ -58,16 +58,16 @@ func (d *deployment) setTrafficAside(ctx context.Context) error {
 	})
 }
 
-// hide keeps the edge's candidate from the public, by the label of the Kubernetes Service that Knative makes for a tag. The
-// public's host of it would also want a name in the DNS and, where there is TLS, a certificate for each release. It returns
-// false, and changes nothing, as long as that Service is not there.
+// hide hides the edge's candidate from the public, with a label on the Kubernetes Service that Knative makes for a tag. A public host would
+// also need a DNS name and, with TLS, a certificate for each release. hide returns false, and changes nothing, while that Service does not
+// exist.
 func (d *deployment) hide(ctx context.Context) (hidden bool, err error) {
 	label := map[string]any{"metadata": map[string]any{"labels": map[string]string{"networking.knative.dev/visibility": "cluster-local"}}}
 	err = d.cluster.Patch(ctx, coreServices, candidateTag+"-edge", label)
 	return err == nil, unlessNotFound(err)
 }
 
-// withdraw takes the candidate's tags away. The traffic stays pinned, or it would follow the candidate.
+// withdraw removes the candidate's tags. The traffic stays pinned, because otherwise it would follow the candidate.
 func (d *deployment) withdraw(ctx context.Context) error {
 	withdrawn := false
 	err := d.eachService(ctx, func(s *service) (*change, error) {
@@ -78,12 +78,12 @@ func (d *deployment) withdraw(ctx context.Context) error {
 		return &change{traffic: withoutCandidate(s.Spec.Traffic), annotation: annotationOf(s)}, nil
 	})
 	if withdrawn && err == nil {
-		err = errors.New("the traffic is where it was, and the candidates have none: make deploy, or another candidate, goes on from here")
+		err = errors.New("the traffic was not moved, and the candidates have none: continue with make deploy, or with another candidate")
 	}
 	return err
 }
 
-// giveTraffic ends what setTrafficAside began.
+// giveTraffic removes the candidates and restores the former traffic, which setTrafficAside has pinned.
 func (d *deployment) giveTraffic(ctx context.Context) error {
 	var mistakes []error
 	err := d.eachService(ctx, func(s *service) (*change, error) {
@@ -92,7 +92,7 @@ func (d *deployment) giveTraffic(ctx context.Context) error {
 		}
 		next, ok, err := afterPromotion(s)
 		if !ok {
-			mistakes = append(mistakes, fmt.Errorf("%s: its traffic was changed while a candidate was beside it, and stays as it is: kubectl -n %s edit ksvc %s",
+			mistakes = append(mistakes, fmt.Errorf("%s: somebody has changed its traffic since the candidate was deployed, so it is not changed now: kubectl -n %s edit ksvc %s",
 				s.Metadata.Name, d.namespace, s.Metadata.Name))
 		}
 		return &change{traffic: next}, err
@@ -100,7 +100,7 @@ func (d *deployment) giveTraffic(ctx context.Context) error {
 	return errors.Join(append(mistakes, err)...)
 }
 
-// tryCandidates runs the Job against the revisions that the tags lead to.
+// tryCandidates runs the Job against the tagged revisions.
 func (d *deployment) tryCandidates(ctx context.Context, job *object) error {
 	states, err := d.states(ctx)
 	if err != nil {
@@ -113,13 +113,13 @@ func (d *deployment) tryCandidates(ctx context.Context, job *object) error {
 	if err := d.apply(ctx, []*object{job}); err != nil {
 		return err
 	}
-	d.say("trying the candidates out")
+	d.say("trying out the candidates")
 	err = d.await(ctx, candidateJob)
 	if err == nil {
 		return nil
 	}
 	if p := d.newestPod(ctx, "batch.kubernetes.io/job-name="+candidateJob); p != nil {
-		log, _ := d.cluster.Log(ctx, p.Metadata.Name, p.Spec.Containers[0].Name, 20, false) // it explains what is an error already
+		log, _ := d.cluster.Log(ctx, p.Metadata.Name, p.Spec.Containers[0].Name, 20, false) // without a log, the error is still reported
 		err = fmt.Errorf("%w\n  its log:\n    %s", err, strings.ReplaceAll(strings.TrimSpace(log), "\n", "\n    "))
 	}
 	for _, f := range d.functions {
@@ -131,7 +131,7 @@ func (d *deployment) tryCandidates(ctx context.Context, job *object) error {
 	return err
 }
 
-// newest lists the functions' newest revisions that are ready, between commas.
+// newest returns the functions' newest ready revisions, separated by commas.
 func (d *deployment) newest(states map[string]*service) string {
 	var names []string
 	for _, f := range d.functions {
@@ -146,7 +146,7 @@ func (d *deployment) removeCandidateJob(ctx context.Context) error {
 	return unlessNotFound(d.cluster.Delete(ctx, jobs, candidateJob))
 }
 
-// requireTried returns an error unless the Job has tried the newest revisions out, to its end.
+// requireTried returns an error unless the Job has tried out the newest revisions, and has succeeded.
 func (d *deployment) requireTried(ctx context.Context) error {
 	states, err := d.states(ctx)
 	if err != nil {
@@ -165,12 +165,12 @@ func (d *deployment) requireTried(ctx context.Context) error {
 	}
 	newest := revisionsFlag + d.newest(states)
 	if containers := job.Spec.Template.Spec.Containers; find(job.Status.Conditions, "Complete").Status != "True" || !slices.Contains(containers[0].Args, newest) {
-		return errors.New("no candidate of these revisions has been tried out, or that is more than a day ago: expected make deploy ARGS=candidate before, and to its end")
+		return errors.New("no candidate of these revisions has been tried out within a day: expected a successful make deploy ARGS=candidate first")
 	}
 	return nil
 }
 
-// change is a Service's traffic, and what it was found as; nil for nothing.
+// change is a new traffic for a Service, and a new value of trafficAnnotation; nil removes the annotation.
 type change struct {
 	traffic    []traffic
 	annotation *string
@@ -183,11 +183,11 @@ func annotationOf(s *service) *string {
 	return nil
 }
 
-// conflictTries is how often a change is made anew because somebody else was first.
+// conflictTries is how often a change is tried if somebody else changes the Service at the same time.
 const conflictTries = 5
 
-// eachService changes the functions' Services, the edge's last. Each is written as it was read or not at all; what
-// somebody else changes at that moment is read again.
+// eachService changes the traffic of every function's Service, the edge's last. decide returns nil to change nothing. If somebody else changes
+// a Service between the read and the write, the Service is read again.
 func (d *deployment) eachService(ctx context.Context, decide func(*service) (*change, error)) error {
 	names := []string{"edge"}
 	for _, f := range slices.Backward(d.functions) {

@@ -13,11 +13,11 @@ import (
 	"warble/shared/rollout"
 )
 
-// fieldManager is who owns, in the cluster's books, the fields that the manifests set. Those that they leave out, such as the
-// traffic of a Service, stay whoever's they are: a deployment undoes no split that somebody made.
+// fieldManager owns the fields that the manifests set (server-side apply). Other fields, such as a Service's traffic, keep their owner. So a
+// deployment does not undo a split that somebody has made.
 const fieldManager = "warble-deploy"
 
-// What is read and changed without a manifest, as knative.Objects names it.
+// Resources that are read and changed without a manifest, with their names in knative.Objects.
 const (
 	pods         = "v1/pods"
 	coreServices = "v1/services"
@@ -26,7 +26,7 @@ const (
 	revisions    = "serving.knative.dev/v1/revisions"
 )
 
-// apply makes or changes objects, in their order, whoever manages them.
+// apply creates or changes objects, in order, even if somebody else manages them.
 func (d *deployment) apply(ctx context.Context, objects []*object) error {
 	for _, o := range objects {
 		text, err := encode([]*object{o})
@@ -40,7 +40,7 @@ func (d *deployment) apply(ctx context.Context, objects []*object) error {
 	return nil
 }
 
-// unlessNotFound is nil if err is that the cluster does not have the object.
+// unlessNotFound returns nil if the cluster does not have the object, and err otherwise.
 func unlessNotFound(err error) error {
 	if errors.Is(err, rollout.ErrNotFound) {
 		return nil
@@ -48,7 +48,7 @@ func unlessNotFound(err error) error {
 	return err
 }
 
-// held is a secret or config map as the cluster has it.
+// held is a secret or config map in the cluster.
 type held struct {
 	Metadata struct {
 		Name                string
@@ -58,14 +58,14 @@ type held struct {
 	Data map[string]string
 }
 
-// holdings are those of the namespace by kind, in lower case, and name.
+// holdings are the namespace's secrets and config maps, by kind in lower case, and name.
 type holdings map[[2]string]*held
 
 func (h holdings) secret(name string) *held { return h[[2]string{"secret", name}] }
 
 func (h holdings) configMap(name string) *held { return h[[2]string{"configmap", name}] }
 
-// readHoldings reads them all.
+// readHoldings reads all secrets and config maps of the namespace.
 func (d *deployment) readHoldings(ctx context.Context) (holdings, error) {
 	all := make(holdings)
 	for _, kind := range []string{"secret", "configmap"} {
@@ -89,11 +89,11 @@ func (d *deployment) readHoldings(ctx context.Context) (holdings, error) {
 	return all, nil
 }
 
-// managedBy labels the secrets that this command has made. Others it uses as they are.
+// managedBy is the label of the secrets that this command has made. It does not change others.
 const managedBy = "app.kubernetes.io/managed-by"
 
-// write makes a secret or config map, or gives the one that is there, before, other data. One that somebody else makes at
-// the same time is not replaced, but an error.
+// write creates a secret or config map, or replaces the data of the present one, before. If before is nil and somebody else creates it at the
+// same time, write returns an error and does not replace it.
 func (d *deployment) write(ctx context.Context, before *held, kind, name string, data, annotations map[string]string) error {
 	metadata := map[string]any{"name": name, "namespace": d.namespace, "labels": map[string]string{managedBy: fieldManager}}
 	if len(annotations) > 0 {
@@ -101,7 +101,7 @@ func (d *deployment) write(ctx context.Context, before *held, kind, name string,
 	}
 	object := map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 	if kind == "secret" {
-		encoded := make(map[string][]byte) // which JSON has in base64, as a Secret does
+		encoded := make(map[string][]byte) // encoding/json writes []byte in base64, as a Secret needs it
 		for key, value := range data {
 			encoded[key] = []byte(value)
 		}
@@ -114,7 +114,7 @@ func (d *deployment) write(ctx context.Context, before *held, kind, name string,
 	return d.cluster.Apply(ctx, "v1", object["kind"].(string), name, text, before != nil, false)
 }
 
-// value returns what is held under key.
+// value returns the value of a key. It works on nil.
 func (h *held) value(key string) (string, bool) {
 	if h == nil {
 		return "", false
@@ -123,7 +123,7 @@ func (h *held) value(key string) (string, bool) {
 	return value, ok
 }
 
-// keys lists what is held, for a message.
+// keys returns the list of keys, for a message.
 func (h *held) keys() string {
 	if len(h.Data) == 0 {
 		return "none"

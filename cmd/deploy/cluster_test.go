@@ -12,8 +12,8 @@ import (
 	"warble/shared/rollout"
 )
 
-// TestASecretThatSomebodyMakesMeanwhileIsKept: what was not there when this deployment looked may be somebody else's now.
-func TestASecretThatSomebodyMakesMeanwhileIsKept(t *testing.T) {
+// TestASecretOfSomebodyElseIsNotReplaced: somebody may make a secret after this deployment has read the cluster.
+func TestASecretOfSomebodyElseIsNotReplaced(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	cluster, err := clustertest.Start(folder, "")

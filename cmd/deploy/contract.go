@@ -13,8 +13,8 @@ import (
 	"warble/shared/store/migrations"
 )
 
-// refuseOldArms refuses to migrate while a live experiment has arms of code that a migration breaks. A migration that contracts
-// names the oldest code that it serves; each revision says which migration its code knows.
+// refuseOldArms returns an error if a migration would break the code of a live experiment's arms. A migration that contracts names the oldest
+// code that works with it. Each revision names the newest migration that its code knows.
 func (d *deployment) refuseOldArms(ctx context.Context, s settings) error {
 	at, err := s.migrated(ctx)
 	if err != nil {
@@ -38,16 +38,16 @@ func (d *deployment) refuseOldArms(ctx context.Context, s settings) error {
 		if old := x.olderThan(strictest.Serves, known); x.Status.Phase.Live() && len(old) > 0 {
 			name := x.Metadata.Name
 			mistakes = append(mistakes, fmt.Errorf(
-				"%s serves code of migration %d and later, and the experiment %s has arms of earlier code (%s): "+
-					"kn experiment rebase %s, if its Services run later code, or stop %s",
+				"%s needs code that knows migration %d, and the experiment %s has arms with older code (%s): "+
+					"kn experiment rebase %s, if its Services run newer code, or stop %s",
 				strictest.File, strictest.Serves, name, strings.Join(old, ", "), name, name))
 		}
 	}
 	return errors.Join(mistakes...)
 }
 
-// migrated returns the newest migration that the database has. Without DATABASE_DIRECT_URL that is not known: it returns 0,
-// so that no migration is taken for one that was applied.
+// migrated returns the newest migration that was applied to the database. Without DATABASE_DIRECT_URL this is not known, and migrated returns
+// 0, so that every migration is checked.
 func (s settings) migrated(ctx context.Context) (int, error) {
 	if s.direct == nil {
 		return 0, nil
@@ -60,8 +60,8 @@ func (s settings) migrated(ctx context.Context) (int, error) {
 	return store.Version(ctx, conn)
 }
 
-// schemas returns, by revision, the newest migration that its code knows. Those that do not say so are left out: an earlier
-// release made them, or somebody without make deploy.
+// schemas returns the newest migration that each revision's code knows, by revision. A revision without the annotation is left out: it was
+// made by an earlier release, or without make deploy.
 func (d *deployment) schemas(ctx context.Context) (map[string]int, error) {
 	var list struct {
 		Items []struct {
@@ -83,8 +83,8 @@ func (d *deployment) schemas(ctx context.Context) (map[string]int, error) {
 	return known, nil
 }
 
-// olderThan lists the revisions of the arms whose code does not know a migration, each with what it does know. Until there
-// are arms, the revisions that they will be copies of stand for them.
+// olderThan returns the arms' revisions whose code does not know a migration, each with the migration that it knows. If the arms are not made
+// yet, it checks the revisions from which they will be copied.
 func (x *experimentState) olderThan(migration int, known map[string]int) (old []string) {
 	var revisions []string
 	for _, s := range x.Status.Assign.Services {
@@ -96,11 +96,11 @@ func (x *experimentState) olderThan(migration int, known map[string]int) (old []
 		}
 	}
 	for _, name := range revisions {
-		switch knows, says := known[name]; {
-		case !says:
-			old = append(old, name+", which does not say its migration")
+		switch knows, annotated := known[name]; {
+		case !annotated:
+			old = append(old, name+" of an unknown migration")
 		case knows < migration:
-			old = append(old, fmt.Sprintf("%s, of migration %d", name, knows))
+			old = append(old, fmt.Sprintf("%s of migration %d", name, knows))
 		}
 	}
 	return old

@@ -13,18 +13,18 @@ import (
 	"warble/shared/knative/kubeconfig"
 )
 
-// deployment is where one run of the command deploys and what: all of it is known before the first step, and no step changes
-// it. What a step finds or makes is its result, and the argument of the steps that need it.
+// deployment is what one run of the command deploys, and where. All of it is known before the first step, and no step changes it. A step
+// returns what it finds or makes, and later steps take that as an argument.
 type deployment struct {
 	output
 	*manifests
 	address    string // of the API server
 	cluster    *knative.Objects
-	timeout    time.Duration // of the migration, and then of the functions
-	migrations fs.FS         // of this release
+	timeout    time.Duration // for the migration, and again for the functions
+	migrations fs.FS         // those of this release
 }
 
-// newDeployment reads the manifests and finds the cluster. It asks the cluster nothing.
+// newDeployment reads the manifests and the kubeconfig. It does not call the cluster.
 func newDeployment(out output, o *options, files fs.FS) (*deployment, error) {
 	m, err := o.manifests(out)
 	if err != nil {
@@ -41,44 +41,43 @@ func newDeployment(out output, o *options, files fs.FS) (*deployment, error) {
 	return &deployment{output: out, manifests: m, address: config.Host, cluster: cluster, timeout: o.timeout, migrations: files}, nil
 }
 
-// output is where a step says what it does.
+// output is where the steps print what they do.
 type output struct{ io.Writer }
 
 func (o output) say(format string, args ...any) { fmt.Fprintf(o, format+"\n", args...) }
 
 // up deploys, and gives the new revisions the traffic.
 func (d *deployment) up(ctx context.Context, s settings, b builder) error {
-	if err := d.bring(ctx, s, b, nil); err != nil {
+	if err := d.replaceRevisions(ctx, s, b, nil); err != nil {
 		return err
 	}
-	if err := d.giveTraffic(ctx); err != nil { // which a candidate that failed has left where it was
+	if err := d.giveTraffic(ctx); err != nil { // needed if an earlier candidate has failed, because it leaves the traffic pinned
 		return err
 	}
 	return d.finish(ctx, s)
 }
 
-// candidate deploys with the traffic where it is: every function's new revision is reached by its tag alone, and a Job goes
-// a user's way through the edge's. Where that fails, or a function does not get ready, the tags go, and what served serves
-// on. The migration comes first, as in any deployment, so it must leave the schema one that the old revisions can use.
+// candidate deploys without moving the traffic: only its tag leads to each function's new revision, and a Job makes a user's requests to the
+// edge's new revision. If the Job fails, or a function does not become ready, the tags are removed, and the old revisions continue to serve.
+// The migration comes first, as in any deployment, so the old revisions must work with the new schema.
 func (d *deployment) candidate(ctx context.Context, s settings, b builder) error {
 	job, err := readCandidateJob(d.folder)
 	if err != nil {
 		return err
 	}
-	if err := d.bring(ctx, s, b, job); err != nil {
+	if err := d.replaceRevisions(ctx, s, b, job); err != nil {
 		withdrawing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
 		return errors.Join(err, d.withdraw(withdrawing))
 	}
-	d.say("\nThe candidates do what they should, and have no traffic: make deploy ARGS=promote gives it to them")
+	d.say("\nThe candidates work. They have no traffic yet: make deploy ARGS=promote gives it to them")
 	return nil
 }
 
-// bring has every function at its new revision, ready. With a job, the new revisions get no traffic, and the Job tries them
-// out. What can be found wrong is found before anything is built, and the functions that run stay until those that replace
-// them are ready.
-func (d *deployment) bring(ctx context.Context, s settings, b builder, job *object) error {
-	// Nothing is changed before all of this is right.
+// replaceRevisions deploys every function, and waits until the new revisions are ready. With a job, the new revisions get no traffic, and the
+// Job tries them out. All checks come before the build. The running revisions stay until the new ones are ready.
+func (d *deployment) replaceRevisions(ctx context.Context, s settings, b builder, job *object) error {
+	// Nothing is changed before all of these checks pass.
 	objects := d.objects
 	if job != nil {
 		objects = append(slices.Clone(objects), job)
@@ -106,7 +105,7 @@ func (d *deployment) bring(ctx context.Context, s settings, b builder, job *obje
 	plan := split(built)
 
 	// The database comes first: the old revisions run on the new schema, and the new ones need it.
-	if err := d.refuseOldArms(ctx, s); err != nil { // of what was started while the images were built
+	if err := d.refuseOldArms(ctx, s); err != nil { // again, because an experiment may have started during the build
 		return err
 	}
 	if err := d.apply(ctx, plan.ground); err != nil {
@@ -132,7 +131,7 @@ func (d *deployment) bring(ctx context.Context, s settings, b builder, job *obje
 	return d.tryCandidates(ctx, plan.job)
 }
 
-// replaceFunctions applies the functions. Beside a candidate's Job, the traffic stays with the revisions that have it.
+// replaceFunctions applies the functions. With a candidate's Job, the traffic stays with the revisions that have it.
 func (d *deployment) replaceFunctions(ctx context.Context, p plan) error {
 	failed, err := d.neverReady(ctx)
 	if err != nil {
@@ -147,14 +146,14 @@ func (d *deployment) replaceFunctions(ctx context.Context, p plan) error {
 		return err
 	}
 	if p.job != nil {
-		if err := d.setTrafficAside(ctx); err != nil { // of the Services that were not there before
+		if err := d.setTrafficAside(ctx); err != nil { // again, for Services that did not exist before
 			return err
 		}
 	}
-	return d.retry(ctx, failed) // now, or Knative would make them once more before it sees the new
+	return d.retry(ctx, failed) // not earlier, or Knative would make them again before it sees the new ones
 }
 
-// finish says what there is to know of what was deployed.
+// finish prints the address of the API, and the experiments whose arms are older than the deployment.
 func (d *deployment) finish(ctx context.Context, s settings) error {
 	if err := d.welcome(ctx, s.ingress); err != nil {
 		return err
@@ -162,8 +161,8 @@ func (d *deployment) finish(ctx context.Context, s settings) error {
 	return d.mentionArms(ctx)
 }
 
-// promote gives the traffic to the revisions that the Job has tried, and takes their tags away. The edge is the last, for
-// its old revision can do with new functions and not the reverse.
+// promote gives the traffic to the revisions that the Job has tried, and removes their tags. The edge comes last, because an old edge works
+// with new functions, but a new edge may not work with old ones.
 func (d *deployment) promote(ctx context.Context, s settings) error {
 	if err := d.requireTried(ctx); err != nil {
 		return err
@@ -180,8 +179,8 @@ func (d *deployment) promote(ctx context.Context, s settings) error {
 	return d.finish(ctx, s)
 }
 
-// secretsOnly prepares cluster and database for a release.yaml. It applies the migrations from here, as the logins'
-// groups come with them.
+// secretsOnly prepares the cluster and the database for a release.yaml. It applies the migrations from this machine, because they create the
+// groups of the logins.
 func (d *deployment) secretsOnly(ctx context.Context, s settings) error {
 	if err := d.preflight(ctx, s, d.objects); err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 	"warble/shared/manifest"
 )
 
-// experimentState is what a deployment reads of an Experiment, whichever release has written it.
+// experimentState is the part of an Experiment that a deployment reads. It also fits Experiments of earlier releases.
 type experimentState struct {
 	Metadata struct{ Name string }
 	Spec     struct {
@@ -23,26 +23,25 @@ type experimentState struct {
 	Status struct {
 		Phase      experiment.Phase
 		Conclusion experiment.Conclusion
-		Bases      []struct{ Revision string } // what the arms are copies of
+		Bases      []struct{ Revision string } // from which the arms are copied
 		Assign     struct {
-			Services []struct{ Control, Treatment struct{ Revision string } } // the arms, once they answer
+			Services []struct{ Control, Treatment struct{ Revision string } } // the arms, when they answer
 		}
 		Given map[string]int64 // the Services that a promotion has given the treatment so far
-		// Services were in the status until arms had Configurations of their own: the traffic of each Service was the
-		// experiment's then.
+		// Services is written only by earlier releases, in which the experiment changed each Service's traffic.
 		Services []struct{ Traffic json.RawMessage }
 	}
 }
 
-// readExperiments reads those of the namespace. A cluster that does not know the resource has none.
+// readExperiments reads the namespace's experiments. It returns none if the cluster does not have the resource.
 func (d *deployment) readExperiments(ctx context.Context) ([]experimentState, error) {
 	var list struct{ Items []experimentState }
 	err := unlessNotFound(d.cluster.List(ctx, &list, "warble.dev/v1alpha1/experiments", ""))
 	return list.Items, err
 }
 
-// refuseExperiments refuses to deploy over what an earlier release has started, and to take from everyone what an experiment has
-// promoted.
+// refuseExperiments returns an error if a live experiment was started by an earlier release, or if the deployment would remove a promoted
+// treatment.
 func (d *deployment) refuseExperiments(ctx context.Context) error {
 	all, err := d.readExperiments(ctx)
 	if err != nil {
@@ -65,22 +64,22 @@ func (d *deployment) refuseExperiments(ctx context.Context) error {
 	return errors.Join(mistakes...)
 }
 
-// earlier tells whether the experiment is live by the rules of an earlier release, whose arms were tags on the Service's own
-// Route: only that release can end it.
+// earlier reports whether the experiment is live and was started by an earlier release, in which arms were tags on the Service's own Route. Only
+// that release can end it.
 func (x *experimentState) earlier() bool {
 	withTraffic := slices.ContainsFunc(x.Status.Services, func(s struct{ Traffic json.RawMessage }) bool { return s.Traffic != nil })
 	return x.Status.Phase == "Concluding" || x.Status.Phase.Live() && withTraffic
 }
 
-// promoted tells whether a Service has the treatment by a promotion, which may not be over yet. An archived experiment no
-// longer says.
+// promoted reports whether a promotion has given a Service the treatment, even if the promotion is not complete. For an archived experiment it
+// returns false.
 func (x *experimentState) promoted(service string) bool {
 	_, given := x.Status.Given[service]
 	return slices.Contains(x.Spec.Services, service) &&
 		(x.Status.Phase == experiment.Promoting && given || x.Status.Phase == experiment.Concluded && x.Status.Conclusion == experiment.WasPromoted)
 }
 
-// missing says which variables of a treatment that was promoted the manifest of a function lacks.
+// missing returns an error for each variable of a promoted treatment that a function's manifest does not have.
 func (x *experimentState) missing(f *manifest.Service, file string) error {
 	has := make(map[string]string)
 	for _, variable := range f.Container().Env {
@@ -90,14 +89,14 @@ func (x *experimentState) missing(f *manifest.Service, file string) error {
 	var mistakes []error
 	for _, variable := range slices.Sorted(maps.Keys(x.Spec.Treatment.Env)) {
 		if want := x.Spec.Treatment.Env[variable]; has[variable] != want {
-			mistakes = append(mistakes, fmt.Errorf("%s: %s is %q, and the experiment %s was promoted: expected %q, or everyone loses it: kn experiment promote %s --write, or archive %s",
+			mistakes = append(mistakes, fmt.Errorf("%s: %s is %q, but the experiment %s was promoted: expected %q, because otherwise everyone loses the treatment: kn experiment promote %s --write, or archive %s",
 				file, variable, has[variable], name, want, name, name))
 		}
 	}
 	return errors.Join(mistakes...)
 }
 
-// mentionArms says which experiments have arms that were made of an earlier revision of what was deployed.
+// mentionArms prints the experiments whose arms are copies of revisions before this deployment.
 func (d *deployment) mentionArms(ctx context.Context) error {
 	all, err := d.readExperiments(ctx)
 	if err != nil {
@@ -108,7 +107,7 @@ func (d *deployment) mentionArms(ctx context.Context) error {
 		rebases := x.Status.Phase == experiment.Warming || x.Status.Phase.Runs()
 		deployed := slices.ContainsFunc(d.functions, func(f *manifest.Service) bool { return slices.Contains(x.Spec.Services, f.Name()) })
 		if rebases && deployed {
-			d.say("experiment %s: its arms stay as they are; kn experiment rebase %s makes them of what was deployed now", name, name)
+			d.say("experiment %s: its arms do not change; kn experiment rebase %s copies them from this deployment", name, name)
 		}
 	}
 	return nil

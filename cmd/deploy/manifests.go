@@ -17,7 +17,7 @@ import (
 	"warble/shared/manifest"
 )
 
-// manifests are those of one folder, in the order of their numbers.
+// manifests are the manifests of a folder, in the order of their numbers.
 type manifests struct {
 	folder    string
 	namespace string
@@ -27,7 +27,7 @@ type manifests struct {
 
 // object is one document of a manifest.
 type object struct {
-	file string // without its folder
+	file string // its name, without the folder
 	node *yaml.Node
 	head
 }
@@ -43,7 +43,7 @@ type head struct {
 
 func (o *object) String() string { return o.Kind + " " + o.Metadata.Name }
 
-// clusterScoped are the kinds that live outside of a namespace.
+// clusterScoped are the kinds that have no namespace.
 var clusterScoped = []string{"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
 // readManifests reads folder and reports all mistakes together, each by its file. root is the folder of the module.
@@ -78,7 +78,7 @@ func readManifests(root, folder string) (*manifests, error) {
 	return m, errors.Join(err, m.check(root))
 }
 
-// parse splits a stream of documents. Empty ones are left out.
+// parse reads the documents of a stream. It leaves out empty documents.
 func parse(text []byte) ([]*object, error) {
 	var objects []*object
 	for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {
@@ -88,7 +88,7 @@ func parse(text []byte) ([]*object, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		var whole any // a member that is there twice is found here
+		var whole any // decoding into it finds a member that is there twice
 		if err := errors.Join(o.node.Decode(&whole), o.node.Decode(&o.head)); err != nil {
 			return nil, err
 		}
@@ -125,7 +125,7 @@ func (m *manifests) check(root string) error {
 			accounts[o.Metadata.Name] = true
 		}
 		if other, twice := seen[o.head]; twice {
-			complain(o, "it is in %s as well", other)
+			complain(o, "it is also in %s", other)
 		}
 		seen[o.head] = o.file
 	}
@@ -155,8 +155,8 @@ func (m *manifests) check(root string) error {
 	return errors.Join(mistakes...)
 }
 
-// isCommand tells whether an import path is that of a main package of this module. It asks no go command, which takes longer than
-// all the rest of a check.
+// isCommand reports whether an import path is a main package of this module. It does not run the go command, which would take longer than the
+// rest of the check.
 func isCommand(root, path string) bool {
 	folder, ok := strings.CutPrefix(path, "warble/")
 	p, err := build.ImportDir(filepath.Join(root, folder), 0)
@@ -169,7 +169,7 @@ type reference struct {
 	key        string // empty for a volume, which mounts all keys
 }
 
-// references returns what the pods of o cannot start without.
+// references returns the secrets and config maps without which the pods of o cannot start.
 func (o *object) references() []reference {
 	var found []reference
 	add := func(kind string, source map[string]any, name string) {
@@ -195,7 +195,7 @@ func (o *object) references() []reference {
 	return found
 }
 
-// strings returns the values of every member of that name that is a string.
+// strings returns the values of all members of a name, if they are strings.
 func (o *object) strings(member string) []string {
 	var found []string
 	o.walk(func(name string, value any) {
@@ -206,10 +206,10 @@ func (o *object) strings(member string) []string {
 	return found
 }
 
-// walk visits every member of every mapping in o, in the order of their names.
+// walk calls visit for every member of every mapping in o, in the order of their names.
 func (o *object) walk(visit func(member string, value any)) {
 	var whole any
-	_ = o.node.Decode(&whole) // parse has decoded it before
+	_ = o.node.Decode(&whole) // cannot fail, because parse has decoded it before
 	var walk func(any)
 	walk = func(value any) {
 		switch value := value.(type) {

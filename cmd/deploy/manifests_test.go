@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The repository's own are right, and each mistake in one is named by its file.
-func TestMistakesAreNamed(t *testing.T) {
+// The repository's manifests have no mistakes, and a mistake is named with its file.
+func TestMistakesInManifestsAreNamed(t *testing.T) {
 	t.Parallel()
 	if _, err := readManifests("../..", "../../knative"); err != nil {
 		t.Fatal(err)
@@ -21,7 +21,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		"no namespace":     {"400-migrate.yaml", "  namespace: warble\n", "", `400-migrate.yaml: Job migrate: metadata.namespace is "": expected warble`},
 		"another's":        {"500-tweet.yaml", "  namespace: warble\n", "  namespace: default\n", `500-tweet.yaml: Service tweet: metadata.namespace is "default": expected warble`},
 		"no name":          {"200-accounts.yaml", "  name: users\n", "", "200-accounts.yaml: ServiceAccount : expected apiVersion, kind and metadata.name"},
-		"an object twice":  {"200-accounts.yaml", "name: users", "name: tweet", "200-accounts.yaml: ServiceAccount tweet: it is in 200-accounts.yaml as well"},
+		"an object twice":  {"200-accounts.yaml", "name: users", "name: tweet", "200-accounts.yaml: ServiceAccount tweet: it is also in 200-accounts.yaml"},
 		"no account":       {"200-accounts.yaml", "name: users", "name: user", "500-users.yaml: Service users: serviceAccountName users: no manifest has that ServiceAccount"},
 		"a foreign image":  {"400-migrate.yaml", "ko://warble/cmd/migrate", "busybox", "400-migrate.yaml: Job migrate: image busybox: expected ko:// and the import path of a command"},
 		"no such command":  {"400-migrate.yaml", "cmd/migrate", "cmd/migrat", "image ko://warble/cmd/migrat: no main package has that import path"},
@@ -56,14 +56,14 @@ func TestMistakesAreNamed(t *testing.T) {
 	}
 }
 
-func TestNoManifests(t *testing.T) {
+func TestAFolderWithoutManifestsIsRefused(t *testing.T) {
 	t.Parallel()
 	if _, err := readManifests("../..", t.TempDir()); err == nil || !strings.Contains(err.Error(), "root of the repository") {
 		t.Error(err)
 	}
 }
 
-func TestPick(t *testing.T) {
+func TestPickChoosesALineOfALog(t *testing.T) {
 	t.Parallel()
 	log := strings.Join([]string{
 		`{"level":"info","message":"listening"}`,

@@ -22,7 +22,7 @@ func find(conditions []condition, kind string) condition {
 	return condition{}
 }
 
-// migrate waits for the Jobs among objects. One that has failed is taken away, so that the next deployment runs it again.
+// migrate waits for the Jobs among objects. It deletes a Job that has failed, so that the next deployment runs it again.
 func (d *deployment) migrate(ctx context.Context, objects []*object) error {
 	for _, o := range objects {
 		if o.Kind != "Job" {
@@ -34,7 +34,7 @@ func (d *deployment) migrate(ctx context.Context, objects []*object) error {
 			err = errors.Join(err, d.cluster.Delete(ctx, jobs, name))
 		}
 		if err != nil {
-			return fmt.Errorf("no function was touched: %w", err)
+			return fmt.Errorf("no function was changed: %w", err)
 		}
 	}
 	return nil
@@ -43,7 +43,7 @@ func (d *deployment) migrate(ctx context.Context, objects []*object) error {
 // errFailed is returned for a Job that has ended without success.
 var errFailed = errors.New("failed")
 
-// await waits for the end of a Job, and says what its pod says.
+// await waits for the end of a Job, and prints what its pod reports.
 func (d *deployment) await(ctx context.Context, name string) error {
 	start, said := time.Now(), ""
 	for {
@@ -54,7 +54,7 @@ func (d *deployment) await(ctx context.Context, name string) error {
 		if err := d.cluster.Get(ctx, &job, jobs, name); err != nil {
 			return err
 		}
-		selector := "batch.kubernetes.io/controller-uid=" + job.Metadata.UID // the name may be that of an earlier one, too
+		selector := "batch.kubernetes.io/controller-uid=" + job.Metadata.UID // not by name, because an earlier Job may have had the same name
 		if find(job.Status.Conditions, "Complete").Status == "True" {
 			line, _ := d.podSays(ctx, selector, lastLine)
 			d.say("job %s: %s (%s)", name, line, time.Since(start).Round(time.Second))
@@ -69,7 +69,7 @@ func (d *deployment) await(ctx context.Context, name string) error {
 			d.say("job %s: %s", name, said)
 		}
 		if time.Since(start) > d.timeout {
-			return fmt.Errorf("job %s has not ended within %s: %s", name, d.timeout, said)
+			return fmt.Errorf("job %s did not end within %s: %s", name, d.timeout, said)
 		}
 		if err := pause(ctx); err != nil {
 			return err
@@ -77,7 +77,7 @@ func (d *deployment) await(ctx context.Context, name string) error {
 	}
 }
 
-// migrateFromHere applies the migrations by this machine's own connection.
+// migrateFromHere applies the migrations from this machine.
 func (d *deployment) migrateFromHere(ctx context.Context, s settings) error {
 	if s.direct == nil {
 		return nil
@@ -94,7 +94,7 @@ func (d *deployment) migrateFromHere(ctx context.Context, s settings) error {
 	return err
 }
 
-// pollEvery is how often the cluster is asked for what has changed.
+// pollEvery is the time between two reads of the cluster's state.
 const pollEvery = time.Second
 
 func pause(ctx context.Context) error {

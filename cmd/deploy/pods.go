@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// pod is what tells why a pod does not serve.
+// pod is the part of a pod that shows why it does not serve.
 type pod struct {
 	Metadata struct{ Name, CreationTimestamp string }
 	Spec     struct {
@@ -25,31 +25,31 @@ type pod struct {
 	}
 }
 
-// What podSays looks for in a log.
+// Values of podSays's argument last.
 const (
-	complaint = false // the last line that is a warning or an error, if any
-	lastLine  = true  // the last line, whatever it is
+	complaint = false // take the last line with the level warning or higher
+	lastLine  = true  // take the last line of any level
 )
 
-// podSays returns what the newest of the pods, or whoever starts it, has to say, in one line; and whether the pod is stuck,
-// which is that its container cannot start or has ended. Knative calls such a revision "Deploying" for ten minutes. It
-// explains what is known to be wrong already, so its own errors are nothing but silence.
+// podSays returns one line that explains the state of the newest pod: the scheduler's or the kubelet's message, or a line of its log. It also
+// reports whether the pod is stuck: its container cannot start, or has ended. Knative calls such a revision "Deploying" for ten minutes.
+// podSays only explains an error that is known already, so it ignores its own errors.
 func (d *deployment) podSays(ctx context.Context, selector string, last bool) (line string, stuck bool) {
 	p := d.newestPod(ctx, selector)
 	if p == nil {
 		return "", false
 	}
 	if scheduled := find(p.Status.Conditions, "PodScheduled"); scheduled.Status == "False" {
-		return scheduled.Message, false // a node may yet come
+		return scheduled.Message, false // it may still get a node
 	}
-	function := p.Spec.Containers[0].Name // Knative's own is behind it
+	function := p.Spec.Containers[0].Name // Knative's own container comes after it
 	for _, status := range p.Status.ContainerStatuses {
 		if status.Name != function {
 			continue
 		}
 		stuck = status.RestartCount > 0
 		switch waiting := status.State.Waiting; waiting.Reason {
-		case "", "ContainerCreating", "PodInitializing", "CrashLoopBackOff": // its log says more
+		case "", "ContainerCreating", "PodInitializing", "CrashLoopBackOff": // the log says more
 		default:
 			return waiting.Reason + ": " + waiting.Message, true
 		}
@@ -64,7 +64,7 @@ func (d *deployment) podSays(ctx context.Context, selector string, last bool) (l
 	return line, stuck
 }
 
-// newestPod returns nil where there is none, or the cluster does not say.
+// newestPod returns the newest pod, or nil if there is none or the pods cannot be read.
 func (d *deployment) newestPod(ctx context.Context, selector string) *pod {
 	var list struct{ Items []*pod }
 	if err := d.cluster.List(ctx, &list, pods, selector); err != nil || len(list.Items) == 0 {
@@ -75,7 +75,7 @@ func (d *deployment) newestPod(ctx context.Context, selector string) *pod {
 	})
 }
 
-// pick chooses a line of a log. Of a structured one it shows the message and the error.
+// pick returns a line of a log. From a structured line it returns the message and the error.
 func pick(text string, last bool) string {
 	for _, line := range slices.Backward(strings.Split(strings.TrimSpace(text), "\n")) {
 		var entry struct{ Level, Message, Error string }

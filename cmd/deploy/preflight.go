@@ -11,11 +11,11 @@ import (
 	"warble/shared/rollout"
 )
 
-// serving is the version of Knative Serving that Warble is tested with, as its CRDs are labelled.
+// serving is the version of Knative Serving with which Warble is tested. Knative's CRDs have it as a label.
 const serving = "1.23"
 
-// preflight finds what would stop a deployment before it begins: no cluster, no Knative, no database, and what the cluster
-// itself has against the objects of the manifests.
+// preflight returns an error for everything that would stop a deployment, before the deployment begins: no cluster, no Knative, no database,
+// missing secrets, and objects that the cluster refuses.
 func (d *deployment) preflight(ctx context.Context, s settings, objects []*object) error {
 	if err := d.findKnative(ctx); err != nil {
 		return err
@@ -29,17 +29,17 @@ func (d *deployment) preflight(ctx context.Context, s settings, objects []*objec
 			return err
 		}
 	}
-	there, err := d.readHoldings(ctx)
+	present, err := d.readHoldings(ctx)
 	if err != nil {
 		return err
 	}
-	if err := checkReferences(objects, there, s); err != nil {
+	if err := checkReferences(objects, present, s); err != nil {
 		return err
 	}
 	return d.tryOut(ctx, objects)
 }
 
-// findKnative returns an error if the cluster has no Knative, and says which it has.
+// findKnative returns an error if the cluster has no Knative Serving, and prints its version otherwise.
 func (d *deployment) findKnative(ctx context.Context) error {
 	var crd struct {
 		Metadata struct{ Labels map[string]string }
@@ -47,7 +47,7 @@ func (d *deployment) findKnative(ctx context.Context) error {
 	err := d.cluster.In("").Get(ctx, &crd, "apiextensions.k8s.io/v1/customresourcedefinitions", "services.serving.knative.dev")
 	switch {
 	case errors.Is(err, rollout.ErrNotFound):
-		return fmt.Errorf("the cluster at %s has no Knative Serving: install it (https://knative.dev/docs/install), %s at best, with an ingress", d.address, serving)
+		return fmt.Errorf("the cluster at %s has no Knative Serving: install it (https://knative.dev/docs/install), preferably version %s, with an ingress", d.address, serving)
 	case errors.Is(err, knative.ErrUnreachable):
 		return fmt.Errorf("expected KUBECONFIG to name a cluster that answers: %w", err)
 	case err != nil:
@@ -65,8 +65,7 @@ func (d *deployment) findKnative(ctx context.Context) error {
 	return nil
 }
 
-// checkReferences asks for the secrets and config maps that pods mount, that are not there, and that this command does not
-// make.
+// checkReferences returns an error for each secret or config map that a pod needs, if it is missing and this command does not make it.
 func checkReferences(objects []*object, all holdings, s settings) error {
 	var mistakes []error
 	for _, o := range objects {
@@ -75,21 +74,21 @@ func checkReferences(objects []*object, all holdings, s settings) error {
 			if ours && (s.direct != nil || !strings.HasPrefix(r.name, databaseSecret)) {
 				continue // makeSecrets makes it
 			}
-			there := all[[2]string{r.kind, r.name}]
-			switch _, key := there.value(r.key); {
-			case there == nil && ours:
-				mistakes = append(mistakes, fmt.Errorf("DATABASE_DIRECT_URL is not set, and the cluster has no secret %s: expected the URL of the database's owner, as postgres://owner:password@host:5432/warble", r.name))
-			case there == nil:
+			present := all[[2]string{r.kind, r.name}]
+			switch _, key := present.value(r.key); {
+			case present == nil && ours:
+				mistakes = append(mistakes, fmt.Errorf("DATABASE_DIRECT_URL is not set, and the cluster has no secret %s: expected the URL of the database's owner, such as postgres://owner:password@host:5432/warble", r.name))
+			case present == nil:
 				mistakes = append(mistakes, fmt.Errorf("%s: %s needs the %s %s, which the cluster does not have", o.file, o, r.kind, r.name))
 			case r.key != "" && !key:
-				mistakes = append(mistakes, fmt.Errorf("%s: %s needs the key %s of the %s %s, which has %s", o.file, o, r.key, r.kind, r.name, there.keys()))
+				mistakes = append(mistakes, fmt.Errorf("%s: %s needs the key %s of the %s %s, which has %s", o.file, o, r.key, r.kind, r.name, present.keys()))
 			}
 		}
 	}
 	return errors.Join(distinct(mistakes)...)
 }
 
-// distinct leaves out what has been said before.
+// distinct removes repeated mistakes.
 func distinct(mistakes []error) []error {
 	said := make(map[string]bool)
 	return slices.DeleteFunc(mistakes, func(err error) bool {
@@ -99,8 +98,8 @@ func distinct(mistakes []error) []error {
 	})
 }
 
-// tryOut has the cluster check every object, its admission webhooks included, as if it were applied. Only the namespace
-// and the accounts are made, for Knative tries out a pod, which cannot be without them.
+// tryOut lets the cluster check every object with a dry run, which includes its admission webhooks. Only the namespace and the accounts are
+// really created, because Knative tries out a pod, which needs them.
 func (d *deployment) tryOut(ctx context.Context, objects []*object) error {
 	var ground []*object
 	for _, o := range objects {
@@ -112,7 +111,7 @@ func (d *deployment) tryOut(ctx context.Context, objects []*object) error {
 		return err
 	}
 	if slices.ContainsFunc(objects, func(o *object) bool { return o.file == candidateFile }) {
-		// What a Job says of earlier candidates ends with them, and a Job cannot be changed.
+		// The result of an earlier candidate is no longer valid, and a Job cannot be changed.
 		if err := d.removeCandidateJob(ctx); err != nil {
 			return err
 		}
@@ -127,7 +126,7 @@ func (d *deployment) tryOut(ctx context.Context, objects []*object) error {
 			return d.cluster.Apply(ctx, o.APIVersion, o.Kind, o.Metadata.Name, withoutScheme(text), force, true)
 		}
 		if err = try(false); errors.Is(err, rollout.ErrConflict) {
-			d.say("%s: %s: this deployment takes over what another manages: %v", o.file, o, err)
+			d.say("%s: %s: this deployment takes over fields of another manager: %v", o.file, o, err)
 			err = try(true)
 		}
 		if errors.Is(err, knative.ErrUnreachable) {

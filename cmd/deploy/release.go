@@ -13,8 +13,8 @@ const releaseHeader = `# Warble. Needs Knative Serving and Eventing, %s or so, a
 #
 #   kubectl apply --server-side -f release.yaml
 #
-# Not in here are the secrets. Each is mounted or read by the name and the key below; "make deploy ARGS=secrets" makes
-# them all, with the logins of the database (its README says how), and a pod waits for those that are missing.
+# This file does not contain the secrets. Pods mount or read each by the name and the key below, and wait for missing ones.
+# "make deploy ARGS=secrets" makes them all, with the logins of the database (the README says how).
 #
 %s
 `
@@ -30,7 +30,7 @@ func (b builder) release(ctx context.Context, file string) error {
 		return err
 	}
 	var text bytes.Buffer
-	fmt.Fprintf(&text, releaseHeader, serving, strings.Join(outside(resolved), "\n"))
+	fmt.Fprintf(&text, releaseHeader, serving, strings.Join(missingObjects(resolved), "\n"))
 	text.Write(objects)
 	if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
 		return err
@@ -39,15 +39,15 @@ func (b builder) release(ctx context.Context, file string) error {
 	return nil
 }
 
-// outside lists what pods need and the objects do not bring, as comments.
-func outside(objects []*object) []string {
+// missingObjects lists the secrets and config maps that pods need and that are not among the objects, as comments.
+func missingObjects(objects []*object) []string {
 	contents := map[string]string{
 		ownerSecret:             urlKey + ": the database's URL, as its owner, not through a pooler",
 		databaseSecret + "auth": urlKey + ": the database's URL, as a login in the group warble_auth",
 		databaseSecret + "api":  urlKey + ": the same, in warble_api",
 		databaseSecret + "mail": urlKey + ": the same, in warble_mail",
 		databaseSecret + "ops":  urlKey + ": the same, in warble_ops",
-		edgeSecret:              edgeKey + ": what the edge signs with, 32 random characters or more",
+		edgeSecret:              edgeKey + ": the key with which the edge signs, 32 random characters or more",
 		privateSecret:           privateKey + ": an Ed25519 private key (PEM, PKCS#8)",
 		publicMap:               publicKey + ": a JSON Web Key Set with its public half",
 	}

@@ -7,20 +7,19 @@ import (
 )
 
 const (
-	// nextSecret holds the key that signs after the present one.
+	// nextSecret has the key that will sign after the present one.
 	nextSecret = "warble-token-next"
-	// switchedAt is when the private key was last replaced.
+	// switchedAt is the annotation with the time when the private key was last replaced.
 	switchedAt = "warble.dev/switched-at"
-	// mountDelay is more than a node takes to bring a changed config map to its pods: a minute, and its cache's.
+	// mountDelay is longer than a node takes to show a changed config map to its pods: a minute, plus the age of its cache.
 	mountDelay = 3 * time.Minute
-	// tokenLife is a token's where no manifest sets TOKEN_TTL, and clocks may differ by clockSkew.
+	// tokenLife is the life of a token if no manifest sets TOKEN_TTL. Clocks may differ by clockSkew.
 	tokenLife = time.Hour
 	clockSkew = time.Minute
 )
 
-// rotateKeys takes the next of package token's three steps: the next key joins the public set; it takes the place of the
-// one that signs; the old one leaves the set. Between them pods and tokens need time, and before that has passed a step is
-// refused.
+// rotateKeys makes the next of package token's three steps: add the next key to the public set; sign with it; remove the old key from the set.
+// Between two steps, pods and tokens need time. rotateKeys refuses a step that comes too early.
 func (d *deployment) rotateKeys(ctx context.Context) error {
 	all, err := d.readHoldings(ctx)
 	if err != nil {
@@ -37,7 +36,7 @@ func (d *deployment) rotateKeys(ctx context.Context) error {
 	case switched != "":
 		return d.retireKeys(ctx, all, switched, private)
 	}
-	pair, err := complete(nil, public)
+	pair, err := completeKeyPair(nil, public)
 	if err != nil {
 		return err
 	}
@@ -52,10 +51,10 @@ func (d *deployment) rotateKeys(ctx context.Context) error {
 }
 
 func (d *deployment) switchKeys(ctx context.Context, all holdings, next, public *held) error {
-	if err := passed("the next key was added", next.Metadata.CreationTimestamp, mountDelay); err != nil {
+	if err := requirePassed("the next key was added", next.Metadata.CreationTimestamp, mountDelay); err != nil {
 		return err
 	}
-	pair, err := complete(next, public)
+	pair, err := completeKeyPair(next, public)
 	if err != nil {
 		return err
 	}
@@ -71,10 +70,10 @@ func (d *deployment) switchKeys(ctx context.Context, all holdings, next, public 
 }
 
 func (d *deployment) retireKeys(ctx context.Context, all holdings, switched string, private *held) error {
-	if err := passed("the key was switched", switched, mountDelay+d.tokenLife()); err != nil {
+	if err := requirePassed("the key was switched", switched, mountDelay+d.tokenLife()); err != nil {
 		return err
 	}
-	pair, err := complete(private, nil)
+	pair, err := completeKeyPair(private, nil)
 	if err != nil {
 		return err
 	}
@@ -84,15 +83,15 @@ func (d *deployment) retireKeys(ctx context.Context, all holdings, switched stri
 	if err := d.write(ctx, all.secret(privateSecret), "secret", privateSecret, map[string]string{privateKey: pair.private}, nil); err != nil {
 		return err
 	}
-	d.say("step 3 of 3: the old key is accepted no longer")
+	d.say("step 3 of 3: the old key is no longer accepted")
 	return nil
 }
 
-// passed refuses what comes too early.
-func passed(what, at string, wait time.Duration) error {
+// requirePassed returns an error if less than wait has passed since at.
+func requirePassed(what, at string, wait time.Duration) error {
 	then, err := time.Parse(time.RFC3339, at)
 	if err != nil {
-		return fmt.Errorf("%s at %q: expected a time as RFC 3339 has it", what, at)
+		return fmt.Errorf("%s at %q: expected a time in the format of RFC 3339", what, at)
 	}
 	if rest := time.Until(then.Add(wait)); rest > 0 {
 		return fmt.Errorf("%s at %s: expected %s to pass, so wait another %s", what, at, wait, rest.Round(time.Second))
@@ -100,7 +99,7 @@ func passed(what, at string, wait time.Duration) error {
 	return nil
 }
 
-// tokenLife is how long the longest-lived of the tokens may still be shown.
+// tokenLife returns how long the longest-lived token is accepted.
 func (d *deployment) tokenLife() time.Duration {
 	life := tokenLife
 	for _, f := range d.functions {

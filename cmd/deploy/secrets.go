@@ -16,9 +16,9 @@ import (
 	"warble/shared/token"
 )
 
-// Names and keys of what is made here, as the manifests mount it.
+// Names and keys of the secrets and config maps that this command makes. The manifests mount them.
 const (
-	databaseSecret = "warble-database-" // and the role
+	databaseSecret = "warble-database-" // followed by the role
 	ownerSecret    = databaseSecret + "owner"
 	urlKey         = "url"
 
@@ -33,10 +33,10 @@ const (
 	routesMap = "warble-routes"
 )
 
-// roles are those of the functions in the database, one login and one secret each.
+// roles are the functions' roles in the database. Each has a login and a secret.
 var roles = []string{"auth", "api", "mail", "ops"}
 
-// isOurs reports whether what r names is this command's to make.
+// isOurs reports whether this command makes the secret or config map that r names.
 func isOurs(r reference) bool {
 	if r.kind == "configmap" {
 		return r.name == publicMap || r.name == routesMap
@@ -45,14 +45,14 @@ func isOurs(r reference) bool {
 	return r.kind == "secret" && (r.name == privateSecret || r.name == edgeSecret || r.name == ownerSecret || ofDatabase && slices.Contains(roles, role))
 }
 
-// secrets are what makeSecrets leaves in the cluster.
+// secrets is the result of makeSecrets.
 type secrets struct {
 	holdings holdings
-	replaced map[string]*held // secrets of the database that it has changed, as they were
+	replaced map[string]*held // the former content of the database's secrets that it has changed
 }
 
-// makeSecrets makes what is missing. What is there is kept: a deployment changes no password and no key. It reads what is
-// there first, because a build may have taken long.
+// makeSecrets makes missing secrets and config maps. It keeps existing ones, so a deployment never changes a password or a key. It first reads
+// the cluster again, because a build may have taken long.
 func (d *deployment) makeSecrets(ctx context.Context, s settings) (made secrets, err error) {
 	if made.holdings, err = d.readHoldings(ctx); err != nil {
 		return made, err
@@ -66,7 +66,7 @@ func (d *deployment) makeSecrets(ctx context.Context, s settings) (made secrets,
 	return made, d.makeEdgeKey(ctx, made.holdings)
 }
 
-// makeEdgeKey makes what the edge signs with.
+// makeEdgeKey makes the key with which the edge signs.
 func (d *deployment) makeEdgeKey(ctx context.Context, all holdings) error {
 	edge := all.secret(edgeSecret)
 	if edge == nil {
@@ -78,7 +78,7 @@ func (d *deployment) makeEdgeKey(ctx context.Context, all holdings) error {
 	return nil
 }
 
-// put writes a secret or config map, in the cluster and in all, and says so without its content.
+// put writes a secret or config map, in the cluster and in all. It prints the name, and not the content.
 func (d *deployment) put(ctx context.Context, all holdings, kind, name string, data map[string]string) error {
 	if err := d.write(ctx, all[[2]string{kind, name}], kind, name, data, nil); err != nil {
 		return err
@@ -91,14 +91,14 @@ func (d *deployment) put(ctx context.Context, all holdings, kind, name string, d
 }
 
 func missingKey(name, key string, h *held) error {
-	return fmt.Errorf("secret %s has no key %s but %s: put it in, or delete the secret to have it made anew", name, key, h.keys())
+	return fmt.Errorf("secret %s does not have the key %s, only %s: add the key, or delete the secret so that it is made again", name, key, h.keys())
 }
 
-// makeDatabaseSecrets gives each role its URL, and returns the secrets that held another one, as they were. A password is
-// made with the secret that keeps it.
+// makeDatabaseSecrets writes each role's URL into its secret, and returns the former content of the secrets that had another URL. It makes a
+// password only when it makes the secret.
 func (d *deployment) makeDatabaseSecrets(ctx context.Context, s settings, all holdings) (replaced map[string]*held, err error) {
 	if s.direct == nil {
-		d.say("DATABASE_DIRECT_URL is not set: the database's secrets and logins stay as they are")
+		d.say("DATABASE_DIRECT_URL is not set: the database's secrets and logins are not changed")
 		return nil, nil
 	}
 	replaced = make(map[string]*held)
@@ -130,8 +130,8 @@ func (d *deployment) makeDatabaseSecrets(ctx context.Context, s settings, all ho
 	return replaced, nil
 }
 
-// restoreSecrets gives a secret back what it held, where all functions that use it are unready: the revisions that serve on
-// read it, too, each time that a pod of theirs starts.
+// restoreSecrets restores the former content of a changed secret if no function that uses it is ready. The old revisions still serve, and read
+// the secret each time that one of their pods starts.
 func (d *deployment) restoreSecrets(ctx context.Context, objects []*object, made secrets, unready []string) error {
 	for _, name := range slices.Sorted(maps.Keys(made.replaced)) {
 		works := slices.ContainsFunc(objects, func(o *object) bool {
@@ -144,7 +144,7 @@ func (d *deployment) restoreSecrets(ctx context.Context, objects []*object, made
 		if err := d.put(ctx, made.holdings, "secret", name, made.replaced[name].Data); err != nil {
 			return err
 		}
-		d.say("secret %s holds what it held before, for nothing got ready with the new", name)
+		d.say("secret %s was restored, because no function became ready with the new content", name)
 	}
 	return nil
 }
@@ -160,14 +160,14 @@ func passwordOf(name string, h *held) (string, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.User == nil {
-		return "", fmt.Errorf("secret %s, key %s: expected the URL of a login with its password, as postgres://login:password@host:5432/warble", name, urlKey)
+		return "", fmt.Errorf("secret %s, key %s: expected the URL of a login with its password, such as postgres://login:password@host:5432/warble", name, urlKey)
 	}
 	password, _ := u.User.Password()
 	return password, nil
 }
 
-// makeLogins makes the database's logins with the passwords of the secrets, and the communities. A login whose password is
-// right already keeps it: setting the same one again would change its hash, which poolers hold copies of.
+// makeLogins creates the database's logins with the passwords of the secrets, and the communities. A password that is right already is not set
+// again, because this would change its hash, and poolers have copies of the hash.
 func (d *deployment) makeLogins(ctx context.Context, s settings, all holdings) error {
 	if s.direct == nil {
 		if len(s.communities) > 0 {
@@ -184,7 +184,7 @@ func (d *deployment) makeLogins(ctx context.Context, s settings, all holdings) e
 		name := databaseSecret + role
 		secret := all.secret(name)
 		if secret == nil || secret.Metadata.Labels[managedBy] != fieldManager {
-			d.say("secret %s is not of this command's making: its login is left alone", name)
+			d.say("secret %s was not made by this command: its login is not changed", name)
 			continue
 		}
 		password, err := passwordOf(name, secret)
@@ -210,14 +210,14 @@ func (d *deployment) makeLogins(ctx context.Context, s settings, all holdings) e
 	return nil
 }
 
-// makeTokenKeys sees to it that there is a key that signs access tokens, and that the public set has its other half. The set
-// goes first: a token that nobody can verify yet must not be signed.
+// makeTokenKeys makes the key that signs access tokens, if it is missing, and adds its public half to the public set. It writes the set first,
+// so that no token is signed that nobody can verify.
 func (d *deployment) makeTokenKeys(ctx context.Context, all holdings) error {
 	private, public := all.secret(privateSecret), all.configMap(publicMap)
 	if _, ok := private.value(privateKey); private != nil && !ok {
 		return missingKey(privateSecret, privateKey, private)
 	}
-	pair, err := complete(private, public)
+	pair, err := completeKeyPair(private, public)
 	if err != nil {
 		return err
 	}
@@ -234,9 +234,9 @@ func (d *deployment) makeTokenKeys(ctx context.Context, all holdings) error {
 
 type keyPair struct{ private, public string }
 
-// complete is token.NewKeyPair for what the cluster holds: either may be nil.
-func complete(private, public *held) (pair keyPair, err error) {
-	folder, err := os.MkdirTemp("", "warble-keys-") // which only this user may enter
+// completeKeyPair calls token.NewKeyPair with the cluster's keys. Either may be nil.
+func completeKeyPair(private, public *held) (pair keyPair, err error) {
+	folder, err := os.MkdirTemp("", "warble-keys-") // only this user may enter it
 	if err != nil {
 		return pair, err
 	}

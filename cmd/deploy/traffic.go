@@ -7,23 +7,23 @@ import (
 	"slices"
 )
 
-// traffic is one target of a Service's, in its spec or in its status.
+// traffic is one target of a Service's traffic, in its spec or in its status.
 type traffic struct {
 	Tag            string `json:"tag,omitempty"`
 	RevisionName   string `json:"revisionName,omitempty"`
 	LatestRevision bool   `json:"latestRevision"`
 	Percent        int    `json:"percent"`
-	URL            string `json:"url,omitempty"` // of a tag, in a status alone
+	URL            string `json:"url,omitempty"` // of a tag; only in a status
 }
 
 const (
-	// candidateTag is that of new revisions without traffic. The edge's candidate calls those of the functions.
+	// candidateTag is the tag of new revisions without traffic. The edge's candidate calls the functions' candidates.
 	candidateTag = "candidate"
-	// trafficAnnotation holds, while a Service's traffic is set aside, what it was before.
+	// trafficAnnotation has a Service's former traffic while there is a candidate.
 	trafficAnnotation = "warble.dev/traffic-before-candidate"
 )
 
-// candidateOf returns the candidate's target, nil where there is none.
+// candidateOf returns the candidate's target, nil if there is none.
 func candidateOf(targets []traffic) *traffic {
 	if i := slices.IndexFunc(targets, func(t traffic) bool { return t.Tag == candidateTag }); i >= 0 {
 		return &targets[i]
@@ -31,18 +31,18 @@ func candidateOf(targets []traffic) *traffic {
 	return nil
 }
 
-// withoutCandidate are the targets but for the candidate's.
+// withoutCandidate returns the targets without the candidate's.
 func withoutCandidate(targets []traffic) []traffic {
 	return slices.DeleteFunc(slices.Clone(targets), func(t traffic) bool { return t.Tag == candidateTag })
 }
 
-// former is traffic as it was found, and the revision that what followed the newest led to.
+// former is a Service's traffic before the candidate, and the revision to which the targets that follow the newest revision led then.
 type former struct {
 	Traffic  []traffic `json:"traffic"`
 	Revision string    `json:"revision"`
 }
 
-// pinned is the traffic while it is set aside: what followed the newest revision stays with the one that it led to.
+// pinned returns the traffic while there is a candidate: targets that followed the newest revision stay with the revision of that time.
 func (f former) pinned() []traffic {
 	next := slices.Clone(f.Traffic)
 	for i := range next {
@@ -53,7 +53,7 @@ func (f former) pinned() []traffic {
 	return next
 }
 
-// formerOf reads the annotation; nil where there is none.
+// formerOf reads the annotation. It returns nil if there is none.
 func formerOf(s *service) (*former, error) {
 	text := s.Metadata.Annotations[trafficAnnotation]
 	if text == "" {
@@ -66,28 +66,30 @@ func formerOf(s *service) (*former, error) {
 	return &f, nil
 }
 
-// besideCandidate returns the traffic with a candidate beside it, which follows the newest revision, and what it was found as. What
-// an earlier candidate has pinned stays so, unless somebody has changed it since. A Service of which no revision has been
-// ready has nothing that could serve instead of the newest: its traffic follows that, and former is nil.
-func besideCandidate(s *service) (next []traffic, was *former, err error) {
-	present := withoutCandidate(s.Spec.Traffic)
-	candidate := traffic{Tag: candidateTag, LatestRevision: true}
+// withCandidate returns the pinned traffic plus a candidate, which follows the newest revision, and the former traffic. If no revision of the
+// Service has ever been ready, nothing could serve instead of the newest: then the traffic stays as it is, and the former traffic is nil.
+func withCandidate(s *service) (next []traffic, was *former, err error) {
 	was, err = formerOf(s)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, nil, err
-	case was != nil && sameTargets(was.pinned(), present):
-	case s.Status.LatestReadyRevisionName == "":
+	}
+	present := withoutCandidate(s.Spec.Traffic)
+	pinned := was != nil && sameTargets(was.pinned(), present) // by an earlier candidate, and nobody has changed it since
+	newestReady := s.Status.LatestReadyRevisionName
+	switch {
+	case pinned:
+	case newestReady == "":
 		was = nil
 	default:
-		was = &former{present, s.Status.LatestReadyRevisionName}
+		was = &former{present, newestReady}
 		present = was.pinned()
 	}
+	candidate := traffic{Tag: candidateTag, LatestRevision: true}
 	return append(present, candidate), was, nil
 }
 
-// afterPromotion returns the traffic after a promotion: as it was found, which follows the newest revision if it did before. What
-// somebody has changed meanwhile is theirs: ok is false, and the candidate's tag is all that goes.
+// afterPromotion returns the traffic after a promotion: the former traffic, which follows the newest revision again if it did before. If
+// somebody has changed the traffic in the meantime, ok is false, and only the candidate is removed.
 func afterPromotion(s *service) (next []traffic, ok bool, err error) {
 	present := withoutCandidate(s.Spec.Traffic)
 	was, err := formerOf(s)
@@ -100,7 +102,7 @@ func afterPromotion(s *service) (next []traffic, ok bool, err error) {
 	return was.Traffic, true, nil
 }
 
-// sameTargets tells whether two lists of targets say the same, in whatever order.
+// sameTargets reports whether two lists have the same targets, in any order.
 func sameTargets(a, b []traffic) bool {
 	order := func(x, y traffic) int {
 		return cmp.Or(cmp.Compare(x.Tag, y.Tag), cmp.Compare(x.RevisionName, y.RevisionName), cmp.Compare(x.Percent, y.Percent))

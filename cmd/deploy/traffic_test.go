@@ -24,10 +24,10 @@ func serviceWith(targets []traffic, newest string) *service {
 	return s
 }
 
-// setAside is what Knative has after besideCandidate.
+// setAside returns the Service as Knative has it after withCandidate.
 func setAside(t *testing.T, s *service) {
 	t.Helper()
-	next, was, err := besideCandidate(s)
+	next, was, err := withCandidate(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func setAside(t *testing.T, s *service) {
 
 // A candidate, two of them in a row, and one after another that failed: no revision that is new has a percentage or
 // another's tag before the promotion, which leaves everything as it was found.
-func TestTrafficIsSetAsideAndGivenBack(t *testing.T) {
+func TestTrafficIsPinnedAndRestored(t *testing.T) {
 	t.Parallel()
 	for name, before := range found {
 		t.Run(name, func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestTrafficIsSetAsideAndGivenBack(t *testing.T) {
 	}
 }
 
-func TestWhatSomebodyChangesMeanwhileIsTheirs(t *testing.T) {
+func TestTrafficThatSomebodyHasChangedIsNotRestored(t *testing.T) {
 	t.Parallel()
 	s := serviceWith(found["as Knative makes it"], "tweet-00002")
 	setAside(t, s)
@@ -91,8 +91,8 @@ func TestWhatSomebodyChangesMeanwhileIsTheirs(t *testing.T) {
 	}
 }
 
-// A Service that has never been ready has nothing that serves: its newest revision does, and has the tag.
-func TestANewServiceServesFromTheBeginning(t *testing.T) {
+// If a Service has never been ready, no old revision can serve: the newest revision gets the traffic and the tag.
+func TestANewServiceGetsItsTrafficImmediately(t *testing.T) {
 	t.Parallel()
 	s := serviceWith(found["as Knative makes it"], "")
 	setAside(t, s)

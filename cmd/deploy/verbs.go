@@ -16,14 +16,14 @@ import (
 
 // options are the flags. Every verb has all of them.
 type options struct {
-	folder      string // of the manifests
-	from        string // a release whose images are deployed; "" builds them
+	folder      string // with the manifests
+	from        string // the file of a release whose images are deployed; empty to build them
 	access      kubeconfig.Flags
 	timeout     time.Duration
 	communities [][2]string // slug and name
 }
 
-// newCommand returns the command with its verbs. It reads e, and deploys files, the migrations of this release.
+// newCommand returns the command with its verbs. e is the environment, and files are the migrations of this release.
 func newCommand(e *env.Reader, files fs.FS) *cobra.Command {
 	o := new(options)
 	root := &cobra.Command{
@@ -36,7 +36,7 @@ func newCommand(e *env.Reader, files fs.FS) *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &flagError{c, err} })
 	o.define(root)
 
-	// inCluster runs act on the deployment that the flags describe.
+	// inCluster returns a verb that calls act with the deployment that the flags describe.
 	inCluster := func(act func(context.Context, *deployment) error) func(*cobra.Command, []string) error {
 		return func(c *cobra.Command, _ []string) error {
 			d, err := newDeployment(output{c.OutOrStdout()}, o, files)
@@ -58,7 +58,7 @@ func newCommand(e *env.Reader, files fs.FS) *cobra.Command {
 		Use: "up", Short: "Build, apply and wait until every function is ready (this is what deploy does without a verb)",
 		Args: words(), RunE: up,
 	}, &cobra.Command{
-		Use: "candidate", Short: "The same with the traffic where it is, then a journey through the new revisions by their tags",
+		Use: "candidate", Short: "Deploy without moving the traffic, then try the new revisions through their tags",
 		Args: words(), RunE: inCluster(func(ctx context.Context, d *deployment) error {
 			s, b, err := readAll(e, o, d)
 			if err != nil {
@@ -67,7 +67,7 @@ func newCommand(e *env.Reader, files fs.FS) *cobra.Command {
 			return d.candidate(ctx, s, b)
 		}),
 	}, &cobra.Command{
-		Use: "promote", Short: "Give the traffic to what the journey has tried",
+		Use: "promote", Short: "Give the traffic to the candidates that were tried out",
 		Args: words(), RunE: inCluster(func(ctx context.Context, d *deployment) error {
 			s := readSettings(e, o)
 			if err := e.Err(); err != nil {
@@ -76,13 +76,13 @@ func newCommand(e *env.Reader, files fs.FS) *cobra.Command {
 			return d.promote(ctx, s)
 		}),
 	}, &cobra.Command{
-		Use: "check", Short: "Say what is wrong with the manifests, and touch nothing",
+		Use: "check", Short: "List every mistake in the manifests, and change nothing",
 		Args: words(), RunE: func(c *cobra.Command, _ []string) error {
 			_, err := o.manifests(output{c.OutOrStdout()})
 			return err
 		},
 	}, &cobra.Command{
-		Use: "release FILE", Short: "Build, and write one file that kubectl apply takes",
+		Use: "release FILE", Short: "Build, and write one file for kubectl apply",
 		Args: words("FILE"), RunE: func(c *cobra.Command, args []string) error {
 			out := output{c.OutOrStdout()}
 			m, err := o.manifests(out)
@@ -105,13 +105,13 @@ func newCommand(e *env.Reader, files fs.FS) *cobra.Command {
 			return d.secretsOnly(ctx, s)
 		}),
 	}, &cobra.Command{
-		Use: "rotate-keys", Short: "Take the next of the three steps that replace the key of the access tokens",
+		Use: "rotate-keys", Short: "Make the next of the three steps that replace the key of the access tokens",
 		Args: words(), RunE: inCluster(func(ctx context.Context, d *deployment) error { return d.rotateKeys(ctx) }),
 	})
 	return root
 }
 
-// readAll reads what a deployment that builds needs from the environment, and reports all mistakes together.
+// readAll reads the environment of a deployment that builds, and reports all mistakes together.
 func readAll(e *env.Reader, o *options, d *deployment) (settings, builder, error) {
 	s, b := readSettings(e, o), readBuilder(e, o, d.manifests, d.output)
 	return s, b, e.Err()
@@ -120,11 +120,11 @@ func readAll(e *env.Reader, o *options, d *deployment) (settings, builder, error
 func (o *options) define(c *cobra.Command) {
 	flags := c.PersistentFlags()
 	flags.StringVar(&o.folder, "manifests", "knative", "folder of the manifests")
-	flags.StringVar(&o.from, "from", "", "take the images from this release.yaml, and build none")
-	flags.StringVar(&o.access.File, "kubeconfig", "", "kubeconfig file (those of KUBECONFIG, or ~/.kube/config)")
-	flags.StringVar(&o.access.Context, "context", "", "context of the kubeconfig (the current one)")
-	flags.DurationVar(&o.timeout, "timeout", 5*time.Minute, "how long the migration, and then the functions, may take")
-	flags.Func("community", "a community that the database is to have, as gophers=Gophers; may be repeated", func(text string) error {
+	flags.StringVar(&o.from, "from", "", "use the images of this release.yaml instead of building")
+	flags.StringVar(&o.access.File, "kubeconfig", "", "kubeconfig file (default: the files of KUBECONFIG, or ~/.kube/config)")
+	flags.StringVar(&o.access.Context, "context", "", "context of the kubeconfig (default: the current context)")
+	flags.DurationVar(&o.timeout, "timeout", 5*time.Minute, "how long the migration may take, and again the functions")
+	flags.Func("community", "create this community, for example gophers=Gophers; may be repeated", func(text string) error {
 		slug, name, ok := strings.Cut(text, "=")
 		if !ok {
 			return fmt.Errorf("expected SLUG=NAME")
@@ -134,7 +134,7 @@ func (o *options) define(c *cobra.Command) {
 	})
 }
 
-// manifests reads the manifests, and says how many there are.
+// manifests reads the manifests, and prints how many there are.
 func (o *options) manifests(out output) (*manifests, error) {
 	m, err := readManifests(".", o.folder)
 	if err != nil {
@@ -144,7 +144,7 @@ func (o *options) manifests(out output) (*manifests, error) {
 	return m, nil
 }
 
-// words refuses arguments other than one for each of names.
+// words returns a check that a verb has exactly one argument for each of names.
 func words(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) == len(names) {
@@ -157,7 +157,7 @@ func words(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// withTwoDashes makes -flag, which is accepted as well, the --flag that it means. No flag but -h has one letter.
+// withTwoDashes turns -flag, which is accepted too, into --flag. Only -h has one letter.
 func withTwoDashes(args []string) []string {
 	args = slices.Clone(args)
 	for i, arg := range args {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// service is what a Knative Service's status says.
+// service is the part of a Knative Service that this command reads.
 type service struct {
 	Metadata struct {
 		Name            string
@@ -29,33 +29,33 @@ type service struct {
 	}
 }
 
-// ready reports whether the newest revision is, and the way to it.
+// ready reports whether the newest revision and the route to it are ready. With a candidate, the candidate's tag must lead to that revision.
 func (s *service) ready() bool {
 	return s.settled() && find(s.Status.Conditions, "Ready").Status == "True" &&
 		s.Status.LatestCreatedRevisionName == s.Status.LatestReadyRevisionName &&
-		(candidateOf(s.Spec.Traffic) == nil || s.tried())
+		(candidateOf(s.Spec.Traffic) == nil || s.candidateReady())
 }
 
-// tried reports whether the candidate's tag leads to the newest revision, from within the cluster alone.
-func (s *service) tried() bool {
+// candidateReady reports whether the candidate's tag leads to the newest revision, and only from within the cluster.
+func (s *service) candidateReady() bool {
 	tag := candidateOf(s.Status.Traffic)
 	return tag != nil && tag.RevisionName == s.Status.LatestReadyRevisionName && strings.Contains(tag.URL, ".svc.")
 }
 
-// settled reports whether the status is of what was applied last.
+// settled reports whether the status belongs to the latest spec.
 func (s *service) settled() bool { return s.Status.ObservedGeneration == s.Metadata.Generation }
 
-// failed reports whether Knative has given the newest revision up, at least for now.
+// failed reports whether Knative has given up the newest revision, at least for now.
 func (s *service) failed() bool {
 	return s.settled() && find(s.Status.Conditions, "ConfigurationsReady").Status == "False"
 }
 
-// routed reports whether a revision is named by the traffic, be it with a tag alone.
+// routed reports whether the traffic names a revision, even if only with a tag.
 func (s *service) routed(revision string) bool {
 	return slices.ContainsFunc(slices.Concat(s.Spec.Traffic, s.Status.Traffic), func(t traffic) bool { return t.RevisionName == revision })
 }
 
-// serving says which revisions answer, in a message.
+// serving returns which revisions answer, for a message.
 func (s *service) serving() string {
 	var names []string
 	for _, traffic := range s.Status.Traffic {
@@ -66,7 +66,7 @@ func (s *service) serving() string {
 	if len(names) == 0 {
 		return "nothing serves it yet"
 	}
-	return strings.Join(names, ", ") + " serves on"
+	return strings.Join(names, ", ") + " continues to serve"
 }
 
 // states returns the cluster's Services by name.
@@ -82,38 +82,27 @@ func (d *deployment) states(ctx context.Context) (map[string]*service, error) {
 	return states, nil
 }
 
-// reportEvery is how often what is not ready yet is looked into.
+// reportEvery is the time between two reports on functions that are not ready yet.
 const reportEvery = 10 * time.Second
 
-// wait returns when every function is ready. If those that are not have failed, or take longer than the deployment's timeout,
-// it returns their names, and why in the error. beside has the edge's candidate hidden from the public as soon as it is there.
-func (d *deployment) wait(ctx context.Context, beside bool) (unready []string, err error) {
-	w := watch{deployment: d, start: time.Now(), ready: make(map[string]bool), said: make(map[string]string), failures: make(map[string]int)}
-	report := w.start.Add(reportEvery)
-	for hidden := !beside; ; {
+// wait returns when every function is ready. If the functions that are not ready have failed, or take longer than the deployment's timeout,
+// it returns their names, and an error with the reasons. If hideCandidate is set, it also hides the edge's candidate from the public as soon
+// as the candidate exists.
+func (d *deployment) wait(ctx context.Context, hideCandidate bool) (unready []string, err error) {
+	now := time.Now()
+	w := watch{deployment: d, start: now, nextReport: now.Add(reportEvery), ready: make(map[string]bool), printed: make(map[string]string), failures: make(map[string]int)}
+	hidden := !hideCandidate
+	for {
 		if !hidden {
 			if hidden, err = d.hide(ctx); err != nil {
 				return nil, err
 			}
 		}
-		states, err := d.states(ctx)
-		if err != nil {
+		waiting, err := w.waiting(ctx)
+		if err != nil || len(waiting) == 0 {
 			return nil, err
 		}
-		waiting, err := w.waiting(states)
-		if err != nil {
-			return nil, err
-		}
-		if len(waiting) == 0 {
-			d.nameStrangers(states)
-			return nil, nil
-		}
-		hopeless := false
-		if time.Now().After(report) {
-			report = time.Now().Add(reportEvery)
-			hopeless = w.lookInto(ctx, waiting)
-		}
-		if hopeless || time.Since(w.start) > d.timeout {
+		if w.hopeless(ctx, waiting) || time.Since(w.start) > d.timeout {
 			return namesOf(waiting), d.explain(ctx, waiting)
 		}
 		if err := pause(ctx); err != nil {
@@ -122,24 +111,37 @@ func (d *deployment) wait(ctx context.Context, beside bool) (unready []string, e
 	}
 }
 
-// watch is what a wait remembers from one look to the next, by function.
+// watch is what a wait remembers between two polls. The maps are by function.
 type watch struct {
 	*deployment
-	start    time.Time
-	ready    map[string]bool   // it was said to be
-	said     map[string]string // why it is not, as said last
-	failures map[string]int    // in how many looks in a row it had failed
+	start, nextReport time.Time
+	ready             map[string]bool   // it was printed as ready
+	printed           map[string]string // the last printed reason why it is not ready
+	failures          map[string]int    // in how many reports in a row it had failed
 }
 
-// waiting returns the functions that are not ready, and says which have become so. It is an error if a Service has gone.
-func (w *watch) waiting(states map[string]*service) ([]*service, error) {
+// waiting returns the functions that are not ready, and prints which have become ready. If all are ready, it also prints Services without a
+// manifest. It returns an error if a Service was deleted.
+func (w *watch) waiting(ctx context.Context) ([]*service, error) {
+	states, err := w.states(ctx)
+	if err != nil {
+		return nil, err
+	}
+	waiting, err := w.notReady(states)
+	if err == nil && len(waiting) == 0 {
+		w.nameStrangers(states)
+	}
+	return waiting, err
+}
+
+func (w *watch) notReady(states map[string]*service) ([]*service, error) {
 	var waiting []*service
 	for _, f := range w.functions {
 		name := f.Name()
 		s := states[name]
 		switch {
 		case s == nil:
-			return nil, fmt.Errorf("%s: the Service has gone from the cluster", name)
+			return nil, fmt.Errorf("%s: somebody has deleted the Service", name)
 		case !s.ready():
 			waiting = append(waiting, s)
 		case !w.ready[name]:
@@ -150,25 +152,37 @@ func (w *watch) waiting(states map[string]*service) ([]*service, error) {
 	return waiting, nil
 }
 
-// lookInto says why the functions are not ready, unless it was said before. It returns true if all of them have failed, or
-// their pods are stuck, in two looks in a row: a pod that crashed once may come back.
-func (w *watch) lookInto(ctx context.Context, waiting []*service) (hopeless bool) {
-	hopeless = true
-	for _, s := range waiting {
-		name := s.Metadata.Name
-		line, stuck := w.podSays(ctx, revisionLabel+s.Status.LatestCreatedRevisionName, complaint)
-		if stuck || s.failed() && line == "" { // a pod that waits for a node says so, is "failed" to Knative, and may get one
-			w.failures[name]++
-		} else {
-			w.failures[name] = 0
-		}
-		if line = cmp.Or(line, find(s.Status.Conditions, "Ready").Message); line != w.said[name] {
-			w.said[name] = line
-			w.say("%s is not ready yet: %s", name, line)
-		}
-		hopeless = hopeless && w.failures[name] > 1
+// hopeless reports whether all waiting functions have failed in two reports in a row. One failure is not enough, because a pod that crashed
+// once may start again. It makes a report at most every reportEvery, and returns false between two reports.
+func (w *watch) hopeless(ctx context.Context, waiting []*service) bool {
+	if !time.Now().After(w.nextReport) {
+		return false
 	}
-	return hopeless
+	w.nextReport = time.Now().Add(reportEvery)
+	all := true
+	for _, s := range waiting {
+		w.report(ctx, s)
+		all = all && w.failures[s.Metadata.Name] > 1
+	}
+	return all
+}
+
+// report prints why a function is not ready, unless the reason was printed before, and counts its failures in a row. A function has failed
+// if its pod is stuck, or if Knative has given it up and the pod complains of nothing. A pod that waits for a node does complain: Knative
+// calls it failed, but it may still get a node.
+func (w *watch) report(ctx context.Context, s *service) {
+	name := s.Metadata.Name
+	line, stuck := w.podSays(ctx, revisionLabel+s.Status.LatestCreatedRevisionName, complaint)
+	if stuck || s.failed() && line == "" {
+		w.failures[name]++
+	} else {
+		w.failures[name] = 0
+	}
+	reason := cmp.Or(line, find(s.Status.Conditions, "Ready").Message)
+	if reason != w.printed[name] {
+		w.printed[name] = reason
+		w.say("%s is not ready yet: %s", name, reason)
+	}
 }
 
 func namesOf(services []*service) []string {
@@ -182,7 +196,7 @@ func namesOf(services []*service) []string {
 // revisionLabel selects a revision's pods.
 const revisionLabel = "serving.knative.dev/revision="
 
-// explain says which functions are not ready, what Knative has to say about each, and what its pod has.
+// explain returns an error that names the functions that are not ready, with the messages of Knative and of each pod.
 func (d *deployment) explain(ctx context.Context, waiting []*service) error {
 	var all []error
 	for _, s := range waiting {
@@ -194,17 +208,17 @@ func (d *deployment) explain(ctx context.Context, waiting []*service) error {
 			all = append(all, err)
 		}
 		ready := find(state.Status.Conditions, "Ready")
-		message, _, _ := strings.Cut(ready.Message, "\n") // behind it, a crashed container's whole log
+		message, _, _ := strings.Cut(ready.Message, "\n") // the following lines are a crashed container's whole log
 		text := fmt.Sprintf("%s is not ready: revision %s: %s", s.Metadata.Name, revision, strings.TrimSpace(ready.Reason+" "+message))
 		if line, _ := d.podSays(ctx, revisionLabel+revision, complaint); line != "" {
 			text += "\n  its pod: " + line
 		}
-		all = append(all, errors.New(text+"\n  meanwhile: "+s.serving()))
+		all = append(all, errors.New(text+"\n  in the meantime: "+s.serving()))
 	}
 	return errors.Join(all...)
 }
 
-// nameStrangers names Services that no manifest has any more: what a manifest's deletion leaves behind is not deleted here.
+// nameStrangers prints the Services that have no manifest any more. A deployment does not delete them.
 func (d *deployment) nameStrangers(states map[string]*service) {
 	for _, f := range d.functions {
 		delete(states, f.Name())
@@ -214,7 +228,7 @@ func (d *deployment) nameStrangers(states map[string]*service) {
 	}
 }
 
-// neverReady returns the newest revisions of Services that have not become ready and that no traffic names.
+// neverReady returns the newest revisions that have not become ready, if no traffic names them.
 func (d *deployment) neverReady(ctx context.Context) ([]string, error) {
 	states, err := d.states(ctx)
 	if err != nil {
@@ -234,11 +248,11 @@ func (d *deployment) neverReady(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// retry takes revisions away. Knative tries one that has failed again seldom or never, whatever was wrong outside of it, and
-// makes a new one of the same name where the Service has stayed as it was.
+// retry deletes revisions that have failed. Knative seldom or never retries them, even if the reason was outside of the revision. If the
+// Service has not changed, Knative makes a new revision of the same name.
 func (d *deployment) retry(ctx context.Context, names []string) error {
 	for _, name := range names {
-		d.say("%s, which never was ready, makes room", name)
+		d.say("%s never became ready: deleting it, so that Knative tries again", name)
 		if err := unlessNotFound(d.cluster.Delete(ctx, revisions, name)); err != nil {
 			return err
 		}

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// welcome prints where the API is and a line to try, which it has tried. ingress is where the settings say that the public
-// ingress is, or empty.
+// welcome prints the API's URL and a command to try, after it has made the same request. ingress is the public ingress of the settings, or
+// empty.
 func (d *deployment) welcome(ctx context.Context, ingress string) error {
 	states, err := d.states(ctx)
 	if err != nil {
@@ -29,7 +29,7 @@ func (d *deployment) welcome(ctx context.Context, ingress string) error {
 			}
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("every function is ready, but %s does not answer from here, nor does the ingress at %s", public, strings.Join(candidates[1:], ", "))
+			return fmt.Errorf("every function is ready, but neither %s nor the ingress at %s answers this machine", public, strings.Join(candidates[1:], ", "))
 		}
 		if err := pause(ctx); err != nil {
 			return err
@@ -44,7 +44,7 @@ func curl(base string, public *url.URL) string {
 	return "curl -s -H 'Host: " + public.Host + "' " + base + "/communities"
 }
 
-// answers reports whether the edge is behind base.
+// answers reports whether the edge answers at base.
 func answers(ctx context.Context, base, host string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -61,8 +61,8 @@ func answers(ctx context.Context, base, host string) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// gateways returns where the public ingress may be reached when the host's name does not lead there: what the settings
-// say, or the addresses of the Kubernetes Service that Knative's own record of the route names.
+// gateways returns URLs at which the public ingress may answer if the host's name does not lead to it: the ingress of the settings, or the
+// addresses of the Kubernetes Service that Knative's Ingress names.
 func (d *deployment) gateways(ctx context.Context, ingress string) []string {
 	if ingress != "" {
 		return []string{"http://" + ingress}
