@@ -1,11 +1,11 @@
-// Command journey is a user's day, once, against a Warble in a cluster: what a release must be able to do before it has
-// traffic. cmd/deploy runs it as a Job; knative/candidate/job.yaml says with what.
+// Command journey makes the requests of a user's day, once, at a Warble in a cluster. They must succeed before a release gets traffic.
+// cmd/deploy runs it as the Job of knative/candidate/job.yaml.
 //
 //	journey -url http://candidate-edge.warble.svc.cluster.local -revisions tweet-00004,users-00002,...
 //
-// Each answer must be right, and of one of the revisions, or what has been tried out is not what was to be. It prints each
-// step, and ends with 1 and the reason at the first that fails. What it makes, it takes away again, but for two users that
-// are in no community and no experiment.
+// Each answer must be right, and must come from one of the revisions, because otherwise another revision was tried out. It prints each step.
+// At the first failure it prints the reason and exits with 1. It deletes what it makes, except two users without a community, who are in no
+// experiment.
 package main
 
 import (
@@ -27,17 +27,17 @@ import (
 )
 
 const (
-	// patience is how long an answer may take: past the edge's own limit, a cold start included.
+	// patience is how long an answer may take. It is longer than the edge's own limit, which includes a cold start.
 	patience = time.Minute
-	// settling is how long the way to the revisions may take to be in force after Knative has said that it is.
+	// settling is how long it may take until requests reach the revisions, after Knative has reported them as ready.
 	settling = 2 * time.Minute
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	url := flag.String("url", "", "the edge, without a slash at its end")
-	revisions := flag.String("revisions", "", "those that may answer, between commas")
+	url := flag.String("url", "", "URL of the edge, without a slash at its end")
+	revisions := flag.String("revisions", "", "revisions that may answer, separated by commas")
 	flag.Parse()
 	j := &journey{url: *url, revisions: strings.Split(*revisions, ","), client: &http.Client{Timeout: patience}, out: os.Stdout}
 	if err := j.run(ctx); err != nil {
@@ -53,7 +53,7 @@ type journey struct {
 	out       io.Writer
 }
 
-// user is someone who calls; one without a token is a stranger.
+// user is a caller. Without a token it is not signed in.
 type user struct {
 	*journey
 
@@ -63,7 +63,7 @@ type user struct {
 const password = "analytical-engine-1843"
 
 func (j *journey) run(ctx context.Context) error {
-	if err := j.settled(ctx); err != nil {
+	if err := j.waitForRevisions(ctx); err != nil {
 		return err
 	}
 	ada, err := j.register(ctx)
@@ -82,7 +82,7 @@ func (j *journey) run(ctx context.Context) error {
 		return err
 	}
 	if claims.Sub != ada.id {
-		return fmt.Errorf("GET /auth/validate: the token is of %s, want %s", claims.Sub, ada.id)
+		return fmt.Errorf("GET /auth/validate: the token belongs to %s, want %s", claims.Sub, ada.id)
 	}
 	const text = "hello, <warble> & \U0001f426"
 	var posted struct{ Data struct{ ID string } }
@@ -90,7 +90,7 @@ func (j *journey) run(ctx context.Context) error {
 		return err
 	}
 	tweet := posted.Data.ID
-	defer func() { // a tweet that a failure leaves behind; the journey's own deletion is a step of it
+	defer func() { // deletes the tweet after a failure; without one, a step below has deleted it already
 		_ = ada.call(context.WithoutCancel(ctx), "DELETE", "/2/tweets/"+tweet, nil, http.StatusOK, nil)
 	}()
 	if err := bob.retweetAndRead(ctx, tweet, text); err != nil {
@@ -115,8 +115,8 @@ func (j *journey) run(ctx context.Context) error {
 	return nil
 }
 
-// settled waits until the revisions answer: the edge and the ingress may be behind what Knative says.
-func (j *journey) settled(ctx context.Context) error {
+// waitForRevisions waits until the revisions answer, because the edge and the ingress may lag behind Knative's status.
+func (j *journey) waitForRevisions(ctx context.Context) error {
 	for deadline := time.Now().Add(settling); ; {
 		err := (&user{journey: j}).call(ctx, "GET", "/.well-known/jwks.json", nil, http.StatusOK, nil)
 		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
@@ -152,7 +152,7 @@ type (
 	}
 )
 
-// email is in a domain that nobody can have.
+// email returns an address in a domain that cannot exist.
 func (u *user) email() string { return u.name + "@candidate.invalid" }
 
 func (u *user) login(ctx context.Context) error {
@@ -171,7 +171,7 @@ func (u *user) login(ctx context.Context) error {
 	return nil
 }
 
-// retweetAndRead retweets what another has posted, and finds it in both timelines.
+// retweetAndRead retweets another user's tweet, and checks that it is in both timelines.
 func (u *user) retweetAndRead(ctx context.Context, tweet, text string) error {
 	var done struct {
 		Data struct {
@@ -204,7 +204,7 @@ func (u *user) like(ctx context.Context, tweet string) error {
 	return err
 }
 
-// refusal is an answer of another status than was expected.
+// refusal is an answer with an unexpected status.
 type refusal struct {
 	step   string
 	status int
@@ -220,8 +220,8 @@ func (r *refusal) Error() string {
 	return fmt.Sprintf("%s: %d %.200s", r.step, r.status, r.text)
 }
 
-// call sends body as JSON where it is not nil, and reads into answer where that is not. Whatever comes of another revision
-// than was to answer is an error, the right answer included.
+// call sends a request, with body as JSON if it is not nil, and decodes the answer into answer if that is not nil. An answer from a revision that
+// may not answer is an error, even if the answer is right.
 func (u *user) call(ctx context.Context, method, path string, body any, status int, answer any) error {
 	step := method + " " + path
 	var payload io.Reader
@@ -254,10 +254,10 @@ func (u *user) call(ctx context.Context, method, path string, body any, status i
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	revision := response.Header.Get("X-Revision")
-	fmt.Fprintf(u.out, "%s: %d of %q in %s\n", step, response.StatusCode, revision, time.Since(start).Round(time.Millisecond))
+	fmt.Fprintf(u.out, "%s: %d from %q in %s\n", step, response.StatusCode, revision, time.Since(start).Round(time.Millisecond))
 	if response.StatusCode != status {
 		r := &refusal{step: step, status: response.StatusCode, text: string(text)}
-		_ = json.Unmarshal(text, r) // what is no problem of ours is shown as it is
+		_ = json.Unmarshal(text, r) // if it is not a problem in JSON, the text is shown
 		return r
 	}
 	if !slices.Contains(u.revisions, revision) {

@@ -49,8 +49,8 @@ func through(t *testing.T, change func(r *http.Response) error) *journey {
 	return &journey{url: server.URL, revisions: []string{"none-00001", "all-00002"}, client: server.Client(), out: t.Output()}
 }
 
-// The journey goes through on a Warble that works, liking or not, and each way to break it is named.
-func TestJourney(t *testing.T) {
+// The journey succeeds at a Warble that works, with or without likes. Each fault is named.
+func TestTheJourneyNamesEachFault(t *testing.T) {
 	t.Parallel()
 	at := func(method, path string) func(*http.Response) bool {
 		return func(r *http.Response) bool {
@@ -68,13 +68,13 @@ func TestJourney(t *testing.T) {
 		what  func(*http.Response)
 		err   string
 	}{
-		"nothing":            {where: func(*http.Response) bool { return false }},
-		"a problem":          {at("POST", "/2/tweets"), says(500, `{"type":"about:blank","detail":"something is wrong"}`), "POST /2/tweets: 500 something is wrong"},
-		"no problem of ours": {at("POST", "/auth/login"), says(502, `bad gateway`), "POST /auth/login: 502 bad gateway"},
-		"another's token":    {at("GET", "/auth/validate"), says(200, `{"sub":"1"}`), "GET /auth/validate: the token is of 1, want"},
-		"an empty timeline":  {at("GET", "/tweets"), says(200, `{"data":[]}`), "want the retweet"},
-		"an old revision":    {at("GET", "/2/users/me"), func(r *http.Response) { r.Header.Set("X-Revision", "users-00001") }, `GET /2/users/me: answered by "users-00001": expected one of none-00001, all-00002`},
-		"likes that fail":    {at("POST", "/likes"), says(404, `{"type":"/not-found","detail":"no"}`), "/likes: 404 no"},
+		"nothing":               {where: func(*http.Response) bool { return false }},
+		"a problem":             {at("POST", "/2/tweets"), says(500, `{"type":"about:blank","detail":"something is wrong"}`), "POST /2/tweets: 500 something is wrong"},
+		"not a problem in JSON": {at("POST", "/auth/login"), says(502, `bad gateway`), "POST /auth/login: 502 bad gateway"},
+		"another's token":       {at("GET", "/auth/validate"), says(200, `{"sub":"1"}`), "GET /auth/validate: the token belongs to 1, want"},
+		"an empty timeline":     {at("GET", "/tweets"), says(200, `{"data":[]}`), "want the retweet"},
+		"an old revision":       {at("GET", "/2/users/me"), func(r *http.Response) { r.Header.Set("X-Revision", "users-00001") }, `GET /2/users/me: answered by "users-00001": expected one of none-00001, all-00002`},
+		"likes that fail":       {at("POST", "/likes"), says(404, `{"type":"/not-found","detail":"no"}`), "/likes: 404 no"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

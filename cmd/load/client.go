@@ -19,23 +19,23 @@ import (
 	"warble/shared/problem"
 )
 
-// client talks to Warble on this machine, and to nothing else: a load is an attack on whoever did not ask for it.
+// client sends requests only to a Warble on this machine, because a load on anybody else would be an attack.
 type client struct {
 	base string // without a slash at its end
 	host string // the Host header, "" for the base's own
 	http *http.Client
 }
 
-// newClient refuses a base that is not on this machine. What its name resolves to may change, so each connection is looked
-// at again, and neither a proxy nor a redirect is followed.
+// newClient returns a client for base, and refuses a base that is not on this machine. A name may resolve to another address later, so each
+// connection is checked again. The client uses no proxy, and follows no redirect.
 func newClient(ctx context.Context, base, host string, timeout time.Duration, connections int) (*client, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return nil, usage("-url %q: expected the address of a Warble on this machine, as http://127.0.0.1:8080", base)
+		return nil, usage("-url %q: expected the address of a Warble on this machine, such as http://127.0.0.1:8080", base)
 	}
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
 	if err != nil {
-		return nil, usage("-url %s: %v: expected an address of this machine, as http://127.0.0.1:8081, and -host for the name that its ingress goes by", base, err)
+		return nil, usage("-url %s: %v: expected an address of this machine, such as http://127.0.0.1:8081, and -host for the host name of its ingress", base, err)
 	}
 	for _, a := range addresses {
 		if err := onThisMachine(a); err != nil {
@@ -54,24 +54,24 @@ func newClient(ctx context.Context, base, host string, timeout time.Duration, co
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			DialContext: dialer.DialContext, MaxIdleConns: connections, MaxIdleConnsPerHost: connections,
-			IdleConnTimeout: time.Minute, // before the other end closes it, under a request that cannot be sent again
+			IdleConnTimeout: time.Minute, // shorter than the server's, which could otherwise close the connection under a request that cannot be repeated
 		},
 	}}, nil
 }
 
 func onThisMachine(a netip.Addr) error {
 	if a = a.Unmap(); !a.IsLoopback() {
-		return fmt.Errorf("%s is not on this machine: a load goes to loopback only, 127.0.0.0/8 or ::1", a)
+		return fmt.Errorf("%s is not on this machine: expected a loopback address, 127.0.0.0/8 or ::1", a)
 	}
 	return nil
 }
 
-// reply is what the head of an answer says.
+// reply is the status and the headers of an answer, and the problem if it is an error.
 type reply struct {
 	status     int
 	experiment string
 	variant    string
-	problem    string // its type, where the answer is one
+	problem    string // the problem's type, if the answer is a problem
 	detail     string
 	retryAfter time.Duration
 }
@@ -82,8 +82,8 @@ func (r reply) err() error { return fmt.Errorf("%d %s", r.status, r.detail) }
 
 const maxAnswer = 1 << 20 // bytes
 
-// call sends a request, with body as JSON where it is not nil, and reads the whole answer: into answer where that is not
-// nil and the status is a 2xx. An error is that no answer came, or none that can be read.
+// call sends a request, with body as JSON if it is not nil, and reads the whole answer. It decodes the answer into answer if that is not nil and
+// the status is 2xx. It returns an error only if there is no answer, or if the answer cannot be read.
 func (c *client) call(ctx context.Context, method, path, token string, body, answer any) (reply, error) {
 	var payload io.Reader
 	if body != nil {
@@ -120,7 +120,7 @@ func (c *client) call(ctx context.Context, method, path, token string, body, ans
 	}
 	if !r.ok() {
 		var p struct{ Type, Detail string }
-		_ = json.Unmarshal(text, &p) // the status stands for an answer that is none of Warble's
+		_ = json.Unmarshal(text, &p) // if the answer is not a problem, the status is enough
 		r.problem, r.detail = p.Type, p.Detail
 		return r, nil
 	}
@@ -134,10 +134,10 @@ func (c *client) call(ctx context.Context, method, path, token string, body, ans
 
 var errUnreadable = errors.New("the answer is not what the contract says")
 
-// notOpen reports that the feature is not open to whoever asked.
+// notOpen reports whether the feature is not open to the caller.
 func (r reply) notOpen() bool { return r.problem == problem.NotOpen.Type() }
 
-// outcome names what came of a request, as summaries count it.
+// outcome returns the name under which a summary counts the result of a request.
 func outcome(r reply, err error) string {
 	switch {
 	case r.status != 0:

@@ -18,8 +18,8 @@ func newTestClient(t *testing.T, url string) *client {
 	return c
 }
 
-// A name may lead elsewhere by the time of the next connection, so it is the connection that is refused.
-func TestNoConnectionLeavesThisMachine(t *testing.T) {
+// A name may resolve to another address at the next connection, so each connection is checked.
+func TestConnectionsToOtherMachinesAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, base := range []string{"http://192.0.2.1", "http://[2001:db8::1]:8080", "http://[::ffff:192.0.2.1]", "http://0.0.0.0:80", "http://10.89.0.1"} {
 		c := newTestClient(t, "http://127.0.0.1:8080")
@@ -43,7 +43,7 @@ func TestNoRedirectIsFollowed(t *testing.T) {
 	}
 }
 
-func TestOutcomes(t *testing.T) {
+func TestOutcomesHaveNames(t *testing.T) {
 	t.Parallel()
 	hangs := make(chan struct{})
 	mux := http.NewServeMux()

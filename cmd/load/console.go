@@ -10,10 +10,10 @@ import (
 	"golang.org/x/term"
 )
 
-// console shows how far things are: in one line that is rewritten on a terminal, and in a line every 10 s elsewhere.
+// console shows progress: on a terminal in one line that is rewritten, and elsewhere in a new line every 10 s.
 type console struct {
 	out      io.Writer
-	width    func() int // of the terminal, nil where there is none
+	width    func() int // of the terminal; nil if out is not a terminal
 	interval time.Duration
 }
 
@@ -26,11 +26,11 @@ func newConsole(out io.Writer) *console {
 		if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {
 			return width
 		}
-		return 80 // a terminal that does not know, as one of a script
+		return 80 // some terminals do not know their width, such as those of scripts
 	}}
 }
 
-// follow shows what line says, again and again, until stop is called. since is the time since it was last asked.
+// follow shows the result of line again and again, until stop is called. since is the time since the last call of line.
 func (c *console) follow(line func(since time.Duration) string) (stop func()) {
 	done := make(chan struct{})
 	var following sync.WaitGroup
@@ -54,7 +54,7 @@ func (c *console) follow(line func(since time.Duration) string) (stop func()) {
 	}
 }
 
-// show prints one line, of ASCII alone. What is wider than the terminal would not be rewritten, so it is cut.
+// show prints one line of ASCII. It cuts a line that is wider than the terminal, because such a line could not be rewritten.
 func (c *console) show(line string) {
 	if c.width == nil {
 		fmt.Fprintln(c.out, line)
@@ -69,17 +69,17 @@ func (c *console) clear() {
 	}
 }
 
-// progress is how it went since the last line.
+// progress returns the line with the results since the last line.
 func (l *load) progress(at, length, since time.Duration) string {
 	r := l.results.recent()
-	of := make(map[arm]int)
+	people := make(map[arm]int)
 	for _, p := range l.persons {
 		p.mu.Lock()
-		of[p.arm]++
+		people[p.arm]++
 		p.mu.Unlock()
 	}
 	requests := r.requests()
 	return fmt.Sprintf("%s of %s  %.0f/s  p99 %.0f ms  errors %.1f %%  in flight %d  people: control %d, treatment %d, none %d",
 		min(at, length).Round(time.Second), length, float64(requests)/since.Seconds(), milliseconds(r.latencies.ValueAtQuantile(99)),
-		100*float64(r.errors())/float64(max(requests, 1)), len(l.slots), of[control], of[treatment], of[none])
+		100*float64(r.errors())/float64(max(requests, 1)), len(l.slots), people[control], people[treatment], people[none])
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A terminal's one line is rewritten, never wider than it, and gone in the end; elsewhere each stays.
-func TestConsole(t *testing.T) {
+// On a terminal one line is rewritten; it is never wider than the terminal, and is cleared at the end. Elsewhere each line stays.
+func TestProgressIsOneLineOnATerminal(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		console console
@@ -33,7 +33,7 @@ func TestConsole(t *testing.T) {
 	}
 }
 
-func TestProgress(t *testing.T) {
+func TestTheLineOfProgress(t *testing.T) {
 	t.Parallel()
 	m := ordinary
 	m.people = 3

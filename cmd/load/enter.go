@@ -14,14 +14,15 @@ import (
 )
 
 const (
-	password = "chorus-at-dawn-over-the-marsh" // without a word or a number of any name, which register refuses
-	// entering is how many enter at once: a hash takes a core for some 20 ms, and the rest of a longer queue is refused.
+	password = "chorus-at-dawn-over-the-marsh" // contains no part of a name, because register refuses such passwords
+	// entering is how many people sign in at the same time. A password's hash takes 20 ms of a core, and Warble refuses requests if its queue is
+	// longer.
 	entering = 8
-	// patience is how long one person waits to be let in: rate limits are by the minute, and all come from one address.
+	// patience is how long one person tries to sign in. Rate limits apply to a minute, and all people have the same address.
 	patience = 3 * time.Minute
 )
 
-// account is who someone is, and what proves it.
+// account is a person's id and tokens.
 type account struct {
 	ID           string    `json:"id"`
 	Token        string    `json:"token"`
@@ -29,18 +30,18 @@ type account struct {
 	RefreshToken string    `json:"refresh_token"`
 }
 
-// username is the same in every run with the seed.
+// username returns a person's name, which is the same in every run with the same seed.
 func username(seed uint64, person int) string { return fmt.Sprintf("s%d_%d", seed, person) }
 
-// communities are the first n that Warble has, by their slugs; all where n is 0.
+// communities returns the slugs of Warble's first n communities, or of all if n is 0.
 func (c *client) communities(ctx context.Context, n int) ([]string, error) {
 	var list struct{ Data []struct{ Slug string } }
 	r, err := c.call(ctx, http.MethodGet, "/communities", "", nil, &list)
 	if err != nil {
-		return nil, fmt.Errorf("%w: is a Warble there? make run starts one", err)
+		return nil, fmt.Errorf("%w: is Warble running? make run starts it", err)
 	}
 	if !r.ok() {
-		return nil, fmt.Errorf("GET %s/communities: %d %s: is this a Warble's edge? -host is the name that a cluster's ingress goes by", c.base, r.status, r.detail)
+		return nil, fmt.Errorf("GET %s/communities: %d %s: is this a Warble's edge? An ingress may need -host", c.base, r.status, r.detail)
 	}
 	var slugs []string
 	for _, community := range list.Data {
@@ -48,7 +49,7 @@ func (c *client) communities(ctx context.Context, n int) ([]string, error) {
 	}
 	slices.Sort(slugs)
 	if len(slugs) == 0 || n > len(slugs) {
-		return nil, usage("-communities %d: this Warble has %d: add one with go run ./cmd/migrate communities add SLUG NAME, or several with make deploy ARGS=\"-community SLUG=NAME ...\"", n, len(slugs))
+		return nil, usage("-communities %d: this Warble has only %d: add one with go run ./cmd/migrate communities add SLUG NAME, or several with make deploy ARGS=\"-community SLUG=NAME ...\"", n, len(slugs))
 	}
 	if n > 0 {
 		slugs = slugs[:n]
@@ -56,17 +57,17 @@ func (c *client) communities(ctx context.Context, n int) ([]string, error) {
 	return slugs, nil
 }
 
-// entrance lets people in: with the session that they have, with its refresh token, by registering, or by logging in.
+// entrance signs people in: with their session, with its refresh token, by registration, or with the password.
 type entrance struct {
 	*client
-	until   time.Time // a token that lasts until then is used as it is
+	until   time.Time // a token that is valid until then is not renewed
 	entered atomic.Int64
 }
 
-// all lets everybody in. saved are the accounts by username, and those of the people in it are brought up to date even
-// where somebody fails to get in.
+// all signs everybody in. saved are accounts by username. all updates the accounts of the people who are signed in, even if it fails for
+// somebody else.
 func (e *entrance) all(ctx context.Context, people []*person, saved map[string]account) error {
-	if err := e.forget(ctx, saved); err != nil {
+	if err := e.dropUnknown(ctx, saved); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -105,9 +106,9 @@ func (e *entrance) all(ctx context.Context, people []*person, saved map[string]a
 	return context.Cause(ctx)
 }
 
-// forget drops the accounts that this Warble does not have: its database may be another one than last time, and a token
-// outlives that.
-func (e *entrance) forget(ctx context.Context, saved map[string]account) error {
+// dropUnknown drops the accounts that this Warble does not have. Its database may be a new one since the last run, and old tokens are still valid
+// then.
+func (e *entrance) dropUnknown(ctx context.Context, saved map[string]account) error {
 	const most = 100 // ids in one lookup
 	var valid []string
 	for name, a := range saved {
@@ -143,7 +144,7 @@ func (e *entrance) forget(ctx context.Context, saved map[string]account) error {
 	return nil
 }
 
-// enter gives p an account with a valid token, in the community it is to be in.
+// enter gives p an account with a valid token, in p's community.
 func (e *entrance) enter(ctx context.Context, p *person) error {
 	if e.until.After(p.account.Expires) {
 		if err := e.session(ctx, p); err != nil {
@@ -158,12 +159,12 @@ func (e *entrance) enter(ctx context.Context, p *person) error {
 		return fmt.Errorf("access token: %w", err)
 	}
 	if claims.Community != p.community {
-		return usage("has been in community %q before and cannot change to %q: choose another -seed, or the -communities of that run", claims.Community, p.community)
+		return usage("is in community %q since an earlier run and cannot change to %q: choose another -seed, or the -communities of that run", claims.Community, p.community)
 	}
 	return nil
 }
 
-// session gets p a new session by whatever way is left.
+// session gets a new session for p: with the refresh token, by registration, or with the password.
 func (e *entrance) session(ctx context.Context, p *person) error {
 	if p.account.RefreshToken != "" {
 		r, err := e.patiently(ctx, p, "/auth/refresh", map[string]string{"refresh_token": p.account.RefreshToken})
@@ -180,7 +181,7 @@ func (e *entrance) session(ctx context.Context, p *person) error {
 	return err
 }
 
-// patiently asks again, when Warble says, where it is too busy or does not answer.
+// patiently calls open again if Warble is too busy or does not answer. It waits as long as Warble asks.
 func (e *entrance) patiently(ctx context.Context, p *person, path string, body any) (reply, error) {
 	for deadline := time.Now().Add(patience); ; {
 		r, err := p.open(ctx, e.client, path, body)
@@ -199,7 +200,7 @@ func (e *entrance) patiently(ctx context.Context, p *person, path string, body a
 	}
 }
 
-// open gets p a session from one of the paths that answer one. Any but a 2xx is an error.
+// open gets a session for p from a path that answers with a session. A status other than 2xx is an error.
 func (p *person) open(ctx context.Context, c *client, path string, body any) (reply, error) {
 	var session struct {
 		Data struct{ ID string }

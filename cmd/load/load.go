@@ -8,42 +8,42 @@ import (
 	"time"
 )
 
-// arm is where an experiment put someone, as the edge's answers say.
+// arm is a person's arm, from the edge's answers.
 type arm string
 
 const (
-	none      arm = "none" // in no experiment, or not known yet
+	none      arm = "none" // no arm, or not known yet
 	control   arm = "control"
 	treatment arm = "treatment"
 )
 
 var arms = [...]arm{none, control, treatment}
 
-// person is one of the people, and what they have learnt so far.
+// person is one of the people, with what the answers so far have shown.
 type person struct {
 	username, community string
 
 	mu       sync.Mutex
 	account  account
 	arm      arm
-	toldBy   kind     // what was answered with the arm
-	tried    bool     // to like something, and was told whether that is open
-	likes    bool     // it was
-	read     []string // the tweets of the last page
-	posts    int      // that were taken
+	toldBy   kind     // the kind of request whose answer named the arm
+	tried    bool     // they have tried to like something, and the answer showed whether the feature is open
+	likes    bool     // the feature is open
+	read     []string // ids of the tweets of the last page
+	posts    int      // number of accepted posts
 	renewing bool
 }
 
-// treated reports that they have the feature: by their arm, or, outside of any experiment, because liking works.
+// treated reports whether they have the feature: because of their arm or, outside of an experiment, because liking works.
 func (p *person) treated() bool { return p.arm == treatment || p.arm == none && p.likes }
 
-// wantsToLike reports that it is worth a try. Outside of an experiment, one try tells.
+// wantsToLike reports whether a like may succeed. Outside of an experiment, the first attempt decides.
 func (p *person) wantsToLike() bool {
 	return p.arm == treatment || p.arm == none && (p.likes || !p.tried)
 }
 
-// learn keeps what an answer tells: the arm from any that names it, that there is none any more from one that named it
-// before and does so no longer, and whether liking works.
+// learn stores what an answer shows: the arm, if the answer names it; that there is no arm any more, if the same kind of request named it before
+// and does not now; and whether liking works.
 func (p *person) learn(k kind, r reply, experiment string) {
 	switch named := arm(r.variant); {
 	case r.experiment == experiment && (named == control || named == treatment):
@@ -57,7 +57,7 @@ func (p *person) learn(k kind, r reply, experiment string) {
 	}
 }
 
-// load is people who use Warble.
+// load is a running load: the people, and the results so far.
 type load struct {
 	*population
 	*client
@@ -65,11 +65,11 @@ type load struct {
 	persons    []*person
 	neighbours map[string][]*person // by community
 	results    *results
-	slots      chan struct{} // one for each request that may be in flight
+	slots      chan struct{} // has an element for each request under way; its capacity is the limit
 	running    sync.WaitGroup
 }
 
-// newPeople are the model's people, each in a community, the same in every run.
+// newPeople returns the model's people, each in a community. They are the same in every run.
 func newPeople(m model, communities []string) []*person {
 	people := make([]*person, m.people)
 	for i := range people {
@@ -86,11 +86,11 @@ func newLoad(p *population, c *client, persons []*person, experiment string, inF
 	return l
 }
 
-// interruptedWait is how long an interrupted load waits for what is in flight. A load that has come to its end waits for
-// all of it, for the slowest answers are what it is there to count.
+// interruptedWait is how long an interrupted load waits for requests under way. A load that is not interrupted waits for all of them, because
+// the slowest answers matter most.
 const interruptedWait = 5 * time.Second
 
-// run lasts until the length is over, or ctx is done, and all answers are there.
+// run returns when the length is over or ctx is done, and all answers have come.
 func (l *load) run(ctx context.Context, begin time.Time, length time.Duration) {
 	sending, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
@@ -99,14 +99,15 @@ func (l *load) run(ctx context.Context, begin time.Time, length time.Duration) {
 	l.running.Wait()
 }
 
-// start does what comes of an intent, without waiting for it. Where too much is in flight it is dropped, and counted.
+// start begins the actions that follow from an intent, and does not wait for their answers. If too many requests are under way, it drops and
+// counts the actions.
 func (l *load) start(ctx context.Context, i intent, due time.Time) {
 	l.results.late(time.Since(due))
 	p := l.persons[i.person]
 	p.mu.Lock()
 	acts := l.acts(i, p.treated())
 	if i.kind == like && !p.wantsToLike() || (i.kind == like || i.kind == retweet) && len(p.read) == 0 {
-		acts = nil // a wish that stays one
+		acts = nil // they cannot do it
 	}
 	at := p.arm
 	renews := !p.renewing && time.Until(p.account.Expires) < time.Minute
@@ -136,7 +137,7 @@ func (l *load) start(ctx context.Context, i intent, due time.Time) {
 	}
 }
 
-// send does one thing and records what came of it. Its latency counts from when it was due.
+// send sends one request and records the result. The latency counts from the time when the request was due.
 func (l *load) send(ctx context.Context, p *person, k kind, which float64, due time.Time) {
 	p.mu.Lock()
 	me, token, read, posts := p.account.ID, p.account.Token, p.read, p.posts
@@ -180,7 +181,7 @@ func (l *load) send(ctx context.Context, p *person, k kind, which float64, due t
 		p.posts--
 	}
 	if r.status == http.StatusUnauthorized && p.account.Token == token {
-		p.account.Expires = time.Time{} // whatever it said: the next thing they do renews it
+		p.account.Expires = time.Time{} // the token is not valid, so the next action renews it
 	}
 	at := p.arm
 	p.mu.Unlock()
@@ -192,7 +193,7 @@ func (l *load) send(ctx context.Context, p *person, k kind, which float64, due t
 	l.results.record(k, at, what, took)
 }
 
-// renew gets p a new session: by the refresh token, or with the password where that is of no more use.
+// renew gets a new session for p: with the refresh token or, if that is no longer valid, with the password.
 func (l *load) renew(ctx context.Context, p *person) {
 	defer p.renewed()
 	began := time.Now()
@@ -218,7 +219,7 @@ func (p *person) id() string {
 	return p.account.ID
 }
 
-// pick chooses by a uniform draw.
+// pick returns an element for a uniform draw.
 func pick[T any](from []T, which float64) T { return from[int(which*float64(len(from)))] }
 
 var thoughts = []string{
@@ -228,12 +229,12 @@ var thoughts = []string{
 	"it works on my cluster",
 }
 
-// tweet is the text of someone's nth tweet.
+// tweet returns the text of somebody's nth tweet.
 func tweet(which float64, n int) string { return fmt.Sprintf("%s (%d)", pick(thoughts, which), n+1) }
 
 var opinions = [len(scores)]string{"it keeps losing me", "too slow for my taste", "it does what it says", "I come back every day", "a joy to use"}
 
-// opinion is a feedback: of a score, and of words that go with it from every other person.
+// opinion returns a feedback: a score and, half of the time, a text that fits it.
 func opinion(which float64) map[string]any {
 	s := score(which)
 	o := map[string]any{"score": s}

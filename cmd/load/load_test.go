@@ -78,7 +78,7 @@ func all(t *testing.T, s summary, a arm) actionFigure {
 
 // One request of some hundred hangs for a second, and with it all that come meanwhile. A loop that waits for answers would
 // hardly send any of those, and see one slow request in its maximum.
-func TestAStallIsSeenByAllWhoComeMeanwhile(t *testing.T) {
+func TestAStallShowsInAllRequestsThatWereDueMeanwhile(t *testing.T) {
 	t.Parallel()
 	m := ordinary
 	m.people, m.rate = 50, 200
@@ -101,7 +101,7 @@ func TestAStallIsSeenByAllWhoComeMeanwhile(t *testing.T) {
 	}
 }
 
-// What is too much at once is not sent, not forgotten, and no excuse.
+// If too many requests are under way, further ones are not sent, and count as errors.
 func TestDroppedRequestsAreErrors(t *testing.T) {
 	t.Parallel()
 	m := ordinary
@@ -127,7 +127,7 @@ func TestDroppedRequestsAreErrors(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedLoadSumsUp(t *testing.T) {
+func TestAnInterruptedLoadPrintsASummary(t *testing.T) {
 	t.Parallel()
 	m := ordinary
 	hang := make(chan struct{})
@@ -154,8 +154,8 @@ func TestAnInterruptedLoadSumsUp(t *testing.T) {
 	}
 }
 
-// The edge says in its answers where someone is; the feature is the treatment's alone.
-func TestArmsDecideWhatPeopleDo(t *testing.T) {
+// The edge's answers name a person's arm. Only the treatment has the feature.
+func TestTheArmDecidesWhatPeopleDo(t *testing.T) {
 	t.Parallel()
 	m := ordinary
 	m.people, m.rate, m.effect, m.mix = 90, 300, 2, [3]float64{.5, .3, .2}
@@ -206,7 +206,7 @@ func TestArmsDecideWhatPeopleDo(t *testing.T) {
 	}
 }
 
-func TestWhatAnAnswerTells(t *testing.T) {
+func TestPeopleLearnFromAnswers(t *testing.T) {
 	t.Parallel()
 	type knows struct {
 		Arm               arm

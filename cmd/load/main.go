@@ -1,21 +1,19 @@
-// Command load is synthetic people who use a Warble on this machine, over HTTP and as anybody would: a local run, or the
-// ingress of the cluster that make cluster starts. They show what an experiment finds, and what a load costs.
+// Command load simulates people who use a Warble on this machine over HTTP: a local run, or the ingress of the cluster that make cluster starts.
+// They show what an experiment finds, and what a load costs.
 //
 //	load [-url http://127.0.0.1:8080] [-host HEADER] [-users 200] [-rate 50] [-for 1m] [-effect +0.20] ...
 //
-// They read their home timeline, others' tweets, and post; they like what they read where that is open to them, retweet
-// some of it, and say now and then what they think. In the treatment of the experiment -experiment, which the edge's X-Experiment and
-// X-Variant tell, or where liking works outside of any experiment, they post 1 + effect times as much: the planted truth
-// that a readout should find. There is no planted slowness: nothing that a client sends makes a server slow without
-// being a fault of its own, so that belongs into the treatment's revision.
+// They read their home timeline and others' tweets, and post. They like what they read if the feature is open to them, retweet some of it, and
+// sometimes give feedback. People in the treatment of -experiment post 1 + effect times as much: this is the planted effect, which a readout
+// should find. The edge's X-Experiment and X-Variant name the arm. Outside of an experiment, people for whom liking works do the same. A slow
+// treatment cannot be planted here, because no request of a client can make a server slow. Use FAULTS in the treatment instead.
 //
-// People come by the clock and wait for nobody (an open loop), and latencies count from when a request was due, so that
-// a server that stalls is seen by all who would have come meanwhile. More than -in-flight at once are dropped, which
-// counts as an error. The same -seed is the same people, who mean to do the same in the same order.
+// People arrive on a schedule and do not wait for earlier answers (an open loop). A latency counts from the time when the request was due, so
+// that a stall of the server shows in every request that was due meanwhile. If more than -in-flight requests are under way, further ones are
+// dropped, and count as errors. The same -seed gives the same people, with the same intents in the same order.
 //
-// The summary goes to stdout, progress to stderr. Ctrl-C ends it early with a summary of what was until then. The exit
-// status is 1 where the share of errors is above -max-errors or the load could not run, and 2 for a command line that
-// makes no sense here.
+// The summary goes to stdout, progress to stderr. Ctrl-C ends the load early, with a summary so far. The exit status is 1 if the share of errors
+// is above -max-errors or the load could not run, and 2 for a wrong command line.
 package main
 
 import (
@@ -34,7 +32,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends it at once
+	context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends it immediately
 	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -45,7 +43,7 @@ const (
 	misused
 )
 
-// command is main with all it depends on. args are without the program's name.
+// command runs one command line. args do not have the program's name.
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) (status int) {
 	o, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -71,7 +69,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) (stat
 	return failed
 }
 
-// run lets everybody in, has them use Warble for the time, and sums up.
+// run signs everybody in, makes them use Warble for o.length, and returns the summary.
 func run(ctx context.Context, o options, console *console) (summary, error) {
 	c, err := newClient(ctx, o.url, o.host, o.timeout, o.inFlight)
 	if err != nil {
@@ -86,10 +84,10 @@ func run(ctx context.Context, o options, console *console) (summary, error) {
 		return summary{}, err
 	}
 	people := newPeople(o.model, communities)
-	accounts := saved.of(c)
+	accounts := saved.accounts(c)
 	e := &entrance{client: c, until: time.Now().Add(o.length + 2*time.Minute)}
 	stop := console.follow(func(time.Duration) string {
-		return fmt.Sprintf("%d of %d people are in", e.entered.Load(), len(people))
+		return fmt.Sprintf("%d of %d people are signed in", e.entered.Load(), len(people))
 	})
 	err = e.all(ctx, people, accounts)
 	stop()
@@ -108,7 +106,7 @@ func run(ctx context.Context, o options, console *console) (summary, error) {
 	s := l.summary(min(time.Since(begin), o.length))
 	s.Interrupted = ctx.Err() != nil
 	if s.Requests == 0 {
-		err = fmt.Errorf("nobody did anything within %s: a longer -for or a higher -rate gives them the time", time.Duration(s.Seconds*float64(time.Second)))
+		err = fmt.Errorf("nobody sent a request within %s: use a longer -for or a higher -rate", time.Duration(s.Seconds*float64(time.Second)))
 	}
 	return s, errors.Join(err, saved.write(o.state))
 }
@@ -122,7 +120,7 @@ func (s summary) print(out io.Writer, form string) error {
 	return s.text(out)
 }
 
-// usageError is a command line that makes no sense, by itself or on this Warble.
+// usageError is a wrong command line: wrong by itself, or for this Warble.
 type usageError string
 
 func (e usageError) Error() string { return string(e) }
@@ -149,31 +147,31 @@ const (
 	maxSeed   = 999_999 // a username has 15 characters
 )
 
-// parse reads the command line and says of the first mistake what was expected.
+// parse reads the command line. Its error names the first mistake, and what was expected.
 func parse(args []string, stderr io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("load", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // the error names the flag, which a page of others would hide
+	f.SetOutput(io.Discard) // the error names the flag; a page with all flags would hide it
 	f.StringVar(&o.url, "url", "http://127.0.0.1:8080", "the edge, on this machine only")
-	f.StringVar(&o.host, "host", "", "Host header, where an ingress goes by it (edge.warble.kn.localhost)")
-	f.Uint64Var(&o.seed, "seed", 1, "who the people are and what they do")
-	f.IntVar(&o.people, "users", 200, "how many people")
-	f.IntVar(&o.communities, "communities", 0, "into how many of Warble's communities they go (0: all)")
-	f.Float64Var(&o.rate, "rate", 50, "requests a second of all together, without likes, retweets and the effect")
-	f.DurationVar(&o.length, "for", time.Minute, "how long, at most 1h")
-	f.Float64Var(&o.cv, "cv", .5, "how much people differ in how often they come: the coefficient of variation")
-	f.Float64Var(&o.actions, "actions", 4, "how many actions a session has, on average")
-	f.DurationVar(&o.think, "think", 2*time.Second, "how long the pause between two of them is, on average")
-	mix := f.String("mix", "60:30:10", "how often they read home, read someone's tweets, and post")
-	f.Float64Var(&o.like, "like", .2, "probability that someone who has read likes something, where they can")
-	f.Float64Var(&o.retweet, "retweet", .03, "probability that someone who has read retweets something")
+	f.StringVar(&o.host, "host", "", "Host header, if an ingress needs it (edge.warble.kn.localhost)")
+	f.Uint64Var(&o.seed, "seed", 1, "decides who the people are and what they do")
+	f.IntVar(&o.people, "users", 200, "number of people")
+	f.IntVar(&o.communities, "communities", 0, "number of Warble's communities that they join (0: all)")
+	f.Float64Var(&o.rate, "rate", 50, "requests a second of all people together, without likes, retweets and the effect")
+	f.DurationVar(&o.length, "for", time.Minute, "how long the load runs, at most 1h")
+	f.Float64Var(&o.cv, "cv", .5, "how much people differ in how often they use Warble: the coefficient of variation")
+	f.Float64Var(&o.actions, "actions", 4, "mean number of actions in a session")
+	f.DurationVar(&o.think, "think", 2*time.Second, "mean pause between two actions")
+	mix := f.String("mix", "60:30:10", "weights of three actions: read home, read someone's tweets, and post")
+	f.Float64Var(&o.like, "like", .2, "probability of a like after reading, if the feature is open")
+	f.Float64Var(&o.retweet, "retweet", .03, "probability of a retweet after reading")
 	f.Float64Var(&o.feedback, "feedback", .02, "probability that a session ends with feedback")
-	f.Float64Var(&o.effect, "effect", 0, "planted effect: +0.20 makes the treatment's people post 1.2 times as much")
-	f.StringVar(&o.experiment, "experiment", "likes", "the experiment whose treatment that is")
-	f.IntVar(&o.inFlight, "in-flight", 512, "how many requests may be in flight at once")
+	f.Float64Var(&o.effect, "effect", 0, "planted effect: +0.20 makes people in the treatment post 1.2 times as much")
+	f.StringVar(&o.experiment, "experiment", "likes", "the experiment with that treatment")
+	f.IntVar(&o.inFlight, "in-flight", 512, "greatest number of requests under way")
 	f.DurationVar(&o.timeout, "timeout", 20*time.Second, "how long an answer may take")
 	f.StringVar(&o.state, "state", filepath.Join(".warble", "load.json"), "file that keeps the people's tokens for the next run")
 	f.StringVar(&o.output, "o", "text", "summary: text or json")
-	f.Float64Var(&o.maxErrors, "max-errors", .01, "share of errors from which on the exit status is 1")
+	f.Float64Var(&o.maxErrors, "max-errors", .01, "if the share of errors is greater, the exit status is 1")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		f.SetOutput(stderr)
 		f.PrintDefaults()
@@ -186,14 +184,14 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	}
 	var home, timeline, post float64
 	if n, err := fmt.Sscanf(*mix+"\n", "%g:%g:%g\n", &home, &timeline, &post); n != 3 || err != nil || min(home, timeline, post) < 0 || !(home+timeline+post > 0) {
-		return o, usage("-mix %s: expected three weights, as 60:30:10", *mix)
+		return o, usage("-mix %s: expected three weights, such as 60:30:10", *mix)
 	}
 	sum := home + timeline + post
 	o.mix = [3]float64{home / sum, timeline / sum, post / sum}
 	return o, o.check()
 }
 
-// check says which flag is out of its bounds.
+// check returns an error for the first flag that is out of its bounds.
 func (o options) check() error {
 	for _, flag := range []struct {
 		name     string
@@ -203,7 +201,7 @@ func (o options) check() error {
 	}{
 		{"seed", o.seed, "0 to 999999", o.seed <= maxSeed},
 		{"users", o.people, "1 to 100000", o.people >= 1 && o.people <= maxPeople},
-		{"communities", o.communities, "0 for all, or how many", o.communities >= 0},
+		{"communities", o.communities, "0 for all, or a number", o.communities >= 0},
 		{"rate", o.rate, "more than 0, at most 5000", o.rate > 0 && o.rate <= maxRate},
 		{"for", o.length, "1s to 1h", o.length >= time.Second && o.length <= maxLength},
 		{"cv", o.cv, "0 to 10", o.cv >= 0 && o.cv <= 10},
@@ -212,7 +210,7 @@ func (o options) check() error {
 		{"like", o.like, "0 to 1", o.like >= 0 && o.like <= 1},
 		{"retweet", o.retweet, "0 to 1", o.retweet >= 0 && o.retweet <= 1},
 		{"feedback", o.feedback, "0 to 1", o.feedback >= 0 && o.feedback <= 1},
-		{"effect", o.effect, fmt.Sprintf("-1 to +%g, for posts are %g of what people do", 1/o.mix[post], o.mix[post]), o.effect >= -1 && o.effect*o.mix[post] <= 1},
+		{"effect", o.effect, fmt.Sprintf("-1 to +%g, because posts are %g of all actions", 1/o.mix[post], o.mix[post]), o.effect >= -1 && o.effect*o.mix[post] <= 1},
 		{"in-flight", o.inFlight, "1 to 10000", o.inFlight >= 1 && o.inFlight <= 10_000},
 		{"timeout", o.timeout, "1s to 1m", o.timeout >= time.Second && o.timeout <= time.Minute},
 		{"o", o.output, "text or json", o.output == "text" || o.output == "json"},

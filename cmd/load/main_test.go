@@ -30,7 +30,7 @@ func warble(t *testing.T) *apitest.Local {
 	return local
 }
 
-// Twenty people use a real Warble: once as strangers, and again as whom the state file, or Warble, remembers.
+// Twenty people use a real Warble: first as new people, and again with the accounts of the state file, or of Warble.
 func TestPeopleUseWarble(t *testing.T) {
 	t.Parallel()
 	local := warble(t)
@@ -119,8 +119,8 @@ func TestPeopleUseWarble(t *testing.T) {
 
 	for want, more := range map[string][]string{
 		// Of two people one has to change: with more, whoever comes first is named.
-		`s1_1: has been in community "pythonistas" before`: {"-communities", "1", "-users", "2"},
-		"-communities 5: this Warble has 4":                {"-communities", "5"},
+		`s1_1: is in community "pythonistas" since an earlier run`: {"-communities", "1", "-users", "2"},
+		"-communities 5: this Warble has 4":                        {"-communities", "5"},
 	} {
 		var progress bytes.Buffer
 		if status := command(t.Context(), append(flags, more...), &bytes.Buffer{}, &progress); status != misused || !strings.Contains(progress.String(), want) {
@@ -142,7 +142,7 @@ func tweetsOf(t *testing.T, url string, a account) int {
 	return page.Meta.ResultCount
 }
 
-func TestTooBusyIsNoReasonToStayOut(t *testing.T) {
+func TestPeopleTryAgainIfWarbleIsTooBusy(t *testing.T) {
 	t.Parallel()
 	asked := 0
 	c := standIn(t, func(w http.ResponseWriter, _ *http.Request) bool {
@@ -161,7 +161,7 @@ func TestTooBusyIsNoReasonToStayOut(t *testing.T) {
 	}
 }
 
-func TestMistakesAreNamed(t *testing.T) {
+func TestMistakesInTheCommandLineAreNamed(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
 		"-url http://192.0.2.1":           "-url http://192.0.2.1: 192.0.2.1 is not on this machine",
@@ -176,11 +176,11 @@ func TestMistakesAreNamed(t *testing.T) {
 		"-rate 5001":                      "-rate 5001: expected more than 0, at most 5000",
 		"-rate NaN":                       "-rate NaN: expected more than 0, at most 5000",
 		"-users 0":                        "-users 0: expected 1 to 100000",
-		"-mix 60:30":                      "-mix 60:30: expected three weights, as 60:30:10",
-		"-mix 60:30:x":                    "-mix 60:30:x: expected three weights, as 60:30:10",
-		"-mix 60:30:10:5":                 "-mix 60:30:10:5: expected three weights, as 60:30:10",
-		"-mix 0:0:0":                      "-mix 0:0:0: expected three weights, as 60:30:10",
-		"-mix 90:8:2 -effect 51":          "-effect 51: expected -1 to +50, for posts are 0.02 of what people do",
+		"-mix 60:30":                      "-mix 60:30: expected three weights, such as 60:30:10",
+		"-mix 60:30:x":                    "-mix 60:30:x: expected three weights, such as 60:30:10",
+		"-mix 60:30:10:5":                 "-mix 60:30:10:5: expected three weights, such as 60:30:10",
+		"-mix 0:0:0":                      "-mix 0:0:0: expected three weights, such as 60:30:10",
+		"-mix 90:8:2 -effect 51":          "-effect 51: expected -1 to +50, because posts are 0.02 of all actions",
 		"-effect -1.5":                    "-effect -1.5: expected -1",
 		"-o yaml":                         "-o yaml: expected text or json",
 		"-planted 1":                      "flag provided but not defined: -planted",
@@ -194,7 +194,7 @@ func TestMistakesAreNamed(t *testing.T) {
 	}
 }
 
-// Posts, a tenth of what people do, fail.
+// Posts, a tenth of all actions, fail.
 func TestExitStatus(t *testing.T) {
 	t.Parallel()
 	c := standIn(t, func(w http.ResponseWriter, r *http.Request) bool {
@@ -211,8 +211,8 @@ func TestExitStatus(t *testing.T) {
 	}{
 		{c.base, "", failed, "more than the 1.00 % of -max-errors"},
 		{c.base, "-max-errors 0.5", allWell, "post, none: 503: "},
-		{c.base, "-rate 0.0001 -users 1", failed, "nobody did anything within 1s"},
-		{"http://127.0.0.1:1", "", failed, "is a Warble there? make run starts one"},
+		{c.base, "-rate 0.0001 -users 1", failed, "nobody sent a request within 1s"},
+		{"http://127.0.0.1:1", "", failed, "is Warble running? make run starts it"},
 	} {
 		var told bytes.Buffer
 		args := append([]string{"-url", tt.url, "-for", "1s", "-rate", "200", "-state", filepath.Join(t.TempDir(), "load.json")}, strings.Fields(tt.args)...)

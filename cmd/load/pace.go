@@ -7,38 +7,38 @@ import (
 	"time"
 )
 
-// plan is what all people mean to do, in the order of time, without end.
+// plan has the intents of all people in the order of time, without end.
 type plan struct {
 	*population
 	queue queue
 }
 
-// newPlan begins long before the load does, so that its first second has as many sessions going on as any other.
+// newPlan returns a plan that begins long before the load, so that the load's first second has as many sessions as any other.
 func newPlan(p *population) *plan {
 	s := &plan{population: p}
 	for i := range p.people {
-		s.come(i, 0, -p.warmUp())
+		s.schedule(i, 0, -p.warmUp())
 	}
 	return s
 }
 
-// next is the next intent that is not before the load.
+// next returns the next intent, and leaves out intents before the start of the load.
 func (s *plan) next() intent {
 	for {
 		e := heap.Pop(&s.queue).(event)
 		if e.arrives {
-			s.come(e.person, e.visit+1, e.at)
+			s.schedule(e.person, e.visit+1, e.at)
 		} else if e.at >= 0 {
 			return e.intent
 		}
 	}
 }
 
-// come plans a person's nth visit. That they begin it is an event as well: the next one is planned then.
-func (s *plan) come(person, n int, after time.Duration) {
+// schedule puts a person's nth visit into the queue. The arrival is an event too; when it is due, the next visit is scheduled.
+func (s *plan) schedule(person, n int, after time.Duration) {
 	gap, intents := s.visit(person, n)
 	if float64(after)+float64(gap) > math.MaxInt64/2 {
-		return // not in any load
+		return // after the end of every load
 	}
 	start := after + gap
 	heap.Push(&s.queue, event{intent: intent{at: start, person: person}, arrives: true, visit: n})
@@ -48,14 +48,14 @@ func (s *plan) come(person, n int, after time.Duration) {
 	}
 }
 
-// event is an intent, or that someone arrives.
+// event is an intent, or the arrival of a person.
 type event struct {
 	intent
 	arrives bool
-	visit   int // that they arrive for
+	visit   int // number of the visit that begins with the arrival
 }
 
-// queue is a heap of events, the next one first.
+// queue is a heap of events. The earliest is first.
 type queue []event
 
 func (q queue) Len() int           { return len(q) }
@@ -69,9 +69,9 @@ func (q *queue) Pop() any {
 	return e
 }
 
-// pace calls start with each intent when its time has come by the clock that started at begin, until length is over or
-// ctx is done. start must not wait for answers: a server that takes its time is asked no less for it (an open loop). An
-// intent that is late is started at once, and due says when it should have been.
+// pace calls start with each intent when it is due, until length is over or ctx is done. Times of intents count from begin. start must not wait
+// for answers, so that a slow server gets no fewer requests (an open loop). A late intent is started immediately; due is the time when it should
+// have started.
 func pace(ctx context.Context, next func() intent, begin time.Time, length time.Duration, start func(i intent, due time.Time)) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -18,7 +18,7 @@ func every(interval time.Duration) func() intent {
 	}
 }
 
-func TestPaceKeepsTime(t *testing.T) {
+func TestPaceStartsIntentsWhenTheyAreDue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()

@@ -9,7 +9,7 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// kind is what someone does. The first three are what a session is made of; the others come on top.
+// kind is an action. A session consists of the first three kinds; the others are added to them.
 type kind uint8
 
 const (
@@ -27,28 +27,27 @@ func (k kind) String() string {
 	return [kinds]string{"home", "timeline", "post", "like", "retweet", "feedback", "renew"}[k]
 }
 
-// model says how people behave. It knows of no clock and no network: what someone does is a function of the seed, the
-// person and how often they came before, and is the same in every run, whatever the server answers.
+// model describes how people behave. It uses no clock and no network: an action depends only on the seed, the person and the number of their
+// earlier sessions. So it is the same in every run, whatever the server answers.
 //
-// People come by themselves: everybody's sessions are a Poisson process of its own rate, and those rates are log-normal.
-// A session is a geometric number of actions, with exponential pauses. Nobody's sessions depend on anybody else's, so an
-// effect on some changes nothing for the rest, which is what the inference on the other side assumes.
+// People are independent: each person's sessions are a Poisson process, and the processes' rates are log-normal. A session has a geometric number
+// of actions, with exponential pauses. So an effect on some people changes nothing for the others, as the readout assumes.
 type model struct {
 	seed     uint64
 	people   int
 	rate     float64       // requests a second of all people together, without likes, retweets and an effect
 	cv       float64       // coefficient of variation of the rates among people
 	actions  float64       // mean number of them in a session, at least 1
-	think    time.Duration // mean pause before each but a session's first
+	think    time.Duration // mean pause before each action except a session's first
 	mix      [3]float64    // shares of home, timeline and post: their sum is 1
 	like     float64       // probability that someone wants to like something after reading
 	retweet  float64       // probability that someone retweets something after reading
 	feedback float64       // probability that a session ends with feedback
-	effect   float64       // of the treatment: its people post 1 + effect times as much
+	effect   float64       // people in the treatment post 1 + effect times as much
 }
 
-// intent is what a person means to do at some time. more and which are uniform in [0, 1): drawn whether or not they are
-// needed, so that an effect changes nothing but what it means to.
+// intent is an action that a person plans for some time. more and which are uniform in [0, 1). They are drawn even if they are not needed, so that
+// an effect does not change later draws.
 type intent struct {
 	at     time.Duration // since the load began
 	person int
@@ -57,7 +56,7 @@ type intent struct {
 	which  float64 // whose timeline, which tweet, which words
 }
 
-// population is a model with its people's weights, which say how much more often than the average each of them comes.
+// population is a model with its people's weights: the rate of each person's sessions, relative to the mean.
 type population struct {
 	model
 	weights []float64 // their mean is 1
@@ -78,7 +77,7 @@ func newPopulation(m model) *population {
 	return p
 }
 
-// source is a stream of randomness of its own for each person and visit.
+// source returns the random numbers of one person's visit, independent of all others.
 func (m model) source(person, visit uint64) rand.Source {
 	var seed [32]byte
 	binary.LittleEndian.PutUint64(seed[0:], m.seed)
@@ -87,8 +86,8 @@ func (m model) source(person, visit uint64) rand.Source {
 	return rand.NewChaCha8(seed)
 }
 
-// visit is the nth session of a person: how long after the start of the one before it begins, and what they mean to do,
-// with times since its beginning, in order.
+// visit returns the nth session of a person: the time since the start of the session before, and the intents in order, with times since the
+// start of this session.
 func (p *population) visit(person, n int) (gap time.Duration, intents []intent) {
 	r := rand.New(p.source(uint64(person), uint64(n)))
 	gap = exponential(r, time.Duration(float64(time.Second)/(p.sessions()*p.weights[person])))
@@ -118,13 +117,13 @@ func (p *population) visit(person, n int) (gap time.Duration, intents []intent) 
 	}
 }
 
-// sessions is how many begin in a second for each person, on average.
+// sessions returns the mean number of sessions that a person begins in a second.
 func (m model) sessions() float64 {
 	return m.rate / (m.actions + m.feedback) / float64(m.people)
 }
 
-// warmUp is how long after a first session is begun there are as many going on as ever: sessions longer than that are
-// one in e^7.
+// warmUp returns the time after which as many sessions are going on as ever, if people begin with none. One session in e^7 takes longer than
+// that.
 func (m model) warmUp() time.Duration {
 	return time.Duration(7 * (m.actions + 1) * (1 + m.like + m.retweet) * float64(m.think))
 }
@@ -139,9 +138,9 @@ func (m model) choose(u float64) kind {
 	return post
 }
 
-// acts is what comes of an intent. The treatment's people post more by posting, with a probability, beside whatever they
-// do in a session, and less by keeping some of their posts to themselves. Either way the expected number of posts is
-// 1 + effect times that of others, and all else they do is the same.
+// acts returns the actions that follow from an intent. With a positive effect, people in the treatment add a post to an action, with some
+// probability. With a negative effect, they leave out some of their posts. Either way, the expected number of posts is 1 + effect times that of
+// others, and all other actions are the same.
 func (m model) acts(i intent, treated bool) []kind {
 	switch {
 	case !treated || i.kind > post:
@@ -157,10 +156,10 @@ func exponential(r *rand.Rand, mean time.Duration) time.Duration {
 	return time.Duration(r.ExpFloat64() * float64(mean))
 }
 
-// scores are the probabilities of a feedback's scores, 1 to 5: the same in both arms.
+// scores are the probabilities of the scores 1 to 5 in feedback. They are the same in both arms.
 var scores = [5]float64{.05, .1, .25, .35, .25}
 
-// score is the feedback of a uniform draw.
+// score returns the score for a uniform draw.
 func score(u float64) int {
 	for i, share := range scores {
 		if u -= share; u < 0 {

@@ -80,7 +80,7 @@ func TestTheFirstSecondIsAsBusyAsAnyOther(t *testing.T) {
 	within(t, "requests in the first second", sum/float64(runs), ordinary.rate, math.Sqrt(ordinary.rate*ordinary.actions/float64(runs)))
 }
 
-func TestPeopleDifferAsMuchAsTheyAreTold(t *testing.T) {
+func TestPeopleDifferByTheCoefficientOfVariation(t *testing.T) {
 	t.Parallel()
 	for _, cv := range []float64{0, .5, 1} {
 		m := ordinary
@@ -109,7 +109,7 @@ func TestPeopleDifferAsMuchAsTheyAreTold(t *testing.T) {
 	within(t, "variance over mean", squares/float64(m.people)/want, 1, math.Sqrt(2/float64(m.people)))
 }
 
-func TestThePlantedEffect(t *testing.T) {
+func TestAnEffectChangesTheNumberOfPosts(t *testing.T) {
 	t.Parallel()
 	for _, effect := range []float64{0, .2, 1, 3, -.3, -1} {
 		m := ordinary
@@ -132,7 +132,7 @@ func TestThePlantedEffect(t *testing.T) {
 	}
 }
 
-func TestAnEffectOnSomeLeavesTheOthersAlone(t *testing.T) {
+func TestAnEffectOnSomePeopleDoesNotChangeOthers(t *testing.T) {
 	t.Parallel()
 	p := newPopulation(ordinary)
 	odd := func(person int) bool { return person%2 == 1 }
@@ -154,8 +154,8 @@ func TestAnEffectOnSomeLeavesTheOthersAlone(t *testing.T) {
 	within(t, "lift", after[1]/before[1]-1, ordinary.effect, math.Sqrt(ordinary.effect/before[1]))
 }
 
-// Who does what in which order is the seed's alone.
-func TestSeedsDecide(t *testing.T) {
+// Only the seed decides who does what, and in which order.
+func TestTheSeedDecidesWhatPeopleDo(t *testing.T) {
 	t.Parallel()
 	visits := func(seed uint64, person int) (all [][]intent) {
 		m := ordinary
@@ -186,7 +186,7 @@ func TestSeedsDecide(t *testing.T) {
 	}
 }
 
-func TestScores(t *testing.T) {
+func TestScoresHaveTheirProbabilities(t *testing.T) {
 	t.Parallel()
 	const n = 100_000
 	var of [len(scores)]float64

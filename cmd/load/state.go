@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 )
 
-// state is what a run leaves for the next one, so that nobody has to register again: accounts by their usernames, of each
-// Warble by its URL and Host header.
+// state has the accounts for the next run, so that nobody has to register again. The keys are the URL and Host header of a Warble, and the
+// username.
 type state map[string]map[string]account
 
-// readState reads a file that may not be there yet.
+// readState reads a state file. If the file does not exist, the state is empty.
 func readState(file string) (state, error) {
 	s := make(state)
 	text, err := os.ReadFile(file)
@@ -28,8 +28,8 @@ func readState(file string) (state, error) {
 	return s, nil
 }
 
-// of are the accounts at one Warble, never nil.
-func (s state) of(c *client) map[string]account {
+// accounts returns the accounts at one Warble, never nil.
+func (s state) accounts(c *client) map[string]account {
 	key := c.base + " " + c.host
 	if s[key] == nil {
 		s[key] = make(map[string]account)
@@ -37,7 +37,7 @@ func (s state) of(c *client) map[string]account {
 	return s[key]
 }
 
-// write replaces the file, whole or not at all. It holds tokens, so it is its owner's alone.
+// write replaces the file atomically. Only the owner may read it, because it has tokens.
 func (s state) write(file string) error {
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -50,7 +50,7 @@ func (s state) write(file string) error {
 	if err != nil {
 		return fmt.Errorf("-state: %w", err)
 	}
-	defer os.Remove(temporary.Name()) //nolint:errcheck // it is gone where all went well
+	defer os.Remove(temporary.Name()) //nolint:errcheck // after a success there is nothing to remove
 	_, err = temporary.Write(text)
 	if err := errors.Join(err, temporary.Close()); err != nil {
 		return fmt.Errorf("-state: %w", err)

@@ -13,19 +13,19 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Outcomes that are no statuses.
+// Outcomes that are not statuses.
 const (
-	notOpen = "not open" // the feature is not open to whoever tried it: no error
-	cutOff  = "cut off"  // the load ended before the answer came: no error
-	dropped = "dropped"  // never sent, for too many were in flight: an error
+	notOpen = "not open" // the feature is not open to the person: not an error
+	cutOff  = "cut off"  // the load ended before the answer came: not an error
+	dropped = "dropped"  // not sent, because too many requests were under way: an error
 )
 
-// results are what came of the requests so far. Latencies are in ns.
+// results are the results of the requests so far. Latencies are in ns.
 type results struct {
 	mu       sync.Mutex
 	rows     map[rowKey]*row
 	lateness *hdrhistogram.Histogram
-	window   row // since it was last looked at
+	window   row // since the last call of recent
 }
 
 type rowKey struct {
@@ -44,7 +44,7 @@ func newResults() *results {
 	return &results{rows: make(map[rowKey]*row), lateness: newHistogram(), window: newRow()}
 }
 
-// maxLatency is the most a histogram tells apart. A timeout comes before.
+// maxLatency is the greatest latency of a histogram. The timeout is shorter.
 const maxLatency = 10 * time.Minute
 
 func newHistogram() *hdrhistogram.Histogram {
@@ -53,7 +53,7 @@ func newHistogram() *hdrhistogram.Histogram {
 
 func (r *row) add(what string, took time.Duration) {
 	r.outcomes[what]++
-	_ = r.latencies.RecordValue(int64(min(max(took, 0), maxLatency))) // only what is out of range is refused
+	_ = r.latencies.RecordValue(int64(min(max(took, 0), maxLatency))) // cannot fail, because the value is in range
 }
 
 func (r *row) merge(other *row) {
@@ -64,17 +64,17 @@ func (r *row) merge(other *row) {
 }
 
 func (r *row) requests() (n int) {
-	for _, of := range r.outcomes {
-		n += of
+	for _, count := range r.outcomes {
+		n += count
 	}
 	return n
 }
 
-// errors are those that should have been a 2xx.
+// errors returns the number of outcomes that are errors.
 func (r *row) errors() (n int) {
-	for what, of := range r.outcomes {
+	for what, count := range r.outcomes {
 		if isError(what) {
-			n += of
+			n += count
 		}
 	}
 	return n
@@ -92,7 +92,7 @@ func (r *results) record(k kind, a arm, what string, took time.Duration) {
 	r.window.add(what, took)
 }
 
-// drop counts a request that was not.
+// drop counts a request that was not sent.
 func (r *results) drop(k kind, a arm) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,22 +101,22 @@ func (r *results) drop(k kind, a arm) {
 }
 
 func (r *results) row(k kind, a arm) *row {
-	of := r.rows[rowKey{k, a}]
-	if of == nil {
+	found := r.rows[rowKey{k, a}]
+	if found == nil {
 		made := newRow()
-		of, r.rows[rowKey{k, a}] = &made, &made
+		found, r.rows[rowKey{k, a}] = &made, &made
 	}
-	return of
+	return found
 }
 
-// late counts by how much this program itself was late to begin something.
+// late records how late this program was with an intent.
 func (r *results) late(by time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_ = r.lateness.RecordValue(int64(min(max(by, 0), maxLatency)))
 }
 
-// recent returns what came since it was last called.
+// recent returns the results since its last call.
 func (r *results) recent() row {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -125,8 +125,8 @@ func (r *results) recent() row {
 	return was
 }
 
-// summary is what a load found, as -o json prints it. Latencies are from when a request was due until the last byte of
-// its answer, timeouts included and dropped requests not, in ms.
+// summary is the result of a load, as -o json prints it. A latency is the time in ms from when the request was due until the last byte of the
+// answer. Latencies include timeouts, and not dropped requests.
 type summary struct {
 	URL         string         `json:"url"`
 	Host        string         `json:"host,omitempty"`
@@ -137,13 +137,13 @@ type summary struct {
 	Requests    int            `json:"requests"`
 	Errors      int            `json:"errors"`
 	ErrorShare  float64        `json:"error_share"`
-	SentLateP99 float64        `json:"sent_late_p99_ms"` // by this program's own fault
+	SentLateP99 float64        `json:"sent_late_p99_ms"` // because this program was late
 	SentLateMax float64        `json:"sent_late_max_ms"`
 	People      []armOfPeople  `json:"people"`
 	Actions     []actionFigure `json:"actions"`
 }
 
-// armOfPeople are those who were in an arm at the end.
+// armOfPeople are the people who were in an arm at the end.
 type armOfPeople struct {
 	Arm            arm     `json:"arm"`
 	People         int     `json:"people"`
@@ -156,14 +156,14 @@ type actionFigure struct {
 	Arm      arm            `json:"arm"`
 	Requests int            `json:"requests"`
 	Errors   int            `json:"errors"`
-	Outcomes map[string]int `json:"outcomes"` // by status, or what came instead of one
+	Outcomes map[string]int `json:"outcomes"` // number of requests by status, or by another outcome
 	P50      float64        `json:"p50_ms"`
 	P90      float64        `json:"p90_ms"`
 	P99      float64        `json:"p99_ms"`
 	Max      float64        `json:"max_ms"`
 }
 
-// summary is to be called when nothing is in flight any more.
+// summary returns the summary. It must be called when no request is under way.
 func (l *load) summary(length time.Duration) summary {
 	r := l.results
 	r.mu.Lock()
@@ -173,30 +173,30 @@ func (l *load) summary(length time.Duration) summary {
 		SentLateP99: milliseconds(r.lateness.ValueAtQuantile(99)), SentLateMax: milliseconds(r.lateness.Max()),
 	}
 	for _, a := range arms {
-		of := armOfPeople{Arm: a}
+		people := armOfPeople{Arm: a}
 		for _, p := range l.persons {
 			if p.arm == a {
-				of.People++
-				of.Posts += p.posts
+				people.People++
+				people.Posts += p.posts
 			}
 		}
-		if of.People > 0 {
-			of.PostsPerPerson = float64(of.Posts) / float64(of.People)
-			s.People = append(s.People, of)
+		if people.People > 0 {
+			people.PostsPerPerson = float64(people.Posts) / float64(people.People)
+			s.People = append(s.People, people)
 		}
 	}
 	for k := range kinds {
 		for _, a := range arms {
-			if of := r.rows[rowKey{k, a}]; of != nil {
-				s.Actions = append(s.Actions, of.figure(k.String(), a))
+			if row := r.rows[rowKey{k, a}]; row != nil {
+				s.Actions = append(s.Actions, row.figure(k.String(), a))
 			}
 		}
 	}
 	for _, a := range arms {
 		all := newRow()
-		for key, of := range r.rows {
+		for key, row := range r.rows {
 			if key.arm == a {
-				all.merge(of)
+				all.merge(row)
 			}
 		}
 		if n := all.requests(); n > 0 {
@@ -218,7 +218,7 @@ func (r *row) figure(action string, a arm) actionFigure {
 
 func milliseconds(ns int64) float64 { return float64(ns) / 1e6 }
 
-// text is for people.
+// text prints the summary for people.
 func (s summary) text(out io.Writer) error {
 	fmt.Fprintf(out, "%d requests in %.1f s (%.1f/s), %d errors (%.2f %%)", s.Requests, s.Seconds, float64(s.Requests)/s.Seconds, s.Errors, 100*s.ErrorShare)
 	fmt.Fprintf(out, "; sent late by %.1f ms (p99), %.1f ms (max)\n\n", s.SentLateP99, s.SentLateMax)

@@ -1,14 +1,14 @@
-// Command migrate brings a Warble database up to date, and makes what a deployment needs in it.
+// Command migrate applies migrations to a Warble database, and creates the logins and communities that a deployment needs.
 //
-//	migrate [-wait 30s] [up]                 apply the migrations that are missing, and make the logins whose passwords are given
-//	migrate [-wait 30s] logins               make the logins, or give them the passwords in the environment
+//	migrate [-wait 30s] [up]                 apply missing migrations, and create the logins whose passwords are in the environment
+//	migrate [-wait 30s] logins               create all logins, or set their passwords, from the environment
 //	migrate [-wait 30s] communities add SLUG NAME
-//	migrate [-wait 30s] outbox replay        put the events that were given up back, to be published again
+//	migrate [-wait 30s] outbox replay        put dead letters back into the outbox, to be published again
 //	migrate [-wait 30s] deletions replay ID...
-//	                                         delete the accounts again that were deleted after the second a restore went back to
-//	migrate [-wait 30s] version              say which migration the database is at
+//	                                         delete accounts again whose deletion a restore has undone
+//	migrate [-wait 30s] version              print the newest migration that was applied to the database
 //
-// It connects to DATABASE_DIRECT_URL, or DATABASE_URL where there is no pooler to go around, as the database's owner.
+// It connects as the database's owner to DATABASE_DIRECT_URL or, if that is not set because there is no pooler, to DATABASE_URL.
 package main
 
 import (
@@ -39,10 +39,10 @@ func main() {
 	}
 }
 
-// run does what the command line says. args are without the program's name.
+// run runs one command line. args do not have the program's name.
 func run(ctx context.Context, args []string, e *env.Reader, out io.Writer) error {
 	flags := flag.NewFlagSet("migrate", flag.ExitOnError)
-	wait := flags.Duration("wait", 30*time.Second, "how long to wait for a database that does not answer yet")
+	wait := flags.Duration("wait", 30*time.Second, "how long to wait until the database answers")
 	flags.Usage = func() {
 		fmt.Fprintln(flags.Output(), "usage: migrate [-wait 30s] [up | logins | communities add SLUG NAME | outbox replay | deletions replay ID... | version]")
 		flags.PrintDefaults()
@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, e *env.Reader, out io.Writer) error
 	}
 	url := e.String("DATABASE_DIRECT_URL", "")
 	if url == "" {
-		url = e.Required("DATABASE_URL", "the PostgreSQL URL of the database's owner (or DATABASE_DIRECT_URL, past a pooler)")
+		url = e.Required("DATABASE_URL", "the PostgreSQL URL of the database's owner (with a pooler: DATABASE_DIRECT_URL)")
 	}
 	if err := e.Err(); err != nil {
 		return err
@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, e *env.Reader, out io.Writer) error
 	return act(ctx, conn)
 }
 
-// verb reads the command line and the environment that its verb takes. Mistakes in the environment are left to e.
+// verb returns the function of the command line's verb, and reads the verb's environment. e reports mistakes in the environment.
 func verb(args []string, e *env.Reader, out io.Writer) (func(context.Context, *store.Conn) error, error) {
 	switch {
 	case len(args) == 0, len(args) == 1 && args[0] == "up":
@@ -80,7 +80,7 @@ func verb(args []string, e *env.Reader, out io.Writer) (func(context.Context, *s
 			if strings.HasSuffix(variable, second) {
 				return e.String(variable, fallback)
 			}
-			return e.Required(variable, "the password that its login is to have")
+			return e.Required(variable, "the password of the login")
 		})
 		logins = slices.DeleteFunc(logins, func(l store.DatabaseLogin) bool { return l.Password == "" })
 		return func(ctx context.Context, conn *store.Conn) error { return makeLogins(ctx, conn, logins, out) }, nil
@@ -95,7 +95,7 @@ func verb(args []string, e *env.Reader, out io.Writer) (func(context.Context, *s
 		for _, text := range args[2:] {
 			id, err := strconv.ParseInt(text, 10, 64)
 			if err != nil || id <= 0 {
-				return nil, fmt.Errorf("%q: expected the id of an account, as the event dev.warble.user.deleted.v1 has it", text)
+				return nil, fmt.Errorf("%q: expected the id of an account, from the event dev.warble.user.deleted.v1", text)
 			}
 			ids = append(ids, id)
 		}
@@ -106,7 +106,7 @@ func verb(args []string, e *env.Reader, out io.Writer) (func(context.Context, *s
 	return nil, fmt.Errorf("%q: expected up, logins, communities add SLUG NAME, outbox replay, deletions replay ID..., or version", args)
 }
 
-// up says last what it has migrated, which is what a deployment shows of its Job.
+// up applies the migrations. The result is the last line that it prints, because a deployment shows the last line of its Job.
 func up(ctx context.Context, conn *store.Conn, logins []store.DatabaseLogin, out io.Writer) error {
 	before, after, err := migrations.Apply(ctx, conn)
 	if err != nil {
@@ -123,11 +123,11 @@ func up(ctx context.Context, conn *store.Conn, logins []store.DatabaseLogin, out
 	return nil
 }
 
-// second ends what belongs to the second login of a group.
+// second is the suffix of a group's second login, and of the variable with its password.
 const second = "_2"
 
-// logins names two per group of functions: one is in use while the other gets a new password. Each has its own, so that one can
-// be changed alone; read gets it by the name of its variable, and what it is where there is none.
+// logins returns two logins for each group of functions, so that one stays in use while the other gets a new password. read returns a
+// variable of the environment, or fallback if it is not set.
 func logins(read func(variable, fallback string) string) (all []store.DatabaseLogin) {
 	for _, role := range []string{"auth", "api", "mail", "ops"} {
 		for _, suffix := range []string{"", second} {
@@ -151,7 +151,8 @@ func makeLogins(ctx context.Context, conn *store.Conn, logins []store.DatabaseLo
 	return nil
 }
 
-// worksAlready tries a password. Setting the same one again would change its hash, which poolers hold copies of.
+// worksAlready reports whether the login's password is set already. Setting it again would change its hash, and poolers have copies of the
+// hash.
 func worksAlready(ctx context.Context, conn *store.Conn, login store.DatabaseLogin) bool {
 	u, err := url.Parse(conn.Config().ConnString())
 	if err != nil {

@@ -45,8 +45,8 @@ func empty(t *testing.T) (server *pgserver.Server, url string) {
 	return server, server.Superuser("warble")
 }
 
-// A deployment runs these in this order, and again at each release.
-func TestADeployment(t *testing.T) {
+// A deployment runs these verbs in this order, and again at each release.
+func TestTheVerbsOfADeployment(t *testing.T) {
 	t.Parallel()
 	server, url := empty(t)
 	settings := map[string]string{
@@ -113,8 +113,8 @@ func hash(t *testing.T, url, login string) (text string) {
 	return text
 }
 
-// What the pages tell people to type is a verb that there is.
-func TestThePagesNameVerbsThatThereAre(t *testing.T) {
+// Every command in the pages is a verb that exists.
+func TestThePagesNameOnlyVerbsThatExist(t *testing.T) {
 	t.Parallel()
 	checked := 0
 	for _, pattern := range []string{"README.md", "docs/*.md", "docs/runbooks/*.md"} {
@@ -141,7 +141,7 @@ func TestThePagesNameVerbsThatThereAre(t *testing.T) {
 	}
 }
 
-func TestMistakesAreNamed(t *testing.T) {
+func TestMistakesInTheCommandLineAreNamed(t *testing.T) {
 	t.Parallel()
 	_, url := empty(t)
 	here := map[string]string{"DATABASE_URL": url}

@@ -147,7 +147,7 @@ func TestRotationFailsNoStatement(t *testing.T) {
 	second.works(t)
 }
 
-// TestRestoreToASecond takes a base backup and the log after it, under load, and makes a new server as it was at one second.
+// TestRestoreToASecond takes a base backup and the log after it, under load, and restores a new server to one second.
 func TestRestoreToASecond(t *testing.T) {
 	t.Parallel()
 	server, folder := served(t)
