@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# experiment-step.sh: one VERB of kn experiment for the EXPERIMENT, a file of knative/experiments without its .yaml. report.html,
-# or report.txt for a plan, has what is known after it. A workflow gives both names in the environment: make would take a $ in
-# them for its own.
+# experiment-step.sh: runs one VERB of kn experiment on EXPERIMENT, a file of knative/experiments without .yaml, and writes the report into
+# report.html, or for a plan into report.txt. VERB and EXPERIMENT are in the environment and not arguments, because make would expand a $ in
+# them.
 set -euo pipefail
 file="knative/experiments/$EXPERIMENT.yaml"
 experiment() { go run ./cmd/kn-experiment "$@"; }

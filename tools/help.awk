@@ -1,4 +1,4 @@
-# Lists the verbs of a Makefile by their groups, in so many columns: "verb: ## Group: what it does". Those without one come last.
+# Lists the verbs of a Makefile by group, in a number of columns. A verb is a line "verb: ## Group: what it does". Verbs without a group come last.
 BEGIN { split("Use Develop Cluster Azure Release Other", order, " ") }
 /^[a-z0-9-]+:.*## / && !/^help:/ {
   verb = $0; sub(/:.*/, "", verb)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# install.sh NAME: what Go cannot bring along is installed where it is missing, by apt-get or brew. NAME is one of the cases below.
+# install.sh NAME: installs a program that is not a Go module, if it is missing, with apt-get or brew. NAME is one of the cases below.
 set -euo pipefail
 sudo=$([ "$(id -u)" = 0 ] || echo sudo)
 
-# want DEBIAN BREW OTHERWISE: the package's name for apt-get and for brew, and what to install if there is neither.
+# want DEBIAN BREW OTHERWISE: installs the package with this name for apt-get or for brew. Without both, it says what to install.
 want() {
   if command -v apt-get >/dev/null; then
     echo "installing $1 with apt-get"
@@ -20,7 +20,7 @@ want() {
   fi
 }
 
-# have COMMAND...: one of them is there.
+# have COMMAND...: succeeds if one of the commands exists.
 have() {
   local name
   for name in "$@"; do
@@ -43,10 +43,10 @@ pgbouncer)
 node)
   have npm || want 'nodejs npm' node 'Node 20.19 or later with npm'
   ;;
-tweepy) # Debian's package is for Debian's own Python: PYTHON names another one that has it.
+tweepy) # Debian's package works only with Debian's Python. Set PYTHON to another Python with tweepy.
   ! "${PYTHON:-/usr/bin/python3}" -c 'import tweepy' 2>/dev/null || exit 0
   if [ -n "${PYTHON:-}" ]; then
-    echo "PYTHON is $PYTHON, which has no tweepy: expected a Python 3 that has it"
+    echo "PYTHON is $PYTHON, which has no tweepy: expected a Python 3 with tweepy"
     exit 1
   fi
   want python3-tweepy python-tweepy 'tweepy for Python 3 (and set PYTHON)'

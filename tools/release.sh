@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# release.sh sign: sign every image of release.yaml and its SBOM, and the file itself, keyless, and write images.sha256.
-# release.sh verify: the workflow release of GITHUB_REPOSITORY, at the tag GITHUB_REF_NAME, signed release.yaml and its images.
-# Both run cosign.
+# release.sh sign: signs every image of release.yaml, its SBOM, and the file itself, keyless, and writes images.sha256.
+# release.sh verify: checks that the workflow release of GITHUB_REPOSITORY signed release.yaml and its images at the tag GITHUB_REF_NAME.
+# Both need cosign.
 set -euo pipefail
 
 images() { sed -n 's/.*image: \(.*@sha256:[0-9a-f]*\)$/\1/p' release.yaml | sort -u; }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# stack.sh ARGUMENT...: terraform with these arguments in each of the stacks of STACK. STATE_ACCOUNT is the storage account of the
-# state. A workflow takes the providers that are locked, and no others.
+# stack.sh ARGUMENT...: runs terraform with these arguments in each stack of STACK. STATE_ACCOUNT is the storage account of the state. In a
+# workflow, only locked providers are used.
 set -euo pipefail
 if [ -z "${STATE_ACCOUNT:-}" ]; then
-  echo "STATE_ACCOUNT is not set: expected the storage account that make state made"
+  echo "STATE_ACCOUNT is not set: expected the storage account that make state created"
   exit 1
 fi
 export TF_VAR_state_account=$STATE_ACCOUNT

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What a newcomer does with the API: make an account, tweet, read the timeline. Each command is shown, with its answer. WARBLE_URL
-# names another Warble than that of make run.
+# Makes an account, tweets and reads the timeline, and shows each command with its answer. WARBLE_URL is the URL of a Warble other than that
+# of make run.
 set -euo pipefail
 url=${WARBLE_URL:-http://127.0.0.1:8080}
 
-# answer ARGUMENT...: curl's answer; where there is none, or a refusal, it says so and ends.
+# answer ARGUMENT...: prints curl's answer, and ends with an error if there is none or if it is a refusal.
 answer() {
-  curl -sS --fail-with-body "$@" || { echo; echo "no success from $url: is make run running?" >&2; exit 1; }
+  curl -sS --fail-with-body "$@" || { echo; echo "the request to $url failed: is make run running?" >&2; exit 1; }
 }
 show() { printf '\n$ %s\n' "$1"; }
 

@@ -1,20 +1,20 @@
 output "subscription_id" {
-  description = "Of what is made here."
+  description = "Id of the Azure subscription of this stack."
   value       = var.subscription_id
 }
 
 output "tenant_id" {
-  description = "Of Entra, which everybody here logs in to."
+  description = "Id of the Entra tenant, to which people sign in."
   value       = azurerm_key_vault.this.tenant_id
 }
 
 output "resource_group" {
-  description = "That everything is in."
+  description = "Resource group of everything."
   value       = local.group
 }
 
 output "names" {
-  description = "Of modules/naming: what the next stacks call what they make."
+  description = "Names of modules/naming, for the next stacks."
   value       = { base = module.names.base, database = module.names.database, tags = module.names.tags }
 }
 
@@ -26,7 +26,7 @@ output "network" {
 }
 
 output "cluster" {
-  description = "How Kubernetes is reached."
+  description = "Connection to Kubernetes."
   value = {
     name = azurerm_kubernetes_cluster.this.name
     host = azurerm_kubernetes_cluster.this.kube_config[0].host
@@ -43,27 +43,27 @@ output "vault" {
 }
 
 output "secrets_client_id" {
-  description = "Which External Secrets names itself by."
+  description = "Client id of the identity of External Secrets."
   value       = module.secrets_reader.client_id
 }
 
 output "oidc_issuer" {
-  description = "Who signs the tokens of the cluster's accounts: workload identities trust it."
+  description = "Issuer of the tokens of the cluster's accounts, which workload identities trust."
   value       = azurerm_kubernetes_cluster.this.oidc_issuer_url
 }
 
 output "ingress" {
-  description = "The public address of the ingress, and the pool of nodes that is for its gateway alone, if there is one. What else asks the world then passes a firewall."
+  description = "The public address of the ingress, and the pool of nodes for only its gateway, if there is one. All other requests to the internet then pass a firewall."
   value       = { name = azurerm_public_ip.ingress.name, address = azurerm_public_ip.ingress.ip_address, pool = var.firewall == null ? null : azurerm_kubernetes_cluster_node_pool.this["gateways"].name }
 }
 
 output "github_client_ids" {
-  description = "What the workflows log in as: the variable AZURE_CLIENT_ID of GitHub's environments."
+  description = "Client id with which the workflows log in: the variable AZURE_CLIENT_ID of GitHub's environments."
   value       = { for name, identity in module.github : name => identity.client_id }
 }
 
 output "environment" {
-  description = "What `make kubeconfig` and `make deploy` take from the environment, for a shell to eval."
+  description = "The environment of `make kubeconfig` and `make deploy`, for eval in a shell."
   value       = <<-EOT
     export AZURE_RESOURCE_GROUP=${azurerm_resource_group.this.name}
     export AZURE_CLUSTER=${azurerm_kubernetes_cluster.this.name}

@@ -1,5 +1,5 @@
 output "database" {
-  description = "Where the database is, from within the network, and who may log in. Passwords are in the vault, as warble-database-LOGIN."
+  description = "Address of the database from within the network, and its logins. Passwords are in the vault, as warble-database-LOGIN."
   value = {
     host        = azurerm_postgresql_flexible_server.this.fqdn
     port        = 5432

@@ -4,12 +4,12 @@ variable "state_account" {
 
   validation {
     condition     = can(regex("^[a-z0-9]{3,24}$", var.state_account))
-    error_message = "state_account is \"${var.state_account}\": expected the name that `make state` was given, 3 to 24 lower-case letters and digits."
+    error_message = "state_account is \"${var.state_account}\": expected the name that `make state` got, 3 to 24 lower-case letters and digits."
   }
 }
 
 variable "postgresql_version" {
-  description = "Major version. A higher one upgrades in place; an elastic cluster keeps the one that it began with."
+  description = "Major version. A higher version upgrades in place. An elastic cluster keeps its first version."
   type        = string
   default     = "17"
 
@@ -24,7 +24,7 @@ variable "postgresql_version" {
 }
 
 variable "sku" {
-  description = "Of the server, or of each node of an elastic cluster: a machine of modules/sizing."
+  description = "SKU of the server, or of each node of an elastic cluster: a machine of modules/sizing."
   type        = string
   default     = "GP_Standard_D2ads_v5"
 }
@@ -41,13 +41,13 @@ variable "storage" {
 }
 
 variable "standby" {
-  description = "Whether a second server in another zone takes over when the first is lost, within a minute or two. It costs what the first does."
+  description = "Whether a second server in another zone takes over within a minute or two if the first is lost. It costs as much as the first."
   type        = bool
   default     = true
 }
 
 variable "backups" {
-  description = "For how many days the database can be put back to any second of them, and whether they are kept in another region, too. The second cannot be changed later."
+  description = "For how many days the database can be restored to any second, and whether backups are also kept in another region. The region cannot be changed later."
   type        = object({ days = number, elsewhere = bool })
   default     = { days = 14, elsewhere = false }
 
@@ -68,7 +68,7 @@ variable "administrator" {
 }
 
 variable "function_pods" {
-  description = "How many pods with a database connection there may be at once: the sum of max-scale in knative/."
+  description = "Greatest number of pods with a database connection: the sum of max-scale in knative/."
   type        = number
   default     = 175
 }
@@ -80,7 +80,7 @@ variable "function_connections" {
 }
 
 variable "elastic_cluster_nodes" {
-  description = "0 for one server. From 2 on an elastic cluster, which distributes tables over its nodes with Citus, for those whose writes have outgrown the largest server: docs/scaling.md says when. A server does not become one: it is a new database, to move to."
+  description = "0 for one server. From 2 up: an elastic cluster, which distributes tables over its nodes with Citus, if writes are too many for the largest server (see docs/scaling.md). A server cannot become an elastic cluster: it is a new database, to which you move the data."
   type        = number
   default     = 0
 
@@ -91,13 +91,13 @@ variable "elastic_cluster_nodes" {
 }
 
 variable "password_editions" {
-  description = "A higher number gives a group of functions its other login with another password: docs/day-two.md has the steps. The owner has one login, whose password changes at once."
+  description = "A higher number gives a group of functions its other login with a new password: see docs/day-two.md. The owner has only one login, so its password changes immediately."
   type        = object({ owner = optional(number, 1), auth = optional(number, 1), api = optional(number, 1), mail = optional(number, 1), ops = optional(number, 1) })
   default     = {}
 }
 
 variable "server_name" {
-  description = "Of the server that a restore made, once the state has it: docs/day-two.md has the steps. Null for the one that was made here."
+  description = "Name of a server that a restore has made, after it was imported into the state: see docs/day-two.md. Null for the server that this stack made."
   type        = string
   default     = null
 
@@ -108,18 +108,18 @@ variable "server_name" {
 }
 
 variable "alert_emails" {
-  description = "Who Azure writes to when the server is out of CPU, disk or connections, or down: Prometheus is in the cluster, and does not see it. Empty for nobody."
+  description = "Email addresses to which Azure writes if the server is out of CPU, disk or connections, or down. Prometheus, in the cluster, does not see this. Empty for nobody."
   type        = set(string)
   default     = []
 
   validation {
     condition     = alltrue([for address in var.alert_emails : can(regex("^[^@ ]+@[^@ ]+$", address))])
-    error_message = "alert_emails are ${jsonencode(var.alert_emails)}: expected addresses, as operations@example.org."
+    error_message = "alert_emails are ${jsonencode(var.alert_emails)}: expected addresses such as operations@example.org."
   }
 }
 
 variable "reads_secrets" {
-  description = "Whether the owner's password is read from the vault. Only a plan by somebody who may not read it, as the workflow's, goes without."
+  description = "Whether the owner's password is read from the vault. False only for a plan by somebody who may not read it, such as the workflow."
   type        = bool
   default     = true
 }

@@ -1,5 +1,5 @@
 output "url" {
-  description = "Where Warble is, once `make deploy` has put it there."
+  description = "URL of Warble, after `make deploy`."
   value       = local.url
 }
 
@@ -11,6 +11,6 @@ output "secret_store" {
 }
 
 output "sink" {
-  description = "Where relay posts events: K_SINK of `make deploy`."
+  description = "URL to which relay posts events: K_SINK of `make deploy`."
   value       = "http://${var.broker == "kafka" ? "kafka-broker-ingress" : "broker-ingress"}.knative-eventing.svc.cluster.local/warble/events"
 }

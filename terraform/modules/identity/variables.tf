@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Of the identity."
+  description = "Name of the identity."
   type        = string
 
   validation {
@@ -9,12 +9,12 @@ variable "name" {
 }
 
 variable "resource_group" {
-  description = "That the identity is in."
+  description = "Resource group of the identity."
   type        = object({ name = string, location = string })
 }
 
 variable "subjects" {
-  description = "Who may act as the identity: the subject of the token that its issuer gives it, by a name for it."
+  description = "Who may act as the identity: the issuer and the subject of a token, by a name."
   type        = map(object({ issuer = string, subject = string }))
 
   validation {
@@ -23,21 +23,21 @@ variable "subjects" {
   }
   validation {
     condition     = alltrue([for s in values(var.subjects) : length(s.subject) > 0 && !strcontains(s.subject, "*")])
-    error_message = "a subject is ${join(", ", [for s in values(var.subjects) : "\"${s.subject}\"" if length(s.subject) == 0 || strcontains(s.subject, "*")])}: expected one in full, for Azure knows no wildcard."
+    error_message = "a subject is ${join(", ", [for s in values(var.subjects) : "\"${s.subject}\"" if length(s.subject) == 0 || strcontains(s.subject, "*")])}: expected a complete subject, because Azure has no wildcards."
   }
   validation {
     condition     = length(var.subjects) <= 20
-    error_message = "${length(var.subjects)} subjects: expected 20 at most, which is what Azure gives an identity."
+    error_message = "${length(var.subjects)} subjects: expected at most 20, which is Azure's limit for an identity."
   }
 }
 
 variable "roles" {
-  description = "What it may do: a role and where, by a name for both."
+  description = "What the identity may do: a role and its scope, by a name."
   type        = map(object({ role = string, scope = string }))
   default     = {}
 }
 
 variable "tags" {
-  description = "Of the identity."
+  description = "Tags of the identity."
   type        = map(string)
 }

@@ -1,15 +1,15 @@
 variable "project" {
-  description = "Begins every name."
+  description = "The beginning of every name."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9]{1,9}$", var.project))
-    error_message = "project is \"${var.project}\": expected a lower-case letter and 1 to 9 more letters or digits, for a registry's name takes no hyphen and a vault's 24 characters at most."
+    error_message = "project is \"${var.project}\": expected a lower-case letter and 1 to 9 more letters or digits, because a registry's name has no hyphen, and a vault's at most 24 characters."
   }
 }
 
 variable "environment" {
-  description = "Tells installations of one subscription apart, as production or staging."
+  description = "Distinguishes the installations of a subscription, for example production or staging."
   type        = string
 
   validation {
@@ -19,7 +19,7 @@ variable "environment" {
 }
 
 variable "unique" {
-  description = "What names that are unique in all of Azure are told apart by: the subscription's id, or anything else that stays the same."
+  description = "Makes names unique in all of Azure: the subscription's id, or another value that does not change."
   type        = string
 
   validation {

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Of the secret in the vault."
+  description = "Name of the secret in the vault."
   type        = string
 
   validation {
@@ -14,7 +14,7 @@ variable "vault_id" {
 }
 
 variable "edition" {
-  description = "A higher number makes another password."
+  description = "A higher number makes a new password."
   type        = number
 
   validation {
@@ -24,6 +24,6 @@ variable "edition" {
 }
 
 variable "tags" {
-  description = "Of the secret."
+  description = "Tags of the secret."
   type        = map(string)
 }

@@ -1,15 +1,15 @@
 output "clients" {
-  description = "max_client_conn of PgBouncer: every connection of every pod, half as many again while a release replaces all of them, and 100 for people."
+  description = "max_client_conn of PgBouncer: every connection of every pod, half of that again while a release replaces the pods, and 100 for people."
   value       = ceil(local.clients * 1.5) + 100
 
   precondition {
     condition     = ceil(local.clients * 1.5) + 100 <= 50000
-    error_message = "${var.pods} pods with ${var.connections} connections each are more than the 50000 clients that PgBouncer takes on Azure: expected fewer, or an elastic cluster."
+    error_message = "${var.pods} pods with ${var.connections} connections each are more than PgBouncer's limit of 50000 clients on Azure: expected fewer, or an elastic cluster."
   }
 }
 
 output "connections" {
-  description = "max_connections of the server, as Azure sets it."
+  description = "max_connections of the server, which Azure sets."
   value       = local.machine.connections
 }
 

@@ -1,5 +1,5 @@
 variable "sku" {
-  description = "Of the server, tier and machine, as GP_Standard_D2ads_v5."
+  description = "SKU of the server: tier and machine, such as GP_Standard_D2ads_v5."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "sku" {
 }
 
 variable "pods" {
-  description = "How many pods with a database connection there may be at once: the sum of their functions' max-scale."
+  description = "Greatest number of pods with a database connection: the sum of their functions' max-scale."
   type        = number
 
   validation {
@@ -19,7 +19,7 @@ variable "pods" {
 }
 
 variable "connections" {
-  description = "How many connections a pod opens at most: DATABASE_MAX_CONNS."
+  description = "Greatest number of connections of a pod: DATABASE_MAX_CONNS."
   type        = number
 
   validation {
@@ -29,7 +29,7 @@ variable "connections" {
 }
 
 variable "logins" {
-  description = "How many logins the functions use, for PgBouncer has a pool for each."
+  description = "Number of logins that the functions use. PgBouncer has a pool for each."
   type        = number
 
   validation {
