@@ -7,7 +7,7 @@ const (
 	moderateConns = 8
 )
 
-// edge is measured as what it adds to a function's latency, and as what it leaves of its throughput.
+// edge measures the latency that the edge adds to a function, and the share of the function's throughput that remains.
 func (b *bench) edge(ctx context.Context) (figures []figure, err error) {
 	err = b.withEdge(ctx, func(running map[string]*server) error {
 		for _, kind := range []request{{Method: "GET", Path: "/2/tweets/" + tweetID}, post} {
@@ -36,13 +36,13 @@ func (b *bench) edge(ctx context.Context) (figures []figure, err error) {
 	return figures, err
 }
 
-// withEdge runs do while servers of these names run, with an edge in front that knows them.
+// withEdge runs do while servers of these names run behind an edge.
 func (b *bench) withEdge(ctx context.Context, do func(running map[string]*server) error, names ...string) error {
-	return b.with(ctx, func(running map[string]*server) error {
+	return b.withServers(ctx, func(running map[string]*server) error {
 		if err := b.writeRoutes(b.routesTo(running)); err != nil {
 			return err
 		}
-		return b.with(ctx, func(front map[string]*server) error {
+		return b.withServers(ctx, func(front map[string]*server) error {
 			running["edge"] = front["edge"]
 			return do(running)
 		}, "edge")

@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// figure is one measured claim: ours beside theirs, round by round, and what is judged of the two.
+// figure is one measured claim: our values and theirs, round by round, and the rule that judges them.
 type figure struct {
 	Name   string  `json:"name"`
 	Unit   string  `json:"unit"` // of ours and theirs
@@ -20,7 +20,7 @@ type figure struct {
 	Met    bool    `json:"met"`
 }
 
-// summary is one value a round.
+// summary summarizes values, one for each round.
 type summary struct {
 	Median float64   `json:"median"`
 	Min    float64   `json:"min"`
@@ -40,7 +40,7 @@ func summarize(rounds []float64) summary {
 	return summary{middle, sorted[0], sorted[len(sorted)-1], rounds}
 }
 
-// rule is what is judged, and against what.
+// rule is a target for a value computed from ours and theirs.
 type rule struct {
 	judge  func(ours, theirs float64) float64
 	least  bool // the target is the least, not the most
@@ -59,7 +59,7 @@ func differenceAtMost(target float64) rule {
 }
 func atMost(target float64) rule { return rule{itself, false, target, "≤ %g"} }
 
-// figure makes one of the rounds; theirs is nil where ours is judged by itself.
+// figure applies the rule to the rounds. theirs is nil if ours is judged alone.
 func (r rule) figure(name, unit string, ours, theirs []float64) figure {
 	judged := make([]float64, len(ours))
 	for i := range ours {
@@ -84,8 +84,8 @@ func (r rule) figure(name, unit string, ours, theirs []float64) figure {
 // contestant measures one value of one side.
 type contestant func(context.Context) (float64, error)
 
-// interleave measures the contestants in turn, round by round: on a shared machine whatever slows one down for a while
-// slows the others down as well. It returns one row per contestant.
+// interleave measures the contestants in turn, round by round, because on a shared machine a slow period then slows all of them. It returns one
+// row for each contestant.
 func interleave(ctx context.Context, rounds int, contestants ...contestant) ([][]float64, error) {
 	rows := make([][]float64, len(contestants))
 	for range rounds {
@@ -121,7 +121,7 @@ func (f figure) print(w io.Writer) {
 	fmt.Fprintf(w, row, f.Name+", "+f.Unit, short(f.Ours.Median), theirs, judged, f.Target, verdict)
 }
 
-// short prints three digits or so, as far as figures of this kind repeat.
+// short formats about three digits, because further digits differ between runs.
 func short(v float64) string {
 	switch {
 	case v >= 100 || v <= -100:

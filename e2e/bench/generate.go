@@ -18,11 +18,11 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// generate is the load generator, a process of its own. It reads a load as JSON from in and writes what came of it.
+// generate is the load generator, which is a separate process. It reads a load as JSON from in, and writes the outcome.
 //
-// Each connection sends its next request when the answer to the last has come (a closed loop). Requests are bytes made
-// beforehand, and of an answer only the status and the length are read: on a machine of two cores whatever the
-// generator burns is missing in both of the servers that are compared, and makes them look alike.
+// Each connection sends its next request when the answer to the last has come (a closed loop). Requests are prepared as bytes, and only the
+// status and the length of an answer are read. On a machine of two cores, the CPU time that the generator uses is missing in both compared
+// servers, and would make them look alike.
 func generate(in io.Reader, out io.Writer) error {
 	var l load
 	if err := json.NewDecoder(in).Decode(&l); err != nil {
@@ -71,7 +71,7 @@ func (g *generator) outcome(workers []*worker) outcome {
 	return o
 }
 
-// newLatencies holds 1 µs to a minute, in ns, with three digits.
+// newLatencies returns a histogram from 1 µs to a minute, in ns, with three digits.
 func newLatencies() *hdrhistogram.Histogram { return hdrhistogram.New(1000, int64(time.Minute), 3) }
 
 // worker is one connection.
@@ -86,7 +86,7 @@ type worker struct {
 	err       error
 }
 
-// maxFailures is after how many failures a connection gives up: the figure is void already.
+// maxFailures is the number of failures after which a connection gives up, because the figure is void already.
 const maxFailures = 10
 
 func (w *worker) run() {
@@ -160,12 +160,12 @@ func (w *worker) send(n int) (err error) {
 	return err
 }
 
-// answerLimit is after how long an answer counts as missing.
+// answerLimit is the time after which an answer counts as missing.
 const answerLimit = 30 * time.Second
 
 var contentLength = []byte("Content-Length: ")
 
-// readAnswer reads one answer. Any but a 2xx with a Content-Length is an error.
+// readAnswer reads one answer. It returns an error unless the answer is 2xx with a Content-Length.
 func readAnswer(in *bufio.Reader) error {
 	line, err := in.ReadSlice('\n')
 	if err != nil {

@@ -14,7 +14,7 @@ func (b *bench) guest(ctx context.Context) (figures []figure, err error) {
 	if err := b.empty(ctx); err != nil {
 		return nil, err
 	}
-	err = b.with(ctx, func(running map[string]*server) error {
+	err = b.withServers(ctx, func(running map[string]*server) error {
 		to := b.routesTo(running)
 		to.Functions = append(to.Functions, route{Name: "shop", URL: "http://" + running["hello"].address, Routes: []string{"/shop"}, Guest: &struct{}{}})
 		visitors := bothArms("shop", running["hello"])
@@ -23,7 +23,7 @@ func (b *bench) guest(ctx context.Context) (figures []figure, err error) {
 		if err := b.writeRoutes(to); err != nil {
 			return err
 		}
-		return b.with(ctx, func(front map[string]*server) error {
+		return b.withServers(ctx, func(front map[string]*server) error {
 			edge := front["edge"]
 			pages := make([]request, few)
 			for i := range pages {

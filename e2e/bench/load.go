@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// load is what a load generator sends.
+// load describes the requests that a load generator sends.
 type load struct {
 	Address     string
 	Connections int
@@ -26,7 +26,7 @@ type load struct {
 
 type request struct{ Method, Path, Body, Cookie string }
 
-// outcome is what came of a load. Durations are in seconds.
+// outcome is the result of a load. Durations are in seconds.
 type outcome struct {
 	Sent          int // warm-up included
 	Counted       int // answered while it counted
@@ -38,7 +38,7 @@ type outcome struct {
 // generateVerb, as the first argument, makes this program the load generator.
 const generateVerb = "generate"
 
-// run runs the load in a process of its own. A failed request is an error: it is cheaper to answer than a right one.
+// run runs the load in a separate process. It returns an error if a request failed, because failures are cheaper to answer than successes.
 func (l load) run(ctx context.Context) (outcome, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -67,13 +67,13 @@ func (l load) run(ctx context.Context) (outcome, error) {
 	return o, nil
 }
 
-// throughput is the load's answers a second.
+// throughput returns the load's answers a second.
 func (l load) throughput(ctx context.Context) (float64, error) {
 	o, err := l.run(ctx)
 	return float64(o.Counted) / l.Time.Seconds(), err
 }
 
-// median is the load's median latency in ms.
+// median returns the load's median latency in ms.
 func (l load) median(ctx context.Context) (float64, error) {
 	o, err := l.run(ctx)
 	return o.P50 * 1000, err

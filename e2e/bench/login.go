@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// login is measured one request at a time against what it cannot do without, one comparison of the password.
+// login measures login with one request at a time, and compares it with the part that it cannot save: one comparison of the password.
 func (b *bench) login(ctx context.Context) (figures []figure, err error) {
-	err = b.with(ctx, func(running map[string]*server) error {
+	err = b.withServers(ctx, func(running map[string]*server) error {
 		l := b.saturate(running["login"], request{Method: "POST", Path: "/auth/login", Body: `{"email":"` + email + `","password":"` + pass + `"}`})
 		l.Connections = 1
 		rows, err := interleave(ctx, b.rounds, l.median, b.argon2id)

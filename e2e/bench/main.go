@@ -1,10 +1,10 @@
-// Command bench measures Warble beside bare equivalents, in turn, on one machine, and prints the ratios.
+// Command bench measures Warble and bare equivalents in turn on one machine, and prints the ratios.
 //
 //	go run ./e2e/bench [-only REGEXP] [-time 3s] [-rounds 5] [-soak 1000000] [-readout 1000000] [-json bench.json] [-strict]
 //
-// Everything runs as it does in production: the binaries of ko.yaml's flags, the manifests' environment, access log (to a
-// file) and metrics on, PostgreSQL with fsync. The load comes from another process (generate.go), on the same machine:
-// figures are ratios of what was measured within the same seconds, and say little about any other machine.
+// Everything runs as in production: binaries with ko.yaml's flags, the manifests' environment, access log (to a file) and metrics on, and
+// PostgreSQL with fsync. The load comes from another process (generate.go) on the same machine. The figures are ratios of values that were
+// measured within the same seconds. They say little about other machines.
 package main
 
 import (
@@ -28,10 +28,10 @@ type bench struct {
 	exposed      int // users of the experiment that is read
 }
 
-// saturating is how many connections keep a function busy.
+// saturating is the number of connections that keep a function busy.
 const saturating = 32
 
-// saturate is the load that finds out how much a server can answer: requests of a few users, as fast as they go.
+// saturate returns a load that measures a server's throughput: requests of a few users, as fast as possible.
 func (b *bench) saturate(s *server, kinds ...request) load {
 	return load{
 		Address: s.address, Connections: saturating, Warmup: b.warmup, Time: b.time,
@@ -39,7 +39,7 @@ func (b *bench) saturate(s *server, kinds ...request) load {
 	}
 }
 
-// part is what is measured together.
+// part is a group of figures that are measured together.
 type part struct {
 	name    string
 	measure func(context.Context) ([]figure, error)
@@ -103,7 +103,7 @@ func (o *options) run(ctx context.Context) (err error) {
 		return !o.only.MatchString(p.name) || p.name == "soak" && b.requests == 0 || p.name == "readout" && b.exposed == 0
 	})
 	if len(parts) == 0 {
-		return fmt.Errorf("-only %s: nothing to measure: expected a part that -h lists, soak and readout with their size, as -readout 1000000", o.only)
+		return fmt.Errorf("-only %s: nothing to measure: expected a part that -h lists; soak and readout need their size, for example -readout 1000000", o.only)
 	}
 	if b.rig, err = newRig(ctx); err != nil {
 		return err

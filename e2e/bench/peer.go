@@ -17,17 +17,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// peerFolder has what a typical Twitter clone does: two Express services on Node, of which the one with the tweets asks the
-// other whose a token is, at each request.
+// peerFolder has a typical Twitter clone: two Express services on Node. At each request, the service with the tweets asks the other one to
+// verify the token.
 const peerFolder = "e2e/bench/peer"
 
 const peerSecret = "peer"
 
-// warmRequests are what Node is sent before it counts: it compiles what it has run often.
+// warmRequests is the number of requests before a measurement, because Node compiles code that has run often.
 const warmRequests = 3000
 
-// peer compares Warble through its edge, relay included, with the peer through its own front door, each with its own
-// database on the same durable PostgreSQL. Only one of the two has work at a time.
+// peer compares Warble, through its edge and with relay, with the peer, through its own front door. Each has its own database on the same
+// durable PostgreSQL. Only one of the two has work at a time.
 func (b *bench) peer(ctx context.Context) (figures []figure, err error) {
 	theirs, err := b.startPeer(ctx)
 	for _, s := range theirs {
@@ -68,14 +68,14 @@ func (b *bench) peer(ctx context.Context) (figures []figure, err error) {
 	return figures, err
 }
 
-// side is one of two that are compared.
+// side is one of the two systems that are compared.
 type side struct {
 	servers []*server
 	load    load
 	cpu     []float64 // ms of all servers for a request, of each round
 }
 
-// measure is the load's throughput.
+// measure returns the throughput of the load.
 func (s *side) measure(ctx context.Context) (float64, error) {
 	before, err := s.used()
 	if err != nil {
@@ -164,7 +164,7 @@ func (b *bench) fromEmptyPeer(measure contestant) contestant {
 	}
 }
 
-// peerTokens are JSON Web Tokens of the peer's users, signed with HMAC SHA-256.
+// peerTokens returns JSON Web Tokens for the peer's users, signed with HMAC SHA-256.
 func peerTokens() (tokens []string) {
 	encode := base64.RawURLEncoding.EncodeToString
 	for id := range few {

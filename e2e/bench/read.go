@@ -8,14 +8,14 @@ import (
 	"warble/shared/store"
 )
 
-// read is measured against a bare server that runs the same statements, prepared, over as many connections.
+// read compares reads with a bare server that runs the same prepared statements over as many connections.
 func (b *bench) read(ctx context.Context) (figures []figure, err error) {
 	bare, err := b.rig.start(ctx, "read", "TWEETS_SQL="+store.TweetsSQL, "HOME_SQL="+store.CommunityTweetsSQL())
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, bare.stop()) }()
-	err = b.with(ctx, func(running map[string]*server) error {
+	err = b.withServers(ctx, func(running map[string]*server) error {
 		if err := b.empty(ctx); err != nil {
 			return err
 		}
@@ -49,11 +49,11 @@ func (b *bench) read(ctx context.Context) (figures []figure, err error) {
 	return figures, err
 }
 
-// likers are how many people like something in a round, at most: each does so once, for a second time changes nothing.
+// likers is the greatest number of people who like something in a round. Each likes once, because a second like changes nothing.
 const likers = 20_000
 
-// like compares as many people as there are connections who like one tweet with as many who like different ones: the count of
-// a tweet is one row, and whoever likes it waits for whoever is doing so.
+// like compares people who like one tweet at the same time with as many people who like different tweets. The count of a tweet is one row, so
+// likes of one tweet wait for each other.
 func (b *bench) like(ctx context.Context) (figures []figure, err error) {
 	function, err := b.rig.start(ctx, "like", "FEATURES=likes")
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"warble/shared/store/migrations"
 )
 
-// The experiment that is read: users who came over three weeks from 31 October 2026 on, and registered in spring. Each has posted
-// ten tweets, of which every fifth is a retweet, in the fortnight before or the week after, and was active on ten days.
+// The experiment of the benchmark: its users registered in spring, and entered over three weeks from 31 October 2026 on. Each user has ten
+// tweets, in the two weeks before or the week after. Every fifth tweet is a retweet. Each user was active on ten days.
 const readoutRows = `
 	create function pg_temp.after(day float8) returns timestamptz language sql immutable
 	return timestamptz '2026-10-31 00:00:00+00' + interval '1 day' * day;
@@ -68,8 +68,8 @@ const readoutRows = `
 	insert into experiment_transitions (experiment, id, phase, step, percent, at, actor, reason)
 	values ('likes', '1', 'Running', 0, 50, pg_temp.after(0), 'bench', '');`
 
-// readout reads an experiment of a million users (-readout), their ten million tweets, and 30 days of windows. Ten edges make as many
-// windows as one, because each adds to the same rows.
+// readout measures the readout of an experiment with a million users (-readout), ten million tweets, and 30 days of guardrails' windows. The
+// number of edges does not matter, because all edges add to the same rows.
 func (b *bench) readout(ctx context.Context) ([]figure, error) {
 	admin, err := pgx.Connect(ctx, b.postgres.Superuser("postgres"))
 	if err != nil {
@@ -110,7 +110,7 @@ func (b *bench) readout(ctx context.Context) ([]figure, error) {
 	}, nil
 }
 
-// fillReadout makes the rows. Indexes are made afterwards, for they are made faster of rows that are there.
+// fillReadout inserts the rows. It makes the indexes afterwards, because that is faster.
 func (b *bench) fillReadout(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, b.postgres.Superuser("readout"))
 	if err != nil {
@@ -134,7 +134,7 @@ func (b *bench) fillReadout(ctx context.Context) error {
 			return err
 		}
 	}
-	// Foreign keys are as the rows are made; checking each is what would take the most time.
+	// Foreign keys are not checked, because the check would take the most time, and the rows are right by construction.
 	if _, err := conn.Exec(ctx, `set session_replication_role = replica`); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ const (
 	conns = 4 // connections to PostgreSQL of whoever inserts: a function's default
 )
 
-// rig is everything that is measured: a durable PostgreSQL of its own, the binaries, keys, users and their tokens.
+// rig has everything that the benchmarks need: a durable PostgreSQL, the binaries, keys, users and their tokens.
 type rig struct {
 	folder   string
 	postgres *pgserver.Server
@@ -66,7 +66,7 @@ func newRig(ctx context.Context) (r *rig, err error) {
 	return r, errors.Join(failures...)
 }
 
-// close ends PostgreSQL and removes the folder. The functions have ended before: whoever starts one stops it.
+// close ends PostgreSQL and removes the folder. Functions have ended before, because each is stopped by the code that starts it.
 func (r *rig) close() error {
 	var err error
 	if r.postgres != nil {
@@ -77,7 +77,7 @@ func (r *rig) close() error {
 
 func (r *rig) path(name string) string { return filepath.Join(r.folder, name) }
 
-// build builds the functions as ko does, with the flags of ko.yaml, and so what they are measured against.
+// build builds the functions like ko, with the flags of ko.yaml, and the bare equivalents in the same way.
 func (r *rig) build(ctx context.Context) error {
 	var ko struct {
 		Flags   []string `yaml:"defaultFlags"`
@@ -98,7 +98,7 @@ func (r *rig) build(ctx context.Context) error {
 	return nil
 }
 
-// userID is the id of the nth user, from 1: such as next_id makes in the nth millisecond of 2026.
+// userID returns the id of the nth user, from 1. It is an id as next_id makes it in the nth millisecond of 2026.
 func userID(n int) int64 { return int64(n) << 22 }
 
 func (r *rig) makeKeys() error {
@@ -198,11 +198,10 @@ func (r *rig) startPostgres(ctx context.Context) (err error) {
 	return err
 }
 
-// tweetID is of the one tweet that is always there.
+// tweetID is the id of the one tweet that is never deleted.
 const tweetID = "4194304"
 
-// empty throws away what was posted, but for one tweet, so that each round begins with the same tables and nothing to
-// checkpoint.
+// empty deletes all tweets except one, so that each round begins with the same tables and nothing to checkpoint.
 func (r *rig) empty(ctx context.Context) error {
 	return r.exec(ctx, "warble",
 		`truncate tweets, tweet_counts, likes, outbox, idempotency_keys`,
@@ -224,13 +223,13 @@ func (r *rig) exec(ctx context.Context, database string, statements ...string) e
 	return nil
 }
 
-// databaseURL connects as the login of a role: auth, api, mail or ops.
+// databaseURL returns the URL for the login of a role: auth, api, mail or ops.
 func (r *rig) databaseURL(role string) string {
 	return r.postgres.URL("warble_"+role+"_login", "warble")
 }
 
-// environment is what the manifest gives a function, with the rig's secrets and files. The limits of the edge are out
-// of reach, and it has one replica. A name without a manifest is something bare.
+// environment returns a function's environment from its manifest, with the rig's secrets and files. The edge's rate limits are too high to be
+// reached, and it has one replica. A name without a manifest is a bare equivalent.
 func (r *rig) environment(name string) []string {
 	files := map[string]string{
 		"TOKEN_PRIVATE_KEY_FILE": r.path("private.pem"),

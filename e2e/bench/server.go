@@ -18,7 +18,7 @@ import (
 	"warble/shared/process"
 )
 
-// server is a running function, or something bare.
+// server is a running function, or a bare equivalent.
 type server struct {
 	name    string
 	address string
@@ -28,13 +28,12 @@ type server struct {
 	exited  <-chan error
 }
 
-// launch starts a binary, its log going to a file, its metrics on. The environment is the manifest's and nothing else.
-// What settings say comes after it.
+// launch starts a binary, with its log in a file and its metrics on. The environment is only the manifest's, followed by settings.
 func (r *rig) launch(name string, settings ...string) (*server, error) {
 	return r.run(name, exec.Command(r.path("bin/"+name)), append(r.environment(name), settings...)) //nolint:noctx // stop ends it
 }
 
-// run starts a command as a server: HOST and PORT say where it is to answer.
+// run starts a command as a server, which listens at HOST and PORT.
 func (r *rig) run(name string, cmd *exec.Cmd, settings []string) (*server, error) {
 	address, err := freeAddress()
 	if err != nil {
@@ -63,7 +62,7 @@ func (r *rig) start(ctx context.Context, name string, settings ...string) (*serv
 	return s.ready(ctx, err)
 }
 
-// ready waits for the first answer of a server that was launched, unless err says that it was not.
+// ready waits for the first answer of a launched server. If err is not nil, it returns err.
 func (s *server) ready(ctx context.Context, err error) (*server, error) {
 	if err != nil {
 		return nil, err
@@ -74,10 +73,10 @@ func (s *server) ready(ctx context.Context, err error) (*server, error) {
 	return s, nil
 }
 
-// startLimit is how long the first answer may take.
+// startLimit is the longest time until the first answer.
 const startLimit = 20 * time.Second
 
-// answer returns when the server's probe answers 200.
+// answer waits until the server's probe answers 200.
 func (s *server) answer(ctx context.Context) error {
 	for end := time.Now().Add(startLimit); time.Now().Before(end); {
 		if healthy(s.address) {
@@ -91,7 +90,7 @@ func (s *server) answer(ctx context.Context) error {
 			return ctx.Err()
 		default:
 		}
-		// time.Sleep takes a millisecond at least, a tenth of what is measured.
+		// No time.Sleep, because it takes at least a millisecond, which is a tenth of the measured time.
 		_, _ = unix.Select(0, nil, nil, nil, &unix.Timeval{Usec: 200}) // an interrupted wait is as good
 	}
 	return fmt.Errorf("%s did not answer within %s\n%s", s.name, startLimit, s.lastWords())
@@ -110,13 +109,13 @@ func healthy(address string) bool {
 	return err == nil && strings.HasPrefix(line, "HTTP/1.1 200 ")
 }
 
-// lastWords is the end of the server's log.
+// lastWords returns the end of the server's log.
 func (s *server) lastWords() string {
 	text, _ := os.ReadFile(s.log.Name()) // without it the error says less
 	return string(text[max(0, len(text)-2000):])
 }
 
-// stop ends the process at once: nobody is waiting for its answers.
+// stop kills the process, because nobody waits for its answers.
 func (s *server) stop() error {
 	if s.exited != nil {
 		if err := s.cmd.Process.Kill(); err != nil {
@@ -128,17 +127,17 @@ func (s *server) stop() error {
 	return errors.Join(s.log.Close(), os.Remove(s.log.Name()))
 }
 
-// memory is what a process takes of a machine's, in MiB.
+// memory is the memory that a process uses, in MiB.
 type memory struct {
-	// held are its pages and its share of those that it has with other processes: PSS, which adds up to what all of them take. RSS
-	// counts a page that two processes share twice.
+	// held are its own pages and its share of the pages that it shares with other processes (PSS). The PSS of all processes adds up to the
+	// memory that they use together. RSS would count a shared page twice.
 	held float64
-	// own is the part of held that no file has: heap, stacks and variables. The rest are pages of the binary, which the kernel drops
-	// where memory is short, and reads again.
+	// own is the part of held without a file: heap, stacks and variables. The other pages belong to the binary. If memory is short, the
+	// kernel drops them and reads them again.
 	own float64
 }
 
-// memory reads the process's memory, from Linux's own account.
+// memory reads the process's memory from /proc.
 func (s *server) memory() (m memory, err error) {
 	file := fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid)
 	text, err := os.ReadFile(file)
@@ -157,7 +156,7 @@ func (s *server) memory() (m memory, err error) {
 	return m, nil
 }
 
-// cpu is the CPU time that the process has used, in ms; a machine that is busy with something else does not change it much.
+// cpu returns the CPU time that the process has used, in ms. Other work on the machine changes it little.
 func (s *server) cpu() (milliseconds float64, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
 	if err != nil {
@@ -176,7 +175,7 @@ func (s *server) cpu() (milliseconds float64, err error) {
 	return (user + system) * 10, err // Linux counts in hundredths of a second, whatever its own clock does
 }
 
-// freeAddress finds a port on loopback by taking and leaving it.
+// freeAddress returns a free loopback address, which it finds by listening and closing.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -190,8 +189,8 @@ func port(address string) string {
 	return port
 }
 
-// with runs do while servers of these names run.
-func (r *rig) with(ctx context.Context, do func(running map[string]*server) error, names ...string) (err error) {
+// withServers runs do while servers of these names run.
+func (r *rig) withServers(ctx context.Context, do func(running map[string]*server) error, names ...string) (err error) {
 	running := make(map[string]*server)
 	for _, name := range names {
 		s, err := r.start(ctx, name)

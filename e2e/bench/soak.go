@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// soakMix is what the long run sends through the edge: four reads for each write.
+// soakMix are the requests of the long run through the edge: four reads for each write.
 var soakMix = []request{
 	{Method: "GET", Path: "/auth/validate"},
 	{Method: "GET", Path: "/2/tweets/" + tweetID},
@@ -16,8 +16,8 @@ var soakMix = []request{
 	{Method: "GET", Path: "/2/tweets?ids=" + tweetID},
 }
 
-// soak sends many requests of many users through the edge and fits a line to the memory of those who answer.
-// The first quarter is left out: caches fill, and the heap finds its size.
+// soak sends many requests of many users through the edge, and fits a line to the memory of each function. It leaves out the first quarter, in
+// which caches fill and the heap grows to its size.
 func (b *bench) soak(ctx context.Context) (figures []figure, err error) {
 	names := []string{"edge", "tweet", "validate"}
 	err = b.withEdge(ctx, func(running map[string]*server) error {
@@ -54,7 +54,7 @@ func (b *bench) soak(ctx context.Context) (figures []figure, err error) {
 		for _, name := range names {
 			all := samples[name]
 			if len(all) < 8 {
-				return fmt.Errorf("%d requests were over before their memory could be followed", b.requests)
+				return fmt.Errorf("%d requests ended before the memory could be measured often enough", b.requests)
 			}
 			quarter := len(all) / 4
 			fmt.Fprintf(os.Stderr, "%s memory, median of each quarter: %.1f %.1f %.1f %.1f MiB\n", name, summarize(all[:quarter]).Median,
@@ -67,7 +67,7 @@ func (b *bench) soak(ctx context.Context) (figures []figure, err error) {
 	return figures, err
 }
 
-// slope is the least-squares slope of values at 0, 1, 2, ...
+// slope returns the least-squares slope of values at 0, 1, 2, ...
 func slope(values []float64) float64 {
 	n := float64(len(values))
 	meanX, meanY := (n-1)/2, 0.0

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// starts is how many pairs of starts are timed.
+// starts is the number of measured pairs of starts.
 const starts = 20
 
-// start times every function from exec to its first 200, in turn with a bare hello of the same toolchain. The first 200
-// of a function with a database takes a connection to it and a look at its migrations.
+// start measures the time from exec to the first 200 for every function, in turn with a bare program of the same toolchain. A function with a
+// database first has to connect to it and to read its migrations.
 func (b *bench) start(ctx context.Context) (figures []figure, err error) {
 	for _, s := range b.services {
 		rows, err := interleave(ctx, starts, b.firstAnswer(s.Name()), b.firstAnswer("hello"))
@@ -34,12 +34,12 @@ func (b *bench) firstAnswer(name string) contestant {
 	}
 }
 
-// idle is how long a function has had nothing to do when its memory is read.
+// idle is the time without requests before a function's memory is read.
 const idle = 5 * time.Second
 
-// size reads every function's memory after its first 200 and a pause, that of all functions together, and the size of each binary.
+// size measures every function's memory after its first 200 and a pause, the memory of all functions together, and the size of each binary.
 func (b *bench) size(ctx context.Context) (figures []figure, err error) {
-	err = b.with(ctx, func(running map[string]*server) error {
+	err = b.withServers(ctx, func(running map[string]*server) error {
 		time.Sleep(idle)
 		var all memory
 		for _, s := range b.services {

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// telemetry is what a function loses of its throughput by telling about itself: all of it, and each part by itself, beside
-// the same binary that tells nothing. Traces are sampled as they ship, and go to an agent on the same machine that reads
-// and forgets them, so what it burns is on the bill as well.
+// telemetry measures how much throughput a function loses through telemetry: through all of it, and through each part. It compares the same
+// binary without telemetry. Traces are sampled as in production. They go to an agent on the same machine, which reads and drops them; so its CPU
+// time counts too.
 func (b *bench) telemetry(ctx context.Context) (figures []figure, err error) {
 	agent, err := startAgent()
 	if err != nil {
@@ -66,8 +66,8 @@ func (b *bench) telemetry(ctx context.Context) (figures []figure, err error) {
 	return figures, nil
 }
 
-// startAgent starts what takes traces as Datadog's agent does from 7.30 on: the tracer then counts by itself what it does
-// not keep, and leaves it out.
+// startAgent starts a server that accepts traces like Datadog's agent from 7.30 on: the tracer then counts the traces that are not kept, and
+// does not send them.
 func startAgent() (*http.Server, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

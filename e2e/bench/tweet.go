@@ -20,10 +20,10 @@ const text = "An exaltation of larks, a murder of crows, a parliament of owls; a
 
 var post = request{Method: "POST", Path: "/2/tweets", Body: `{"text":"` + text + `"}`}
 
-// tweet is measured against a bare server that inserts the same rows, and against pgbench with the very statement, each
-// with as many connections to the same durable PostgreSQL.
+// tweet compares POST /2/tweets with a bare server that inserts the same rows, and with pgbench and the same statement. Each has as many
+// connections to the same durable PostgreSQL.
 func (b *bench) tweet(ctx context.Context) (figures []figure, err error) {
-	err = b.with(ctx, func(running map[string]*server) error {
+	err = b.withServers(ctx, func(running map[string]*server) error {
 		rows, err := interleave(ctx, b.rounds,
 			b.fromEmpty(b.saturate(running["tweet"], post).throughput),
 			b.fromEmpty(b.saturate(running["insert"], post).throughput),
@@ -39,7 +39,7 @@ func (b *bench) tweet(ctx context.Context) (figures []figure, err error) {
 	return figures, err
 }
 
-// fromEmpty has each round begin with the same tables.
+// fromEmpty returns a contestant that empties the tables before each round.
 func (b *bench) fromEmpty(measure contestant) contestant {
 	return func(ctx context.Context) (float64, error) {
 		if err := b.empty(ctx); err != nil {
@@ -51,8 +51,8 @@ func (b *bench) fromEmpty(measure contestant) contestant {
 
 var tps = regexp.MustCompile(`tps = ([0-9.]+)`)
 
-// pgbench runs the statement of store.CreateTweet as fast as it goes. Without an Idempotency-Key the arguments that
-// belong to one are empty; they stand in the statement, since pgbench has no empty variables.
+// pgbench runs the statement of store.CreateTweet as fast as possible. Without an Idempotency-Key, the key's arguments are empty. They are
+// literals in the statement, because pgbench has no empty variables.
 func (b *bench) pgbench(ctx context.Context) (float64, error) {
 	program := filepath.Join(b.postgres.Bin(), "pgbench")
 	if _, err := os.Stat(program); err != nil { // Debian has it among the client's programs as well

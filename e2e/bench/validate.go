@@ -2,11 +2,11 @@ package main
 
 import "context"
 
-// validate is measured against a bare hello where tokens repeat, and where they never do against a hello that verifies
-// one Ed25519 signature: plain ed25519.Verify, which is less than any JWT library does.
+// validate compares repeated tokens with a bare program, and tokens that never repeat with a bare program that verifies one Ed25519 signature.
+// That is plain ed25519.Verify, which does less than any JWT library.
 func (b *bench) validate(ctx context.Context) (figures []figure, err error) {
 	claims := request{Method: "GET", Path: "/auth/validate"}
-	err = b.with(ctx, func(running map[string]*server) error {
+	err = b.withServers(ctx, func(running map[string]*server) error {
 		repeat := func(name string) contestant { return b.saturate(running[name], claims).throughput }
 		rows, err := interleave(ctx, b.rounds, repeat("validate"), repeat("hello"))
 		if err != nil {
