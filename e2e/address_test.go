@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Two clients are two addresses to the edge, through the cluster's own ingress, and none is what it says of itself. Limits
-// and the counts of failed logins go by that address.
+// Behind the cluster's ingress, the edge sees the real addresses of two clients, and not the addresses that they claim. Rate limits
+// and counts of failed logins use that address.
 func TestClusterTellsClientsApart(t *testing.T) {
 	cluster(t)
 	w := inside(t)

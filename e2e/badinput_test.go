@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// strange are values that some decoder somewhere has stumbled over.
+// strange are values with which decoders often have problems.
 var strange = []string{
 	"", "0", "-1", "1", "1.5", "1e3", "9223372036854775807", "9223372036854775808", "99999999999999999999", "null", "{id}",
 	"é", "\u202e", "\x00", "\xff\xfe", "%", "%00", "../..", "a b", "a/b", "1,2", ",", "*", "' or 1=1 --", "2026-13-45T99:99:99Z",
@@ -34,7 +34,7 @@ var badBodies = []string{
 	`{"text":"` + strings.Repeat("a", 60000) + `"}`, `{"text":"` + strings.Repeat("a", 70000) + `"}`,
 }
 
-// Whatever a client sends, the answer is one that it can read, and comes.
+// Every request gets a readable answer, whatever the client sends.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	for _, e := range endpoints {
@@ -97,15 +97,15 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// What is not even HTTP ends with an answer or a closed connection, and soon. The client waits, and never says that it
-// has sent all, unless it is cut.
+// Bytes that are not HTTP soon get an answer or a closed connection. The client waits, and does not close its side
+// unless cut is set.
 func TestBadHTTP(t *testing.T) {
-	processes(t) // an ingress answers much of this itself, as it likes
+	processes(t) // an ingress would answer many of these requests itself
 	t.Parallel()
 	const post = "POST /2/tweets HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 	for name, tt := range map[string]struct {
 		request string
-		want    int // 0 where the connection may as well be closed
+		want    int // 0 if the connection may be closed instead
 		cut     bool
 	}{
 		"nothing":                     {"", 0, false},
@@ -145,7 +145,7 @@ func TestBadHTTP(t *testing.T) {
 	}
 }
 
-// raw sends bytes and no more, and returns the status of the first answer, 0 where the connection was closed without one.
+// raw sends bytes, and returns the status of the first answer, or 0 if the connection was closed without one.
 func raw(request string, cut bool) (int, error) {
 	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(warble.url, "http://"), patience)
 	if err != nil {
@@ -155,9 +155,9 @@ func raw(request string, cut bool) (int, error) {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return 0, err
 	}
-	_, _ = io.WriteString(conn, request) // which the other side need not read to its end
+	_, _ = io.WriteString(conn, request) // the other side need not read all of it
 	if cut {
-		_ = conn.(*net.TCPConn).CloseWrite() // or it has answered already
+		_ = conn.(*net.TCPConn).CloseWrite() // an error means that it has answered already
 	}
 	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if timeout, ok := err.(net.Error); ok && timeout.Timeout() { //nolint:errorlint // as conn returns it

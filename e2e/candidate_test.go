@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A release is tried out before it has traffic: one that fails a user's journey, and one that crashes, leave what served
-// where it was, and a good one takes over, while requests come and none fails.
+// A release is tried out before it gets traffic. If it fails the user's journey, or crashes, the old revisions keep the
+// traffic. A good release takes over. No request fails meanwhile.
 func TestLongTriesACandidateOutBeforeItHasTraffic(t *testing.T) {
 	cluster(t)
 	w := inside(t)
@@ -65,8 +65,8 @@ func TestLongTriesACandidateOutBeforeItHasTraffic(t *testing.T) {
 	t.Logf("%d requests while two candidates failed and one took over, in %s", l.stop(), time.Since(began).Round(time.Second))
 }
 
-// servesAlone waits until a revision of tweet has all of the traffic, and no function a candidate: what a verb has written,
-// Knative does a moment later.
+// servesAlone waits until a revision of tweet has all of the traffic, and no function has a candidate. Knative needs a moment
+// after a verb has written the traffic.
 func servesAlone(t *testing.T, revision string) {
 	t.Helper()
 	within(t, revision+" serves alone", readyLimit, func() bool {

@@ -12,12 +12,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// elsewhere are the kinds of operators that this cluster may not have; the schemas of their definitions are what make test-infra
-// holds the charts to.
+// elsewhere are kinds of operators that this cluster may not have. make test-infra checks the charts against the schemas of
+// these kinds.
 var elsewhere = []string{"KnativeServing", "KnativeEventing", "ClusterIssuer", "ExternalSecret", "ClusterSecretStore"}
 
-// TestClusterTakesTheCharts has the API server say of each object of terraform's charts, and of the Jobs that people run, what it
-// would say of a release, and keep none of them.
+// TestClusterTakesTheCharts checks each object of terraform's charts, and the Jobs that people run, with a dry run at the
+// API server.
 func TestClusterTakesTheCharts(t *testing.T) {
 	cluster(t)
 	known := make(map[string]bool) // by API version and kind
@@ -58,7 +58,7 @@ func TestClusterTakesTheCharts(t *testing.T) {
 	}
 }
 
-// takes asks about the objects of one text, each by itself, because a namespace is of the command and not of the file.
+// takes checks the objects of one text one by one, because the namespace is an argument of the command.
 func takes(t *testing.T, known map[string]bool, from, objects string, verb ...string) {
 	t.Helper()
 	asked := 0
@@ -89,7 +89,7 @@ func takes(t *testing.T, known map[string]bool, from, objects string, verb ...st
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if asked == 0 && !strings.Contains(from, "04-observability") { // which has External Secrets' kinds only
+	if asked == 0 && !strings.Contains(from, "04-observability") { // it has only kinds of External Secrets
 		t.Errorf("%s: the cluster knows none of its kinds", from)
 	}
 	t.Logf("%s: asked about %d objects", from, asked)

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Libraries written for X, with nothing but the base URL changed.
+// Libraries for X work with Warble if only the base URL is changed.
 
 // bearer is an Authorizer.
 type bearer string
@@ -99,8 +99,8 @@ func TestClientGo(t *testing.T) {
 	}
 }
 
-// The other libraries go through the same day, and say how it went in the same words but for an error, which each has its
-// own words for.
+// The other libraries make the same requests, and print the same words, except for errors, for which each has its
+// own text.
 func TestClientNode(t *testing.T) {
 	t.Parallel()
 	sameDay(t, "Request failed with code 403 - Forbidden: the tweet %[1]s is another user's (see https://warble.dev/problems/forbidden); "+
@@ -128,7 +128,7 @@ func TestClientTweepy(t *testing.T) {
 		})
 }
 
-// sameDay has a library go through a user's day. It is given Warble's URL, the user's token and the id of somebody else's tweet.
+// sameDay makes a library send the requests of a user's day. The library gets Warble's URL, the user's token and the id of somebody else's tweet.
 func sameDay(t *testing.T, refusal string, run func(args ...string) string) {
 	t.Helper()
 	ada, bob := register(t, ""), register(t, "")
@@ -148,7 +148,7 @@ func sameDay(t *testing.T, refusal string, run func(args ...string) string) {
 	}
 }
 
-// python is the Python that has Debian's package of tweepy.
+// python returns the Python with Debian's package of tweepy.
 func python() string {
 	if named := os.Getenv("PYTHON"); named != "" {
 		return named

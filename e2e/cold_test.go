@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// What a cold start costs, beside a bare net/http server on the same cluster, in turn: make cold. A function is asked for
-// through the ingress and the edge, which is not at zero, hello through the ingress alone.
+// Measures cold starts of functions and of a bare net/http server on the same cluster, in turn: make cold. A request to a function passes
+// the ingress and the edge, which is not at zero. A request to hello passes only the ingress.
 func BenchmarkColdStart(b *testing.B) {
 	cluster(b)
 	const target = 1.15 // of the medians
@@ -40,7 +40,7 @@ func BenchmarkColdStart(b *testing.B) {
 	}
 	for round := 0; b.Loop(); round++ {
 		for i := range contestants {
-			c := contestants[(round+i)%len(contestants)] // the others' ends weigh on each alike
+			c := contestants[(round+i)%len(contestants)] // the order changes, so that the ends of other pods affect each in the same way
 			c.untilZero(b)
 			a := ask(b, c.host, c.path)
 			if a.status != http.StatusOK {
@@ -49,7 +49,7 @@ func BenchmarkColdStart(b *testing.B) {
 			c.took = append(c.took, a.took.Seconds())
 		}
 	}
-	b.ReportMetric(0, "ns/op") // of no interest: it is mostly waiting
+	b.ReportMetric(0, "ns/op") // not useful, because most of the time is waiting
 	for _, c := range contestants {
 		b.Logf("%-8s p50 %4.0f ms, p90 %4.0f ms, of %d starts", c.service, 1000*quantile(c.took, .5), 1000*quantile(c.took, .9), len(c.took))
 		if c.service == "hello" {
@@ -65,8 +65,8 @@ func BenchmarkColdStart(b *testing.B) {
 	}
 }
 
-// What the edge costs in a cluster: the same function through it and by its own private host, in turn, from inside, so that
-// both take the private ingress once more or once less and nothing else differs.
+// Measures the cost of the edge in a cluster: requests to the same function through the edge and through its private host, in turn, from
+// inside the cluster, so that the private ingress is the only other difference.
 func BenchmarkEdge(b *testing.B) {
 	cluster(b)
 	w := inside(b)
@@ -93,7 +93,7 @@ type contestant struct {
 	took                []float64 // seconds
 }
 
-// untilZero waits until no pod of it runs and the activator has its traffic.
+// untilZero waits until no pod of the function runs and the activator has its traffic.
 func (c *contestant) untilZero(b *testing.B) {
 	within(b, c.service+" at zero", readyLimit, func() bool {
 		return len(pods(b, c.service)) == 0 &&
@@ -101,13 +101,13 @@ func (c *contestant) untilZero(b *testing.B) {
 	})
 }
 
-// quantile is the nearest rank's value.
+// quantile returns the value of the nearest rank.
 func quantile(values []float64, q float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
 }
 
-// ratioOfMedians returns it with its 95 % percentile bootstrap interval (Efron 1979), which resamples pairs.
+// ratioOfMedians returns the ratio and its 95 % percentile bootstrap interval (Efron 1979), which resamples pairs.
 func ratioOfMedians(ours, theirs []float64) (ratio, low, high float64) {
 	const samples = 10_000
 	random := rand.New(rand.NewPCG(1, 2))

@@ -18,7 +18,7 @@ import (
 	"warble/shared/manifest"
 )
 
-// deployer deploys a copy of the manifests, as make deploy does those of the repository.
+// deployer deploys a copy of the manifests, like make deploy.
 type deployer struct {
 	t                    *testing.T
 	folder, tool, config string // config is ko's
@@ -33,7 +33,7 @@ func newDeployer(t *testing.T) *deployer {
 	if err := os.CopyFS(d.folder, os.DirFS("../knative")); err != nil {
 		t.Fatal(err)
 	}
-	for _, limit := range limits { // the edge keeps those of the tests
+	for _, limit := range limits { // the edge keeps the limits that the tests have set
 		d.set("edge", limit, generousLimit)
 	}
 	if _, err := execute(t.Context(), "", "go", "build", "-o", d.tool, "./cmd/deploy"); err != nil {
@@ -42,8 +42,8 @@ func newDeployer(t *testing.T) *deployer {
 	return d
 }
 
-// rebuild has the next deployment make other images of some functions: a build tag that no file has is in the binary, and
-// asks for no other package to be compiled.
+// rebuild makes the next deployment build different images of some functions, with a build tag that no file uses. The tag is
+// stored in the binary, and no other package is compiled.
 func (d *deployer) rebuild(functions ...string) {
 	d.t.Helper()
 	text, err := os.ReadFile("../ko.yaml")
@@ -78,20 +78,20 @@ func (d *deployer) set(function, name, value string) {
 	}
 }
 
-// deploy is make deploy with these settings in its environment.
+// deploy runs make deploy with settings in its environment.
 func (d *deployer) deploy(settings ...string) (said string, err error) {
 	d.t.Helper()
 	return d.verb(settings)
 }
 
-// verb is deploy with arguments.
+// verb runs deploy with arguments.
 func (d *deployer) verb(settings []string, args ...string) (said string, err error) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), 6*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, d.tool, append([]string{"-manifests", d.folder}, args...)...)
 	cmd.Dir = ".."
-	// What ko has linked once it takes from there the next time.
+	// ko finds binaries that it has linked before in this cache.
 	cmd.Env = append(append(os.Environ(), "KO_CONFIG_PATH="+d.config, "KOCACHE="+filepath.Join(filepath.Dir(d.tool), "ko")), settings...)
 	began := time.Now()
 	text, err := cmd.CombinedOutput()
@@ -99,7 +99,7 @@ func (d *deployer) verb(settings []string, args ...string) (said string, err err
 	return string(text), err
 }
 
-// refused wants a deployment to be refused for why.
+// refused checks that a deployment is refused with a reason.
 func (d *deployer) refused(why string) {
 	d.t.Helper()
 	if said, err := d.deploy(); err == nil || !strings.Contains(said, why) {
@@ -107,8 +107,8 @@ func (d *deployer) refused(why string) {
 	}
 }
 
-// Who deploys during an experiment changes what is untouched, and no arm; a rebase moves both arms to it. After a promotion a
-// deployment that would take what has won from everyone is refused. Nobody's request fails meanwhile.
+// A deployment during an experiment changes only what the untouched get. A rebase makes both arms from it. After a promotion, a
+// deployment that would remove the treatment is refused. No request fails meanwhile.
 func TestLongDeploymentsAroundAnExperiment(t *testing.T) {
 	cluster(t)
 	d := newDeployer(t)

@@ -15,20 +15,20 @@ import (
 	"warble/shared/manifest"
 )
 
-// endpoint is one method of one route, and what a user gets who asks it about ada, who is somebody else.
+// endpoint is one method of one route, and the answer to a user who requests data of another user, ada.
 type endpoint struct {
 	method string
-	route  string // as a manifest's annotation and openapi.yaml have it
+	route  string // as in a manifest's annotation and in openapi.yaml
 	query  string
 	body   string
 	other  int // the status that the other user gets
 
-	public     bool // answers the same without a token
-	noDatabase bool // answers while PostgreSQL is away
-	likes      bool // is the feature likes, a 404 to users who do not have it
+	public     bool // gives the same answer without a token
+	noDatabase bool // answers while PostgreSQL is down
+	likes      bool // needs the feature likes; 404 for users without it
 }
 
-// endpoints are all of them; TestEveryEndpointIsListed sees to it. {id} is ada's, or in /2/tweets that of a tweet of hers.
+// endpoints are all endpoints; TestEveryEndpointIsListed checks this. {id} is ada's id or, in /2/tweets, the id of one of her tweets.
 var endpoints = []endpoint{
 	{method: "POST", route: "/auth/register", body: `{"name":"New","email":"{unique}@example.org","password":"` + password + `"}`, other: 201, public: true},
 	{method: "POST", route: "/auth/login", body: `{"email":"{email}","password":"` + password + `"}`, other: 200, public: true},
@@ -79,10 +79,10 @@ var endpoints = []endpoint{
 	{method: "POST", route: "/feedback", body: `{"score":4}`, other: 201},
 }
 
-// name is as openapi.yaml would say it.
+// name returns the endpoint's name in the style of openapi.yaml.
 func (e endpoint) name() string { return e.method + " " + e.route }
 
-// about is the path and the body of a request to the endpoint that is about a user and one of their tweets.
+// about returns the path and the body of a request for a user and one of their tweets.
 func (e endpoint) about(u *user, tweet string) (path, body string) {
 	id := u.id
 	if strings.HasPrefix(e.route, "/2/tweets/") {
@@ -124,7 +124,7 @@ func TestEveryEndpointIsListed(t *testing.T) {
 	}
 }
 
-// Nobody gets past a token, and with a good one nobody gets at another's data.
+// Without a valid token every request is refused, and with one nobody gets another user's data.
 func TestAuthorisation(t *testing.T) {
 	t.Parallel()
 	ada, bob := register(t, ""), register(t, "")
@@ -136,7 +136,7 @@ func TestAuthorisation(t *testing.T) {
 		}
 		return text
 	}
-	eventually(t, "her tweet settles", listLimit, func() bool { // until then newest_id may be another each time
+	eventually(t, "her tweet settles", listLimit, func() bool { // until then newest_id may differ between answers
 		return strings.Contains(ada.do("GET", ada.path("/tweets"), "").body, `"newest_id":"`+tweet)
 	})
 	before, open := state(), bob.likes()

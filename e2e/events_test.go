@@ -21,7 +21,7 @@ import (
 const trigger = `{"apiVersion": "eventing.knative.dev/v1", "kind": "Trigger", "metadata": {"name": "witness"}, "spec": {"broker": "events",
 	"subscriber": {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "witness"}, "uri": "/events"}}}`
 
-// From a tweet to a subscriber, through the outbox, the relay and the broker; and once the broker was away.
+// A tweet's event reaches a subscriber through the outbox, the relay and the broker, even after the broker was down.
 func TestClusterDeliversEvents(t *testing.T) {
 	cluster(t)
 	const delivery = 3 * time.Minute // the relay waits for up to a minute before it tries again
@@ -40,7 +40,7 @@ func TestClusterDeliversEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	patch(t, "like", change{"replace", envPath, set(env, "FEATURES", "likes")}) // which ships closed
+	patch(t, "like", change{"replace", envPath, set(env, "FEATURES", "likes")}) // the feature is off in the manifests
 	untilReady(t, "like")
 	ada, bob := register(t, ""), register(t, "")
 	within(t, "likes", readyLimit, bob.likes)
@@ -71,7 +71,7 @@ func TestClusterDeliversEvents(t *testing.T) {
 		return len(first) >= all
 	})
 	of := func(u *user, kind string) event.Event { return first["dev.warble."+kind+".v1 of "+u.id] }
-	like := of(bob, "tweet.liked").Subject() // which only its event tells
+	like := of(bob, "tweet.liked").Subject() // only the event has the like's id
 	for _, about := range [all]struct {
 		user          *user
 		kind, subject string
@@ -100,7 +100,7 @@ func TestClusterDeliversEvents(t *testing.T) {
 		if err := json.Unmarshal(about.e.Data(), &data); err != nil {
 			t.Fatal(err)
 		}
-		delete(data, "created_at") // the schema has its form
+		delete(data, "created_at") // the schema checks its form
 		if diff := cmp.Diff(about.want, data); diff != "" {
 			t.Error(about.e.Type(), diff)
 		}
@@ -137,7 +137,7 @@ func TestClusterDeliversEvents(t *testing.T) {
 	t.Logf("delivered %s after the broker's return", time.Since(back).Round(time.Second))
 }
 
-// obeys checks an event's data against the schema that it names.
+// obeys checks an event's data against the schema that the event names.
 func obeys(t *testing.T, e event.Event) {
 	t.Helper()
 	file, err := os.Open("../functions/relay/schemas/" + e.Type() + ".json")

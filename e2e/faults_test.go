@@ -17,10 +17,10 @@ import (
 	"warble/shared/clocktest"
 )
 
-// The tests of this file stop what others need, so none is parallel: they run before the others are let go.
+// The tests of this file stop what other tests need, so they are not parallel: they run before the parallel tests begin.
 
-// A client that sends each tweet again, with its key, until it is acknowledged, has each once, however often the function
-// is killed meanwhile.
+// If a client repeats each tweet with its key until it is acknowledged, each tweet exists once, even if the function
+// is killed again and again.
 func TestSIGKILLLosesNoAcknowledgedTweet(t *testing.T) {
 	run := processes(t)
 	const writers, each, kills = 8, 100, 3
@@ -29,7 +29,7 @@ func TestSIGKILLLosesNoAcknowledgedTweet(t *testing.T) {
 		acknowledged [writers][]string
 		count, again atomic.Int64
 		users        [writers]*user
-		over         atomic.Bool // the killing
+		over         atomic.Bool // set when the kills are over
 	)
 	for i := range users {
 		users[i] = register(t, "")
@@ -47,7 +47,7 @@ func TestSIGKILLLosesNoAcknowledgedTweet(t *testing.T) {
 			}
 		})
 	}
-	defer over.Store(true) // also where that fails
+	defer over.Store(true) // even if the test fails
 	for n := range int64(kills) {
 		victim := only(t, run, "tweet")
 		eventually(t, "load", 3*time.Minute, func() bool { return count.Load() >= (n+1)*writers*each/(kills+1) })
@@ -73,7 +73,7 @@ func TestSIGKILLLosesNoAcknowledgedTweet(t *testing.T) {
 	}
 }
 
-// persist posts a tweet until it is acknowledged, with one key, and returns its id. What is no acknowledgement must be a
+// persist posts a tweet with one key until it is acknowledged, and returns its id. Every other answer must be a
 // 503, or the connection's end.
 func persist(u *user, text string, deadline time.Time, again *atomic.Int64) (id string) {
 	u.t.Helper()
@@ -93,7 +93,7 @@ func persist(u *user, text string, deadline time.Time, again *atomic.Int64) (id 
 	return ""
 }
 
-// A rolling replacement, as Knative does it: the new process is ready and has the traffic before SIGTERM ends the old.
+// A rolling replacement like Knative's: the new process is ready and has the traffic before the old one gets SIGTERM.
 func TestReplacingEveryFunctionFailsNoRequest(t *testing.T) {
 	run := processes(t)
 	const most = 5000 // requests of each worker
@@ -125,7 +125,7 @@ func TestReplacingEveryFunctionFailsNoRequest(t *testing.T) {
 					t.Errorf("%d %s", a.status, a.body)
 				}
 				sent.Add(1)
-				time.Sleep(2 * time.Millisecond) // load, not a flood: the build of the new binaries wants the machine too
+				time.Sleep(2 * time.Millisecond) // a moderate load, because the build of the new binaries needs CPU time too
 			}
 		})
 	}
@@ -142,10 +142,10 @@ func TestReplacingEveryFunctionFailsNoRequest(t *testing.T) {
 }
 
 const (
-	// databaseLimit is how long an answer may take while PostgreSQL is away.
+	// databaseLimit is the longest time of an answer while PostgreSQL is down.
 	databaseLimit = 2 * time.Second
-	// recoveryLimit is how long after its return the API may: 2 s, and as much again for the server, which makes dozens of
-	// connections anew.
+	// recoveryLimit is the longest time until the API works again: 2 s, and 2 s for the server, which makes dozens of
+	// new connections.
 	recoveryLimit = 4 * time.Second
 )
 
@@ -156,7 +156,7 @@ func TestPostgreSQLStopsAndComesBack(t *testing.T) {
 		func() error { return warble.startDatabase(t.Context()) })
 }
 
-// A server that takes connections and never answers is worse than one that is gone.
+// A server that accepts connections and never answers is worse than one that is down.
 func TestPostgreSQLHangsAndComesBack(t *testing.T) {
 	processes(t)
 	text, err := os.ReadFile(warble.folder + "/data/postmaster.pid")
@@ -181,7 +181,7 @@ func TestPostgreSQLHangsAndComesBack(t *testing.T) {
 	withoutDatabase(t, signal(syscall.SIGSTOP), signal(syscall.SIGCONT))
 }
 
-// withoutDatabase takes PostgreSQL away, looks at every endpoint, gives it back and looks again.
+// withoutDatabase stops PostgreSQL, checks every endpoint, starts PostgreSQL and checks again.
 func withoutDatabase(t *testing.T, stop, start func() error) {
 	t.Helper()
 	ada := register(t, "")
@@ -206,23 +206,23 @@ func withoutDatabase(t *testing.T, stop, start func() error) {
 		var all sync.WaitGroup
 		for _, function := range []string{"register", "login", "users", "tweet", "retweet", "timeline"} {
 			address := addressOf(t, only(t, warble.run, function))
-			all.Go(func() { // on a busy machine a probe may take longer than it has
+			all.Go(func() { // on a busy machine a probe may time out
 				eventually(t, fmt.Sprintf("%d of %s%s", want, function, path), time.Minute, func() bool { return statusOf(address+path) == want })
 			})
 		}
 		all.Wait()
 	}
-	every(func(endpoint, answer) {}) // every function has its connections
+	every(func(endpoint, answer) {}) // makes every function open its connections
 	everyTook := func(check func(e endpoint, a answer)) time.Duration { return clocktest.Took(func() { every(check) }) }
 	probes("/readyz", http.StatusOK)
 	back := sync.OnceValue(start)
-	defer back() //nolint:errcheck // below it is looked at
+	defer back() //nolint:errcheck // checked below
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 
-	// Several times, of which the fastest counts: what the API is too slow for, it is too slow for every time. Of that, it is
-	// not to blame for what this machine is late by.
+	// The fastest of several attempts counts, because an API that is too slow is too slow every time. The machine's own
+	// lateness is subtracted.
 	fastest := time.Hour
 	var mu sync.Mutex
 	for round := 0; round < 10 && (round < 2 || fastest > databaseLimit); round++ {
@@ -274,10 +274,10 @@ func withoutDatabase(t *testing.T, stop, start func() error) {
 	probes("/readyz", http.StatusOK)
 }
 
-// A function that cannot live is not waited for, and the others do not notice.
+// Requests do not wait for a function that cannot start, and other functions are not affected.
 func TestAFunctionThatKeepsDyingIsUnavailableAtOnce(t *testing.T) {
 	run := processes(t)
-	const atOnce = 5 * time.Second // one that is waited for takes 15 s
+	const atOnce = 5 * time.Second // a request that waits takes 15 s
 	ada := register(t, "")
 	pid := only(t, run, "retweet")
 	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
@@ -305,7 +305,7 @@ func TestAFunctionThatKeepsDyingIsUnavailableAtOnce(t *testing.T) {
 	}
 	repeated := func() answer { return ada.do("GET", "/2/tweets/1/retweeted_by", "") }
 	eventually(t, "503", time.Minute, func() bool { return repeated().status == http.StatusServiceUnavailable })
-	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) { // several deaths long
+	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) { // longer than several restarts
 		var a answer
 		took := clocktest.Took(func() { a = repeated() })
 		if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || problemOf(a) != "" || took > atOnce {

@@ -26,7 +26,7 @@ import (
 	usertypes "github.com/michimani/gotwi/user/userlookup/types"
 )
 
-// toWarble sends what is meant for X to a base URL: gotwi has no setting for it.
+// toWarble sends requests for X to a base URL, because gotwi has no setting for it.
 type toWarble struct{ base *url.URL }
 
 func (w toWarble) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -54,7 +54,7 @@ func TestClientGotwi(t *testing.T) {
 	})
 }
 
-// gotwiDay says how the day of sameDay goes.
+// gotwiDay makes the requests of sameDay with gotwi.
 func gotwiDay(ctx context.Context, c *gotwi.Client, theirs string) (string, error) {
 	var said strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&said, format+"\n", args...) }

@@ -24,7 +24,7 @@ import (
 	"warble/shared/rollout"
 )
 
-// guestsCookie is where the shop and the edge look for a visitor.
+// guestsCookie is the cookie in which the shop and the edge find a visitor's id.
 const guestsCookie = "shop_visitor"
 
 // visitor is somebody who is not signed in, with the cookie of their browser.
@@ -60,7 +60,7 @@ func (v *visitor) send(method, path, body string) answer {
 	return a
 }
 
-// guest applies the shop, and its metric, until the test ends.
+// guest applies the shop and its metric. They are deleted when the test ends.
 func guest(t *testing.T) {
 	t.Helper()
 	objects, err := execute(t.Context(), "", "go", "tool", "-modfile=tools/ko/go.mod", "ko", "resolve", "--base-import-paths", "--sbom=none", "-f", "e2e/guest/service.yaml")
@@ -77,7 +77,7 @@ func guest(t *testing.T) {
 		}
 	})
 	const whole = "subjectIsUnit: true}"
-	soon := strings.Replace(string(metric), whole, "subjectIsUnit: true, lag: 20s}", 1) // or a verdict waits for a quarter of an hour
+	soon := strings.Replace(string(metric), whole, "subjectIsUnit: true, lag: 20s}", 1) // otherwise a verdict would take a quarter of an hour
 	if soon == string(metric) {
 		t.Fatalf("guest/metric.yaml has no %s", whole)
 	}
@@ -103,8 +103,8 @@ func visitors(t *testing.T, env map[string]experiment.Value) *experimentRun {
 	})
 }
 
-// A Service that knows nothing of Warble, in an experiment of its visitors: who sees the treatment's banner orders twice as often,
-// which is found and promoted. On the way an edge is replaced, and what no function would answer passes through an arm.
+// An experiment with visitors of a Service that does not use Warble: visitors who see the treatment's banner order twice as often.
+// The effect is found and promoted. Meanwhile an edge is replaced, and requests that only a guest answers go through an arm.
 func TestClusterAGuestsVisitorsAreInAnExperiment(t *testing.T) {
 	cluster(t)
 	guest(t)
@@ -114,7 +114,7 @@ func TestClusterAGuestsVisitorsAreInAnExperiment(t *testing.T) {
 	var everyone []*visitor
 	shopping := func(ctx context.Context) {
 		for ctx.Err() == nil {
-			v := &visitor{user: &user{t: t}, moves: true} // the promotion may come between two of their requests
+			v := &visitor{user: &user{t: t}, moves: true} // a promotion may change their arm between two requests
 			page := v.send("GET", "/shop", "")
 			often := .2
 			if strings.Contains(page.body, "Free delivery") {
@@ -188,7 +188,7 @@ func TestClusterAGuestsVisitorsAreInAnExperiment(t *testing.T) {
 	})
 }
 
-// asAGuest wants what only a guest answers, through the arm of a visitor.
+// asAGuest checks requests that only a guest answers, through the arm of a visitor.
 func asAGuest(t *testing.T, v *visitor) {
 	t.Helper()
 	if a := v.send("GET", "/shop/none", ""); a.status != http.StatusNotFound || !strings.Contains(a.body, "This shop has no such page") {
@@ -218,7 +218,7 @@ func asAGuest(t *testing.T, v *visitor) {
 	}
 }
 
-// echoes says something over a WebSocket, and wants to hear it again.
+// echoes sends a text over a WebSocket, and checks that it comes back.
 func echoes(ctx context.Context, v *visitor) error {
 	to, err := url.Parse(warble.url)
 	if err != nil {
@@ -255,7 +255,7 @@ func echoes(ctx context.Context, v *visitor) error {
 	return nil
 }
 
-// A treatment of a guest that fails is rolled back by what the edges see, for the guest itself tells nobody.
+// A guest's failing treatment is rolled back because of the edges' counts. The guest itself reports nothing.
 func TestClusterAGuestThatFailsIsRolledBack(t *testing.T) {
 	cluster(t)
 	guest(t)

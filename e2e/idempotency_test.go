@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A hundred sends with one Idempotency-Key are one tweet, and another user goes on meanwhile.
+// A hundred requests with one Idempotency-Key make one tweet. Another user's requests succeed meanwhile.
 func TestAHundredSendsWithOneKey(t *testing.T) {
 	t.Parallel()
 	ada, bob := register(t, ""), register(t, "")
@@ -26,7 +26,7 @@ func TestAHundredSendsWithOneKey(t *testing.T) {
 	}
 }
 
-// postOnce posts with the key k at an address, and comes again where the first request with it still runs.
+// postOnce posts with the key k at an address, and tries again if another request with the key still runs.
 func (u *user) postOnce(url string) (a answer) {
 	u.t.Helper()
 	for deadline := time.Now().Add(politeness); ; {
@@ -52,7 +52,7 @@ func TestOneKeyAcrossTwoProcesses(t *testing.T) {
 	oneTweet(t, ada, answers)
 }
 
-// oneTweet checks the answers to sends with one key, of a user who posted nothing else.
+// oneTweet checks the answers to requests with one key, of a user who posted nothing else.
 func oneTweet(t *testing.T, u *user, answers []answer) {
 	t.Helper()
 	first := 0

@@ -95,7 +95,7 @@ func TestAnAccountIsDeleted(t *testing.T) {
 	}
 }
 
-// listLimit is how long others may wait to see on a list what somebody wrote: a tenth of a second, on a machine that is not busy.
+// listLimit is the longest time until others see a new entry in a list. It is a tenth of a second if the machine is not busy.
 const listLimit = time.Minute
 
 func TestFromTweetToRetweetAndBack(t *testing.T) {
@@ -134,7 +134,7 @@ func TestFromTweetToRetweetAndBack(t *testing.T) {
 		eventually(t, want+" in "+path, listLimit, func() bool { return slices.Equal(ada.all("/2/tweets/"+id+path), []string{want}) })
 	}
 
-	for range 2 { // what is not there is undone already
+	for range 2 { // undoing something that does not exist succeeds
 		if a := bob.do("DELETE", bob.path("/retweets/"+id), ""); a.status != http.StatusOK || strings.TrimSpace(a.body) != `{"data":{"retweeted":false}}` {
 			t.Errorf("undo: %d %s", a.status, a.body)
 		}

@@ -38,14 +38,14 @@ var (
 const (
 	killWriters = 8
 	killSources = 20               // tweets that all of them retweet and like
-	perKill     = 5                // writes that are acknowledged between two kills, so that each finds work
-	killPause   = 500              // milliseconds that pass at most after those
+	perKill     = 5                // acknowledged writes between two kills, so that each kill interrupts work
+	killPause   = 500              // greatest pause after those writes, in milliseconds
 	killLimit   = 2 * time.Minute  // for those writes
 	writeLimit  = 10 * time.Minute // for a write to be acknowledged
 )
 
-// Functions, the relay, PgBouncer and PostgreSQL are killed at random, again and again, while people do all that writes. What
-// was acknowledged is there, once; what was not is there once or not at all; and a subscriber has heard of all of it, of each
+// Functions, the relay, PgBouncer and PostgreSQL are killed at random, again and again, while people make all kinds of writes. Every
+// acknowledged write is stored exactly once. Other writes are stored once or not at all. A subscriber gets events of all writes, for each
 // user in the order of the writes.
 func TestKillsLoseNothing(t *testing.T) {
 	if *kills == 0 {
@@ -122,7 +122,7 @@ type killable struct {
 	pooler  *pooler
 	office  *apitest.PostOffice
 	folder  string
-	victims map[string]func() bool // by name; false where it is not there to be killed
+	victims map[string]func() bool // by name; false if there is nothing to kill
 	sources []string
 
 	acknowledged, again atomic.Int64
@@ -218,7 +218,7 @@ func (s *killable) rows(sql string, args ...any) (lines []string) {
 	return lines
 }
 
-// person writes, and knows what was acknowledged.
+// person sends writes, and records the acknowledged ones.
 type person struct {
 	*killable
 	user
@@ -238,8 +238,8 @@ func newPerson(s *killable, u *user, n int) *person {
 		likes: make(map[string]bool), users: map[string]string{u.id: u.email}}
 }
 
-// send sends a request until it is acknowledged, and returns in how many tries. What is no acknowledgement must be a 503, a 409
-// where the try before still runs, or the connection's end.
+// send sends a request until it is acknowledged, and returns the number of attempts. Every other answer must be a 503, a 409
+// while the attempt before still runs, or a closed connection.
 func (p *person) send(method, path, body string, want []int, headers ...string) (a answer, tries int) {
 	for deadline := time.Now().Add(writeLimit); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		tries++
@@ -267,7 +267,7 @@ func (p *person) field(a answer, member string) string {
 	return fmt.Sprint(got.Data[member])
 }
 
-// work does one thing after another that writes.
+// work makes writes of all kinds, one after the other.
 func (p *person) work() {
 	p.step++
 	key := []string{"Idempotency-Key", strconv.Itoa(p.step)}
@@ -309,7 +309,7 @@ func (p *person) work() {
 			if text == "" {
 				continue
 			}
-			// Where the answer to the first try was lost, there is nothing left to delete.
+			// If the answer to the first attempt was lost, the deletion may be done already.
 			if a, tries := p.send("DELETE", "/2/tweets/"+id, "", []int{http.StatusOK, http.StatusNotFound}); a.status == http.StatusNotFound && tries == 1 {
 				p.killable.t.Errorf("tweet %s was acknowledged, and is not there", id)
 			}
@@ -323,8 +323,8 @@ func (p *person) work() {
 	}
 }
 
-// enter registers somebody, logs them in and refreshes their session. A registration is sent again only where it was
-// refused, and sessions may lose their last second: then another login has to do.
+// enter registers somebody, logs them in and refreshes their session. A registration is repeated only if it was
+// refused. A session may be lost with the last second before a kill; then a new login is made.
 func (p *person) enter() {
 	name := fmt.Sprintf("p%dx%d", p.n, p.step)
 	email := name + "@example.org"
@@ -391,7 +391,7 @@ func (s *killable) compare(people []*person) {
 			or c.likes <> (select count(*) from likes l where l.tweet_id = c.tweet_id and l.deleted_at is null)`))
 }
 
-// compareMail looks for the mail of everybody whose request was acknowledged. A kill may have one sent twice.
+// compareMail checks that everybody whose request was acknowledged got mail. After a kill, a mail may be sent twice.
 func (s *killable) compareMail(people []*person) {
 	s.t.Helper()
 	eventually(s.t, "the end of all requests of mail", killLimit, func() bool { return len(s.rows(`select id::text from mail_requests where finished_at is null`)) == 0 })
@@ -416,7 +416,7 @@ func (s *killable) compareMail(people []*person) {
 	s.t.Logf("%d mails to %d", len(letters), len(got))
 }
 
-// compareEvents compares what the subscriber heard with what is stored.
+// compareEvents compares the subscriber's events with the stored rows.
 func (s *killable) compareEvents() {
 	s.t.Helper()
 	want := s.rows(`

@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// namespace is where the manifests put Warble.
+// namespace is the manifests' namespace.
 const namespace = "warble"
 
-// kubectl runs kubectl, as whoever KUBECONFIG says, and returns what it prints.
+// kubectl runs kubectl with KUBECONFIG, and returns its output.
 func kubectl(ctx context.Context, input string, args ...string) (string, error) {
 	return execute(ctx, input, "kubectl", append([]string{"--namespace=" + namespace, "--request-timeout=60s"}, args...)...)
 }
@@ -45,7 +45,7 @@ func executeIn(ctx context.Context, folder, input, name string, args ...string) 
 	return strings.TrimSpace(string(text)), nil
 }
 
-// run is kubectl, which must not fail.
+// run runs kubectl, and fails the test if it fails.
 func run(t testing.TB, args ...string) string {
 	t.Helper()
 	text, err := kubectl(t.Context(), "", args...)
@@ -55,7 +55,7 @@ func run(t testing.TB, args ...string) string {
 	return text
 }
 
-// service is what the tests read of a Knative Service.
+// service is the part of a Knative Service that the tests read.
 type service struct {
 	Metadata struct {
 		Generation  int64
@@ -100,15 +100,15 @@ type change struct {
 	Value any    `json:"value,omitempty"`
 }
 
-// newRevision changes what nothing reads: a template that differs is a revision of its own.
+// newRevision changes an annotation that nothing reads, because a changed template makes a new revision.
 func newRevision(name string) change {
 	return change{"add", "/spec/template/metadata/annotations/warble.dev~1journey", name}
 }
 
-// envPath is where a Service's container has its variables.
+// envPath is the path of a container's variables in a Service.
 const envPath = "/spec/template/spec/containers/0/env"
 
-// variables are those of a Service's container.
+// variables returns the variables of a Service's container.
 func (s service) variables() ([]map[string]any, error) {
 	var spec struct {
 		Template struct {
@@ -123,7 +123,7 @@ func (s service) variables() ([]map[string]any, error) {
 	return spec.Template.Spec.Containers[0].Env, nil
 }
 
-// set returns env with a variable set, whether it was there or not.
+// set returns env with a variable added or replaced.
 func set(env []map[string]any, name, value string) []map[string]any {
 	others := slices.DeleteFunc(slices.Clone(env), func(v map[string]any) bool { return v["name"] == name })
 	return append(others, map[string]any{"name": name, "value": value})
@@ -134,7 +134,7 @@ func withVariable(variable map[string]any) change {
 	return change{"add", envPath + "/-", variable}
 }
 
-// patch changes a Service until the test ends, and does not wait for it.
+// patch changes a Service, and does not wait. The change is undone when the test ends.
 func patch(t testing.TB, name string, changes ...change) (before service) {
 	t.Helper()
 	before = serviceOf(t, name)
@@ -164,10 +164,10 @@ func patchNow(ctx context.Context, name string, changes ...change) error {
 	return err
 }
 
-// readyLimit is how long a revision may take to be ready and to have its traffic, on two cores that also run the load.
+// readyLimit is the longest time until a revision is ready and has its traffic, on two cores that also run the load.
 const readyLimit = 3 * time.Minute
 
-// untilReady waits for what was changed last to be in force, and returns it.
+// untilReady waits until the last change is in force, and returns the Service.
 func untilReady(t testing.TB, name string) (s service) {
 	t.Helper()
 	within(t, name+" ready", readyLimit, func() bool {
@@ -177,10 +177,10 @@ func untilReady(t testing.TB, name string) (s service) {
 	return s
 }
 
-// pollEvery is how often a cluster is asked: each answer is a process, which takes a core for 0.2 s.
+// pollEvery is the time between two calls of kubectl. Each call is a process that takes 0.2 s of a core.
 const pollEvery = 500 * time.Millisecond
 
-// within is eventually for what is asked of a cluster.
+// within is eventually, with the pause of pollEvery.
 func within(t testing.TB, what string, limit time.Duration, ok func() bool) {
 	t.Helper()
 	for start := time.Now(); !ok(); time.Sleep(pollEvery) {
@@ -190,7 +190,7 @@ func within(t testing.TB, what string, limit time.Duration, ok func() bool) {
 	}
 }
 
-// pods are those of a Service that are not on their way out.
+// pods returns a Service's pods that are not terminating.
 func pods(t testing.TB, name string) []string {
 	t.Helper()
 	return strings.Fields(run(t, "get", "pods", "--selector=serving.knative.dev/service="+name, "--output=go-template="+

@@ -17,8 +17,8 @@ import (
 	"warble/shared/rollout"
 )
 
-// A database that is away for a minute fails every request of both arms and of what is untouched. That is nobody's fault, and
-// rolls nothing back: everyone is in their arm again once it has returned.
+// If the database is down for a minute, every request of both arms and of the untouched fails. No arm is at fault, so nothing is
+// rolled back: everyone is in their arm again when the database is back.
 func TestClusterADatabaseThatIsAwayRollsNothingBack(t *testing.T) {
 	cluster(t)
 	const away = time.Minute
@@ -70,7 +70,7 @@ func TestClusterADatabaseThatIsAwayRollsNothingBack(t *testing.T) {
 		}
 		return true
 	})
-	ask(time.Now().Add(70 * time.Second)) // a turn of steer, and the last of what the edges have kept
+	ask(time.Now().Add(70 * time.Second)) // enough for a turn of steer, and for the last counts of the edges
 	if o := e.object(); o.Status.Phase != experiment.Running || o.Spec.End != "" {
 		t.Errorf("it is %s, because %q: want Running", o.Status.Phase, o.Status.Because)
 	}
@@ -78,9 +78,9 @@ func TestClusterADatabaseThatIsAwayRollsNothingBack(t *testing.T) {
 	e.checkServicesUnchanged()
 }
 
-// A namespace that is deleted while an experiment in it is live is gone in two minutes, and whoever moves experiments there
-// leaves it alone. Kubernetes looks again after half of the time that pods may take to end, which Knative sets to timeoutSeconds.
-// Once it is built anew from the same files, the experiment goes on where it was. Two move it, from its start.
+// If a namespace with a live experiment is deleted, it is gone within two minutes, and the controllers do not disturb the
+// deletion. Kubernetes checks again after half of the time that pods may take to end, which Knative sets to timeoutSeconds.
+// When the namespace is made again from the same files, the experiment continues. Two controllers move it from its start.
 func TestClusterANamespaceIsDeletedWhileAnExperimentIsLive(t *testing.T) {
 	cluster(t)
 	inside(t)
@@ -148,7 +148,7 @@ func TestClusterANamespaceIsDeletedWhileAnExperimentIsLive(t *testing.T) {
 			if err := driver.Process.Signal(os.Interrupt); err != nil {
 				t.Error(err)
 			}
-			_ = driver.Wait() // by the signal
+			_ = driver.Wait() // its error is the signal
 		}
 	}
 	end()
@@ -162,8 +162,8 @@ func TestClusterANamespaceIsDeletedWhileAnExperimentIsLive(t *testing.T) {
 	run(t, "delete", "namespace", other, "--wait=false")
 }
 
-// What manifests in Git have is for Git to change: with promoteBy git steer waits until they bring the treatment, writes no
-// Service, and takes the arms away once everybody has it from there. Nobody's request fails.
+// Only Git changes manifests in Git. With promoteBy: git, steer waits until the manifests are deployed with the treatment, writes no
+// Service, and deletes the arms when everybody has the treatment. No request fails.
 func promotedByGit(t *testing.T) {
 	e := newExperiment(t, func(s *experiment.Spec) {
 		s.Services, s.PromoteBy = []string{"retweet"}, "git"
@@ -190,7 +190,7 @@ func promotedByGit(t *testing.T) {
 	for name, value := range e.spec.Treatment.Env {
 		variables = set(variables, name, string(value))
 	}
-	patch(t, "retweet", change{"replace", envPath, variables}) // as whoever applies the manifests does
+	patch(t, "retweet", change{"replace", envPath, variables}) // like somebody who applies the manifests
 	within(t, "its end", 8*time.Minute, func() bool { return e.object().Status.Phase == experiment.Concluded })
 	t.Logf("%d requests meanwhile, none failed", l.stop())
 	if o := e.object(); o.Status.Conclusion != experiment.WasPromoted {
@@ -201,7 +201,7 @@ func promotedByGit(t *testing.T) {
 	}
 }
 
-// inBackground runs a verb until it ends by itself, or the test does.
+// inBackground starts a verb, which runs until it ends or the test ends.
 func (e *experimentRun) inBackground(args ...string) *exec.Cmd {
 	e.t.Helper()
 	cmd := e.command(e.t.Context(), args...)

@@ -13,13 +13,13 @@ import (
 	"warble/shared/apitest"
 )
 
-// mailLimit is how long a mail may take: the relay's and the broker's waits after what failed, and a start of mail from zero.
+// mailLimit is the longest time of a mail: the waits of relay and broker after failures, and a start of mail from zero.
 const mailLimit = 5 * time.Minute
 
 // office is a mail server in the cluster.
 type office struct{ objects string }
 
-// openOffice applies it, and has mail send there, until the test ends.
+// openOffice applies the mail server, and makes the function mail use it, until the test ends.
 func openOffice(t *testing.T) *office {
 	t.Helper()
 	objects, err := execute(t.Context(), "", "go", "tool", "-modfile=tools/ko/go.mod", "ko", "resolve", "--base-import-paths", "--sbom=none", "-f", "e2e/office/pod.yaml")
@@ -48,7 +48,7 @@ func openOffice(t *testing.T) *office {
 	return o
 }
 
-// open starts the server, which knows no letter.
+// open starts the server, without letters.
 func (o *office) open(t *testing.T) {
 	t.Helper()
 	if _, err := kubectl(t.Context(), o.objects, "apply", "--filename=-"); err != nil {
@@ -57,7 +57,7 @@ func (o *office) open(t *testing.T) {
 	run(t, "wait", "--for=condition=Ready", "--timeout=150s", "pod/office")
 }
 
-// await waits for the newest letter to an address, of a kind, and returns the token of its link.
+// await waits for the newest letter of a kind to an address, and returns the token of its link.
 func (o *office) await(t *testing.T, to, kind string) (token string) {
 	t.Helper()
 	within(t, "a mail of kind "+kind, mailLimit, func() bool {
@@ -65,7 +65,7 @@ func (o *office) await(t *testing.T, to, kind string) (token string) {
 		for line := range strings.Lines(run(t, "logs", "pod/office")) {
 			var l apitest.Letter
 			if json.Unmarshal([]byte(line), &l) != nil || l.To != to {
-				continue // what the server says of connections is no letter
+				continue // a log line of the server, not a letter
 			}
 			if page, of, text := l.Link(); of == kind {
 				token = text
@@ -79,8 +79,8 @@ func (o *office) await(t *testing.T, to, kind string) (token string) {
 	return token
 }
 
-// From a registration to a verified address, through the outbox, the relay, the broker, mail, which is at zero, and a mail server; then
-// a new password; and once while the server is away.
+// From a registration to a verified address, through the outbox, the relay, the broker, mail, which is at zero, and a mail server. Then
+// a new password, and one mail while the server is down.
 func TestClusterSendsMail(t *testing.T) {
 	cluster(t)
 	o := openOffice(t)
@@ -119,7 +119,7 @@ func TestClusterSendsMail(t *testing.T) {
 	bob := register(t, "")
 	within(t, "mail's complaint", mailLimit, func() bool {
 		text, _ := kubectl(t.Context(), "", "logs", "--selector=serving.knative.dev/service=mail", "--container=user-container", "--since=1m", "--tail=-1")
-		return strings.Contains(text, "SMTP_URL: ") // a container that is about to start has no log, which is an error
+		return strings.Contains(text, "SMTP_URL: ") // an error means that the container has not started
 	})
 	o.open(t)
 	want(nobody, http.StatusNoContent, "POST", "/auth/verify-email", object("token", o.await(t, bob.email, "verify")))

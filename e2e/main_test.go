@@ -1,12 +1,12 @@
 //go:build e2e
 
-// Package e2e_test sees Warble as its users do, over HTTP.
+// Package e2e_test tests Warble from outside, over HTTP.
 //
-// It runs against a local run that it starts once, or against what WARBLE_URL names, as a cluster's ingress (WARBLE_HOST
-// is the Host header, where it is not the URL's own). Tests that stop a process or look into one are for the local run
-// alone; elsewhere they are left out, and the run ends with their names. Those called TestCluster change what kubectl's
-// current context holds, and put it back: make e2e-cluster runs them, on a deployment that nobody else uses, and make
-// e2e-long those called TestLong, which do that for minutes.
+// It tests a local run, which it starts once, or the Warble at WARBLE_URL, for example behind a cluster's ingress (WARBLE_HOST
+// is the Host header, if it is not the URL's host). Tests that stop or inspect a process need the local run. Elsewhere they
+// are skipped, and the run ends with their names. Tests named TestCluster change the cluster of kubectl's current context,
+// and restore it. make e2e-cluster runs them, on a deployment that nobody else uses. make e2e-long runs the tests named
+// TestLong, which do the same for minutes.
 package e2e_test
 
 import (
@@ -28,18 +28,18 @@ import (
 	"warble/shared/store/pgserver"
 )
 
-// warble is what every test of the run talks to.
+// warble is the Warble that all tests use.
 var warble target
 
 type target struct {
 	url  string // without a slash at its end
 	host string // "" for the URL's own
 
-	run      *apitest.Local // nil where Warble runs elsewhere
+	run      *apitest.Local // nil with WARBLE_URL
 	database *pgserver.Server
-	folder   string // the database's, to start it again on
+	folder   string // of the database, to start it again
 
-	cluster fixtures // where tests change a cluster
+	cluster fixtures // of tests that change a cluster
 
 	mu      sync.Mutex
 	leftOut []string
@@ -58,7 +58,7 @@ func (w *target) test(m *testing.M) (code int, err error) {
 	flag.Parse()
 	if w.url, w.host = strings.TrimSuffix(os.Getenv("WARBLE_URL"), "/"), os.Getenv("WARBLE_HOST"); w.url != "" {
 		if u, err := url.Parse(w.url); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return 0, fmt.Errorf("WARBLE_URL: %q: expected a URL as http://10.96.0.80", w.url)
+			return 0, fmt.Errorf("WARBLE_URL: %q: expected a URL such as http://10.96.0.80", w.url)
 		}
 		fmt.Printf("e2e: the journeys, on %s %s\n", w.url, w.host)
 		code = m.Run()
@@ -68,7 +68,7 @@ func (w *target) test(m *testing.M) (code int, err error) {
 		return code, err
 	}
 	if *kills > 0 {
-		return m.Run(), nil // that test starts what it kills
+		return m.Run(), nil // the test of kills starts its own processes
 	}
 	defer func() { err = errors.Join(err, w.stop()) }()
 	if err := w.start(context.Background()); err != nil {
@@ -108,7 +108,7 @@ func (w *target) stop() (err error) {
 	return errors.Join(err, os.RemoveAll(w.folder))
 }
 
-// processes returns the local run, and leaves the test out where Warble runs elsewhere.
+// processes returns the local run. It skips the test if there is none.
 func processes(t *testing.T) *apitest.Local {
 	t.Helper()
 	if warble.run == nil {
@@ -120,7 +120,7 @@ func processes(t *testing.T) *apitest.Local {
 	return warble.run
 }
 
-// plainURL is a URL for programs that cannot be given a Host header: Warble's own, or that of a proxy which sets it.
+// plainURL returns a URL for programs that cannot set a Host header: Warble's own URL, or the URL of a proxy that sets it.
 func plainURL(t *testing.T) string {
 	t.Helper()
 	if warble.host == "" {
@@ -138,5 +138,5 @@ func plainURL(t *testing.T) string {
 	return proxy.URL
 }
 
-// client keeps a connection for each of a hundred requests at once. No answer may take as long as its timeout.
+// client keeps a connection for each of a hundred parallel requests. Its timeout is longer than any answer may take.
 var client = &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 128}}

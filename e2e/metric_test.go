@@ -21,10 +21,10 @@ import (
 	"warble/shared/rollout"
 )
 
-// An outcome that is an event of somebody else's service: from the Metric to the report, without a cluster and a Broker.
+// A metric of somebody else's events: from the Metric to the report, without a cluster and a Broker.
 func TestLocalMetricOfEvents(t *testing.T) {
 	processes(t)
-	// It is judged by what no function of Warble knows.
+	// Its primary metric counts events that no function of Warble has.
 	file := likesFile(t, "10m", "{window: 10s, primary: {name: revenue, minimumEffect: 5%}, secondary: [buyers]}")
 	l := newLocal(t)
 	var err error
@@ -106,7 +106,7 @@ func TestLocalMetricOfEvents(t *testing.T) {
 		} else {
 			people.Treatment++
 		}
-		for n := range i % 3 { // of three, one buys nothing, one once and one twice
+		for n := range i % 3 { // of three users, one buys nothing, one once and one twice
 			total := float64(i+n) + .25
 			sums[arm] += total
 			for range 2 { // a Broker delivers at least once

@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// A client that sends each tweet again, with its key, until it is acknowledged, has each once: the function's processes are
-// killed while they write, and then its pods are taken away.
+// If a client repeats each tweet with its key until it is acknowledged, each tweet exists once: the function's processes are
+// killed while they write, and then its pods are deleted.
 func TestClusterLosesNoAcknowledgedTweetWithAPod(t *testing.T) {
 	cluster(t)
-	const writers, kills = 16, 2 // the kubelet waits before it starts a container again for the third time
+	const writers, kills = 16, 2 // only two, because the kubelet waits before a container's third restart
 	var (
 		all          sync.WaitGroup
 		acknowledged [writers][]string
@@ -50,7 +50,7 @@ func TestClusterLosesNoAcknowledgedTweetWithAPod(t *testing.T) {
 			}
 		})
 	}
-	more := func() { // that what was killed is back, and written to
+	more := func() { // checks that the killed processes are back and serve writes
 		t.Helper()
 		before := count.Load()
 		eventually(t, "load", readyLimit, func() bool { return count.Load() >= before+10*writers })
@@ -84,7 +84,7 @@ func TestClusterLosesNoAcknowledgedTweetWithAPod(t *testing.T) {
 	}
 }
 
-// A revision that cannot live says why in a line, and what served before serves on.
+// A revision that cannot start reports the reason in one line, and the old revision continues to serve.
 func TestClusterKeepsWhatServesWhereANewRevisionCannot(t *testing.T) {
 	cluster(t)
 	for name, c := range map[string]struct {
@@ -109,7 +109,7 @@ func TestClusterKeepsWhatServesWhereANewRevisionCannot(t *testing.T) {
 				}
 			}
 			var broken string
-			t.Cleanup(func() { // Knative tries it for ten minutes more
+			t.Cleanup(func() { // otherwise Knative tries the revision for ten more minutes
 				if _, err := kubectl(context.Background(), "", "delete", "revision", broken); err != nil {
 					t.Error(err)
 				}
@@ -122,7 +122,7 @@ func TestClusterKeepsWhatServesWhereANewRevisionCannot(t *testing.T) {
 			selector := "--selector=serving.knative.dev/revision=" + broken
 			within(t, "a line that says why", readyLimit, func() bool {
 				state := run(t, "get", "pods", selector, "--output=jsonpath={.items[*].status.containerStatuses[*].state.waiting.message}")
-				log, _ := kubectl(t.Context(), "", "logs", selector, "--container=user-container", "--tail=50") // there may be none yet
+				log, _ := kubectl(t.Context(), "", "logs", selector, "--container=user-container", "--tail=50") // there may be no log yet
 				return strings.Contains(state+log, c.says)
 			})
 			if ready := run(t, "get", "pods", selector, `--output=jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`); strings.Contains(ready, "True") {
@@ -138,7 +138,7 @@ func TestClusterKeepsWhatServesWhereANewRevisionCannot(t *testing.T) {
 	}
 }
 
-// Routes that are wrong leave those before in place, and an Event says so to whoever looks at the Service.
+// If routes are wrong, the old routes stay, and an Event of the Service says so.
 func TestClusterRefusesABadRoutesAnnotation(t *testing.T) {
 	cluster(t)
 	w := inside(t)

@@ -24,7 +24,7 @@ import (
 	"warble/shared/store/pgserver"
 )
 
-// The store works behind a pooler that gives each transaction whichever connection is free. Debian 12's PgBouncer does
+// The store works behind a pooler that gives each transaction any free connection. Debian 12's PgBouncer does
 // not follow prepared statements by itself, so the URL is as store.FromEnv's comment says.
 func TestBehindPgBouncerInTransactionMode(t *testing.T) {
 	processes(t)
@@ -100,7 +100,7 @@ func TestBehindPgBouncerInTransactionMode(t *testing.T) {
 	}
 }
 
-// Leases are rows, and relays poll: what a relay does works behind a pooler too.
+// A relay works behind a pooler too, because leases are rows and relays poll.
 func TestTheOutboxBehindPgBouncer(t *testing.T) {
 	processes(t)
 	t.Parallel()
@@ -153,7 +153,7 @@ func TestTheOutboxBehindPgBouncer(t *testing.T) {
 
 const poolSize = 3
 
-// newServer starts a PostgreSQL server that the test may do with as it likes.
+// newServer starts a PostgreSQL server for one test.
 func newServer(t *testing.T) *pgserver.Server {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "warble-e2e-")
@@ -169,7 +169,7 @@ func newServer(t *testing.T) *pgserver.Server {
 	return server
 }
 
-// ready migrates the server's database and makes the login pooled, of a group. The connection is its superuser's.
+// ready migrates the server's database and creates the login pooled in a group. It returns a connection of the superuser.
 func ready(t *testing.T, server *pgserver.Server, group string) *store.Conn {
 	t.Helper()
 	conn, err := store.Connect(t.Context(), server.Superuser("postgres"), time.Minute)
@@ -196,7 +196,7 @@ type pooler struct {
 	user    *syscall.Credential
 }
 
-// pgbouncer puts a pool of a few connections for each login before the server, until the test ends.
+// pgbouncer starts a PgBouncer in front of the server, with a pool of a few connections for each login, until the test ends.
 func pgbouncer(t testing.TB, server *pgserver.Server) *pooler {
 	t.Helper()
 	to, err := pgx.ParseConfig(server.Superuser("postgres"))
@@ -217,7 +217,7 @@ func pgbouncer(t testing.TB, server *pgserver.Server) *pooler {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(folder) })
 	p := &pooler{t: t, address: address.String(), config: filepath.Join(folder, "pgbouncer.ini")}
-	users := filepath.Join(folder, "users.txt") // whom it lets in, without a password as the server's socket does
+	users := filepath.Join(folder, "users.txt") // the logins, without passwords, because the server's socket needs none
 	for file, lines := range map[string][]string{
 		users: {`"pooled" ""`, `"warble_auth_login" ""`, `"warble_api_login" ""`, `"warble_mail_login" ""`, `"warble_ops_login" ""`},
 		p.config: {
@@ -230,7 +230,7 @@ func pgbouncer(t testing.TB, server *pgserver.Server) *pooler {
 			"auth_type = trust",
 			"auth_file = " + users,
 			"pool_mode = transaction",
-			"server_login_retry = 0.2", // after the server was away; 15 s unless it says
+			"server_login_retry = 0.2", // after the server was down; the default is 15 s
 			"log_connections = 0",
 			"log_disconnections = 0",
 			fmt.Sprintf("default_pool_size = %d", poolSize),
@@ -243,7 +243,7 @@ func pgbouncer(t testing.TB, server *pgserver.Server) *pooler {
 	if err := os.Chmod(folder, 0o755); err != nil { //nolint:gosec // for the server's account
 		t.Fatal(err)
 	}
-	if os.Geteuid() == 0 { // which it refuses, and the socket is for the server's account
+	if os.Geteuid() == 0 { // PgBouncer does not run as root, and only the server's account may use the socket
 		socket, err := os.Stat(to.Host)
 		if err != nil {
 			t.Fatal(err)
@@ -260,7 +260,7 @@ func (p *pooler) start() {
 	p.t.Helper()
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
-		program = "/usr/sbin/pgbouncer" // Debian's, which PATH may leave out
+		program = "/usr/sbin/pgbouncer" // Debian's folder, which PATH may not have
 	}
 	p.cmd = exec.Command(program, p.config) //nolint:noctx // end ends it
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.user}
@@ -271,11 +271,11 @@ func (p *pooler) start() {
 }
 
 func (p *pooler) end(signal syscall.Signal) {
-	_ = p.cmd.Process.Signal(signal) // it may have ended
+	_ = p.cmd.Process.Signal(signal) // an error means that it has ended
 	<-p.exited
 }
 
-// revive starts it again where it has ended by itself, as a cluster does: 1.18 does when the server crashes amid a cancel request.
+// revive starts it again if it has ended by itself, like a cluster: PgBouncer 1.18 ends if the server crashes during a cancel request.
 func (p *pooler) revive() {
 	p.t.Helper()
 	select {
@@ -286,7 +286,7 @@ func (p *pooler) revive() {
 	}
 }
 
-// url is that by which a login gets to the server.
+// url returns the URL of the pooler for a login.
 func (p *pooler) url(login string) string {
 	return fmt.Sprintf("postgres://%s@%s/postgres?sslmode=disable&default_query_exec_mode=cache_describe", login, p.address)
 }

@@ -18,7 +18,7 @@ import (
 	"warble/shared/process"
 )
 
-// eventually polls until ok, and fails the test where it takes longer than limit.
+// eventually polls until ok returns true, and fails the test after limit.
 func eventually(t testing.TB, what string, limit time.Duration, ok func() bool) {
 	t.Helper()
 	for start := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
@@ -28,7 +28,7 @@ func eventually(t testing.TB, what string, limit time.Duration, ok func() bool) 
 	}
 }
 
-// only is the one process of a function, once there is just one.
+// only waits until a function has exactly one process, and returns it.
 func only(t *testing.T, run *apitest.Local, function string) (pid int) {
 	t.Helper()
 	eventually(t, "one process of "+function, time.Minute, func() bool {
@@ -42,7 +42,7 @@ func only(t *testing.T, run *apitest.Local, function string) (pid int) {
 	return pid
 }
 
-// environmentOf is what a process was started with.
+// environmentOf returns the environment with which a process was started.
 func environmentOf(t *testing.T, pid int) []string {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
@@ -52,7 +52,7 @@ func environmentOf(t *testing.T, pid int) []string {
 	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
 }
 
-// addressOf is the URL at which a function's process itself listens.
+// addressOf returns the URL of a function's process.
 func addressOf(t *testing.T, pid int) string {
 	t.Helper()
 	var host, port string
@@ -89,7 +89,7 @@ func twin(t *testing.T, pid int) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		_ = cmd.Process.Signal(syscall.SIGTERM) // an error means that it has ended
 		<-exited
 	})
 	url := "http://" + address.String()
@@ -97,7 +97,7 @@ func twin(t *testing.T, pid int) string {
 	return url
 }
 
-// statusOf is what a GET answers, 0 where it does not.
+// statusOf returns the status of a GET, or 0 if there is no answer.
 func statusOf(url string) int {
 	answer, err := client.Get(url) //nolint:noctx // the client has a timeout
 	if err != nil {
@@ -107,7 +107,7 @@ func statusOf(url string) int {
 	return answer.StatusCode
 }
 
-// descendants are a process's children, and theirs.
+// descendants returns a process's children and their descendants.
 func descendants(pid int) (pids []int) {
 	entries, _ := os.ReadDir("/proc")
 	for _, entry := range entries {
@@ -119,7 +119,7 @@ func descendants(pid int) (pids []int) {
 		if err != nil {
 			continue // it has ended
 		}
-		after := text[strings.LastIndexByte(string(text), ')')+1:] // the name before may hold anything
+		after := text[strings.LastIndexByte(string(text), ')')+1:] // the name before it may contain any character
 		if fields := strings.Fields(string(after)); len(fields) > 1 && fields[1] == strconv.Itoa(pid) {
 			pids = append(append(pids, child), descendants(child)...)
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What docs/api.md and `make run` tell a newcomer to type is typed here, with nothing changed but the address and the name
-// of who registers, which only one may have.
+// The commands of docs/api.md and of `make run` work. The test changes only the address and the user's name,
+// which must be new.
 
 func TestDocumentedCommands(t *testing.T) {
 	processes(t)
@@ -26,7 +26,7 @@ func TestDocumentedCommands(t *testing.T) {
 	paste(t, block(t, "sh", "curl"))
 }
 
-// TestMakeTry does what `make run` tells a newcomer to do first.
+// TestMakeTry runs the first command that `make run` tells a newcomer to run.
 func TestMakeTry(t *testing.T) {
 	run := processes(t)
 	t.Parallel()
@@ -107,8 +107,8 @@ func saidHello(t *testing.T, u *user) {
 	}
 }
 
-// paste gives commands to a shell as a newcomer does. Each answer that they show must be a success, the last one about
-// the tweet that they posted.
+// paste runs commands in a shell. Each answer that they print must be a success, and the last one must have
+// the posted tweet.
 func paste(t *testing.T, commands string) {
 	t.Helper()
 	shell := exec.CommandContext(t.Context(), "bash", "-u")
@@ -133,7 +133,7 @@ func paste(t *testing.T, commands string) {
 	}
 }
 
-// block is the block of docs/api.md in a language that holds a text.
+// block returns the block of docs/api.md in a language that contains a text.
 func block(t *testing.T, language, with string) string {
 	t.Helper()
 	page, err := os.ReadFile("../docs/api.md")

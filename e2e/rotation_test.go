@@ -23,7 +23,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// guarded starts a PostgreSQL that asks everybody but its superuser for a password and archives its log, in folders of their own.
+// guarded starts a PostgreSQL that needs a password for everybody except its superuser, and archives its log.
 func guarded(t *testing.T) (server *pgserver.Server, folder string) {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "warble-guarded-")
@@ -48,7 +48,7 @@ func guarded(t *testing.T) (server *pgserver.Server, folder string) {
 	return server, folder
 }
 
-// runOn starts a local run on a server of the test's own.
+// runOn starts a local run on the test's own server.
 func runOn(t *testing.T, server *pgserver.Server, settings ...string) *apitest.Local {
 	t.Helper()
 	run, err := apitest.StartLocal(t.Context(), append(settings, "DATABASE_URL="+server.Superuser("warble"))...)
@@ -63,7 +63,7 @@ func runOn(t *testing.T, server *pgserver.Server, settings ...string) *apitest.L
 	return run
 }
 
-// using is what a user asks of functions of each group of logins.
+// using has requests to functions of each group of logins.
 func using(u *user, id string) []func() (answer, error) {
 	return append(reading(u, id),
 		func() (answer, error) { return u.try("POST", "/2/tweets", object("text", "on and on")) },
@@ -75,14 +75,14 @@ func using(u *user, id string) []func() (answer, error) {
 	)
 }
 
-// goesOn waits for as many more requests as have every function asked.
+// goesOn waits until every function has got more requests.
 func (l *load) goesOn(t *testing.T) {
 	t.Helper()
 	goal := l.sent.Load() + 50
 	eventually(t, "requests enough to prove something", readyLimit, func() bool { return t.Failed() || l.sent.Load() >= goal })
 }
 
-// groups are those of the functions, each of which has two logins: a run keeps the secret of the one in use.
+// groups are the functions' groups of logins. Each has two logins; a run keeps the secret of the one in use.
 func groups(t *testing.T, run *apitest.Local) (all []string) {
 	t.Helper()
 	const before = "warble-database-"
@@ -96,9 +96,9 @@ func groups(t *testing.T, run *apitest.Local) (all []string) {
 	return all
 }
 
-// TestRotatingPasswordsFailsNoRequest does over HTTP what docs/day-two.md has people do: migrate gives each group's other login a
-// password, the secret names that login, and new revisions read it. Twice, so that each login has been changed while the other
-// served. The password of the first login is refused in the end.
+// TestRotatingPasswordsFailsNoRequest follows the steps of docs/day-two.md under requests: migrate gives each group's other login a
+// new password, the secret gets that login, and new revisions read it. The test does this twice, so that each login is changed while the other
+// is in use. In the end the first login's old password is refused.
 func TestRotatingPasswordsFailsNoRequest(t *testing.T) {
 	processes(t)
 	server, _ := guarded(t)
@@ -128,7 +128,7 @@ func TestRotatingPasswordsFailsNoRequest(t *testing.T) {
 			passwords["DATABASE_PASSWORD_"+strings.ToUpper(group)+second] = "edition-" + string(rune('2'+turn)) + "-of-" + group
 		}
 		migrate(t, server, passwords, "logins")
-		people.goesOn(t) // with the login that was not changed
+		people.goesOn(t) // with the other login
 		for _, group := range groups {
 			next := *current[group]
 			next.User = url.UserPassword("warble_"+group+"_login"+second, passwords["DATABASE_PASSWORD_"+strings.ToUpper(group)+second])
@@ -150,8 +150,8 @@ func TestRotatingPasswordsFailsNoRequest(t *testing.T) {
 	t.Logf("%d requests", sent)
 }
 
-// onlyLogins waits until every connection of the functions is of a login with this end: the last of the old processes has ended. The
-// local run itself keeps one of ops, by which it moves experiments; so of ops the new one is to be there, too.
+// onlyLogins waits until every connection of the functions belongs to a login with this suffix, because the old processes have ended. The
+// local run itself keeps one old connection of ops, to move experiments; so for ops, a new connection must exist too.
 func onlyLogins(t *testing.T, server *pgserver.Server, end string) {
 	t.Helper()
 	conn, err := store.Connect(t.Context(), server.Superuser("warble"), time.Minute)
@@ -174,7 +174,7 @@ func onlyLogins(t *testing.T, server *pgserver.Server, end string) {
 	})
 }
 
-// migrate runs the command as the pages have it.
+// migrate runs the command migrate.
 func migrate(t *testing.T, server *pgserver.Server, settings map[string]string, args ...string) (said string) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), "go", append([]string{"run", "./cmd/migrate"}, args...)...)
@@ -189,8 +189,8 @@ func migrate(t *testing.T, server *pgserver.Server, settings map[string]string, 
 	return string(text)
 }
 
-// TestARestoreDeletesAgainWhoLeft goes back to one second of a load, as docs/day-two.md has it: a base backup, the log after it, a new
-// server, and Warble on that. Who deleted their account after that second is back, until migrate deletes them again.
+// TestARestoreDeletesAgainWhoLeft restores to one second of a load, with the steps of docs/day-two.md: a base backup, the log after it, a new
+// server, and Warble on that server. An account that was deleted after that second is back, until migrate deletes it again.
 func TestARestoreDeletesAgainWhoLeft(t *testing.T) {
 	processes(t)
 	server, folder := guarded(t)
@@ -202,7 +202,7 @@ func TestARestoreDeletesAgainWhoLeft(t *testing.T) {
 	people.goesOn(t)
 
 	restored := filepath.Join(folder, "restored")
-	initdb, err := filepath.EvalSymlinks(filepath.Join(server.Bin(), "initdb")) // beside which its other programs are
+	initdb, err := filepath.EvalSymlinks(filepath.Join(server.Bin(), "initdb")) // the server's other programs are in the same folder
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func TestARestoreDeletesAgainWhoLeft(t *testing.T) {
 		return err == nil
 	})
 
-	if err := run.Stop(); err != nil { // nobody writes into the old one any more
+	if err := run.Stop(); err != nil { // so that nobody writes to the old server
 		t.Error(err)
 	}
 	again := restoredAs(t, server, folder, restored, second)
@@ -272,7 +272,7 @@ func TestARestoreDeletesAgainWhoLeft(t *testing.T) {
 	}
 }
 
-// restoredAs starts a new server on a base backup, as the old one was at one second.
+// restoredAs starts a new server from a base backup, restored to one second.
 func restoredAs(t *testing.T, old *pgserver.Server, folder, backup, second string) *pgserver.Server {
 	t.Helper()
 	data, err := os.Stat(filepath.Join(folder, "server", "data"))
@@ -282,7 +282,7 @@ func restoredAs(t *testing.T, old *pgserver.Server, folder, backup, second strin
 	if err := os.WriteFile(filepath.Join(backup, "data", "recovery.signal"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	owner := data.Sys().(*syscall.Stat_t) // a server takes only what is its own
+	owner := data.Sys().(*syscall.Stat_t) // the server must own its folder
 	if err := filepath.WalkDir(backup, func(path string, _ fs.DirEntry, err error) error {
 		return errors.Join(err, os.Chown(path, int(owner.Uid), int(owner.Gid)))
 	}); err != nil {

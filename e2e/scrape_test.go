@@ -15,14 +15,14 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Knative takes away what nobody asks for, and has it back for the next who does. Prometheus asks every pod on its second
-// port, which Knative does not count as traffic: a function that is scraped every second goes away all the same, and the
-// PodMonitor's way to it is one that Knative's pods have. It runs where pods can be reached by their addresses: on a node.
+// Knative scales a function without requests to zero, and starts it for the next request. Prometheus scrapes every pod on its second
+// port, which Knative does not count as traffic: a function that is scraped every second still scales to zero. The
+// PodMonitor names a port that Knative's pods have. The test runs on a node, because it needs the pods' addresses.
 func scalesToZeroWhileItIsScraped(t *testing.T) {
 	t.Parallel()
 	const (
 		stable = 6 * time.Minute // Knative's defaults are a window of 60 s and a grace of 30 s
-		least  = 10              // scrapes that were answered, or nothing is proven
+		least  = 10              // successful scrapes; fewer would prove nothing
 	)
 	if a := (&user{t: t}).do("GET", "/.well-known/jwks.json", ""); a.status != http.StatusOK {
 		t.Fatalf("%d %s", a.status, a.body)
@@ -47,7 +47,7 @@ func scalesToZeroWhileItIsScraped(t *testing.T) {
 		for _, address := range addresses {
 			got, err := metricsOf(t.Context(), address)
 			if err != nil {
-				t.Logf("%s: %v", address, err) // it may be on its way out; too few of the others fail the test
+				t.Logf("%s: %v", address, err) // it may be terminating; too few successes fail the test
 				continue
 			}
 			answered, text = answered+1, got
@@ -68,7 +68,7 @@ func scalesToZeroWhileItIsScraped(t *testing.T) {
 	}
 }
 
-// monitored is the container port that the PodMonitor finds pods by.
+// monitored returns the container port by which the PodMonitor finds pods.
 func monitored(t *testing.T) string {
 	t.Helper()
 	file, err := os.ReadFile("../terraform/04-observability/podmonitor.yaml")
@@ -86,7 +86,7 @@ func monitored(t *testing.T) string {
 	return monitor.Spec.PodMetricsEndpoints[0].Port
 }
 
-// podAddresses are those of a Service's running pods that are not on their way out.
+// podAddresses returns the addresses of a Service's running pods that are not terminating.
 func podAddresses(t *testing.T, name string) []string {
 	t.Helper()
 	return strings.Fields(run(t, "get", "pods", "--selector=serving.knative.dev/service="+name, "--output=go-template="+

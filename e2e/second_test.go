@@ -21,7 +21,7 @@ import (
 	"warble/shared/apitest"
 )
 
-// private is a local run with a database of its own, which the others of these tests have not.
+// private is a local run with its own database, which the other tests do not use.
 func private(t *testing.T) *apitest.Local {
 	t.Helper()
 	run, err := apitest.StartLocal(t.Context(), "DATABASE_URL=")
@@ -36,7 +36,7 @@ func private(t *testing.T) *apitest.Local {
 	return run
 }
 
-// registerAt makes a user of one run.
+// registerAt registers a user at one run.
 func registerAt(t *testing.T, run *apitest.Local, email string) *user {
 	t.Helper()
 	u := (&user{t: t}).withURL(run.URL)
@@ -45,7 +45,7 @@ func registerAt(t *testing.T, run *apitest.Local, email string) *user {
 	return u
 }
 
-// isThere wants the user to be in the database of the run at url.
+// isThere checks that the user is in the database of the run at url.
 func isThere(t *testing.T, u *user, url string) {
 	t.Helper()
 	if a := u.withURL(url).do("GET", "/2/users/me", ""); a.status != http.StatusOK || !strings.Contains(a.body, u.id) {
@@ -53,9 +53,9 @@ func isThere(t *testing.T, u *user, url string) {
 	}
 }
 
-// TestASecondRunInTheSameStateIsRefused, at whatever address and also where it would empty the database, and says who has
-// it and how to start one beside that. The first one serves on, with all it had. One with a state of its own runs beside
-// it. What a killed run leaves keeps nobody from the folder.
+// TestASecondRunInTheSameStateIsRefused: at any address, and even if it would empty the database. The refusal names the first
+// run, and says how to start a second one. The first run continues to serve, with its data. A run with another state folder runs
+// at the same time. After a run was killed, its folder can be used again.
 func TestASecondRunInTheSameStateIsRefused(t *testing.T) {
 	processes(t)
 	first := private(t)
@@ -90,7 +90,7 @@ func TestASecondRunInTheSameStateIsRefused(t *testing.T) {
 	if diff := cmp.Diff(started, after); diff != "" {
 		t.Errorf("other processes than before the second: %s", diff)
 	}
-	// The lock would outlive the run with a process that had it.
+	// If a child process had the lock, the lock would stay after the run.
 	lock := filepath.Join(first.State(), "lock")
 	for _, pid := range after {
 		files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
@@ -121,7 +121,7 @@ func TestASecondRunInTheSameStateIsRefused(t *testing.T) {
 	if err := first.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	// Its PostgreSQL ends by itself, once everything is written.
+	// Its PostgreSQL ends by itself, when everything is written.
 	eventually(t, "the end of PostgreSQL", time.Minute, func() bool {
 		_, err := os.Stat(filepath.Join(first.State(), "postgres", "data", "postmaster.pid"))
 		return os.IsNotExist(err)
@@ -132,7 +132,7 @@ func TestASecondRunInTheSameStateIsRefused(t *testing.T) {
 	isThere(t, ada, first.URL)
 }
 
-// freePort is one that nobody listens on.
+// freePort returns a port on which nobody listens.
 func freePort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

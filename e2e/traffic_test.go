@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// A candidate beside what serves, with the traffic targets that `kn service update --traffic` writes.
+// A candidate has no traffic, with the traffic targets that `kn service update --traffic` writes.
 func TestClusterSplitsTrafficAndKeepsTagsPrivate(t *testing.T) {
 	cluster(t)
 	w := inside(t)
@@ -70,7 +70,7 @@ func TestClusterSplitsTrafficAndKeepsTagsPrivate(t *testing.T) {
 		}
 		return seen, math.Abs(float64(seen[candidate])-requests*share) <= 3*sigma
 	}
-	// By chance one sample of 370 is that far off: a second one decides.
+	// By chance, one sample in 370 is so far off. Then a second sample decides.
 	seen, right := sample()
 	if !right {
 		seen, right = sample()
@@ -123,7 +123,7 @@ func TestClusterRollsOutUnderLoadFailsNoRequest(t *testing.T) {
 	t.Logf("%d requests while the edge and a function were replaced, in %s", l.stop(), time.Since(began).Round(time.Second))
 }
 
-// A deployment migrates first, so what served before goes on with the new schema: here, functions of the commit before
+// A deployment migrates first, so the old revisions must work with the new schema. The test uses functions of the commit before
 // the last migration.
 func TestClusterPreviousRevisionsServeOnTheNewSchema(t *testing.T) {
 	cluster(t)
@@ -149,7 +149,7 @@ func TestClusterPreviousRevisionsServeOnTheNewSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{"register", "tweet", "retweet"} // which write the outbox
+	names := []string{"register", "tweet", "retweet"} // the functions that write the outbox
 	for _, name := range names {
 		image, err := executeIn(t.Context(), folder, "", "go", "tool", "-modfile="+ko, "ko", "build", "--base-import-paths", "--sbom=none", "./functions/"+name)
 		if err != nil {

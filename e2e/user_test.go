@@ -17,10 +17,10 @@ import (
 	"warble/shared/store"
 )
 
-// patience is how long a test waits for an answer before it calls it a hang: past the edge's own limit.
+// patience is how long a test waits for an answer. It is longer than the edge's own limit.
 const patience = time.Minute
 
-// user is someone who calls Warble. One without a token is a stranger.
+// user is a caller of Warble. Without a token it is not signed in.
 type user struct {
 	t testing.TB
 
@@ -38,7 +38,7 @@ func (u *user) withURL(url string) *user {
 
 const password = "analytical-engine-1843"
 
-// session is what register, login and refresh answer.
+// session is the answer of register, login and refresh.
 type session struct {
 	Data struct {
 		ID       string `json:"id"`
@@ -48,8 +48,8 @@ type session struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// register makes a user whom nobody has seen before, in a community or, where it is empty, in none. A registration that may
-// have been stored without its answer is not sent again: another name is.
+// register registers a new user, in a community or, if community is empty, in none. A registration that may
+// have been stored without an answer is not repeated; another name is used.
 func register(t testing.TB, community string) *user {
 	t.Helper()
 	var a answer
@@ -73,7 +73,7 @@ func register(t testing.TB, community string) *user {
 	return nil
 }
 
-// anyCommunity is the slug of a community that exists, "" where there is none.
+// anyCommunity returns the slug of a community, or "" if there is none.
 func anyCommunity(t testing.TB) string {
 	t.Helper()
 	list := decode[struct {
@@ -87,7 +87,7 @@ func anyCommunity(t testing.TB) string {
 	return list.Data[0].Slug
 }
 
-// answer is what came back.
+// answer is an HTTP answer.
 type answer struct {
 	status int
 	header http.Header
@@ -95,11 +95,11 @@ type answer struct {
 	took   time.Duration
 }
 
-// politeness is how long a test waits for a limit of calls to pass, where Warble has a public API's.
+// politeness is how long a test waits for a rate limit, if Warble has the limits of a public API.
 const politeness = 2 * time.Minute
 
-// do calls Warble, and fails the test where there is no answer or a 500. Where body is not empty it is sent as JSON.
-// headers are names and values in turn. A 429 is waited for as it asks, and so is a 503 of a busy machine.
+// do sends a request, and fails the test if there is no answer or a 500. A body that is not empty is sent as JSON.
+// headers are names and values in turn. After a 429, or a 503 of a busy machine, do waits and tries again.
 func (u *user) do(method, path, body string, headers ...string) answer {
 	u.t.Helper()
 	a, err := u.try(method, path, body, headers...)
@@ -112,7 +112,7 @@ func (u *user) do(method, path, body string, headers ...string) answer {
 	return a
 }
 
-// wait reports that the same is to be sent again, once the wait that the answer asks for is over: after a 429, or a 503 of a
+// wait waits as long as the answer asks, and reports that the request must be sent again: after a 429, or a 503 of a
 // busy machine.
 func wait(t testing.TB, a answer) bool {
 	t.Helper()
@@ -131,8 +131,8 @@ func wait(t testing.TB, a answer) bool {
 // upstreamTimeout is how long the edge waits for a function to start and to answer: see UPSTREAM_TIMEOUT.
 const upstreamTimeout = 15 * time.Second
 
-// outOfTime reports a 503 that has come after all the time there was: a function's call of the database has store.CallTimeout,
-// and a function that starts has upstreamTimeout. Nothing has failed, but the machine is busy.
+// outOfTime reports whether a 503 came because all time was used: a call of the database has store.CallTimeout,
+// and a function that starts has upstreamTimeout. Then the machine is only busy.
 func outOfTime(a answer) bool {
 	limit := upstreamTimeout
 	if a.header.Get("X-Revision") != "" {
@@ -141,7 +141,7 @@ func outOfTime(a answer) bool {
 	return a.status == http.StatusServiceUnavailable && a.took >= limit
 }
 
-// try calls Warble once, whatever comes of it.
+// try sends a request once, and returns any result.
 func (u *user) try(method, path, body string, headers ...string) (answer, error) {
 	request, err := http.NewRequestWithContext(u.t.Context(), method, cmp.Or(u.url, warble.url)+path, strings.NewReader(body))
 	if err != nil {
@@ -173,10 +173,10 @@ func (u *user) post(text string, headers ...string) string {
 	return decode[single](u.t, u.do("POST", "/2/tweets", object("text", text), headers...), http.StatusCreated).Data.ID
 }
 
-// path is the path of something that is the user's.
+// path returns a path below the user.
 func (u *user) path(rest string) string { return "/2/users/" + u.id + rest }
 
-// likes reports whether the feature likes is open to the user.
+// likes reports whether the user has the feature likes.
 func (u *user) likes() bool {
 	u.t.Helper()
 	switch a := u.do("GET", u.path("/liked_tweets"), ""); {
@@ -188,7 +188,7 @@ func (u *user) likes() bool {
 	return false
 }
 
-// tweet is a tweet as a client reads it.
+// tweet is a tweet in an answer.
 type tweet struct {
 	ID               string `json:"id"`
 	Text             string `json:"text"`
@@ -233,13 +233,13 @@ func (l list) ids() (ids []string) {
 	return ids
 }
 
-// get decodes the list that a path answers.
+// get reads a list.
 func (u *user) get(path string) list {
 	u.t.Helper()
 	return decode[list](u.t, u.do("GET", path, ""), http.StatusOK)
 }
 
-// all follows the page tokens of a list to its end.
+// all reads all pages of a list.
 func (u *user) all(path string) (ids []string) {
 	u.t.Helper()
 	page := u.get(path + "?max_results=100")
@@ -249,7 +249,7 @@ func (u *user) all(path string) (ids []string) {
 	return append(ids, page.ids()...)
 }
 
-// decode decodes an answer that must have the status.
+// decode checks the status of an answer, and decodes it.
 func decode[T any](t testing.TB, a answer, status int) (value T) {
 	t.Helper()
 	if a.status != status {
@@ -261,7 +261,7 @@ func decode[T any](t testing.TB, a answer, status int) (value T) {
 	return value
 }
 
-// problemOf returns what is wrong with an answer that should be a problem: "" for a well-formed one.
+// problemOf checks an answer that must be a problem, and returns its mistake, or "" if it is well-formed.
 func problemOf(a answer) string {
 	var p struct {
 		Type, Title, Detail, Instance string
@@ -281,7 +281,7 @@ func problemOf(a answer) string {
 	return ""
 }
 
-// object is a JSON object of strings, from names and values in turn.
+// object returns a JSON object of strings, from names and values in turn.
 func object(members ...string) string {
 	o := make(map[string]string)
 	for i := 0; i < len(members); i += 2 {

@@ -23,24 +23,24 @@ import (
 )
 
 const (
-	// people are as many as a broken assignment takes to be told from chance, and rate, in requests a second, is what two
-	// cores bear beside a cluster.
+	// people is the number at which a broken assignment can be told from chance. rate is the greatest number of requests a second
+	// that two cores can serve together with a cluster.
 	people     = 2000
 	peopleRate = 40
-	// planted is in the treatment's people: they post 1 + planted times as much.
+	// planted is the effect: people in the treatment post 1 + planted times as much.
 	planted = 1.0
-	// verdictWithin is more than any case takes: a guardrail speaks after 5 minutes, and steer looks once a minute.
+	// verdictWithin is longer than any case takes: a guardrail needs 5 minutes, and steer checks each minute.
 	verdictWithin = 15 * time.Minute
 )
 
-// What is true of the arms, because it was planted, is what becomes of the experiments: an effect is found and promoted, no
-// effect is not, a slowness is rolled back, and a broken assignment withholds a verdict that would have been a win. All of
-// it on one population, two experiments at a time, each on Services of its own: two cores do not bear three of them ending
-// at once, for each end starts pods anew.
+// The experiments end as the planted truth demands: an effect is found and promoted, no
+// effect is not promoted, a slow treatment is rolled back, and a broken assignment withholds a verdict that would be a win. All
+// use one population. Two experiments run at a time, each with its own Services, because two cores cannot serve three that end
+// together: each end starts new pods.
 func TestLongVerdicts(t *testing.T) {
 	cluster(t)
 	steady(t)
-	users := populate(t) // first, for N* is who is known at the start
+	users := populate(t) // first, because the planned size depends on the users known at the start
 	judged := func(services []string, treatment map[string]experiment.Value) *experimentRun {
 		return newExperiment(t, func(s *experiment.Spec) {
 			s.Services, s.Treatment.Env, s.Promote, s.Alpha = services, treatment, "automatic", .01
@@ -89,8 +89,8 @@ func TestLongVerdicts(t *testing.T) {
 	cases.Wait()
 }
 
-// withheld waits until an experiment would have been won, had its users been assigned as they should, and for steer to
-// have seen that and done nothing.
+// withheld waits until the experiment would be a win with a right assignment, and until steer has
+// seen this and has done nothing.
 func withheld(t *testing.T, e *experimentRun) {
 	began := time.Now()
 	var r readout.Report
@@ -159,7 +159,7 @@ func (e *experimentRun) report(t *testing.T) (r readout.Report) {
 	return r
 }
 
-// soon polls what takes minutes.
+// soon polls a condition that takes minutes.
 func soon(t *testing.T, ok func() bool) bool {
 	t.Helper()
 	for deadline := time.Now().Add(verdictWithin); time.Now().Before(deadline); time.Sleep(3 * time.Second) {
@@ -170,8 +170,8 @@ func soon(t *testing.T, ok func() bool) bool {
 	return ok()
 }
 
-// steady keeps the pods of what people use until the test ends. On two cores more of them serve nobody faster, and starting
-// and ending them takes what they would serve with: the slower they answer, the more there are to be.
+// steady keeps the number of pods until the test ends. On two cores more pods do not help, and starting
+// and ending them takes CPU time from requests: slower answers would then start even more pods.
 func steady(t *testing.T) {
 	t.Helper()
 	const scale = "/spec/template/metadata/annotations/autoscaling.knative.dev~1"
@@ -185,7 +185,7 @@ func steady(t *testing.T) {
 	}
 }
 
-// population are synthetic people, who are registered.
+// population are registered synthetic people.
 type population struct {
 	t     *testing.T
 	tool  string // cmd/load, as built here
@@ -201,7 +201,7 @@ func populate(t *testing.T) *population {
 	}
 	p.flags = []string{
 		"-url", warble.url, "-host", warble.host, "-users", strconv.Itoa(people), "-state", filepath.Join(folder, "people.json"),
-		"-seed", strconv.Itoa(rand.IntN(1_000_000)), // whom this Warble has not seen before
+		"-seed", strconv.Itoa(rand.IntN(1_000_000)), // people who are new to this Warble
 		"-rate", strconv.Itoa(peopleRate),
 	}
 	began := time.Now()
@@ -212,8 +212,8 @@ func populate(t *testing.T) *population {
 	return p
 }
 
-// use has them use Warble until the test ends, those in the treatment of the named experiment with the planted effect. To
-// them it must not matter what experiments do: cmd/load fails where more than one request of a hundred does.
+// use makes the people use Warble until the test ends. People in the treatment of the named experiment have the planted effect.
+// Experiments must not disturb them: cmd/load fails if more than one request in a hundred fails.
 func (p *population) use(name string) {
 	p.t.Helper()
 	var said bytes.Buffer

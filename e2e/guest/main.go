@@ -1,7 +1,7 @@
-// Command guest is a small shop that knows nothing of Warble: what docs/guests.md and the tests put into an experiment. It imports
-// nothing of Warble's, and is no part of it.
+// Command guest is a small shop that does not use Warble. docs/guests.md and the tests put it into an experiment. It imports
+// nothing of Warble, and is not a part of it.
 //
-// What a treatment may change of it: BANNER, which the page shows, and FAIL, the percent of pages and orders that fail.
+// A treatment may change BANNER, which the page shows, and FAIL, the percentage of pages and orders that fail.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// cookie is where the page's visitor is: spec.identity.cookie of the experiment. Its value begins with the visitor's id.
+// cookie is the cookie with the visitor's id: spec.identity.cookie of the experiment. Its value begins with the id.
 const cookie = "shop_visitor"
 
 func main() {
@@ -58,7 +58,7 @@ type shop struct {
 	fail         int
 }
 
-// fails is true of so many percent of calls, at random.
+// fails answers with an error in FAIL percent of calls, at random, and reports whether it did.
 func (s *shop) fails(w http.ResponseWriter) bool {
 	if mathrand.IntN(100) >= s.fail {
 		return false
@@ -75,7 +75,7 @@ func (s *shop) page(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(w, "<h1>Shop</h1><p>%s</p><form method=post action=/shop/orders><button>Order</button></form>", html.EscapeString(s.banner))
 }
 
-// order tells the broker of an order as a CloudEvent whose subject is the visitor.
+// order sends the broker a CloudEvent with the visitor as its subject.
 func (s *shop) order(w http.ResponseWriter, r *http.Request) {
 	if s.fails(w) {
 		return
@@ -117,7 +117,7 @@ func (s *shop) order(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// upload says how much has come, and its hash.
+// upload answers with the size and the hash of the body.
 func upload(w http.ResponseWriter, r *http.Request) {
 	hash := sha256.New()
 	n, err := io.Copy(hash, r.Body)
@@ -128,7 +128,7 @@ func upload(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%d %x\n", n, hash.Sum(nil))
 }
 
-// events sends one each 100 ms, until the visitor leaves.
+// events sends an event every 100 ms, until the visitor leaves.
 func events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	for n := 0; ; n++ {

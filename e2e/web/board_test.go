@@ -19,10 +19,10 @@ import (
 	"warble/shared/process"
 )
 
-// promotion is how long the six stages may take, of a minute each.
+// promotion is the longest time of a promotion, which has six stages of a minute.
 const promotion = 15 * time.Minute
 
-// program builds a command, and returns its file.
+// program builds a command, and returns the path of the binary.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name)
@@ -32,7 +32,7 @@ func program(t *testing.T, name string) string {
 	return file
 }
 
-// environment reaches the experiments.
+// environment returns the environment with which kn experiment reaches the experiments.
 func (w *warble) environment() []string { return append(os.Environ(), w.reach...) }
 
 // startBoard starts kn experiment dashboard, and returns its URL.
@@ -50,7 +50,7 @@ func startBoard(t *testing.T, w *warble) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGINT) // it may have ended
+		_ = cmd.Process.Signal(syscall.SIGINT) // an error means that it has ended
 		if err := <-exited; err != nil {
 			t.Errorf("the board: %v", err)
 		}
@@ -66,7 +66,7 @@ func startBoard(t *testing.T, w *warble) string {
 	return url
 }
 
-// board follows the experiment, and promotes it with the mouse: then everybody has the heart.
+// board watches the experiment on the board, and promotes it with the mouse. Then everybody has the heart.
 func board(t *testing.T, w *warble, browser *browsertest.Browser, people *browsertest.Tab) {
 	t.Helper()
 	url := startBoard(t, w)
@@ -123,7 +123,7 @@ func board(t *testing.T, w *warble, browser *browsertest.Browser, people *browse
 	}
 }
 
-// act does a verb by its button, for a reason, and closes the dialog once it is so.
+// act runs a verb with its button and a reason, and closes the dialog when it is done.
 func act(t *testing.T, tab *browsertest.Tab, verb, why, name string) {
 	t.Helper()
 	tab.Click("[data-verb=" + verb + "]")
@@ -138,7 +138,7 @@ func act(t *testing.T, tab *browsertest.Tab, verb, why, name string) {
 	tab.Click("#dialog-close")
 }
 
-// onlyItself asks the board for what no other page may.
+// onlyItself checks that the board refuses requests of other pages.
 func onlyItself(t *testing.T, url, experiment string) {
 	t.Helper()
 	for name, change := range map[string]func(*http.Request){

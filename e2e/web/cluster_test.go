@@ -19,14 +19,14 @@ import (
 	"time"
 )
 
-// namespace is Warble's, in a cluster and in a local run.
+// namespace is Warble's namespace, in a cluster and in a local run.
 const namespace = "warble"
 
-// services are those of the experiment, which its promotion writes.
+// services are the experiment's Services, which its promotion writes.
 var services = []string{"like", "timeline", "tweet"}
 
-// deployed is the Warble that WARBLE_URL and WARBLE_HOST name, with an experiment of its own name that runs. When the test ends the
-// experiment is taken away, and the Services are as they were.
+// deployed returns the Warble of WARBLE_URL and WARBLE_HOST, with a running experiment of a random name. When the test ends, the
+// experiment is deleted, and the Services are restored.
 func deployed(t *testing.T) *warble {
 	t.Helper()
 	address, err := url.Parse(os.Getenv("WARBLE_URL"))
@@ -46,9 +46,9 @@ func deployed(t *testing.T) *warble {
 		w.client = &http.Client{Transport: &http.Transport{DialContext: dial}}
 	}
 	w.people(t)
-	keep(t)
+	restoreServices(t)
 	t.Cleanup(func() {
-		_, _ = w.command(context.Background(), "stop", w.experiment, "--message", "the test ends") // it may have ended, or never begun
+		_, _ = w.command(context.Background(), "stop", w.experiment, "--message", "the test ends") // an error means that it has ended, or never begun
 		kubectl(context.Background(), t, "", "delete", "experiment", w.experiment, "--ignore-not-found", "--timeout=3m")
 	})
 	text, err := os.ReadFile("../../" + experimentFile)
@@ -65,7 +65,7 @@ func deployed(t *testing.T) *warble {
 	return w
 }
 
-// people sees to it that there are communities to join: a Warble that was just deployed has none.
+// people adds communities if there are none, because a newly deployed Warble has none.
 func (w *warble) people(t *testing.T) {
 	t.Helper()
 	var found struct{ Data []json.RawMessage }
@@ -98,7 +98,7 @@ func (w *warble) people(t *testing.T) {
 	}
 }
 
-// withPort is where a URL's host listens.
+// withPort returns the host and port of a URL.
 func withPort(address *url.URL) string {
 	if address.Port() != "" {
 		return address.Host
@@ -116,8 +116,8 @@ func (w *warble) command(ctx context.Context, args ...string) (said string, err 
 	return string(text), err
 }
 
-// keep puts back what the promotion writes, when the test ends.
-func keep(t *testing.T) {
+// restoreServices restores the Services that the promotion writes, when the test ends.
+func restoreServices(t *testing.T) {
 	t.Helper()
 	type service struct {
 		Metadata struct{ Generation int64 }

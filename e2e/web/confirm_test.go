@@ -12,7 +12,7 @@ import (
 	"warble/shared/browsertest"
 )
 
-// TestThePagesOfMail: somebody follows the links of mail, from the inbox to the playground and back.
+// TestThePagesOfMail: a user follows the links of mail, from the inbox to the playground and back.
 func TestThePagesOfMail(t *testing.T) {
 	t.Parallel()
 	const email, old, next = "ada@example.org", "analytical-engine-1843", "an-otter-that-sings"
@@ -83,7 +83,7 @@ func TestThePagesOfMail(t *testing.T) {
 		tab.Press(text)
 	}
 
-	// Programs that look through mail open its links: only the button uses one.
+	// Programs that scan mail open its links, so only the button uses a token.
 	verify := link("verify")
 	for _, want := range []struct{ element, text string }{{"#done", "Your email address is verified."}, {"#problem", "token is not valid"}} {
 		tab.Open("about:blank")
@@ -102,7 +102,7 @@ func TestThePagesOfMail(t *testing.T) {
 		says(want.element, want.text)
 	}
 
-	// Who forgot the password comes from the playground's form.
+	// A user who forgot the password comes from the playground's form.
 	tab.Open(local.URL + "/")
 	tab.Click("#enter")
 	tab.Click("#forgot a")
@@ -122,7 +122,7 @@ func TestThePagesOfMail(t *testing.T) {
 	says("#done", "Your password is changed.")
 	call(http.StatusUnauthorized, "/auth/login", fmt.Sprintf(`{"email": %q, "password": %q}`, email, old))
 
-	// And signs in with the new one. Nothing is left to verify: the reset's mail was read.
+	// The user signs in with the new password. The address is verified, because the reset's mail was read.
 	tab.Open(local.URL + "/")
 	tab.Click("#enter")
 	fill(`#form input[name="email"]`, email)
@@ -134,7 +134,7 @@ func TestThePagesOfMail(t *testing.T) {
 	browsertest.Evaluate[bool](tab, `(`+button+`).click() || true`)
 	tab.Until("they are told that it is verified", `document.querySelector("#people .notice").textContent.includes("is verified")`) // hidden again soon
 
-	// Somebody new asks once more, and the link works.
+	// A new user asks for the mail again, and its link works.
 	tab.Click("#enter")
 	tab.Click("#form-other")
 	tab.Until("there is no password to forget", `document.querySelector("#forgot").hidden`)

@@ -12,11 +12,11 @@ import (
 	"warble/shared/browsertest"
 )
 
-// small is a view that is readable in a README.
+// small is the size of a view that is readable in a README.
 var small = browsertest.View{Width: 1120}
 
-// TestPictures makes the README's: the playground with a person in each arm, and the board with a verdict of synthetic people
-// in whom an effect was planted, as make demo does. SCREENSHOTS is where they go.
+// TestPictures makes the README's pictures: the playground with a person in each arm, and the board with a verdict about synthetic
+// people with a planted effect, as in make demo. SCREENSHOTS is the folder of the pictures.
 func TestPictures(t *testing.T) {
 	if os.Getenv("SCREENSHOTS") == "" {
 		t.Fatal("SCREENSHOTS is not set: expected the folder of the pictures, as make pictures sets it")
@@ -28,7 +28,7 @@ func TestPictures(t *testing.T) {
 		cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 		return cmd.Run()
 	}
-	// They register before the experiment starts, whose time is short.
+	// They register before the experiment starts, because its time is short.
 	_ = people("-for", "1s", "-rate", "1", "-max-errors", "1") // whether anybody did anything in the second does not matter
 	begin := exec.CommandContext(t.Context(), w.kn, "start", "-f", "../../"+experimentFile, "--anyway")
 	begin.Env = w.environment()
@@ -45,11 +45,11 @@ func TestPictures(t *testing.T) {
 	tab.Picture("board", 1120, 1000)
 }
 
-// pictureOfTwo takes the playground with a person in each arm.
+// pictureOfTwo takes a picture of the playground with a person in each arm.
 func pictureOfTwo(t *testing.T, w *warble) {
 	t.Helper()
 	browser := browsertest.Open(t)
-	// The first two people may be in one arm: then a new tab has others.
+	// The first two people may be in the same arm. Then a new tab with new people is opened.
 	for range mostPeople {
 		two := browser.Tab(t, small)
 		two.Open(w.url + "/")

@@ -1,8 +1,8 @@
 //go:build e2e
 
-// Package web_test uses the playground and the board as people do, in a browser: on a local run of its own that has an experiment,
-// or on what WARBLE_URL names, as a cluster's ingress (WARBLE_HOST where that goes by the Host header), with an experiment that it
-// starts and takes away.
+// Package web_test uses the playground and the board in a browser, like people: on its own local run with an experiment,
+// or at WARBLE_URL, for example a cluster's ingress (with WARBLE_HOST as the Host header), with an experiment that it
+// starts and deletes.
 package web_test
 
 import (
@@ -27,11 +27,11 @@ import (
 const (
 	experimentFile = "knative/experiments/likes-demo.yaml"
 	axe            = "node_modules/axe-core/axe.min.js"
-	// mostPeople must be enough for both arms: the chance that so many are all in one is 2 in a million.
+	// mostPeople is enough to fill both arms: the chance that so many are all in one arm is 2 in a million.
 	mostPeople = 20
 )
 
-// warble is the Warble that is looked at. A local run's database can be taken away; of another, local is nil.
+// warble is the Warble under test. The database of a local run can be stopped. Without a local run, local is nil.
 type warble struct {
 	url        string   // of the playground, as the browser knows it
 	at         []string // where the browser finds its host, if that is elsewhere; see browsertest.Open
@@ -81,7 +81,7 @@ func start(t *testing.T, experiment string) *warble {
 	return w
 }
 
-// log is what a local run has said.
+// log returns the output of a local run.
 func (w *warble) log() string {
 	if w.local == nil {
 		return ""
@@ -89,8 +89,8 @@ func (w *warble) log() string {
 	return w.local.Log()
 }
 
-// inForce waits until somebody is in an arm. Whoever opens the page before is not, and it asks for likes that there are not.
-func (w *warble) inForce(t *testing.T) {
+// waitForArms waits until somebody is in an arm. A page that is opened before would request likes that do not exist yet.
+func (w *warble) waitForArms(t *testing.T) {
 	t.Helper()
 	ask := func(method, path, body, token string) *http.Response {
 		t.Helper()
@@ -132,7 +132,7 @@ func (w *warble) startDatabase(t *testing.T) {
 	}
 }
 
-// card is a script that finds a person's card by their arm.
+// card returns a script that finds a person's card by their arm.
 func card(arm string) string {
 	return fmt.Sprintf(`[...document.querySelectorAll("#people > .card")].find(c => c.querySelector(".arm").textContent === %q)`, arm)
 }
@@ -155,7 +155,7 @@ func register(t *testing.T, tab *browsertest.Tab) {
 	t.Fatalf("%d people are all in one arm", mostPeople)
 }
 
-// TestWeb is the way of somebody who has just started Warble. Its parts share a Warble, and come in this order.
+// TestWeb makes the steps of somebody who has just started Warble. Its parts share a Warble, and run in this order.
 func TestWeb(t *testing.T) {
 	var w *warble
 	if os.Getenv("WARBLE_URL") != "" {
@@ -163,7 +163,7 @@ func TestWeb(t *testing.T) {
 	} else {
 		w = start(t, experimentFile)
 	}
-	w.inForce(t)
+	w.waitForArms(t)
 	browser := browsertest.Open(t, w.at...)
 	tab := browser.Tab(t, browsertest.View{Width: 1280})
 	tab.Open(w.url + "/")
@@ -182,7 +182,7 @@ func TestWeb(t *testing.T) {
 	t.Run("outage", func(t *testing.T) { outage(t, w, tab.For(t)) })
 }
 
-// playground registers people until both arms occur, and looks at what each of them has.
+// playground registers people until both arms occur, and checks what each of them sees.
 func playground(t *testing.T, w *warble, tab *browsertest.Tab) {
 	t.Helper()
 	tab.Until("the page knows the communities", `document.querySelectorAll("select[name=community] option").length > 1`)
@@ -234,7 +234,7 @@ func playground(t *testing.T, w *warble, tab *browsertest.Tab) {
 	}
 }
 
-// docs reads the contract on a phone, and authorizes for longer than the page lasts.
+// docs reads the contract on a phone, and authorizes; the authorization stays after the page is closed.
 func docs(t *testing.T, w *warble, tab *browsertest.Tab) {
 	t.Helper()
 	tab.Open(w.url + "/docs")
@@ -273,7 +273,7 @@ func docs(t *testing.T, w *warble, tab *browsertest.Tab) {
 // arms are who is in which.
 const arms = `[...document.querySelectorAll("#people > .card")].map(c => c.querySelector("h2").id + " " + c.querySelector(".arm").textContent).join()`
 
-// outage takes the database away: the page keeps what it has, says in words what is wrong, and recovers by itself.
+// outage stops the database: the page keeps its content, explains the problem in words, and recovers by itself.
 func outage(t *testing.T, w *warble, tab *browsertest.Tab) {
 	t.Helper()
 	if err := w.database.Stop(); err != nil {
@@ -301,7 +301,7 @@ func outage(t *testing.T, w *warble, tab *browsertest.Tab) {
 // keyboard does everything without a mouse.
 func keyboard(t *testing.T, tab *browsertest.Tab) {
 	t.Helper()
-	// reach presses Tab until what a script describes has the focus.
+	// reach presses Tab until the element that a script describes has the focus.
 	reach := func(what, is string) {
 		t.Helper()
 		for range 40 {
@@ -339,8 +339,8 @@ func keyboard(t *testing.T, tab *browsertest.Tab) {
 	tab.Until("the form is closed", `!document.querySelector("#dialog").open`)
 }
 
-// TestWhatIsWrongIsFound: what these pages are looked at by finds a barrier, a request to another host, and a word in the console.
-func TestWhatIsWrongIsFound(t *testing.T) {
+// TestTheChecksOfPagesFindMistakes: the checks of these tests find a barrier, a request to another host, and a message in the console.
+func TestTheChecksOfPagesFindMistakes(t *testing.T) {
 	elsewhere := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(elsewhere.Close)
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -364,8 +364,8 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 	}
 }
 
-// TestALookStays: a page whose colours take a minute to change is looked at as it will be in the end.
-func TestALookStays(t *testing.T) {
+// TestAPageIsCheckedAfterItsTransitions: a page whose colours change for a minute is checked in its final state.
+func TestAPageIsCheckedAfterItsTransitions(t *testing.T) {
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = io.WriteString(w, `<!DOCTYPE html><html lang="en"><title>x</title><style>

@@ -1,11 +1,11 @@
-// Command witness is what tests have inside of a cluster: it takes events and keeps them, and asks what only the inside
-// reaches. It is for test clusters alone, for it fetches any URL that it is given.
+// Command witness helps tests inside of a cluster: it receives and stores events, and sends requests to hosts that only the
+// cluster can reach. Use it only in test clusters, because it fetches any URL.
 //
-//	POST /events            takes a CloudEvent
-//	GET  /events            what it took, in order, as a JSON array of structured CloudEvents
-//	GET  /fetch?url=U       what U answers: its status, headers and body; with &times=N each answer's seconds as well, with
-//	                        &host=H asked for by that Host header
-//	GET  /witness           the address of the client, as the edge told it; empty without an edge
+//	POST /events            receives a CloudEvent
+//	GET  /events            all received events, in order, as a JSON array of structured CloudEvents
+//	GET  /fetch?url=U       the answer of U: its status, headers and body; with &times=N also the seconds of each answer, with
+//	                        &host=H with that Host header
+//	GET  /witness           the client's address, from the edge; empty without an edge
 package main
 
 import (
@@ -25,9 +25,9 @@ import (
 )
 
 const (
-	// most is how many events it keeps, and how often it asks for one URL.
+	// most is the greatest number of stored events, and of requests to one URL.
 	most = 10_000
-	// limit bounds one fetch: a URL's whole answer, a cold start included.
+	// limit is the longest time of one answer, including a cold start.
 	limit = 20 * time.Second
 )
 
@@ -76,7 +76,7 @@ func (w *witness) tell(answer http.ResponseWriter, _ *http.Request) {
 	write(answer, w.taken)
 }
 
-// fetched is what a URL answered the last time it was asked.
+// fetched is the last answer of a URL.
 type fetched struct {
 	Status  int
 	Header  http.Header

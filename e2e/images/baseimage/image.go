@@ -16,14 +16,14 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// nonroot is whom distroless calls so, that a function may rely on it on either base.
+// nonroot is the user that distroless calls nonroot, so that functions have the same user on both base images.
 const nonroot = 65532
 
 const certificates = "/etc/ssl/certs/ca-certificates.crt"
 
 var architectures = []string{"amd64", "arm64"}
 
-// build makes one image per architecture, which differ in nothing but its name.
+// build makes one image for each architecture. The images differ only in the architecture's name.
 func build() (v1.ImageIndex, error) {
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		content, err := archive()
@@ -39,7 +39,7 @@ func build() (v1.ImageIndex, error) {
 			OS:           "linux",
 			Architecture: architecture,
 			Config: v1.Config{
-				// A number: the kubelet cannot tell whether a name is root's.
+				// A number, because the kubelet cannot tell whether a name is root's.
 				User:       fmt.Sprintf("%d:%d", nonroot, nonroot),
 				WorkingDir: "/home/nonroot",
 				Env:        []string{"PATH=/usr/bin:/bin", "SSL_CERT_FILE=" + certificates},
@@ -60,7 +60,7 @@ func build() (v1.ImageIndex, error) {
 	return index, nil
 }
 
-// archive is the file system: always in this order, and of one time.
+// archive returns the file system, always in the same order and with the same time.
 func archive() ([]byte, error) {
 	var buffer bytes.Buffer
 	w := tar.NewWriter(&buffer)
@@ -102,9 +102,9 @@ func archive() ([]byte, error) {
 	return buffer.Bytes(), nil
 }
 
-// roots are Mozilla's, from a module of the Go project: go.sum pins them, where Debian's package would be whatever the
-// machine has and give every machine another digest. A root that holds for some certificates only is left out, since a
-// PEM file cannot say so.
+// roots returns Mozilla's root certificates, from a module of the Go project. go.sum pins them. Debian's package would be the one that the
+// machine has, and the digest would differ between machines. A root that is valid only for some certificates is left out, because a
+// PEM file cannot express this.
 func roots() string {
 	var all bytes.Buffer
 	for root := range bundle.Roots() {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// TestArchive: functions verify a database's and a broker's certificates with what is in it, and run as nobody's owner.
+// TestArchive: functions use its root certificates to verify a database and a broker, and run as a user who owns no file.
 func TestArchive(t *testing.T) {
 	t.Parallel()
 	content, err := archive()
@@ -47,7 +47,7 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// TestDigest: a second build is the same image.
+// TestDigest: a second build makes the same image.
 func TestDigest(t *testing.T) {
 	t.Parallel()
 	var digests [2]string

@@ -1,9 +1,9 @@
-// Command baseimage builds the image that functions are put on and pushes it to a registry, unless it is there.
+// Command baseimage builds the functions' base image, and pushes it to a registry, unless the registry has it.
 //
 //	baseimage 127.0.0.1:5000/base:latest
 //
-// It needs no network and pulls nothing. Where there is one, ko.yaml's distroless image takes its place. It prints the
-// digest, which depends on this program's source, its go.sum and the Go version, and on nothing of the machine.
+// It needs no network and pulls nothing. With a network, ko.yaml's distroless image is used instead. It prints the
+// digest, which depends only on this program's source, its go.sum and the Go version, and not on the machine.
 package main
 
 import (
