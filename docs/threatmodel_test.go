@@ -1,4 +1,4 @@
-// Package docs_test holds the pages of docs to what the code has.
+// Package docs_test checks the pages of docs against the code.
 package docs_test
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// levelTwo are the lines of levels 1 and 2 in the chapters V6, V7 and V9 of ASVS 5.0: of a section, those up to a number.
+// levelTwo has the lines of levels 1 and 2 in the chapters V6, V7 and V9 of ASVS 5.0: for each section, its last line.
 var levelTwo = []struct {
 	section string
 	last    int
@@ -36,7 +36,7 @@ var levelTwo = []struct {
 	{"9.2", 4},
 }
 
-// TestTheThreatModelAnswersEveryLine of ASVS once, and names tests that there are.
+// TestTheThreatModelAnswersEveryLine of ASVS once, and names only tests that exist.
 func TestTheThreatModelAnswersEveryLine(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("threat-model.md")
@@ -59,19 +59,19 @@ func TestTheThreatModelAnswersEveryLine(t *testing.T) {
 		t.Errorf("lines of ASVS (-) and those of the table (+):\n%s", diff)
 	}
 
-	there := tests(t)
+	existing := tests(t)
 	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1)
 	if len(named) == 0 {
 		t.Fatal("the page names no test")
 	}
 	for _, name := range named {
-		if !slices.Contains(there, name[1]) {
-			t.Errorf("the page names %s, which is no test here", name[1])
+		if !slices.Contains(existing, name[1]) {
+			t.Errorf("the page names the test %s, which does not exist", name[1])
 		}
 	}
 }
 
-// tests are the names of all tests of the repository.
+// tests returns the names of all tests of the repository.
 func tests(t *testing.T) (names []string) {
 	t.Helper()
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)

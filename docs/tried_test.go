@@ -19,7 +19,7 @@ var (
 	args    = regexp.MustCompile(`ARGS=["']?([^ "']+)`)
 )
 
-// commands are those in a text of a page, each as a program, and what it is told to do: without what it is told to do it to.
+// commands returns the commands in a page's text, each as a program and its verbs, without the other arguments.
 func commands(text string) map[string]bool {
 	found := make(map[string]bool)
 	var lines []string
@@ -33,7 +33,7 @@ func commands(text string) map[string]bool {
 		}
 	}
 	for _, span := range code.FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
-		lines = append(lines, strings.Join(strings.Fields(span[1]), " ")) // one may go over two lines
+		lines = append(lines, strings.Join(strings.Fields(span[1]), " ")) // a command may be broken into two lines
 	}
 	for _, line := range lines {
 		for _, c := range program.FindAllStringSubmatch(line, -1) {
@@ -45,8 +45,8 @@ func commands(text string) map[string]bool {
 	return found
 }
 
-// named says what one command is, by its program: make's verbs are several, and ARGS is what some of them are told.
-func named(program string, words, told []string) (names []string) {
+// named returns the names of one command, by its program. make may have several verbs, and ARGS has arguments of some verbs.
+func named(program string, words, arguments []string) (names []string) {
 	for len(words) > 0 && strings.HasPrefix(words[0], "-") { // -n warble, -chdir=terraform/01-cluster
 		flags := 1
 		if words[0] == "-n" {
@@ -68,8 +68,8 @@ func named(program string, words, told []string) (names []string) {
 		for _, v := range verbs {
 			names = append(names, "make "+v)
 		}
-		if told != nil {
-			return []string{names[0] + " ARGS=" + told[1]}
+		if arguments != nil {
+			return []string{names[0] + " ARGS=" + arguments[1]}
 		}
 		return names
 	case program == "az":
@@ -80,9 +80,9 @@ func named(program string, words, told []string) (names []string) {
 	return []string{program + " " + verbs[0]}
 }
 
-// TestEveryCommandWasTriedOrIsSaidNotToBe: each command of a page is in the page's last table, which says whether somebody has
-// seen it do what the page says, and the table has no other.
-func TestEveryCommandWasTriedOrIsSaidNotToBe(t *testing.T) {
+// TestTheTableOfWhatWasTriedHasEveryCommand: each command of a page is in the page's last table, which says whether somebody has
+// tried it. The table has no other commands.
+func TestTheTableOfWhatWasTriedHasEveryCommand(t *testing.T) {
 	t.Parallel()
 	for _, page := range []string{"deploy.md", "day-two.md"} {
 		text, err := os.ReadFile(page)
@@ -91,7 +91,7 @@ func TestEveryCommandWasTriedOrIsSaidNotToBe(t *testing.T) {
 		}
 		says, table, is := strings.Cut(string(text), "\n## What has been tried\n")
 		if !is {
-			t.Fatalf("%s does not say what has been tried", page)
+			t.Fatalf("%s has no table of what has been tried", page)
 		}
 		var first strings.Builder
 		for line := range strings.Lines(table) {
@@ -103,18 +103,18 @@ func TestEveryCommandWasTriedOrIsSaidNotToBe(t *testing.T) {
 		said, tried := commands(says), commands(first.String())
 		for _, name := range slices.Sorted(maps.Keys(said)) {
 			if !tried[name] {
-				t.Errorf("%s says `%s`, and not whether somebody has tried it", page, name)
+				t.Errorf("%s has the command `%s`, but its table does not", page, name)
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(tried)) {
 			if !said[name] {
-				t.Errorf("%s says of `%s` whether somebody has tried it, and nothing else", page, name)
+				t.Errorf("the table of %s has the command `%s`, but the page does not", page, name)
 			}
 		}
 	}
 }
 
-// TestCommandsAreFound: a test that sees no command would find none missing.
+// TestCommandsAreFound, because without commands the test above would check nothing.
 func TestCommandsAreFound(t *testing.T) {
 	t.Parallel()
 	const page = "Say `make stack ARGS=plan`, then `az keyvault secret\nset --name x`.\n\n   ```sh\n   make kubeconfig registry # make nothing\n" +

@@ -21,7 +21,7 @@ const (
 	metricFile     = "knative/211-metric-crd.yaml"
 )
 
-// schema is what controller-gen writes of a type. It has every key that the definition uses today. A new key is an error,
+// schema is the schema that controller-gen writes for a type. It has every key that the definition uses today. A new key is an error,
 // so that no page leaves a limit out.
 type schema struct {
 	Type        string `json:"type"`
@@ -46,7 +46,7 @@ type schema struct {
 	Items      *schema            `json:"items"`
 	Values     *schema            `json:"additionalProperties"`
 
-	// How the API server merges lists is nothing that a reader of the page needs.
+	// Readers of the page do not need to know how the API server merges lists.
 	IntOrString bool     `json:"x-kubernetes-int-or-string"`
 	ListType    string   `json:"x-kubernetes-list-type"`
 	ListMapKeys []string `json:"x-kubernetes-list-map-keys"`
@@ -57,7 +57,7 @@ type rule struct {
 	Message string `json:"message"`
 }
 
-// patterns say in words what a pattern accepts. The page has no patterns: people do not read them, and `](` in one is a
+// patterns describe in words what a pattern accepts. The page has no patterns: people do not read them, and `](` in a pattern is a
 // link to Markdown. A new pattern needs a line here.
 var patterns = map[string]struct{ kind, limits string }{
 	`^([0-9]+d|([0-9]+(\.[0-9]+)?(us|ms|s|m|h))+)$`: {"duration", "like `7d`, `1h30m` or `250ms`"},
@@ -71,7 +71,7 @@ var patterns = map[string]struct{ kind, limits string }{
 	`^[A-Za-z_][A-Za-z0-9_-]*(\.([A-Za-z_][A-Za-z0-9_-]*|[0-9]{1,4})){0,9}$`: {"path", "like `order.total`"},
 }
 
-// kubernetes are fields whose type is not Warble's. Kubernetes documents what is in them.
+// kubernetes are fields with a type of Kubernetes, which Kubernetes documents.
 var kubernetes = map[string]string{
 	"conditions": "[What the conditions mean](experiments.md#what-the-conditions-mean). The fields are those of Kubernetes's `Condition`.",
 }
@@ -110,7 +110,7 @@ func resourcePage(definition []byte) (string, error) {
 	return p.text.String(), p.err
 }
 
-// parse returns the schema of the definition's one version.
+// parse returns the schema of the definition's only version.
 func parse(definition []byte) (*schema, error) {
 	var crd struct {
 		Spec struct {
@@ -133,8 +133,8 @@ func parse(definition []byte) (*schema, error) {
 	return root, decoder.Decode(root)
 }
 
-// divide splits the spec into what is fixed at the start and what may change. The definition does not say which is which
-// but in one long rule, so the type is asked.
+// divide splits the spec into fields that are fixed at the start and fields that may change. The definition says which is which
+// only in one long rule, so divide uses the type.
 func (s *schema) divide() (design, wishes *schema) {
 	d, w := *s, *s
 	d.Properties, w.Properties = maps.Clone(s.Properties), make(map[string]*schema)
@@ -162,7 +162,7 @@ func (s *schema) walk(prefix string, visit func(path string, field *schema, requ
 	}
 }
 
-// page collects text, and the first thing that it has no words for.
+// page collects text, and the first error.
 type page struct {
 	text strings.Builder
 	err  error
@@ -185,7 +185,7 @@ func (p *page) fields(s *schema) {
 	})
 }
 
-// rules writes what s and everything below it has to fulfil. Messages stay as they are, so that people find them.
+// rules writes the rules of s and of everything below it. Messages are not changed, so that people can search for them.
 func (p *page) rules(path string, s *schema) {
 	for _, r := range s.Rules {
 		if r.Message == "" {
@@ -219,7 +219,7 @@ func (p *page) kind(s *schema) string {
 	case s.IntOrString:
 		return "path or 1"
 	case s.Pattern != "":
-		return patterns[s.Pattern].kind // that it is there, limits checks
+		return patterns[s.Pattern].kind // limits checks that the pattern is known
 	}
 	name, found := map[string]string{"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "object": "object"}[s.Type]
 	if !found {
@@ -252,7 +252,7 @@ func (p *page) limits(s *schema) string {
 	add(span(s.MinItems, s.MaxItems, " entries"))
 	add(span(s.MinProperties, s.MaxProperties, " entries"))
 	for _, each := range []*schema{s.Items, s.Values} {
-		if each == nil || each.Type == "object" { // an object's fields have rows of their own
+		if each == nil || each.Type == "object" { // an object's fields have their own rows
 			continue
 		}
 		if limits := p.limits(each); limits != "" {
@@ -277,7 +277,7 @@ func span(least, most *float64, unit string) string {
 	return ""
 }
 
-// byDefault leaves out the default {} of an object, because the fields in it say what theirs are.
+// byDefault leaves out the default {} of an object, because its fields have their own defaults.
 func byDefault(s *schema, required bool) string {
 	switch {
 	case required:
@@ -288,10 +288,10 @@ func byDefault(s *schema, required bool) string {
 	return code(fmt.Sprint(s.Default))
 }
 
-// subject is how a Go comment begins. It names the type, which may be called otherwise than the field: "Treated is what".
+// subject matches the beginning of a Go comment. It names the type, whose name may differ from the field's: "Treated is what".
 var subject = regexp.MustCompile(`^[A-Z]\w* (?:is|are) ((?:the|a|an|how|when|why|what|where|who|whom) )`)
 
-// description is the comment of the field or else of its entries, without its subject.
+// description returns the comment of the field, or of its entries, without the subject.
 func description(path string, s *schema) string {
 	if text := kubernetes[path]; text != "" {
 		return text

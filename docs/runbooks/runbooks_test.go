@@ -1,4 +1,4 @@
-// Package runbooks_test holds the commands of the runbooks to what there is: who is woken at night has no time for a wrong one.
+// Package runbooks_test checks the commands of the runbooks, because people who are woken at night have no time for a wrong command.
 package runbooks_test
 
 import (
@@ -27,7 +27,7 @@ const root = "../.."
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// page is a runbook's code: its fenced blocks, and what stands between backquotes elsewhere.
+// page has a runbook's code: its fenced blocks, and its code spans.
 type page struct {
 	name   string
 	blocks []string
@@ -55,14 +55,14 @@ func pages(t *testing.T) (all []page) {
 			p.blocks = append(p.blocks, string(found[1]))
 		}
 		for _, found := range span.FindAllSubmatch(fenced.ReplaceAll(text, nil), -1) {
-			p.spans = append(p.spans, strings.Join(strings.Fields(string(found[1])), " ")) // one may go over two lines
+			p.spans = append(p.spans, strings.Join(strings.Fields(string(found[1])), " ")) // a command may be broken into two lines
 		}
 		all = append(all, p)
 	}
 	return all
 }
 
-// code is all of it, a command or so each.
+// code returns all lines of blocks, and all spans.
 func (p page) code() (all []string) {
 	for _, block := range p.blocks {
 		all = append(all, strings.Split(strings.TrimSpace(block), "\n")...)
@@ -87,13 +87,13 @@ func TestBlocksAreShell(t *testing.T) {
 	}
 }
 
-// object is one of the manifests, or of the charts.
+// object is an object of the manifests or of the charts.
 type object struct {
 	Kind     string
 	Metadata struct{ Name, Namespace string }
 }
 
-// objects are those that a deployment brings.
+// objects returns the objects of a deployment.
 func objects(t *testing.T) (all []object) {
 	t.Helper()
 	files, err := filepath.Glob(root + "/knative/*.yaml")
@@ -115,7 +115,7 @@ func objects(t *testing.T) (all []object) {
 			all = append(all, o)
 		}
 	}
-	// Those of others: Knative's own, what Prometheus's operator makes, and what the charts of 03-application bring.
+	// Other objects: those of Knative, of Prometheus's operator, and of the charts of 03-application.
 	for _, o := range [][3]string{
 		{"CustomResourceDefinition", "services.serving.knative.dev", ""},
 		{"Deployment", "pingsource-mt-adapter", "knative-eventing"},
@@ -129,7 +129,7 @@ func objects(t *testing.T) (all []object) {
 	return all
 }
 
-// kinds are the words by which kubectl knows a kind.
+// kinds are kubectl's names of kinds.
 var kinds = map[string]string{
 	"ksvc": "Service", "svc": "Service", "pod": "Pod", "pods": "Pod", "events": "Event", "experiment": "Experiment", "experiments": "Experiment",
 	"crd": "CustomResourceDefinition", "broker": "Broker", "pingsource": "PingSource", "podmonitor": "PodMonitor", "deployment": "Deployment",
@@ -139,24 +139,24 @@ var kinds = map[string]string{
 	"nodes": "Node",
 }
 
-// verbs are those of kubectl, with how many words come before the kind, or -1 where none does.
+// verbs are kubectl's verbs, with the number of words before the kind, or -1 if the verb takes no kind.
 var verbs = map[string]int{"get": 0, "describe": 0, "annotate": 0, "patch": 0, "delete": 0, "port-forward": 0, "auth": 2, "logs": -1, "apply": -1, "create": -1, "label": 0}
 
-// withValue are the flags that take the next word.
+// withValue are the flags with a value in the next word.
 var withValue = []string{"-n", "-l", "-o", "-c", "-p", "-f", "--field-selector"}
 
 var kubectl = regexp.MustCompile(`(?:^|[\s;(])kubectl ([^;|&)]*)`)
 
-// A command of kubectl names a kind that there is, and an object that a deployment brings, in its namespace.
-func TestWhatKubectlIsAskedForIsThere(t *testing.T) {
+// Each command of kubectl names a kind that exists, and an object of a deployment in its namespace.
+func TestCommandsOfKubectlNameExistingObjects(t *testing.T) {
 	t.Parallel()
-	there := objects(t)
+	existing := objects(t)
 	checked := 0
 	for _, p := range pages(t) {
 		for _, line := range p.code() {
 			for _, found := range kubectl.FindAllStringSubmatch(line, -1) {
 				checked++
-				for _, complaint := range complaints(strings.Fields(found[1]), there) {
+				for _, complaint := range complaints(strings.Fields(found[1]), existing) {
 					t.Errorf("%s: kubectl %s: %s", p.name, found[1], complaint)
 				}
 			}
@@ -167,10 +167,10 @@ func TestWhatKubectlIsAskedForIsThere(t *testing.T) {
 	}
 }
 
-// TestTheRulesCanFail: a rule that accepts anything would not be noticed otherwise.
+// TestTheRulesCanFail finds rules that would accept every command.
 func TestTheRulesCanFail(t *testing.T) {
 	t.Parallel()
-	there := objects(t)
+	existing := objects(t)
 	for command, want := range map[string]string{
 		"-n warble get ksvc nobody":                   "no Service nobody in warble",
 		"-n default get ksvc edge":                    "no Service edge in default",
@@ -179,18 +179,18 @@ func TestTheRulesCanFail(t *testing.T) {
 		"-n warble get pods -l warble.dev/service=it": "no Service it in warble",
 		"-n warble get pods -l app=edge":              "-l app=edge: expected warble.dev/service",
 	} {
-		if got := strings.Join(complaints(strings.Fields(command), there), "; "); got != want {
+		if got := strings.Join(complaints(strings.Fields(command), existing), "; "); got != want {
 			t.Errorf("kubectl %s: %q, want %q", command, got, want)
 		}
 	}
 }
 
-// complaints are what is wrong with a command of kubectl.
-func complaints(words []string, there []object) (found []string) {
+// complaints returns the mistakes in a command of kubectl.
+func complaints(words []string, existing []object) (found []string) {
 	namespace := ""
 	has := func(kind, name string) {
 		placeholder := strings.ToUpper(name) == name
-		if !placeholder && !slices.ContainsFunc(there, func(o object) bool {
+		if !placeholder && !slices.ContainsFunc(existing, func(o object) bool {
 			return o.Kind == kind && o.Metadata.Name == name && o.Metadata.Namespace == namespace
 		}) {
 			found = append(found, strings.TrimSuffix("no "+kind+" "+name+" in "+namespace, " in "))
@@ -217,15 +217,15 @@ func complaints(words []string, there []object) (found []string) {
 	for _, selector := range selectors {
 		name, ok := strings.CutPrefix(selector, "warble.dev/service=")
 		if !ok && namespace != "warble" {
-			continue // pods of others have labels of others
+			continue // pods of other namespaces have other labels
 		}
 		if !ok {
 			found = append(found, "-l "+selector+": expected warble.dev/service")
-		} else if !strings.HasPrefix(name, `"$`) { // of the function logs
+		} else if !strings.HasPrefix(name, `"$`) { // a variable of the shell function logs
 			has("Service", name)
 		}
 	}
-	if len(plain) == 0 { // as get --raw=/readyz
+	if len(plain) == 0 { // for example get --raw=/readyz
 		return found
 	}
 	before, known := verbs[plain[0]]
@@ -260,10 +260,10 @@ var (
 	path    = regexp.MustCompile(`\b(?:knative|terraform|shared|functions|cmd|docs)/[\w./-]+`)
 )
 
-// What else a page names is there: functions, verbs of make, programs, files.
-func TestWhatThePagesNameIsThere(t *testing.T) {
+// The functions, verbs of make, programs and files that a page names exist.
+func TestThePagesNameOnlyThingsThatExist(t *testing.T) {
 	t.Parallel()
-	there := objects(t)
+	existing := objects(t)
 	makefile, err := os.ReadFile(root + "/Makefile")
 	if err != nil {
 		t.Fatal(err)
@@ -274,7 +274,7 @@ func TestWhatThePagesNameIsThere(t *testing.T) {
 		}
 	}
 	function := func(p page, name string) {
-		if !slices.ContainsFunc(there, func(o object) bool {
+		if !slices.ContainsFunc(existing, func(o object) bool {
 			return o.Kind == "Service" && o.Metadata.Name == name && o.Metadata.Namespace == "warble"
 		}) {
 			t.Errorf("%s: there is no function %s", p.name, name)
@@ -308,7 +308,7 @@ var (
 	statement = regexp.MustCompile(`^(?:select|delete|insert|update) `)
 )
 
-// Statements run on a migrated database as its owner, who is no superuser, and who sees there what the page is about.
+// Statements run on a migrated database as its owner, who is not a superuser, and who can see what the pages describe.
 func TestStatementsRun(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -380,7 +380,7 @@ func TestStatementsRun(t *testing.T) {
 	}
 }
 
-// TestTheShellFunctionSQLAsksTheDatabase runs it as the README has it, with a kubectl that does what the Job's pod does: psql, with
+// TestTheShellFunctionSQLAsksTheDatabase runs the function of the README with a fake kubectl that runs the command of the Job's pod: psql, with
 // the arguments of the manifest and the statement of the config map.
 func TestTheShellFunctionSQLAsksTheDatabase(t *testing.T) {
 	t.Parallel()
@@ -424,7 +424,7 @@ case "$*" in
 *) echo "not expected: kubectl $*"; exit 1;;
 esac
 `
-	if err := os.WriteFile(filepath.Join(folder, "kubectl"), []byte(kubectl), 0o700); err != nil { //nolint:gosec // it is to run
+	if err := os.WriteFile(filepath.Join(folder, "kubectl"), []byte(kubectl), 0o700); err != nil { //nolint:gosec // it must be executable
 		t.Fatal(err)
 	}
 	for statement, want := range map[string]string{
@@ -433,7 +433,7 @@ esac
 	} {
 		shell := exec.CommandContext(t.Context(), "bash", "-c", functions+"\nsql \"$STATEMENT\"")
 		shell.Dir, shell.Env = root, append(os.Environ(), "PATH="+folder+":"+os.Getenv("PATH"), "STATEMENT="+statement)
-		if said, _ := shell.CombinedOutput(); !strings.Contains(string(said), want) { // how it ended is kubectl's to say
+		if said, _ := shell.CombinedOutput(); !strings.Contains(string(said), want) { // its exit code is kubectl's
 			t.Errorf("sql %s: %q, want %q in it", statement, said, want)
 		}
 	}
