@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Stop the cluster and leave nothing of it behind: `make cluster-down`. What was built stays in CLUSTER_DIR, as do the
-# images in the registry, so that the next start is quick; the cluster's contents are gone.
+# Stop the cluster and delete everything of it: `make cluster-down`. Built programs stay in CLUSTER_DIR, as do the
+# images in the registry, so that the next start is quick. The cluster's contents are deleted.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib/settings.sh"
 . "$here/lib/step.sh"
 . "$here/lib/process.sh"
 
-[ "$(id -u)" = 0 ] || { echo "make cluster-down: you are $(id -un): expected root" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || { echo "make cluster-down: expected root, not $(id -un)" >&2; exit 1; }
 began=$EPOCHREALTIME
 
-# gone: no process is left. Whatever is left is killed: nothing but the registry, stopped before, has anything to keep.
+# gone: succeeds if no process is left. It kills what is left, because only the registry, which was stopped before, has data to keep.
 gone() {
   local left
   mapfile -t left < <(pids)
@@ -23,7 +23,7 @@ if registry=$(pid docker-registry); then
 fi
 until_ok 20 "the end of $(pids | wc -l) processes" gone
 
-# A pod's connection that nobody answers any more would keep its network namespace for minutes, and this end of its link.
+# A pod's connection without a peer would keep its network namespace, and this end of its link, for minutes.
 ip -oneline -4 address show to "$POD_CIDR" | while read -r _ link _; do ip link del "$link" 2>/dev/null || true; done
 ip route del "$SERVICE_CIDR" dev lo 2>/dev/null || true
 ip address del "$NODE_IP/32" dev lo 2>/dev/null || true
@@ -32,7 +32,7 @@ for table in "ip $CGROUP" "ip kube-proxy" "ip6 kube-proxy"; do
   nft delete table $table 2>/dev/null || true
 done
 [ ! -s "$run/sysctl" ] || sysctl -qp "$run/sysctl"
-if [ -s "$run/made" ]; then # some may have gone with a stop that was cut short
+if [ -s "$run/made" ]; then # an interrupted stop may have deleted some
   while read -r path; do [ ! -d "$path" ] || rmdir --ignore-fail-on-non-empty "$path"; done <"$run/made"
 fi
 for hierarchy in "${hierarchies[@]}"; do
@@ -41,4 +41,4 @@ done
 rm -rf "$run"
 
 until_ok 10 "nothing to be left" "$here/leftovers.sh"
-awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "the cluster is down, nothing is left, after %.1f s\n", b - a }'
+awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "the cluster is down, and nothing is left, after %.1f s\n", b - a }'

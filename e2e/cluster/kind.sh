@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Kubernetes in Docker as it is on AKS: the same minor version, Knative by the same operator, and the charts knative and warble of
-# terraform/03-application, with Kourier and the network policies. PostgreSQL is in it, too; what needs Azure is not: see
-# kind-knative.yaml and kind-warble.yaml. A laptop with Docker, or GitHub, has it in the place of up.sh.
-# kind delete cluster --name warble takes it away. It downloads images.
+# Start Kubernetes in Docker, similar to AKS: the same minor version, Knative by the same operator, and the charts knative and warble of
+# terraform/03-application, with Kourier and the network policies. PostgreSQL is in the cluster, too. Things that need Azure are left out: see
+# kind-knative.yaml and kind-warble.yaml. Use it instead of up.sh on a laptop with Docker, and on GitHub.
+# It downloads images. `kind delete cluster --name warble` deletes the cluster.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -21,14 +21,14 @@ nodes:
       - {containerPort: 31432, hostPort: 15432, listenAddress: 127.0.0.1}
 CONFIG
 
-chart() { # NAME NAMESPACE: a chart as its release would be, and what it takes back of the one before stays
+chart() { # NAME NAMESPACE: applies a chart as a release would, but does not delete objects that an older chart had
   go -C tools/helm run . -namespace "$2" "$PWD/terraform/03-application/charts/$1" <"$here/kind-$1.yaml" | kubectl apply --server-side --force-conflicts --namespace "$2" -f -
 }
 namespace() { kubectl create namespace "$1" --dry-run=client -o yaml | kubectl apply --server-side -f -; }
 
 namespace knative-operator
 kubectl apply --server-side --namespace knative-operator -f "https://github.com/knative/operator/releases/download/knative-$knative/operator.yaml"
-kubectl wait --for=condition=Established --all crd --timeout=60s >/dev/null # the API server needs a moment to know them
+kubectl wait --for=condition=Established --all crd --timeout=60s >/dev/null # the API server needs a moment until it serves them
 kubectl --namespace knative-operator wait --for=condition=Available --all deployment --timeout=5m
 
 namespace knative
@@ -39,4 +39,4 @@ kubectl apply -f "$here/kind-postgres.yaml"
 kubectl apply --server-side -f knative/100-namespace.yaml
 chart warble warble
 kubectl --namespace postgres wait --for=condition=Available --all deployment --timeout=5m
-echo "up. To use it: . e2e/cluster/kind.env; services are NAME.NAMESPACE.kn.localhost at $WARBLE_URL"
+echo "The cluster is up. To use it: . e2e/cluster/kind.env; services are NAME.NAMESPACE.kn.localhost at $WARBLE_URL"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# List what the cluster has on this machine outside of CLUSTER_DIR's caches. Exit with 1 if that is anything.
+# List everything that the cluster has on this machine outside of CLUSTER_DIR's caches. Exit with 1 if there is anything.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib/settings.sh"
 . "$here/lib/process.sh"

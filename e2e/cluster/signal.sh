@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Send a component of the node, or a function in its pods, a signal, to see what its absence does:
+# Send a signal to a component of the node, or to a function in its pods, to test its absence:
 #
-#   signal.sh kube-apiserver STOP    and CONT to have it back
-#   signal.sh tweet KILL             of which no process is asked first, unlike by kubectl delete
+#   signal.sh kube-apiserver STOP    (CONT resumes it)
+#   signal.sh tweet KILL             (kills without a warning, unlike kubectl delete)
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib/settings.sh"
 . "$here/lib/process.sh"
 
 [ $# -eq 2 ] || { echo "usage: signal.sh NAME SIGNAL" >&2; exit 2; }
-if [ -n "${KIND_CLUSTER_NAME:-}" ]; then # whose node is a container
+if [ -n "${KIND_CLUSTER_NAME:-}" ]; then # the node of kind is a container
   exec docker exec "$KIND_CLUSTER_NAME-control-plane" pkill "-$2" -x "${1:0:15}"
 fi
 mapfile -t processes < <(pids | while read -r p; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Start a one-node Kubernetes with Knative on this machine, without Docker and without images from outside: `make cluster`.
-# Run it again at any time: what is there stays, what is half there is cleared away first.
+# Run it again at any time: a complete cluster stays, and a partial one is deleted first.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib/settings.sh"
 for file in step process build certificates node postgres addons; do
@@ -9,12 +9,12 @@ for file in step process build certificates node postgres addons; do
 done
 
 die() { echo "make cluster: $*" >&2; exit 1; }
-command -v apt-get >/dev/null || die "no apt-get on this $(uname -s): expected Debian or Ubuntu; elsewhere use kind, as docs/run.md says"
-[ "$(id -u)" = 0 ] || die "you are $(id -un): expected root, who may make namespaces, cgroups and mounts"
+command -v apt-get >/dev/null || die "no apt-get on this $(uname -s): expected Debian or Ubuntu; on other systems use kind: see docs/run.md"
+[ "$(id -u)" = 0 ] || die "expected root, not $(id -un), who may make namespaces, cgroups and mounts"
 command -v go >/dev/null || die "no go in PATH: expected Go 1.26"
 [[ $CLUSTER_DIR =~ ^/[A-Za-z0-9/._-]+$ ]] || die "CLUSTER_DIR is '$CLUSTER_DIR': expected an absolute path of letters, digits and / . _ -"
 
-# whole: every component runs, was started as this checkout would start it, and the API server answers.
+# whole: succeeds if every component runs, was started as this checkout would start it, and the API server answers.
 whole() {
   local component
   for component in "${components[@]}"; do pid "$component" >/dev/null || return 1; done
@@ -22,12 +22,12 @@ whole() {
 }
 node_sum() { cat "$here"/config/* "$here"/lib/{settings,process,node,postgres,certificates}.sh "$bin/.kubernetes" | sha256sum; }
 
-# A function, so that bash has read all of it before it begins: a checkout may change below a build that takes minutes.
+# A function, so that bash reads all of it before it begins, because the file may change during a build that takes minutes.
 main() {
   local began=$SECONDS
   mkdir -p "$CLUSTER_DIR" "$bin" "$images" "$logs"
   exec 9>"$CLUSTER_DIR/lock"
-  # What a start that was killed had begun may still be at work, and holds the lock until it ends.
+  # Processes of a killed start may still be running, and hold the lock until they end.
   flock -n 9 || { say "waiting for another start in $CLUSTER_DIR to end"; flock 9; }
 
   step "Debian packages" debian_packages
@@ -59,6 +59,6 @@ main() {
   step "Knative Eventing: apply" addon eventing knative-eventing
   step "Traefik: apply" addon traefik traefik
   step "all of it Ready" ready
-  say "up after $((SECONDS - began)) s. To use it: . e2e/cluster/env.sh; the ingress is http://$INGRESS_ADDRESS, services are NAME.NAMESPACE.$CLUSTER_DOMAIN"
+  say "the cluster is up after $((SECONDS - began)) s. To use it: . e2e/cluster/env.sh; the ingress is http://$INGRESS_ADDRESS, services are NAME.NAMESPACE.$CLUSTER_DOMAIN"
 }
 main

@@ -1,7 +1,7 @@
-# What runs in the cluster: DNS, Knative, the ingress.
+# The add-ons in the cluster: DNS, Knative, the ingress.
 # shellcheck shell=bash
 
-# addon NAME NAMESPACE: apply modules/NAME, once in the life of a cluster.
+# addon NAME NAMESPACE: applies modules/NAME, once in the life of a cluster.
 addon() { once "$run/applied/$1" "$images/$1.yaml" "$modules/$1"/*.yaml -- apply "$@"; }
 
 apply() {
@@ -11,7 +11,7 @@ apply() {
     mkdir -p "$run/kustomize/$name"
     cp "$modules/$name/kustomization.yaml" "$images/$name.yaml" "$run/kustomize/$name/"
     kubectl kustomize "$run/kustomize/$name" >"$manifest"
-    # First the kinds: kubectl looks every object's up before it applies any.
+    # Definitions first, because kubectl looks up every object's kind before it applies any object.
     awk 'BEGIN { RS = "\n---\n" } /\nkind: CustomResourceDefinition/ { print "---\n" $0 }' "$manifest" | kubectl apply -f -
     kubectl wait --for=condition=Established --timeout=60s crd -l knative.dev/crd-install=true
   fi
@@ -27,7 +27,7 @@ rolled_out() {
   done
 }
 
-# ready asks through the ingress, which answers 404 for a host it does not know, and Knative's webhooks by a request that
+# ready checks the ingress, which answers 404 for an unknown host, and Knative's webhooks, with a request that
 # changes nothing.
 ready() {
   rolled_out

@@ -1,4 +1,4 @@
-# What the cluster is made of: Debian's packages, and programs and images built from Go modules.
+# The parts of the cluster: Debian's packages, and programs and images built from Go modules.
 # shellcheck shell=bash
 
 debian_packages() {
@@ -8,7 +8,7 @@ debian_packages() {
     dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
-  # Debian starts what it installs; policy-rc.d says no to that. This cluster has its own registry, etcd and containerd.
+  # policy-rc.d prevents that Debian starts the installed services, because this cluster has its own registry, etcd and containerd.
   local policy=/usr/sbin/policy-rc.d
   if ! [ -e $policy ]; then
     trap 'rm -f /usr/sbin/policy-rc.d' EXIT
@@ -19,14 +19,14 @@ debian_packages() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
 }
 
-# version MODULE: as modules/go.mod requires it. (go list would want what its replacements replace.)
+# version MODULE: prints the version that modules/go.mod requires. (go list would also need the modules that are replaced.)
 version() { awk -v module="$1" '$1 == module { print $2; exit }' "$modules/go.mod"; }
 
-# source_of MODULE: where its files are. Downloaded first: go list knows no folder before that.
+# source_of MODULE: prints the folder of its files. It downloads the module first, because go list has no folder before that.
 source_of() { (cd "$source" && go mod download "$1" && go list -m -f '{{.Dir}}' "$1"); }
 
-# Everything is built in a copy of modules/ that has lego beside it. Traefik links the 220 DNS providers of lego, of which a
-# module proxy may refuse several; the copy of lego leaves them out.
+# Everything is built in a copy of modules/ with a copy of lego beside it. Traefik links the 220 DNS providers of lego, and a
+# module proxy may refuse several of their modules. The copy of lego leaves the providers out.
 # shellcheck disable=SC2046 # names without spaces
 source_folder() { once "$source.sum" $(module_files) -- copy_source; }
 module_files() { find "$modules" -type f | sort; }
@@ -43,11 +43,11 @@ copy_source() {
   cp "$modules/traefik/lego-dns.go.txt" "$lego/providers/dns/dns.go"
 }
 
-# All at once, before anything is linked: ko starts a go build for each image, and two of them would compile the same packages
-# side by side.
+# One build of all packages, before anything is linked: ko starts a go build for each image, and two builds would compile the same packages
+# at the same time.
 compile() { once "$source.compiled" "$modules"/go.{mod,sum} "$modules"/*/main.go -- go -C "$source" list -trimpath -export -deps -f '{{""}}' ./kubernetes ./coredns tool; }
 
-# The programs of a node and its control plane are one, by five names. kubectl is its own: it is started hundreds of times.
+# The programs of the node and of the control plane are one binary with five names. kubectl is a separate binary, because it is started hundreds of times.
 kubernetes() { once "$bin/.kubernetes" "$modules"/go.{mod,sum} "$modules/kubernetes/main.go" -- build_kubernetes; }
 
 build_kubernetes() {
@@ -64,13 +64,13 @@ tools() {
   go -C "$root/e2e/images" build -trimpath -ldflags '-s -w' -o "$bin/" ./baseimage
 }
 
-# The base image of functions, and the image that holds a pod's namespaces open.
+# The base image of functions, and the image that keeps a pod's namespaces open.
 base_images() {
   baseimage "$REGISTRY/base:latest" >"$images/base"
   once "$images/pause.sum" "$bin/pause" "$images/base" -- resolve pause "$root" <<<'image: ko://warble/e2e/cluster/pause'
 }
 
-# resolve NAME FOLDER [-f FILE...]: build and push what the manifests name as ko:// from FOLDER's module, and keep the
+# resolve NAME FOLDER [-f FILE...]: builds and pushes the ko:// images of manifests, from FOLDER's module, and stores the
 # manifests, with digests, in $images/NAME.yaml.
 resolve() {
   local name=$1 folder=$2
@@ -80,7 +80,7 @@ resolve() {
   mv "$images/$name.yaml.tmp" "$images/$name.yaml"
 }
 
-# image NAME -f FILE...: the same for what is built from modules/, once.
+# image NAME -f FILE...: the same for images from modules/, once.
 image() {
   local name=$1
   shift
@@ -92,7 +92,7 @@ coredns_image() { image coredns -f "$source/coredns/coredns.yaml"; }
 
 traefik_image() { image traefik -f "$source/traefik/traefik.yaml"; }
 
-# Links are left out of a module's zip: what Serving's config has by link is taken from the modules it links to.
+# A module's zip has no symbolic links, so files that Serving's config links to are copied from their modules.
 serving_image() {
   local core networking
   core=$(source_of knative.dev/serving)/config/core
@@ -104,7 +104,7 @@ serving_image() {
     -f "$core/deployments/activator.yaml" -f "$core/deployments/autoscaler.yaml" -f "$core/deployments/controller.yaml" -f "$core/deployments/webhook.yaml"
 }
 
-# Eventing's controller names the images of two kinds of source that nothing here makes: they are not built.
+# Eventing's controller names images of two kinds of sources. Nothing here uses those kinds, so the images are not built.
 eventing_image() {
   local config core broker controller=$images/eventing-controller.yaml
   config=$(source_of knative.dev/eventing)/config

@@ -1,4 +1,4 @@
-# One authority, one certificate per component, and a kubeconfig for each that talks to the API server.
+# One authority, one certificate for each component, and a kubeconfig for each component that uses the API server.
 # shellcheck shell=bash
 
 certificates() {

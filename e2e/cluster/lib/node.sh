@@ -3,8 +3,8 @@
 
 components=(docker-registry pause containerd postgres etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy)
 
-# The node's address lies on lo: it belongs to this machine and to no network. Pods are routed one by one (ptp), without
-# a bridge. Nothing that comes from a pod or is meant for a service leaves the machine, and nothing from outside comes in.
+# The node's address is on lo: it belongs to this machine and to no network. Pods are routed one by one (ptp), without
+# a bridge. No packet from a pod or to a service leaves the machine, and none comes in from outside.
 network() {
   local setting
   for setting in net.ipv4.ip_forward=1 fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=524288; do
@@ -22,7 +22,7 @@ configuration() {
   mkdir -p "$run/cni" "$run/certs.d/$REGISTRY"
   envsubst <"$here/config/cni.conflist" >"$run/cni/10-ptp.conflist"
   envsubst <"$here/config/hosts.toml" >"$run/certs.d/$REGISTRY/hosts.toml"
-  : >"$run/resolv.conf" # pods resolve the cluster's names and no others
+  : >"$run/resolv.conf" # pods resolve only the cluster's names
 }
 
 registry() {
@@ -34,7 +34,7 @@ registry() {
 containerd_and_etcd() {
   start_in_node containerd -c "$run/containerd.toml"
   mkdir -m 700 "$run/etcd"
-  # No fsync: what is in it lives no longer than the cluster.
+  # No fsync, because the data are deleted with the cluster.
   start etcd --name "$NODE" --data-dir "$run/etcd" --unsafe-no-fsync --logger=zap --log-level=warn \
     --listen-client-urls "http://$ETCD" --advertise-client-urls "http://$ETCD" \
     --listen-peer-urls "http://$ETCD_PEER" --initial-advertise-peer-urls "http://$ETCD_PEER" --initial-cluster "$NODE=http://$ETCD_PEER"

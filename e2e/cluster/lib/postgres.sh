@@ -1,5 +1,5 @@
-# A private PostgreSQL on the node's address, where pods reach it as they would a managed one: a password, an owner who
-# may create roles and is no superuser, and nothing of the machine's own server.
+# A private PostgreSQL on the node's address. Pods reach it like a managed one: with a password, and with an owner who
+# may create roles and is not a superuser. It shares nothing with the machine's own server.
 # shellcheck shell=bash
 
 postgres() {
@@ -8,7 +8,7 @@ postgres() {
   as_postgres=("${enter[@]}" setpriv --reuid=postgres --regid=postgres --clear-groups)
   programs=$(find /usr/lib/postgresql -maxdepth 2 -name bin | sort -V | tail -n 1)
   chown postgres:postgres "$run/postgres"
-  # The node sees this folder as /var/lib/postgresql, which the server may reach wherever CLUSTER_DIR is.
+  # In the node, this folder is /var/lib/postgresql, which the server can reach, wherever CLUSTER_DIR is.
   "${as_postgres[@]}" "$programs/initdb" --pgdata=/var/lib/postgresql/data --username=postgres --auth-local=trust --auth-host=scram-sha-256 \
     --encoding=UTF8 --locale=C --no-sync
   echo 'host all all all scram-sha-256' >>"$run/postgres/data/pg_hba.conf"
@@ -16,7 +16,7 @@ postgres() {
     -c max_connections=200 -c password_encryption=scram-sha-256 -c dynamic_shared_memory_type=sysv -c fsync=off -c full_page_writes=off
   until_ok 30 "PostgreSQL" "$programs/pg_isready" --quiet --host="$NODE_IP"
   password=$(openssl rand -hex 24)
-  # By standard input: a command line shows in ps.
+  # On standard input, because ps shows command lines.
   "${as_postgres[@]}" psql --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --host=/var/lib/postgresql postgres <<Q
 create role warble login createrole password '$password';
 create database warble owner warble;

@@ -1,16 +1,16 @@
-# Processes. Each component has a cgroup, as an init system would give it one: what it starts stays inside, so that
-# nothing gets lost and no pid file goes stale. What mounts things runs in a mount and IPC namespace of its own, the
+# Processes. Each component has a cgroup, as with an init system. Processes that it starts stay inside, so that
+# none gets lost, and no pid file becomes stale. Components that mount run in a separate mount and IPC namespace, the
 # node's: mounts, shared memory and the pods' network namespaces end with the last process in it.
 # shellcheck shell=bash
 
-# Every hierarchy of cgroups, of v1, of v2 or of both; and the one in which processes are tracked.
+# All hierarchies of cgroups, of v1, v2 or both, and the hierarchy that is used to track processes.
 mapfile -t hierarchies < <(awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/mounts)
 tracked=$(printf '%s\n' "${hierarchies[@]}" | grep -m1 -E '/pids(,|$)' || printf '%s' "${hierarchies[-1]}")/$CGROUP
 
-# What containerd, CNI and the kubelet write outside of the folders they are given: the node has its own, in memory.
+# Folders in which containerd, CNI and the kubelet write in any case. The node has its own, in memory.
 private=(/run/containerd /run/netns /var/lib/cni /var/lib/kubelet /var/log/containers)
 
-# start COMMAND...: in the background, in the cgroup of its name.
+# start COMMAND...: starts it in the background, in a cgroup with its name.
 start() { start_as "$(basename "$1")" "$@"; }
 
 # start_in_node COMMAND...: the same, in the node's namespaces.
@@ -38,7 +38,7 @@ in_node() {
   enter=(nsenter "--mount=/proc/$(pid pause)/ns/mnt" "--ipc=/proc/$(pid pause)/ns/ipc")
 }
 
-# pid NAME: of the component itself, not of what it started.
+# pid NAME: prints the pid of the component itself, not of its child processes.
 pid() {
   local p
   while read -r p; do
@@ -47,10 +47,10 @@ pid() {
   return 1
 }
 
-# pids: of everything that runs, pods included.
+# pids: prints the pids of all processes, including pods.
 pids() { find "$tracked" -name cgroup.procs -exec cat {} + 2>/dev/null || true; }
 
-# node holds the namespaces open.
+# node keeps the namespaces open.
 node() {
   local path
   for path in "${private[@]}"; do

@@ -1,14 +1,14 @@
-# Telling what is done, how long it took, and what went wrong.
+# Functions that print steps, their time, and their errors.
 # shellcheck shell=bash
 
 say() { printf '%(%T)T %s\n' -1 "$*"; }
 
-# step WHAT FUNCTION [ARGUMENT...]: run it, with its output in a log of its own. Where it fails, show the log's end and exit.
+# step WHAT FUNCTION [ARGUMENT...]: runs the function with its own log. If it fails, step shows the log's end and exits.
 step() {
   local what=$1 log=$logs/$2.log began=$EPOCHREALTIME status
   shift
   printf '%(%T)T %-58s ' -1 "$what"
-  # In a subshell that is no condition: set -e has no effect in a function that is.
+  # In a subshell, and not in a condition, because set -e has no effect on a function in a condition.
   set +e
   (set -e; "$@") >"$log" 2>&1
   status=$?
@@ -16,26 +16,26 @@ step() {
   if [ $status -ne 0 ]; then
     printf 'FAILED\n\n'
     tail -n 25 "$log" >&2
-    printf '\nstep "%s" failed (exit %d): the end of %s is above; other logs are beside it\n' "$what" $status "$log" >&2
+    printf '\nstep "%s" failed (exit %d). The end of %s is above. Other logs are in the same folder\n' "$what" $status "$log" >&2
     exit 1
   fi
   awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%7.1f s\n", b - a }'
 }
 
-# until_ok SECONDS WHAT COMMAND...: try it until it succeeds. It is what a step waits with.
+# until_ok SECONDS WHAT COMMAND...: repeats the command until it succeeds, or fails after SECONDS.
 until_ok() {
   local end=$((SECONDS + $1)) what=$2 output
   shift 2
   until output=$("$@" 2>&1); do
     if [ $SECONDS -ge $end ]; then
-      printf 'waited in vain for %s; the last answer was:\n%s\n' "$what" "$output"
+      printf 'timed out waiting for %s; the last output was:\n%s\n' "$what" "$output"
       return 1
     fi
     sleep 0.2
   done
 }
 
-# once STAMP FILE... -- COMMAND...: run COMMAND, unless it has succeeded on these very files before.
+# once STAMP FILE... -- COMMAND...: runs COMMAND, unless it has succeeded before with the same content of the files.
 once() {
   local stamp=$1 inputs=() sum
   shift
