@@ -32,7 +32,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// charts are ours, each with the namespace that its release is in and with what Terraform may give it.
+// charts are this repository's charts, each with its release's namespace and with values as Terraform may set them.
 var charts = []struct {
 	name, folder, namespace string
 	values                  map[string]any
@@ -48,10 +48,10 @@ var charts = []struct {
 	{"secrets", "04-observability/charts/secrets", "monitoring", nil},
 }
 
-// gatewayPool has the gateway on nodes of its own, as 03-application does where 01-cluster has a firewall.
+// gatewayPool has the values that put the gateway on its own nodes, as 03-application does if 01-cluster has a firewall.
 var gatewayPool = map[string]any{"ingress": map[string]string{"pool": "gateways"}}
 
-// helm is built from Helm's own engine.
+// helm renders charts with Helm's own engine.
 var helm = sync.OnceValues(func() (string, error) {
 	folder, err := mirror() // which is removed at the end
 	if err != nil {
@@ -65,7 +65,7 @@ var helm = sync.OnceValues(func() (string, error) {
 	return program, nil
 })
 
-// rendered are the objects that a release of a chart would apply.
+// rendered returns the objects that a release of a chart would apply.
 func rendered(t *testing.T, folder, namespace string, values map[string]any) (objects []*unstructured.Unstructured) {
 	t.Helper()
 	program, err := helm()
@@ -108,8 +108,8 @@ func decoded(t *testing.T, name string, text []byte) (objects []*unstructured.Un
 	return objects
 }
 
-// definitions are modules that have the CustomResourceDefinitions of what the charts apply. No registry of modules has the operator
-// and External Secrets as new as their charts are: what is used here is the same in both.
+// definitions are modules with the CustomResourceDefinitions of the charts' objects. No module registry has the operator
+// and External Secrets in the versions of their charts. The parts that are used here are the same in both versions.
 var definitions = []struct{ module, folder string }{
 	{"knative.dev/operator@v0.42.2", "config/crd/bases"},
 	{"github.com/cert-manager/cert-manager@v1.21.2", "deploy/crds"},
@@ -117,7 +117,7 @@ var definitions = []struct{ module, folder string }{
 	{"github.com/prometheus-operator/prometheus-operator@v0.85.0", "example/prometheus-operator-crd"},
 }
 
-// kinds are the schemas of the definitions, by group/version/kind.
+// kinds returns the definitions' schemas, by group/version/kind.
 var kinds = sync.OnceValues(func() (map[string]*apiextensions.JSONSchemaProps, error) {
 	all := make(map[string]*apiextensions.JSONSchemaProps)
 	for _, d := range definitions {
@@ -157,8 +157,8 @@ var kinds = sync.OnceValues(func() (map[string]*apiextensions.JSONSchemaProps, e
 	return all, nil
 })
 
-// faults are what an API server would have against an object: a kind's own fields, their types, and for kinds with a definition
-// all that its schema says.
+// faults returns the mistakes that an API server would find in an object: unknown fields, wrong types, and for kinds with a definition
+// everything that its schema forbids.
 func faults(t *testing.T, o *unstructured.Unstructured) (found []string) {
 	t.Helper()
 	text, err := o.MarshalJSON()
@@ -226,7 +226,7 @@ func TestChartsAreWhatTheClusterTakes(t *testing.T) {
 	}
 }
 
-// TestPodsAreSpread: a node that is lost, or drained, takes one of the edge's pods at most, and one of relay's.
+// TestPodsAreSpread: a node that is lost or drained has at most one of the edge's pods, and one of relay's.
 func TestPodsAreSpread(t *testing.T) {
 	t.Parallel()
 	for _, o := range rendered(t, "03-application/charts/knative", "knative", nil) {
@@ -250,7 +250,7 @@ func TestPodsAreSpread(t *testing.T) {
 	}
 }
 
-// TestTheGatewayFindsItsNodes: it must be on them, because the firewall drops answers of the others, and it alone may be.
+// TestTheGatewayFindsItsNodes: the gateway must run on its nodes, because the firewall drops answers from others, and nothing else may run there.
 func TestTheGatewayFindsItsNodes(t *testing.T) {
 	t.Parallel()
 	for _, with := range []map[string]any{nil, gatewayPool} {
@@ -293,8 +293,8 @@ type knativeServing struct {
 	} `json:"spec"`
 }
 
-// TestKindIsAsAKS: the cluster on a laptop has the same minor version, the same Knative, and the charts, of which only what asks Azure
-// is left out.
+// TestKindIsAsAKS: the cluster on a laptop has the same minor version, the same Knative, and the same charts without the parts that need Azure
+// on AKS.
 func TestKindIsAsAKS(t *testing.T) {
 	t.Parallel()
 	const folder = "../e2e/cluster/"
@@ -346,7 +346,7 @@ func TestKindIsAsAKS(t *testing.T) {
 	}
 }
 
-// TestTheClusterRefuses: a check that takes everything would not be noticed.
+// TestTheClusterRefuses finds a check that would accept everything.
 func TestTheClusterRefuses(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

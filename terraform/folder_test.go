@@ -17,7 +17,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// folder is one stack or module.
+// folder is a stack or a module.
 type folder struct {
 	name       string // as 01-cluster or modules/naming
 	module     *tfconfig.Module
@@ -74,7 +74,7 @@ func read(tree fs.FS) (folders []*folder, err error) {
 	return folders, nil
 }
 
-// followStates adds, for each reference to a local that stands for another stack's outputs, the reference that it stands for.
+// followStates adds the reference to another stack's output for each reference to a local that stands for it.
 func (f *folder) followStates() {
 	for _, locals := range f.blocks("locals") {
 		for name, attribute := range locals.Body.Attributes {
@@ -93,7 +93,7 @@ func (f *folder) followStates() {
 
 const remoteState = "data.terraform_remote_state."
 
-// written is a traversal as its author wrote it, without indices.
+// written returns a traversal in the form in which its author wrote it, without indices.
 func written(traversal hcl.Traversal) string {
 	names := []string{traversal.RootName()}
 	for _, step := range traversal[1:] {
@@ -104,12 +104,12 @@ func written(traversal hcl.Traversal) string {
 	return strings.Join(names, ".")
 }
 
-// refers reports whether something in f names what begins with prefix.
+// refers reports whether f has a reference that begins with prefix.
 func (f *folder) refers(prefix string) bool {
 	return slices.ContainsFunc(f.traversals, func(t string) bool { return t == prefix || strings.HasPrefix(t, prefix+".") })
 }
 
-// blocks returns those of a type, in all files.
+// blocks returns the blocks of a type, in all files.
 func (f *folder) blocks(kind string, labels ...string) (found []*hclsyntax.Block) {
 	for _, body := range f.body {
 		for _, block := range body.Blocks {
@@ -121,7 +121,7 @@ func (f *folder) blocks(kind string, labels ...string) (found []*hclsyntax.Block
 	return found
 }
 
-// text is an attribute's value, where that is a string and written down; and else empty.
+// text returns an attribute's value if it is a literal string, and "" otherwise.
 func text(body *hclsyntax.Body, name string) string {
 	attribute := body.Attributes[name]
 	if attribute == nil {
@@ -134,10 +134,10 @@ func text(body *hclsyntax.Body, name string) string {
 	return value.AsString()
 }
 
-// short is a stack's name without its number, which others call its remote state by.
+// short returns a stack's name without its number. Other stacks use it as the name of the remote state.
 func (f *folder) short() string { return regexp.MustCompile(`^[0-9]+-`).ReplaceAllString(f.name, "") }
 
-// calls is the name that f calls a module by, or empty.
+// calls returns the name under which f calls a module, or "" if it does not call it.
 func (f *folder) calls(module *folder) string {
 	for name, call := range f.module.ModuleCalls {
 		if path.Join(f.name, call.Source) == module.name {

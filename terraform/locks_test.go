@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestLocksAreCommittedOrNamed runs the script in a repository of its own, with a terraform that writes what the registry would have it
-// write: no registry is asked here.
+// TestLocksAreCommittedOrNamed runs the script in a temporary repository, with a fake terraform that writes lock files. No registry
+// is called.
 func TestLocksAreCommittedOrNamed(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()

@@ -20,7 +20,7 @@ import (
 	"warble/shared/manifest"
 )
 
-// peer is a pod, or an address outside of the cluster.
+// peer is a pod, or an address outside the cluster.
 type peer struct {
 	namespace string
 	labels    map[string]string
@@ -34,8 +34,8 @@ func (p peer) String() string {
 	return p.namespace + "/" + labels.Set(p.labels).String()
 }
 
-// policies are read as a cluster reads them: what no policy selects is open; what one selects is closed, but for what some rule of
-// those that select it opens.
+// policies have the meaning that they have in a cluster: a pod that no policy selects is open. A pod that is selected is closed, except for
+// the connections that a rule of its policies allows.
 type policies []networkingv1.NetworkPolicy
 
 func (all policies) allow(from, to peer, port int, protocol string) (bool, error) {
@@ -46,7 +46,7 @@ func (all policies) allow(from, to peer, port int, protocol string) (bool, error
 	return all.direction(to, from, port, protocol, networkingv1.PolicyTypeIngress)
 }
 
-// direction reports whether what selects one lets other through.
+// direction reports whether the policies that select one allow other.
 func (all policies) direction(one, other peer, port int, protocol string, kind networkingv1.PolicyType) (bool, error) {
 	closed := false
 	for _, p := range all {
@@ -141,7 +141,7 @@ func matches(selector *metav1.LabelSelector, set map[string]string) (bool, error
 	return err == nil && s.Matches(labels.Set(set)), err
 }
 
-// way is one that must be open, or must not.
+// way is a connection that must be allowed, or must not.
 type way struct {
 	from, to peer
 	port     int
@@ -150,7 +150,7 @@ type way struct {
 	why      string
 }
 
-// ways joins the functions, their accounts and secrets with whom they have to reach.
+// ways returns the connections that the functions need, from their accounts and secrets, and connections that must be closed.
 func ways(t *testing.T) (all []way) {
 	t.Helper()
 	functions, err := manifest.ReadAll("../knative")
@@ -203,7 +203,7 @@ func ways(t *testing.T) (all []way) {
 	return all
 }
 
-// jobs are those of knative/examples, by which people ask the database.
+// jobs returns the Jobs of knative/examples, with which people query the database.
 func jobs(t *testing.T) (all []batchv1.Job) {
 	t.Helper()
 	files, err := filepath.Glob("../knative/examples/*.yaml")
@@ -224,7 +224,7 @@ func jobs(t *testing.T) (all []batchv1.Job) {
 				t.Fatalf("%s: %v", file, err)
 			}
 			for _, c := range job.Spec.Template.Spec.Containers {
-				// What the namespace's standard, restricted, asks of a pod.
+				// The namespace's standard, restricted, demands these of a pod.
 				s := c.SecurityContext
 				if s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || s.SeccompProfile == nil || s.Capabilities == nil || len(s.Capabilities.Drop) == 0 {
 					t.Errorf("%s: container %s: expected what the standard restricted asks for", file, c.Name)
@@ -239,7 +239,7 @@ func jobs(t *testing.T) (all []batchv1.Job) {
 	return all
 }
 
-// accounts says of each of knative/ whether it mounts a token.
+// accounts returns whether each account of knative/ mounts a token.
 func accounts(t *testing.T) map[string]bool {
 	t.Helper()
 	files, err := filepath.Glob("../knative/*.yaml")
@@ -257,7 +257,7 @@ func accounts(t *testing.T) map[string]bool {
 			if err := yaml.Unmarshal([]byte(text), &account); err != nil {
 				t.Fatalf("%s: %v", file, err)
 			}
-			if account.Kind == "ServiceAccount" { // whose default is to mount one
+			if account.Kind == "ServiceAccount" { // the default is to mount a token
 				mounts[account.Metadata.Name] = account.AutomountServiceAccountToken == nil || *account.AutomountServiceAccountToken
 			}
 		}
@@ -281,7 +281,7 @@ func networkPolicies(t *testing.T) (all policies) {
 	return all
 }
 
-// gaps are the ways that are not as they must be.
+// gaps returns the ways that are open or closed by mistake.
 func gaps(all policies, ways []way) (found []string) {
 	for _, w := range ways {
 		open, err := all.allow(w.from, w.to, w.port, w.protocol)
@@ -295,7 +295,7 @@ func gaps(all policies, ways []way) (found []string) {
 	return found
 }
 
-// TestWhoReachesWhom: steer could not reach the API server, and could have rolled nothing back on AKS.
+// TestWhoReachesWhom: once, steer could not reach the API server on AKS, and could have rolled nothing back.
 func TestWhoReachesWhom(t *testing.T) {
 	t.Parallel()
 	for _, gap := range gaps(networkPolicies(t), ways(t)) {

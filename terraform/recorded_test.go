@@ -19,7 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// program is a terraform built from its module, unless TERRAFORM names one.
+// program is the terraform of TERRAFORM or, if that is not set, one built from its module.
 var program = sync.OnceValues(func() (string, error) {
 	if named := os.Getenv("TERRAFORM"); named != "" {
 		return named, nil
@@ -27,17 +27,17 @@ var program = sync.OnceValues(func() (string, error) {
 	return built("tool", "-n", "terraform")
 })
 
-// built runs go in the module of Terraform, and returns the last line of what it says.
+// built runs go in the module of Terraform, and returns the last line of its output.
 func built(args ...string) (string, error) {
 	text, err := exec.Command("go", append([]string{"-C", "../tools/terraform"}, args...)...).CombinedOutput()
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	if err != nil {
 		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, text)
 	}
-	return lines[len(lines)-1], nil // after what it says of downloads
+	return lines[len(lines)-1], nil // the lines before are about downloads
 }
 
-// mirror is a folder of providers as Terraform installs them from, each of which serves what is recorded of it.
+// mirror makes a folder from which Terraform installs providers. Each provider serves its recorded schema.
 var mirror = sync.OnceValues(func() (string, error) {
 	folder, err := os.MkdirTemp("", "providers")
 	if err != nil {
@@ -99,7 +99,7 @@ func recorded(file string) (r recording, err error) {
 	return r, nil
 }
 
-// terraform runs it in a folder, with the recorded providers and no way to any other.
+// terraform runs Terraform in a folder, with only the recorded providers.
 func terraform(t *testing.T, folder string, args ...string) (string, error) {
 	t.Helper()
 	p, err := program()
@@ -125,7 +125,7 @@ func environment(t *testing.T) []string {
 	return append(os.Environ(), "TF_CLI_CONFIG_FILE="+filepath.Join(folder, "terraformrc"), "RECORDED_SCHEMAS="+schemas, "CHECKPOINT_DISABLE=1")
 }
 
-// copied returns a copy of the stacks and modules, in which init may write.
+// copied returns a copy of the stacks and modules, into which init may write.
 func copied(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
@@ -135,7 +135,7 @@ func copied(t *testing.T) string {
 	return root
 }
 
-// tried initialises, validates and tests a folder, and returns what Terraform says against it: nothing, if all passes.
+// tried initialises, validates and tests a folder, and returns Terraform's errors, or "" if there are none.
 func tried(t *testing.T, folder string) string {
 	t.Helper()
 	for _, args := range [][]string{{"init", "-backend=false", "-input=false", "-no-color"}, {"validate", "-no-color"}, {"test", "-no-color"}} {
@@ -150,7 +150,7 @@ func tried(t *testing.T, folder string) string {
 	return ""
 }
 
-// TestStacksWithTheirProviders has Terraform itself look at each stack and module, and at its tests.
+// TestStacksWithTheirProviders checks each stack and module with Terraform itself, and runs its tests.
 func TestStacksWithTheirProviders(t *testing.T) {
 	t.Parallel()
 	root := copied(t)
@@ -168,7 +168,7 @@ func TestStacksWithTheirProviders(t *testing.T) {
 	}
 }
 
-// TestEveryTypeIsRecorded: Terraform says of an unknown type what it says of a misspelt one.
+// TestEveryTypeIsRecorded, because Terraform has the same error for a type that is not recorded and for a misspelt one.
 func TestEveryTypeIsRecorded(t *testing.T) {
 	t.Parallel()
 	folders, err := read(os.DirFS("."))
@@ -180,7 +180,7 @@ func TestEveryTypeIsRecorded(t *testing.T) {
 			for _, block := range f.blocks(kind) {
 				provider, _, _ := strings.Cut(block.Labels[0], "_")
 				if provider == "terraform" {
-					continue // which is built in
+					continue // it is built in
 				}
 				r, err := recorded(path.Join("schemas", provider+".json"))
 				if err != nil {
@@ -194,8 +194,8 @@ func TestEveryTypeIsRecorded(t *testing.T) {
 	}
 }
 
-// TestSchemasAreRecorded has `make schemas` record the recorded providers: what comes of it is the recording, which is what a
-// provider's own schema becomes, too.
+// TestSchemasAreRecorded runs `make schemas` on the recorded providers. The result must be the same recording, so a real
+// provider's schema is recorded in the same way.
 func TestSchemasAreRecorded(t *testing.T) {
 	t.Parallel()
 	p, err := program()
@@ -228,7 +228,7 @@ func TestSchemasAreRecorded(t *testing.T) {
 	}
 }
 
-// TestTerraformRefuses plants what a stack must not have, in one place at a time.
+// TestTerraformRefuses plants one mistake at a time in a stack.
 func TestTerraformRefuses(t *testing.T) {
 	t.Parallel()
 	for what, one := range map[string]struct{ in, file, old, new, want string }{

@@ -1,6 +1,6 @@
 //go:build infra
 
-// Package terraform_test holds what must be true of the stacks and modules here and can be told without Terraform's
+// Package terraform_test has the rules for the stacks and modules that can be checked without Terraform's
 // providers, which not every machine can download.
 package terraform_test
 
@@ -19,13 +19,13 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// complaints reads the stacks and modules of a tree, and says what is wrong with them.
+// complaints reads the stacks and modules of a tree, and returns their mistakes.
 func complaints(tree fs.FS) (found []string) {
 	folders, err := read(tree)
 	if err != nil {
 		return []string{err.Error()}
 	}
-	readme, _ := fs.ReadFile(tree, "README.md") // without one, what has to be in it is missing
+	readme, _ := fs.ReadFile(tree, "README.md") // if it is missing, its lines are missing too
 	for _, f := range folders {
 		complain := func(format string, args ...any) { found = append(found, f.name+": "+fmt.Sprintf(format, args...)) }
 		f.references(complain)
@@ -50,7 +50,7 @@ func complaints(tree fs.FS) (found []string) {
 
 type complainer func(format string, args ...any)
 
-// references: what is named is there. Terraform says so, too, but only where it has the providers.
+// references: every referenced name exists. Terraform checks this too, but only with the providers.
 func (f *folder) references(complain complainer) {
 	declared := make(map[string]bool)
 	for _, body := range f.body {
@@ -78,7 +78,7 @@ func (f *folder) references(complain complainer) {
 			length = 3
 		default:
 			if provider, _, _ := strings.Cut(parts[0], "_"); f.module.RequiredProviders[provider] == nil {
-				continue // each, path, an attribute in ignore_changes, or what a for or a dynamic block counts with
+				continue // each, path, an attribute in ignore_changes, or the variable of a for or of a dynamic block
 			}
 		}
 		if name := strings.Join(parts[:min(length, len(parts))], "."); !declared[name] {
@@ -103,8 +103,8 @@ func (f *folder) variables(complain complainer) {
 	}
 }
 
-// nulls: Terraform before 1.12 evaluates both sides of || and &&, so that `var.mail == null || var.mail.port > 0` is an error where
-// there is no mail.
+// nulls: Terraform before 1.12 evaluates both sides of || and &&, so `var.mail == null || var.mail.port > 0` is an error if
+// mail is null.
 func (f *folder) nulls(complain complainer) {
 	for _, body := range f.body {
 		_ = hclsyntax.VisitAll(body, func(node hclsyntax.Node) hcl.Diagnostics {
@@ -137,7 +137,7 @@ func reads(expression hclsyntax.Node, prefix string) bool {
 
 type reader struct {
 	prefix  string
-	guarded int // by how many calls of try and can
+	guarded int // number of calls of try and can around the present expression
 	found   bool
 }
 
@@ -162,7 +162,7 @@ func (r *reader) Exit(node hclsyntax.Node) hcl.Diagnostics {
 	return nil
 }
 
-// usesOutsideItself: a variable's own validation is no use of it.
+// usesOutsideItself reports whether a variable is used. Its own validation does not count.
 func usesOutsideItself(body *hclsyntax.Body, name string) (used bool) {
 	for _, block := range body.Blocks {
 		if block.Type == "variable" && block.Labels[0] == name {
@@ -216,7 +216,7 @@ func (f *folder) versions(complain complainer) {
 	for _, name := range slices.Sorted(maps.Keys(f.module.RequiredProviders)) {
 		provider := f.module.RequiredProviders[name]
 		if name == "terraform" {
-			continue // which is built in
+			continue // it is built in
 		}
 		if provider.Source == "" || len(provider.VersionConstraints) != 1 || !pinned.MatchString(provider.VersionConstraints[0]) {
 			complain("provider %s is of %q, version %q: expected a source, and a version as \"~> 5.12\"", name, provider.Source, provider.VersionConstraints)
@@ -238,7 +238,7 @@ func (f *folder) versions(complain complainer) {
 	}
 }
 
-// wiring: what a stack reads of another's state is there, and comes from a stack that is applied before it.
+// wiring: an output that a stack reads from another's state exists, and belongs to a stack that is applied before.
 func (f *folder) wiring(complain complainer, folders []*folder) {
 	byShort := make(map[string]*folder)
 	for _, other := range folders {
@@ -280,10 +280,10 @@ func (f *folder) wiring(complain complainer, folders []*folder) {
 	}
 }
 
-// keepsData are the resources that must not be destroyed by a mistake.
+// keepsData are resources that must not be destroyed by mistake.
 var keepsData = []string{"azurerm_key_vault", "azurerm_postgresql_flexible_server", "azurerm_postgresql_flexible_server_database"}
 
-// secrets: none is in the state, which more people read than the vault; and what holds data is not destroyed.
+// secrets: no secret is in the state, because more people may read the state than the vault. Resources with data cannot be destroyed.
 func (f *folder) secrets(complain complainer) {
 	for _, resource := range f.blocks("resource") {
 		kind, address := resource.Labels[0], strings.Join(resource.Labels, ".")
@@ -322,7 +322,7 @@ func (f *folder) backend(complain complainer) {
 	complain("keeps its state elsewhere: expected backend \"azurerm\" with the key %s.tfstate", f.name)
 }
 
-// example: terraform.tfvars.example sets what has no default, and nothing that is no variable.
+// example: terraform.tfvars.example sets every variable without a default, and only variables.
 func (f *folder) example(complain complainer, tree fs.FS) {
 	const name = "terraform.tfvars.example"
 	content, err := fs.ReadFile(tree, path.Join(f.name, name))

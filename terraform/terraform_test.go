@@ -23,7 +23,7 @@ func TestStacksAndModules(t *testing.T) {
 	}
 }
 
-// TestPods: the default of function_pods is what the manifests allow, or PgBouncer would turn pods away on a busy day.
+// TestPods: the default of function_pods is the sum that the manifests allow. If it were smaller, PgBouncer would refuse pods under load.
 func TestPods(t *testing.T) {
 	t.Parallel()
 	functions, err := manifest.ReadAll("../knative")
@@ -50,8 +50,8 @@ func TestPods(t *testing.T) {
 	}
 }
 
-// registrations are the services of Azure, by what the types begin with that they make: a subscription refuses a service that it has
-// not asked for. Each has asked for Authorization, Consumption and Resources from the beginning.
+// registrations are Azure's services, by the prefix of their types. A subscription refuses a service that is
+// not registered. Authorization, Consumption and Resources are registered in every subscription.
 var registrations = map[string]string{
 	"azurerm_consumption_budget":     "",
 	"azurerm_container_registry":     "Microsoft.ContainerRegistry",
@@ -77,7 +77,7 @@ var registrations = map[string]string{
 	"azurerm_virtual_network":        "Microsoft.Network",
 }
 
-// TestAzureKnowsWhatIsMade: alerts and audit logs were refused in a subscription that had never had any.
+// TestAzureKnowsWhatIsMade: once, a new subscription refused alerts and audit logs, because their services were not registered.
 func TestAzureKnowsWhatIsMade(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("01-cluster/providers.tf")
@@ -108,7 +108,7 @@ func TestAzureKnowsWhatIsMade(t *testing.T) {
 	}
 }
 
-// documents are the parts of a file of YAML.
+// documents returns the documents of a YAML file.
 func documents(t *testing.T, file string) []string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -118,7 +118,7 @@ func documents(t *testing.T, file string) []string {
 	return strings.Split(string(text), "\n---\n")
 }
 
-// TestTheRulesCanFail breaks a small tree, which is right, in one place at a time.
+// TestTheRulesCanFail makes one mistake at a time in a small tree without mistakes.
 func TestTheRulesCanFail(t *testing.T) {
 	t.Parallel()
 	right, err := os.ReadFile("testdata/right.txtar")

@@ -22,10 +22,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
-// dataLimit is how long a query may take to have data: a scrape and an evaluation a second, on a machine that is busy.
+// dataLimit is the longest time until a query has data. There is a scrape and an evaluation each second, on a busy machine.
 const dataLimit = 2 * time.Minute
 
-// dashboard is what this reads of Grafana's JSON.
+// dashboard is the part of Grafana's JSON that the tests read.
 type dashboard struct {
 	UID, Title, Description string
 	Templating              struct {
@@ -64,7 +64,7 @@ type dashboard struct {
 	}
 }
 
-// link leads to a page of docs by its path in the repository, or to traces; Terraform knows where on the web those are.
+// link leads to a page of docs, by its path in the repository, or to traces. Terraform adds the URL of the site.
 type link struct{ Type, Title, URL string }
 
 func dashboards(t *testing.T) map[string]dashboard {
@@ -109,7 +109,7 @@ func TestDashboardsAreWhole(t *testing.T) {
 	}
 }
 
-// TestLinksOfDashboardsLead to pages that there are, and each alert of what Warble tells has a panel that leads to its page.
+// TestLinksOfDashboardsLead to existing pages, and each alert on Warble's metrics has a panel with a link to its page.
 func TestLinksOfDashboardsLead(t *testing.T) {
 	t.Parallel()
 	linked := make(map[string]bool)
@@ -138,7 +138,7 @@ func TestLinksOfDashboardsLead(t *testing.T) {
 	}
 }
 
-// TestThresholdsAreThePromises: what is promised, and what alerts, is drawn where it is measured.
+// TestThresholdsAreThePromises: panels show the promised limits and the limits of alerts.
 func TestThresholdsAreThePromises(t *testing.T) {
 	t.Parallel()
 	all := dashboards(t)
@@ -184,8 +184,8 @@ func TestThresholdsAreThePromises(t *testing.T) {
 	}
 }
 
-// TestAnnotations: each dashboard marks when a revision was made, and when an experiment went from one phase to another. That
-// the experiment of this run began is among what Prometheus tells, and that it has gone on since is not.
+// TestAnnotations: each dashboard marks the time of each new revision, and of each change of an experiment's phase. Prometheus
+// reports the start of this run's experiment as a change, and not the time after it.
 func TestAnnotations(t *testing.T) {
 	t.Parallel()
 	for file, d := range dashboards(t) {
@@ -215,7 +215,7 @@ func TestAnnotations(t *testing.T) {
 	}
 }
 
-// TestASlowBucketLeadsToATrace: Prometheus has, as an exemplar of the function's duration, the trace that its caller began.
+// TestASlowBucketLeadsToATrace: Prometheus has the trace that the caller began as an exemplar of the function's duration.
 func TestASlowBucketLeadsToATrace(t *testing.T) {
 	t.Parallel()
 	const trace = "5af7651916cd43dd8448eb211c80319d"
@@ -236,7 +236,7 @@ func TestASlowBucketLeadsToATrace(t *testing.T) {
 	}
 	for _, expr := range panels {
 		eventually(t, func() string {
-			// Each bucket keeps one, the newest, and others are busy: once more, until a scrape comes in between.
+			// Each bucket keeps only the newest exemplar, and other requests replace it: repeat until a scrape comes in between.
 			if _, err := dora.post("slow", "Traceparent", "00-"+trace+"-b7ad6b7169203331-01"); err != nil {
 				return err.Error()
 			}
@@ -264,7 +264,7 @@ func TestASlowBucketLeadsToATrace(t *testing.T) {
 	}
 }
 
-// TestPanels: every panel's query, every variable's, and every metric that a rule or a page asks for has data in a
+// TestPanels: the query of every panel and variable, and every metric of a rule or a page, has data in a
 // Prometheus that scraped a real run.
 func TestPanels(t *testing.T) {
 	t.Parallel()
@@ -305,10 +305,10 @@ func TestPanels(t *testing.T) {
 	}
 }
 
-// others are metrics of what a cluster has beside Warble: promtool's tests of the rules know them, and no local run does.
+// others are metrics of other programs in a cluster. promtool's tests of the rules have them, and a local run does not.
 var others = regexp.MustCompile(`^(kube_|probe_|externalsecret_)`)
 
-// substitute does what Grafana does before it asks.
+// substitute replaces variables, like Grafana before a query.
 func substitute(t *testing.T, expr string) string {
 	t.Helper()
 	expr = strings.NewReplacer("$__rate_interval", "30s", "$__range", "5m", "$function", ".+", "$experiment", "likes-demo").Replace(expr)
@@ -318,7 +318,7 @@ func substitute(t *testing.T, expr string) string {
 	return expr
 }
 
-// expressions are those of the rules, and what the pages have people ask.
+// expressions returns the expressions of the rules, and the queries of the pages.
 func expressions(t *testing.T) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
@@ -338,7 +338,7 @@ func expressions(t *testing.T) map[string]string {
 	return all
 }
 
-// selected are the names of the metrics that an expression reads, found by Prometheus's own parser.
+// selected returns the names of the metrics that an expression reads, with Prometheus's own parser.
 func selected(t *testing.T, expr string) (names []string) {
 	t.Helper()
 	var tree any
@@ -368,7 +368,7 @@ func selected(t *testing.T, expr string) (names []string) {
 	return names
 }
 
-// has waits until an expression has a sample that is a number.
+// has waits until an expression has a sample with a number.
 func has(t *testing.T, expr string) {
 	t.Helper()
 	eventually(t, func() string {
@@ -406,7 +406,7 @@ func query(t *testing.T, expr string) (samples []sample, problem string) {
 	return samples, problem
 }
 
-// ask asks Prometheus's API, and returns what it has against the question, or that it does not answer yet. more are names and
+// ask sends a query to Prometheus's API. It returns the API's error, or an error if Prometheus does not answer yet. more are names and
 // values of parameters in turn.
 func ask(t *testing.T, endpoint, expr string, into any, more ...string) (problem string) {
 	t.Helper()
@@ -458,15 +458,15 @@ func TestPodsAreScrapedOnTheirSecondPort(t *testing.T) {
 	}
 }
 
-// unusual are the names that do not follow Prometheus's rules: those of the original system, whose dashboards ask for
-// them. A counter's name should end in _total, and no name should hold its type. Nothing else may be listed here.
+// unusual are names that break Prometheus's rules: the names of the original system, whose dashboards need
+// them. A counter's name should end in _total, and no name should contain its type. No other names may be listed here.
 var unusual = []string{
 	"auth_service_counter", "auth_service_login_success_counter", "auth_service_login_total_counter", "auth_service_register_success_counter",
 	"auth_service_register_total_counter", "auth_service_token_success_counter", "auth_service_token_total_counter",
 	"tweet_service_counter", "tweet_service_retweet_counter", "tweet_service_tweet_counter", "tweet_service_tweet_histogram",
 }
 
-// TestPromlint lints what every function tells once it has something to tell.
+// TestPromlint lints the metrics of every function, after the function has had requests.
 func TestPromlint(t *testing.T) {
 	t.Parallel()
 	has(t, "sum(tweet_service_retweet_counter) > 0 and sum(auth_service_login_success_counter) > 0 and sum(relay_events_total) > 0")
@@ -505,7 +505,7 @@ func TestPromlint(t *testing.T) {
 		all = append(all, name)
 	}
 	slices.Sort(all)
-	if diff := cmp.Diff(unusual, all); diff != "" { // one that is renamed, or no longer there, has to leave the list
+	if diff := cmp.Diff(unusual, all); diff != "" { // a renamed or deleted metric must be removed from the list
 		t.Error(diff)
 	}
 }

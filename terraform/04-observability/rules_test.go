@@ -1,6 +1,6 @@
 //go:build infra
 
-// Package observability_test holds what a cluster is watched by to what the functions really tell.
+// Package observability_test checks the rules and dashboards against the metrics that the functions really have.
 package observability_test
 
 import (
@@ -43,7 +43,7 @@ func rules(t *testing.T) (all []rule) {
 	return all
 }
 
-// TestRules has promtool check the rules and run their tests.
+// TestRules checks the rules and runs their tests with promtool.
 func TestRules(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
@@ -56,7 +56,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// TestPromtoolRefuses: a check that accepts anything would not be noticed otherwise.
+// TestPromtoolRefuses finds a check that would accept everything.
 func TestPromtoolRefuses(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("rules/parts.yaml")
@@ -77,7 +77,7 @@ func TestPromtoolRefuses(t *testing.T) {
 	}
 }
 
-// TestAlertsAreTested: each fires in one of promtool's tests, and stays silent in another.
+// TestAlertsAreTested: each alert fires in one of promtool's tests, and does not fire in another.
 func TestAlertsAreTested(t *testing.T) {
 	t.Parallel()
 	fires, silent := make(map[string]bool), make(map[string]bool)
@@ -108,7 +108,7 @@ func TestAlertsAreTested(t *testing.T) {
 	}
 }
 
-// TestEveryAlertHasItsRunbook, and every runbook its alert, with all that someone who was just woken needs.
+// TestEveryAlertHasItsRunbook, and every runbook has its alert, and every section that somebody on call needs.
 func TestEveryAlertHasItsRunbook(t *testing.T) {
 	t.Parallel()
 	var alerts, runbooks []string
@@ -146,7 +146,7 @@ func TestEveryAlertHasItsRunbook(t *testing.T) {
 	}
 }
 
-// TestLinksOfThePagesLead somewhere, and the metrics that their queries ask for are there (see TestPanels).
+// TestLinksOfThePagesLead to existing pages, and the metrics of their queries exist (see TestPanels).
 func TestLinksOfThePagesLead(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)#:]*)(#[a-z0-9-]+)?\)`)
@@ -175,7 +175,7 @@ func TestLinksOfThePagesLead(t *testing.T) {
 	}
 }
 
-// anchors are the headings of a page as links name them, one a line.
+// anchors returns the headings of a page in the form of links, one on each line.
 func anchors(page string) string {
 	names := "\n"
 	for line := range strings.Lines(page) {
@@ -187,7 +187,7 @@ func anchors(page string) string {
 	return names
 }
 
-// tool builds one of Prometheus's programs, unless it is built, and returns where it is.
+// tool builds one of Prometheus's programs, unless it is built already, and returns its path.
 func tool(t testing.TB, name string) string {
 	t.Helper()
 	program, err := prometheusTool(t.Context(), name)
@@ -200,13 +200,13 @@ func tool(t testing.TB, name string) string {
 func prometheusTool(ctx context.Context, name string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "tool", "-n", name)
 	cmd.Dir = filepath.Join(root, "tools/prometheus")
-	cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -tags=remove_all_sd", "GOWORK=off") // without the clouds' discoveries, nine tenths of it
+	cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -tags=remove_all_sd", "GOWORK=off") // without service discovery for clouds, which is nine tenths of the code
 	text, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go tool %s: %w\n%s", name, err, text)
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return lines[len(lines)-1], nil // after what it says of downloads
+	return lines[len(lines)-1], nil // the lines before are about downloads
 }
 
 func glob(t testing.TB, pattern string) []string {

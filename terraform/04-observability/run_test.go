@@ -31,8 +31,8 @@ import (
 	"warble/shared/telemetry/telemetrytest"
 )
 
-// warble is a local run that is watched as a cluster is: scraped by a real Prometheus with the real rules, its traces
-// sent to what takes the place of Datadog's agent, its events to a subscriber. An experiment runs in it.
+// warble is a local run with the observability of a cluster: a real Prometheus with the real rules scrapes it, its traces
+// go to a fake of Datadog's agent, and its events to a subscriber. It has an experiment.
 var warble watched
 
 type watched struct {
@@ -45,8 +45,8 @@ type watched struct {
 	servers []*httptest.Server
 	ended   <-chan error
 	cmd     *exec.Cmd
-	leave   chan struct{} // closed for the people to go
-	left    chan error    // how they did
+	leave   chan struct{} // closed to stop the people
+	left    chan error    // the people's result
 }
 
 func TestMain(m *testing.M) {
@@ -90,7 +90,7 @@ func (w *watched) stop() (err error) {
 		err = <-w.left
 	}
 	if w.cmd != nil {
-		_ = w.cmd.Process.Signal(syscall.SIGTERM) // the wait below tells
+		_ = w.cmd.Process.Signal(syscall.SIGTERM) // the wait below reports an error
 		select {
 		case ended := <-w.ended:
 			err = errors.Join(err, ended)
@@ -107,7 +107,7 @@ func (w *watched) stop() (err error) {
 	return errors.Join(err, os.RemoveAll(w.folder))
 }
 
-// startPrometheus starts one that scrapes the local run as podmonitor.yaml says, with the features of prometheus-values.yaml.
+// startPrometheus starts a Prometheus that scrapes the local run like podmonitor.yaml, with the features of prometheus-values.yaml.
 func (w *watched) startPrometheus(ctx context.Context) error {
 	rules, err := w.hurriedRules()
 	if err != nil {
@@ -128,7 +128,7 @@ func (w *watched) startPrometheus(ctx context.Context) error {
 			},
 			map[string]any{
 				"job_name":       "kube-state-metrics",
-				"honor_labels":   true, // as the chart's monitor does
+				"honor_labels":   true, // like the chart's monitor
 				"static_configs": []any{map[string]any{"targets": []string{strings.TrimPrefix(w.serve(http.HandlerFunc(deployments)), "http://")}}},
 			},
 		},
@@ -160,7 +160,7 @@ func (w *watched) startPrometheus(ctx context.Context) error {
 	return err
 }
 
-// hurriedRules copies the rules without the intervals of their own that groups have: no test waits for five minutes.
+// hurriedRules copies the rules without the groups' own intervals, so that no test waits for five minutes.
 func (w *watched) hurriedRules() (folder string, err error) {
 	files, err := filepath.Glob("rules/*.yaml")
 	for _, file := range files {
@@ -171,16 +171,16 @@ func (w *watched) hurriedRules() (folder string, err error) {
 	return w.folder, err
 }
 
-// deployments takes the place of kube-state-metrics, which no local run has: one revision, and when it was made.
+// deployments replaces kube-state-metrics, which a local run does not have: it has the creation time of one revision.
 func deployments(w http.ResponseWriter, _ *http.Request) {
 	_, _ = fmt.Fprintf(w, "# TYPE kube_deployment_created gauge\nkube_deployment_created{namespace=\"warble\",deployment=\"tweet-00007-deployment\"} %d\n", deployedAt)
 }
 
 const deployedAt = 1764500000
 
-// podRelabelings are the PodMonitor's, as its operator writes them into Prometheus's configuration, behind what gives a
-// process of the local run the labels of a pod, and before what gives the scrape its real address: pods all have their
-// own address and the same port, processes the reverse.
+// podRelabelings returns the PodMonitor's relabelings in the form in which its operator writes them. They come after a relabeling that gives a
+// process of the local run the labels of a pod, and before one that gives the scrape its real address: pods have their
+// own addresses and the same port, and processes have the same address and their own ports.
 func podRelabelings() ([]any, error) {
 	text, err := os.ReadFile("podmonitor.yaml")
 	if err != nil {
@@ -230,7 +230,7 @@ func relabeling(target, replacement, regex string, sources ...string) map[string
 	return r
 }
 
-// prometheusFeatures are those that the chart's values switch on.
+// prometheusFeatures returns the features that the chart's values switch on.
 func prometheusFeatures() (string, error) {
 	text, err := os.ReadFile("prometheus-values.yaml")
 	if err != nil {
@@ -248,7 +248,7 @@ func prometheusFeatures() (string, error) {
 	return strings.Join(values.Prometheus.PrometheusSpec.EnableFeatures, ","), err
 }
 
-// subscriber takes events and keeps them.
+// subscriber receives and stores events.
 type subscriber struct {
 	mu    sync.Mutex
 	taken []event.Event
@@ -266,7 +266,7 @@ func (s *subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// about is the event that was taken of a subject, nil while there is none.
+// about returns the received event of a subject, or nil if there is none yet.
 func (s *subscriber) about(subject string) *event.Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -278,10 +278,10 @@ func (s *subscriber) about(subject string) *event.Event {
 	return nil
 }
 
-// errUnavailable is a 503: of a busy machine, whose database may take longer for a call than a function has.
+// errUnavailable is a 503. On a busy machine, a call of the database may take longer than a function's limit.
 var errUnavailable = errors.New("503, to be tried again")
 
-// busy has people do what the dashboards show, until stop is closed. It returns the first failure but those of errUnavailable.
+// busy makes people send the requests that the dashboards show, until stop is closed. It returns the first failure that is not errUnavailable.
 func busy(stop <-chan struct{}) error {
 	ada, err := register("ada")
 	if err != nil {
@@ -318,7 +318,7 @@ func busy(stop <-chan struct{}) error {
 	}
 }
 
-// person is somebody who calls the API.
+// person is a caller of the API.
 type person struct{ email, token, id string }
 
 const password = "analytical-engine-1843"
@@ -336,7 +336,7 @@ func register(name string) (p person, err error) {
 	return p, err
 }
 
-// registerBeside makes somebody who is in the other arm of the experiment than p.
+// registerBeside registers somebody who is not in p's arm of the experiment.
 func registerBeside(p person) (person, error) {
 	own, err := p.variant()
 	if err != nil {
@@ -354,7 +354,7 @@ func registerBeside(p person) (person, error) {
 	return person{}, fmt.Errorf("fifty people are in the arm %s, and nobody in the other", own)
 }
 
-// variant is the arm that p is in, once the experiment is in force.
+// variant waits until the experiment is in force, and returns p's arm.
 func (p person) variant() (string, error) {
 	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		request, err := http.NewRequest(http.MethodGet, warble.URL+"/2/users/"+p.id+"/timelines/reverse_chronological", http.NoBody) //nolint:noctx // the client has a timeout
@@ -422,7 +422,7 @@ func (p person) post(text string, headers ...string) (id string, err error) {
 	return answer.Data.ID, err
 }
 
-// freeAddress finds a port of loopback by taking and leaving it.
+// freeAddress returns a free loopback address, which it finds by listening and closing.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -431,7 +431,7 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
-// eventually polls until a condition holds; what says what is missing.
+// eventually polls until a condition holds. what describes the condition.
 func eventually(t testing.TB, ok func() (what string)) {
 	t.Helper()
 	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {

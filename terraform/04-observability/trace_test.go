@@ -16,9 +16,9 @@ import (
 	"warble/shared/telemetry/telemetrytest"
 )
 
-// TestATraceGoesFromTheRequestToTheEvent, through five processes and PostgreSQL: each span has the parent, names and tags
-// that Datadog shows it by, each access line the ids of its span, and nothing that was sent holds what somebody wrote or
-// may sign in with.
+// TestATraceGoesFromTheRequestToTheEvent through five processes and PostgreSQL. Each span has the parent, names and tags
+// that Datadog shows. Each access line has the ids of its span. No trace contains texts of users, or anything with which somebody
+// could sign in.
 func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 	t.Parallel()
 	const (
@@ -52,7 +52,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	const whole = 8 // the tweet's statement, the one that notes that she was there today, and that of her exposure
+	const whole = 8 // the statement of the tweet, of her activity today, and of her exposure
 	var spans []telemetrytest.Span
 	var bodies [][]byte
 	eventually(t, func() string {
@@ -64,7 +64,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 		}
 		return ""
 	})
-	at := make(map[string]telemetrytest.Span) // by who, what and which side
+	at := make(map[string]telemetrytest.Span) // by service, operation and side
 	for _, s := range spans {
 		at[s.Service+" "+s.Name+" "+s.Meta["span.kind"]] = s
 		if s.Error != 0 || s.Meta["env"] != "test" && s.ParentID == 0 {
@@ -119,7 +119,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 			t.Errorf("%s is version %q in env %q", service, s.Meta["version"], s.Meta["env"])
 		}
 	}
-	// The revision of her arm, by which Datadog compares the arms.
+	// The revision of her arm; Datadog compares the arms by it.
 	if version := function.Meta["version"]; !strings.HasPrefix(version, "likes-demo-tweet-"+arm+"-") || function.Meta["env"] != "test" {
 		t.Errorf("she is in %s, and tweet is version %q in env %q", arm, version, function.Meta["env"])
 	}
@@ -152,7 +152,7 @@ func TestATraceGoesFromTheRequestToTheEvent(t *testing.T) {
 	}
 }
 
-// lineOf is a function's access line of a request.
+// lineOf returns a function's access line for a request.
 func lineOf(t *testing.T, function, requestID string) (fields map[string]any) {
 	t.Helper()
 	eventually(t, func() string {

@@ -1,5 +1,5 @@
-// Command schemas records what the providers of the stacks and modules take: the schema of each provider, and of the types that
-// are used here. Tests validate against the recording on machines that cannot download a provider. It downloads them with the
+// Command schemas records the schemas of the stacks' and modules' providers: of each provider, and of the types that
+// are used here. Tests on machines that cannot download a provider validate against the recording. Schemas downloads the providers with the
 // terraform of PATH, or with the one that TERRAFORM names.
 package main
 
@@ -75,14 +75,14 @@ func record(root, out string) error {
 	return used.missing(all.Schemas)
 }
 
-// use is what the stacks and modules name.
+// use has the providers and types that the stacks and modules name.
 type use struct {
 	providers map[string]map[string]bool // by name: its constraints
 	sources   map[string]string
 	types     map[string]map[string]bool // resource, data, ephemeral: their types
 }
 
-var block = regexp.MustCompile(`(?m)^(resource|data|ephemeral) "([a-z0-9_]+)"`) // as terraform fmt leaves it
+var block = regexp.MustCompile(`(?m)^(resource|data|ephemeral) "([a-z0-9_]+)"`) // in the format of terraform fmt
 
 func inUse(root string) (use, error) {
 	used := use{
@@ -117,7 +117,7 @@ func inUse(root string) (use, error) {
 		}
 		for name, requirement := range module.RequiredProviders {
 			if requirement.Source == "" {
-				continue // which is built in
+				continue // it is built in
 			}
 			if used.providers[name] == nil {
 				used.providers[name] = make(map[string]bool)
@@ -134,7 +134,7 @@ func inUse(root string) (use, error) {
 	return used, nil
 }
 
-// requirements are all of them in one configuration.
+// requirements returns one configuration with all requirements.
 func (u use) requirements() string {
 	var text strings.Builder
 	text.WriteString("terraform {\n  required_providers {\n")
@@ -146,12 +146,12 @@ func (u use) requirements() string {
 	return text.String()
 }
 
-// missing names the types that are used here and that no provider has.
+// missing returns the types that are used here and that no provider has.
 func (u use) missing(schemas map[string]provider) error {
 	var lacking []string
 	for kind, types := range u.types {
 		for name := range types {
-			has := name == "terraform_remote_state" || name == "terraform_data" // which are built in
+			has := name == "terraform_remote_state" || name == "terraform_data" // they are built in
 			for _, p := range schemas {
 				has = has || p.of(kind)[name] != nil
 			}

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// provider is the schema of one, as `terraform providers schema -json` has it.
+// provider is the schema of a provider, as `terraform providers schema -json` prints it.
 type provider struct {
 	Provenance  provenance     `json:"provenance"`
 	Provider    any            `json:"provider"`
@@ -17,7 +17,7 @@ type provider struct {
 	Ephemerals  map[string]any `json:"ephemeral_resource_schemas"`
 }
 
-// provenance says where a recording is from.
+// provenance is the source of a recording.
 type provenance struct {
 	Provider string `json:"provider"` // its address in Terraform's registry
 	Version  string `json:"version"`
@@ -28,7 +28,7 @@ func (p *provider) of(kind string) map[string]any {
 	return map[string]map[string]any{"resource": p.Resources, "data": p.DataSources, "ephemeral": p.Ephemerals}[kind]
 }
 
-// keep leaves the types that are used, without the prose.
+// keep removes unused types, and descriptions.
 func (p *provider) keep(types map[string]map[string]bool) {
 	for kind, used := range types {
 		maps.DeleteFunc(p.of(kind), func(name string, _ any) bool { return !used[name] })
@@ -39,7 +39,7 @@ func (p *provider) keep(types map[string]map[string]bool) {
 	strip(p.Provider)
 }
 
-// strip takes the descriptions out. An attribute may be called description, too: its value is no string.
+// strip removes the descriptions. An attribute may be named description, too; its value is not a string.
 func strip(value any) {
 	switch v := value.(type) {
 	case map[string]any:
@@ -49,7 +49,7 @@ func strip(value any) {
 		})
 		for key, inner := range v {
 			if _, object := inner.([]any); object && key == "type" {
-				continue // in which description is an attribute's name again
+				continue // here, description is an attribute's name
 			}
 			strip(inner)
 		}
@@ -60,11 +60,11 @@ func strip(value any) {
 	}
 }
 
-// text has one type a line, so that a new recording shows which have changed.
+// text returns the schema with one type on each line, so that a diff shows which types have changed.
 func (p provider) text() []byte {
 	var out bytes.Buffer
 	line := func(value any) []byte {
-		text, _ := json.Marshal(value) // what was read as JSON is JSON
+		text, _ := json.Marshal(value) // cannot fail, because the value was read from JSON
 		return text
 	}
 	fmt.Fprintf(&out, "{\n\"provenance\": %s,\n\"provider\": %s", line(p.Provenance), line(p.Provider))
