@@ -120,7 +120,7 @@ func TestPeopleUseWarble(t *testing.T) {
 	for want, more := range map[string][]string{
 		// Of two people one has to change: with more, whoever comes first is named.
 		`s1_1: is in community "pythonistas" since an earlier run`: {"-communities", "1", "-users", "2"},
-		"-communities 5: this Warble has 4":                        {"-communities", "5"},
+		"-communities 5: this Warble has only 4":                   {"-communities", "5"},
 	} {
 		var progress bytes.Buffer
 		if status := command(t.Context(), append(flags, more...), &bytes.Buffer{}, &progress); status != misused || !strings.Contains(progress.String(), want) {
