@@ -276,7 +276,7 @@ func TestAnIssuersKeysRotateWithoutARestart(t *testing.T) {
 	if err := edge.routes.issuers.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if assignmentOf(t, edge, token(1)) == "" || !strings.Contains(edge.log.String(), "those before stay") {
+	if assignmentOf(t, edge, token(1)) == "" || !strings.Contains(edge.log.String(), "the old keys stay in use") {
 		t.Errorf("an issuer that is away has taken its keys along, or nobody says so:\n%s", edge.log)
 	}
 	// When the experiment ends, the edge forgets its issuer.
