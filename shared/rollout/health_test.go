@@ -29,14 +29,14 @@ func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	running := func(w *world) { w.until("likes", atStep(0)) }
-	promoting := func(w *world) {
+	running := func(w *fixture) { w.until("likes", atStep(0)) }
+	promoting := func(w *fixture) {
 		running(w)
 		w.end("likes", experiment.Promoted)
 		w.until("likes", inPhase(experiment.Promoting))
 	}
-	concluded := func(end experiment.End) func(*world) {
-		return func(w *world) {
+	concluded := func(end experiment.End) func(*fixture) {
+		return func(w *fixture) {
 			running(w)
 			w.end("likes", end)
 			w.until("likes", swept)
@@ -44,54 +44,54 @@ func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		start bool
-		live  func(*world)
+		live  func(*fixture)
 		want  string
 		says  string
 	}{
-		"no status at all": {false, func(*world) {}, progressing, "steer has not looked at it yet"},
-		"a draft":          {false, func(w *world) { w.turn() }, healthy, "its start: kn experiment start likes"},
-		"a draft that starts at a time": {false, func(w *world) {
+		"no status at all": {false, func(*fixture) {}, progressing, "steer has not looked at it yet"},
+		"a draft":          {false, func(w *fixture) { w.turn() }, healthy, "its start: kn experiment start likes"},
+		"a draft that starts at a time": {false, func(w *fixture) {
 			w.wish("likes", func(s *experiment.Wishes) { s.StartAt = "2026-12-01T09:00:00Z" })
 			w.turn()
 		}, healthy, "its start at 2026-12-01 09:00:00"},
-		"a start that is refused": {true, func(w *world) {
+		"a start that is refused": {true, func(w *fixture) {
 			w.services["like"].Latest = false
 			w.turn()
 		}, degraded, "refused: like: its newest revision does not have all of its traffic: expected 100 percent, because the arms are copies of it"},
-		"Warming": {true, func(w *world) { w.until("likes", inPhase(experiment.Warming)) }, progressing, "the control of like to be ready; the control of timeline to be ready; the control of tweet to be ready"},
+		"Warming": {true, func(w *fixture) { w.until("likes", inPhase(experiment.Warming)) }, progressing, "the control of like to be ready; the control of timeline to be ready; the control of tweet to be ready"},
 		"Running": {true, running, healthy, "step 1/3 10% until 2026-11-25 12:01:10"},
-		"a win that waits for a person": {true, func(w *world) {
+		"a win that waits for a person": {true, func(w *fixture) {
 			running(w)
 			w.verdict["likes"] = win
 			w.turn()
 		}, healthy, "promotion: it is better: kn experiment promote likes"},
-		"a red health check": {true, func(w *world) {
+		"a red health check": {true, func(w *fixture) {
 			running(w)
 			w.verdict["likes"] = experiment.Judgement{Guardrails: experiment.GuardPass, Health: "skewed"}
 			w.turn()
 		}, degraded, "no step and no verdict while a health check is red: skewed"},
-		"a wish that steer has not seen": {true, func(w *world) {
+		"a wish that steer has not seen": {true, func(w *fixture) {
 			running(w)
 			w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
 		}, progressing, "steer has not looked at it yet"},
-		"Paused": {true, func(w *world) {
+		"Paused": {true, func(w *fixture) {
 			running(w)
 			w.wish("likes", func(s *experiment.Wishes) { s.Paused, s.Why = true, "the weekend" })
 			w.until("likes", inPhase(experiment.Paused))
 		}, healthy, "a person to resume it: the weekend"},
-		"rebasing": {true, func(w *world) {
+		"rebasing": {true, func(w *fixture) {
 			running(w)
 			w.wish("likes", func(s *experiment.Wishes) { s.Rebase = &experiment.Rebase{Number: 1} })
 			w.until("likes", func(e *rollout.Experiment) bool { return e.Status.Rebasing })
 		}, progressing, "the control of like to be ready; the control of timeline to be ready; the control of tweet to be ready"},
-		"a promotion that is refused": {true, func(w *world) {
+		"a promotion that is refused": {true, func(w *fixture) {
 			running(w)
 			w.verdict["likes"] = breach
 			w.end("likes", experiment.Promoted)
 			w.turn()
 		}, degraded, "no promotion, because a guardrail is breached: error_share is 5pp higher; `kn experiment promote likes --anyway` promotes it, `rollback` ends it"},
 		"Promoting": {true, promoting, progressing, "stage 20% of the promotion, until 12:02:10"},
-		"a promotion that is reverted": {true, func(w *world) {
+		"a promotion that is reverted": {true, func(w *fixture) {
 			promoting(w)
 			w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Given) == 3 })
 			w.deploy("tweet", func(s *rollout.Service) { s.Env["FEATURES"] = "" })
@@ -100,24 +100,24 @@ func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 		"promoted":    {true, concluded(experiment.Promoted), healthy, "promoted: everyone has the treatment"},
 		"rolled back": {true, concluded(experiment.RolledBack), healthy, "rolled back: a person has rolled it back"},
 		"stopped":     {true, concluded(experiment.Stopped), healthy, "stopped: a person has stopped it"},
-		"Archived": {true, func(w *world) {
+		"Archived": {true, func(w *fixture) {
 			concluded(experiment.Stopped)(w)
 			w.wish("likes", func(s *experiment.Wishes) { s.Archive = true })
 			w.until("likes", inPhase(experiment.Archived))
 		}, healthy, "stopped: a person has stopped it"},
-		"a name that was used": {true, func(w *world) {
+		"a name that was used": {true, func(w *fixture) {
 			running(w)
 			w.remove("likes")
 			w.draft(whole, experiment.Wishes{Start: true})
 			w.until("likes", stalledFor("NameUsed"))
 		}, degraded, "an experiment likes has been started before, and its rows are in the database: expected another name"},
-		"a phase of a later release": {true, func(w *world) {
+		"a phase of a later release": {true, func(w *fixture) {
 			running(w)
 			w.experiments["likes"].Status.Phase = "Floating"
 			w.turn()
 		}, degraded, `status.phase is "Floating": expected one that this version knows`},
 	} {
-		w := newWorld(t, services...)
+		w := newFixture(t, services...)
 		w.draft(whole, experiment.Wishes{Start: c.start})
 		c.live(w)
 		if status, message := health(t, string(script), w.experiments["likes"]); status != c.want || message != c.says {

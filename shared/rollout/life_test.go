@@ -17,9 +17,9 @@ import (
 
 var services = []string{"like", "timeline", "tweet"}
 
-// begin returns a world in which ada has started the experiment likes. changes are replacements in its text.
-func begin(t *testing.T, changes ...string) *world {
-	w := newWorld(t, services...)
+// begin returns a fixture in which ada has started the experiment likes. changes are replacements in its text.
+func begin(t *testing.T, changes ...string) *fixture {
+	w := newFixture(t, services...)
 	w.draft(strings.NewReplacer(changes...).Replace(whole), experiment.Wishes{Start: true, By: "ada"})
 	return w
 }
@@ -40,7 +40,7 @@ var (
 type scene struct {
 	name    string
 	changes []string
-	live    func(*world)
+	live    func(*fixture)
 	// The expected end.
 	conclusion experiment.Conclusion
 	ids        string // of the transitions, without concluded
@@ -49,7 +49,7 @@ type scene struct {
 
 var scenes = []scene{{
 	name: "the ramp, to a win that is promoted", changes: append(slices.Clone(automatic), imaged...),
-	live: func(w *world) {
+	live: func(w *fixture) {
 		w.until("likes", atStep(0))
 		w.pass(24 * time.Hour)
 		w.until("likes", atStep(1))
@@ -62,7 +62,7 @@ var scenes = []scene{{
 	ids: "warming running-0 running-1 running-2 promoting promoting-0-5000 promoting-0-2500 promoting-0-0",
 }, {
 	name: "a baseline before the first step", changes: []string{"window: 7d", "window: 7d\n    baseline: 1h"},
-	live: func(w *world) {
+	live: func(w *fixture) {
 		w.until("likes", func(e *rollout.Experiment) bool { return strings.HasPrefix(e.Status.Message, "the baseline, ") })
 		w.pass(50 * time.Minute)
 		w.turn()
@@ -77,7 +77,7 @@ var scenes = []scene{{
 	conclusion: experiment.WasRolledBack, ids: "warming running-0",
 }, {
 	name: "a win at 10 % takes the remaining steps", changes: automatic,
-	live: func(w *world) {
+	live: func(w *fixture) {
 		w.until("likes", atStep(0))
 		w.verdict["likes"] = win
 		w.until("likes", swept)
@@ -86,7 +86,7 @@ var scenes = []scene{{
 	ids: "warming running-0 promoting promoting-1000-5000 promoting-0-10000 promoting-0-5000 promoting-0-2500 promoting-0-0",
 }, {
 	name: "paused, resumed, a step by hand, and a breach",
-	live: func(w *world) {
+	live: func(w *fixture) {
 		w.until("likes", atStep(0))
 		w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
 		w.until("likes", inPhase(experiment.Paused))
@@ -103,7 +103,7 @@ var scenes = []scene{{
 	conclusion: experiment.WasRolledBack, ids: "warming running-0 paused-2 resumed-3 running-2",
 }, {
 	name: "rebased to another image, and archived", changes: imaged,
-	live: func(w *world) {
+	live: func(w *fixture) {
 		w.until("likes", atStep(0))
 		w.deploy("tweet", func(s *rollout.Service) { s.Env["OTHER"] = "1" })
 		w.wish("likes", func(s *experiment.Wishes) {
@@ -118,7 +118,7 @@ var scenes = []scene{{
 	conclusion: experiment.WasRolledBack, ids: "warming running-0 rebased-1",
 }, {
 	name: "promoted by git", changes: with("  promoteBy: git"),
-	live: func(w *world) {
+	live: func(w *fixture) {
 		w.until("likes", atStep(0))
 		w.end("likes", experiment.Promoted)
 		w.until("likes", func(e *rollout.Experiment) bool { return strings.HasPrefix(e.Status.Message, "the manifests of like") })
@@ -133,7 +133,7 @@ var scenes = []scene{{
 	ids:        "warming running-0 promoting promoting-1000-5000 promoting-0-10000 promoting-0-5000 promoting-0-2500 promoting-0-0",
 }, {
 	name: "stopped while it warms",
-	live: func(w *world) {
+	live: func(w *fixture) {
 		w.until("likes", inPhase(experiment.Warming))
 		w.end("likes", experiment.Stopped)
 		w.until("likes", swept)
@@ -141,7 +141,7 @@ var scenes = []scene{{
 	conclusion: experiment.WasStopped, ids: "warming",
 }, {
 	name: "deleted while it runs",
-	live: func(w *world) {
+	live: func(w *fixture) {
 		w.until("likes", atStep(0))
 		w.remove("likes")
 		for range 3 {
@@ -151,7 +151,7 @@ var scenes = []scene{{
 	conclusion: experiment.WasStopped, ids: "warming running-0",
 }, {
 	name: "deleted while it promotes",
-	live: func(w *world) {
+	live: func(w *fixture) {
 		w.until("likes", atStep(0))
 		w.end("likes", experiment.Promoted)
 		w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Given) == 3 })
@@ -163,7 +163,7 @@ var scenes = []scene{{
 	conclusion: experiment.WasStopped, given: 1, ids: "warming running-0 promoting promoting-1000-5000 promoting-0-10000",
 }, {
 	name: "a tripwire",
-	live: func(w *world) {
+	live: func(w *fixture) {
 		w.until("likes", atStep(0))
 		w.trip("likes", "it fails")
 		w.until("likes", swept)
@@ -171,7 +171,7 @@ var scenes = []scene{{
 	conclusion: experiment.WasRolledBack, ids: "warming running-0",
 }, {
 	name: "a Service that is deleted and made again",
-	live: func(w *world) {
+	live: func(w *fixture) {
 		w.until("likes", atStep(0))
 		w.serve("tweet")
 		w.until("likes", swept)
@@ -179,7 +179,7 @@ var scenes = []scene{{
 	conclusion: experiment.WasStopped, ids: "warming running-0",
 }, {
 	name: "adopted by a rebuilt cluster, and promoted there",
-	live: func(w *world) {
+	live: func(w *fixture) {
 		w.until("likes", atStep(0))
 		w.wish("likes", func(s *experiment.Wishes) { s.Step = 1 })
 		w.until("likes", atStep(1))
@@ -196,7 +196,7 @@ var scenes = []scene{{
 }}
 
 // remains returns everything that exists at the end, without times.
-func (w *world) remains() any {
+func (w *fixture) remains() any {
 	var left []any
 	for _, name := range services {
 		left = append(left, fmt.Sprint(name, w.services[name].Env, w.services[name].Wished, w.services[name].given))
@@ -287,31 +287,31 @@ func TestTheStatusHasThePlanThatTheDatabaseStored(t *testing.T) {
 // The kill switch works in every phase. After it, steer only deletes the arms.
 func TestTheKillSwitchWorksInEveryPhase(t *testing.T) {
 	t.Parallel()
-	for name, live := range map[string]func(*world){
-		"Warming": func(w *world) { w.until("likes", inPhase(experiment.Warming)) },
-		"Running": func(w *world) { w.until("likes", atStep(0)) },
-		"Paused": func(w *world) {
+	for name, live := range map[string]func(*fixture){
+		"Warming": func(w *fixture) { w.until("likes", inPhase(experiment.Warming)) },
+		"Running": func(w *fixture) { w.until("likes", atStep(0)) },
+		"Paused": func(w *fixture) {
 			w.until("likes", atStep(0))
 			w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
 			w.until("likes", inPhase(experiment.Paused))
 		},
-		"rebasing": func(w *world) {
+		"rebasing": func(w *fixture) {
 			w.until("likes", atStep(0))
 			w.wish("likes", func(s *experiment.Wishes) { s.Rebase = &experiment.Rebase{Number: 1} })
 			w.until("likes", func(e *rollout.Experiment) bool { return e.Status.Rebasing })
 		},
-		"a promotion that is refused": func(w *world) {
+		"a promotion that is refused": func(w *fixture) {
 			w.until("likes", atStep(0))
 			w.verdict["likes"] = experiment.Judgement{Health: "sample ratio", Guardrails: experiment.GuardPass}
 			w.end("likes", experiment.Promoted)
 			w.until("likes", stalledFor("PromotionRefused"))
 		},
-		"Promoting": func(w *world) {
+		"Promoting": func(w *fixture) {
 			w.until("likes", atStep(0))
 			w.end("likes", experiment.Promoted)
 			w.until("likes", inPhase(experiment.Promoting))
 		},
-		"Promoting, half closed": func(w *world) {
+		"Promoting, half closed": func(w *fixture) {
 			w.until("likes", atStep(0))
 			w.end("likes", experiment.Promoted)
 			w.until("likes", func(e *rollout.Experiment) bool { return e.Status.Assign.Open == experiment.Open{Treatment: 5000} })
@@ -455,11 +455,11 @@ func TestATripwireRollsBackInOneTurn(t *testing.T) {
 
 func TestAnExperimentEndsIfAServiceIsGoneOrItsArmsAreNeverReady(t *testing.T) {
 	t.Parallel()
-	for want, change := range map[string]func(*world){
-		"stopped: its Service tweet is gone":                                                                        func(w *world) { delete(w.services, "tweet") },
-		"stopped: its Service tweet was replaced by another of that name":                                           func(w *world) { w.serve("tweet") },
-		"rolled back: its arms were not ready within 10m: it waited for the treatment of tweet, revision likes-tw":  func(w *world) { w.broken["tweet/treatment"] = "exit code 2" },
-		"rolled back: its arms were not ready within 10m: it waited for the control of tweet, which cannot be made": func(w *world) { w.taken["likes-tweet-control"] = true },
+	for want, change := range map[string]func(*fixture){
+		"stopped: its Service tweet is gone":                                                                        func(w *fixture) { delete(w.services, "tweet") },
+		"stopped: its Service tweet was replaced by another of that name":                                           func(w *fixture) { w.serve("tweet") },
+		"rolled back: its arms were not ready within 10m: it waited for the treatment of tweet, revision likes-tw":  func(w *fixture) { w.broken["tweet/treatment"] = "exit code 2" },
+		"rolled back: its arms were not ready within 10m: it waited for the control of tweet, which cannot be made": func(w *fixture) { w.taken["likes-tweet-control"] = true },
 	} {
 		w := begin(t)
 		if strings.HasPrefix(want, "rolled") {
@@ -576,9 +576,9 @@ func TestArmsThatSomebodyDeletedAreMadeAgain(t *testing.T) {
 	}
 
 	// The readout's judgement is followed even if the arms cannot be made.
-	for name, spoil := range map[string]func(*world){
-		"NameTaken": func(w *world) { w.taken["likes-tweet-control"] = true },
-		"":          func(w *world) { delete(w.ready, "tweet-00001") }, // the base is gone
+	for name, spoil := range map[string]func(*fixture){
+		"NameTaken": func(w *fixture) { w.taken["likes-tweet-control"] = true },
+		"":          func(w *fixture) { delete(w.ready, "tweet-00001") }, // the base is gone
 	} {
 		w = begin(t)
 		w.until("likes", atStep(0))
@@ -617,24 +617,24 @@ func TestADeletionIsRecordedOnceTheDatabaseIsBack(t *testing.T) {
 // A new Service with the name of an old one gets no treatment, and the arms are not copies of it.
 func TestAServiceThatIsMadeAgainEndsTheExperimentInEveryPhase(t *testing.T) {
 	t.Parallel()
-	for name, live := range map[string]func(*world){
-		"Warming": func(w *world) { w.until("likes", inPhase(experiment.Warming)) },
-		"Paused": func(w *world) {
+	for name, live := range map[string]func(*fixture){
+		"Warming": func(w *fixture) { w.until("likes", inPhase(experiment.Warming)) },
+		"Paused": func(w *fixture) {
 			w.until("likes", atStep(0))
 			w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
 			w.until("likes", inPhase(experiment.Paused))
 		},
-		"rebasing": func(w *world) {
+		"rebasing": func(w *fixture) {
 			w.until("likes", atStep(0))
 			w.wish("likes", func(s *experiment.Wishes) { s.Rebase = &experiment.Rebase{Number: 1} })
 			w.until("likes", func(e *rollout.Experiment) bool { return e.Status.Rebasing })
 		},
-		"Promoting": func(w *world) {
+		"Promoting": func(w *fixture) {
 			w.until("likes", atStep(0))
 			w.end("likes", experiment.Promoted)
 			w.until("likes", inPhase(experiment.Promoting))
 		},
-		"Promoting, after it had the treatment": func(w *world) {
+		"Promoting, after it had the treatment": func(w *fixture) {
 			w.until("likes", atStep(0))
 			w.end("likes", experiment.Promoted)
 			w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Given) == 3 })
@@ -673,14 +673,14 @@ func TestANameCanBeUsedOnlyOnce(t *testing.T) {
 // A rebuilt cluster continues with what the database knows. Everyone keeps their arm.
 func TestAnExperimentIsAdoptedByARebuiltCluster(t *testing.T) {
 	t.Parallel()
-	for name, live := range map[string]func(*world){
-		"at its first step": func(w *world) { w.until("likes", atStep(0)) },
-		"at its second step": func(w *world) {
+	for name, live := range map[string]func(*fixture){
+		"at its first step": func(w *fixture) { w.until("likes", atStep(0)) },
+		"at its second step": func(w *fixture) {
 			w.until("likes", atStep(0))
 			w.wish("likes", func(s *experiment.Wishes) { s.Step = 1 })
 			w.until("likes", atStep(1))
 		},
-		"promoting": func(w *world) {
+		"promoting": func(w *fixture) {
 			w.until("likes", atStep(0))
 			w.end("likes", experiment.Promoted)
 			w.until("likes", inPhase(experiment.Promoting))
@@ -761,7 +761,7 @@ func TestIfTwoConflictingExperimentsStartTogetherOneSurvives(t *testing.T) {
 // A refused start lists every problem, and changes nothing.
 func TestARefusedStartListsEveryProblem(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, services...)
+	w := newFixture(t, services...)
 	w.connections = 60 // 3 Services of 3 pods of 4 connections, and twice tweet's
 	w.draft(rival, experiment.Wishes{Start: true})
 	w.until("rival", atStep(0))
@@ -789,7 +789,7 @@ at max-scale its arms may open 72 connections to the database, and everything el
 // Warble's functions do not know visitors, so an experiment on visitors needs guests.
 func TestAnExperimentOnVisitorsNeedsGuests(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, services...)
+	w := newFixture(t, services...)
 	visitors := strings.NewReplacer("unit: community", "unit: user\n  identity: {kind: visitor}", "[like, timeline, tweet]", "[tweet]", "  exposure: [timeline, tweet]\n", "").Replace(whole)
 	w.draft(visitors, experiment.Wishes{Start: true})
 	w.turn()
@@ -820,7 +820,7 @@ func TestAStartIsRefusedIfNothingLimitsTheConnections(t *testing.T) {
 
 func TestAnExperimentStartsAtItsTime(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, services...)
+	w := newFixture(t, services...)
 	w.draft(whole, experiment.Wishes{StartAt: w.now.Add(time.Hour).Format(time.RFC3339)})
 	w.turn()
 	w.pass(59 * time.Minute)
@@ -866,7 +866,7 @@ func TestAStopNeedsNoDatabase(t *testing.T) {
 func TestACanarySplitsRequestsInHalfUntilThePromotion(t *testing.T) {
 	t.Parallel()
 	for verdict, want := range map[experiment.Guard]experiment.Conclusion{experiment.GuardPass: experiment.WasPromoted, experiment.GuardBreach: experiment.WasRolledBack} {
-		w := newWorld(t, "validate")
+		w := newFixture(t, "validate")
 		w.draft(strings.Replace(canary, "unit: request", "unit: request\n  promote: automatic", 1), experiment.Wishes{Start: true})
 		w.until("canary", atStep(0))
 		if route := w.arms["canary/validate"].route; route.Percent != 50 {
@@ -888,7 +888,7 @@ func TestACanarySplitsRequestsInHalfUntilThePromotion(t *testing.T) {
 // Arms that do not answer delay other experiments for one turn at most, and never delay an end.
 func TestArmsThatNeverAnswerDelayNobodyBeyondOneTurn(t *testing.T) { //nolint:paralleltest // it sets a package variable
 	defer rollout.SetAskLimit(300 * time.Millisecond)()
-	w := newWorld(t, services...)
+	w := newFixture(t, services...)
 	single := func(name, service string) string {
 		return strings.NewReplacer("name: likes}", "name: "+name+"}", "[like, timeline, tweet]", "["+service+"]", "exposure: [timeline, tweet]", "exposure: ["+service+"]", "  layer: {name: engagement, slots: [0, 5000]}\n", "").Replace(whole)
 	}
@@ -934,9 +934,9 @@ func TestArmsThatNeverAnswerDelayNobodyBeyondOneTurn(t *testing.T) { //nolint:pa
 
 func TestATurnBeginsWithEndsAndThenTheLongestWaiting(t *testing.T) {
 	t.Parallel()
-	w, d := newWorld(t, services...), &rollout.Driver{}
+	w, d := newFixture(t, services...), &rollout.Driver{}
 	order := func() string {
-		all, err := (&access{world: w}).Experiments(t.Context())
+		all, err := (&access{fixture: w}).Experiments(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -153,7 +153,7 @@ func (u use) missing(schemas map[string]provider) error {
 		for name := range types {
 			has := name == "terraform_remote_state" || name == "terraform_data" // they are built in
 			for _, p := range schemas {
-				has = has || p.of(kind)[name] != nil
+				has = has || p.schemas(kind)[name] != nil
 			}
 			if !has {
 				lacking = append(lacking, kind+" "+name)

@@ -24,15 +24,16 @@ type provenance struct {
 	From     string `json:"from"`
 }
 
-func (p *provider) of(kind string) map[string]any {
+// schemas returns the types of a kind, which is resource, data or ephemeral, by name.
+func (p *provider) schemas(kind string) map[string]any {
 	return map[string]map[string]any{"resource": p.Resources, "data": p.DataSources, "ephemeral": p.Ephemerals}[kind]
 }
 
 // keep removes unused types, and descriptions.
 func (p *provider) keep(types map[string]map[string]bool) {
 	for kind, used := range types {
-		maps.DeleteFunc(p.of(kind), func(name string, _ any) bool { return !used[name] })
-		for _, schema := range p.of(kind) {
+		maps.DeleteFunc(p.schemas(kind), func(name string, _ any) bool { return !used[name] })
+		for _, schema := range p.schemas(kind) {
 			strip(schema)
 		}
 	}

@@ -22,8 +22,8 @@ import (
 	"warble/shared/rollout"
 )
 
-// world simulates a cluster, a database and a readout in memory, with a clock that a test moves. check runs after every write.
-type world struct {
+// fixture simulates a cluster, a database and a readout in memory, with a clock that a test moves. check runs after every write.
+type fixture struct {
 	metrics []rollout.Metric // in the cluster
 
 	t  *testing.T
@@ -82,8 +82,8 @@ const (
 	routeTakes = 2 * time.Second
 )
 
-func newWorld(t *testing.T, names ...string) *world {
-	w := &world{
+func newFixture(t *testing.T, names ...string) *fixture {
+	w := &fixture{
 		t: t, now: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), namespace: rollout.Namespace{UID: "namespace-1"}, drivers: 1,
 		experiments: make(map[string]*rollout.Experiment), services: make(map[string]*service), arms: make(map[string]*arms),
 		ready: make(map[string]time.Time), taken: make(map[string]bool), broken: make(map[string]string), deaf: make(map[string]bool),
@@ -98,7 +98,7 @@ func newWorld(t *testing.T, names ...string) *world {
 }
 
 // serve makes a Service, or replaces it by another of that name.
-func (w *world) serve(name string) {
+func (w *fixture) serve(name string) {
 	s := &service{Service: rollout.Service{
 		Name: name, UID: fmt.Sprintf("%s-%d", name, w.version), Wished: "registry.test/" + name, Latest: true, Timeout: 40 * time.Second, MostPods: 3, Pool: 4,
 		Env: map[string]string{"FEATURES": ""}, Elsewhere: []string{"DATABASE_URL"},
@@ -108,7 +108,7 @@ func (w *world) serve(name string) {
 }
 
 // revise makes the revision of a changed template.
-func (w *world) revise(s *service) {
+func (w *fixture) revise(s *service) {
 	s.made++
 	s.version++
 	w.version++
@@ -117,14 +117,14 @@ func (w *world) revise(s *service) {
 }
 
 // deploy changes a Service, as a person does.
-func (w *world) deploy(name string, change func(*rollout.Service)) {
+func (w *fixture) deploy(name string, change func(*rollout.Service)) {
 	s := w.services[name]
 	change(&s.Service)
 	w.revise(s)
 	w.pass(armTakes)
 }
 
-func (w *world) pass(d time.Duration) {
+func (w *fixture) pass(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.now = w.now.Add(d)
@@ -139,7 +139,7 @@ func (w *world) pass(d time.Duration) {
 }
 
 // draft makes an experiment, as a person does.
-func (w *world) draft(text string, wishes experiment.Wishes) {
+func (w *fixture) draft(text string, wishes experiment.Wishes) {
 	w.t.Helper()
 	e, err := check(text)
 	if err != nil {
@@ -152,7 +152,7 @@ func (w *world) draft(text string, wishes experiment.Wishes) {
 }
 
 // wish writes a wish, as a person does. The API server refuses the same changes as CheckChange.
-func (w *world) wish(name string, change func(*experiment.Wishes)) {
+func (w *fixture) wish(name string, change func(*experiment.Wishes)) {
 	w.t.Helper()
 	e := w.experiments[name]
 	spec := *e.Spec.DeepCopy()
@@ -164,13 +164,13 @@ func (w *world) wish(name string, change func(*experiment.Wishes)) {
 	e.Spec, e.Generation, e.ResourceVersion = spec, e.Generation+1, strconv.Itoa(w.version)
 }
 
-func (w *world) end(name string, end experiment.End) {
+func (w *fixture) end(name string, end experiment.End) {
 	w.t.Helper()
 	w.wish(name, func(s *experiment.Wishes) { s.End, s.By, s.Why = end, "bob", "" })
 }
 
 // remove deletes an experiment and what it owns, like kubectl delete.
-func (w *world) remove(name string) {
+func (w *fixture) remove(name string) {
 	uid := w.experiments[name].UID
 	delete(w.experiments, name)
 	delete(w.open, name)
@@ -178,7 +178,7 @@ func (w *world) remove(name string) {
 }
 
 // rebuild replaces the cluster, and keeps the database: Services with the same names and other UIDs, and no experiment.
-func (w *world) rebuild() {
+func (w *fixture) rebuild() {
 	clear(w.experiments)
 	clear(w.arms)
 	clear(w.open)
@@ -198,19 +198,19 @@ type suspension struct {
 }
 
 // trip reports a treatment at fault, as the edges do.
-func (w *world) trip(name, why string) { w.tripped[name] = suspension{w.now, why} }
+func (w *fixture) trip(name, why string) { w.tripped[name] = suspension{w.now, why} }
 
 // takeAway deletes the arms of a Service, as a person does.
-func (w *world) takeAway(key string) {
+func (w *fixture) takeAway(key string) {
 	w.meddled = true
 	delete(w.arms, key)
 }
 
 var errAway, errKilled = errors.New("the database is away"), errors.New("killed")
 
-// access is one driver's access to the world. After the driver was killed, every call fails.
+// access is one driver's access to the fixture. After the driver was killed, every call fails.
 type access struct {
-	*world
+	*fixture
 	dead bool
 }
 
@@ -295,7 +295,7 @@ func stored(t *testing.T, s rollout.Status) (stored rollout.Status) {
 }
 
 // admits checks that the API server accepts the status.
-func (w *world) admits(e *rollout.Experiment) {
+func (w *fixture) admits(e *rollout.Experiment) {
 	if w.strict == nil {
 		return
 	}
@@ -326,13 +326,13 @@ func (h *access) Services(_ context.Context, detailed []string) (all []*rollout.
 	return all, err
 }
 
-func (w *world) isReady(revision string) bool {
+func (w *fixture) isReady(revision string) bool {
 	at, there := w.ready[revision]
 	return there && !w.now.Before(at)
 }
 
 // routeInForce returns the route that is in force; nil if there is none.
-func (w *world) routeInForce(a *arms) *rollout.Route {
+func (w *fixture) routeInForce(a *arms) *rollout.Route {
 	if a.route != nil && w.now.Before(a.until) {
 		return a.was
 	}
@@ -344,7 +344,7 @@ func host(e, service string, arm experiment.Arm) string {
 }
 
 // answer returns the revision that answers at a host; "" if nothing does.
-func (w *world) answer(at string) string {
+func (w *fixture) answer(at string) string {
 	for key, a := range w.arms {
 		name, service, _ := strings.Cut(key, "/")
 		for _, arm := range experiment.Arms {
@@ -393,7 +393,7 @@ func (h *access) Arms(_ context.Context, e *rollout.Experiment) (all map[string]
 }
 
 // ownedArms returns the arms that e owns of a Service, after checking that e may make an object called name.
-func (w *world) ownedArms(e *rollout.Experiment, service, name string) (*arms, error) {
+func (w *fixture) ownedArms(e *rollout.Experiment, service, name string) (*arms, error) {
 	if present := w.experiments[e.Name]; w.drivers == 1 && !present.Status.Phase.Live() {
 		w.t.Errorf("%s is made while %s is %q: expected the status to be written first", name, e.Name, present.Status.Phase)
 	}
@@ -454,7 +454,7 @@ func (h *access) PutRoute(_ context.Context, e *rollout.Experiment, route rollou
 }
 
 // drained checks that no request can be under way in the arms.
-func (w *world) drained(e *rollout.Experiment) {
+func (w *fixture) drained(e *rollout.Experiment) {
 	s := w.experiments[e.Name].Status
 	if s.Phase != experiment.Concluded || w.now.Before(s.ClosedAt.Add(40*time.Second)) {
 		w.t.Errorf("at %s arms of %s are deleted, which is %s since %s: expected 40 s between, the timeout of its Services", w.now, e.Name, s.Phase, s.ClosedAt)
@@ -566,7 +566,7 @@ func (h *access) StartExperiment(_ context.Context, s experiment.Start) error {
 }
 
 // phase returns the phase in the database.
-func (w *world) phase(name string) experiment.Phase {
+func (w *fixture) phase(name string) experiment.Phase {
 	if all := w.transitions[name]; len(all) > 0 {
 		return all[len(all)-1].Phase
 	}
@@ -574,7 +574,7 @@ func (w *world) phase(name string) experiment.Phase {
 }
 
 // past returns what the database knows about an experiment that has started.
-func (w *world) past(name string) experiment.Past {
+func (w *fixture) past(name string) experiment.Past {
 	s := w.started[name]
 	p := experiment.Past{Name: name, Salt: s.Salt, UID: s.UID, Namespace: s.Namespace, PlannedUnits: s.PlannedUnits, Phase: w.phase(name)}
 	if all := w.transitions[name]; len(all) > 0 {
@@ -673,7 +673,7 @@ func (h *access) Judge(_ context.Context, name string, _ time.Time) (v experimen
 }
 
 // check checks what must hold after every write.
-func (w *world) check() {
+func (w *fixture) check() {
 	w.t.Helper()
 	liveIn := make(map[string]string) // the live experiment of each Service
 	for _, name := range slices.Sorted(maps.Keys(w.experiments)) {
@@ -703,7 +703,7 @@ func (w *world) check() {
 }
 
 // checkReach checks that every arm answers at its host. During a rebase, the answer may come from the new arm.
-func (w *world) checkReach(e *rollout.Experiment) {
+func (w *fixture) checkReach(e *rollout.Experiment) {
 	if len(e.Status.Assign.Services) != len(e.Spec.Services) {
 		w.t.Errorf("%s has slots, and says where the arms of %d of %d Services are", e.Name, len(e.Status.Assign.Services), len(e.Spec.Services))
 	}
@@ -717,7 +717,7 @@ func (w *world) checkReach(e *rollout.Experiment) {
 }
 
 // checkUnits checks that nobody changes or loses their arm before the promotion, and that slots only grow until then.
-func (w *world) checkUnits(e *rollout.Experiment) {
+func (w *fixture) checkUnits(e *rollout.Experiment) {
 	if !e.Status.Phase.Live() || e.Spec.End.Closes() || e.Status.Assign.ArmedAt.IsZero() {
 		return
 	}
@@ -747,7 +747,7 @@ func (w *world) checkUnits(e *rollout.Experiment) {
 }
 
 // checkConditions checks the conditions by the rules of kstatus, which reads Reconciling and Stalled before Ready.
-func (w *world) checkConditions(e *rollout.Experiment) {
+func (w *fixture) checkConditions(e *rollout.Experiment) {
 	if len(e.Status.Conditions) == 0 {
 		return
 	}
@@ -771,7 +771,7 @@ func (w *world) checkConditions(e *rollout.Experiment) {
 }
 
 // turn makes one turn with each of w.drivers new drivers, all at the same time.
-func (w *world) turn() {
+func (w *fixture) turn() {
 	w.t.Helper()
 	var all sync.WaitGroup
 	for range w.drivers {
@@ -780,8 +780,8 @@ func (w *world) turn() {
 	all.Wait()
 }
 
-func (w *world) turnBy(d *rollout.Driver) {
-	h := &access{world: w}
+func (w *fixture) turnBy(d *rollout.Driver) {
+	h := &access{fixture: w}
 	d.Cluster, d.Store, d.Readout, d.Actor, d.Connections = h, h, h, "steer", w.connections
 	d.Now = func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.now }
 	if _, err := d.Turn(w.t.Context()); err != nil && !h.dead && !w.away {
@@ -790,7 +790,7 @@ func (w *world) turnBy(d *rollout.Driver) {
 }
 
 // until makes turns, and lets time pass, until the experiment is as wanted and the database has all its transitions.
-func (w *world) until(name string, reached func(*rollout.Experiment) bool) *rollout.Experiment {
+func (w *fixture) until(name string, reached func(*rollout.Experiment) bool) *rollout.Experiment {
 	w.t.Helper()
 	for range 150 {
 		w.turn()
@@ -819,7 +819,7 @@ func stalledFor(reason string) func(*rollout.Experiment) bool {
 func swept(e *rollout.Experiment) bool { return e.Status.Swept }
 
 // recorded returns the ids of the transitions in the database.
-func (w *world) recorded(name string) (ids []string) {
+func (w *fixture) recorded(name string) (ids []string) {
 	for _, t := range w.transitions[name] {
 		ids = append(ids, t.ID)
 	}
