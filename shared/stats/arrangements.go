@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// PermutationExact is the number of arrangements up to which all are compared: 10 units against 10 have 184,756.
+	// PermutationExact is the largest number of arrangements that are all compared. 10 units against 10 have 184,756
+	// arrangements.
 	PermutationExact = 200_000
 	// PermutationDraws is how many arrangements are drawn if there are more. Then a P of .05 is within .002 of the exact P
 	// with probability 95 %, because P is twice a share of .025 with a standard error of .0005.
@@ -19,8 +20,8 @@ const (
 	// PermutationFewest is how many are drawn if there are very many units. Then a P of .05 is within .006 of the exact P.
 	PermutationFewest = 10_000
 
-	// maxMoves limits the total number of units that all draws move, which determines their time: about 5 ns per unit. From
-	// 500 treated units on it lowers the number of draws, down to PermutationFewest for 5000.
+	// maxMoves limits the total number of units that all draws move. This number determines how long the draws take: about 5
+	// ns per unit. Above 500 treated units maxMoves lowers the number of draws, down to PermutationFewest for 5000.
 	maxMoves = 50_000_000
 )
 
@@ -30,8 +31,8 @@ func drawsFor(treated int) int {
 }
 
 // SmallestP is the smallest two-sided P that a permutation test can give, 2/arrangements and at most 1. perStratum has the
-// numbers of control and treated units of each stratum. If SmallestP is over alpha, the design can never give a verdict:
-// strata of 2 and 2, 1 and 1, 1 and 1 units have 24 arrangements, and .083.
+// numbers of control and treated units of each stratum. If SmallestP is over alpha, the design can never give a verdict. For
+// example, three strata with 2 + 2, 1 + 1 and 1 + 1 units have 24 arrangements, so SmallestP is .083.
 func SmallestP(perStratum [][2]int) float64 {
 	logN, treated := 0.0, 0
 	for _, n := range perStratum {
@@ -191,8 +192,8 @@ func (t *tally) p() float64 { return min(1, 2*float64(min(t.atLeast, t.atMost))/
 // needed is how many arrangements must lie on each side of an effect so that its p is over alpha.
 func (t *tally) needed(alpha float64) int { return int(float64(t.n)*alpha/2+1e-9) + 1 }
 
-// check refuses units whose values do not differ: then all arrangements tie. If there is only one arrangement, this shows
-// nothing.
+// check refuses units whose values do not differ: then all arrangements tie. A single arrangement always ties with itself, so
+// check does not refuse it.
 func (t *tally) check(units int) error {
 	if t.ties == t.n && t.same < t.n {
 		return fmt.Errorf("%d units whose values do not differ within strata: %w", units, ErrNoVariance)

@@ -17,7 +17,7 @@ type History struct {
 type Adjusted struct {
 	Control, Treatment Estimate
 	Theta              float64 // how much of the past is subtracted; 0 if there is no past
-	Reduction          float64 // by which share the difference's variance became smaller, 0 to 1
+	Reduction          float64 // the share by which the variance of the difference became smaller, 0 to 1
 }
 
 // CUPED subtracts from each unit's y what its past x predicts: y - theta (x - xbar). xbar is the mean of x over both arms,

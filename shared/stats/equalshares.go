@@ -9,8 +9,8 @@ const (
 	// EqualSharesAlarm is the p-value at which unequal shares count as a fault of the experiment.
 	EqualSharesAlarm = 0.001
 
-	// prior is how often each arm is assumed to have had either outcome before its first unit. It is the beta prior that
-	// needs the fewest units, according to Turner, Ly and Grünwald.
+	// prior is how many failures, and how many successes, each arm is assumed to have had before its first unit. According to
+	// Turner, Ly and Grünwald, this beta prior needs the fewest units.
 	prior = .18
 
 	maxBlock = 1000 // units of an arm
@@ -22,8 +22,9 @@ const (
 //
 // Each arm's units are added in order of time and compared in blocks. A block has one unit of each arm, or as many of each
 // as the arms' weights say. Before a block, theta = (f + .18)/(n + .36) for each arm, if f of its n earlier units failed.
-// theta0 is the mean of both, weighted by the block. E is multiplied by a likelihood ratio of the block's outcomes: with
-// each arm's theta, over theta0 for both. P = min(1, 1/the largest E so far).
+// theta0 is the mean of both, weighted by the block. E is multiplied by the likelihood ratio of the block's outcomes: their
+// likelihood if each arm has its own theta, divided by their likelihood if both arms have theta0. P = min(1, 1/the largest E
+// so far).
 //
 // E is an E-variable at any common share p: the ratio of a block has the expectation (1 + s dA)^nA (1 + s dB)^nB with
 // d = theta - theta0 and s = (p - theta0)/(theta0 (1 - theta0)). This is at most 1, because nA dA + nB dB = 0 and the

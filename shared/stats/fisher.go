@@ -33,7 +33,8 @@ func FisherExact(control, treatment Proportion) (Test, error) {
 	return Test{P: min(1, h.tail(below, low, -1)+h.tail(above, high, 1))}, nil
 }
 
-// tieTolerance is how much likelier a table may appear because of rounding, as a logarithm. R's fisher.test uses the same.
+// tieTolerance is how much likelier than the observed table another may appear, because of rounding, and still count as
+// equally likely. It is a logarithm. R's fisher.test uses the same.
 const tieTolerance = 1e-7
 
 // hypergeometric counts the successes among draws without replacement.
@@ -62,7 +63,7 @@ func (h hypergeometric) tail(x, end, step int64) float64 {
 	return math.Exp(first) * sum
 }
 
-// neighbourRatio is how many times as likely as x its neighbour to is.
+// neighbourRatio is the probability of to, which is next to x, divided by the probability of x.
 func (h hypergeometric) neighbourRatio(x, to int64) float64 {
 	lower := float64(min(x, to))
 	up := (float64(h.successes) - lower) / (lower + 1) * (float64(h.draws) - lower) / (float64(h.failures) - float64(h.draws) + lower + 1)

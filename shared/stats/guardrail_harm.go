@@ -33,19 +33,20 @@ const (
 )
 
 const (
-	// GuardrailWindows, and GuardrailRequests in each arm, are the least with which a guardrail may pass.
+	// A guardrail may pass only with GuardrailWindows windows or more, and with GuardrailRequests requests or more in each
+	// arm.
 	GuardrailWindows  = 30
 	GuardrailRequests = 200
 	// GuardrailPlanned is the number of windows at which the bounds are tightest.
 	GuardrailPlanned = 100
 
-	earliestWindows = 6  // the number of windows from which on a breach may be found
+	earliestWindows = 6  // with fewer windows no breach is found
 	batchWindows    = 10 // the number of windows in the shortest batches, except early in a step
 
 	// Longer batches are used while a step has at least this many of them. Batches of 10 windows alone understate errors that
-	// wander for minutes: by a factor of about 3 if the correlation from one window to the next is .95. A breach must be found
-	// quickly, so it takes more batches: with 3, which is 2 degrees of freedom, a harm of 1 point at 100 requests/s would still
-	// be missed after 20 minutes. A pass may wait.
+	// wander for minutes: by a factor of about 3 if the correlation from one window to the next is .95. A breach must be
+	// found quickly, so its bound uses a length only while there are more batches of it: with 3 batches, which give 2 degrees
+	// of freedom, a harm of 1 point at 100 requests/s would still be missed after 20 minutes. A pass may wait.
 	breachBatches = 8
 	passBatches   = 3
 
@@ -63,7 +64,7 @@ type HarmTest struct {
 	Tests  int     // number of tests that may roll the experiment back, guardrails times steps: they share Alpha/2 for this
 }
 
-// Comparison says how much worse the treatment answers the requests that the control got.
+// Comparison says how much worse the treatment is than the control, if both had the control's mix of Services.
 type Comparison struct {
 	Finding Finding
 	Early   bool // under 30 windows or 200 requests per arm: no pass is possible yet
@@ -76,7 +77,7 @@ type Comparison struct {
 	// Rates are the shares of bad requests in the control and the treatment, both standardised to the control's mix.
 	Rates [2]float64
 	// Baseline is the difference of the arms before anybody was treated, standardised in the same way. HasBaseline says
-	// whether any Service has one, which needs 200 requests in each arm. Without any, Baseline is 0.
+	// whether any Service has a baseline; a baseline needs 200 requests in each arm. Baseline is 0 if no Service has one.
 	Baseline    float64
 	HasBaseline bool
 	Recent      RecentHarm
@@ -121,9 +122,9 @@ type HarmResult struct {
 // Lower > Margin is a breach, and Upper < Margin is a pass. Neither is possible if an arm has fewer than two buckets of units
 // with requests, or if df < 1.
 //
-// Batches have 10, 20, 30, 45, 67 windows and so on. Each length is tried, and the widest bound counts. A length is used for
-// Lower while the step has 8 such batches, and for Upper, from 30 windows on, while it has 3. From 6 to 39 windows, Lower uses
-// batches of a sixth of the step, and twice the half-width.
+// Batches have 10, 20, 30, 45, 67 windows and so on. Each length is tried, and the widest bound counts. Lower uses a length
+// while the step has at least 8 batches of it. Upper uses a length while the step has at least 3, and only from 30 windows
+// on. From 6 to 39 windows, Lower uses batches of a sixth of the step, and twice the half-width.
 //
 // A harm that begins within the step makes these batches differ more, and so hides itself. Therefore the windows since each
 // minute are also judged as a separate step, if there are 6 or more of them. (Of the minutes long ago, only every second one

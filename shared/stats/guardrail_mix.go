@@ -65,10 +65,10 @@ func (m *mix) requestSE() float64 {
 	return math.Sqrt(m.requestVariance[0] + m.requestVariance[1] + m.baselineVariance)
 }
 
-// setUnitVariance sets unitSE and unitDF by the jackknife over the buckets of units. For each arm V = (k-1)/k sum (theta(-b) - mean)^2 over the k
-// buckets with requests, theta(-b) the arm's rate without bucket b of every Service. V is at least the binomial variance, so
-// that buckets without errors do not count as equal units. Degrees of freedom are Satterthwaite's, with e - 1 for each arm,
-// e = (sum n_b)^2/sum n_b^2 the effective number of its buckets.
+// setUnitVariance sets unitSE and unitDF by the jackknife over the buckets of units. For each arm V = (k-1)/k sum (theta(-b)
+// - mean)^2 over the k buckets with requests, where theta(-b) is the arm's rate without bucket b of every Service. V is at
+// least the binomial variance, so that buckets without errors do not count as equal units. Degrees of freedom are
+// Satterthwaite's, with e - 1 for each arm, e = (sum n_b)^2/sum n_b^2 the effective number of its buckets.
 func (m *mix) setUnitVariance() {
 	if len(m.parts) == 0 || slices.ContainsFunc(m.parts, func(p part) bool { return !p.bucketsKnown() }) {
 		return
@@ -139,8 +139,8 @@ func (m *mix) batchVariance(size int) (variance, df float64) {
 	return variance, effective - 1
 }
 
-// burstFactor is how many times the variance of independent requests a variance by batches is, and at least 1. The baseline is
-// assumed to have had the same bursts, so its variance is multiplied by this.
+// burstFactor is a variance by batches divided by the variance that independent requests would have. It is at least 1. The
+// baseline is assumed to have had the same bursts, so its variance is multiplied by this factor.
 func (m *mix) burstFactor(variance float64) float64 {
 	return max(1, variance/(m.requestVariance[0]+m.requestVariance[1]))
 }
@@ -211,11 +211,12 @@ func (m *mix) upperBound(alpha float64) float64 {
 	return m.harm() + m.halfWidth(alpha, batchSizes(m.windows(), passBatches))
 }
 
-// halfWidth returns the half-width of a bound: the largest by independent requests, by units, and by batches of each of these
-// sizes, which must ascend.
+// halfWidth returns the half-width of a bound. It is the largest of the half-widths by independent requests, by units, and by
+// batches of each size. The sizes must ascend.
 //
 // Quantiles of t take most of the time of a look. They become smaller with more degrees of freedom, so the largest batches are
-// tried first. If smaller batches would not give a wider bound even with the last quantile, their own is not computed.
+// tried first. If smaller batches would not give a wider bound even with the quantile computed last, their own quantile is
+// not computed.
 func (m *mix) halfWidth(alpha float64, sizes []int) float64 {
 	if m.unitDF < 1 {
 		return math.Inf(1)
@@ -257,8 +258,8 @@ func (m *mix) multiple(alpha float64) float64 {
 // one with 5.
 func earlyBatch(windows int) int { return min(windows/6, batchWindows) }
 
-// batchSizes returns 10, 20, 30, 45, 67 windows and so on, each half as long again as the one before. After 10, it has only
-// sizes of which the step has the least number of batches.
+// batchSizes returns 10, 20, 30, 45, 67 windows and so on. Each size is greater than the one before by half, and by at least
+// 10 windows. Sizes above 10 are left out if the windows make fewer than least batches of them.
 func batchSizes(windows, least int) []int {
 	sizes := []int{batchWindows}
 	for size := 2 * batchWindows; windows/size >= least; size += max(batchWindows, size/2) {

@@ -9,7 +9,7 @@ import (
 // RecentHarm is the harm since the moment of the step that shows it most clearly. It can lead to a breach, but never to a pass.
 type RecentHarm struct {
 	Harm  Estimate // zero while Lower is infinite
-	Lower float64  // lower bound; negative infinity if since no moment the treatment is worse by more than the margin
+	Lower float64  // lower bound; negative infinity if there is no moment since which the treatment is worse by more than the margin
 }
 
 // onset is a moment at which a harm may have begun.

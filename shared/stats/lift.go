@@ -10,7 +10,7 @@ import (
 // LiftPermutation is the result of a permutation test of units that differ in size, such as communities.
 type LiftPermutation struct {
 	// Control and Treatment are the arms' ratios sum/size, standardised to the same mix of strata: the weight of a stratum is
-	// nA nB/(nA + nB), n the members of its arms. With one stratum they are the plain ratios.
+	// nA nB/(nA + nB), with nA and nB the numbers of members in its arms. With one stratum they are the plain ratios.
 	Control, Treatment float64
 	Lift               float64  // Treatment/Control - 1: .1 is 10 % more. Infinite if Control is 0
 	Difference         float64  // Treatment - Control
@@ -21,16 +21,17 @@ type LiftPermutation struct {
 	Exact              bool     // whether all arrangements were compared; otherwise they were drawn at random
 }
 
-// PermuteLift is a permutation test for randomised communities. It exchanges labels within strata, as they were drawn.
-// The statistic is the difference d of the arms' ratios sum/size, after each stratum's own ratio was subtracted from its
-// units. P = 2 min(share of the arrangements with a difference >= d, share <= d), at most 1. Up to PermutationExact, all
-// arrangements are compared. Above, the real one is compared with PermutationDraws drawn from seed, fewer from 500 treated
-// units on. The same units and seed give the same result, for any order of units.
+// PermuteLift is a permutation test for randomised communities. It exchanges labels within strata, because they were drawn
+// within strata. The statistic is the difference d of the arms' ratios sum/size, after each stratum's own ratio was
+// subtracted from its units. P = 2 min(share of the arrangements with a difference >= d, share <= d), at most 1. If there are
+// at most PermutationExact arrangements, all are compared. If there are more, the real one is compared with PermutationDraws
+// that are drawn from seed, or fewer if more than 500 units are treated. The same units and seed give the same result, for
+// any order of units.
 //
 // Strata are the ramp's steps. Their levels differ with the days on which the steps run. If there are a few large
 // communities, more of them may be treated in one step than in another, and the plain ratios then differ for this reason
-// too. Subtracting each stratum's ratio removes this. So x1.3 is found in 60 % instead of 33 % of experiments with 60
-// lognormal communities, and in 90 % instead of 66 % with 190 (ICC .05, levels 1 : 1.5 : 2.5).
+// too. Subtracting each stratum's ratio removes this. An effect of x1.3 is then found in 60 % instead of 33 % of experiments
+// with 60 lognormal communities, and in 90 % instead of 66 % with 190 (ICC .05, levels 1 : 1.5 : 2.5).
 //
 // P is exact for the sharp null "no unit is affected", no matter how different the units are. If some units gain and
 // others lose, with a total of 0, this null is false, and P may be small too often (2 to 13 % at alpha .05 in simulations).
@@ -46,8 +47,8 @@ type LiftPermutation struct {
 // Phipson, Smyth, "Permutation P-values Should Never Be Zero", 2010; the inversion: Garthwaite, "Confidence intervals
 // from randomization tests", Biometrics 52, 1996; the estimate: Greenland, Robins, "Estimation of a common effect
 // parameter from sparse follow-up data", Biometrics 41, 1985.
-// Errors: ErrTooFew if no stratum has units of both arms; ErrNoVariance if units do not differ, or all sums in such strata
-// are 0.
+// Errors: ErrTooFew if no stratum has units of both arms; ErrNoVariance if units do not differ, or if all sums in strata with
+// both arms are 0.
 func PermuteLift(units []Unit, alpha float64, seed uint64) (LiftPermutation, error) {
 	labelled, err := labelSums(units, alpha)
 	if err != nil {
@@ -125,8 +126,8 @@ func (l labelled) standardisedRatios() (control, treatment float64, err error) {
 	return control / weights, treatment / weights, nil
 }
 
-// centre subtracts from each unit the mean of its stratum for a unit of its size. It does this separately for the sums of
-// the really treated units, because only these are divided by lambda later.
+// centre subtracts from each unit's sum what a unit of its size has in its stratum on average. It does this separately for
+// the sums of the really treated units, because only these are divided by lambda later.
 func (l *labelled) centre() {
 	l.total, l.real = sums{}, sums{}
 	for _, s := range l.strata {

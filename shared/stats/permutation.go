@@ -22,10 +22,11 @@ type Permutation struct {
 	Exact        bool     // whether all arrangements were compared; otherwise they were drawn at random
 }
 
-// Permute is a permutation test for small numbers of users. It exchanges labels within strata, as they were drawn, and
-// compares the difference d of the arms' ratios sum/size with the difference of every other arrangement. Up to
-// PermutationExact, all arrangements are compared; above, the real one and PermutationDraws drawn from seed, fewer from 500
-// treated units on. The same units and seed give the same result, for any order of units.
+// Permute is a permutation test for small numbers of users. It exchanges labels within strata, because they were drawn within
+// strata, and compares the difference d of the arms' ratios sum/size with the difference of every other arrangement. If there
+// are at most PermutationExact arrangements, all are compared. If there are more, the real one is compared with
+// PermutationDraws that are drawn from seed, or fewer if more than 500 units are treated. The same units and seed give the
+// same result, for any order of units.
 // P = 2 min(share with a difference >= d, share <= d), at most 1.
 //
 // The interval inverts the test: it has the effects delta that are not rejected at alpha if delta is subtracted from each
@@ -95,8 +96,8 @@ func (v *inversion) add(treatment sums) {
 	v.thresholds = append(v.thresholds, -excess/(1-labels))
 }
 
-// interval returns as its lower bound the smallest effect at which p exceeds alpha: more than alpha/2 of the arrangements
-// have a threshold up to it. The upper bound is found in the same way from above.
+// interval returns the effects at which p exceeds alpha. The lower bound is the smallest of them: more than alpha/2 of the
+// arrangements have a threshold up to it. The upper bound is found in the same way from above.
 func (v *inversion) interval(alpha float64) Interval {
 	needed := v.needed(alpha) - v.same
 	if needed < 1 {

@@ -40,7 +40,7 @@ func (p Proportion) check() error {
 	return nil
 }
 
-// checkCounts is check for counts that may be of no units at all.
+// checkCounts is check, but it accepts 0 of 0.
 func (p Proportion) checkCounts() error {
 	if err := p.check(); !errors.Is(err, ErrTooFew) {
 		return err

@@ -20,8 +20,8 @@ type Design struct {
 }
 
 // Proportions is the number of members per arm that are needed to distinguish share p2 from p1:
-// n = (z(1-a/2) sqrt(2 p'(1-p')) + z(power) sqrt(p1(1-p1) + p2(1-p2)))^2/(p2 - p1)^2, p' their mean, times
-// Design.Inflation, rounded up. Divide by ClusterSize for clusters.
+// n = (z(1-a/2) sqrt(2 p'(1-p')) + z(power) sqrt(p1(1-p1) + p2(1-p2)))^2/(p2 - p1)^2, with p' the mean of p1 and p2. The
+// result is multiplied by Design.Inflation and rounded up. Divide it by ClusterSize to get the number of clusters.
 // Source: Fleiss, Levin, Paik, "Statistical Methods for Rates and Proportions", 3rd ed., 2003.
 func (d Design) Proportions(p1, p2 float64) (int64, error) {
 	inflation, err := d.Inflation()
@@ -37,8 +37,8 @@ func (d Design) Proportions(p1, p2 float64) (int64, error) {
 }
 
 // Means is the number of members per arm that are needed to find a relative effect (.05 is 5 %) on a mean. The values have
-// the coefficient of variation cv (standard deviation over mean): n = 2 (z(1-a/2) + z(power))^2 cv^2/effect^2, times
-// Design.Inflation, rounded up.
+// the coefficient of variation cv (standard deviation over mean): n = 2 (z(1-a/2) + z(power))^2 cv^2/effect^2. The result is
+// multiplied by Design.Inflation and rounded up.
 // Source: Kohavi, Tang, Xu, "Trustworthy Online Controlled Experiments", 2020.
 func (d Design) Means(cv, effect float64) (int64, error) {
 	inflation, err := d.Inflation()
@@ -68,9 +68,9 @@ func (d Design) DetectableEffect(cv float64, n int64) (float64, error) {
 	return effect, nil
 }
 
-// Inflation is how many times more members the design needs than independent members and a single look would: the design
-// effect of clusters, 1 + ((1 + CV^2) m - 1) ICC, times the price of a sequence,
-// ((c + z(power))/(z(1-a/2) + z(power)))^2 with c its Multiple.
+// Inflation is the factor by which the design needs more members than a single look at independent members: the design effect
+// of clusters, 1 + ((1 + CV^2) m - 1) ICC, times the price of a sequence, ((c + z(power))/(z(1-a/2) + z(power)))^2, with c
+// the Multiple of the Sequence.
 // Source: Eldridge, Ashby, Kerry, "Sample size for cluster randomized trials: effect of coefficient of variation of
 // cluster size and analysis method", International Journal of Epidemiology 35, 2006.
 func (d Design) Inflation() (float64, error) {

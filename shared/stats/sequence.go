@@ -107,8 +107,9 @@ func (s Sequence) checkPlan() error {
 
 func (s Sequence) check(e Estimate) error { return errors.Join(s.checkPlan(), e.check()) }
 
-// NormalMixture is the two-sided boundary of a sum of independent deviations that are sub-Gaussian (or, asymptotically,
-// any). Intrinsic time v is the sum of their variances. With probability 1 - Alpha, |sum| stays below Bound(v) at every v.
+// NormalMixture is the two-sided boundary of a sum of independent deviations that are sub-Gaussian (or, asymptotically, have
+// any distribution). Intrinsic time v is the sum of their variances. With probability 1 - Alpha, |sum| stays below Bound(v)
+// at every v.
 //
 //	rho   = Planned/(2 ln(1/alpha) + ln(1 + 2 ln(1/alpha)))
 //	bound = sqrt((v + rho)(ln(1 + v/rho) + 2 ln(1/alpha)))

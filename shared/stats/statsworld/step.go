@@ -22,7 +22,7 @@ type Step struct {
 // group has the units in one bucket of an arm.
 type group struct {
 	share float64 // of the requests of both arms
-	bad   float64 // its bad requests, as a share of all bad requests that there would be if every unit had the same error rate
+	bad   float64 // its bad requests, divided by the bad requests of both arms if every unit had the same error rate
 }
 
 // service has the traffic that was drawn, and the requests that are not in buckets yet.
@@ -103,7 +103,7 @@ func (s *Step) Next() {
 	s.windows++
 }
 
-// wander changes the arms' error rates, and returns by which factors they differ from their means.
+// wander changes the arms' error rates, and returns the factors by which they differ from their means.
 func (s *Step) wander() (factors [2]float64) {
 	memory, wander := s.world.Memory, s.world.Wander
 	for arm := range s.wandered {

@@ -24,7 +24,7 @@ type Sizes int
 const (
 	Equal     Sizes = iota // 50 each
 	Lognormal              // of sigma 1.5 and mean 50
-	Pareto                 // of shape 1.1 from 5 members on, mean 55: a few communities have most of the members
+	Pareto                 // of shape 1.1, with at least 5 members and mean 55: a few communities have most of the members
 )
 
 func (s Sizes) draw(random *rand.Rand) float64 {
@@ -50,7 +50,8 @@ type Communities struct {
 	Cancels bool    // a random half of the communities gain, and the others lose as much in total
 }
 
-// Levels are the rates of communities by the step at which they enter, and Shares how many enter with each.
+// Levels are the rates of communities by the step at which they enter, and Shares are the shares of communities that enter at
+// each step.
 var (
 	Levels = [...]float64{1, 1.5, 2.5}
 	Shares = [...]float64{.1, .4, .5}
