@@ -27,7 +27,8 @@ func (r *reading) readDays() error {
 		return err
 	}
 	metric = metric.Capped(r.Spec.Metrics.Primary.Cap)
-	users := r.report.Units.Users.Control + r.report.Units.Users.Treatment // if communities are the unit, about as many are members
+	// The exposed users. If communities are the unit, they have about as many members.
+	users := r.report.Units.Users.Control + r.report.Units.Users.Treatment
 	each := (days + mostParts - 1) / mostParts
 	parts, err := r.rows.UserParts(r.ctx, metric, r.members(r.settled), each, int(users/daysOf)+1)
 	if err != nil {

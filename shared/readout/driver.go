@@ -11,7 +11,7 @@ import (
 // Driver gives shared/rollout the readout, which decides how experiments proceed.
 type Driver struct{ DB *store.DB }
 
-// Judge returns the part of Read by which an experiment proceeds.
+// Judge reads an experiment and returns what decides how it proceeds.
 func (d Driver) Judge(ctx context.Context, name string, now time.Time) (experiment.Judgement, error) {
 	r, err := Read(ctx, d.DB, name, now)
 	if err != nil {

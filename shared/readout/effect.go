@@ -13,9 +13,9 @@ import (
 	"warble/shared/store"
 )
 
-// unplanned is the number of units, both arms together, at which a sequence is tightest if no sample size is set. It is the
-// number with which a sequence first says something. At a hundred times as many units, the sequence is a sixth wider than
-// one that was planned for them.
+// unplanned is the number of units, both arms together, at which a sequence is tightest if no sample size is set. A sequence
+// of fewer units says nothing. At a hundred times as many units, the sequence is a sixth wider than one that was planned for
+// them.
 const unplanned = 2 * sequenceFrom
 
 // effectParts returns one part of work for each metric, the primary one first.
@@ -44,8 +44,8 @@ func (r *reading) effectParts() (parts []func() error) {
 	return parts
 }
 
-// adjustSecondary adjusts p and the intervals of the secondary metrics for their number, so that both say the same. NoWorse
-// metrics are not among them: each asks a question of its own, which its own interval answers.
+// adjustSecondary adjusts p and the intervals of the secondary metrics for their number, so that both give the same answer.
+// NoWorse metrics are not among them: each asks a question of its own, which its own interval answers.
 func (r *reading) adjustSecondary() error {
 	secondary := r.report.Secondary[:min(len(r.report.Secondary), len(r.Spec.Metrics.Secondary))]
 	p := make([]float64, len(secondary))
@@ -121,8 +121,8 @@ func (e *Effect) judgeNoWorse(wanted experiment.NoWorse) {
 	}
 }
 
-// effect judges one metric. The interval that it returns writes the effect's interval again, at another alpha; it is nil if the
-// effect has none.
+// effect judges one metric. interval is a function that replaces the effect's interval by the one at another alpha. It is nil
+// if the effect has no interval.
 func (r *reading) effect(name string, primary bool) (e Effect, interval func(*Effect, float64) error, err error) {
 	metric, err := store.OfUsers(name, r.Metrics)
 	if err != nil {
@@ -188,18 +188,18 @@ type metricJudge struct {
 	apart []string     // the communities that are reported one by one, for the primary metric
 	sums  []store.Sums // of users, if users are the unit
 
-	// interval writes the interval of a judged effect, at an alpha.
+	// interval sets the interval of a judged effect to the one at an alpha.
 	interval func(e *Effect, alpha float64) error
 	looks    []values
 	all      values
 }
 
-// judge compares the arms, as far as the method can say something now.
+// judge compares the arms and writes into e what the method can already say.
 func (j *metricJudge) judge(e *Effect) error {
 	if err := j.readValues(); err != nil {
 		return err
 	}
-	at := j.settled // up to which a method that judges once has units
+	at := j.settled // a method that judges once judges the units that had completed by this time
 	if j.report.Method.Ended {
 		at = j.plannedEnd
 	}
@@ -242,7 +242,7 @@ func (j *metricJudge) keepLooks(method string, at time.Time) (err error) {
 	return err
 }
 
-// applyMethod judges by the effect's method. Before a method can say something, it gives only the difference.
+// applyMethod judges by the effect's method. Before the method can say something, applyMethod sets only the difference.
 func (j *metricJudge) applyMethod(e *Effect) error {
 	ended, communities := j.report.Method.Ended, j.Spec.Unit == experiment.Community
 	switch {
@@ -325,7 +325,7 @@ func (v *values) compare() (d stats.Estimate, adjusted stats.Adjusted, err error
 	return d, adjusted, err
 }
 
-// judgeUsersBySequence judges at this look, and may be asked at any look.
+// judgeUsersBySequence judges the difference at this look. It may be called at every look.
 func (j *metricJudge) judgeUsersBySequence(e *Effect) error {
 	d, adjusted, err := j.all.compare()
 	if err != nil {
@@ -345,7 +345,8 @@ func (j *metricJudge) judgeUsersBySequence(e *Effect) error {
 	return j.judgeByDifference(e, d, adjusted, p, j.sequence.IntervalAt)
 }
 
-// judgeByDifference writes the judgement of the difference into e. The lift is given too if it leads to the same verdict.
+// judgeByDifference writes the judgement of the difference into e. It also writes the lift, if the lift leads to the same
+// verdict.
 func (j *metricJudge) judgeByDifference(e *Effect, d stats.Estimate, adjusted stats.Adjusted, p float64, interval intervalAt) error {
 	if _, err := interval(d, j.alpha); err != nil { // without an interval, p must not be shown either
 		return err
@@ -374,8 +375,8 @@ func (j *metricJudge) judgeByDifference(e *Effect, d stats.Estimate, adjusted st
 // intervalAt computes the interval of an estimate at an alpha.
 type intervalAt func(d stats.Estimate, alpha float64) (stats.Interval, error)
 
-// liftBesides returns the lift that is given in addition to a difference d, whose interval e has already. If there is none, note
-// says why.
+// liftBesides returns the lift that is given in addition to a difference d. e already has the interval of d. If no lift is
+// given, note says why.
 func (j *metricJudge) liftBesides(e *Effect, d stats.Estimate, adjusted stats.Adjusted, interval func(stats.Estimate) (stats.Interval, error)) (lift *Lift, note string, err error) {
 	ratio, err := stats.LogRatio(adjusted.Control, adjusted.Treatment)
 	if errors.Is(err, stats.ErrUnstable) {
@@ -400,7 +401,7 @@ func liftOf(value float64, i stats.Interval) *Lift {
 	return &Lift{finite(value), finite(i.Lower), finite(i.Upper)}
 }
 
-// judgeCommunitiesBySequence judges the lift at this look, and may be asked at any look.
+// judgeCommunitiesBySequence judges the lift at this look. It may be called at every look.
 func (j *metricJudge) judgeCommunitiesBySequence(e *Effect) error {
 	d, _, err := j.all.compare()
 	if err != nil {
@@ -437,7 +438,8 @@ func (j *metricJudge) judgeCommunitiesBySequence(e *Effect) error {
 	return j.addDetectable(e, now.SE)
 }
 
-// addDetectable sets which effect can be found. se is the standard error of the relative effect now.
+// addDetectable sets the effects that the experiment can find, now and at the planned end. se is the standard error of the
+// relative effect now.
 func (j *metricJudge) addDetectable(e *Effect, se float64) error {
 	n := j.all.units()
 	if !(se > 0 && se < math.Inf(1)) || n < 1 {
@@ -461,7 +463,7 @@ func (j *metricJudge) addDetectable(e *Effect, se float64) error {
 }
 
 // smallestP returns the always-valid p, the smallest of all looks so far. The looks are fixed at the start, and values that
-// were frozen by a look do not change. So p is the same whenever it is asked, and never rises.
+// were frozen by a look do not change. So p does not depend on when it is computed, and never rises.
 func (j *metricJudge) smallestP(speaks func(*values) bool, estimate func(*values) (stats.Estimate, error)) (float64, error) {
 	smallest := 1.0
 	var all values
@@ -484,8 +486,8 @@ func (j *metricJudge) smallestP(speaks func(*values) bool, estimate func(*values
 	return smallest, nil
 }
 
-// judgeUsersOnce judges few users, at the planned end: by Welch's t if their values are nearly normal, otherwise by a
-// permutation test.
+// judgeUsersOnce judges a small number of users, once, at the planned end: by Welch's t if their values are nearly normal,
+// otherwise by a permutation test.
 func (j *metricJudge) judgeUsersOnce(e *Effect) error {
 	singles, err := j.rows.UserValues(j.ctx, j.metric, j.members(j.plannedEnd), mostSingles)
 	if err != nil {

@@ -93,7 +93,8 @@ func (g *Guardrail) takeDecisiveStep() {
 	g.GuardrailStep = decisive
 }
 
-// guardrailAt judges one step. i is its index in the report; store numbers steps as in the ramp.
+// guardrailAt judges one step. i is the step's index in the report. In package store, a step has the number that it has in
+// the ramp.
 func (r *reading) guardrailAt(i int, test stats.HarmTest, requests requestCounts) (GuardrailStep, error) {
 	number := slices.Index(r.Spec.Ramp.Steps, r.steps[i].Percent)
 	step := GuardrailStep{Step: i, State: experiment.GuardInconclusive, Services: []ServiceHarm{}, LeftOut: []LeftOut{}}
@@ -132,11 +133,11 @@ func (r *reading) guardrailAt(i int, test stats.HarmTest, requests requestCounts
 	return step, nil
 }
 
-// guards translates the verdicts of the test of harm.
+// guards translates the findings of stats.HarmTest.
 var guards = map[stats.Finding]experiment.Guard{stats.Pass: experiment.GuardPass, stats.Breach: experiment.GuardBreach, stats.Inconclusive: experiment.GuardInconclusive}
 
-// trafficOf returns the requests of each Service in both arms at one step, from the step's first count period to its last,
-// and the end of the last period in which both arms had requests. The baseline of a step has the units whose slots were
+// trafficOf returns the requests of each Service in both arms at one step, from the step's first count period to its last.
+// last is the end of the last period in which both arms had requests. The baseline of a step has the units whose slots were
 // opened by this step or by one before it.
 func trafficOf(step int, requests requestCounts) (traffic []stats.Traffic, last time.Time) {
 	first, end := periodsOf(step, requests.windows)

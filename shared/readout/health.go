@@ -19,10 +19,11 @@ const (
 	// mostCrossed is the largest share of users who may have been seen in both arms, or served by something other than
 	// their arm.
 	mostCrossed = .01
-	// fewActive is how many buckets of units must have requests in one arm before none in the other is a fault. By chance
-	// this happens once in 65 thousand times. It is so rare because the check is repeated for weeks.
+	// fewActive is how many buckets of units must have requests in one arm before it is a fault that the other arm has no
+	// requests. By chance this happens once in 65 thousand times. It must be so rare because the check is repeated for weeks.
 	fewActive = 16
-	// silence is how long an arm may be without requests while the other has some, and both arms after the start.
+	// silence is how long an arm may be without requests while the other has some. It is also how long both arms may be
+	// without requests after the start.
 	silence = 30 * time.Minute
 )
 
@@ -247,9 +248,11 @@ const comes = time.Hour
 // good, so pairs from different cohorts would differ for this reason. Within a cohort, units are in the order of a hash,
 // which depends on nothing else.
 type arrival struct {
-	cohort int64 // twice the Unix time of the step, or of the day of registration plus 1: a step is before those who register on its day
+	// cohort is twice the Unix time of the step; or twice that of the day of registration, plus 1, so that a step comes before
+	// those who register on its day.
+	cohort int64
 	order  uint64
-	failed bool // nobody of the unit had been exposed
+	failed bool // no user of the unit was exposed in time
 }
 
 // addArrival records a unit if its hour after the assignment is over. A unit is assigned when its step opens, or when it
@@ -266,8 +269,8 @@ func (r *reading) addArrival(arm experiment.Arm, unit string, opened, registered
 	}
 }
 
-// eachPair calls each for one unit of either arm at a time, cohort by cohort, with whether they failed to be exposed. If
-// one arm has more units of a cohort, the rest is left out.
+// eachPair pairs the units of control and treatment, cohort by cohort. For each pair it calls each, and says which of the two
+// failed to be exposed. If one arm has more units of a cohort, the rest is left out.
 func (r *reading) eachPair(each func(control, treatment bool)) {
 	a, b := r.arrivals[0], r.arrivals[1]
 	for len(a) > 0 && len(b) > 0 {
@@ -333,7 +336,7 @@ func (r *reading) checkNeverExposed([]store.Exposed) (Check, error) {
 }
 
 const (
-	// mostPods is how many times as many pods as the other arm an arm may have.
+	// The check warns if one arm has more than mostPods times the pods of the other.
 	mostPods = 2
 	// fewPodPeriods is the number of count periods below which the arms are not compared.
 	fewPodPeriods = 200

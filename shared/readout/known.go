@@ -82,7 +82,7 @@ func (f *frame) eventsPast(ctx context.Context, s *store.Snapshot, metric store.
 	if came == 0 {
 		return p, nil
 	}
-	if metric.Kind != store.Score { // without an event a unit has no score, but a value of 0 of the other kinds
+	if metric.Kind != store.Score { // a unit without an event has no score; in a metric of another kind its value is 0
 		all.N = max(all.N, came)
 		p.source += "; all others of plan.unitsPerDay had none"
 	}

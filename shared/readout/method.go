@@ -11,11 +11,12 @@ import (
 )
 
 const (
-	// The numbers of units with a value in the smaller arm from which on a permutation test, and a sequence, judges users.
+	// A permutation test judges users only if the smaller arm has permutationFrom units with a value or more. A sequence
+	// needs sequenceFrom.
 	permutationFrom, sequenceFrom = 4, 100
 
-	// fewestEffective is the number of communities of an arm from which on a sequence judges. Communities of unequal size
-	// count as the number of equal ones with the same information.
+	// fewestEffective is the least number of communities per arm that a sequence judges. Communities of unequal size count as
+	// the number of equal ones with the same information.
 	fewestEffective = 50
 
 	// mostSingles limits the users whose values a permutation test reads, in case one arm is far larger than the other.
@@ -23,7 +24,7 @@ const (
 )
 
 // findPlannedEnd counts the units that have completed, and finds out whether the planned end has come. A method that judges
-// once judges the units that had completed at the planned end, even if it is asked much later.
+// once judges the units that had completed at the planned end, even if the readout is made much later.
 func (r *reading) findPlannedEnd() error {
 	m := &r.report.Method
 	if r.Spec.Unit == experiment.Request {
@@ -112,7 +113,8 @@ func (r *reading) measureSizes() error {
 	return nil
 }
 
-// evenShare is the largest share of its arm that one of so many communities may have if their mean is to be nearly normal.
+// evenShare is the largest share of its arm that one community may have, if the arm has so many communities and their mean is
+// to be nearly normal.
 func evenShare(communities float64) float64 { return max(.1, 3/communities) }
 
 // largest returns the largest share that one size has of the total, and its index.

@@ -45,8 +45,8 @@ type Planned struct {
 	// Days is the time from the start until Needed units have completed, at the present rate and with the last step open.
 	// It is 0 if they never complete.
 	Days float64 `json:"days"`
-	// Units is N*, both arms together, which is fixed at the start. It is 0 if Needed is not known, or if so many units
-	// will not come. Then the experiment ends on a date only: a smaller number would end it before it can tell anything.
+	// Units is N*, both arms together, which is fixed at the start. It is 0 if Needed is not known, or if fewer units will
+	// come. Then the experiment ends on a date only: a smaller number would end it before it can tell anything.
 	Units int64 `json:"units"`
 	// Hopeless has the reasons why the design should not be started; empty if there are none.
 	Hopeless []string `json:"hopeless"`
@@ -123,7 +123,7 @@ func plan(ctx context.Context, s *store.Snapshot, spec experiment.Spec, own []ex
 	metric = metric.Capped(spec.Metrics.Primary.Cap)
 	f := newFrame(store.Started{Spec: spec, Metrics: spec.Metrics.Named(own)}, now)
 	if f.observational() {
-		spec.Ramp.Steps = []int{50} // a list is opened as a whole, whatever the percent
+		spec.Ramp.Steps = []int{50} // a list is opened as a whole, at any percent
 	}
 	if err := metric.Check(f.window); err != nil {
 		p.Hopeless = append(p.Hopeless, "primary metric: "+err.Error())

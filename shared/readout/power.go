@@ -31,9 +31,10 @@ func (s *simulatedPower) strata() (perStep [][2]int) {
 	return perStep
 }
 
-// detectable returns the relative effect that the method finds with the wanted power; infinite if it finds no effect so
-// often. An effect multiplies what each treated unit does, and therefore the lower bound of the lift in the same ratio. So
-// one interval without an effect tells from which effect on this experiment would have won.
+// detectable returns the relative effect that the method finds with the wanted power; infinite if it finds no effect with
+// that power. An effect multiplies what each treated unit does, and therefore multiplies 1 plus the lower bound of the lift
+// by the same factor. So the interval of a simulated experiment without an effect shows how large an effect must be for this
+// experiment to win.
 func (s *simulatedPower) detectable() (float64, error) {
 	found := make([]float64, 0, simulatedPlans)
 	for i := range simulatedPlans {

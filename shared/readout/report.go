@@ -197,9 +197,9 @@ type Effect struct {
 	By        Quantity   `json:"by"`     // the quantity that the decision, the sentence and the plot use
 	// Difference and the fields after it are null as long as Speaks is false. Only Difference may be given earlier.
 	Difference *float64 `json:"difference"`
-	// Interval is the interval of the difference, at 1 - alpha; null if the lift decides. The intervals of a secondary
-	// metric, of its difference and its lift, are wider, by as much as Holm is larger than P. So they exclude 0 exactly if
-	// Holm is at most alpha.
+	// Interval is the interval of the difference, at 1 - alpha; null if the lift decides. For a secondary metric, this
+	// interval and that of the lift are wider, because Holm is larger than P: they exclude 0 exactly if Holm is at most
+	// alpha.
 	Interval Interval `json:"interval"`
 	P        *float64 `json:"p"`    // of this metric alone
 	Holm     *float64 `json:"holm"` // P adjusted for the number of secondary metrics; null for the primary metric and for noWorse metrics

@@ -48,11 +48,12 @@ type Simulated struct {
 	// the planned end.
 	Ends map[Outcome]int `json:"ends"`
 	// Wrong is how often the primary metric's interval excluded the truth at any look. Naive is how often a t interval of
-	// users did, which knows neither of looks nor of communities. If there is no effect, these are false positives.
+	// users did; a t interval ignores that there are several looks, and that users belong to communities. If there is no
+	// effect, these are false positives.
 	Wrong Rate `json:"wrong"`
 	Naive Rate `json:"naive"`
 	// Covered is how often the last interval contained the truth, among experiments that gave one. Told is how often an
-	// experiment gave one: a rule that never answers is never wrong.
+	// experiment gave an interval. It is counted because a rule that never answers is never wrong.
 	Covered Rate `json:"covered"`
 	Told    Rate `json:"told"`
 	// Won, Lost and Red are how often an experiment ever won, was rolled back, and was withheld as unsound.
@@ -227,7 +228,7 @@ func (w World) look(ctx context.Context, s *simulated, at time.Time, whole bool)
 	return *r.report, nil
 }
 
-// naive reports whether a t interval of users excludes the truth, as for somebody who tests again at every look.
+// naive reports whether a t interval of users excludes the truth. This is what somebody sees who tests again at every look.
 func (s *simulated) naive(at time.Time, truth float64) bool {
 	var arms [2]stats.Estimate
 	for arm := range arms {

@@ -27,7 +27,8 @@ const mostSplits = 20
 
 // readValues reads a metric over the units whose windows are over by now, look by look. The look in which the planned end was
 // has two parts, before and after it, because some methods judge only what completed by the planned end. For the primary metric
-// the largest communities are kept apart too. To read the metric again for either would take as long a second time.
+// the largest communities are kept apart too. A single read gives all of these, because each further read would take as long
+// again.
 func (j *metricJudge) readValues() (err error) {
 	if j.Spec.Unit == experiment.Community {
 		return j.readGroupValues()

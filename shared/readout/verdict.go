@@ -10,7 +10,7 @@ import (
 	"warble/shared/figures"
 )
 
-// Judged returns the part of a report by which an experiment proceeds.
+// Judged returns the part of a report that decides how the experiment proceeds.
 func (r *Report) Judged() (experiment.Judgement, error) {
 	state, reason := r.guardrailState()
 	v := experiment.Judgement{
@@ -58,7 +58,8 @@ func (l *Lift) String() string {
 	return fmt.Sprintf("%s (%s)", value, figures.Range(l.Lower, l.Upper, figures.Change))
 }
 
-// ParseLift reads what String has written, with the digits that it has. ok is false if the text is not a lift.
+// ParseLift reads what String has written. The figures have only the digits of the text. ok is false if the text is not a
+// lift.
 func ParseLift(text string) (l Lift, ok bool) {
 	value, interval, found := strings.Cut(strings.TrimSuffix(text, ")"), " (")
 	if !found {

@@ -435,8 +435,8 @@ func (s *simulated) UserSums(_ context.Context, _ store.Metric, m store.Members,
 	}
 }
 
-// appendSums appends up to two rows like head: users with a past, and users without. The first row has the number of both
-// with a value other than 0.
+// appendSums appends up to two rows like head: users with a past, and users without. The first row counts the users of both
+// kinds whose value is not 0.
 func (t tally) appendSums(rows []store.Sums, head store.Sums) []store.Sums {
 	nonZero := t.nonZero
 	for i, p := range []stats.Pairs{t.past, t.none} {

@@ -1,5 +1,5 @@
-// Package readouttest fills a database with an experiment, as the edge, the functions and steer would, for tests that read
-// one.
+// Package readouttest fills a database with an experiment, as the edge, the functions and steer would, for tests that read an
+// experiment.
 package readouttest
 
 import (
@@ -38,8 +38,8 @@ type Fixture struct {
 	t testing.TB
 }
 
-// New returns a database with an experiment of users. All of them are in an arm from Begin on; the hold and the window are
-// 7 days each. change may change the spec before that.
+// New returns a database with an experiment of users. All users are in an arm from Begin on; the hold and the window are 7
+// days each. change changes the spec before the experiment starts; it may be nil.
 func New(t testing.TB, change func(*experiment.Spec)) Fixture {
 	t.Helper()
 	w := Fixture{t: t, Database: pgtest.New(t), Spec: experiment.Spec{
@@ -104,8 +104,8 @@ func (w Fixture) Exposed() {
 		) u`, Begin, w.Spec.Unit == experiment.User)
 }
 
-// Tweets lets every exposed user post within a day of the exposure: base tweets, up to 6 more that depend on the id, and in
-// the treatment more in addition.
+// Tweets lets every exposed user post within a day of the exposure: base tweets and up to 6 others, depending on the id. In
+// the treatment, each user posts more tweets in addition (more is the parameter).
 func (w Fixture) Tweets(base, more int) {
 	w.t.Helper()
 	w.Exec(`
@@ -152,7 +152,7 @@ func (w Fixture) Feedback(text string) {
 		where (user_id >> 22) % 3 = 0`, text)
 }
 
-// Read reads the experiment, with the rights of the role that may.
+// Read reads the experiment, with the rights of the role ops, which may read it.
 func (w Fixture) Read(at time.Time) readout.Report {
 	w.t.Helper()
 	r, err := readout.Read(w.t.Context(), w.Open(w.t, pgtest.Ops), "likes", at)
