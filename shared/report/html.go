@@ -117,7 +117,7 @@ type feedbackRow struct {
 	ControlBar, TreatmentBar  template.HTML
 }
 
-// metricRow is a metric with a drawing of its interval. Name is its name in files.
+// metricRow is a metric with a drawing of its interval. Name is the metric's name in an experiment's file.
 type metricRow struct {
 	Label, Name, Role, P                     string
 	Control, Treatment, Difference, Interval string

@@ -334,9 +334,9 @@ func addArms(p *plot.Plot, control, treatment plotter.XYs) error {
 	return nil
 }
 
-// labelArms writes the arms' names next to their lines. The name of the line that is higher at this place goes above its
-// line, the other below. If height is above 0, the place is where each line first reaches that height, with the name of the
-// first to reach it to the left, and the other to the right. Otherwise the place is the end of the lines.
+// labelArms writes each arm's name next to its line: the name of the higher line above the line, and the other below. If
+// height is 0, the names are at the end of the lines. Otherwise each name is where its line first reaches height: to the left
+// of the line that reaches height first, and to the right of the other.
 func labelArms(p *plot.Plot, control, treatment plotter.XYs, height float64) error {
 	at := func(points plotter.XYs) plotter.XY {
 		for _, point := range points {

@@ -341,7 +341,7 @@ func splitNote(r *readout.Report) string {
 	return r.Primary.Label + " of " + people(r) + " with a full window, in the largest communities. It is a description only: among many communities some differ by chance, and the verdict does not depend on them."
 }
 
-// scoreRow is how often a score was given in each arm. Shares has the same as shares of the arm's feedback.
+// scoreRow is how often a score was given in each arm. Shares has these numbers as shares of all feedback in the arm.
 type scoreRow struct {
 	Score              int
 	Control, Treatment int64

@@ -142,7 +142,7 @@ func (t text) paint(text string, c colour) string {
 	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
 }
 
-// tints matches what paint adds. It takes up no columns.
+// tints matches the codes that paint adds. They take up no columns.
 var tints = regexp.MustCompile("\x1b\\[[0-9]+m")
 
 func (t text) printf(format string, args ...any) { fmt.Fprintf(t, format, args...) }
