@@ -25,7 +25,7 @@ type Driver struct {
 	Actor   string       // recorded as the actor of moves that no person asked for
 	Say     func(string) // called with a line for each change; may be nil
 
-	// Connections is how many connections the database has for functions; 0 if nobody has said so.
+	// Connections is how many connections the database has for functions; 0 if this is not known.
 	Connections int
 
 	mu         sync.Mutex
@@ -38,7 +38,7 @@ const (
 	moveLimit = 20 * time.Second
 	// parallel is how many experiments a turn moves at the same time.
 	parallel = 4
-	// mostMoves is more moves than an experiment can need in one turn: 20 services, some moves each.
+	// mostMoves is more moves than an experiment can need in one turn, which is a few moves for each of 20 Services.
 	mostMoves = 300
 	// mostConflicts is more conflicts than two drivers cause each other. An object that is being deleted conflicts until it is gone.
 	mostConflicts = 20
@@ -69,8 +69,8 @@ func (d *Driver) Run(ctx context.Context, asked func() bool) error {
 }
 
 // Turn makes every move of every experiment that can be made now. Experiments that a person wants to end come first, and then those
-// whose last turn is longest ago. An experiment that cannot be moved does not keep the others waiting. moving reports whether one
-// of them waits for something that only needs a few seconds.
+// whose last turn is longest ago. An experiment that cannot be moved does not keep the others waiting. moving reports whether
+// any experiment waits for something that only needs a few seconds.
 func (d *Driver) Turn(ctx context.Context) (moving bool, err error) {
 	namespace, err := d.Cluster.Namespace(ctx)
 	if err != nil || namespace.Terminating {
@@ -99,7 +99,7 @@ func (d *Driver) Turn(ctx context.Context) (moving bool, err error) {
 		all.Go(func() {
 			defer func() { <-running }()
 			soon, err := d.advance(ctx, namespace, name)
-			if ctx.Err() == nil { // also if it took all of its own time
+			if ctx.Err() == nil { // an experiment that used up its own time limit has had its part too
 				d.served(name)
 			}
 			mu.Lock()
@@ -114,7 +114,8 @@ func (d *Driver) Turn(ctx context.Context) (moving bool, err error) {
 	return moving, errors.Join(failed...)
 }
 
-// SyncMetrics copies the metrics that people have defined from the cluster to the database, which decides by them which events it stores.
+// SyncMetrics copies the metrics that people have defined from the cluster to the database. The database stores only the
+// events of these metrics.
 func (d *Driver) SyncMetrics(ctx context.Context) error {
 	own, err := OwnMetrics(ctx, d.Cluster, d.say)
 	if err != nil {
@@ -180,7 +181,7 @@ func (d *Driver) recordDeletions(ctx context.Context, namespace Namespace, liste
 func (d *Driver) advance(ctx context.Context, namespace Namespace, name string) (soon bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, moveLimit)
 	defer cancel()
-	databaseAway := false // then no other move waits for the transitions to be recorded, because a stop must not wait
+	databaseAway := false // if so, moves no longer wait until the transitions are recorded, because a stop must not wait
 	conflicts := 0
 	for range mostMoves {
 		e, err := d.Cluster.Experiment(ctx, name)
@@ -473,7 +474,7 @@ func (d *Driver) writeRest(ctx context.Context, v *View, r Rest) error {
 	return nil
 }
 
-// record sends the transitions to the database that it does not have yet. away reports that the database cannot be reached.
+// record sends to the database the transitions that it does not have yet. away reports that the database cannot be reached.
 func (d *Driver) record(ctx context.Context, e *Experiment) (away bool, err error) {
 	for _, r := range e.Status.Unrecorded {
 		err := d.Store.Transition(ctx, e.Name, experiment.Transition{

@@ -33,12 +33,13 @@ type View struct {
 	Others   []Experiment        // all other experiments
 	Services map[string]*Service // of the spec; a Service that does not exist is left out
 	Arms     map[string]*Arms
-	Past     *experiment.Past    // what the database knows about that name
+	Past     *experiment.Past    // what the database knows about an experiment of this name
 	Tripped  string              // why the edges have found the treatment at fault, since its arms answered; empty if they have not
 	Own      []experiment.Metric // the event metrics in the cluster; read only for a draft that starts
 
-	// Connections is how many connections the database has for functions, 0 if nobody has said so. Pools is how many the pods of each
-	// Service of the namespace may open at max-scale. Unlimited names the Services that have a database and no max-scale.
+	// Connections is how many connections the database has for functions, 0 if this is not known. Pools has, for each Service
+	// of the namespace, how many connections its pods may open at max-scale. Unlimited names the Services that have a
+	// database and no max-scale.
 	Connections int
 	Pools       map[string]int
 	Unlimited   []string
@@ -120,7 +121,7 @@ func (Rest) move()    {}
 
 // Why an experiment is stalled.
 const (
-	reasonRefused   = "Refused" // it may not start as it is
+	reasonRefused   = "Refused" // it must not start in its present form
 	reasonPlan      = "PlanFailed"
 	reasonTaken     = "NameTaken" // another object has the name of one of its objects
 	reasonNameUsed  = "NameUsed"  // an experiment of that name has run before
@@ -206,14 +207,15 @@ type why struct {
 // byDriver returns a reason that no person has given.
 func (v *View) byDriver(text string) why { return why{actor: v.Actor, text: text} }
 
-// wished returns the reason for what a person wishes: the person's own words, or otherwise.
+// wished returns the reason for what a person wishes: the person's own words, or the text in otherwise if the person gave
+// none.
 func (v *View) wished(otherwise string) why {
 	wishes := v.Experiment.Spec.Wishes
 	return why{actor: cmp.Or(wishes.By, v.Actor), text: cmp.Or(wishes.Why, otherwise)}
 }
 
-// transition returns the move that writes a new status together with the record of its reason. The status is the intent: any driver that
-// reads it afterwards makes the changes in the cluster that it calls for.
+// transition returns the move that writes a new status together with the record of its reason. The status is the intent: any
+// driver that reads the status later makes the changes in the cluster that the status calls for.
 func (v *View) transition(s Status, id string, because why) Write {
 	e := v.Experiment.DeepCopy()
 	e.Status = s

@@ -58,8 +58,8 @@ func ParseMetric(text []byte) (*Metric, error) {
 	return &m, nil
 }
 
-// OwnMetrics returns the metrics that people have defined in the cluster, sorted by name. It leaves out a metric that is wrong, and tells
-// say why, so that the others still work.
+// OwnMetrics returns the metrics that people have defined in the cluster, sorted by name. It leaves out a metric that is
+// wrong, and calls say with the reason, so that the others still work.
 func OwnMetrics(ctx context.Context, c Cluster, say func(format string, args ...any)) (own []experiment.Metric, err error) {
 	found, err := c.Metrics(ctx)
 	if err != nil {

@@ -29,7 +29,7 @@ type Cluster interface {
 	MakeArm(ctx context.Context, e *Experiment, arm Arm) error
 	// PutRoute makes the route to both arms, or changes where it leads. Errors: ErrTaken, as for MakeArm.
 	PutRoute(ctx context.Context, e *Experiment, route Route) error
-	// RemoveRoute and RemoveArms delete what exists. It is no error if nothing does.
+	// RemoveRoute and RemoveArms delete what exists. It is no error if nothing exists.
 	RemoveRoute(ctx context.Context, e *Experiment, service string) error
 	RemoveArms(ctx context.Context, e *Experiment, service string) error
 	// Answers sends a request to a host of an arm, and returns the revision that has answered.
@@ -153,7 +153,8 @@ type Store interface {
 	LiveExperiments(ctx context.Context, namespace string) ([]experiment.Past, error)
 	// Transition stores a transition and sends it as an event; only once for each of its ids.
 	Transition(ctx context.Context, name string, t experiment.Transition) error
-	// Suspension returns why the edges have found the treatment at fault; "" if they have not, or only before since.
+	// Suspension returns why the edges have found the treatment at fault; "" if they have not, or if they did so before the
+	// time since.
 	Suspension(ctx context.Context, name string, since time.Time) (why string, err error)
 	// KeepMetrics replaces the metrics for which events are stored.
 	KeepMetrics(ctx context.Context, own []experiment.Metric) error

@@ -14,8 +14,8 @@ import (
 	"warble/shared/manifest"
 )
 
-// nextDraft returns the next move of an experiment that has not started. A start is stored in the database first, and then in the status
-// with the revisions from which the arms will be made. Nothing else in the cluster has changed then.
+// nextDraft returns the next move of an experiment that has not started. A start is stored in the database first, and then in
+// the status, with the revisions from which the arms will be made. Neither changes anything else in the cluster.
 func (v *View) nextDraft() Move {
 	e, past := v.Experiment, v.Past
 	begun := past != nil && past.UID == string(e.UID) // the database has the start, and the status does not
