@@ -53,7 +53,7 @@ type Rules struct {
 	Baseline []int `json:"baseline,omitempty"`
 
 	Bounds []Duration `json:"bounds,omitempty"` // the limits of slow answers: Metrics.Bounds of the spec
-	Phase  Phase      `json:"phase,omitempty"`  // once it is Over, nothing is counted; it does not change who is assigned, Open does
+	Phase  Phase      `json:"phase,omitempty"`  // once it is Over, nothing is counted. Who is assigned depends on Open, not on Phase
 }
 
 // Reach is where the arms of one Service can be reached.
@@ -137,8 +137,8 @@ func (r *Rules) Assign(userID int64, community string) (arm Arm, unit string) {
 	return arm, unit
 }
 
-// Place is Assign, and also returns the unit's slot. Step tells from the slot at which step the unit entered. slot is 0 for a unit on
-// a List.
+// Place is Assign, and also returns the unit's slot. The function Step tells at which step a unit with this slot entered.
+// slot is 0 for a unit on a List.
 func (r *Rules) Place(userID int64, community string) (arm Arm, unit string, slot int) {
 	if r.Open == (Open{}) || r.Unit == User && userID == 0 || r.Identity.Foreign() || len(r.Audience) > 0 && !slices.Contains(r.Audience, community) {
 		return "", "", 0

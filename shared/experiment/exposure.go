@@ -16,5 +16,5 @@ type Exposure struct {
 	At time.Time `json:"at,omitzero"`
 }
 
-// NotServed is the value of Served if a revision answered that is no arm of the experiment.
+// NotServed is the value of Served if the revision that answers is no arm of the experiment.
 const NotServed = "none"

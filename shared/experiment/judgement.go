@@ -23,7 +23,7 @@ type Judgement struct {
 	// Lift and Sentence are for people: for example +4.1% (1.0% to 7.3%), and the verdict with its reasons.
 	Lift     string
 	Sentence string
-	Figures  json.RawMessage // stored with a transition that this verdict causes; nil if there are none
+	Figures  json.RawMessage // stored with a transition that this judgement causes; nil if there are none
 }
 
 // Counts has a count for each arm.
@@ -48,7 +48,7 @@ const (
 // Decision is the result of the primary metric; empty until there is one.
 type Decision string
 
-// The decisions. The first that applies, in this order, is made.
+// The decisions. Of harm, win and not worth it, in this order, the first that applies is made.
 const (
 	Undecided    Decision = ""
 	Harm         Decision = "harm"
@@ -74,7 +74,7 @@ type Transition struct {
 	ID      string
 	Phase   Phase // the new phase
 	Step    int   // of Ramp.Steps, from 0
-	Percent int   // share of the slots that each arm has from then on
+	Percent int   // percent of all slots that the treatment has from then on
 	At      time.Time
 	Actor   string
 	Reason  string

@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 )
 
-// EventMetric is the spec of the resource Metric. It makes an outcome of CloudEvents that people's own services send.
+// EventMetric is the spec of the resource Metric. It turns CloudEvents that people's own services send into an outcome.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="self.kind != 'mean' || has(self.event.value) && type(self.event.value) == string",message="event.value: expected the path of a number with kind mean, because otherwise the mean is always 1"
@@ -32,8 +32,8 @@ type EventMetric struct {
 	// Direction is up if more is better, and down if less is better.
 	// +kubebuilder:validation:Enum=up;down
 	Direction string `json:"direction"`
-	// Kind says how the values of a unit's events are combined. sum adds them up; a unit without an event has 0. proportion is 1 if one
-	// of them is not 0, and otherwise 0. mean is their mean; a unit without an event is left out.
+	// Kind says how the values of a unit's events are combined. sum adds them up; a unit without an event has 0. proportion
+	// is 1 if at least one of them is not 0, and otherwise 0. mean is their mean; a unit without an event is left out.
 	// +kubebuilder:validation:Enum=sum;proportion;mean
 	Kind string `json:"kind"`
 	// Event says which events the metric reads, and where an event has its unit and its value.
@@ -64,8 +64,8 @@ type EventSource struct {
 	// Value is how much an event counts: 1, the default, or the path of a number, true or false in its data, written like unit.
 	// +optional
 	Value EventValue `json:"value,omitzero"`
-	// Lag is how long after the end of a unit's window its last events may arrive; 15m by default. Then the unit's value is frozen. The
-	// report counts events that arrive later, but does not use them.
+	// Lag is how long after the end of a unit's window its last events may arrive; 15m by default. After the lag, the unit's
+	// value is frozen. The report counts events that arrive later, but does not use them.
 	// +optional
 	// +kubebuilder:default="15m"
 	Lag *Duration `json:"lag,omitempty"`
@@ -208,7 +208,7 @@ const MostAhead = 5 * time.Minute
 
 const (
 	mostUnit  = 256  // bytes of a unit
-	mostValue = 1e12 // whose square, summed over millions, a float64 holds
+	mostValue = 1e12 // a float64 can hold its square, summed over millions of units
 )
 
 // PayloadError says that an event lacks the unit or the value that a metric reads.

@@ -2,7 +2,8 @@ package experiment
 
 import "time"
 
-// Window is the length of a window in which the edge counts requests. Windows begin at multiples of it, in UTC.
+// Window is the length of a window in which the edge counts requests; reports call it a count period. It has nothing to do
+// with Metrics.Window. Windows begin at multiples of Window, in UTC.
 const Window = 10 * time.Second
 
 // Buckets is how many buckets the units of an arm are divided into, by hash. Units differ, and keep their differences, so their
@@ -25,8 +26,8 @@ type Outcomes struct {
 	Requests   []int64   `json:"requests"`
 	Errors     []int64   `json:"errors"` // answers of 5xx, timeouts and answers that broke off; never 4xx
 
-	// Slow has a list for each of the experiment's Bounds, in the same order. It counts requests that waited longer than the bound, from
-	// when the edge sent them on to the headers of the answer.
+	// Slow has a list for each of the experiment's Bounds, in the same order. It counts requests that waited longer than the
+	// bound. The wait begins when the edge passes the request on, and ends with the headers of the answer.
 	Slow [][]int64 `json:"slow"`
 
 	// Latency is a histogram of the same waits: a count for each interval of LatencyBounds, and one for longer waits. Only a guest's arm

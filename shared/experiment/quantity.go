@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration that is written as in Go, or in at most 9999 days: 250ms, 24h, 7d. A file must not have 0s. Everything
-// that the rule below accepts must be readable, because a single unreadable object would make a whole list unreadable.
+// Duration is a time.Duration that is written as in Go, or as a number of days, at most 9999: 250ms, 24h, 7d. A file must not
+// have 0s. Everything that the rule below accepts must be readable, because a single unreadable object would make a whole
+// list unreadable.
 //
 // +kubebuilder:validation:Type=string
 // +kubebuilder:validation:MaxLength=32

@@ -299,12 +299,14 @@ func (g *Metrics) Bounds() (bounds []Duration) {
 // +kubebuilder:object:generate=true
 // +kubebuilder:validation:XValidation:rule="!has(self.cv) || has(self.mean)",message="cv: expected mean as well"
 type Known struct {
-	// UnitsPerDay is how many new units a day come to the services, in both arms and in none together.
+	// UnitsPerDay is how many new units a day come to the services. It counts all units, whether they are in an arm or in
+	// none.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000000000
 	UnitsPerDay int `json:"unitsPerDay,omitempty"`
-	// Mean is the primary metric's value per unit and window without the treatment. Of a proportion it is the share, less than 1.
+	// Mean is the primary metric's value per unit and window without the treatment. For a proportion it is the share, less
+	// than 1.
 	// +optional
 	// +kubebuilder:validation:Minimum=0.000001
 	// +kubebuilder:validation:Maximum=1000000000000

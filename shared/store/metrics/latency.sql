@@ -1,4 +1,4 @@
--- how long requests take a function, measured inside of it
+-- how long a function takes to answer requests, measured inside the function
 -- label: Latency
 -- kind: quantiles
 -- unit: ms

@@ -1,4 +1,4 @@
--- users who are active on two whole days, UTC, of the window or more
+-- users who are active on at least two whole days, UTC, of the window
 -- label: People who come back
 -- kind: share
 -- unit: users

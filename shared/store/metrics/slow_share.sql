@@ -1,4 +1,4 @@
--- requests that took longer than the bound that the experiment states, from when the edge sent them on to the headers of the answer
+-- requests that took longer than the bound of the experiment's guardrail; the time begins when the edge passes the request on, and ends with the headers of the answer
 -- label: Slow requests
 -- kind: ratio
 -- unit: requests
