@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// maxBatch is how many tweets are sent together, at most. With more, the first waits longer than the others save.
+	// maxBatch is how many tweets are sent together, at most. In a larger batch, the first tweet would wait longer than the
+	// others save.
 	maxBatch = 64
 	// hurry is how much time a request must have left to be sent with others, because the earliest deadline applies to all.
 	hurry = 500 * time.Millisecond

@@ -8,8 +8,8 @@ import (
 	"warble/shared/telemetry"
 )
 
-// hide is CTEs for a statement whose CTE gone has the accounts that it deletes. They delete immediately what belongs only to these
-// accounts and is not counted by metrics.
+// hide has CTEs for a statement that deletes accounts and has these accounts in its CTE gone. The CTEs in hide immediately
+// delete what belongs only to these accounts and is not counted by metrics.
 const hide = `
 		deletion as (
 			insert into deletions (user_id)
@@ -95,9 +95,9 @@ func DeleteAgain(ctx context.Context, conn *Conn, ids []int64) (deleted int64, e
 // deletionBatch is how many rows of each kind one call of finish_deletion changes, at most.
 const deletionBatch = 1000
 
-// FinishDeletions removes what is left of accounts that were deleted at least a minute ago. By then, every write that began before
-// the deletion is over. See finish_deletion in migration 018 for what is removed and what stays. FinishDeletions may be
-// interrupted, and may run several times at once.
+// FinishDeletions removes what is left of accounts that were deleted at least a minute ago. By then, every write that began
+// before the deletion has ended. See finish_deletion in migration 018 for what is removed and what stays. FinishDeletions may
+// be interrupted, and several calls may run at the same time.
 func (db *DB) FinishDeletions(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var more bool

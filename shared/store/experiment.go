@@ -83,8 +83,8 @@ func (db *DB) LiveExperiments(ctx context.Context, namespace string) ([]experime
 			and not exists (select from experiment_transitions where experiment = e.name and phase in ('Concluded', 'Archived'))`, namespace)
 }
 
-// Suspension describes a suspension since then in which an edge has found the treatment at fault: it fails, and the untouched
-// Services do not. It returns "" if there is none.
+// Suspension describes a suspension, not older than since, in which an edge has found the treatment at fault: the treatment
+// fails, and the untouched Services do not. It returns "" if there is none.
 func (db *DB) Suspension(ctx context.Context, name string, since time.Time) (why string, err error) {
 	found, err := rows(ctx, db, func(row pgx.CollectableRow) (s experiment.Suspension, err error) {
 		err = row.Scan(&s.Users, &s.Answers, &s.Errors, &s.Untouched, &s.UntouchedErrors)

@@ -130,10 +130,10 @@ type userArm struct {
 	experiment, assigned, served unique.Handle[string]
 }
 
-// RecordOutcomes adds one edge's counts of one window to the stored counts; those of a baseline only by bucket. One call must have
-// all counts of an experiment's window. A second call for the same window changes nothing. pod is a name that no other process ever
-// has. The counts are written in one transaction, after another one for the latencies of guests. Rows are written in the order of
-// their keys, so that two edges cannot deadlock.
+// RecordOutcomes adds one edge's counts of one window to the stored counts. The counts of a baseline are stored only by
+// bucket. One call must have all counts of an experiment's window. A second call for the same window changes nothing. pod is
+// a name that no other process ever has. The counts are written in one transaction, after another one for the latencies of
+// guests. Rows are written in the order of their keys, so that two edges cannot deadlock.
 func (db *DB) RecordOutcomes(ctx context.Context, pod string, counts []experiment.Outcomes) error {
 	if err := db.RecordLatencies(ctx, edgePods+pod, guestLatencies(counts)); err != nil {
 		return err
@@ -223,9 +223,9 @@ func (db *DB) RecordSuspensions(ctx context.Context, pod string, suspensions []e
 		pod, suspensions, len(suspensions))
 }
 
-// RecordLatencies records the latencies that one process of a function has counted. If a window comes again, complete or not, its
-// row keeps the greater counts, in whatever order they come. Arrays compare by their first difference, and counts only grow, so the
-// greater of two arrays of one window is the later one.
+// RecordLatencies records the latencies that one process of a function has counted. If a window comes again, complete or not,
+// its row keeps the greater counts, in any order of arrival. Arrays compare by their first difference, and counts only grow,
+// so the greater of two arrays of one window is the later one.
 func (db *DB) RecordLatencies(ctx context.Context, pod string, windows []experiment.Latencies) error {
 	return db.record(ctx, `
 		insert into latencies as l (experiment, arm, start, service, pod, buckets)

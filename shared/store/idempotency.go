@@ -43,7 +43,8 @@ const (
 	)`
 )
 
-// mayWrite belongs into the where of the first CTE of a statement with claim. It makes the statement fail if its author may not write.
+// mayWrite belongs in the WHERE clause of the first CTE of a statement with claim. It makes the statement fail if its author
+// may not write.
 const mayWrite = `check_author($1, $8)`
 
 // claimed is true, in a statement with claim, if the write may proceed.
@@ -53,9 +54,9 @@ func args(k idempotency.Key, b Body, more ...any) []any {
 	return append([]any{k.UserID, k.Route, k.Key, k.Fingerprint, b.Status, b.Before, b.After, k.Session}, more...)
 }
 
-// write runs a statement with claim that selects the answer's body and claimed, or no row if the object that it is about does not
-// exist. Errors: problem.NotFound in that case, problem.Invalid if the key was used for another request, problem.Conflict if the
-// first request with the key is still running, and a constraint that was violated.
+// write runs a statement with claim that selects the answer's body and claimed, or no row if the object that the statement is
+// about does not exist. Errors: problem.NotFound in that case, problem.Invalid if the key was used for another request,
+// problem.Conflict if the first request with the key is still running, and a constraint that was violated.
 func (db *DB) write(ctx context.Context, sql string, k idempotency.Key, b Body, more ...any) (idempotency.Answer, error) {
 	answer := idempotency.Answer{Status: b.Status}
 	var claimed bool
@@ -82,8 +83,8 @@ func claimFailure(k idempotency.Key, err error) error {
 	return err
 }
 
-// keyLost returns the problem for a claim that found the key taken, and then no answer stored: the row was swept between the two
-// statements. If the client tries again, that request counts as the first one.
+// keyLost returns the problem for a claim that found the key taken, and then found no stored answer: the row was swept
+// between the two statements. If the client tries again, that request counts as the first one.
 func keyLost() error {
 	return problem.Conflict.Detail("the first request with this Idempotency-Key has just ended without an answer").After(time.Second)
 }

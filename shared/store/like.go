@@ -64,8 +64,8 @@ func (db *DB) Like(ctx context.Context, l NewLike, k idempotency.Key, b Body) (i
 	return answer, err
 }
 
-// UndoLike takes back a user's like of a tweet. If tweetID is a retweet, the like of its source is meant, as in Like. If there is
-// no like, nothing changes.
+// UndoLike takes back a user's like of a tweet. If tweetID is a retweet, UndoLike takes back the like of its source, because
+// Like likes the source. If there is no like, nothing changes.
 func (db *DB) UndoLike(ctx context.Context, user Author, tweetID int64) error {
 	_, err := db.exec(ctx, `
 		with gone as (

@@ -32,8 +32,9 @@ const slowedFor = `
 		and (f.network = $2
 			or f.network = '' and not exists (select from known_networks k where k.account = $1 and k.network = $2))`
 
-// unhurried, in the last from of a statement, makes the commit not wait for the disk. If the database's machine crashes within the
-// next second, a count or a session is lost, which costs one more login. Waiting for a disk would cost every login its 5 ms or so.
+// unhurried belongs in the last FROM clause of a statement. With it, the commit does not wait for the disk. If the database's
+// machine crashes within the next second, a count or a session is lost, which costs one more login. Waiting for the disk
+// would cost every login about 5 ms.
 const unhurried = `(select set_config('synchronous_commit', 'off', true)) as unhurried`
 
 // LoginAttempt is an attempt to log in.
@@ -57,8 +58,8 @@ func tooManyFailures(seconds float64) error {
 		After(time.Duration(seconds * float64(time.Second)))
 }
 
-// BeginLogin finds the account of an email address; nobody may have the address. Errors: problem.TooMany, with the time to wait,
-// after too many failures.
+// BeginLogin finds the account of an email address. If nobody has the address, the attempt has no user and no hash. Errors:
+// problem.TooMany, with the time to wait, after too many failures.
 func (db *DB) BeginLogin(ctx context.Context, email string, from Client) (LoginAttempt, error) {
 	l := LoginAttempt{account: accountHash(email), from: from}
 	var wait float64
@@ -82,7 +83,7 @@ func (db *DB) BeginLogin(ctx context.Context, email string, from Client) (LoginA
 }
 
 // FailLogin counts a wrong password. Errors: problem.TooMany if others have failed meanwhile and this attempt should have waited.
-// So many attempts at the same time gain no more than a few in a row.
+// Therefore, many attempts at the same time gain no more than a few in a row.
 func (db *DB) FailLogin(ctx context.Context, l LoginAttempt) error {
 	var counted bool
 	err := db.one(ctx, `

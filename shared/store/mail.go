@@ -26,8 +26,8 @@ const (
 var mailLife = map[MailKind]string{VerifyMail: `interval '24 hours'`, ResetMail: `interval '1 hour'`}
 
 // mailEvent returns a CTE that writes an event for each row of the CTE request. Other events belong to a user, and are published in
-// the user's order. This event has the request's id in place of the user's, because nobody may have the address. traceparent is the
-// name of the statement's parameter.
+// the user's order. This event has the request's id in place of the user's, because the address may belong to nobody.
+// traceparent is the name of the statement's parameter.
 func mailEvent(traceparent string) string {
 	return `
 		mail as (
@@ -116,8 +116,8 @@ func (db *DB) ReleaseMail(ctx context.Context, request int64) error {
 	return err
 }
 
-// validMail returns a condition on mail_tokens t, mail_requests r and users u. It finds the token $1 of a mail of some kind, if the
-// token is still valid.
+// validMail returns a condition on mail_tokens t, mail_requests r and users u. It finds the token $1 of a mail of this kind,
+// if the token is still valid.
 func validMail(kind MailKind) string {
 	return `t.token_hash = $1
 				and t.created_at > now() - ` + mailLife[kind] + `

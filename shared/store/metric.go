@@ -17,11 +17,11 @@ import (
 // only a new file, and nothing in Go.
 //
 // Three kinds of metrics have a value for each user: mean (a number, 0 if there is nothing), share (0 or 1), and score (a number,
-// null if the user has none). Their statement reads one user, the row m. It returns the columns value, and prior, the same for the
-// past, null if there is no information about the past. m has user_id; subject, by which events name the user; and, for the user's
-// window, entry_id, until_id (the first id after it) and past_id (where the past begins). The statement's work per row is done for
-// every tweet. So a count that is the rest of another count should be written as a subtraction, because PostgreSQL computes equal
-// counts only once.
+// null if the user has none). Their statement reads one user, the row m. It returns the columns value and prior. prior is the
+// same for the past; it is null if there is no information about the past. m has user_id; subject, by which events name the
+// user; and, for the user's window, entry_id, until_id (the first id after it) and past_id (where the past begins). What the
+// statement does for each row, it does for every tweet. So a count that is the rest of another count should be written as a
+// subtraction, because PostgreSQL computes equal counts only once.
 //
 // Data that is stored by day must be read only for whole days, in UTC, and the header must say `counts: whole days`. Otherwise a
 // value would change after its window. m has first_day and last_day, the first and last day inside the window, and past_first_day
@@ -85,7 +85,8 @@ func (m *Metric) Check(window time.Duration) error {
 // Metrics returns Warble's own metrics, ordered by name.
 func Metrics() []Metric { return metrics }
 
-// MetricNamed returns the metric of Warble of that name, if it has one of the kinds. Otherwise the error lists the metrics of these kinds.
+// MetricNamed returns Warble's own metric of that name, if it has one of the kinds. Otherwise the error lists the metrics of
+// these kinds.
 func MetricNamed(name string, kinds ...Kind) (Metric, error) { return named(metrics, name, kinds...) }
 
 // OfUsers returns the metric of that name that can decide an experiment: one of Warble's, or one of own. Otherwise the error lists

@@ -14,8 +14,8 @@ import (
 	"warble/shared/experiment"
 )
 
-// EventsKept is for how many days the values of events are kept, at least. A plan reads a window and the four weeks before it.
-// Values that an experiment needs are kept until it is archived.
+// EventsKept is the least number of days for which the values of events are kept. A plan reads a window and the four weeks
+// before it. Values that an experiment needs are kept until it is archived.
 const EventsKept = 90
 
 // MetricEvent is the value of one event, for one metric and unit.
@@ -84,8 +84,8 @@ func (db *DB) KeepMetrics(ctx context.Context, metrics []experiment.Metric) erro
 	return err
 }
 
-// MetricsOf returns the metrics that read events of a type: those of KeepMetrics, and those with which experiments were started
-// that have not concluded. If several read the same, it returns one of them.
+// MetricsOf returns the metrics that read events of a type: those of KeepMetrics, and those of experiments that have started
+// and not concluded. If several read the same, it returns one of them.
 func (db *DB) MetricsOf(ctx context.Context, eventType string) (metrics []experiment.Metric, err error) {
 	found, err := rows(ctx, db, pgx.RowTo[[]byte], `
 		select definition
@@ -144,7 +144,7 @@ func (db *DB) StoredEvents(ctx context.Context, metrics []experiment.Metric) ([]
 		order by asked.place`, series)
 }
 
-// SweepEvents deletes the values of old events (see EventsKept), unless an experiment uses them that is not archived.
+// SweepEvents deletes the values of old events (see EventsKept), unless an experiment that is not archived uses them.
 func (db *DB) SweepEvents(ctx context.Context) error {
 	return db.sweep(ctx, `
 		delete from metric_events
@@ -214,8 +214,8 @@ type LateDay struct {
 	Treatment int64  `json:"treatment"`
 }
 
-// LateEvents counts the events, by day and arm, that belong into the windows of members but arrived after these were frozen, and
-// before now. Such events are not used. Days without any are left out.
+// LateEvents counts the events, by day and arm, that belong to the windows of members but arrived after these windows were
+// frozen, and before now. Such events are not used. Days without any are left out.
 func (s *Snapshot) LateEvents(ctx context.Context, metric Metric, members Members, now time.Time) ([]LateDay, error) {
 	if metric.Events == "" {
 		return nil, nil

@@ -16,7 +16,7 @@ import (
 const (
 	// readoutTimeout limits a whole readout. The logins that may read one also have a limit for each statement.
 	readoutTimeout = time.Minute
-	// Past is how long before a unit's entry its past begins, from which the readout predicts its value.
+	// Past is how long before a unit's entry the unit's past begins. The readout predicts the unit's value from its past.
 	Past = 14 * 24 * time.Hour
 )
 
@@ -263,7 +263,8 @@ type Requested struct {
 	Arm      experiment.Arm
 	Requests int64
 	Recent   int64 // since a given time
-	// Active and RecentActive are from how many buckets of units the requests came. There are at least as many units.
+	// Active and RecentActive are the numbers of buckets of units from which the requests came. At least as many units sent
+	// them.
 	Active, RecentActive int64
 }
 
@@ -362,8 +363,8 @@ func (db *DB) Entered(ctx context.Context) (map[string]experiment.Counts, error)
 	return all, err
 }
 
-// nth returns the SQL for the number, from 0, of the span of time of length @every in which a moment is. elapsed is the SQL for the
-// time between the begin of the first span and the moment.
+// nth returns the SQL for the number, from 0, of the span of time of length @every in which a moment is. elapsed is the SQL
+// for the time between the beginning of the first span and the moment.
 func nth(elapsed string) string {
 	return `floor(date_part('epoch', ` + elapsed + `) / date_part('epoch', @every::interval))::integer`
 }

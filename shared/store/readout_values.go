@@ -16,8 +16,8 @@ import (
 // window is over by End have a value.
 //
 // One of the other fields says who has entered: the users who were exposed to Experiment, or the members of communities when
-// their slots were opened. For a plan, which has no experiment yet, it is the users who were active, from the first such day on,
-// or those who acted.
+// their slots were opened. A plan has no experiment yet. For a plan, either the users have entered who were active, each on
+// the first such day, or the units that had an event.
 type Members struct {
 	Experiment string
 	Openings   []Opening
@@ -113,8 +113,8 @@ type Sums struct {
 	Known     bool   // whether they have a past, so that X is their value in it
 	Community string // one of the requested communities; empty for all others
 	Users     int64  // including those without a value
-	N         int64
-	NonZero   int64 // of N
+	N         int64  // users with a value
+	NonZero   int64  // users with a value other than 0
 
 	SumY, SumYY, SumX, SumXX, SumXY float64
 }

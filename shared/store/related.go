@@ -18,7 +18,7 @@ type Related struct {
 	Users  []User
 }
 
-// Related reads the wanted objects that tweets refer to, in at most two queries; in none if nothing is wanted.
+// Related reads the wanted objects that tweets refer to, in at most two queries. If nothing is wanted, it sends no query.
 func (db *DB) Related(ctx context.Context, want References, tweets ...Tweet) (related Related, err error) {
 	var authors, sources []int64
 	for _, t := range tweets {

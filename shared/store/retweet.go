@@ -80,8 +80,8 @@ func (db *DB) Retweet(ctx context.Context, r NewRetweet, k idempotency.Key, b Bo
 	return answer, err
 }
 
-// UndoRetweet takes back a user's retweet of a tweet. If tweetID is a retweet, the retweet of its source is meant, as in Retweet.
-// If there is no retweet, nothing changes.
+// UndoRetweet takes back a user's retweet of a tweet. If tweetID is a retweet, UndoRetweet takes back the retweet of its
+// source, because Retweet repeats the source. If there is no retweet, nothing changes.
 func (db *DB) UndoRetweet(ctx context.Context, user Author, tweetID int64) error {
 	_, err := db.exec(ctx, `
 		with gone as (

@@ -31,9 +31,9 @@ type Renewal struct {
 }
 
 // RotateRefresh uses a refresh token, and replaces it by the first of successors. These are hashes that are derived from the token.
-// If the token was used before, at most 10 s ago, its successor may be another of them. Errors: problem.Unauthenticated if the
-// token is unknown, expired or revoked. If it was used longer ago, or if its successor was used, the error is the same, and the
-// family is revoked.
+// If the token was used before, at most 10 s ago, its successor may be another of the successors. Errors:
+// problem.Unauthenticated if the token is unknown, expired or revoked. If it was used longer ago, or if its successor was
+// used, the error is the same, and the family is revoked.
 func (db *DB) RotateRefresh(ctx context.Context, from Client, usedHash []byte, successors ...[]byte) (Renewal, error) {
 	var r Renewal
 	u := &r.User

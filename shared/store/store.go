@@ -26,8 +26,9 @@ const (
 	CallTimeout = 1500 * time.Millisecond
 	// dialTimeout is shorter than CallTimeout, so that the error still reaches the caller.
 	dialTimeout = time.Second
-	// connectTimeout limits opening a connection with its login. No call waits that long. A server that hangs does not notice clients that
-	// give up. If each second one gave up and a new one tried, the server would find all of them in its queue when it continues.
+	// connectTimeout limits opening a connection, including its login. No call waits that long. A server that hangs does not
+	// notice clients that give up. If one client gave up and another tried every second, the server would find all of them in
+	// its queue when it continues.
 	connectTimeout = 30 * time.Second
 )
 
@@ -100,7 +101,7 @@ func open(url string, maxConns int, tracing bool) (*DB, error) {
 }
 
 // Limit replaces CallTimeout by another limit for each call. It is for tests, because on a busy machine CallTimeout would end calls
-// that are all right. No call may run meanwhile.
+// that are all right. No call may run while Limit is called.
 func (db *DB) Limit(call time.Duration) { db.timeout = call }
 
 // withinTraces makes spans for statements of requests whose trace is kept. Statements outside of a request get no span. Otherwise a relay

@@ -67,7 +67,7 @@ func (db *DB) SweepAccounts(ctx context.Context) error {
 	return nil
 }
 
-// SweepWindows deletes the records of which windows were counted, when no edge can send them again.
+// SweepWindows deletes the records that say which windows were counted, once no edge can send these windows again.
 func (db *DB) SweepWindows(ctx context.Context) error {
 	return db.sweep(ctx, `
 		delete from windows_taken

@@ -57,8 +57,8 @@ func (db *DB) UsersByUsername(ctx context.Context, names []string) ([]User, erro
 	return rows(ctx, db, scanUser, `select `+userColumns+` from users u where lower(u.username) = any($1) and u.deleted_at is null`, folded)
 }
 
-// Fold returns the form of an email address or a username that is compared: A to Z in lower case, and everything else unchanged. So
-// a KELVIN SIGN, which Unicode folds to k, stays different from k.
+// Fold returns the form in which an email address or a username is compared: A to Z in lower case, and everything else
+// unchanged. So a KELVIN SIGN, which Unicode folds to k, stays different from k.
 func Fold(text string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {

@@ -11,8 +11,9 @@ create table likes (
 );
 create index likes_by_user on likes (user_id, id desc) where deleted_at is null;
 create index likes_by_tweet on likes (tweet_id, id desc) where deleted_at is null;
--- This index must be made last. To find one user's like of a tweet, the planner assumes that the tweet has one like, as most have. Then
--- the three indexes cost the same, and it takes the newest. With likes_by_tweet, it would read all likes of a popular tweet.
+-- This index must be made last. To find one user's like of a tweet, the planner assumes that the tweet has one like, as most
+-- have. Then the three indexes cost the same, and the planner takes the newest. With likes_by_tweet, PostgreSQL would read
+-- all likes of a popular tweet.
 create unique index likes_once on likes (user_id, tweet_id) where deleted_at is null;
 
 -- Users' opinions of Warble; a user may give many. An empty text means that there is none.

@@ -19,15 +19,15 @@ create table experiments (
     archived_at   timestamptz
 );
 
--- Each transition, once. percent is the share of slots that each arm has from then on.
+-- Each transition, once. percent is the share of all slots that the treatment has from then on.
 create table experiment_transitions (
     experiment text not null references experiments (name) on delete cascade,
     id         text not null,
-    phase      text not null, -- that it came to
+    phase      text not null, -- the new phase
     step       smallint not null,
     percent    smallint not null check (percent between 0 and 100),
     at         timestamptz not null default now(),
-    actor      text not null, -- who: a person, steer
+    actor      text not null, -- who caused it: a person, or steer
     reason     text not null,
     figures    jsonb not null default '{}',
     primary key (experiment, id)

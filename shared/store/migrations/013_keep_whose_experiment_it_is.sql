@@ -8,7 +8,8 @@ alter table experiments
 -- How the experiment ended, for filters of the event of its last transition.
 alter table experiment_transitions add column conclusion text not null default '';
 
--- What an edge has seen of a treatment that tripped its tripwire. From start on, the edge sends nobody there: see experiment.Suspension.
+-- What an edge has seen of a treatment that tripped its tripwire. From start on, the edge sends nobody to either arm: see
+-- experiment.Suspension.
 create table suspensions (
     experiment       text not null,
     pod              text not null,

@@ -1,7 +1,7 @@
 set local role warble_owner;
 
--- The edges' counts from before the first step of an experiment, while nobody was treated, by the step that later opened the unit's slot,
--- and the arm that the unit then had. The other columns are as in buckets.
+-- The edges' counts from before the first step of an experiment, while nobody was treated. A unit is counted at the step that
+-- later opened its slot, and in the arm that it then had. The other columns are as in buckets.
 create table baselines (
     experiment text not null,
     step       smallint not null,

@@ -21,12 +21,12 @@ return sha256(convert_to(lower(email collate "C"), 'UTF8'));
 
 create index credentials_address on credentials (address_hash(email));
 
--- Requests for mail to an address. Nobody may have the address, and the client must not learn whether somebody has.
+-- Requests for mail to an address. The address may belong to nobody, and the client must not learn whether it does.
 create table mail_requests (
     id            bigint primary key default next_id(),
     kind          text not null check (kind in ('verify', 'reset')),
     address       bytea not null, -- address_hash
-    user_id       bigint references users (id), -- whose address it was when the mail was sent; null before, and for nobody's
+    user_id       bigint references users (id), -- whose address it was when the mail was sent; null before that, or if it was nobody's
     created_at    timestamptz not null default now(),
     claimed_until timestamptz, -- somebody is sending it until then at most
     finished_at   timestamptz, -- it was sent, or there is nothing to send
@@ -46,9 +46,10 @@ create table mail_tokens (
 create index mail_tokens_by_request on mail_tokens (request);
 
 -- Claims a request for a minute, and stores the hash of the token that is about to be sent. outcome is 'send'; 'busy' if somebody else has
--- claimed it; or 'nothing' if there is nothing to send, now or later. That is so if the mail was sent, the request is more than a day
--- old or gone, nobody has the address, it is verified already, or five mails of the kind went there within the hour. The role that
--- calls the function can read no table, so it gets only the addresses of people who wait for mail.
+-- claimed it; or 'nothing' if there is nothing to send, now or later. There is nothing to send if the mail was sent, the
+-- request is more than a day old or gone, nobody has the address, it is verified already, or five mails of the kind went
+-- there within the hour. The role that calls the function can read no table, so it gets only the addresses of people who wait
+-- for mail.
 create function begin_mail(request bigint, token bytea, out outcome text, out kind text, out email text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column

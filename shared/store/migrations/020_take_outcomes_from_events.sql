@@ -11,10 +11,10 @@ create table event_metrics (
 create table metric_events (
     series     bigint not null,
     event      uuid not null,    -- a hash of the event's source and id
-    unit       text not null,    -- a user's id, or whatever the event says
+    unit       text not null,    -- a user's id, or another text from the event
     at_id      bigint not null,  -- the event's time, as an id of that millisecond
     arrived_id bigint not null,  -- when it was stored first
-    value      numeric not null, -- whose sum does not depend on the order
+    value      numeric not null, -- a numeric, because its sums do not depend on the order
     primary key (series, event)
 );
 create index metric_events_of_unit on metric_events (series, unit, at_id) include (arrived_id, value);

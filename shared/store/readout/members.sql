@@ -1,6 +1,7 @@
 -- The rows m of the metrics' contract: everybody who has entered, with the ids and days of their window and their past. entered is
--- another file of this folder. window and past are milliseconds. With the offsets PostgreSQL computes ids and days once per member;
--- without them it would for each row that is compared with them. It does not compute columns that a statement does not use.
+-- another file of this folder. window and past are milliseconds. The clauses offset 0 make PostgreSQL compute ids and days
+-- once per member. Without them, PostgreSQL would compute ids and days for each row that it compares with them. PostgreSQL
+-- does not compute columns that a statement does not use.
 select
     w.user_id,
     w.subject,

@@ -24,7 +24,8 @@ select
     coalesce(sum(s.x * s.x), 0) as sum_xx,
     coalesce(sum(s.x * s.y), 0) as sum_xy
 from (
-    -- y is a user's value. x is the value of the past, if y has a value and the user had registered before that past
+    -- y is a user's value. x is the value in the past; null unless y has a value and the user had registered before the past
+    -- began
     select
         m.user_id,
         m.arm,
