@@ -50,8 +50,8 @@ func NewSigner(key []byte) *Signer {
 	return &Signer{key, sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key)} }}}
 }
 
-// Sign sets Warble-Time and Warble-Signature on a request to a function. Before, all other Warble-* headers and X-Request-Id must be set,
-// and those that a client sent must be removed: see StripAssertions.
+// Sign sets Warble-Time and Warble-Signature on a request to a function. Before the call, all other Warble-* headers and
+// X-Request-Id must be set, and the Warble-* headers that a client sent must be removed: see StripAssertions.
 func (s *Signer) Sign(r *http.Request, now time.Time) {
 	r.Header[HeaderTime] = []string{strconv.FormatInt(now.Unix(), 10)}
 	m := s.macs.Get().(*mac)
@@ -108,9 +108,9 @@ func (s *Signer) verify(r *http.Request, now time.Time) (assertion, bool) {
 	return a, true
 }
 
-// sign signs a text with one line each for the method, the target as in the request line, the request id, and every Warble-* header except
-// the signature, in sorted order. A header value has no line break, because net/http refuses them, so no two requests have the same text.
-// The result is valid until the next call.
+// sign signs a text. Its lines are the method, the target as in the request line, the request id, and then the Warble-*
+// headers except the signature, in sorted order. A header value has no line break, because net/http refuses them, so no two
+// requests have the same text. The result is valid until the next call.
 func (m *mac) sign(r *http.Request, target string) []byte {
 	text := append(m.text[:0], r.Method...)
 	text = append(text, '\n')

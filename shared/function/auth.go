@@ -14,8 +14,8 @@ import (
 
 // Authenticated passes on requests with a valid bearer token, and answers 401 to others. The handler gets the claims from Caller.
 // Before the handler, Authenticated calls two functions, each of which may be nil: seen for every such request, with the user's id,
-// and expose if the edge says that the request exposes its user to an experiment. Their errors are answered. But if an exposure
-// cannot be recorded, the request is passed on, to be answered AsControl.
+// and expose if the edge says that the request exposes its user to an experiment. If one of them fails, its error is the
+// answer. But if only the exposure cannot be recorded, the request is passed on, to be answered AsControl.
 func Authenticated(
 	tokens *token.Verifier,
 	seen func(ctx context.Context, userID int64) error,
@@ -55,7 +55,8 @@ func Authenticated(
 	}
 }
 
-// Allowed passes on Authenticated requests for whose user may returns nil. Otherwise the error of may is answered.
+// Allowed passes on an Authenticated request if the function may, called with its user, returns nil. Otherwise the error that
+// may returns is the answer.
 func Allowed(may func(ctx context.Context, userID int64) error, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := may(r.Context(), Caller(r.Context()).UserID); err != nil {

@@ -9,7 +9,7 @@ import (
 	"warble/shared/problem"
 )
 
-// served says to which arm of which experiment a process belongs; the zero served means to none.
+// served says to which arm of which experiment a process belongs; the zero served means that it belongs to none.
 type served struct {
 	experiment string
 	arm        experiment.Arm

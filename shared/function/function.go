@@ -64,7 +64,7 @@ type Dependency interface {
 //   - WARBLE_SERVICE, WARBLE_EXPERIMENT and WARBLE_ARM (control or treatment), which the revisions of an experiment have.
 //   - FAULTS, for a drill: with error=5%,slow=300ms@10%, 5 percent of the authenticated requests fail, and 10 percent wait.
 //
-// Env collects mistakes. Serve reports them, together with the mistakes of everything else that reads Env before.
+// Env collects mistakes. Serve reports them, together with the mistakes of everything else that has read Env before Serve.
 func New() *Function {
 	e := env.FromOS()
 	name := cmp.Or(e.String(experiment.EnvService, ""), e.String("K_SERVICE", ""), "function") // Knative sets no K_SERVICE in an arm
@@ -133,7 +133,7 @@ type job struct {
 func (f *Function) run(ctx context.Context, j job) {
 	ticker := time.NewTicker(j.interval)
 	defer ticker.Stop()
-	for ctx.Err() == nil { // if a tick is due as well, select chooses at random
+	for ctx.Err() == nil { // the select below is not enough: it chooses at random if a tick is due as well
 		if err := j.do(ctx); err != nil && ctx.Err() == nil {
 			f.Telemetry.Log.Warn().Err(err).Str("job", j.name).Msg("background job")
 		}

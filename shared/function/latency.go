@@ -30,7 +30,7 @@ func (f *Function) RecordLatencies(record func(ctx context.Context, pod string, 
 	f.Every(experiment.Window, "record latencies", f.latencies.flush)
 }
 
-// latencies counts requests by how long they took, in windows of time by when they ended.
+// latencies counts requests by how long they took. Each request counts in the window of time in which it ended.
 type latencies struct {
 	served  served
 	service string
@@ -38,7 +38,7 @@ type latencies struct {
 	record  func(ctx context.Context, pod string, windows []experiment.Latencies) error
 
 	mu      sync.Mutex
-	windows []window // by rising number; only the last one still counts
+	windows []window // by rising number; requests are added only to the last one
 }
 
 // window has the counts of one experiment.Window.
@@ -56,7 +56,8 @@ func (l *latencies) observe(ended time.Time, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	last := len(l.windows) - 1
-	// A number before the last window's counts in the last window: the clock was set back, or another request came first.
+	// A request that ended before the last window is added to the last window: the clock was set back, or another request was
+	// faster to get here.
 	if last < 0 || l.windows[last].number < number {
 		l.windows = append(l.windows, window{number: number, counts: make([]int64, len(experiment.LatencyBounds)+1)})
 		last++

@@ -160,7 +160,7 @@ func (f *Function) exchange(w http.ResponseWriter, r *http.Request, handler http
 			f.latencies.observe(start.Add(took), took)
 		}
 		if aborted {
-			panic(http.ErrAbortHandler) // another answer has begun: cut it off, so that it does not look complete
+			panic(http.ErrAbortHandler) // an answer had begun already: cut it off, so that it does not look complete
 		}
 	}()
 	handler.ServeHTTP(x, r)

@@ -21,14 +21,14 @@ import (
 	"warble/shared/experiment"
 )
 
-// The server's timeouts. A body has at most 64 KiB, so no honest client needs longer than this to send it. writeTimeout is longer than the
-// edge's UPSTREAM_TIMEOUT.
+// The server's timeouts. A body has at most 64 KiB, so no honest client needs longer than readTimeout to send it.
+// writeTimeout is longer than the edge's UPSTREAM_TIMEOUT.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 15 * time.Second
 	writeTimeout      = 60 * time.Second
 	idleTimeout       = 120 * time.Second
-	maxHeaderBytes    = 64 << 10 // the edge refuses half of it with a problem; net/http's own refusal is not one
+	maxHeaderBytes    = 64 << 10 // the edge refuses headers over half of this with a problem; net/http's own refusal is not a problem
 
 	// drainLimit is how long SIGTERM waits for running requests: under Knative's and Kubernetes' 30 s.
 	drainLimit = 25 * time.Second
