@@ -71,7 +71,7 @@ func ask(ctx context.Context, client *http.Client, at *url.URL, host string) (st
 	}
 	defer response.Body.Close() //nolint:errcheck // as much was read as is needed
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
-	// Whatever the status, only a function's answer names a revision. A proxy's answer does not.
+	// At any status, only a function's answer names a revision. A proxy's answer does not.
 	if revision := response.Header.Get("X-Revision"); revision != "" {
 		return revision, nil
 	}

@@ -82,8 +82,8 @@ func serviceOf(s *servingv1.Service) *rollout.Service {
 	return service
 }
 
-// latest reports whether all traffic goes to the newest revision or, in a status, to the revision ready. It is true for a Service
-// without traffic targets, because this is their default.
+// latest reports whether all traffic goes to the newest revision. In a status, this must be the revision that ready names;
+// ready is empty for a spec. latest is true for a Service without traffic targets, because this is their default.
 func latest(traffic []servingv1.TrafficTarget, ready string) bool {
 	for _, t := range traffic {
 		if t.Percent == nil || *t.Percent == 0 {

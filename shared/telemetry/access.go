@@ -19,11 +19,11 @@ type Access struct {
 	Duration  time.Duration
 	Bytes     int64
 	UserID    string     // empty without a token
-	Client    netip.Addr // for the original system's metrics, which have its Network, not for the line
+	Client    netip.Addr // only for the original system's metrics, which have its Network; the line does not have it
 	Err       error      // the cause of a 5xx, or of an answer that was cut off
 
 	Experiment, Variant string // empty if the user is in no experiment
-	Revision            string // that answered, if it can be another one than the process's own; empty if it is not known
+	Revision            string // the one that answered, if this can be another than the process's own; empty if it is not known
 }
 
 // Access writes the log line of a request and observes its duration. The level is error from status 500 on and if the answer was

@@ -15,7 +15,7 @@ type ExperimentMetrics struct {
 	duration *Histogram
 }
 
-// ExperimentMetrics registers them.
+// ExperimentMetrics registers the metrics of arms.
 func (t *Telemetry) ExperimentMetrics() *ExperimentMetrics {
 	return &ExperimentMetrics{
 		t.Counter("warble_experiment_requests_total", "Requests that an arm of an experiment answered, by status code.", "experiment", "arm", "code"),

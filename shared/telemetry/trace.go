@@ -35,7 +35,7 @@ func (t *Telemetry) Start() {
 		tracer.WithLogger(tracerLog{t}),
 	}
 	if !t.ownRules {
-		options = append(options, tracer.WithSamplingRules([]tracer.SamplingRule{tracer.RateRule(1)})) // kept has decided
+		options = append(options, tracer.WithSamplingRules([]tracer.SamplingRule{tracer.RateRule(1)})) // Telemetry.kept has decided already
 	}
 	tracer.Start(options...)
 }
@@ -48,7 +48,7 @@ func (t *Telemetry) Close() {
 }
 
 // Trace returns next with a server span for each request whose trace is kept. The span is a child of the request's traceparent or
-// Datadog headers. pattern returns its resource. If traces are off, Trace returns next itself.
+// Datadog headers. pattern returns the span's resource. If traces are off, Trace returns next itself.
 func (t *Telemetry) Trace(next http.Handler, pattern func(*http.Request) string) http.Handler {
 	if !t.tracing {
 		return next

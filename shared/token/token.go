@@ -22,7 +22,7 @@ import (
 // Claims are the claims of a verified access token.
 type Claims struct {
 	UserID    int64
-	Session   int64 // sid; 0 in a token of the release before
+	Session   int64 // sid; 0 in a token of the previous release
 	Username  string
 	Community string // "" if the user is in none
 	ID        string // jti

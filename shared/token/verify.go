@@ -86,7 +86,7 @@ func (v *Verifier) Verify(bearer string) (Claims, error) {
 	if err != nil {
 		return Claims{}, refusal(err)
 	}
-	if now.Before(fresh.claims.ExpiresAt) { // not in the leeway after it
+	if now.Before(fresh.claims.ExpiresAt) { // a token that is accepted only by the leeway is not cached
 		v.cache.Add(sum, fresh)
 	}
 	return fresh.claims, nil

@@ -14,8 +14,8 @@ type Includes struct {
 	Tweets []Tweet `json:"tweets,omitempty"`
 }
 
-// NewIncludes returns what was found in X's shape, ordered by id: the store returns no fixed order, but an unchanged answer must keep its
-// ETag. features are the caller's features.
+// NewIncludes returns the objects in found in X's format, ordered by id. The store returns no fixed order, but an unchanged
+// answer must keep its ETag. features are the caller's features.
 func NewIncludes(found store.Related, features feature.Set) (includes Includes) {
 	for _, t := range found.Tweets {
 		includes.Tweets = append(includes.Tweets, NewTweet(t, features))

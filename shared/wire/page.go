@@ -21,7 +21,7 @@ const (
 type Page struct {
 	size            int
 	token           token // zero for the first page
-	after, before   int64 // ids above and below; what since_id, start_time, until_id and end_time come to
+	after, before   int64 // only ids above the one and below the other, from since_id, start_time, until_id and end_time
 	excludeRetweets bool
 	horizon         int64 // store.DB.Horizon, 0 for none
 	reader          int64 // whose rows above it are listed as well
@@ -105,12 +105,13 @@ func Cut[T any](p Page, rows []T, id func(T) int64) ([]T, Meta) {
 	case more:
 		rows = rows[:p.size]
 	}
-	older, newer := more, p.token.id != 0 // a token comes from a page on its other side
+	older, newer := more, p.token.id != 0 // a page that has a token has another page on its other side, from which the token comes
 	if p.token.newer {
 		older, newer = true, more
 	}
 	meta := Meta{ResultCount: len(rows)}
-	next, previous := min(p.token.id+1, math.MaxInt64-1), max(p.token.id-1, 1) // an empty page's token excluded one row
+	// The token of an empty page excluded one row. These include it.
+	next, previous := min(p.token.id+1, math.MaxInt64-1), max(p.token.id-1, 1)
 	if len(rows) > 0 {
 		next, previous = id(rows[len(rows)-1]), id(rows[0])
 	}
@@ -170,9 +171,11 @@ func Tweets(rows []store.Tweet, meta Meta, related store.Related, features featu
 // token is a position in a list: rows older than id, or rows newer than id. It reveals nothing that the list does not show, so it is not
 // signed. It also works with other filters and sizes than those of the page that contained it.
 type token struct {
-	id      int64
-	newer   bool
-	settled bool // every row older than id is there; what is newer begins at the horizon at the latest in any case
+	id    int64
+	newer bool
+	// settled says that every row older than id is visible already. A token for newer rows needs no such mark, because its id
+	// is never above the horizon.
+	settled bool
 }
 
 const tokenLength = 9 // a byte for the direction, eight for the id

@@ -12,7 +12,7 @@ import (
 type Session struct {
 	Data         User   `json:"data"`
 	Token        string `json:"token"`      // the access token
-	ExpiresAt    string `json:"expires_at"` // when the access token does
+	ExpiresAt    string `json:"expires_at"` // when the access token expires
 	RefreshToken string `json:"refresh_token"`
 }
 

@@ -11,7 +11,7 @@ import (
 	"warble/shared/store"
 )
 
-// Tweet is a tweet. It always has all fields that Warble stores, without tweet.fields.
+// Tweet is a tweet. It always has all fields that Warble stores, even without the parameter tweet.fields.
 type Tweet struct {
 	ID                  string      `json:"id"`
 	Text                string      `json:"text"`
@@ -58,7 +58,7 @@ func NewTweet(t store.Tweet, features feature.Set) Tweet {
 	return tweet
 }
 
-// User is a user. It always has all fields that Warble shows, without user.fields.
+// User is a user. It always has all fields that Warble shows, even without the parameter user.fields.
 type User struct {
 	ID        string `json:"id"`
 	Name      string `json:"name"`

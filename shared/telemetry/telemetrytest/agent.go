@@ -13,7 +13,7 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
-// Span is what Datadog's agent gets of one, in its protocol v0.4.
+// Span has what Datadog's agent gets for a span, in its protocol v0.4.
 type Span struct {
 	Service  string             `json:"service"`
 	Name     string             `json:"name"`
@@ -30,7 +30,7 @@ type Span struct {
 type Agent struct {
 	mu     sync.Mutex
 	spans  []Span
-	bodies [][]byte // of every kind: what must not leave a function is in none of them
+	bodies [][]byte // of all requests, so that tests can check what has left a function
 	err    error
 }
 
@@ -60,7 +60,7 @@ func (a *Agent) Spans() ([]Span, error) {
 	return slices.Clone(a.spans), a.err
 }
 
-// Trace returns what has come of one, by the lower half of its id, and everything that was sent. Errors: what was sent is
+// Trace returns the spans of the trace whose id has this lower half, and the bodies of all requests. Errors: what was sent is
 // not in the agent's protocol.
 func (a *Agent) Trace(id uint64) (spans []Span, bodies [][]byte, err error) {
 	a.mu.Lock()
