@@ -90,8 +90,8 @@ func (l *Local) start(ctx context.Context) error {
 	return l.wait(ctx, saysStarted, started+1)
 }
 
-// build builds the local run and the functions once for all packages that start one, and links them into this one's folder, so that
-// the run's own build finds nothing to do. It returns the local run's program.
+// build builds the local run and the functions, once for all packages that start a local run. It links them into the folder
+// of this run, so that the run's own build finds nothing to do. It returns the local run's program.
 func (l *Local) build(ctx context.Context, root string) (program string, err error) {
 	shared := filepath.Join(root, ".warble", "tests")
 	if raceDetector() {

@@ -28,7 +28,7 @@ func took(do func(), sleep func(time.Duration)) time.Duration {
 		}
 	}()
 	took := func() time.Duration {
-		defer close(done) // also where do ends the test
+		defer close(done) // even if do ends the test
 		do()
 		return time.Since(began)
 	}()

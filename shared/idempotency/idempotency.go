@@ -1,8 +1,8 @@
-// Package idempotency makes a write that a client sends again the same write: a request with the Idempotency-Key of an earlier
-// one gets the earlier one's answer.
+// Package idempotency lets a client send a write twice without writing twice: a request with the Idempotency-Key of an
+// earlier request gets the answer of that request.
 //
 // There are two guards. Within a process, Once lets one request per key run and the others wait for its answer. Across
-// processes the row of the key decides, which package store writes in the same statement as the data.
+// processes, the key's row in the database decides. Package store writes this row in the same statement as the data.
 package idempotency
 
 import (

@@ -161,7 +161,7 @@ func (s *Service) Name() string { return s.Metadata.Name }
 // Container returns the only container. The Service must have been checked by Read or Parse.
 func (s *Service) Container() *Container { return &s.Spec.Template.Spec.Containers[0] }
 
-// Guest tells whether it is no function of Warble's.
+// Guest reports whether the Service does not belong to Warble.
 func (s *Service) Guest() bool {
 	return s.Metadata.Labels[Guest] == "true" || s.Metadata.Annotations[Guest] == "true"
 }
@@ -169,7 +169,7 @@ func (s *Service) Guest() bool {
 // Routes returns the paths that the edge sends to the function.
 func (s *Service) Routes() []string { return Routes(s.Metadata.Annotations[RoutesAnnotation]) }
 
-// Streams returns for how many seconds an answer of each of the routes that its StreamsAnnotation lists may take.
+// Streams returns the routes in the Service's StreamsAnnotation, each with the number of seconds that an answer may take.
 func (s *Service) Streams() map[string]int {
 	return Streams(s.Metadata.Annotations[StreamsAnnotation], s.Spec.Template.Spec.TimeoutSeconds)
 }

@@ -27,7 +27,7 @@ import (
 // parameters are OWASP's for argon2id: 19 MiB, two passes, one lane.
 var parameters = argon2id.Params{Memory: 19 * 1024, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
 
-// idle is the time after the last hash when its memory is returned to the operating system.
+// idle is how long after the last hash its memory is returned to the operating system.
 const idle = 5 * time.Second
 
 // Hasher hashes and compares. It is safe for concurrent use.

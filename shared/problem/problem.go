@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// Kind is a class of problem. It is an error itself, so errors.Is(err, problem.NotFound) holds for every Problem of it.
+// Kind is a class of problem. It is an error itself, so errors.Is(err, problem.NotFound) holds for every Problem of this
+// Kind.
 type Kind struct {
 	Status int
 	Slug   string // last segment of the type URI

@@ -40,7 +40,8 @@ const (
 // guessable is the entropy in bits below which zxcvbn's score is 0: an attacker needs less than a million guesses on average.
 const guessable = 20.93
 
-// common reports whether an attacker who knows own is likely to guess password early. Only its beginning counts.
+// common reports whether an attacker who knows the words in own is likely to guess password early. Only the beginning of
+// password counts.
 func (e *estimator) common(password string, own ...string) (bool, error) {
 	dictionaries, err := e.dictionaries()
 	if err != nil {
