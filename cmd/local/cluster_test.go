@@ -385,7 +385,7 @@ func TestATreatmentThatCrashesGetsNoTraffic(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.turnUntil("its crash to be reported", func() bool {
-		return strings.Contains(r.get("crash").Status.Message, "crash-like-treatment-00001, which does not get ready") &&
+		return strings.Contains(r.get("crash").Status.Message, "crash-like-treatment-00001, which does not become ready") &&
 			strings.Contains(r.get("crash").Status.Message, "ended before it was ready")
 	})
 	if len(r.routes().Experiments) != 0 {

@@ -101,7 +101,7 @@ func answers(ctx context.Context, url string, enough func(status int) bool) erro
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no answer that is enough: %w", err)
+			return fmt.Errorf("no acceptable answer: %w", err)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

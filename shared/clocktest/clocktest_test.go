@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestWhatTheMachineIsLateByIsNotCounted(t *testing.T) {
+func TestDelaysOfTheMachineAreNotCounted(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		sleep func(time.Duration)

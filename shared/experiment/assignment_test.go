@@ -33,7 +33,7 @@ var notAssignments = []string{
 	"likes=treatment;community=gophers;generation=3 ", "likes=treatment;community=gophers;generation=3, x=control;user=1;generation=1",
 }
 
-func TestAnotherTextThanAnAssignmentIsAnError(t *testing.T) {
+func TestATextThatIsNoAssignmentIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, text := range notAssignments {
 		a, err := experiment.ParseAssignment(text)

@@ -45,7 +45,7 @@ func TestQuantitiesCanBeWrittenAndReadBack(t *testing.T) {
 	}
 }
 
-func TestAnotherTextThanAQuantityIsAnError(t *testing.T) {
+func TestATextThatIsNoQuantityIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{`5`, `"5"`, `""`, `"d"`, `"1.5d"`, `"99999d"`, `"5%"`, `"x"`, `null`, `{}`, `"7 d"`} {
 		var d experiment.Duration

@@ -208,7 +208,7 @@ func TestAnUnmatchedPathIsNeverALabel(t *testing.T) {
 }
 
 // The answer is a problem, sent when the time for the body is over.
-func TestABodyThatDoesNotComeIs408(t *testing.T) {
+func TestABodyThatDoesNotArriveIsAnswered408(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(function.NewTest(new(syncBuffer)).Handler(function.Routes{"POST /notes/{id}": function.JSON(echo)}))
 	server.Config.ReadTimeout = 300 * time.Millisecond

@@ -47,7 +47,7 @@ func SetEnv(text []byte, name, value string) ([]byte, error) {
 		return bytes.Join(lines, nil), nil
 	}
 	if at.Kind != yaml.SequenceNode || at.Style&yaml.FlowStyle != 0 || len(at.Content) == 0 {
-		return nil, fmt.Errorf("env: expected a list, a variable a line")
+		return nil, fmt.Errorf("env: expected a list with one variable per line")
 	}
 	first := at.Content[0] // whose dash is two columns before it
 	indent := strings.Repeat(" ", first.Column-3)

@@ -107,7 +107,7 @@ func (h *Hasher) enter(ctx context.Context) error {
 	if h.waiting.Add(1) > h.queue {
 		h.waiting.Add(-1)
 		h.refused.Add(1)
-		return problem.Unavailable.Detail("Too many sign-ins at once; try again.").After(problem.DefaultRetryAfter)
+		return problem.Unavailable.Detail("Too many sign-ins at the same time; try again.").After(problem.DefaultRetryAfter)
 	}
 	defer h.waiting.Add(-1)
 	select {

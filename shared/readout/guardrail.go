@@ -202,7 +202,7 @@ func (g *Guardrail) sentence(s *GuardrailStep, based bool) string {
 	text := ""
 	switch {
 	case s.CountPeriods == 0:
-		return fmt.Sprintf("%s: not both arms have had requests yet", name)
+		return fmt.Sprintf("%s: at least one arm has had no requests yet", name)
 	case s.State == experiment.GuardBreach && len(s.Harmed) > 0:
 		text = fmt.Sprintf("%s of %s: worse by more than the limit of %s; %s of all Services", name, strings.Join(s.Harmed, " and "), limit, rates)
 	case s.State == experiment.GuardBreach && (s.Bounds.Lower == nil || *s.Bounds.Lower <= g.Margin):
@@ -216,7 +216,7 @@ func (g *Guardrail) sentence(s *GuardrailStep, based bool) string {
 	case s.State == experiment.GuardPass:
 		text = fmt.Sprintf("%s: at most %s worse; the limit is %s; %s", name, figures.Points(max(0, *s.Bounds.Upper)), limit, rates)
 	case s.Stale && *s.Bounds.Upper < g.Margin:
-		text = fmt.Sprintf("%s: not both arms have had requests in the last %s, and only new requests can pass a step; %s until then", name, recentTraffic, rates)
+		text = fmt.Sprintf("%s: at least one arm has had no requests in the last %s, and a step passes only on recent requests; before that, %s", name, recentTraffic, rates)
 	default:
 		text = fmt.Sprintf("%s: between %s and %s worse, which does not yet tell whether the limit of %s holds; %s", name, figures.Points(*s.Bounds.Lower), figures.Points(*s.Bounds.Upper), limit, rates)
 	}

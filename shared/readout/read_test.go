@@ -192,7 +192,7 @@ func TestAnArmWithoutRequestsIsNoFaultIfFewUsersCame(t *testing.T) {
 
 // At night one of 60 users may send 60 requests, all in one arm. If the units of half the buckets are in one arm only, that
 // is a fault.
-func TestAnArmIsMissedOnlyIfManyUnitsAreInTheOther(t *testing.T) {
+func TestAMissingArmIsAFaultOnlyIfTheOtherHasManyUnits(t *testing.T) {
 	t.Parallel()
 	for active, want := range map[int64]readout.State{1: readout.OK, 1<<16 - 1: readout.Red} {
 		w := readouttest.New(t, nil)

@@ -145,7 +145,7 @@ type GuardrailStep struct {
 	Step   int              `json:"step"` // index into the report's steps, from 0
 	State  experiment.Guard `json:"state"`
 	Early  bool             `json:"early"` // there are too few count periods or requests to pass
-	Stale  bool             `json:"stale"` // not both arms had requests recently, so the step does not pass
+	Stale  bool             `json:"stale"` // at least one arm had no requests recently, so the step does not pass
 	Harm   float64          `json:"harm"`  // treatment minus control within each Service, weighted by the control's mix of Services, minus Baseline
 	Bounds Interval         `json:"bounds"`
 	// Baseline is the same difference before anybody was treated; null if nothing is subtracted.

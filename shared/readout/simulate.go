@@ -124,7 +124,7 @@ func (w World) Check(runs int) error {
 	case w.Units < 1 || w.Members < 1 || w.Mean <= 0 || w.Looks < 1 && w.Every < 1:
 		return fmt.Errorf("world %s: expected units, members, a mean and looks of more than 0", w.Name)
 	case w.Hold <= 0 || w.Window <= 0 || w.MinimumEffect <= 0 || w.Alpha <= 0 || w.Alpha >= 1 || w.Effect <= -1:
-		return fmt.Errorf("world %s: expected a hold, a window, a least effect and an alpha of more than 0, an alpha of less than 1 and an effect of more than -100%%", w.Name)
+		return fmt.Errorf("world %s: expected a hold, a window, a minimum effect and an alpha of more than 0, an alpha of less than 1 and an effect of more than -100%%", w.Name)
 	case w.Communities == nil && w.Users == nil && w.CV*w.CV < w.leastCV():
 		return fmt.Errorf("world %s: coefficient of variation %g: expected %.3g or more, because counts with a mean of %g vary at least so much",
 			w.Name, w.CV, math.Sqrt(w.leastCV()), w.Mean)

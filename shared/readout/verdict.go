@@ -248,7 +248,7 @@ func (r *Report) decidedSentence(d experiment.Decision) string {
 func (r *Report) primaryInWords() string {
 	e := r.Primary
 	if e.Control.Mean == nil || e.Treatment.Mean == nil || e.Difference == nil {
-		return e.Label + ": not both arms have values"
+		return e.Label + ": at least one arm has no values yet"
 	}
 	text := fmt.Sprintf("%s: %s in the treatment and %s in the control", e.Label, e.Figure(e.Treatment.Mean), e.Figure(e.Control.Mean))
 	if e.By == ByDifference && e.Interval != (Interval{}) {

@@ -58,7 +58,7 @@ func Plan(w io.Writer, p readout.Planned) error {
 	case p.Method == readout.Guards:
 		fact("Guardrails", fmt.Sprintf("most precise after %s of 10 s", figures.Count(p.Units, "period")))
 	case p.Units == 0:
-		fact("N*", "no sample size is set: it ends on a date")
+		fact("N*", "no sample size is set: the experiment ends on a date")
 	default:
 		fact("N*", fmt.Sprintf("%s in both arms together", figures.Count(p.Units, unit)))
 	}
@@ -119,7 +119,7 @@ func PromiseRow(w io.Writer, promise readout.Promise, s readout.Simulated) (kept
 		measured = append(measured, text)
 	}
 	if len(promise.Bounds) == 0 {
-		promised, measured = []string{"nothing; intervals that exclude 0"}, []string{fmt.Sprintf("%.2f (%.2f)", 100*s.Wrong.Value(), 100*s.Wrong.Error())}
+		promised, measured = []string{"nothing (measured: intervals that exclude 0)"}, []string{fmt.Sprintf("%.2f (%.2f)", 100*s.Wrong.Value(), 100*s.Wrong.Error())}
 	}
 	answered := s.Told
 	if promise.Margin > 0 {
@@ -160,7 +160,7 @@ func Simulation(w io.Writer, without, with readout.Simulated) error {
 		{"  of a naive test", inPercent(without.Naive), ""},
 		{"found (power)", "", inPercent(found)},
 		{"interval contains truth", inPercent(without.Covered), inPercent(with.Covered)},
-		{"days to an end", figures.Decimal(without.Days), figures.Decimal(with.Days)},
+		{"days until it ended", figures.Decimal(without.Days), figures.Decimal(with.Days)},
 	}
 	ends := make(map[readout.Outcome]bool)
 	for _, s := range []readout.Simulated{without, with} {

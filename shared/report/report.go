@@ -83,7 +83,7 @@ func detectableText(r *readout.Report) string {
 
 func plannedText(units int64) string {
 	if units == 0 {
-		return "no number is planned: it ends on a date"
+		return "no sample size is set: the experiment ends on a date"
 	}
 	return figures.Whole(units) + " planned"
 }

@@ -137,7 +137,7 @@ func (v *View) makeArms(base Base) Move {
 	for _, arm := range experiment.Arms {
 		switch have := arms.state(arm); {
 		case have.Failed != "":
-			return waits("the %s of %s, revision %s, which does not get ready: %s", arm, base.Name, have.Revision, have.Failed)
+			return waits("the %s of %s, revision %s, which does not become ready: %s", arm, base.Name, have.Revision, have.Failed)
 		case !have.Ready:
 			return waits("the %s of %s to be ready", arm, base.Name)
 		}

@@ -79,7 +79,7 @@ func (v *View) setConditions(s *Status, rest Rest) {
 	setOnlyIf(s.Conclusion != "", conditionConcluded, cmp.Or(conclusions[s.Conclusion], "None"), s.Because)
 	if phase.Runs() && v.Services != nil {
 		drifted := v.drifted()
-		set(conditionDrifted, len(drifted) > 0, map[bool]string{true: "DeployedAnew", false: "AsAtTheStart"}[len(drifted) > 0], strings.Join(drifted, ", "))
+		set(conditionDrifted, len(drifted) > 0, map[bool]string{true: "DeployedSince", false: "AsAtTheStart"}[len(drifted) > 0], strings.Join(drifted, ", "))
 	}
 	if v.Judged == nil || v.Judged.Err != nil {
 		return

@@ -176,7 +176,7 @@ func (e *Experiment) checkService(s *Service, image string) error {
 		expect(!set && !slices.Contains(s.Elsewhere, name), "its template has the variable %s: expected none, because steer sets it in the arms", name)
 	}
 	expect(image == "" || repository(image) == repository(s.Image), "the treatment's image is from %s: expected the repository of the Service's image, %s", repository(image), repository(s.Image))
-	expect(s.Settled && s.Ready != "" && s.Created == s.Ready, "it is not ready: expected that its newest revision and its route are")
+	expect(s.Settled && s.Ready != "" && s.Created == s.Ready, "it is not ready: expected its newest revision and its route to be ready")
 	expect(s.Latest, "its newest revision does not have all of its traffic: expected 100 percent, because the arms are copies of it")
 	expect(s.Guest || !e.Spec.Identity.Foreign(), "it has no label %s, but the identity %s is only for guests: expected that label, or identity token", manifest.Guest, e.Spec.Identity.Kind)
 	switch s.Experiments {

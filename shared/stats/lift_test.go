@@ -81,7 +81,7 @@ func TestEffectMovesTheIntervalOfTheLift(t *testing.T) {
 
 // A third of the 30 members at level 1 are treated, and two thirds of the 30 at level 10. So the plain ratios are 4 and 7. At
 // the same mix of steps they are both 5.5; with an effect of x1.5 they are 5.5 and 8.25, computed by hand.
-func TestLevelsOfStepsAreNoEffect(t *testing.T) {
+func TestDifferentLevelsOfStepsAreNotTakenForAnEffect(t *testing.T) {
 	t.Parallel()
 	units := []Unit{{0, true, 10, 10}, {0, false, 10, 10}, {0, false, 10, 10}, {1, true, 100, 10}, {1, true, 100, 10}, {1, false, 100, 10}}
 	if p, err := PermuteLift(units, .05, 1); !errors.Is(err, ErrNoVariance) {
@@ -172,7 +172,7 @@ func TestArmsWithoutVarianceCanDiffer(t *testing.T) {
 	}
 }
 
-func TestSmallestPOfADesignIsThatOfItsUnits(t *testing.T) {
+func TestSmallestPAgreesWithThePermutationTest(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		design [][2]int

@@ -245,7 +245,7 @@ func TestSpreadAgreesWithTheDefinition(t *testing.T) {
 
 // In experiments that Spread.Welch admits, the interval of Welch's test excludes the true difference in at most 5 % plus 1.5
 // points, unless the values are very skewed. Of these, few are admitted.
-func TestWelchIsSeldomWrongWhereItIsAdmitted(t *testing.T) {
+func TestWelchIsSeldomWrongIfItMayJudge(t *testing.T) {
 	t.Parallel()
 	lognormal := func(sigma float64) func(*rand.Rand) float64 {
 		return func(random *rand.Rand) float64 { return math.Exp(sigma*random.NormFloat64() - sigma*sigma/2) }

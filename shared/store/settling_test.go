@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestAnIDIsSettledOnceNoTransactionBeforeItRuns(t *testing.T) {
+func TestAnIDIsSettledWhenNoEarlierTransactionRuns(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(0, 0)
 	var s settling
