@@ -16,7 +16,7 @@ import (
 // Service. A request that may have had an effect is not repeated.
 type armFallback struct{ http.RoundTripper }
 
-// errArmLate is the cause if an arm takes more than half of the request's time for the headers of its answer.
+// errArmLate is the cause of the cancellation if an arm takes more than half of the request's time for the headers of its answer.
 var errArmLate = errors.New("no answer within half of the request's time")
 
 func (s armFallback) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -55,10 +55,10 @@ func (s armFallback) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.RoundTripper.RoundTrip(again)
 }
 
-// retryReason returns why a request must be sent to the untouched Service; nil if the arm's answer counts. A request without a
-// connection had no effect, and neither had one for a host that the ingress does not know. Any other request is repeated only if it
-// changes nothing, or if its Idempotency-Key prevents a second effect. keyed says that the Service honours keys: Services that can
-// assign do; login and register, whose unit is a request, do not.
+// retryReason returns why a request must be sent to the untouched Service; nil if the arm's answer counts. A request had no effect
+// if no connection was made, or if the ingress does not know its host. Any other request is repeated only if it changes nothing, or
+// if its Idempotency-Key prevents a second effect. keyed says that the Service honours Idempotency-Key: Services whose unit is a
+// user or a community do; login and register, whose unit is a request, do not.
 func retryReason(r *http.Request, answer *http.Response, err error, keyed bool) error {
 	safe := r.Method == http.MethodGet || r.Method == http.MethodHead || keyed && r.Header.Get("Idempotency-Key") != ""
 	switch {

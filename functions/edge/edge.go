@@ -91,7 +91,7 @@ type passage struct {
 	arm          *routedArm    // of the caller; nil if they are in no arm, or if the unit is a request
 	inExperiment bool          // whether the experiment includes the request, even while it is suspended
 	untouched    *url.URL      // of the untouched function, for an arm that fails
-	armErr       error         // why the arm did not answer, so that the untouched function did
+	armErr       error         // why the arm did not answer, if the untouched function answered instead
 	waited       time.Duration // from sending the request to the headers of the answer
 	assignment   string        // the header for the function; empty if the caller is in no experiment
 	client       netip.Addr
@@ -305,14 +305,16 @@ func (e *Edge) rewrite(pr *httputil.ProxyRequest) {
 	out := pr.Out
 	out.URL.Scheme, out.URL.Host = p.url.Scheme, p.url.Host
 	out.Host = p.url.Host
-	out.URL.RawQuery = pr.In.URL.RawQuery // unchanged, because ReverseProxy drops what it cannot parse; the function must refuse it
+	out.URL.RawQuery = pr.In.URL.RawQuery // unchanged: ReverseProxy drops what it cannot parse, but the function must refuse it
 	out.GetBody = pr.In.GetBody
 
 	header := out.Header
 	function.StripAssertions(header)
 	header.Del("Knative-Serving-Tag") // Knative would choose a revision by it
 	header.Del("Accept-Encoding")     // functions do not compress, and X's clients cannot read zstd
-	header.Del("Expect")              // the body has been read; and a function's 100 would make ReverseProxy clear its own answer's headers
+	// The edge has read the body already; and after a function's 100, ReverseProxy would clear the headers that the edge has set on
+	// the answer.
+	header.Del("Expect")
 	client := []string{p.client.String()}
 	header["X-Forwarded-For"], header[function.HeaderClient] = client, client
 	header["X-Request-Id"] = []string{p.id}

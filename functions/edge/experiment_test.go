@@ -286,7 +286,8 @@ func TestABaselineCountsAnswersOfTheUntouched(t *testing.T) {
 	}
 }
 
-// TestACanaryIsCountedByTheRevisionThatAnswered includes all callers. No header names the experiment.
+// TestACanaryIsCountedByTheRevisionThatAnswered checks a canary that all requests take part in. No header names the experiment to a
+// function or a client.
 func TestACanaryIsCountedByTheRevisionThatAnswered(t *testing.T) {
 	t.Parallel()
 	revision := make(chan string, 1)

@@ -62,7 +62,7 @@ func (x experimenter) remove(name string) {
 	}
 }
 
-// runningExperiment returns an Experiment with so many open slots in each arm.
+// runningExperiment returns an Experiment with the given number of open slots in each arm.
 func runningExperiment(name string, open int, services ...string) *rollout.Experiment {
 	e := &rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	e.Spec = experiment.Spec{Services: services, Unit: experiment.User, Layer: experiment.LayerShare{Name: "engagement", Slots: []int{0, 10_000}}}

@@ -31,7 +31,7 @@ func registerMetrics(t *telemetry.Telemetry, r *routes, w *watch) {
 	})
 }
 
-// outages has the kinds of objects about which the API server does not answer at present.
+// outages records the kinds of objects about which the API server does not answer at present, and since when.
 type outages struct {
 	mu    sync.Mutex
 	since map[string]time.Time

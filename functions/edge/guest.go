@@ -252,11 +252,13 @@ func (g *guests) rewrite(pr *httputil.ProxyRequest) {
 	out.URL.RawQuery = pr.In.URL.RawQuery // unchanged
 	function.StripAssertions(header)
 	header.Del("Knative-Serving-Tag") // Knative would choose a revision by it
-	header.Del("Expect")              // the edge reads the body when the guest does; and a 100 would make ReverseProxy clear its own answer's headers
+	// The edge reads the body when the guest does; and after a 100, ReverseProxy would clear the headers that the edge has set on
+	// the answer.
+	header.Del("Expect")
 	header.Set("X-Forwarded-For", v.client.String())
 	header.Set("X-Forwarded-Host", pr.In.Host)
 	if scheme := pr.In.Header.Get("X-Forwarded-Proto"); scheme == "https" || scheme == "http" {
-		header.Set("X-Forwarded-Proto", scheme) // the ingress, which ends TLS, says so; links depend on this header, but no permission does
+		header.Set("X-Forwarded-Proto", scheme) // the ingress ends TLS and sets this header; links depend on it, but no permission does
 	}
 	header.Set("X-Request-Id", v.id)
 	header.Set(function.HeaderClient, v.client.String())
@@ -286,7 +288,7 @@ func (g *guests) modify(answer *http.Response) error {
 		answer.Header.Add("Set-Cookie", setCookieHeader(v.cookieName, v.newCookie))
 		answer.Header.Add("Cache-Control", "private") // otherwise a shared cache could give one visitor's cookie to others
 	}
-	own := x.Header() // an earlier 1xx answer, such as 103, has removed the headers
+	own := x.Header() // set again, because an earlier 1xx answer, such as 103, removes them
 	own.Set("X-Request-Id", v.id)
 	if v.arm != nil && v.assignment != "" {
 		v.arm.setHeaders(own)
@@ -380,7 +382,7 @@ func (g *guests) countAnswer(v *visit, x *function.Exchange, status int, failed 
 // because the arm cannot have seen it. It repeats no other request, because only the guest knows what may be done twice.
 type guestFallback struct{ http.RoundTripper }
 
-// errGuestLate is the cause if a guest takes longer than its timeout.
+// errGuestLate is the cause of the cancellation if a guest takes longer than its timeout.
 var errGuestLate = errors.New("no answer within its timeoutSeconds")
 
 func (s guestFallback) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -28,8 +28,8 @@ import (
 const (
 	// keysInterval is how often an issuer's keys are read.
 	keysInterval = 10 * time.Minute
-	// keysPause is the shortest time between two readings because of a token with an unknown key, or of an issuer that does not
-	// answer.
+	// keysPause is the shortest time between two readings outside the schedule: because a token has an unknown key, or because the
+	// issuer did not answer the last time.
 	keysPause = 10 * time.Second
 	// keysTimeout limits one reading. The request that caused it waits for it.
 	keysTimeout = 3 * time.Second
@@ -41,8 +41,8 @@ const (
 	tokenLeeway = 30 * time.Second
 )
 
-// asymmetric lists the accepted algorithms. A key is used only with its own algorithm. In particular a symmetric one is refused: it
-// would use the public key, which everybody knows, as the secret.
+// asymmetric lists the accepted algorithms. A key is used only with its own algorithm. In particular, symmetric algorithms are
+// refused: they would use the public key, which everybody knows, as the secret.
 var asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
 // issuers has the issuers that experiments in force name. The zero value has none.
@@ -109,7 +109,7 @@ func newIssuer(url string) *issuer {
 	}
 }
 
-// refresh reads the keys of each issuer that are due.
+// refresh reads each issuer's keys if they are due.
 func (i *issuers) refresh(ctx context.Context) error {
 	i.mu.Lock()
 	var all []*issuer
@@ -207,8 +207,8 @@ func (o *issuer) known(kid string) (publicKey, bool) {
 	return key, ok
 }
 
-// read reads the key set if the last try is longer ago than every, or if it failed and the pause is over. It does not read if
-// another reading has meanwhile found the key kid. If reading fails, the old keys stay.
+// read reads the key set if the last try was at least the time `every` ago. After a failure, the pause is enough. It does not read
+// if another reading has meanwhile found the key kid. If reading fails, the old keys stay.
 func (o *issuer) read(ctx context.Context, log zerolog.Logger, every time.Duration, kid string) {
 	o.reading.Lock()
 	defer o.reading.Unlock()
@@ -282,7 +282,7 @@ func (o *issuer) get(ctx context.Context, at string) ([]byte, error) {
 	return text, err
 }
 
-// parseKeys returns the public keys that sign, by their ids. It skips all others.
+// parseKeys returns the public keys for signatures, by their ids. It skips all other keys.
 func parseKeys(text []byte) (map[string]publicKey, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`

@@ -25,7 +25,7 @@ import (
 	"warble/shared/experiment"
 )
 
-// testIssuer is another issuer than Warble. It serves its configuration, and a key set that a test can change.
+// testIssuer is an issuer that is not Warble. It serves its configuration, and a key set that a test can change.
 type testIssuer struct {
 	url   string
 	asked atomic.Int64 // requests for its keys
@@ -208,7 +208,7 @@ func TestOnlyTokensOfTheIssuerForTheAudienceAreAccepted(t *testing.T) {
 	}
 }
 
-// TestAnIssuersKeysRotateWithoutARestart also checks that an issuer without an answer leaves the keys unchanged.
+// TestAnIssuersKeysRotateWithoutARestart also checks that the old keys stay if the issuer does not answer.
 func TestAnIssuersKeysRotateWithoutARestart(t *testing.T) {
 	t.Parallel()
 	a := newTestIssuer(t)

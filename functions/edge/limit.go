@@ -91,9 +91,10 @@ type count struct {
 const (
 	shards = 64
 	// perShard limits the memory that a flood of addresses can take: 64 x 4096 keys, about 40 MB. Above this number a new key
-	// evicts an old one. So the edge may forget calls in such a flood, but never refuses a stranger's.
+	// evicts an old one. So in such a flood the edge may forget calls, but it never refuses a client because of other clients'
+	// calls.
 	perShard = 4096
-	// sweepSteps is how many counts an insertion into a full shard checks for an expired one.
+	// sweepLimit is how many counts an insertion into a full shard checks for an expired one.
 	sweepLimit = 16
 )
 
@@ -177,7 +178,8 @@ func (m *limiter) count(who limitKey, now time.Time, limit limit) (used int, end
 	return n.used, n.ends
 }
 
-// evict makes room for one key: it removes the expired ones among a few, or otherwise the last of these.
+// evict makes room for one key. It looks at up to sweepLimit keys and removes those that have expired. If none has, it removes the
+// last one.
 func evict(counts map[limitKey]count, now time.Time) {
 	visited, found := 0, false
 	for who, n := range counts {
@@ -195,8 +197,8 @@ func evict(counts map[limitKey]count, now time.Time) {
 	}
 }
 
-// describe sets X's three headers, and the two of draft-ietf-httpapi-ratelimit-headers. Times are rounded up, so that a client who
-// waits as long as a header says finds the next window begun.
+// describe sets X's three headers, and the two of draft-ietf-httpapi-ratelimit-headers. Times are rounded up, so that the next
+// window has begun when a client has waited as long as a header says.
 func (s *share) describe(header http.Header, c class, left int, ends time.Time, rest time.Duration) {
 	remaining := strconv.Itoa(left)
 	header["X-Rate-Limit-Limit"] = s.most[c]

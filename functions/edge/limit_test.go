@@ -206,7 +206,7 @@ func TestRemainingIsExact(t *testing.T) {
 	}
 }
 
-// TestAFloodOfAddressesTakesBoundedMemory also checks that no stranger is refused, during the flood or after it.
+// TestAFloodOfAddressesTakesBoundedMemory also checks that no client with a new address is refused, during the flood or after it.
 func TestAFloodOfAddressesTakesBoundedMemory(t *testing.T) { //nolint:paralleltest // it measures the heap
 	const flood = shards * perShard * 5 / 4
 	now := newClock(noon)

@@ -180,7 +180,7 @@ func (o *outcomes) window(exp *routedExperiment, key windowKey) *experiment.Outc
 // exposureKey says which exposures are the same.
 type exposureKey struct{ experiment, salt, unit, assigned, served string }
 
-// expose notes an exposure to a guest, once. It is sent with the windows.
+// expose notes an exposure to a guest, once. The exposure is sent with the windows.
 func (o *outcomes) expose(salt string, e experiment.Exposure) {
 	if o.url == "" {
 		return
@@ -238,8 +238,8 @@ func (o *outcomes) dropExposures(n int) {
 	o.unsentExposures = slices.Clone(o.unsentExposures[n:])
 }
 
-// suspend logs a suspension and queues it for the next send, which does not wait for a window to close: steer then rolls back a
-// treatment that fails.
+// suspend logs a suspension and queues it for the next send. That send does not wait for a window to close, so that steer soon
+// rolls back a treatment that fails.
 func (o *outcomes) suspend(s experiment.Suspension) {
 	o.log.Warn().Str("experiment", s.Experiment).Int64("users", s.Users).Int64("answers", s.Answers).Int64("errors", s.Errors).
 		Int64("untouched", s.Untouched).Int64("untouched_errors", s.UntouchedErrors).Str("verdict", string(s.Fault)).Msg("this edge has suspended the experiment")
@@ -309,8 +309,8 @@ func (o *outcomes) send(ctx context.Context) error {
 	return nil
 }
 
-// sendUntil sends the windows that begin before end, all suspensions, and exposures at most once for each end unless some are left
-// over. o.sending must be held.
+// sendUntil sends the windows that begin before end, and all suspensions. It sends exposures once for each end, and again if some
+// are left over. o.sending must be held.
 func (o *outcomes) sendUntil(ctx context.Context, end time.Time) {
 	o.pending = append(o.pending, o.takeClosed(end)...)
 	if end.After(o.exposuresSentUntil) || len(o.unsentExposures) > 0 {
@@ -343,7 +343,7 @@ func (o *outcomes) sendUntil(ctx context.Context, end time.Time) {
 	o.pending = nil
 }
 
-// noteFailure logs that sending failed, if the last try did not.
+// noteFailure logs that sending failed, unless the last try failed too.
 func (o *outcomes) noteFailure(err error) {
 	if !o.failureLogged {
 		o.log.Warn().Err(err).Int("windows", len(o.pending)).Msg("outcomes could not be stored: they are kept and sent again")
@@ -359,9 +359,9 @@ func (o *outcomes) noteSuccess() {
 	o.failureLogged, o.lossLogged = false, false
 }
 
-// batch encodes the first pending windows for one request. pending must be sorted by start and experiment. The request has all of
-// one start, or as many whole experiments of that start as fit. An experiment's windows of one start are never split between
-// requests, because steer would take the second request for a repetition of the first.
+// batch encodes the first pending windows for one request. pending must be sorted by start and experiment. The request has all
+// windows with the earliest start, or as many whole experiments of that start as fit. An experiment's windows of one start are
+// never split between requests, because steer would take the second request for a repetition of the first.
 func batch(pending []experiment.Outcomes) (windows []json.RawMessage) {
 	size := 0     // bytes of windows
 	complete := 0 // how many of windows belong to experiments that are complete
@@ -411,7 +411,7 @@ type outcomesReport struct {
 	Exposures   []experiment.Exposure   `json:"exposures,omitempty"`
 }
 
-// post sends a request to steer. refused means that sending the same again would be refused again.
+// post sends a request to steer. refused means that steer would refuse the same request again.
 func (o *outcomes) post(ctx context.Context, path string, timeout time.Duration, body any) (refused bool, err error) {
 	text, err := json.Marshal(body)
 	if err != nil {

@@ -54,7 +54,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprint(err), http.StatusBadRequest)
 		return
 	}
-	if client := function.Client(r.Context()).String(); client != "0.0.0.0" { // this address needs a valid signature
+	if client := function.Client(r.Context()).String(); client != "0.0.0.0" { // an address in the header is believed only with a valid signature
 		http.Error(w, "signed by "+client, http.StatusForbidden)
 		return
 	}

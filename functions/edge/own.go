@@ -82,8 +82,8 @@ func withContentPolicy(next http.Handler) http.Handler {
 	})
 }
 
-// withStrictCaching corrects the file server, whose ETags have no quotes, and which compares them wrongly and ignores qualities in
-// Accept-Encoding.
+// withStrictCaching corrects three mistakes of the file server: its ETags have no quotes, it compares ETags wrongly, and it ignores
+// the weights (q=) in Accept-Encoding.
 func withStrictCaching(files http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked := r.Clone(r.Context())

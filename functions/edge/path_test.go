@@ -11,7 +11,8 @@ import (
 	"warble/shared/problem"
 )
 
-// TestNoPathReachesAnotherFunction than the one of its route, however the path is written, and no path is redirected.
+// TestNoPathReachesAnotherFunction checks that a path reaches only the function of its route, however the path is written, and that
+// no path is redirected.
 func TestNoPathReachesAnotherFunction(t *testing.T) {
 	t.Parallel()
 	named := func(name string) functionEntry {

@@ -221,7 +221,7 @@ func TestHTTP2WithoutTLS(t *testing.T) {
 	}
 }
 
-// TestUpgradesAreNotPassedOn, nor any other request about a client's connection to the edge.
+// TestUpgradesAreNotPassedOn checks all headers that concern only the client's connection to the edge.
 func TestUpgradesAreNotPassedOn(t *testing.T) {
 	t.Parallel()
 	edge, _ := startWithMirror(t, config{})

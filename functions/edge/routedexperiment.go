@@ -11,7 +11,7 @@ import (
 	"warble/shared/token"
 )
 
-// routedExperiment is an experiment for the requests to one Service. It is in force, or its baseline is counted. During the
+// routedExperiment is an experiment for the requests to one Service. It is in force, or its baseline is being counted. During the
 // baseline only Rules, service and tripwire are set.
 type routedExperiment struct {
 	*experiment.Rules
@@ -65,8 +65,8 @@ func (exp *routedExperiment) drawRequest() bool {
 	return exp.Unit == experiment.Request && exp.splitURL != nil && rand.IntN(experiment.Slots) < exp.Open.Control+exp.Open.Treatment
 }
 
-// drawArm chooses the arm of a request to a guest that drawRequest has taken. A guest's answer names no revision, so the arm cannot
-// be read from the answer.
+// drawArm chooses the arm at random for a guest's request that drawRequest sends to the arms. A guest's answer names no revision,
+// so the arm cannot be read from the answer.
 func (exp *routedExperiment) drawArm() experiment.Arm {
 	if rand.IntN(exp.Open.Control+exp.Open.Treatment) < exp.Open.Control {
 		return experiment.Control

@@ -115,8 +115,8 @@ func TestOfTwoConflictingExperimentsTheFirstIsInForce(t *testing.T) {
 	}
 }
 
-// TestATableKeepsItsExperiments: if the same target is in the next table, for example because its Service now has an error, the
-// target has the next table's experiment there. A request in progress still sees the previous one.
+// TestATableKeepsItsExperiments: a target may be in two tables, for example because its Service now has an error. In the next table
+// it has that table's experiment. A request in progress still sees the previous experiment.
 func TestATableKeepsItsExperiments(t *testing.T) {
 	t.Parallel()
 	wires := new(tripwires)

@@ -33,7 +33,7 @@ type target struct {
 	name       string
 	url        *url.URL
 	tags       map[string]tagged
-	starting   bool // nothing listens at url yet, but will
+	starting   bool // nothing listens at url yet, but the function is about to
 	routes     []string
 	streams    map[string]time.Duration // the time limit of an answer, for routes with their own limit
 	guest      *guest                   // nil for a function
@@ -251,15 +251,15 @@ func (r *routes) match(request *http.Request) (*target, string) {
 	return to, pattern
 }
 
-// tagFor returns the tag of the edge's own revision to whose host a request was sent; empty for the public host. The tag is no
-// privilege: anybody who can send such a host to the ingress reaches that revision anyway.
+// tagFor returns the tag of the edge's own revision to which a request was sent, by its host; empty for the public host. The tag is
+// no privilege: anybody who can send such a host to the ingress reaches that revision anyway.
 func (r *routes) tagFor(request *http.Request) string {
 	label, _, _ := strings.Cut(request.Host, ".")
 	return r.current.Load().ownTags[label]
 }
 
 // locate returns the present address of a function, or of its candidate if tag is not empty. starting says that the function does
-// not listen yet, but will.
+// not listen yet, but is about to.
 func (r *routes) locate(name, tag string) (url *url.URL, starting bool) {
 	to := r.current.Load().targets[name]
 	switch {

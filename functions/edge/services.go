@@ -18,7 +18,7 @@ import (
 func trimService(object any) (any, error) {
 	s, ok := object.(*servingv1.Service)
 	if !ok {
-		return object, nil // an informer's note of a deletion that it missed
+		return object, nil // cache.DeletedFinalStateUnknown: the informer missed a deletion
 	}
 	trimmed := &servingv1.Service{ObjectMeta: trimMeta(s.ObjectMeta)}
 	trimmed.Annotations = make(map[string]string)
@@ -66,8 +66,9 @@ func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion, CreationTimestamp: m.CreationTimestamp}
 }
 
-// targetOf reads a Service's address and its claims; nil if the Service is not public. The Service need not be Ready, because
-// Knative holds requests until a pod has started. If the Service has an error or no address yet, targetOf returns before.
+// targetOf reads a Service's address and its claims to routes and hosts. It returns nil if the Service is not public. The Service
+// need not be Ready, because Knative holds requests until a pod has started. If the Service has an error or no address yet,
+// targetOf returns before, the previous target.
 func targetOf(s *servingv1.Service, before *target) (*target, error) {
 	annotation, ok := s.Annotations[manifest.RoutesAnnotation]
 	public := ok && strings.TrimSpace(annotation) != manifest.NoRoutes
@@ -118,7 +119,7 @@ func timeoutOf(s *servingv1.Service) time.Duration {
 // guestOf reads the settings of a guest; nil if the Service is not a guest.
 func guestOf(s *servingv1.Service) (*guest, error) {
 	if !isGuest(s) {
-		return nil, nil //nolint:nilnil // as it says
+		return nil, nil //nolint:nilnil // nil means no guest
 	}
 	g := &guest{timeout: timeoutOf(s)}
 	for _, host := range strings.Fields(s.Annotations[manifest.HostsAnnotation]) {
@@ -136,7 +137,7 @@ func guestOf(s *servingv1.Service) (*guest, error) {
 
 // ownTagsOf returns the tags of the edge's own Service, by the first label of the hosts of their revisions. Public hosts and hosts
 // inside the cluster have the same first label. A request to such a host goes to the same tag of each function, so that all
-// candidates of a release are tried together. A function without the tag serves it as it serves everybody.
+// candidates of a release are tried together. A function without the tag serves such a request like any other.
 func ownTagsOf(s *servingv1.Service) map[string]string {
 	tags := make(map[string]string)
 	for _, t := range s.Status.Traffic {
@@ -148,7 +149,7 @@ func ownTagsOf(s *servingv1.Service) map[string]string {
 	return tags
 }
 
-// checkRoutes returns what is wrong with an annotation that could be corrected without changing another function.
+// checkRoutes checks one annotation by itself. It finds the mistakes that can be corrected without changing another function.
 func checkRoutes(routes []string) error {
 	if len(routes) == 0 {
 		return fmt.Errorf("it is empty: expected paths separated by spaces, or %s", manifest.NoRoutes)

@@ -12,9 +12,9 @@ import (
 	"warble/shared/experiment"
 )
 
-// TestEveryUserSeesOneArm on every request: 300 users in 60 communities send requests through two edges, which are processes.
-// Meanwhile the ramp goes from 10 to 25 to 50 percent, and the edges are replaced one after the other. Nobody changes or leaves
-// their arm. The counts of all edges, including those that ended, equal what the users saw.
+// TestEveryUserSeesOneArm sends the requests of 300 users in 60 communities through two edges, which are processes. Meanwhile the
+// ramp goes from 10 to 25 to 50 percent, and the edges are replaced one after the other. Nobody changes or leaves their arm. The
+// counts of all edges, including those that ended, equal what the users saw.
 func TestEveryUserSeesOneArm(t *testing.T) {
 	t.Parallel()
 	const users, communities = 300, 60

@@ -10,7 +10,8 @@ import (
 	"warble/shared/function"
 )
 
-// TestAStreamHasItsOwnTimeLimit, from its Service. The rest of the function has UPSTREAM_TIMEOUT for a whole answer.
+// TestAStreamHasItsOwnTimeLimit checks that a stream's limit is its Service's timeout. For the function's other answers,
+// UPSTREAM_TIMEOUT limits the whole answer.
 func TestAStreamHasItsOwnTimeLimit(t *testing.T) {
 	t.Parallel()
 	const (

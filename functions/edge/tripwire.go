@@ -23,8 +23,8 @@ const (
 	countedErrorsPerUser = 2
 	minFailingUsers      = 4
 
-	// The untouched Service is judged after minUntouchedAnswers answers to the same users, and at least minUntouchedTime. With few
-	// requests, it is judged after maxUntouchedTime.
+	// The untouched Service is judged after minUntouchedAnswers answers to the experiment's users, and at least minUntouchedTime.
+	// With few requests, it is judged after maxUntouchedTime.
 	minUntouchedAnswers = 8
 	minUntouchedTime    = 5 * time.Second
 	maxUntouchedTime    = time.Minute
@@ -121,7 +121,7 @@ func (w *tripwire) reset() {
 	w.suspended, w.recent, w.sum, w.errors, w.seen, w.otherAnswers = false, nil, 0, nil, experiment.Suspension{}, tally{}
 }
 
-// errorsAreRare reports whether so few answers were errors that not everything fails.
+// errorsAreRare reports whether the share of errors is so small that this cannot be an outage of everything.
 func (w *tripwire) errorsAreRare(t tally, now time.Time) bool {
 	limit := min(max(rareErrorShare, 2*w.untouchedHour.share(now)), maxRareErrorShare)
 	return t.share() < limit
@@ -223,7 +223,7 @@ func (p *lastHour) add(failed bool, now time.Time) {
 	m.add(failed)
 }
 
-// share returns the share of errors in the hour until before; 0 without answers.
+// share returns the share of errors in the hour that ends at before; 0 without answers.
 func (p *lastHour) share(before time.Time) float64 {
 	at := before.Unix() / 60
 	var all tally

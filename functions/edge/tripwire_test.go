@@ -182,7 +182,8 @@ func TestATreatmentThatFailsAThirdOfRequestsIsSuspended(t *testing.T) {
 	}
 }
 
-// TestATripwireStaysWithItsExperiment whatever else changes, and is forgotten with it.
+// TestATripwireStaysWithItsExperiment checks that an experiment keeps its tripwire when anything else changes, and that the
+// tripwire is forgotten with the experiment.
 func TestATripwireStaysWithItsExperiment(t *testing.T) {
 	t.Parallel()
 	wires := new(tripwires)

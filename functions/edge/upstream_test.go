@@ -96,7 +96,7 @@ func TestAStartingFunctionIsWaitedFor(t *testing.T) {
 	}
 }
 
-// TestTheWaitForAStartIsBounded by UPSTREAM_TIMEOUT, and by the end of the start.
+// TestTheWaitForAStartIsBounded checks that the edge waits until UPSTREAM_TIMEOUT at most, and not after the start has ended.
 func TestTheWaitForAStartIsBounded(t *testing.T) {
 	t.Parallel()
 	const timeout = 400 * time.Millisecond

@@ -78,8 +78,8 @@ func setCookieHeader(name, value string) string {
 	return c.String()
 }
 
-// replaceCookie sets one cookie of a request and keeps the others. So a guest sees a visitor's identity in their first request, and
-// never a forged one.
+// replaceCookie sets one cookie of a request and keeps the others. So a guest sees a visitor's identity even in the visitor's first
+// request, and never sees a forged identity.
 func replaceCookie(header http.Header, name, value string) {
 	var kept []string
 	for _, line := range header["Cookie"] {

@@ -128,8 +128,8 @@ func signal(to chan struct{}) {
 }
 
 const (
-	// wishTries is how often the edge asks steer to move experiments, with wishPause between tries. Steer's own schedule does so
-	// each minute anyway.
+	// wishTries is how often the edge asks steer to move experiments, with wishPause between tries. Steer moves them each minute
+	// anyway.
 	wishTries = 3
 	wishPause = 2 * time.Second
 )
@@ -182,8 +182,8 @@ func (w *watch) run(ctx context.Context) error {
 }
 
 // awaitExperiments delays the first view until it includes the experiments. Otherwise users of an experiment would be untouched for
-// a moment each time an edge starts. It does not wait if the API server knows no Experiments or does not let the edge read them,
-// and never longer than firstView.
+// a moment each time an edge starts. It does not wait if the API server does not know the resource Experiment or does not let the
+// edge read it, and never longer than firstView.
 func (w *watch) awaitExperiments(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, firstView)
 	defer cancel()

@@ -158,7 +158,7 @@ func (o operator) remove(name string) {
 	}
 }
 
-// scale creates a revision with so many ready pods.
+// scale creates a revision with the given number of ready pods.
 func (o operator) scale(revision string, replicas int32) {
 	o.t.Helper()
 	r, err := o.knative.Revisions(ns).Create(o.t.Context(), &servingv1.Revision{
@@ -333,7 +333,7 @@ func TestTheFileIsUsedUntilTheClusterIsSeen(t *testing.T) {
 
 	s.start(t)
 	o := newOperator(t, s.config())
-	o.apply(knativeService("rival", "/2/tweet")) // older, but the file had another owner
+	o.apply(knativeService("rival", "/2/tweet")) // the rival is older, but in the file the path has another owner
 	o.apply(knativeService("tweet", "/2/tweet"))
 	eventually(t, "the cluster's view", func() bool { return p.targetName("/2/users") == "" })
 	if to := p.targetName("/2/tweet"); to != "tweet" {
