@@ -33,7 +33,7 @@ func setSecurityHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-cache")
 }
 
-// home serves the page to browsers, and links to all other clients.
+// home serves the page to browsers, and a list of links in JSON to all other clients.
 func home(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Vary", "Accept")
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {

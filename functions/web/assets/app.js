@@ -26,7 +26,7 @@ function el(tag, attributes = {}, ...children) {
 
 // ---- The API
 
-/** Failure is an answer that is none of success, or no answer. */
+/** Failure is an answer that is not a success, or the lack of an answer (status 0). */
 class Failure extends Error {
 	constructor(status, problem) {
 		super(problem.detail || problem.title || "Something went wrong.")
@@ -51,12 +51,12 @@ async function send(method, path, { body, token, headers = {}, quiet = false } =
 	const call = { method, path, body, signed: Boolean(token), key: headers["Idempotency-Key"], status: answer.status, took: Math.round(performance.now() - begun), headers: answer.headers }
 	if (!quiet) remember(call)
 	let content = null
-	try { content = text ? JSON.parse(text) : null } catch { content = null } // a proxy answered, not in JSON
+	try { content = text ? JSON.parse(text) : null } catch { content = null } // a proxy answered, in another format than JSON
 	if (!answer.ok) throw new Failure(answer.status, content || { detail: `the answer is ${answer.status}` })
 	return { content, headers: answer.headers }
 }
 
-/** call makes a request of a person, with a token that is good. */
+/** call makes a request for a person. It renews the access token first if there is none or if it has expired. */
 async function call(person, method, path, options = {}) {
 	if (!person.token) await renew(person)
 	try {
@@ -68,7 +68,7 @@ async function call(person, method, path, options = {}) {
 	}
 }
 
-/** renew gets another access token. Whoever asks meanwhile waits for the same. */
+/** renew gets another access token. Calls that need one meanwhile wait for the same renewal. */
 function renew(person) {
 	person.renewing ||= (async () => {
 		try {
@@ -168,14 +168,14 @@ async function copy(language) {
 
 const random = length => Array.from(crypto.getRandomValues(new Uint8Array(length)), b => "abcdefghijklmnopqrstuvwxyz234567"[b & 31]).join("")
 
-/** another registers somebody new. Two in turn share a community, and see the same tweets; the next two have another. */
+/** another registers a new person. The first two share a community and see the same tweets, the next two share another, and so on. */
 async function another() {
 	const name = firstNames[people.length % firstNames.length], tail = random(6)
 	const community = communities.length ? communities[(people.length >> 1) % communities.length].slug : undefined
 	await enter("/auth/register", { name, username: `${name.toLowerCase().slice(0, 8)}_${tail}`, email: `${name.toLowerCase()}.${tail}@example.org`, password: random(24), community })
 }
 
-/** enter adds who comes by path. mailed is whether they have an address that mail reaches, and may want to verify it. */
+/** enter adds the person whom a POST to path registers or logs in. mailed says whether their address is real, so that they may want to verify it. */
 async function enter(path, body, mailed = false) {
 	const { content } = await send("POST", path, { body })
 	const claims = await send("GET", "/auth/validate", { token: content.token, quiet: true }).catch(() => null)
@@ -185,7 +185,7 @@ async function enter(path, body, mailed = false) {
 	await people.at(-1).refresh_all()
 }
 
-/** busy runs what a button does, once at a time, and says in notice what went wrong. */
+/** busy does a button's work. Meanwhile the button is disabled. If the work fails, notice says why. */
 async function busy(button, notice, work) {
 	button.disabled = true
 	try {
@@ -207,7 +207,7 @@ function complain(notice, failure) {
 
 const sentence = text => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".")
 
-/** newPerson makes the card of somebody, and what it does. */
+/** newPerson makes a person and their card, with everything that the card does. */
 function newPerson(data) {
 	const person = { ...data, tweets: new Map(), authors: new Map(), liked: null, asked: null, retweeted: new Set(), newest: "", older: "", ticks: 0 }
 	const heading = `person-${person.id}`
@@ -264,7 +264,7 @@ function newPerson(data) {
 		button.focus()
 	}
 
-	/** sees reads a page of the timeline, and what its answer says of the person's arm. */
+	/** timeline reads a page of the timeline, and shows the person's arm, which the answer's headers name. */
 	async function timeline(query, quiet) {
 		const { content, headers } = await call(person, "GET", `/2/users/${person.id}/timelines/reverse_chronological?max_results=${shown}&expansions=author_id,referenced_tweets.id,referenced_tweets.id.author_id${query}`, { quiet })
 		const experiment = headers.get("X-Experiment"), variant = headers.get("X-Variant"), revision = headers.get("X-Revision")
@@ -289,8 +289,8 @@ function newPerson(data) {
 		if (content.meta.newest_id) person.newest = content.meta.newest_id
 		content.data.toReversed().forEach(t => put(t, true))
 	}
-	/** likes asks what the person likes. The answer is a 404 of its own type if the arm has no likes; it is not asked again
-	 * then until the arm changes. The control is what there was before likes. */
+	/** likes reads what the person likes. If the arm has no likes, the answer is a 404 of its own type, and likes asks again
+	 * only when the arm has changed. It never asks in the control, which has no likes. */
 	async function likes() {
 		if (!person.liked && (person.asked === person.arm || person.arm.endsWith("/control"))) return
 		person.asked = person.arm
@@ -303,7 +303,7 @@ function newPerson(data) {
 		}
 		person.tweets.forEach(show)
 	}
-	/** counts brings what is on the page up to date, and drops what was deleted. */
+	/** counts updates the tweets on the card, and removes those that were deleted. */
 	async function counts() {
 		const ids = [...person.tweets.keys()].slice(0, 100)
 		if (!ids.length) return
@@ -322,7 +322,7 @@ function newPerson(data) {
 			notice.hidden = true
 		} catch (failure) { fail(failure) }
 	}
-	/** mine is which tweets the person has retweeted, so that a second click takes it back. */
+	/** mine reads which tweets the person has retweeted, so that another click undoes the retweet. */
 	person.mine = async () => {
 		const { content } = await call(person, "GET", `/2/users/${person.id}/tweets?max_results=100&exclude=replies`, { quiet: true })
 		person.retweeted = new Set(content.data.flatMap(t => t.referenced_tweets || []).map(r => r.id))
@@ -356,7 +356,7 @@ function newPerson(data) {
 		await send("POST", "/auth/logout", { body: { refresh_token: person.refresh } }).catch(() => null) // if this fails, the session expires later
 	}
 
-	/** put adds a tweet to the list, or updates it. A retweet is shown as what it repeats. */
+	/** put adds a tweet to the list, or updates the tweet there. A retweet shows the text of its source. */
 	function put(data, atTop) {
 		if (!person.tweets.has(data.id)) {
 			const row = newRow(data)
@@ -440,7 +440,7 @@ function ago(time) {
 	return `${seconds} s`
 }
 
-/** lead says what there is to see. */
+/** lead writes the sentence above the cards, which says what they show. */
 function lead() {
 	const arms = new Set(people.map(p => p.arm).filter(Boolean)) // of the people who have had an answer
 	let text = "Each person is in one arm of the experiment and stays there. In the treatment there is a heart under each tweet; in the control there is none."

@@ -4,7 +4,7 @@ const titles = { verify: "Verify your email address", reset: "Choose a new passw
 
 const element = (id) => document.getElementById(id);
 
-/** call posts to the API. It returns "" or what is wrong. */
+/** call posts to the API. It returns what is wrong, or "" if nothing is. */
 async function call(path, body) {
 	let answer;
 	try {
@@ -17,7 +17,7 @@ async function call(path, body) {
 	return (problem.errors ?? []).map((e) => e.message).join("; ") || problem.detail || `Warble answered ${answer.status}. Try again.`;
 }
 
-/** on has a form make its call, and says what came of it. */
+/** on makes a form send its request, and shows done or what is wrong. */
 function on(id, done, request) {
 	const form = element(id);
 	form.addEventListener("submit", async (event) => {
@@ -41,7 +41,7 @@ on("verify", "Your email address is verified.", () => ["/auth/verify-email", { t
 on("reset", "Your password is changed. Log in with the new one.", (form) => ["/auth/password-reset/confirm", { token, new: form.get("new") }]);
 on("ask", "If somebody has this address, a mail is on its way.", (form) => ["/auth/password-reset", { email: form.get("email") }]);
 
-/** show reads what the link has, and takes it out of the address, so that nobody finds it in the history. */
+/** show reads the token in the link, and removes the token from the address, so that nobody finds it in the history. */
 function show() {
 	const [kind, text] = location.hash.slice(1).split("=", 2);
 	const known = (kind === "verify" || kind === "reset") && text;
