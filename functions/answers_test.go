@@ -57,8 +57,8 @@ func TestEveryAnswer(t *testing.T) {
 	}
 }
 
-// cast has the tokens of ada, whom the contract's examples create, and of bob. Parameters in paths are existing ids of ada's,
-// missing ones, or malformed ones.
+// cast has the tokens of ada, whom the contract's examples create, and of bob. Parameters in paths are ids of ada's, ids that do
+// not exist, or malformed ids.
 type cast struct {
 	ada, bob                 string
 	real, missing, malformed map[string]string

@@ -8,7 +8,7 @@ import (
 )
 
 // TestPagesHaveTheSameColours: the playground, the page of the contract, and the board with its reports have the same look. If
-// several of them name a colour, it is the same in each, in the light and the dark scheme. So is the font.
+// several of them name a colour, it is the same in each, in the light and the dark scheme. All have the same font.
 func TestPagesHaveTheSameColours(t *testing.T) {
 	t.Parallel()
 	first := make(map[string]string) // by scheme and name, the file and the value

@@ -213,7 +213,7 @@ func (c *contract) conforms(response *openapi3.Response, answer *http.Response, 
 			wrong = append(wrong, errors.New("the body has another status or request id than the answer"))
 		}
 	}
-	// kin-openapi does not check a 304. So it gets every answer as the 200 of an operation that has no other answer.
+	// kin-openapi does not check a 304. So every answer is passed to it as the 200 of an operation that has no other answer.
 	one := &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(http.StatusOK, &openapi3.ResponseRef{Value: response}))}
 	err := openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: &openapi3filter.RequestValidationInput{

@@ -54,7 +54,7 @@ type passwordChange struct {
 	New     string `json:"new"`
 }
 
-// FromRequest refuses requests that can be no change of a password.
+// FromRequest refuses requests that cannot change a password.
 func (q *passwordChange) FromRequest(*http.Request) error {
 	switch {
 	case q.Current == "":
@@ -82,8 +82,8 @@ func (a *accounts) changePassword(ctx context.Context, q passwordChange) (functi
 	return function.None{}, a.db.ChangePassword(ctx, wire.Author(ctx), attempt, hash)
 }
 
-// confirm compares the caller's password, which is in member of the request. A wrong password is a 403 and counts as a failed
-// login. Otherwise somebody with a stolen access token could try any number of passwords.
+// confirm checks that text is the caller's password. member names the member of the request that has the text. A wrong password is
+// a 403 and counts as a failed login. Otherwise somebody with a stolen access token could try any number of passwords.
 func (a *accounts) confirm(ctx context.Context, member, text string) (store.LoginAttempt, string, error) {
 	credentials, err := a.db.Credentials(ctx, function.Caller(ctx).UserID)
 	if err != nil {

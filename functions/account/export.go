@@ -15,7 +15,7 @@ import (
 
 // export answers with all data of the caller, as one JSON object. It writes while it reads, a thousand rows at a time, so that
 // neither memory nor the time limit of a query limits the export. After the first byte, an error can only cut the answer off. No
-// client takes a JSON object that is cut off for a whole one.
+// client mistakes a JSON object that is cut off for a complete one.
 func (a *accounts) export(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	user, credentials, err := a.owner(ctx)

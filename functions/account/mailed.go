@@ -13,8 +13,8 @@ import (
 	"warble/shared/wire"
 )
 
-// The requests that concern mail. Only a request for another verification needs a login: the token in a mail proves that the client
-// has read it.
+// The requests that concern mail. Only a request for another verification mail needs a login. The others need none, because the
+// token in a mail proves that the client has read the mail, and because a forgotten password must not prevent a reset.
 
 type mailToken struct {
 	Token string `json:"token"`
@@ -54,7 +54,7 @@ type resetRequest struct {
 // maxEmail is the longest address in SMTP, in bytes (RFC 5321, section 4.5.3.1.3, without the angle brackets).
 const maxEmail = 254
 
-// FromRequest refuses texts that can be no address of any account.
+// FromRequest refuses texts that cannot be the address of any account.
 func (q *resetRequest) FromRequest(*http.Request) error {
 	if !strings.Contains(q.Email, "@") || len(q.Email) > maxEmail {
 		return problem.Invalid.Field("email", "email must be an email address of at most %d bytes", maxEmail)
@@ -77,7 +77,7 @@ type passwordReset struct {
 	New   string `json:"new"`
 }
 
-// FromRequest refuses requests that can be no reset.
+// FromRequest refuses requests that cannot reset a password.
 func (q *passwordReset) FromRequest(*http.Request) error {
 	switch {
 	case q.Token == "":

@@ -79,7 +79,7 @@ func (w *fixture) mailRequests(kind store.MailKind) int {
 	return len(ids)
 }
 
-// ageMails moves all requested mails into the past, as if they had been sent so long ago.
+// ageMails moves all requested mails into the past by ago, as if they had been sent then.
 func (w *fixture) ageMails(ago string) {
 	w.Helper()
 	w.sql(`update mail_requests set created_at = now() - $1::interval, finished_at = now() - $1::interval, claimed_until = null, sent = true`, ago)

@@ -37,9 +37,9 @@ type credentials struct {
 	Password string `json:"password"`
 }
 
-// FromRequest refuses requests that can be no login of any account.
+// FromRequest refuses requests that cannot log in to any account.
 func (q *credentials) FromRequest(*http.Request) error {
-	if q.Email == "" || strings.ContainsRune(q.Email, 0) { // PostgreSQL's text cannot contain it
+	if q.Email == "" || strings.ContainsRune(q.Email, 0) { // PostgreSQL's text cannot contain NUL
 		return problem.Invalid.Field("email", "email must be an email address")
 	}
 	if q.Password == "" {

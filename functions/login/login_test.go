@@ -189,7 +189,7 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// TestOnlyASCIILettersIgnoreCase: Unicode would fold the KELVIN SIGN to k, and the long s to s.
+// TestOnlyASCIILettersIgnoreCase: with Unicode's rules, the KELVIN SIGN would equal k, and the long s would equal s.
 func TestOnlyASCIILettersIgnoreCase(t *testing.T) {
 	t.Parallel()
 	f := start(t)

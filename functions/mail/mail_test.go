@@ -161,8 +161,8 @@ func TestARegistrationIsVerifiedByMail(t *testing.T) {
 	}
 }
 
-// TestNobodyCanTellWhetherAnAddressIsKnown: a known and an unknown address get the same row and the same event, but only the known
-// one gets mail.
+// TestNobodyCanTellWhetherAnAddressIsKnown: a known and an unknown address cause the same row and the same event, but only the
+// known address gets mail.
 func TestNobodyCanTellWhetherAnAddressIsKnown(t *testing.T) {
 	t.Parallel()
 	r := start(t)

@@ -48,7 +48,7 @@ func (r *registration) validate(q *request) error {
 	if q.Username != "" && !wire.IsUsername(q.Username) {
 		refuse("username", "username must have 1 to %d letters, digits or underscores", maxUsername)
 	}
-	if strings.ContainsRune(q.Community, 0) { // unlike other unknown names, PostgreSQL's text cannot contain it
+	if strings.ContainsRune(q.Community, 0) { // PostgreSQL's text cannot contain NUL; the database refuses all other unknown names
 		refuse("community", "there is no such community")
 	}
 	q.Password = password.Normalize(q.Password)

@@ -18,8 +18,9 @@ const (
 	lifetime = 24 * time.Hour
 )
 
-// backoff returns how long a user's events wait after so many failures in a row, starting at 1. The wait doubles each time, minus
-// up to a half at random, so that events that were refused together are not sent together again. A sink may ask for a longer wait.
+// backoff returns how long a user's events wait after the given number of failures in a row, which is at least 1. The wait doubles
+// each time, minus up to a half at random, so that events that were refused together are not sent together again. A sink may ask
+// for a longer wait.
 func backoff(err error, failures int) time.Duration {
 	wait := maxBackoff
 	if shift := failures - 1; shift < patience {
@@ -35,7 +36,7 @@ func backoff(err error, failures int) time.Duration {
 // malformed is the error of a row that cannot become a CloudEvent.
 type malformed struct{ error }
 
-// isHopeless reports whether an event should not be tried again after so many failures.
+// isHopeless reports whether an event should not be tried again after the given number of failures.
 func (r *Relay) isHopeless(e store.Event, err error, failures int) bool {
 	if _, ok := errors.AsType[*malformed](err); ok {
 		return true

@@ -26,7 +26,7 @@ func TestNothingIsLostIfRelaysAreKilled(t *testing.T) {
 	t.Parallel()
 	const users, rounds, kills = 40, 60, 10
 	f := newFixture(t, func(event.Event) int {
-		if rand.N(20) == 0 { //nolint:gosec // the sink is not well either
+		if rand.N(20) == 0 { //nolint:gosec // the sink also fails at times
 			return 503
 		}
 		return 202
@@ -74,7 +74,7 @@ func TestNothingIsLostIfRelaysAreKilled(t *testing.T) {
 	for n := range kills {
 		arrived := f.arrived()
 		eventually(t, "publishing", func() bool { return f.arrived() > arrived || f.isTrue(empty) })
-		time.Sleep(rand.N(100 * time.Millisecond)) //nolint:gosec // a moment that nobody chose
+		time.Sleep(rand.N(100 * time.Millisecond)) //nolint:gosec // a random moment
 		kill(n % 2)
 		start(n % 2)
 	}

@@ -33,9 +33,10 @@ const (
 
 // Relay publishes the outbox: each event at least once, the events of one user in the order of their ids.
 //
-// Order does not depend on leases. A relay sends an event only after the same user's previous event was delivered or made a dead
-// letter, or is gone because another relay saw that. So the first arrival of an event is always after its predecessors', however
-// many relays send, and wherever one of them is interrupted. Nor does deleting depend on leases: a delivered event stays delivered.
+// Order does not depend on leases. A relay sends an event only after the same user's previous event was delivered or became a dead
+// letter. If the previous event is gone, another relay has seen that happen. So the first arrival of an event is always after its
+// predecessors', however many relays send, and wherever one of them is interrupted. Nor does deleting depend on leases: a delivered
+// event stays delivered.
 //
 // Leases keep relays from sending the same events. They cannot prevent every copy. A relay that stops between checking its lease
 // and sending, for example because its virtual machine is moved, sends one late copy for each of its requests. After a relay dies,
@@ -246,8 +247,8 @@ func (r *Relay) bury(ctx context.Context, e store.Event, reason error) bool {
 	return true
 }
 
-// awaitReports waits for a report from a delivery. It handles all reports that have arrived and returns true; false after wait without
-// one.
+// awaitReports waits for a report from a delivery. It handles all reports that have arrived and returns true. If none arrives
+// within wait, it returns false.
 func (r *Relay) awaitReports(ctx context.Context, wait time.Duration) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

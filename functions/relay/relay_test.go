@@ -304,7 +304,7 @@ func TestADayOfRefusalsMakesADeadLetterThatCanBeReplayed(t *testing.T) {
 	})
 	happened := time.Now()
 	f.writeEvents(1, 2)
-	c := &clock{at: happened.Add(lifetime - 10*time.Minute)} // the rest of the day would bring nothing new
+	c := &clock{at: happened.Add(lifetime - 10*time.Minute)} // the rest of the day would test nothing more
 	r := f.relay()
 	c.drive(r)
 	run(t, r)

@@ -20,8 +20,8 @@ import (
 	"warble/shared/telemetry"
 )
 
-// turn is the time limit of one request's work. The next request comes after a minute, and the answer must be sent before the
-// server's own limit.
+// turnLimit limits a turn, which checks and moves all experiments for one request. The next request comes after a minute, and the
+// answer must be sent before the server's own limit.
 const turnLimit = 45 * time.Second
 
 // New returns the routes of the function. If cluster is nil, experiments are not moved. connections is how many connections the
@@ -57,8 +57,8 @@ type steer struct {
 	eventsTotal *telemetry.Counter
 }
 
-// serveEvent starts a turn for any CloudEvent, because what must be done is seen in the cluster. The answer has no body, because a body
-// would be taken for an event.
+// serveEvent starts a turn for any CloudEvent. The event's content does not matter, because steer reads in the cluster what must be
+// done. The answer has no body, because a body would be taken for an event.
 func (s *steer) serveEvent(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	e, err := cehttp.NewEventFromHTTPRequest(r)
@@ -91,7 +91,7 @@ func (s *steer) serveTurn(ctx context.Context, _ turnRequest) (function.None, er
 }
 
 // moveExperiments moves every experiment, and repeats this within its time limit while one of them waits only for some seconds. A
-// request that arrives during another's turn makes that turn check all experiments once more.
+// request that arrives during another request's turn makes that turn check all experiments once more.
 func (s *steer) moveExperiments(ctx context.Context) error {
 	if s.driver == nil {
 		return nil
@@ -111,7 +111,7 @@ func (s *steer) moveExperiments(ctx context.Context) error {
 	return nil
 }
 
-// outcomesReport is the counts and observations of an edge.
+// outcomesReport is what an edge sends: the counts of arms, suspensions, and exposures.
 type outcomesReport struct {
 	Pod         string                  `json:"pod"`
 	Windows     []experiment.Outcomes   `json:"windows"`
@@ -243,8 +243,8 @@ func withinRequests(counts, requests []int64) bool {
 	return len(counts) == len(requests)
 }
 
-// outcomes stores a report. A repeated report changes nothing. If a tripwire blames the treatment, it is rolled back before the
-// answer.
+// outcomes stores a report. A repeated report changes nothing. If a tripwire blames the treatment, the experiment is rolled back
+// before the edge gets its answer.
 func (s *steer) outcomes(ctx context.Context, c outcomesReport) (function.None, error) {
 	if err := s.db.RecordOutcomes(ctx, c.Pod, c.Windows); err != nil {
 		return function.None{}, err

@@ -289,7 +289,7 @@ func TestAReaderOfATimelineSeesEveryTweetOnce(t *testing.T) {
 }
 
 // While another transaction has an earlier id, only the author's own list has a new tweet, and no other reader may continue from
-// it. This ends after 2 s. If the machine stalls for that long, the test tries again.
+// that tweet. After 2 s, others see the tweet too. If the machine stalls for that long, the test tries again.
 func TestOnlyTheAuthorSeesWhatAnEarlierTweetMayPrecede(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)

@@ -20,7 +20,7 @@ type span struct{ start, end int }
 // links finds the links that X would shorten, by the grammar of twitter-text 3.1: http and https URLs, and texts without a scheme
 // that begin with an ASCII or Latin domain under a known top-level domain ("example.com/path", but not "main.go").
 //
-// It scans once from left to right. A pattern would take more than linear time to find all links in 64 KiB, and an alternative of
+// It scans once from left to right. A pattern would take more than linear time to find all links in 64 KiB, and an alternation of
 // 1500 top-level domains takes long to compile.
 func links(text string) []span {
 	var found []span
@@ -42,7 +42,8 @@ func links(text string) []span {
 func linkAround(text string, from, dot int) (link span, next int) {
 	begin := runBefore(text, from, dot, isHost)
 	if start := schemeBefore(text, from, begin); start < begin {
-		host := span{begin, runAfter(text, dot, isHost)} // computed only here: with many long runs, next would lie before the end of the run
+		// Computed only after a scheme. Otherwise next is not the end of this run, and long runs would be scanned again and again.
+		host := span{begin, runAfter(text, dot, isHost)}
 		return linkWithScheme(text, start, host), host.end
 	}
 	host := span{runBefore(text, from, dot, isPlainHost), runAfter(text, dot, isPlainHost)}

@@ -28,7 +28,7 @@ type validation struct {
 	metrics *telemetry.AuthMetrics
 }
 
-// answer has the claims of a verified token, with the names of RFC 7519. id repeats sub, because users have that member.
+// answer has the claims of a verified token, with the names of RFC 7519. id repeats sub, because a user object has the member id.
 type answer struct {
 	Subject   string `json:"sub"`
 	ID        string `json:"id"`
