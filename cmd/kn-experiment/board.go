@@ -116,7 +116,7 @@ func (b *board) handler() http.Handler {
 	mux.HandleFunc("GET /events", b.events)
 	mux.HandleFunc("GET /assets/report.css", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/css; charset=utf-8")
-		_, _ = io.WriteString(w, report.Style) // the browser has gone
+		_, _ = io.WriteString(w, report.Style) // if this fails, the browser has gone
 	})
 	for file, kind := range map[string]string{"board.css": "text/css", "board.js": "text/javascript"} {
 		mux.HandleFunc("GET /assets/"+file, func(w http.ResponseWriter, _ *http.Request) {
@@ -144,7 +144,7 @@ func (b *board) handler() http.Handler {
 func (b *board) page(w http.ResponseWriter, status int, title, name string, body []byte) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_ = boardPages.ExecuteTemplate(w, "page.html", map[string]any{ // the browser has gone
+	_ = boardPages.ExecuteTemplate(w, "page.html", map[string]any{ // if this fails, the browser has gone
 		"Title": title, "Name": name, "Token": b.token, "Namespace": b.cluster.NamespaceName(), "Body": template.HTML(body), //nolint:gosec // written by templates, which escape
 	})
 }

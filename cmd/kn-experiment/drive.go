@@ -20,7 +20,7 @@ func (s *settings) drive() *cobra.Command {
 DATABASE_URL. Steer may run at the same time: if the other has written first, each reads the experiment again.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			settings := env.FromOS()
-			connections := settings.Int("DATABASE_CONNECTIONS", 0, 0, 1_000_000) // the limits are steer's
+			connections := settings.Int("DATABASE_CONNECTIONS", 0, 0, 1_000_000) // with the same bounds as in steer
 			if err := settings.Err(); err != nil {
 				return exit(misused, "%w", err)
 			}

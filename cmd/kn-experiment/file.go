@@ -109,7 +109,7 @@ func readAll(c *cobra.Command, file string) (e *rollout.Experiment, its document
 	return e, its, own, nil
 }
 
-// lastApplied is the annotation with kubectl's copy of what was applied. It does not belong into a file.
+// lastApplied is the annotation with kubectl's copy of what was applied. It does not belong in a file.
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
 // printForGit prints an experiment as a file for Git: the design and its start. It leaves out what a cluster adds, and the wishes that

@@ -1,8 +1,9 @@
 // Command kn-experiment runs A/B experiments on Knative. With kn, and this command on PATH, it is the plugin `kn experiment`. It works
 // without kn.
 //
-// A verb writes a wish into the resource Experiment, and waits until steer, in the cluster, has carried it out. So it needs only rights
-// on experiments. KUBECONFIG names the cluster, as for kubectl, and DATABASE_URL the database. A verb that misses one of them says so.
+// A verb writes a wish into the resource Experiment, and waits until steer, in the cluster, has carried it out. So it needs only
+// rights on experiments. KUBECONFIG names the cluster, as for kubectl, and DATABASE_URL the database. If a verb needs one of them
+// and it is missing, the verb says so.
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 refused, withheld or stuck, 4 not done in time; steer continues.
 package main

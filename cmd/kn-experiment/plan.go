@@ -46,7 +46,7 @@ know of them in the file's spec.plan, or by flags.`,
 				return err
 			}
 			switch bases, err := checkAdmission(c.Context(), cluster, e); {
-			case apierrors.IsForbidden(err): // a local run answers this too, because it serves only experiments
+			case apierrors.IsForbidden(err): // a local run forbids it too, because it serves only experiments
 				c.Printf("what a start makes for each Service is not known, because Knative Services may not be read: %v\n", err)
 			case err != nil:
 				return err
@@ -133,7 +133,7 @@ func planServices(c *cobra.Command, cluster *knative.Cluster, e *rollout.Experim
 	}
 	for _, base := range bases {
 		at := slices.IndexFunc(services, func(s *rollout.Service) bool { return s.Name == base.Name })
-		if at < 0 { // deleted since
+		if at < 0 { // deleted in the meantime
 			continue
 		}
 		c.Printf("%s\n", base.Name)

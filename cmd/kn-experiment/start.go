@@ -177,7 +177,7 @@ func hasStarted(e *rollout.Experiment, seen bool) bool {
 	return e.Status.Phase.Runs() || e.CountsBaseline() || !wanted && seen
 }
 
-// read returns what the cluster has of the experiment, nil for nothing, and the experiment to write.
+// read returns the experiment in the cluster, nil if there is none, and the experiment to write.
 func (b *startRequest) read(ctx context.Context, cluster *knative.Cluster) (present, e *rollout.Experiment, err error) {
 	present, err = cluster.Experiment(ctx, b.name)
 	if errors.Is(err, rollout.ErrNotFound) && b.file != nil {
@@ -189,8 +189,8 @@ func (b *startRequest) read(ctx context.Context, cluster *knative.Cluster) (pres
 	return present, e, err
 }
 
-// draft returns the experiment to write: the design of the file, if there is a file, and the wish to start. present is what the cluster
-// has, nil for nothing.
+// draft returns the experiment to write: the design of the file, if there is a file, and the wish to start. present is the
+// experiment in the cluster, nil if there is none.
 func (b *startRequest) draft(present *rollout.Experiment) (*rollout.Experiment, error) {
 	var e *rollout.Experiment
 	switch {

@@ -20,7 +20,7 @@ import (
 type goal struct {
 	name       string
 	generation int64  // of the wish; steer has seen the wish if the status observes this generation
-	stood      string // the state of the experiment before, in words
+	stood      string // the state of the experiment before the wish, in words
 	// fresh means that the wish has changed something. If it has not, a present reason for a stall may be out of date until steer
 	// checks the experiment again.
 	fresh   bool

@@ -323,7 +323,7 @@ func TestAVerbSaysThatTheExperimentWasDeleted(t *testing.T) {
 		}
 	}
 	a.keep(likes(experiment.Running))
-	// react does not change e, because the server would store a changed e again.
+	// This react does not change e: the server would store a changed e, and the experiment would exist again.
 	if _, stderr, code := a.run(t, "pause", "likes", "--timeout", "1m"); code != failed || !strings.Contains(stderr, "likes is gone: somebody has deleted it") {
 		t.Errorf("exit code %d, says %q", code, stderr)
 	}

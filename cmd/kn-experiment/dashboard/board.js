@@ -1,4 +1,4 @@
-// The board: it shows what the server writes, brings it up to date, and does what a verb of kn experiment does.
+// The board shows the server's pages, keeps them up to date, and runs verbs of kn experiment.
 const $ = id => document.getElementById(id)
 const token = document.querySelector("meta[name=board-token]").content
 const name = document.querySelector("main").dataset.name
@@ -7,7 +7,7 @@ const name = document.querySelector("main").dataset.name
 
 let updating = false, again = false
 
-/** update fetches this page and replaces what is live of it. What people have unfolded, and the focus, stay. */
+/** update fetches this page again and replaces its live part. Details that people have opened stay open, and the focus stays. */
 async function update() {
 	if (updating) { again = true; return }
 	updating = true
