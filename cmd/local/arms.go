@@ -56,8 +56,8 @@ func (f *fleet) bringUpLater(ctx context.Context, one *function) {
 	f.watchers.Go(func() { _ = f.attempt(ctx, one, false) }) // armState reports the error
 }
 
-// attempt brings a function up, and stores the error in one.failure. The caller has set one.bringing. It stays set after an error if the
-// caller will try again.
+// attempt brings a function up, and stores the error in one.failure. The caller has set one.bringing. If again is set, the caller
+// will try again after an error, and one.bringing stays set.
 func (f *fleet) attempt(ctx context.Context, one *function, again bool) error {
 	err := f.bringUp(ctx, one)
 	f.mu.Lock()

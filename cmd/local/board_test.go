@@ -14,7 +14,7 @@ func TestWarbleStartsWithoutABoardIfItsAddressIsTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close() //nolint:errcheck // of a test
+	defer listener.Close() //nolint:errcheck // the test does not need the result
 	var out bytes.Buffer
 	at, stop, err := startBoard(stateOf(t), newConsole(&out, everything, nil), listener.Addr().String())
 	if err != nil || at != none || !strings.Contains(out.String(), "the board is not started: -board "+listener.Addr().String()) {

@@ -37,8 +37,8 @@ type subscriber struct{ function, path string }
 const (
 	// maxEvent, in bytes, is larger than any of Warble's events.
 	maxEvent = 1 << 20
-	// deliveryTries is the number of attempts to deliver an event. They take two minutes, because a process that was killed may have
-	// claimed the event for one.
+	// deliveryTries is the number of attempts to deliver an event. They take two minutes, because a process that was killed may
+	// have claimed the event for one minute.
 	deliveryTries   = 30
 	deliveryBackoff = 50 * time.Millisecond
 	deliveryTimeout = 30 * time.Second

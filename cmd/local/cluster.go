@@ -157,7 +157,8 @@ func (c *cluster) made(key armsKey, record *madeRecord) *rollout.ArmState {
 	return made
 }
 
-// wayOf returns where a route leads. It is in force when both processes have an address, which they get when they are added.
+// wayOf returns where a route leads. The route is in force when both processes have an address, which they get when they are added
+// to the fleet.
 func (c *cluster) wayOf(key armsKey, route *rollout.Route) *rollout.RouteState {
 	control, treatment := c.fleet.address(idOf(key, route.Control)), c.fleet.address(idOf(key, route.Treatment))
 	return &rollout.RouteState{

@@ -147,7 +147,7 @@ func TestExperimentsAreKeptAsAnAPIServerKeepsThem(t *testing.T) {
 		t.Errorf("an unknown experiment: %v", err)
 	}
 
-	since := time.Now().Truncate(time.Second) // as a timestamp has it
+	since := time.Now().Truncate(time.Second) // because a timestamp has whole seconds
 	created := p.create()
 	at := created.CreationTimestamp.Time
 	if created.UID == "" || created.ResourceVersion == "" || created.Generation != 1 || at.Before(since) || at.After(time.Now()) || created.Namespace != namespace {

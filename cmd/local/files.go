@@ -92,8 +92,8 @@ func (f *fleet) follow(k *kept) error {
 	return f.writeFilesLocked()
 }
 
-// rulesLocked returns the rules by which the edge assigns units. When a process was replaced, the status has its old address until the
-// next turn, so the rules get the address of the process.
+// rulesLocked returns the rules by which the edge assigns units. After a process was replaced, the status has the old address until
+// the next turn, so the rules get the present process's address instead.
 func (f *fleet) rulesLocked() (all []experiment.Rules) {
 	for _, e := range f.experiments {
 		rules := e.Rules()

@@ -250,7 +250,7 @@ func (f *fleet) replaceOne(ctx context.Context, one *function) error {
 	return nil
 }
 
-// retire ends the process of a function, and prevents that watch starts it again.
+// retire ends the process of a function, and keeps watch from starting it again.
 func (f *fleet) retire(one *function) {
 	f.mu.Lock()
 	p := one.process

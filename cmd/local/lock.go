@@ -65,8 +65,9 @@ func lockedError(o options, lock *os.File) error {
 		o.state, holder, end, command)
 }
 
-// propose returns a free address and a state folder for a second run. The address is o.listen, or the next that is free, but never taken,
-// where the first run may not listen yet. The folder is named after the port.
+// propose returns a free address and a state folder for a second run. The address is o.listen or, if that is not free, the next
+// free one. It is never the address in taken, which belongs to the first run even if that run does not listen yet. The folder is
+// named after the port.
 func propose(o options, taken string) (listen, folder string) {
 	takenPort := taken[strings.LastIndexByte(taken, ':')+1:]
 	folder = strings.TrimSuffix(filepath.Clean(o.state), "-"+takenPort)

@@ -49,7 +49,7 @@ func TestARefusedSecondRunChangesNothing(t *testing.T) {
 		"another program has the port":     {false, address, "-listen " + address + ": listen tcp " + address},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // of one that is not refused
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // ends a run that is wrongly not refused
 			defer cancel()
 			o := options{listen: address, state: filepath.Join(t.TempDir(), "state"), fresh: true}
 			database := filepath.Join(o.state, "postgres", "data")

@@ -84,7 +84,7 @@ func defaultState() string {
 
 // inputs are what a run reads before it changes anything.
 type inputs struct {
-	services   []*manifest.Service // with the guest's
+	services   []*manifest.Service // including the guest's
 	guest      *guest              // nil without -guest
 	experiment *rollout.Experiment // nil for none
 	asked      bool                // somebody has asked for the experiment with -experiment
