@@ -150,7 +150,7 @@ func (d *deployment) replaceFunctions(ctx context.Context, p plan) error {
 			return err
 		}
 	}
-	return d.retry(ctx, failed) // not earlier, or Knative would make them again before it sees the new ones
+	return d.retry(ctx, failed) // not earlier, because Knative would make the failed revisions again before it sees the new Services
 }
 
 // finish prints the address of the API, and the experiments whose arms are older than the deployment.

@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"deploy": deploy, "ko": ko})
 }
 
-// deploy is main, but the migrations are those of the folder MIGRATIONS where a script sets it: none that ships contracts.
+// deploy runs main. If a script sets MIGRATIONS, deploy reads the migrations from that folder instead, because none of Warble's own
+// migrations contracts the schema.
 func deploy() {
 	folder := os.Getenv("MIGRATIONS")
 	if folder == "" {
@@ -39,7 +40,7 @@ func deploy() {
 	os.Exit(run(context.Background(), os.Args[1:], env.FromOS(), os.Stdout, os.Stderr, os.DirFS(folder)))
 }
 
-// ko is ko, and resolves each image to a digest without building it.
+// ko takes the place of ko. It replaces each image by one with a digest, without building it.
 func ko() {
 	for _, arg := range os.Args {
 		file, ok := strings.CutPrefix(arg, "--filename=")
@@ -108,7 +109,8 @@ func TestTranscripts(t *testing.T) {
 
 type serverKey struct{}
 
-// database starts a server with an empty database, for one script: logins are the server's and not the database's.
+// database starts a server with an empty database. Each script has its own server, because logins belong to the server and not to
+// the database.
 func database(e *testscript.Env) (*pgserver.Server, error) {
 	folder, err := os.MkdirTemp("", "warble-deploy-")
 	if err != nil {
@@ -120,12 +122,12 @@ func database(e *testscript.Env) (*pgserver.Server, error) {
 		return nil, err
 	}
 	ctx := context.Background()
-	server, err := pgserver.Start(ctx, folder, pgserver.Options{Cache: filepath.Join(cache, "warble")}) // pgtest's
+	server, err := pgserver.Start(ctx, folder, pgserver.Options{Cache: filepath.Join(cache, "warble")}) // the cache of pgtest
 	if err != nil {
 		return nil, err
 	}
 	e.Defer(func() { _ = server.Stop() })
-	// The owner that a managed database gives its customer is no superuser.
+	// As with a managed database, the owner is not a superuser.
 	for _, statement := range []string{`create role warble login createrole`, `create database warble owner warble`} {
 		if err := pgtest.Exec(ctx, server.Superuser("postgres"), statement); err != nil {
 			return nil, err
@@ -139,7 +141,7 @@ func copies(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.CopyFS(ts.MkAbs(ts.Getenv("WORK")+"/"+args[0]), os.DirFS(filepath.Join(ts.Getenv("ROOT"), args[0]))))
 }
 
-// edit replaces a text that has to be there: "edit FILE OLD NEW".
+// edit replaces a text, which must be in the file: "edit FILE OLD NEW".
 func edit(ts *testscript.TestScript, _ bool, args []string) {
 	old := ts.ReadFile(args[0])
 	if !strings.Contains(old, args[1]) {
@@ -148,7 +150,7 @@ func edit(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(old, args[1], args[2])), 0o600))
 }
 
-// noPassword checks that the last command's output, and the address of every request, hold none of what the cluster's secrets hold.
+// noPassword checks that no value of the cluster's secrets is in the last command's output, or in the URL of any request.
 func noPassword(ts *testscript.TestScript, _ bool, _ []string) {
 	public := ts.ReadFile("stdout") + ts.ReadFile("stderr") + ts.ReadFile(filepath.Join(ts.Getenv("CLUSTER"), "calls"))
 	files, err := filepath.Glob(filepath.Join(ts.Getenv("CLUSTER"), "secrets_*"))
@@ -203,7 +205,7 @@ func somebody(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(objects.Patch(context.Background(), args[1]+"/"+resource, name, json.RawMessage(args[3])))
 }
 
-// hash prints what the database keeps of each login's password.
+// hash prints the hash of each login's password in the database.
 func hash(ts *testscript.TestScript, _ bool, _ []string) {
 	ctx := context.Background()
 	conn, err := store.Connect(ctx, ts.Value(serverKey{}).(*pgserver.Server).Superuser("warble"), 0)

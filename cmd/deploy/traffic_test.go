@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// found are ways in which a Service's traffic may be found; its newest revision that is ready is tweet-00002.
+// found has the traffic that a Service may have before a deployment, by a description. The newest ready revision is tweet-00002.
 var found = map[string][]traffic{
 	"as Knative makes it":   {{LatestRevision: true, Percent: 100}},
 	"a tag of its own":      {{LatestRevision: true, Percent: 100, Tag: "current"}},
@@ -41,8 +41,8 @@ func setAside(t *testing.T, s *service) {
 	}
 }
 
-// A candidate, two of them in a row, and one after another that failed: no revision that is new has a percentage or
-// another's tag before the promotion, which leaves everything as it was found.
+// The test makes a candidate, a second one, which fails, and a third one. Until the promotion, no new revision has a percentage or
+// a tag other than the candidate's. The promotion restores the traffic that was found.
 func TestTrafficIsPinnedAndRestored(t *testing.T) {
 	t.Parallel()
 	for name, before := range found {
@@ -63,7 +63,7 @@ func TestTrafficIsPinnedAndRestored(t *testing.T) {
 					t.Errorf("set aside: %+v", s.Spec.Traffic)
 				}
 				if newest == "tweet-00004" {
-					s.Spec.Traffic = withoutCandidate(s.Spec.Traffic) // it failed
+					s.Spec.Traffic = withoutCandidate(s.Spec.Traffic) // this candidate failed
 				}
 			}
 			given, ok, err := afterPromotion(s)
@@ -84,7 +84,7 @@ func TestTrafficThatSomebodyHasChangedIsNotRestored(t *testing.T) {
 	if diff := cmp.Diff(theirs, next); diff != "" || ok || err != nil {
 		t.Errorf("given back: %s %t %v", diff, ok, err)
 	}
-	setAside(t, s) // and the next candidate finds theirs
+	setAside(t, s) // the next candidate finds their traffic
 	next, ok, err = afterPromotion(s)
 	if diff := cmp.Diff(theirs, next); diff != "" || !ok || err != nil {
 		t.Errorf("given back: %s %t %v", diff, ok, err)

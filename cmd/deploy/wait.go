@@ -45,7 +45,7 @@ func (s *service) candidateReady() bool {
 // settled reports whether the status belongs to the latest spec.
 func (s *service) settled() bool { return s.Status.ObservedGeneration == s.Metadata.Generation }
 
-// failed reports whether Knative has given up the newest revision, at least for now.
+// failed reports whether Knative has given up on the newest revision, at least for now.
 func (s *service) failed() bool {
 	return s.settled() && find(s.Status.Conditions, "ConfigurationsReady").Status == "False"
 }
@@ -167,9 +167,9 @@ func (w *watch) hopeless(ctx context.Context, waiting []*service) bool {
 	return all
 }
 
-// report prints why a function is not ready, unless the reason was printed before, and counts its failures in a row. A function has failed
-// if its pod is stuck, or if Knative has given it up and the pod complains of nothing. A pod that waits for a node does complain: Knative
-// calls it failed, but it may still get a node.
+// report prints why a function is not ready, unless the reason was printed before, and counts its failures in a row. A function has
+// failed if its pod is stuck, or if Knative has given up on it and the pod complains of nothing. A pod that waits for a node does
+// complain: Knative calls it failed, but it may still get a node.
 func (w *watch) report(ctx context.Context, s *service) {
 	name := s.Metadata.Name
 	line, stuck := w.podSays(ctx, revisionLabel+s.Status.LatestCreatedRevisionName, complaint)

@@ -9,7 +9,7 @@ import (
 
 func isService(k kind) bool { return k.resource() == "services.serving.knative.dev" }
 
-// admit is what webhooks and the API server's own rules make of an object that is applied.
+// admit plays the webhooks and the API server's own rules: it sets defaults in an object that is applied, or refuses it.
 func admit(k kind, before, after object) error {
 	spec, _ := after["spec"].(object)
 	if isService(k) && spec["traffic"] == nil {
@@ -25,7 +25,7 @@ func condition(kind, status, reason, message string) object {
 	return object{"type": kind, "status": status, "reason": reason, "message": message}
 }
 
-// react gives what was applied the status that its controller would.
+// react plays the controllers: it sets the status of an object that was applied.
 func (c *Cluster) react(k kind, name string, o object) error {
 	status := make(object)
 	switch {

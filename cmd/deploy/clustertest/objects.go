@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// steer returns what a file of the folder says, and whether it is there.
+// steer returns the content of a file in the folder, and whether the file exists.
 func (c *Cluster) steer(name string) (string, bool) {
 	text, err := os.ReadFile(filepath.Join(c.folder, name))
 	return strings.TrimSpace(string(text)), err == nil
@@ -48,7 +48,7 @@ func (c *Cluster) load(k kind, name string) (object, error) {
 	return o, errors.Join(err, json.Unmarshal(text, &o))
 }
 
-// list ignores selectors: there is one pod, which is everybody's.
+// list ignores selectors. There is one pod, which every selector matches.
 func (c *Cluster) list(k kind) (any, error) {
 	if k.plural == "pods" {
 		pod := object{"metadata": object{"name": "pod"}, "spec": object{"containers": []object{{"name": "user-container"}}}}
@@ -71,7 +71,7 @@ func (c *Cluster) remove(k kind, name string) (any, error) {
 	return object{"apiVersion": "v1", "kind": "Status", "status": "Success"}, nil
 }
 
-// plain is a value as encoding/json decodes it.
+// plain returns a copy of a value, in the types that encoding/json decodes into.
 func plain(value any) (o object, err error) {
 	text, err := json.Marshal(value)
 	if err == nil {
@@ -80,7 +80,7 @@ func plain(value any) (o object, err error) {
 	return o, err
 }
 
-// child returns a member that is an object, and makes it if need be.
+// child returns a member that is an object. It adds an empty object if there is no such member.
 func child(o object, name string) object {
 	if _, ok := o[name].(object); !ok {
 		o[name] = make(object)
@@ -88,12 +88,13 @@ func child(o object, name string) object {
 	return o[name].(object)
 }
 
-// field names a member within members; a list is one field, as in an object whose schema says nothing of lists.
+// field is the path of a member, with slashes. A whole list is one field, as in a resource whose schema does not describe how lists
+// merge.
 type field string
 
 func (f field) String() string { return strings.ReplaceAll("/"+string(f), "/", ".") }
 
-// set gives the field of an object a value; nil takes it away.
+// set sets a field of an object. If value is nil, it removes the field.
 func (f field) set(o object, value any) {
 	names := strings.Split(string(f), "/")
 	for _, name := range names[:len(names)-1] {
@@ -108,7 +109,7 @@ func (f field) set(o object, value any) {
 
 func unescaped(name string) string { return strings.ReplaceAll(name, "~1", "/") }
 
-// fields are those of an object that managers own.
+// fields returns the fields of an object that can have managers, with their values.
 func fields(o object) map[field]any {
 	all := make(map[field]any)
 	var walk func(prefix string, o object)
@@ -126,13 +127,14 @@ func fields(o object) map[field]any {
 	return all
 }
 
-// manager has set a field, and owns it. What it sets by an update stays where its next apply leaves it out.
+// manager is a field manager: it has set a field and owns it. applies says whether it did so by an apply. If a manager's next apply
+// leaves out a field that it set by an update, the field stays.
 type manager struct {
 	name    string
 	applies bool
 }
 
-// managersOf are of the fields of an object that is there.
+// managersOf returns the managers of an object's fields. There are none if the object does not exist.
 func (c *Cluster) managersOf(file string, there bool) map[field][]manager {
 	if c.managers[file] == nil || !there {
 		c.managers[file] = make(map[field][]manager)
@@ -140,7 +142,7 @@ func (c *Cluster) managersOf(file string, there bool) map[field][]manager {
 	return c.managers[file]
 }
 
-// apply is server-side apply.
+// apply carries out a server-side apply.
 func (c *Cluster) apply(k kind, name string, applied object, by manager, force, dry bool) (any, error) {
 	present, err := c.load(k, name)
 	there := err == nil
@@ -178,7 +180,7 @@ func (c *Cluster) apply(k kind, name string, applied object, by manager, force, 
 		if _, wanted := wants[f]; !wanted && slices.Contains(all, by) {
 			managers[f] = slices.DeleteFunc(slices.Clone(all), func(m manager) bool { return m == by })
 			if len(managers[f]) == 0 {
-				f.set(next, nil) // which nobody wants any more
+				f.set(next, nil) // no manager sets this field any more
 			}
 		}
 	}
@@ -192,7 +194,7 @@ func (c *Cluster) apply(k kind, name string, applied object, by manager, force, 
 	return next, c.write(k, name, present, next)
 }
 
-// merge is a merge patch.
+// merge carries out a merge patch.
 func (c *Cluster) merge(k kind, name string, patch object, by manager) (any, error) {
 	present, err := c.load(k, name)
 	if err != nil {
@@ -216,7 +218,7 @@ func (c *Cluster) merge(k kind, name string, patch object, by manager) (any, err
 	return next, c.write(k, name, present, next)
 }
 
-// write keeps an object as the newest version.
+// write stores an object as the newest version. before is nil for a new object.
 func (c *Cluster) write(k kind, name string, before, after object) error {
 	c.version++
 	metadata := child(after, "metadata")

@@ -1,15 +1,15 @@
-// Package clustertest is a cluster for the transcripts of cmd/deploy: an API server on loopback, and what a deployment sees of the
-// controllers behind it.
+// Package clustertest provides a cluster for the transcripts of cmd/deploy: an API server on loopback, and as much of the
+// controllers as a deployment sees.
 //
 // Each object is a JSON file in a folder, named RESOURCE_NAME, as in secrets_warble-edge or services.serving.knative.dev_tweet.
-// Tests read and change the files. A custom resource is served while the file of its definition is there. The file calls
-// has a line for each request. Other files steer the cluster:
+// Tests read and change the files. A custom resource is served while the file of its definition exists. The file calls has a line
+// for each request. Tests write other files to control the cluster:
 //
 //	refuse       the RESOURCE_NAME that an admission webhook denies
-//	forbid       the beginning of requests that the user may not make, as "PATCH /apis/batch"
-//	leave        the beginning of the request at which the API server goes away for good
-//	broken_NAME  why the Service NAME never gets ready
-//	newest       the end of the names of new revisions, -00002 without the file
+//	forbid       the beginning of requests that the user may not make, such as "PATCH /apis/batch"
+//	leave        the beginning of the request at which the API server becomes unavailable for good
+//	broken_NAME  the reason why the Service NAME never becomes ready
+//	newest       the end of the names of new revisions; -00002 if there is no such file
 //	fail-job     the beginning of the names of Jobs that fail
 //	log          what every pod writes
 package clustertest
@@ -30,10 +30,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// object is one of the API, as encoding/json decodes it.
+// object is an object of the API, as encoding/json decodes it.
 type object = map[string]any
 
-// Cluster has the one namespace warble.
+// Cluster is a cluster with one namespace, warble.
 type Cluster struct {
 	folder, edge string
 	server       *httptest.Server
@@ -43,7 +43,8 @@ type Cluster struct {
 	managers map[string]map[field][]manager // of each field of each file
 }
 
-// Start writes the file kubeconfig, and definitions of what Knative brings. edge is the URL that the edge gets.
+// Start starts a cluster. It writes the file kubeconfig and the definitions of Knative's custom resources into folder. edge is the
+// URL in the status of every Service, also of the edge.
 func Start(folder, edge string) (*Cluster, error) {
 	c := &Cluster{folder: folder, edge: edge, managers: make(map[string]map[field][]manager)}
 	c.server = httptest.NewServer(c)
@@ -59,10 +60,10 @@ func Start(folder, edge string) (*Cluster, error) {
 	return c, err
 }
 
-// Close ends it.
+// Close stops the API server.
 func (c *Cluster) Close() { c.server.Close() }
 
-// kind is what discovery says of one.
+// kind is a kind of object, as discovery describes it.
 type kind struct {
 	version, kind, plural string
 	namespaced            bool
@@ -88,7 +89,7 @@ var kinds = []kind{
 	{"warble.dev/v1alpha1", "Experiment", "experiments", true},
 }
 
-// resource is the plural with its group.
+// resource returns the plural with the group, such as jobs.batch.
 func (k kind) resource() string {
 	if group, _, grouped := strings.Cut(k.version, "/"); grouped {
 		return k.plural + "." + group
@@ -106,7 +107,7 @@ func (k kind) definition() string {
 	return "customresourcedefinitions.apiextensions.k8s.io_" + k.resource()
 }
 
-// refusal is an error as the API server sends it.
+// refusal is an error that the API server sends as a Status.
 type refusal struct {
 	code            int
 	reason, message string
@@ -120,13 +121,13 @@ func (k kind) notFound(name string) error {
 
 var errNoResource = refusal{http.StatusNotFound, "NotFound", "the server could not find the requested resource"}
 
-// ServeHTTP is the API server. It answers one request at a time.
+// ServeHTTP answers a request to the API server, one request at a time.
 func (c *Cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	answer, err := c.answer(r)
 	if text, ok := answer.(string); ok {
-		_, _ = io.WriteString(w, text) // to a client that has gone, as below
+		_, _ = io.WriteString(w, text) // if this fails, the client has gone; so too below
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -141,7 +142,7 @@ func (c *Cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-// answer returns what is encoded as JSON, or a text.
+// answer returns a value to be encoded as JSON, or a string to be sent as it is.
 func (c *Cluster) answer(r *http.Request) (any, error) {
 	call := r.Method + " " + r.URL.RequestURI()
 	if err := c.record(call); err != nil {
@@ -155,7 +156,7 @@ func (c *Cluster) answer(r *http.Request) (any, error) {
 		return nil, refusal{http.StatusForbidden, "Forbidden", `User "ada" cannot ` + r.Method + " " + r.URL.Path}
 	}
 	segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-	n := map[string]int{"api": 1, "apis": 2}[segments[0]] // how many are the version
+	n := map[string]int{"api": 1, "apis": 2}[segments[0]] // how many segments the version has
 	if n == 0 || len(segments) < n+1 {
 		return nil, errNoResource
 	}
@@ -209,19 +210,19 @@ func (c *Cluster) discovery(version string) (any, error) {
 	return object{"apiVersion": "v1", "kind": "APIResourceList", "groupVersion": version, "resources": resources}, nil
 }
 
-// serves tells whether the definition of a custom resource is there.
+// serves reports whether a kind is served: a custom resource needs its definition.
 func (c *Cluster) serves(k kind) bool {
 	_, defined := c.steer(k.definition())
 	return defined || !k.custom()
 }
 
-// patch carries out a server-side apply, or a merge patch as RFC 7396 has it.
+// patch carries out a server-side apply, or a merge patch (RFC 7396).
 func (c *Cluster) patch(k kind, name string, r *http.Request) (any, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err
 	}
-	var document any // of YAML, which JSON is as well
+	var document any // from YAML, or from JSON, which is valid YAML
 	if err := yaml.Unmarshal(body, &document); err != nil {
 		return nil, refusal{http.StatusBadRequest, "BadRequest", err.Error()}
 	}
