@@ -47,7 +47,7 @@ func TestTheLineOfProgress(t *testing.T) {
 	l.results.drop(post, none)
 	for _, want := range []string{
 		"1m30s of 5m0s  2/s  p99 30 ms  errors 5.0 %  in flight 1  people: control 1, treatment 1, none 1",
-		"0/s  p99 0 ms  errors 0.0 %", // nothing since
+		"0/s  p99 0 ms  errors 0.0 %", // no requests since the last line
 	} {
 		if got := l.progress(90*time.Second, 5*time.Minute, 10*time.Second); !strings.Contains(got, want) {
 			t.Errorf("%q, want %q", got, want)

@@ -16,10 +16,11 @@ import (
 	"warble/shared/clocktest"
 )
 
-// standInToken is of {"community":"gophers"}.
+// standInToken is a token with the claims {"community":"gophers"}.
 const standInToken = "eyJhbGciOiJub25lIn0.eyJjb21tdW5pdHkiOiJnb3BoZXJzIn0."
 
-// standIn answers like a Warble that keeps nothing. before, which may answer itself, sees every request first.
+// standIn starts a server that answers like a Warble that stores nothing, and returns a client of it. before gets every request
+// first, and may answer it.
 func standIn(t *testing.T, before func(w http.ResponseWriter, r *http.Request) (answered bool)) *client {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -47,7 +48,7 @@ func standIn(t *testing.T, before func(w http.ResponseWriter, r *http.Request) (
 	return newTestClient(t, server.URL)
 }
 
-// inside are people who need not enter; their tokens and ids are their numbers.
+// inside returns people who are signed in already. Their tokens and ids are their numbers.
 func inside(m model) []*person {
 	people := newPeople(m, []string{"gophers", "sres"})
 	for i, p := range people {
@@ -57,7 +58,7 @@ func inside(m model) []*person {
 	return people
 }
 
-// used has people use the stand-in for a while, and sums up.
+// used makes people use the stand-in for length, and returns the summary.
 func used(t *testing.T, m model, c *client, people []*person, inFlight int, length time.Duration) summary {
 	t.Helper()
 	l := newLoad(newPopulation(m), c, people, "likes", inFlight)
@@ -76,8 +77,8 @@ func all(t *testing.T, s summary, a arm) actionFigure {
 	return actionFigure{}
 }
 
-// One request of some hundred hangs for a second, and with it all that come meanwhile. A loop that waits for answers would
-// hardly send any of those, and see one slow request in its maximum.
+// One of some hundred requests hangs for a second, and so do all requests that come meanwhile. A load that waits for answers (a
+// closed loop) would send hardly any of those, and would show one slow request, in the maximum.
 func TestAStallShowsInAllRequestsThatWereDueMeanwhile(t *testing.T) {
 	t.Parallel()
 	m := ordinary
@@ -115,7 +116,7 @@ func TestDroppedRequestsAreErrors(t *testing.T) {
 	})
 	l := newLoad(newPopulation(m), c, inside(m), "likes", 4)
 	pace(t.Context(), newPlan(l.population).next, time.Now(), time.Second, func(i intent, due time.Time) { l.start(t.Context(), i, due) })
-	close(served) // once all who would come have come
+	close(served) // after all requests were due
 	l.running.Wait()
 	s := l.summary(time.Second)
 	got := all(t, s, none)
@@ -141,7 +142,7 @@ func TestAnInterruptedLoadPrintsASummary(t *testing.T) {
 		<-hang
 		return false
 	})
-	t.Cleanup(func() { close(hang) }) // before the server closes, which waits for its requests
+	t.Cleanup(func() { close(hang) }) // runs before the server is closed, because closing waits for its requests
 	l := newLoad(newPopulation(m), c, inside(m), "likes", 10_000)
 	began := time.Now()
 	took := clocktest.Took(func() { l.run(ctx, began, time.Minute) })
@@ -182,7 +183,7 @@ func TestTheArmDecidesWhatPeopleDo(t *testing.T) {
 	})
 	people := inside(m)
 	l := newLoad(newPopulation(m), c, people, "likes", 10_000)
-	for i := range people { // who know their arm from then on: on a busy machine the load would be half over before all do
+	for i := range people { // first, so that everybody knows their arm: on a busy machine, half of the load would be over before that
 		l.start(t.Context(), intent{kind: home, person: i}, time.Now())
 	}
 	l.running.Wait()
@@ -196,11 +197,12 @@ func TestTheArmDecidesWhatPeopleDo(t *testing.T) {
 			t.Errorf("%+v, want 30 in %s", got, a)
 		}
 	}
-	// Those outside try, until they are told; those in control were told before they had read anything.
+	// People outside of the experiment try to like until an answer says that the feature is not open. People in control know this
+	// before they have read anything.
 	if outside, inControl, treated := likes[0].Load(), likes[1].Load(), likes[2].Load(); outside < 1 || inControl != 0 || treated < 20 {
 		t.Errorf("likes tried: %d outside, %d in control, %d in treatment", outside, inControl, treated)
 	}
-	// Which is three times as much, as chance has it.
+	// The effect of 2 means three times as many posts, give or take chance.
 	if lift := s.People[2].PostsPerPerson / s.People[1].PostsPerPerson; lift < 1.7 || lift > 5 {
 		t.Errorf("%+v: %.2f times as many posts, want about 3", s.People, lift)
 	}

@@ -65,7 +65,7 @@ func TestPeopleUseWarble(t *testing.T) {
 	for _, of := range first.Actions {
 		done[of.Action] = true
 		for what, n := range of.Outcomes {
-			if isError(what) && what != "503" { // which a busy machine's database may be too slow for
+			if isError(what) && what != "503" { // a busy machine's database may be too slow, and then a 503 is right
 				t.Errorf("%s: %d of %s", of.Action, n, what)
 			}
 		}
@@ -81,7 +81,7 @@ func TestPeopleUseWarble(t *testing.T) {
 	for _, a := range strangers {
 		posted += tweetsOf(t, local.URL, a)
 	}
-	// Of a post that was answered with 503, nobody knows whether it was stored.
+	// A post that was answered with 503 may have been stored or not.
 	if len(strangers) != 20 || posted < first.People[0].Posts || posted > first.People[0].Posts+first.Errors || posted == 0 {
 		t.Errorf("%d accounts with %d tweets, want 20 with %d", len(strangers), posted, first.People[0].Posts)
 	}
@@ -91,7 +91,8 @@ func TestPeopleUseWarble(t *testing.T) {
 		t.Error("the second time, with tokens that are good for longer:", diff)
 	}
 
-	// As if the database were another one, and one account refused to renew: both are Warble's own, by their email address.
+	// One saved account has an unknown id, as if the database were a new one, and one has a refresh token that is refused. Both
+	// people get their account again, by their email address.
 	changed := accounts()
 	gone, stale := changed["s1_3"], changed["s1_4"]
 	gone.ID = "1"
@@ -118,7 +119,7 @@ func TestPeopleUseWarble(t *testing.T) {
 	}
 
 	for want, more := range map[string][]string{
-		// Of two people one has to change: with more, whoever comes first is named.
+		// With two people, one is in the wrong community. With more people, any of them could be named first.
 		`s1_1: is in community "pythonistas" since an earlier run`: {"-communities", "1", "-users", "2"},
 		"-communities 5: this Warble has only 4":                   {"-communities", "5"},
 	} {
@@ -194,7 +195,7 @@ func TestMistakesInTheCommandLineAreNamed(t *testing.T) {
 	}
 }
 
-// Posts, a tenth of all actions, fail.
+// Posts fail, which are a tenth of all actions.
 func TestExitStatus(t *testing.T) {
 	t.Parallel()
 	c := standIn(t, func(w http.ResponseWriter, r *http.Request) bool {

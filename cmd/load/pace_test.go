@@ -26,7 +26,7 @@ func TestPaceStartsIntentsWhenTheyAreDue(t *testing.T) {
 		pace(t.Context(), every(time.Second), begin, 5*time.Second, func(i intent, at time.Time) {
 			started, due = append(started, time.Since(begin)), append(due, at.Sub(begin))
 			if i.at == time.Second {
-				time.Sleep(2500 * time.Millisecond) // this machine has something else to do
+				time.Sleep(2500 * time.Millisecond) // as on a machine that is busy with something else
 			}
 		})
 		s := time.Second

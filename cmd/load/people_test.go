@@ -14,11 +14,11 @@ var ordinary = model{
 	like: .2, retweet: .03, feedback: .02, effect: .2,
 }
 
-// watched counts what people mean to do, and what comes of it, in a time that a test need not wait for.
+// watched has the numbers of intents and of the actions that follow from them, in a simulated time.
 type watched struct {
 	intents, acts [kinds]float64
-	perPerson     []float64 // intents but likes and retweets
-	firstSecond   float64   // intents but likes and retweets
+	perPerson     []float64 // intents except likes and retweets
+	firstSecond   float64   // intents except likes and retweets
 }
 
 func watch(p *population, length time.Duration, treated func(person int) bool) watched {
@@ -42,8 +42,8 @@ func watch(p *population, length time.Duration, treated func(person int) bool) w
 func nobody(int) bool    { return false }
 func everybody(int) bool { return true }
 
-// within fails the test where got is more than four standard errors from want: once in 16 000 seeds, and the seeds are
-// pinned.
+// within fails the test if got is more than four standard errors from want. That happens by chance for one in 16 000 seeds, and the
+// seeds are fixed.
 func within(t *testing.T, what string, got, want, standardError float64) {
 	t.Helper()
 	if math.Abs(got-want) > 4*standardError {
@@ -63,7 +63,8 @@ func TestPeopleDoWhatTheModelSays(t *testing.T) {
 	reads := w.intents[home] + w.intents[timeline]
 	within(t, "likes after reading", w.intents[like]/reads, m.like, math.Sqrt(m.like*(1-m.like)/reads))
 	within(t, "retweets after reading", w.intents[retweet]/reads, m.retweet, math.Sqrt(m.retweet*(1-m.retweet)/reads))
-	// Sessions are Poisson; their geometric lengths, of mean a and variance a² - a, make the sum's variance 2a² - a a session.
+	// The number of sessions is Poisson. The lengths are geometric, with mean a and variance a² - a. So the variance of the sum of
+	// lengths is 2a² - a for each session.
 	sessions := seconds * m.rate / (m.actions + m.feedback)
 	within(t, "requests", actions+w.intents[feedback], seconds*m.rate, math.Sqrt(sessions*(2*m.actions*m.actions-m.actions+m.feedback)))
 	within(t, "feedback", w.intents[feedback], sessions*m.feedback, math.Sqrt(sessions*m.feedback))
@@ -97,7 +98,8 @@ func TestPeopleDifferByTheCoefficientOfVariation(t *testing.T) {
 			t.Errorf("cv %g: %g", cv, got)
 		}
 	}
-	// And so do their requests: with the same expectation, Poisson's variance is all there is.
+	// The numbers of requests differ accordingly. If all people have the same rate, the variance is only Poisson's, which equals
+	// the mean.
 	m := ordinary
 	m.cv, m.actions, m.feedback = 0, 1, 0
 	w := watch(newPopulation(m), 100*time.Second, nobody)
@@ -116,7 +118,7 @@ func TestAnEffectChangesTheNumberOfPosts(t *testing.T) {
 		m.effect = effect
 		const length = 300 * time.Second
 		control, treatment := watch(newPopulation(m), length, nobody), watch(newPopulation(m), length, everybody)
-		// The same people mean to do the same things in both worlds.
+		// The intents are the same, with and without treatment.
 		if diff := cmp.Diff(control.intents, treatment.intents); diff != "" {
 			t.Errorf("effect %g:\n%s", effect, diff)
 		}
@@ -154,7 +156,7 @@ func TestAnEffectOnSomePeopleDoesNotChangeOthers(t *testing.T) {
 	within(t, "lift", after[1]/before[1]-1, ordinary.effect, math.Sqrt(ordinary.effect/before[1]))
 }
 
-// Only the seed decides who does what, and in which order.
+// Only the seed and the person decide the intents. The plan is in the order of time.
 func TestTheSeedDecidesWhatPeopleDo(t *testing.T) {
 	t.Parallel()
 	visits := func(seed uint64, person int) (all [][]intent) {
