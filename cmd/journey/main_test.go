@@ -31,7 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// through serves the local run with a revision's name on each answer, as Knative's pods have one. change may have its own.
+// through puts a proxy before the local run, which adds a revision's name to each answer, as a function on Knative does. change may
+// change the answer.
 func through(t *testing.T, change func(r *http.Response) error) *journey {
 	t.Helper()
 	to, err := url.Parse(warble.URL)

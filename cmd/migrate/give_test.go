@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// give makes everything in folder belong to whom file belongs to.
+// give changes the owner of everything in folder to the owner of file.
 func give(t *testing.T, folder string, file fs.FileInfo) {
 	t.Helper()
 	owner := file.Sys().(*syscall.Stat_t)

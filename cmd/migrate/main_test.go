@@ -17,7 +17,7 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// command runs migrate with the environment that settings are.
+// command runs migrate with settings as its environment.
 func command(ctx context.Context, settings map[string]string, args ...string) (string, error) {
 	var out bytes.Buffer
 	e := env.New(func(name string) (string, bool) { value, ok := settings[name]; return value, ok })
@@ -25,7 +25,7 @@ func command(ctx context.Context, settings map[string]string, args ...string) (s
 	return out.String(), err
 }
 
-// empty is the URL of a database in which nothing has been made yet.
+// empty starts a server with an empty database, and returns the database's URL.
 func empty(t *testing.T) (server *pgserver.Server, url string) {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "warble-migrate-")

@@ -21,7 +21,8 @@ import (
 	"warble/shared/store/pgtest"
 )
 
-// served starts a server that asks everybody but its superuser for a password, and keeps its log in log of the folder.
+// served starts a server that asks everybody except its superuser for a password. It archives its write-ahead log in the folder log
+// of the returned folder.
 func served(t *testing.T) (server *pgserver.Server, folder string) {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "warble-rehearsal-")
@@ -61,11 +62,11 @@ func as(t *testing.T, server *pgserver.Server, login, password string) string {
 	return u.String()
 }
 
-// pod asks the database again and again, each time over a new connection, which is when a password counts.
+// pod queries the database again and again. It opens a new connection each time, because only a new connection needs the password.
 type pod struct {
 	url    string
 	asked  atomic.Int64
-	failed chan error // one at most
+	failed chan error // gets one error at most
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -87,7 +88,7 @@ func runPod(t *testing.T, url string) *pod {
 	return p
 }
 
-// works waits until the pod has asked some more times.
+// works waits until the pod has made some more queries.
 func (p *pod) works(t *testing.T) {
 	t.Helper()
 	for goal, deadline := p.asked.Load()+5, time.Now().Add(2*time.Minute); p.asked.Load() < goal; time.Sleep(10 * time.Millisecond) {
@@ -102,8 +103,8 @@ func (p *pod) works(t *testing.T) {
 	}
 }
 
-// TestRotationFailsNoStatement does what docs/day-two.md has people do: the login that is not in use gets a password, new pods
-// use it, and what still runs with the other one goes on.
+// TestRotationFailsNoStatement follows docs/day-two.md: the login that is not in use gets a new password, new pods use that login,
+// and pods that still use the other login continue to work.
 func TestRotationFailsNoStatement(t *testing.T) {
 	t.Parallel()
 	server, _ := served(t)
@@ -137,7 +138,8 @@ func TestRotationFailsNoStatement(t *testing.T) {
 		t.Error("the first password is still accepted")
 	}
 
-	// What one login each would do: the pods that have the old password are shut out.
+	// For comparison: with only one login for each group, the password of a login in use changes, and pods with the old password
+	// can no longer connect.
 	rotated(map[string]string{"DATABASE_PASSWORD_API": "four"}, "logins")
 	select {
 	case <-third.failed:
@@ -147,7 +149,8 @@ func TestRotationFailsNoStatement(t *testing.T) {
 	second.works(t)
 }
 
-// TestRestoreToASecond takes a base backup and the log after it, under load, and restores a new server to one second.
+// TestRestoreToASecond takes a base backup under load, archives the write-ahead log after it, and restores a new server to the
+// state of one second.
 func TestRestoreToASecond(t *testing.T) {
 	t.Parallel()
 	server, folder := served(t)
@@ -178,7 +181,7 @@ func TestRestoreToASecond(t *testing.T) {
 		written <- n
 	}()
 
-	initdb, err := filepath.EvalSymlinks(filepath.Join(server.Bin(), "initdb")) // beside which its other programs are
+	initdb, err := filepath.EvalSymlinks(filepath.Join(server.Bin(), "initdb")) // PostgreSQL's other programs are in the same folder
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +227,7 @@ func TestRestoreToASecond(t *testing.T) {
 		}
 	}
 
-	// The backup is root's, or this test's; the server takes only its own.
+	// The backup belongs to this test's user, for example root. The server accepts only files of its own user.
 	if err := os.WriteFile(filepath.Join(restored, "data", "recovery.signal"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +256,7 @@ func TestRestoreToASecond(t *testing.T) {
 	if has < before || has >= all {
 		t.Errorf("the restored server has %d rows: expected at least the %d of before %s, and fewer than all %d", has, before, second, all)
 	}
-	// Roles and passwords are those of that second, and migrate finds nothing to do.
+	// Roles and passwords are those of the restored second, and migrate finds nothing to do.
 	if err := pgtest.Exec(t.Context(), as(t, again, "warble_api_login", "api"), `select from communities`); err != nil {
 		t.Error(err)
 	}
