@@ -14,7 +14,7 @@ type figure struct {
 	Name   string  `json:"name"`
 	Unit   string  `json:"unit"` // of ours and theirs
 	Ours   summary `json:"ours"`
-	Theirs summary `json:"theirs"` // no rounds where ours is judged by itself
+	Theirs summary `json:"theirs"` // no rounds if ours is judged alone
 	Judged summary `json:"judged"` // per round, so that both sides had the same noise
 	Target string  `json:"target"`
 	Met    bool    `json:"met"`

@@ -149,7 +149,7 @@ func (w *worker) send(n int) (err error) {
 	out = append(out, kind.Body...)
 	w.out = out
 
-	_ = w.conn.SetDeadline(time.Now().Add(answerLimit)) // only a closed connection refuses, and the write tells
+	_ = w.conn.SetDeadline(time.Now().Add(answerLimit)) // fails only if the connection is closed, which the write reports
 	if _, err = w.conn.Write(out); err == nil {
 		err = readAnswer(w.in)
 	}

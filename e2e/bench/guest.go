@@ -8,8 +8,8 @@ import (
 	"warble/shared/experiment"
 )
 
-// guest measures the edge's CPU for a request of a guest beside its CPU for a request of a function. Both Services are in an
-// experiment: the guest's visitors send the edge's cookie, the function's users their token.
+// guest measures the CPU time of the edge for a request to a guest, and compares it with a request to a function. Both Services are
+// in an experiment: the guest's visitors send the edge's cookie, and the function's users send their token.
 func (b *bench) guest(ctx context.Context) (figures []figure, err error) {
 	if err := b.empty(ctx); err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (b *bench) guest(ctx context.Context) (figures []figure, err error) {
 
 const visitorCookie = "shop_visitor"
 
-// bothArms returns the rules of an experiment on a Service that takes everybody, both of whose arms are one process.
+// bothArms returns the rules of an experiment that includes everybody. Both arms of the Service are the same process.
 func bothArms(service string, s *server) experiment.Rules {
 	arm := func(name string) experiment.Side {
 		return experiment.Side{Host: s.address, Revision: service + "-" + name}
@@ -59,7 +59,7 @@ func bothArms(service string, s *server) experiment.Rules {
 	}
 }
 
-// newVisitor visits the shop without a cookie and returns the one that the edge sets.
+// newVisitor visits the shop without a cookie, and returns the cookie that the edge sets.
 func newVisitor(ctx context.Context, edge *server) (cookie string, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+edge.address+"/shop", http.NoBody)
 	if err != nil {

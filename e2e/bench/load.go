@@ -15,13 +15,13 @@ type load struct {
 	Address     string
 	Connections int
 	Rate        float64       // requests a second in all; 0 for as many as are answered
-	Warmup      time.Duration // before it counts
-	Time        time.Duration // that it counts
-	Requests    int           // how many to send, instead of Time
+	Warmup      time.Duration // the time before requests are counted
+	Time        time.Duration // the time in which requests are counted
+	Requests    int           // the number of requests to send; if set, Time is ignored
 	Kinds       []request     // sent in turn
-	Tokens      string        // file of access tokens, one a line; each request carries the next
-	Distinct    int           // how many of them, over and over
-	Skip        int           // which of them comes first
+	Tokens      string        // file of access tokens, one a line; each request has the next one
+	Distinct    int           // how many of the tokens are used, again and again
+	Skip        int           // how many tokens are skipped at the start
 }
 
 type request struct{ Method, Path, Body, Cookie string }
@@ -29,9 +29,9 @@ type request struct{ Method, Path, Body, Cookie string }
 // outcome is the result of a load. Durations are in seconds.
 type outcome struct {
 	Sent          int // warm-up included
-	Counted       int // answered while it counted
+	Counted       int // requests answered while requests were counted
 	P50, P99, Max float64
-	Failures      int    // answers but 2xx, broken connections
+	Failures      int    // answers other than 2xx, and broken connections
 	Failure       string // the last one
 }
 

@@ -26,7 +26,7 @@ func (b *bench) read(ctx context.Context) (figures []figure, err error) {
 			return err
 		}
 		var home []request
-		for n := range few { // whose tokens come in the same order
+		for n := range few { // the tokens are in the same order
 			home = append(home, request{Method: "GET", Path: fmt.Sprintf("/2/users/%d/timelines/reverse_chronological?max_results=20", userID(n+1))})
 		}
 		for _, kind := range []struct {

@@ -27,11 +27,11 @@ import (
 )
 
 const (
-	users = 50_000 // each with a token; far more than a Verifier remembers, so that going round is never repeating
-	few   = 100    // of them where tokens repeat
+	users = 50_000 // each with a token; far more than a Verifier remembers, so that it has forgotten a token when the token comes again
+	few   = 100    // the users of loads in which tokens repeat
 	email = "ada@example.org"
 	pass  = "analytical-engine-1843"
-	conns = 4 // connections to PostgreSQL of whoever inserts: a function's default
+	conns = 4 // connections to PostgreSQL of each side: a function's default
 )
 
 // rig has everything that the benchmarks need: a durable PostgreSQL, the binaries, keys, users and their tokens.
@@ -55,7 +55,7 @@ func newRig(ctx context.Context) (r *rig, err error) {
 			err = errors.Join(err, r.close())
 		}
 	}()
-	if err := os.Chmod(r.folder, 0o711); err != nil { // PostgreSQL runs as another user where this one is root
+	if err := os.Chmod(r.folder, 0o711); err != nil { // if this user is root, PostgreSQL runs as another user
 		return nil, err
 	}
 	var work sync.WaitGroup

@@ -1,4 +1,4 @@
-// The auth service: it says whose a token is, and that the account is there.
+// The auth service. It says whose token this is, and checks that the account exists.
 "use strict"
 
 const jwt = require("jsonwebtoken")

@@ -21,7 +21,7 @@ exports.serve = (name, routes) => {
   const labels = ["method", "route", "status"]
   const requests = new prometheus.Counter({ name: "http_requests_total", help: "Requests.", labelNames: labels, registers: [register] })
   const durations = new prometheus.Histogram({ name: "http_request_duration_seconds", help: "How long requests took.", labelNames: labels, registers: [register] })
-  const pool = new Pool({ max: 5 }) // PGHOST and the like say where
+  const pool = new Pool({ max: 5 }) // the address is in PGHOST and similar variables
 
   const app = express()
   app.use(helmet())

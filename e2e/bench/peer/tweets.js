@@ -1,4 +1,4 @@
-// The tweet service: it asks the auth service about each request.
+// The tweet service. It asks the auth service about the token of each request.
 "use strict"
 
 const http = require("node:http")

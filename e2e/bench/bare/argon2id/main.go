@@ -1,4 +1,4 @@
-// Command argon2id compares a password with a hash, one time after the other, and prints the median in seconds.
+// Command argon2id compares a password with a hash again and again, for a given time, and prints the median duration in seconds.
 //
 //	argon2id PASSWORD HASH 3s
 package main

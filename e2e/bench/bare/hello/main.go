@@ -1,4 +1,4 @@
-// Command hello is what a function is measured against: a net/http server that says hello, and nothing else.
+// Command hello is the program with which functions are compared: a net/http server that only says hello.
 package main
 
 import (

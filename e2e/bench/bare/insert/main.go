@@ -1,5 +1,5 @@
-// Command insert is net/http and pgx without a function around them: it posts the rows that functions/tweet posts, in
-// the shortest statement that does, and has no logs, no metrics, no authentication and no idempotency keys.
+// Command insert is a bare server of net/http and pgx with which functions/tweet is compared. It inserts the same rows in the
+// shortest statement that does so. It has no logs, no metrics, no authentication and no idempotency keys.
 package main
 
 import (

@@ -1,5 +1,6 @@
-// Command read is net/http and pgx without a function around them: it reads what functions/tweet and functions/timeline read,
-// by the same statements, TWEETS_SQL and HOME_SQL, and has no logs, no metrics, no authentication and no fields to choose.
+// Command read is a bare server of net/http and pgx with which functions/tweet and functions/timeline are compared. It reads the
+// same data with the same statements, which are in TWEETS_SQL and HOME_SQL. It has no logs, no metrics, no authentication and no
+// fields to choose.
 package main
 
 import (
@@ -43,13 +44,13 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	config.MaxConns = int32(conns) //nolint:gosec // read as 32 bits
+	config.MaxConns = int32(conns) //nolint:gosec // parsed as 32 bits
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
 		log.Fatal(err)
 	}
 	answer := func(w http.ResponseWriter, r *http.Request, sql string, args ...any) {
-		rows, _ := pool.Query(r.Context(), sql, args...) // the error is the next line's
+		rows, _ := pool.Query(r.Context(), sql, args...) // the next line returns the error
 		list, err := pgx.CollectRows(rows, scan)
 		if err != nil || len(list) == 0 {
 			log.Print(len(list), " rows: ", err)
@@ -68,11 +69,11 @@ func main() {
 		_, _ = io.WriteString(w, "hello, world\n")
 	})
 	http.HandleFunc("GET /2/tweets/{id}", func(w http.ResponseWriter, r *http.Request) {
-		id, _ := strconv.ParseInt(r.PathValue("id"), 10, 64) // what is no number is no tweet
+		id, _ := strconv.ParseInt(r.PathValue("id"), 10, 64) // text that is not a number gives 0, which is no tweet's id
 		answer(w, r, os.Getenv("TWEETS_SQL"), []int64{id})
 	})
 	http.HandleFunc("GET /2/users/{id}/timelines/reverse_chronological", func(w http.ResponseWriter, r *http.Request) {
-		reader, _ := strconv.ParseInt(r.PathValue("id"), 10, 64) // nor a reader
+		reader, _ := strconv.ParseInt(r.PathValue("id"), 10, 64) // likewise 0, which is no user's id
 		answer(w, r, os.Getenv("HOME_SQL"), "gophers", 0, int64(math.MaxInt64), false, int64(math.MaxInt64), reader, 21)
 	})
 	address := net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT"))

@@ -1,5 +1,5 @@
-// Command verify is hello with one Ed25519 verification: of the bearer token's signature. It decodes the signature, as
-// it must, and looks at nothing else of the token: no header, no claims, no JSON.
+// Command verify is hello plus one Ed25519 verification of the bearer token's signature. It decodes only the signature. It ignores
+// the rest of the token: header, claims and JSON.
 package main
 
 import (
