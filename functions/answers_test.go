@@ -116,7 +116,7 @@ func (a *api) accountOf(ada wire.Session) string {
 
 // mails lets bob verify his address and dave reset his password, with the tokens that they are sent.
 func (a *api) mails(office *apitest.PostOffice, bob string) {
-	a.call(202, bob, "POST /auth/verify-email/resend", "") // one is on its way, or this is the second
+	a.call(202, bob, "POST /auth/verify-email/resend", "") // the answer is the same if the first mail is still on its way
 	_, _, token := office.Await(a.t, "bob@example.org", "verify").Link()
 	a.call(204, "", "POST /auth/verify-email", `{"token":"`+token+`"}`)
 	a.call(409, bob, "POST /auth/verify-email/resend", "")

@@ -105,7 +105,7 @@ func TestTheRulesOfTheContractCanFail(t *testing.T) {
 	}
 }
 
-// part is what exists of one function.
+// part says what exists of one function: its folder, its manifest, and the paths in both.
 type part struct {
 	name             string
 	folder, manifest bool
@@ -133,11 +133,11 @@ func parts(t *testing.T) []part {
 		p := all[service.Name()]
 		p.name, p.manifest, p.routes = service.Name(), true, service.Routes()
 		if len(p.routes) == 0 {
-			p.answers = nil // not to clients outside
+			p.answers = nil // it answers no clients outside the cluster
 		}
 		all[p.name] = p
 	}
-	edge := all["edge"] // routes everything else, and answers these itself
+	edge := all["edge"] // the edge routes all other paths, and answers these itself
 	edge.routes = []string{"/openapi.yaml", "/docs", "/healthz", "/readyz"}
 	for _, route := range edge.routes {
 		edge.answers = append(edge.answers, "GET "+route)

@@ -23,8 +23,7 @@ func prefixesFromEnv(e *env.Reader, name string) (prefixes []netip.Prefix) {
 	return prefixes
 }
 
-// clientAddress returns the right-most hop that is not trusted. Anybody may have written the entries of X-Forwarded-For to the left
-// of it.
+// clientAddress returns the right-most hop that is not trusted. Anybody may have written the hops of X-Forwarded-For to its left.
 func clientAddress(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -53,7 +52,7 @@ func clientAddress(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	return client
 }
 
-// parseHop reads one entry of X-Forwarded-For: an address. Some proxies write it in brackets, or with a port.
+// parseHop reads one hop of X-Forwarded-For: an address. Some proxies write it in brackets, or with a port.
 func parseHop(hop string) (netip.Addr, bool) {
 	address, err := netip.ParseAddr(hop)
 	if inner, bracketed := strings.CutPrefix(hop, "["); err != nil && bracketed && strings.HasSuffix(inner, "]") {

@@ -85,7 +85,7 @@ func New(c config, r *routes, tokens *token.Verifier, key []byte, t *telemetry.T
 // passage is what ServeHTTP knows about a request, for rewrite and the transport.
 type passage struct {
 	name         string        // the function's
-	url          *url.URL      // of the function, or of the arm
+	url          *url.URL      // of the function, the arm or the candidate
 	tag          string        // the candidate's; empty for the revision that serves everybody
 	toArm        bool          // whether url is an arm's
 	arm          *routedArm    // of the caller; nil if they are in no arm, or if the unit is a request

@@ -48,7 +48,7 @@ type recipient struct {
 // users. The answers of the untouched Services then show whether the treatment was the cause.
 type tripwire struct {
 	experiment string
-	onChange   func(experiment.Suspension) // receives each suspension, and each change of its verdict
+	onChange   func(experiment.Suspension) // receives each suspension, again when it is known what was at fault
 
 	mu            sync.Mutex
 	sum           float64
