@@ -57,9 +57,10 @@ func (d *deployment) up(ctx context.Context, s settings, b builder) error {
 	return d.finish(ctx, s)
 }
 
-// candidate deploys without moving the traffic: only its tag leads to each function's new revision, and a Job makes a user's requests to the
-// edge's new revision. If the Job fails, or a function does not become ready, the tags are removed, and the old revisions continue to serve.
-// The migration comes first, as in any deployment, so the old revisions must work with the new schema.
+// candidate deploys without moving the traffic: only the tag candidate leads to each function's new revision, and a Job makes a
+// user's requests to the edge's new revision. If the Job fails, or a function does not become ready, the tags are removed, and the
+// old revisions continue to serve. The migration comes first, as in any deployment, so the old revisions must work with the new
+// schema.
 func (d *deployment) candidate(ctx context.Context, s settings, b builder) error {
 	job, err := readCandidateJob(d.folder)
 	if err != nil {

@@ -158,7 +158,7 @@ func (c *control) answer(v verb) http.Handler {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(object) // to a client that has gone
+		_ = json.NewEncoder(w).Encode(object) // if this fails, the client has gone
 	})
 }
 

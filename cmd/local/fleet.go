@@ -193,7 +193,7 @@ func (f *fleet) watch(ctx context.Context, one *function, p *instance) {
 
 func (f *fleet) setStartingLocked(one *function, starting bool) {
 	one.starting = starting
-	_ = f.writeFilesLocked() // it was possible before; if it fails now, the edge answers 503
+	_ = f.writeFilesLocked() // writing them has succeeded before; if it fails now, the edge answers 503
 }
 
 // replace starts a new process for each function but the edge, moves the edge's traffic to it, and ends the old one.
