@@ -7,10 +7,10 @@
 mapfile -t hierarchies < <(awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/mounts)
 tracked=$(printf '%s\n' "${hierarchies[@]}" | grep -m1 -E '/pids(,|$)' || printf '%s' "${hierarchies[-1]}")/$CGROUP
 
-# Folders in which containerd, CNI and the kubelet write in any case. The node has its own, in memory.
+# Folders to which containerd, CNI and the kubelet write, whatever their configuration says. The node has its own, in memory.
 private=(/run/containerd /run/netns /var/lib/cni /var/lib/kubelet /var/log/containers)
 
-# start COMMAND...: starts it in the background, in a cgroup with its name.
+# start COMMAND...: starts the command in the background, in a cgroup with the command's name.
 start() { start_as "$(basename "$1")" "$@"; }
 
 # start_in_node COMMAND...: the same, in the node's namespaces.
@@ -20,7 +20,7 @@ start_in_node() {
   start_as "$(basename "$1")" "${enter[@]}" "$@"
 }
 
-# start_as NAME COMMAND...: for a command that becomes NAME.
+# start_as NAME COMMAND...: the same for a command that replaces itself by NAME, such as unshare.
 start_as() {
   local name=$1
   shift

@@ -1,5 +1,5 @@
-// Command kubernetes is the programs of a node and its control plane in one, which is linked once. It is the one whose
-// name it is started by, as kube-apiserver.
+// Command kubernetes contains the programs of a node and of the control plane, so that they are linked only once. The name under
+// which it is started says which program it runs, such as kube-apiserver.
 package main
 
 import (
