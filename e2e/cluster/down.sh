@@ -23,7 +23,7 @@ if registry=$(pid docker-registry); then
 fi
 until_ok 20 "the end of $(pids | wc -l) processes" gone
 
-# A pod's connection without a peer would keep its network namespace, and this end of its link, for minutes.
+# A pod's connection whose peer has gone would keep the pod's network namespace, and this end of the pod's link, for minutes.
 ip -oneline -4 address show to "$POD_CIDR" | while read -r _ link _; do ip link del "$link" 2>/dev/null || true; done
 ip route del "$SERVICE_CIDR" dev lo 2>/dev/null || true
 ip address del "$NODE_IP/32" dev lo 2>/dev/null || true

@@ -8,7 +8,7 @@ debian_packages() {
     dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
-  # policy-rc.d prevents that Debian starts the installed services, because this cluster has its own registry, etcd and containerd.
+  # policy-rc.d keeps Debian from starting the installed services, because this cluster has its own registry, etcd and containerd.
   local policy=/usr/sbin/policy-rc.d
   if ! [ -e $policy ]; then
     trap 'rm -f /usr/sbin/policy-rc.d' EXIT
