@@ -203,7 +203,7 @@ func (b *board) list(w http.ResponseWriter, r *http.Request) {
 	b.page(w, status, "Experiments", "", body.Bytes())
 }
 
-// entered counts the units that have entered each experiment, by arm. The result is empty without a database.
+// entered counts the users and visitors who were exposed to each experiment, by arm. The result is empty without a database.
 func (b *board) entered(ctx context.Context) (map[string]experiment.Counts, error) {
 	if b.db == nil {
 		return nil, nil //nolint:nilnil // an empty map is the answer
