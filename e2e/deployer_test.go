@@ -130,12 +130,12 @@ func TestLongDeploymentsAroundAnExperiment(t *testing.T) {
 			t.Errorf("%s: the arms are of %s and %s, and were of %s", name, control[name], treatment[name], before[experiment.Control][name])
 		}
 	}
-	if _, said := e.kn("report", e.name, "-o", "json"); !strings.Contains(said, "a break: ") {
-		t.Error("its report does not show the break")
+	if _, said := e.kn("report", e.name, "-o", "json"); !strings.Contains(said, "both arms were made again") {
+		t.Error("its report does not show the rebase")
 	}
 
 	e.mustKn("promote", e.name, "--anyway", "--timeout=15m")
-	d.refused(`FEATURES is "", and the experiment ` + e.name + ` was promoted: expected "likes"`)
+	d.refused(`FEATURES is "", but the experiment ` + e.name + ` was promoted: expected "likes"`)
 	e.mustKn("promote", e.name, "--write="+d.folder)
 	if said, err := d.deploy(); err != nil {
 		t.Fatalf("%v\n%s", err, said)

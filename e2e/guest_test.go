@@ -179,8 +179,8 @@ func TestClusterAGuestsVisitorsAreInAnExperiment(t *testing.T) {
 		t.Errorf("it ended as %s, because %q", status.Conclusion, status.Because)
 	}
 	code, said := e.kn("report", e.name, "-o", "json")
-	if code != 0 && code != 3 || !strings.Contains(said, "its last 10 s of exposures") {
-		t.Errorf("exit code %d: the report does not say what an edge that dies takes with it", code)
+	if code != 0 && code != 3 || !strings.Contains(said, "the exposures of its last 10 s are lost") {
+		t.Errorf("exit code %d: the report does not say what is lost if an edge dies", code)
 	}
 	untilReady(t, "shop")
 	within(t, "the banner for everyone", readyLimit, func() bool {

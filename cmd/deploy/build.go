@@ -64,7 +64,7 @@ func (b builder) build(ctx context.Context, objects []*object) ([]*object, error
 	}
 	resolved, err := parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("what ko resolved: %w", err)
+		return nil, fmt.Errorf("read ko's output: %w", err)
 	}
 	if len(resolved) != len(objects) {
 		return nil, fmt.Errorf("ko resolved %d objects: expected %d", len(resolved), len(objects))

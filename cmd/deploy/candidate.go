@@ -78,7 +78,7 @@ func (d *deployment) withdraw(ctx context.Context) error {
 		return &change{traffic: withoutCandidate(s.Spec.Traffic), annotation: annotationOf(s)}, nil
 	})
 	if withdrawn && err == nil {
-		err = errors.New("the traffic was not moved, and the candidates have none: continue with make deploy, or with another candidate")
+		err = errors.New("the traffic was not moved, and the candidates get no traffic: continue with make deploy, or with another candidate")
 	}
 	return err
 }

@@ -65,7 +65,7 @@ func (d *deployment) switchKeys(ctx context.Context, all holdings, next, public 
 	if err := d.cluster.Delete(ctx, "v1/secrets", nextSecret); err != nil {
 		return err
 	}
-	d.say("step 2 of 3: register and login sign with it. Run this again in %s or later", mountDelay+d.tokenLife())
+	d.say("step 2 of 3: register and login sign with the next key. Run this again in %s or later", mountDelay+d.tokenLife())
 	return nil
 }
 

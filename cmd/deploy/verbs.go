@@ -123,7 +123,7 @@ func (o *options) define(c *cobra.Command) {
 	flags.StringVar(&o.from, "from", "", "use the images of this release.yaml instead of building")
 	flags.StringVar(&o.access.File, "kubeconfig", "", "kubeconfig file (default: the files of KUBECONFIG, or ~/.kube/config)")
 	flags.StringVar(&o.access.Context, "context", "", "context of the kubeconfig (default: the current context)")
-	flags.DurationVar(&o.timeout, "timeout", 5*time.Minute, "how long the migration may take, and again the functions")
+	flags.DurationVar(&o.timeout, "timeout", 5*time.Minute, "time limit for the migration, and again for the functions")
 	flags.Func("community", "create this community, for example gophers=Gophers; may be repeated", func(text string) error {
 		slug, name, ok := strings.Cut(text, "=")
 		if !ok {

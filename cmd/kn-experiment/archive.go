@@ -123,7 +123,7 @@ func (s *settings) readReport(ctx context.Context, e *rollout.Experiment) (reado
 	return r, err
 }
 
-var errOtherDatabase = errors.New("DATABASE_URL does not have this experiment: expected the database that steer writes to; --no-export deletes the rows without an export")
+var errOtherDatabase = errors.New("the database of DATABASE_URL does not have this experiment: expected the database that steer writes to; --no-export deletes the rows without an export")
 
 // export writes a report of e to the new file named by to, or to out if to is empty.
 func export(out io.Writer, e *rollout.Experiment, r readout.Report, to string) error {

@@ -17,7 +17,7 @@ func (s *settings) drive() *cobra.Command {
 		Use: "run", Short: "Move experiments from here, as steer does, until you stop it", Args: noArgs,
 		Example: "  kn experiment run",
 		Long: `Move all experiments of the namespace from this terminal, as steer does, until you stop it. This needs steer's rights and
-DATABASE_URL. Steer may run at the same time: if the other has written first, each reads the experiment again.`,
+DATABASE_URL. Steer may run at the same time: if both write at the same time, the later one reads the experiment again.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			settings := env.FromOS()
 			connections := settings.Int("DATABASE_CONNECTIONS", 0, 0, 1_000_000) // with the same bounds as in steer

@@ -260,7 +260,7 @@ func (s *settings) metricsOf(c *cobra.Command, namespace string) ([]experiment.M
 const askLimit = 5 * time.Second
 
 func fileFlag(c *cobra.Command, file *string) {
-	c.Flags().StringVarP(file, "filename", "f", "", "file of the Experiment, or - for the standard input")
+	c.Flags().StringVarP(file, "filename", "f", "", "file of the Experiment, or - for standard input")
 	_ = c.MarkFlagFilename("filename", "yaml", "yml", "json") // the flag was just made
 }
 

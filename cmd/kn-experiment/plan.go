@@ -47,7 +47,7 @@ know of them in the file's spec.plan, or by flags.`,
 			}
 			switch bases, err := checkAdmission(c.Context(), cluster, e); {
 			case apierrors.IsForbidden(err): // a local run forbids it too, because it serves only experiments
-				c.Printf("what a start makes for each Service is not known, because Knative Services may not be read: %v\n", err)
+				c.Printf("what a start makes for each Service is not known, because you may not read Knative Services: %v\n", err)
 			case err != nil:
 				return err
 			default:
@@ -157,7 +157,7 @@ func planServices(c *cobra.Command, cluster *knative.Cluster, e *rollout.Experim
 // refuseHopeless returns an error if the design cannot find the effect that it asks for, unless anyway is set.
 func refuseHopeless(p readout.Planned, anyway bool) error {
 	if err := p.Err(); err != nil && !anyway {
-		return exit(refused, "%w\nuse --anyway to start it in spite of this", err)
+		return exit(refused, "%w\nuse --anyway to start it nevertheless", err)
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) erro
 		for _, name := range variables {
 			value := string(e.Spec.Treatment.Env[name])
 			if folder == "" {
-				c.Printf("%s: needs %s=%s: --write writes it\n", file, name, value)
+				c.Printf("%s: needs %s=%s: use --write to add it\n", file, name, value)
 			} else if text, err = manifest.SetEnv(text, name, value); err != nil {
 				return exit(failed, "%s: %w", file, err)
 			}

@@ -53,7 +53,7 @@ func (s *settings) root() *cobra.Command {
 		Long: `A/B experiments on Knative: each user or community is in one arm and stays there.
 
 A command writes your wish into the resource Experiment, and waits until the controller, steer, has carried it out. It needs only
-rights on experiments; plan and start also read the Services if they may. The cluster is that of kubectl (KUBECONFIG). The figures of
+rights on experiments; plan and start also read the Services if you may read them. The cluster is that of kubectl (KUBECONFIG). The figures of
 an experiment are in PostgreSQL (DATABASE_URL).
 
 Exit codes: 0 done; 1 failed; 2 wrong usage or file; 3 refused, withheld or stuck; 4 not done in time, steer continues.`,
@@ -105,7 +105,7 @@ func (s *settings) cluster(file string) (*knative.Cluster, error) {
 	return knative.New(config, namespace, nil) // no verb that uses it calls an arm
 }
 
-var errNoDatabase = errors.New("DATABASE_URL is not set: expected the URL of Warble's PostgreSQL, as a member of warble_ops")
+var errNoDatabase = errors.New("DATABASE_URL is not set: expected the URL of Warble's PostgreSQL, with a login that is a member of warble_ops")
 
 // database opens the database. It returns errNoDatabase if DATABASE_URL is not set.
 func (s *settings) database() (*store.DB, error) {

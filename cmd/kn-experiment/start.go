@@ -67,7 +67,7 @@ use --anyway.`,
 			}
 			switch {
 			case e.Spec.Start && at != "":
-				return exit(misused, "--at %s: the file has start: true: expected one of them", at)
+				return exit(misused, "--at %s: the file has start: true as well: expected one of the two", at)
 			case e.Spec.StartAt != "" && at == "" && !e.Spec.Start: // the file names the time
 				b.begin = experiment.Wishes{StartAt: e.Spec.StartAt}
 			}
@@ -119,7 +119,7 @@ func (s *settings) startAndWatch(c *cobra.Command, b *startRequest, dryRun, outp
 		if started.created {
 			return errors.Join(err, takeBack(ctx, cluster, b.name, started.uid))
 		}
-		return fmt.Errorf("%w\nit starts as soon as nothing prevents it; to cancel the start: kn experiment stop %s", err, b.name)
+		return fmt.Errorf("%w\nthe experiment starts as soon as nothing prevents it; to cancel the start: kn experiment stop %s", err, b.name)
 	}
 	if err == nil && (e.Status.Phase == "" || e.Status.Phase == experiment.Draft || e.CountsBaseline()) {
 		c.Printf("waits for %s\n", e.Status.Message)
@@ -199,7 +199,7 @@ func (b *startRequest) draft(present *rollout.Experiment) (*rollout.Experiment, 
 		e.Status, e.ResourceVersion, e.UID, e.Generation = rollout.Status{}, "", "", 0
 		e.Spec.Wishes = experiment.Wishes{}
 	case present.DeletionTimestamp != nil:
-		return nil, exit(refused, "%s is being deleted: start it when that is done", b.name)
+		return nil, exit(refused, "%s is being deleted: start it again when the deletion is done", b.name)
 	case present.Status.Phase.Live():
 		return nil, exit(refused, "%s is %s: expected a draft", b.name, present.Describe())
 	case present.Status.Phase.Over():
@@ -266,7 +266,7 @@ func (s *settings) checkStart(c *cobra.Command, cluster *knative.Cluster, e *rol
 	case apierrors.IsForbidden(err):
 		c.Println("the Services are not checked here, because you may not read them; steer checks them")
 	case err != nil && !wanted && isRefused(err): // the reason may be gone when the start comes
-		c.Printf("now it would be %v\nsteer checks again at the start\n", err)
+		c.Printf("if it started now, it would be %v\nsteer checks again at the start\n", err)
 	default:
 		return err
 	}

@@ -207,7 +207,7 @@ func TestPlanShowsWhatAStartMakesForEachService(t *testing.T) {
   control    a copy of like-00007
   treatment  a copy of like-00007 with
                FEATURES: "none" -> "likes"
-the effect that it can find is not known, because DATABASE_URL is not set: expected the URL of Warble's PostgreSQL, as a member of warble_ops
+the effect that it can find is not known, because DATABASE_URL is not set: expected the URL of Warble's PostgreSQL, with a login that is a member of warble_ops
 `
 	if diff := cmp.Diff(want, stdout); code != 0 || diff != "" || len(a.writes("")) > 0 {
 		t.Errorf("exit code %d, says %q\n%s", code, stderr, diff)

@@ -53,8 +53,8 @@ var (
 func (s *settings) wishes() []*cobra.Command {
 	return []*cobra.Command{
 		s.wish(s.step()), s.wish(s.pause()), s.wish(s.resume()), s.wish(s.approve()), s.wish(s.rebase()), s.wish(s.promote()),
-		s.wish(s.end("rollback NAME", "End it, and record that the treatment lost: everyone is untouched", experiment.RolledBack, experiment.WasRolledBack)),
-		s.wish(s.end("stop NAME", "End it without a verdict: everyone is untouched", experiment.Stopped, experiment.WasStopped)),
+		s.wish(s.end("rollback NAME", "End the experiment: the treatment lost; everyone is untouched", experiment.RolledBack, experiment.WasRolledBack)),
+		s.wish(s.end("stop NAME", "End the experiment without a verdict; everyone is untouched", experiment.Stopped, experiment.WasStopped)),
 	}
 }
 
@@ -80,7 +80,7 @@ func (s *settings) step() wish {
 
 func (s *settings) pause() wish {
 	return wish{
-		use: "pause NAME", example: "  kn experiment pause likes -m 'we investigate an incident'", short: "Stop the ramp at its present step: everyone keeps their arm", from: running,
+		use: "pause NAME", example: "  kn experiment pause likes -m 'we are investigating an incident'", short: "Stop the ramp at its present step: everyone keeps their arm", from: running,
 		want: func(e *rollout.Experiment) error { e.Spec.Paused = true; return nil },
 		done: func(e *rollout.Experiment, seen bool) bool { return seen && e.Status.Phase == experiment.Paused },
 	}
@@ -118,7 +118,7 @@ func (s *settings) rebase() wish {
 	number := 0
 	return wish{
 		use: "rebase NAME", short: "Make both arms again, from the Services as they are now", from: running,
-		long: `Make both arms again, as copies of the Services as they are now. The report marks the time as a break. If the treatment has an image,
+		long: `Make both arms again, as copies of the Services as they are now. The report shows the time of the rebase. If the treatment has an image,
 it needs a new image, built from the new code.`,
 		example: "  kn experiment rebase likes\n  kn experiment rebase likes --image like=registry.example/like@sha256:...",
 		want: func(e *rollout.Experiment) error {
@@ -161,7 +161,7 @@ func (s *settings) promote() wish {
 		long: `Give the treatment to everyone, in stages of a minute, and end the experiment. The promotion is refused while a guardrail is breached
 or a health check is red.
 
-With promoteBy: git, everyone gets the treatment by a deployment of the manifests. Then the verb is done when steer has accepted the
+With promoteBy: git, everyone gets the treatment when you deploy the manifests. Then the verb is done when steer has accepted the
 promotion and the manifests are written (--write). Steer waits until they are deployed.`,
 		example: "  kn experiment promote likes --write -m 'five percent more tweets'",
 		from:    append([]experiment.Phase{experiment.Promoting, experiment.Concluded}, running...),
@@ -209,7 +209,7 @@ promotion and the manifests are written (--write). Steer waits until they are de
 func (s *settings) end(use, short string, as experiment.End, was experiment.Conclusion) wish {
 	return wish{
 		use: use, short: short, example: "  kn experiment " + strings.Fields(use)[0] + " likes -m 'the support team asks for it'", from: append([]experiment.Phase{experiment.Draft, experiment.Concluded}, live...),
-		written: "every slot is closed: within 2s all edges serve everyone untouched",
+		written: "every slot is closed: within 2s all edges send everyone to the untouched Services",
 		want: func(e *rollout.Experiment) error {
 			phase := cmp.Or(e.Status.Phase, experiment.Draft)
 			switch {

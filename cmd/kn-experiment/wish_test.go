@@ -89,7 +89,7 @@ func TestAVerbWritesOnlyItsWish(t *testing.T) {
 		"rebase":   {[]string{"rebase", "likes", "--image", "like=registry.test/like@sha256:2"}, likes(experiment.Paused), `"rebase":{"image":{"like":"registry.test/like@sha256:2"},"number":1}`, "likes is Paused"},
 		"promote":  {[]string{"promote", "likes", "--anyway"}, likes(experiment.Running), `"anyway":true,"by":"ada","end":"Promoted"`, "likes is Concluded, promoted"},
 		"rollback": {[]string{"rollback", "likes"}, likes(experiment.Running), `"end":"RolledBack"`, "likes is Concluded, rolled back"},
-		"stop":     {[]string{"stop", "likes"}, likes(experiment.Promoting), `"end":"Stopped"`, "every slot is closed: within 2s all edges serve everyone untouched\nlikes is Concluded, stopped\n"},
+		"stop":     {[]string{"stop", "likes"}, likes(experiment.Promoting), `"end":"Stopped"`, "every slot is closed: within 2s all edges send everyone to the untouched Services\nlikes is Concluded, stopped\n"},
 		"archive":  {[]string{"archive", "likes", "--no-export"}, concluded(), `"archive":true`, "likes is Archived"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -204,7 +204,7 @@ func TestAVerbSaysThatSteerHasNotSeenTheWish(t *testing.T) {
 	a := newAPI(t, nil)
 	a.keep(likes(experiment.Running))
 	stdout, stderr, code := a.run(t, "stop", "likes", "--timeout", "1s")
-	want := "every slot is closed: within 2s all edges serve everyone untouched\n" +
+	want := "every slot is closed: within 2s all edges send everyone to the untouched Services\n" +
 		"steer has not seen the wish for 500ms: is steer deployed? kubectl get ksvc steer; or move the experiment from here: kn experiment run\n"
 	if diff := cmp.Diff(want, stdout); diff != "" {
 		t.Error(diff)

@@ -166,7 +166,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.Float64Var(&o.retweet, "retweet", .03, "probability of a retweet after reading")
 	f.Float64Var(&o.feedback, "feedback", .02, "probability that a session ends with feedback")
 	f.Float64Var(&o.effect, "effect", 0, "planted effect: +0.20 makes people in the treatment post 1.2 times as much")
-	f.StringVar(&o.experiment, "experiment", "likes", "the experiment with that treatment")
+	f.StringVar(&o.experiment, "experiment", "likes", "the experiment whose treatment has the planted effect")
 	f.IntVar(&o.inFlight, "in-flight", 512, "greatest number of requests under way")
 	f.DurationVar(&o.timeout, "timeout", 20*time.Second, "how long an answer may take")
 	f.StringVar(&o.state, "state", filepath.Join(".warble", "load.json"), "file that keeps the people's tokens for the next run")

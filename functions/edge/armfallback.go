@@ -71,7 +71,7 @@ func retryReason(r *http.Request, answer *http.Response, err error, keyed bool) 
 	case err != nil:
 		return err
 	case answer.StatusCode >= http.StatusBadGateway && answer.StatusCode <= http.StatusGatewayTimeout && !isFunctionAnswer(answer):
-		return fmt.Errorf("%s answered %s, but not as a function", r.URL.Host, answer.Status)
+		return fmt.Errorf("%s answered %s, and the answer is not a function's", r.URL.Host, answer.Status)
 	}
 	return nil
 }

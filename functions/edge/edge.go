@@ -291,7 +291,7 @@ func noEndpoint(r *http.Request) error {
 // serveOwn answers a request for a path of the edge itself.
 func (e *Edge) serveOwn(w http.ResponseWriter, r *http.Request, handler http.Handler) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		p := problem.WrongMethod.Detail("%s takes GET, HEAD, not %s", r.URL.Path, r.Method)
+		p := problem.WrongMethod.Detail("%s takes GET and HEAD, not %s", r.URL.Path, r.Method)
 		p.Allow = "GET, HEAD"
 		function.Fail(w, r, p)
 		return
@@ -339,7 +339,7 @@ func modify(answer *http.Response) error {
 	case http.StatusNotFound, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		if !isFunctionAnswer(answer) {
 			reason, _ := io.ReadAll(io.LimitReader(answer.Body, 200)) // only for the log; the status says most
-			return fmt.Errorf("%s answered %s, but not as a function: %q", answer.Request.URL.Host, answer.Status, reason)
+			return fmt.Errorf("%s answered %s, and the answer is not a function's: %q", answer.Request.URL.Host, answer.Status, reason)
 		}
 	}
 	answer.Body = watched{answer.Body, function.Current(answer.Request.Context())}

@@ -68,7 +68,7 @@ func TestAnAnswerOfAProxyBecomesAProblem(t *testing.T) {
 		check(path, http.StatusServiceUnavailable, "1", "not available")
 	}
 	eventually(t, "the log says what the activator said", func() bool {
-		return log.count(address.Host+` answered 503 Service Unavailable, but not as a function: \"context deadline exceeded\\n\"`) == 1
+		return log.count(address.Host+` answered 503 Service Unavailable, and the answer is not a function's: \"context deadline exceeded\\n\"`) == 1
 	})
 }
 

@@ -64,7 +64,7 @@ func (s *sessions) login(ctx context.Context, q credentials) (wire.Session, erro
 		if err := s.db.FailLogin(ctx, attempt); err != nil {
 			return wire.Session{}, err
 		}
-		return wire.Session{}, problem.Unauthenticated.Detail("The email address or the password is wrong.")
+		return wire.Session{}, problem.Unauthenticated.Detail("the email address or the password is wrong")
 	}
 	rehashed := ""
 	if outdated {

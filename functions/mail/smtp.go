@@ -180,15 +180,15 @@ If it was you, open this link within 24 hours:
 
 %s
 
-If it was not, do nothing.
+If it was not you, do nothing.
 `,
-	store.ResetMail: `Somebody asked for a new password of the account with this email address.
+	store.ResetMail: `Somebody asked for a new password for the account with this email address.
 
 If it was you, open this link within one hour:
 
 %s
 
-If it was not, do nothing: your password stays as it is.
+If it was not you, do nothing: your password stays as it is.
 `,
 }
 

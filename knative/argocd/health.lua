@@ -1,7 +1,7 @@
 -- The health of an Experiment in Argo CD: resource.customizations.health.warble.dev_Experiment of the ConfigMap argocd-cm.
 local status = obj.status or {}
 if (status.observedGeneration or 0) < (obj.metadata.generation or 0) then
-  return { status = "Progressing", message = "steer has not looked at it yet" }
+  return { status = "Progressing", message = "steer has not read this change yet" }
 end
 local found = {}
 for _, condition in ipairs(status.conditions or {}) do

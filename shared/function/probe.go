@@ -26,7 +26,7 @@ type probes struct {
 func getOnly(probe http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			p := problem.WrongMethod.Detail("%s takes GET, HEAD, not %s", r.URL.Path, r.Method)
+			p := problem.WrongMethod.Detail("%s takes GET and HEAD, not %s", r.URL.Path, r.Method)
 			p.Allow = "GET, HEAD"
 			problem.Write(w, p, "")
 			return

@@ -86,7 +86,7 @@ func TestASimulationIsWrittenAsATable(t *testing.T) {
     of a naive test                    40%
   found (power)                                      85%
   interval contains truth              98%             –
-  days until it ended                      21.0          14.0
+  days until it ended                 21.0          14.0
   ended: harm                           0%           85%
   ended: inconclusive                  99%           15%
   ended: win                            1%            0%

@@ -48,7 +48,7 @@ func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 		want  string
 		says  string
 	}{
-		"no status at all": {false, func(*fixture) {}, progressing, "steer has not looked at it yet"},
+		"no status at all": {false, func(*fixture) {}, progressing, "steer has not read this change yet"},
 		"a draft":          {false, func(w *fixture) { w.turn() }, healthy, "its start: kn experiment start likes"},
 		"a draft that starts at a time": {false, func(w *fixture) {
 			w.wish("likes", func(s *experiment.Wishes) { s.StartAt = "2026-12-01T09:00:00Z" })
@@ -73,7 +73,7 @@ func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 		"a wish that steer has not seen": {true, func(w *fixture) {
 			running(w)
 			w.wish("likes", func(s *experiment.Wishes) { s.Paused = true })
-		}, progressing, "steer has not looked at it yet"},
+		}, progressing, "steer has not read this change yet"},
 		"Paused": {true, func(w *fixture) {
 			running(w)
 			w.wish("likes", func(s *experiment.Wishes) { s.Paused, s.Why = true, "the weekend" })

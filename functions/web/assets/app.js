@@ -219,7 +219,7 @@ function newPerson(data) {
 	const more = el("button", { type: "button", on: () => busy(more, notice, () => person.page(person.older)), hidden: true }, "Older tweets")
 	const empty = el("p", { class: "soft" }, "No tweets yet. Write the first one.")
 	const thanks = el("span", { class: "small soft", role: "status" })
-	const stars = el("fieldset", { class: "stars" }, el("legend", { class: "small soft" }, "How is it?"), ...[1, 2, 3, 4, 5].map(score =>
+	const stars = el("fieldset", { class: "stars" }, el("legend", { class: "small soft" }, "How do you like Warble?"), ...[1, 2, 3, 4, 5].map(score =>
 		el("button", { type: "button", class: "plain", "aria-label": `${score} of 5 stars`, "aria-pressed": "false", on: e => rate(score, e.currentTarget) }, "☆")))
 	const verify = el("button", { type: "button", class: "plain small", hidden: !person.mailed, on: () => busy(verify, notice, async () => {
 		await call(person, "POST", "/auth/verify-email/resend")
