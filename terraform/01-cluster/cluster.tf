@@ -1,4 +1,4 @@
-# The control plane acts as this identity where it puts the load balancer on the public address.
+# The control plane acts as this identity when it gives the load balancer the public address.
 resource "azurerm_user_assigned_identity" "cluster" {
   name                = "${module.names.base}-cluster"
   resource_group_name = azurerm_resource_group.this.name
@@ -6,7 +6,7 @@ resource "azurerm_user_assigned_identity" "cluster" {
   tags                = module.names.tags
 }
 
-# Nodes pull images as this one.
+# The nodes pull images with this identity.
 resource "azurerm_user_assigned_identity" "kubelet" {
   name                = "${module.names.base}-kubelet"
   resource_group_name = azurerm_resource_group.this.name
@@ -18,9 +18,10 @@ resource "azurerm_role_assignment" "cluster" {
   for_each = merge({
     nodes   = { role = "Network Contributor", scope = azurerm_subnet.nodes.id }
     ingress = { role = "Network Contributor", scope = azurerm_public_ip.ingress.id }
-    # It finds the address among all of the group's: without this the list is refused, and the Service stays without a balancer.
+    # To find the address, the control plane lists all addresses of the group. Without this role, Azure refuses the list, and the Service
+    # gets no load balancer.
     group = { role = "Reader", scope = azurerm_resource_group.this.id }
-    # The nodes act as an identity of their own, which the control plane gives them.
+    # The nodes have their own identity. The control plane needs this role to give it to them.
     kubelet = { role = "Managed Identity Operator", scope = azurerm_user_assigned_identity.kubelet.id }
     }, var.firewall == null ? {} : {
     gateways = { role = "Network Contributor", scope = azurerm_subnet.gateways[0].id }
@@ -38,16 +39,16 @@ resource "azurerm_kubernetes_cluster" "this" {
   location            = azurerm_resource_group.this.location
   dns_prefix          = module.names.base
   kubernetes_version  = var.kubernetes_version
-  sku_tier            = "Standard" # its API server has a guarantee
+  sku_tier            = "Standard" # this tier guarantees the availability of the API server
   tags                = module.names.tags
 
   automatic_upgrade_channel = "patch"
   node_os_upgrade_channel   = "NodeImage"
 
   image_cleaner_enabled        = true
-  image_cleaner_interval_hours = 168 # Azure takes 24 to 2160, and the provider sends 0 unless told
+  image_cleaner_interval_hours = 168 # Azure accepts 24 to 2160; without a value the provider sends 0
 
-  # People and pipelines are Entra's; there is no certificate to lose.
+  # People and pipelines sign in with Entra, so there is no administrator's certificate that could leak.
   local_account_disabled    = true
   oidc_issuer_enabled       = true
   workload_identity_enabled = true
@@ -63,7 +64,8 @@ resource "azurerm_kubernetes_cluster" "this" {
   dynamic "api_server_access_profile" {
     for_each = length(var.authorized_ranges) > 0 ? [var.authorized_ranges] : []
 
-    # The nodes come from outside, too. Azure adds the load balancer's address by itself, and no other.
+    # The nodes also reach the API server from outside, so their public addresses must be allowed. Azure allows the load balancer's
+    # address by itself, but not those of a NAT gateway or a firewall.
     content {
       authorized_ip_ranges = setunion(api_server_access_profile.value, [for a in concat(azurerm_public_ip.egress, azurerm_public_ip.firewall) : "${a.ip_address}/32"])
     }
@@ -73,7 +75,7 @@ resource "azurerm_kubernetes_cluster" "this" {
     name                        = "main"
     temporary_name_for_rotation = "rotation"
     vm_size                     = local.default_pool.size
-    orchestrator_version        = var.kubernetes_version # else it keeps the minor version that it began with
+    orchestrator_version        = var.kubernetes_version # without it, the pool keeps its first minor version
     auto_scaling_enabled        = true
     min_count                   = local.default_pool.min
     max_count                   = local.default_pool.max
@@ -81,7 +83,7 @@ resource "azurerm_kubernetes_cluster" "this" {
     os_sku                      = "AzureLinux"
     vnet_subnet_id              = azurerm_subnet.nodes.id
     zones                       = ["1", "2", "3"]
-    # Its taint keeps out what does not tolerate it, as Azure's own do: see pools.tf.
+    # This adds a taint, which keeps out pods without a toleration for it. Azure's own pods have one: see pools.tf.
     only_critical_addons_enabled = var.system_pool != null
 
     upgrade_settings {
@@ -152,10 +154,10 @@ resource "azurerm_kubernetes_cluster" "this" {
   }
 
   lifecycle {
-    ignore_changes = [default_node_pool[0].node_count] # which is the autoscaler's
+    ignore_changes = [default_node_pool[0].node_count] # the autoscaler sets it
   }
 
-  # With a firewall, nodes that come up before its rules find no image.
+  # With a firewall, nodes that start before its rules exist cannot pull images.
   depends_on = [
     azurerm_role_assignment.cluster, azurerm_subnet_nat_gateway_association.nodes,
     azurerm_subnet_route_table_association.this, azurerm_firewall_policy_rule_collection_group.nodes,

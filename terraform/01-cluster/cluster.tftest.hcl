@@ -241,7 +241,7 @@ run "a_firewall" {
     condition     = [for r in azurerm_route_table.this["nodes"].route : "${r.address_prefix} ${r.next_hop_type} ${coalesce(r.next_hop_in_ip_address, "-")}"] == ["0.0.0.0/0 VirtualAppliance 10.40.253.4"]
     error_message = "nodes go past the firewall"
   }
-  # The longer prefix wins: what the public asked is answered as it came.
+  # The longer prefix takes precedence, so answers to the public bypass the firewall, as their requests did.
   assert {
     condition     = toset([for r in azurerm_route_table.this["gateways"].route : "${r.address_prefix} ${r.next_hop_type}"]) == toset(["0.0.0.0/0 VirtualAppliance", "0.0.0.0/1 Internet", "128.0.0.0/1 Internet"])
     error_message = "the gateway's answers go to the firewall, which drops them"

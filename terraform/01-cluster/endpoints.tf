@@ -1,5 +1,5 @@
-# With private_endpoints the registry and the vault have addresses of the virtual network, and no others. Azure's names of them lead
-# there through these zones, which only the network asks.
+# With private_endpoints, the registry and the vault have addresses only in the virtual network. These zones resolve their Azure names to
+# these addresses. Only the virtual network uses the zones.
 locals {
   endpoints = var.private_endpoints ? {
     registry = { id = azurerm_container_registry.this.id, part = "registry", zone = "privatelink.azurecr.io" }

@@ -1,11 +1,11 @@
-# With a firewall, nodes and pods reach the hosts that are named here, and no others. What Azure keeps in the network, as the database,
-# and what the subnet has a service endpoint for, as the vault, is not on that way.
+# With a firewall, nodes and pods reach only the hosts that are named here. Two kinds of traffic do not pass the firewall: to resources in
+# the virtual network, such as the database, and to services for which the subnet has a service endpoint, such as the vault.
 locals {
-  # By what needs them. AzureKubernetesService is a tag of Azure's for what the cluster itself does.
+  # The hosts, by the part that needs them. The cluster's own hosts are not here: they have Azure's tag AzureKubernetesService.
   hosts = { for name, hosts in {
-    # The registry leads to Azure's storage for the layers of an image.
+    # The registry redirects requests for the layers of an image to Azure's storage.
     registry = var.private_endpoints ? [] : [azurerm_container_registry.this.login_server, "*.blob.core.windows.net"]
-    # Of the charts' images, and where these registries lead to for layers.
+    # The registries of the charts' images, and the hosts to which they redirect requests for layers.
     images = [
       "docker.io", "registry-1.docker.io", "auth.docker.io", "production.cloudflare.docker.com", "*.r2.cloudflarestorage.com",
       "gcr.io", "storage.googleapis.com", "*.pkg.dev",
@@ -24,7 +24,7 @@ locals {
 resource "azurerm_subnet" "firewall" {
   count = var.firewall == null ? 0 : 1
 
-  name                 = "AzureFirewallSubnet" # as Azure wants it
+  name                 = "AzureFirewallSubnet" # Azure requires this name
   resource_group_name  = azurerm_resource_group.this.name
   virtual_network_name = azurerm_virtual_network.this.name
   address_prefixes     = [module.addresses.firewall]
@@ -53,7 +53,7 @@ resource "azurerm_firewall_policy" "this" {
   tags                     = module.names.tags
 
   dns {
-    proxy_enabled = true # else a network rule cannot name a host
+    proxy_enabled = true # without it, a network rule cannot name a host
   }
 }
 
@@ -123,7 +123,8 @@ resource "azurerm_firewall_policy_rule_collection_group" "nodes" {
   }
 }
 
-# Pods that speak to the API server do so by its address, which there is when there is a cluster. A private one is in the network.
+# Some pods call the API server. Its name is known only after the cluster exists, so this group is separate. A private API server needs no
+# rule, because it is in the virtual network.
 resource "azurerm_firewall_policy_rule_collection_group" "api_server" {
   count = var.firewall == null || var.private_api_server ? 0 : 1
 
@@ -165,8 +166,8 @@ resource "azurerm_firewall" "this" {
   }
 }
 
-# What the public asks comes in by the load balancer, past the firewall, which drops an answer to what it has not seen. So the gateway
-# has nodes in a subnet of their own, whose answers leave as they came.
+# Requests from the public come in through the load balancer and bypass the firewall. The firewall drops answers to requests that it has
+# not seen. So the gateway has its own nodes, in a subnet whose answers bypass the firewall too.
 resource "azurerm_subnet" "gateways" {
   count = var.firewall == null ? 0 : 1
 
@@ -179,7 +180,8 @@ resource "azurerm_subnet" "gateways" {
 locals {
   routes = var.firewall == null ? {} : {
     nodes = { subnet_id = azurerm_subnet.nodes.id, ranges = toset([]) }
-    # AKS asks of each subnet for a default route that leads to no Internet; two halves of the world come before it.
+    # AKS requires that each subnet's default route does not lead to the internet. These two ranges cover all addresses, and take precedence
+    # over the default route, because they are more specific.
     gateways = { subnet_id = azurerm_subnet.gateways[0].id, ranges = toset(["0.0.0.0/1", "128.0.0.0/1"]) }
   }
 }

@@ -3,7 +3,7 @@ locals {
   github = "https://token.actions.githubusercontent.com"
 }
 
-# Who brings the vault's secrets into the cluster: External Secrets, which may read and no more.
+# External Secrets uses this identity to bring the vault's secrets into the cluster. It may only read them.
 module "secrets_reader" {
   source = "../modules/identity"
 
@@ -22,7 +22,7 @@ module "secrets_reader" {
   }
 }
 
-# What each of GitHub's workflows may do here, by the environment that it runs in. Nothing of it is stored on GitHub.
+# The roles of GitHub's workflows. The environment in which a workflow runs decides which of these it has. GitHub stores no secret for them.
 locals {
   github_roles = {
     release = {
@@ -30,20 +30,20 @@ locals {
       connect = { role = "Azure Kubernetes Service Cluster User Role", scope = azurerm_kubernetes_cluster.this.id }
       deploy  = { role = "Azure Kubernetes Service RBAC Cluster Admin", scope = azurerm_kubernetes_cluster.this.id } # a release brings CRDs and roles
     }
-    # A plan reads the state, in which there is no secret, and asks Azure nothing: see the workflow infrastructure.
+    # A pull request's plan reads the state, which contains no secret. It does not refresh it from Azure: see the workflow infrastructure.
     plan = {
       state = { role = "Storage Blob Data Reader", scope = var.state_account_id }
       read  = { role = "Reader", scope = "/subscriptions/${var.subscription_id}" }
     }
-    # A plan that is going to be applied reads the owner's password, too, and a look for drift what there is. Its environment takes
-    # the branch main only.
+    # A plan that will be applied also reads the password of the database's owner. The workflow drift uses this identity too, and reads the
+    # resources themselves. The environment admits only the branch main.
     review = {
       state   = { role = "Storage Blob Data Reader", scope = var.state_account_id }
       read    = { role = "Reader", scope = "/subscriptions/${var.subscription_id}" }
       secrets = { role = "Key Vault Secrets User", scope = azurerm_key_vault.this.id }
     }
-    # It gives roles, too, so it may do anything within the resource group, and gives those on the state and the DNS zone. Roles
-    # on the subscription are an owner's to give. The environment's reviewers are what stands before it.
+    # An apply also assigns roles, so it may do anything in the resource group, and assign roles on the state and the DNS zone. Only an
+    # owner of the subscription can assign the roles on the subscription. The environment's reviewers are the only protection.
     apply = merge({
       state   = { role = "Storage Blob Data Contributor", scope = var.state_account_id }
       assign  = { role = "Role Based Access Control Administrator", scope = var.state_account_id }

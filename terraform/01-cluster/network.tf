@@ -46,8 +46,8 @@ resource "azurerm_subnet" "database" {
   }
 }
 
-# Only nodes, whose addresses the pods' traffic has, reach the database: on PostgreSQL's port and PgBouncer's, of which an
-# elastic cluster has two more. The servers of a cluster, and of a standby, speak to one another.
+# Only nodes reach the database, on the ports of PostgreSQL and PgBouncer. Traffic of pods has the address of their node. An elastic cluster
+# has two more ports. The servers of an elastic cluster, and a server and its standby, connect to each other.
 resource "azurerm_network_security_group" "database" {
   name                = "${module.names.base}-database"
   resource_group_name = azurerm_resource_group.this.name
@@ -96,7 +96,7 @@ resource "azurerm_subnet_network_security_group_association" "database" {
   network_security_group_id = azurerm_network_security_group.database.id
 }
 
-# The address that the public finds Warble at. It stays when the application's stack is made anew, and so do DNS records.
+# Warble's public address. It does not change if 03-application is destroyed and applied again, so DNS records stay valid.
 resource "azurerm_public_ip" "ingress" {
   name                = "${module.names.base}-ingress"
   resource_group_name = azurerm_resource_group.this.name
@@ -107,7 +107,7 @@ resource "azurerm_public_ip" "ingress" {
   tags                = module.names.tags
 }
 
-# A way out with an address of its own: for all nodes with nat_gateway, and with a firewall for those that it must not have.
+# A NAT gateway has its own public address. With nat_gateway all nodes use it; with a firewall, only the nodes that bypass the firewall.
 locals {
   nat = var.nat_gateway ? [azurerm_subnet.nodes] : azurerm_subnet.gateways
 }

@@ -1,5 +1,5 @@
-# Kubernetes' standard "baseline", as Azure has it: it looks at every namespace, where the namespace warble is held to the stricter
-# "restricted" by Kubernetes itself. What looks at the nodes for us has to be on them: node-exporter, and Datadog's agent.
+# Azure's version of Kubernetes' standard "baseline", for every namespace that is not excluded. Kubernetes itself enforces the stricter
+# standard "restricted" in the namespace warble. monitoring is excluded because node-exporter and Datadog's agent need access to the nodes.
 resource "azurerm_resource_group_policy_assignment" "baseline" {
   count = var.azure_policies == null ? 0 : 1
 

@@ -1,5 +1,5 @@
-# One pool of nodes is the default. With system_pool, what Azure runs in the cluster has that one for itself, and all else goes to
-# the pool workloads; with a firewall, the gateway has a pool whose answers to the public do not pass it.
+# By default there is one pool of nodes. With system_pool, only the pods that Azure runs in the cluster use this pool, and all other pods
+# go to the pool workloads. With a firewall, the ingress gateway has its own pool, whose answers to the public bypass the firewall.
 locals {
   default_pool = coalesce(var.system_pool, var.nodes)
 
@@ -8,7 +8,7 @@ locals {
     }, var.firewall == null ? {} : {
     gateways = { nodes = var.firewall.gateways, subnet_id = azurerm_subnet.gateways[0].id, taint = "${local.pool_label}=gateways:NoSchedule" }
   })
-  pool_label = "warble.dev/pool" # by which 03-application's gateway finds its nodes
+  pool_label = "warble.dev/pool" # the gateway in 03-application selects its nodes by this label
 }
 
 resource "azurerm_kubernetes_cluster_node_pool" "this" {
@@ -36,7 +36,7 @@ resource "azurerm_kubernetes_cluster_node_pool" "this" {
   }
 
   lifecycle {
-    ignore_changes = [node_count] # which is the autoscaler's
+    ignore_changes = [node_count] # the autoscaler sets it
   }
 
   depends_on = [azurerm_subnet_nat_gateway_association.nodes, azurerm_subnet_route_table_association.this]

@@ -2,7 +2,7 @@ provider "azurerm" {
   subscription_id     = var.subscription_id
   storage_use_azuread = true
 
-  # What a subscription has not asked for yet is refused in it.
+  # Azure refuses resources of a service that is not registered in the subscription.
   resource_providers_to_register = [
     "Microsoft.Authorization",
     "Microsoft.Compute",
@@ -26,7 +26,7 @@ provider "azurerm" {
       recover_soft_deleted_key_vaults = true
     }
     resource_group {
-      prevent_deletion_if_contains_resources = true # the database's stack puts its own into it
+      prevent_deletion_if_contains_resources = true # 02-database puts its resources into the same group
     }
   }
 }

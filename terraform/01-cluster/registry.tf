@@ -2,7 +2,7 @@ resource "azurerm_container_registry" "this" {
   name                          = module.names.registry
   resource_group_name           = azurerm_resource_group.this.name
   location                      = azurerm_resource_group.this.location
-  sku                           = var.private_endpoints ? "Premium" : "Standard" # which alone knows private links
+  sku                           = var.private_endpoints ? "Premium" : "Standard" # only Premium has private endpoints
   admin_enabled                 = false
   anonymous_pull_enabled        = false
   public_network_access_enabled = !var.private_endpoints # GitHub pushes from anywhere

@@ -1,4 +1,4 @@
-# What Azure measures of the server. Who is written to is not asked in the cluster, which may be what is down.
+# Alerts on Azure's metrics of the server. Azure sends them itself, without the cluster, because the cluster may be down too.
 locals {
   alerts = {
     cpu         = { metric = "cpu_percent", aggregation = "Average", operator = "GreaterThan", threshold = 80, severity = 2, window = "PT15M" }

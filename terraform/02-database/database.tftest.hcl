@@ -1,5 +1,5 @@
-# Terraform mocks no ephemeral blocks, so azurerm is the recorded provider, which go test gives these tests. It has no secret to
-# read: a plan that wants one fails here, as a first plan fails on Azure.
+# Terraform cannot mock ephemeral blocks. So azurerm is not mocked: go test provides the recorded provider, which has no secrets. A plan
+# that reads a secret fails here, as a first plan does on Azure.
 
 variables {
   state_account = "warblestate"

@@ -1,4 +1,4 @@
-# Azure registers the server in this zone, which only the virtual network asks.
+# Azure registers the server in this zone. Only the virtual network uses the zone.
 resource "azurerm_private_dns_zone" "this" {
   name                = "${local.cluster.names.base}.private.postgres.database.azure.com"
   resource_group_name = local.cluster.resource_group.name

@@ -3,7 +3,7 @@ output "database" {
   value = {
     host        = azurerm_postgresql_flexible_server.this.fqdn
     port        = 5432
-    pooler_port = local.elastic ? 8432 : 6432 # that of an elastic cluster balances over its nodes
+    pooler_port = local.elastic ? 8432 : 6432 # an elastic cluster's port balances over its nodes
     name        = local.database
     owner       = local.owner
     logins      = { for login in local.logins : login => { name = "warble_${login}_login${local.second[login] ? "_2" : ""}", second = local.second[login] } }

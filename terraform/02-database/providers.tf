@@ -8,7 +8,7 @@ provider "azurerm" {
       recover_soft_deleted_secrets          = true
     }
     postgresql_flexible_server {
-      restart_server_on_configuration_value_change = true # PgBouncer's parameters need none; max_connections and the like would never come otherwise
+      restart_server_on_configuration_value_change = true # without it, parameters such as max_connections would never take effect; PgBouncer's need no restart
     }
   }
 }

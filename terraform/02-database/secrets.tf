@@ -1,6 +1,6 @@
-# One password for each login: the owner's, and two for each group of functions, which uses one at a time. The vault has them
-# first; the server, and later the cluster, read them there. A new edition is a new password of the login that is not in use,
-# and puts it in use: what still has the old one can connect for as long as it runs.
+# One password for each login. The owner has one login. Each group of functions has two, and uses one at a time. The passwords are stored
+# in the vault first; the server, and later the cluster, read them from the vault. A new edition gives the unused login a new password and
+# makes it the one in use. Pods that still use the other login can connect as long as they run.
 locals {
   owner    = "warble_owner_login"
   database = "warble"

@@ -34,7 +34,7 @@ resource "azurerm_postgresql_flexible_server" "this" {
   administrator_password_wo_version = var.password_editions.owner
 
   authentication {
-    password_auth_enabled         = true # the functions', through PgBouncer, which knows no tokens
+    password_auth_enabled         = true # functions connect through PgBouncer, which does not accept tokens
     active_directory_auth_enabled = true
     tenant_id                     = data.azurerm_client_config.this.tenant_id
   }
@@ -63,8 +63,8 @@ resource "azurerm_postgresql_flexible_server" "this" {
 
   lifecycle {
     prevent_destroy = true
-    # Azure chooses the zones, and exchanges them when the standby takes over. The disk grows by itself: after that, a plan with
-    # the old size stops here, for it would make the server anew, and storage is set to what the disk has become.
+    # Azure chooses the zones, and exchanges them when the standby takes over. The disk is not ignored, although it grows by itself: a plan
+    # with the old size would replace the server, so prevent_destroy stops it. Then set storage to the disk's new size.
     ignore_changes = [zone, high_availability[0].standby_availability_zone]
   }
 
@@ -80,7 +80,7 @@ resource "azurerm_postgresql_flexible_server_active_directory_administrator" "th
   principal_type      = "Group"
 }
 
-# An elastic cluster brings its one database with it.
+# An elastic cluster comes with its only database.
 resource "azurerm_postgresql_flexible_server_database" "this" {
   count = local.elastic ? 0 : 1
 
@@ -94,7 +94,7 @@ resource "azurerm_postgresql_flexible_server_database" "this" {
   }
 }
 
-# prevent_destroy holds only for Terraform, and for as long as the block stands here; this holds for everybody.
+# prevent_destroy restrains only Terraform, and only while the resource's block is in these files. This lock restrains everybody.
 resource "azurerm_management_lock" "this" {
   name       = "data"
   scope      = azurerm_postgresql_flexible_server.this.id
