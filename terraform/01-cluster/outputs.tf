@@ -53,7 +53,7 @@ output "oidc_issuer" {
 }
 
 output "ingress" {
-  description = "The public address of the ingress, and the pool of nodes for only its gateway, if there is one. All other requests to the internet then pass a firewall."
+  description = "The public address of the ingress, and the gateway's own pool of nodes, if it has one. If it has one, all other nodes reach the internet through a firewall."
   value       = { name = azurerm_public_ip.ingress.name, address = azurerm_public_ip.ingress.ip_address, pool = var.firewall == null ? null : azurerm_kubernetes_cluster_node_pool.this["gateways"].name }
 }
 

@@ -117,7 +117,7 @@ variable "nat_gateway" {
 }
 
 variable "system_pool" {
-  description = "Nodes only for Azure's own pods: size, min and max, as in nodes, which then have all other pods. Null for one pool. On an existing cluster, pods wait some minutes for the new pool."
+  description = "A separate pool of nodes for Azure's own pods: size, min and max, as in nodes. All other pods then run in the pool that nodes describes. Null for a single pool. If you set this on an existing cluster, pods wait some minutes for the new pool."
   type        = object({ size = string, min = number, max = number })
   default     = null
 
@@ -128,7 +128,7 @@ variable "system_pool" {
 }
 
 variable "firewall" {
-  description = "An Azure Firewall for requests of nodes and pods to the internet. It allows the cluster's own hosts, the hosts of its images, the hosts of https (on port 443, such as *.datadoghq.eu, or github.com for Kafka's manifests), and those of tcp (a port by host, for example of a mail server or of Kafka). gateways are the nodes of the ingress. Null for no firewall. This cannot be changed for a cluster."
+  description = "An Azure Firewall for requests of nodes and pods to the internet. It allows the hosts that the cluster itself needs, the registries of its images, and the hosts that you list: https lists hosts on port 443, such as *.datadoghq.eu, or github.com for Kafka's manifests; tcp has other hosts with their port, for example a mail server or Kafka. gateways are the nodes of the ingress. Null for no firewall. This cannot be changed for a cluster."
   type = object({
     https    = optional(set(string), [])
     tcp      = optional(map(number), {})
@@ -194,7 +194,7 @@ variable "defender" {
 }
 
 variable "budget" {
-  description = "US dollars a month, and email addresses to which Azure writes when four fifths are spent, and when it expects that all will be. Null for no budget. A budget stops nothing."
+  description = "A budget: the amount in US dollars a month, the first day of its first month (start), and the email addresses to which Azure writes when four fifths are spent, and when it expects that all will be spent. Null for no budget. A budget stops nothing."
   type        = object({ amount = number, emails = list(string), start = string })
   default     = null
 

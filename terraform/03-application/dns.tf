@@ -4,7 +4,7 @@ locals {
   url    = "${var.dns_zone == null ? "http" : "https"}://${local.host}"
 }
 
-# Knative's names are SERVICE.NAMESPACE.DOMAIN. Of Warble's only the edge answers to the public.
+# Knative's names are SERVICE.NAMESPACE.DOMAIN. Only the edge is public, so only its name needs a record.
 resource "azurerm_dns_a_record" "edge" {
   count = var.dns_zone == null ? 0 : 1
 

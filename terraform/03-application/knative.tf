@@ -1,5 +1,5 @@
-# A record in the zone proves that the name is ours. A request would not: until there is a certificate, Kourier sends every
-# one of them on to HTTPS, where nobody listens.
+# With DNS-01, a record in the zone proves to Let's Encrypt that the name is ours. HTTP-01 would fail: Kourier redirects every request to
+# HTTPS, and does not answer there until there is a certificate.
 module "certificates" {
   source = "../modules/identity"
   count  = var.dns_zone == null ? 0 : 1
@@ -16,7 +16,7 @@ module "certificates" {
   }
 }
 
-# Helm looks at a chart's version and values only: with this, a change of a file of ours is one.
+# Helm notices only changes of a chart's version and values. This checksum is a value, so Helm also notices changes of our charts' files.
 locals {
   checksums = { for chart in ["knative", "warble"] : chart => sha256(join("", [
     for file in fileset("${path.module}/charts/${chart}", "**") : filesha256("${path.module}/charts/${chart}/${file}")
@@ -35,8 +35,8 @@ resource "helm_release" "cert_manager" {
   values = [yamlencode({
     crds           = { enabled = true, keep = true }
     podLabels      = { "azure.workload.identity/use" = "true" }
-    serviceAccount = { name = "cert-manager" } # to which module.certificates gives its rights
-    # It would ask the zone's own name servers whether the record is there. A firewall lets nobody but Azure's be asked.
+    serviceAccount = { name = "cert-manager" } # module.certificates gives its rights to this account
+    # By default, cert-manager asks the zone's own name servers whether the record exists. A firewall allows only Azure's name server.
     dns01RecursiveNameserversOnly = local.cluster.ingress.pool != null
   })]
 }
@@ -51,8 +51,8 @@ resource "helm_release" "operator" {
   atomic           = true
 }
 
-# Custom resources go in as a chart of our own: kubernetes_manifest would ask the cluster for their kinds while planning,
-# when the operators that bring the kinds are not there yet.
+# A chart of our own installs the custom resources. kubernetes_manifest would need their kinds in the cluster at plan time, before the
+# operators that define these kinds are installed.
 resource "helm_release" "knative" {
   name             = "knative"
   namespace        = "knative"

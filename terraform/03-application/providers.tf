@@ -4,8 +4,8 @@ provider "azurerm" {
   features {}
 }
 
-# The cluster has no accounts of its own: kubelogin, which `az aks install-cli` brings, gets a token from Entra for whoever
-# az is logged in as. 6dae42f8-... is AKS, everywhere.
+# The cluster has no accounts of its own. kubelogin, which `az aks install-cli` installs, gets a token from Entra for the account that az is
+# logged in with. 6dae42f8-... is the id of AKS, the same for all of Azure.
 locals {
   kubernetes = {
     host                   = local.cluster.cluster.host

@@ -1,4 +1,5 @@
-# The same as knative/100-namespace.yaml, which `make deploy` applies: the secrets have to be here before it comes.
+# The same namespace as in knative/100-namespace.yaml, which `make deploy` applies. It is also here, because it must have the secrets before
+# the first deployment.
 resource "kubernetes_namespace_v1" "warble" {
   metadata {
     name   = "warble"
@@ -6,13 +7,13 @@ resource "kubernetes_namespace_v1" "warble" {
   }
 
   lifecycle {
-    ignore_changes = [metadata[0].annotations, metadata[0].labels] # which `make deploy` and Knative add to
+    ignore_changes = [metadata[0].annotations, metadata[0].labels] # `make deploy` and Knative add some
   }
 }
 
 resource "helm_release" "external_secrets" {
   name             = "external-secrets"
-  namespace        = "external-secrets" # and the account's name: 01-cluster gives them the right to read the vault
+  namespace        = "external-secrets" # 01-cluster lets the account of this name, in this namespace, read the vault
   create_namespace = true
   repository       = "https://charts.external-secrets.io"
   chart            = "external-secrets"

@@ -1,4 +1,4 @@
-# Who hears of an alert. URLs and keys are in the vault, as alert-page, alert-ticket and alert-heartbeat; Alertmanager reads them
+# The receivers of alerts. Their URLs and keys are in the vault, as alert-page, alert-ticket and alert-heartbeat. Alertmanager reads them
 # from files.
 locals {
   alert_receivers = var.alerts == null ? {} : { for name, kind in { page = var.alerts.page, ticket = var.alerts.ticket, heartbeat = var.alerts.heartbeat } : name => kind if kind != null }
@@ -12,7 +12,7 @@ locals {
       group_interval  = "5m"
       repeat_interval = "12h"
       routes = [
-        # Watchdog always fires: who gets it misses it when Prometheus, Alertmanager or the cluster is gone.
+        # Watchdog always fires. If it stops arriving, its receiver knows that Prometheus, Alertmanager or the cluster is down.
         {
           matchers        = ["alertname = Watchdog"]
           receiver        = try(local.alert_receivers.heartbeat, null) == null ? "nobody" : "heartbeat"
@@ -25,7 +25,8 @@ locals {
       ]
     }
     inhibit_rules = [
-      # What is burning fast is burning slowly, too; and what nobody reaches burns nothing that is news.
+      # A budget that burns fast also burns slowly, so the slow alert says nothing new. If nobody can reach Warble, the budgets' alerts say
+      # nothing new either.
       { source_matchers = ["alertname = ErrorBudgetBurnsFast"], target_matchers = ["alertname = ErrorBudgetBurnsSlowly"], equal = ["function"] },
       { source_matchers = ["alertname = LatencyBudgetBurnsFast"], target_matchers = ["alertname = LatencyBudgetBurnsSlowly"], equal = ["function"] },
       { source_matchers = ["alertname =~ \"IngressDown|KnativeDown|EdgeMissing\""], target_matchers = ["alertname =~ \"(Error|Latency)BudgetBurns.*\""] },

@@ -1,9 +1,9 @@
-# What is drawn, recorded and alerted on is files, which are tested without a cluster: a Grafana dashboard each in
-# dashboards/, Prometheus' rules in rules/, and which pods are asked in podmonitor.yaml.
+# Dashboards, rules and scraped pods are described in files, so that tests need no cluster: dashboards/ has one Grafana dashboard per file,
+# rules/ has Prometheus' rules, and podmonitor.yaml selects the pods that are scraped.
 locals {
   dashboards = { for name in fileset("${path.module}/dashboards", "*.json") : name => jsondecode(file("${path.module}/dashboards/${name}")) }
 
-  # Where a link of a dashboard leads: a runbook by its path in the repository, or traces. One that leads nowhere here is left out.
+  # The URLs for the links of dashboards. A link begins with docs (a page's path in the repository) or traces. Links without a URL are removed.
   links = {
     docs   = var.repository == null ? null : "${var.repository}/blob/HEAD/docs"
     traces = local.traces
@@ -18,7 +18,7 @@ locals {
     ] if key == "links" })]
   }) }
 
-  # The chart's own data source cannot lead from an exemplar to a trace outside of Grafana, so this stands in its place.
+  # The chart's own data source cannot link an exemplar to a trace outside Grafana, so this one replaces it.
   datasource = { for key, value in {
     sidecar = { datasources = { defaultDatasourceEnabled = false } }
     additionalDataSources = [{
@@ -31,7 +31,7 @@ locals {
       jsonData = {
         httpMethod   = "POST"
         timeInterval = "30s"
-        # Two dollars, because Grafana reads one as a variable of its environment.
+        # Two dollar signs, because after a single one Grafana expects the name of an environment variable.
         exemplarTraceIdDestinations = [{ name = "trace_id", url = format("%s/$%s", trimsuffix(coalesce(local.traces, "-"), "s"), "$${__value.raw}"), urlDisplayLabel = "Trace" }]
       }
     }]
@@ -57,7 +57,7 @@ module "rules" {
   repository = var.repository
 }
 
-# Asks the public URL for a page, as people do.
+# Requests a page from the public URL, as people do.
 resource "helm_release" "blackbox" {
   name       = "blackbox"
   namespace  = kubernetes_namespace_v1.this.metadata[0].name

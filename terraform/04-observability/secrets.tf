@@ -19,7 +19,7 @@ resource "helm_release" "secrets" {
   chart     = "${path.module}/charts/secrets"
 
   values = [yamlencode({
-    # Helm looks at a chart's version and values only: with this, a change of a file of ours is one.
+    # Helm notices only changes of a chart's version and values. This checksum is a value, so Helm also notices changes of the chart's files.
     checksum = sha256(join("", [for file in fileset("${path.module}/charts/secrets", "**") : filesha256("${path.module}/charts/secrets/${file}")]))
     store    = data.terraform_remote_state.application.outputs.secret_store
     secrets = merge(

@@ -1,10 +1,10 @@
 locals {
   size  = tonumber(split("/", var.network)[1])
   nodes = cidrsubnet(var.network, 2, 0)
-  # A flexible server takes a /28 at least, and an elastic cluster one address a node: a /24 of any network.
+  # A flexible server needs at least a /28, and an elastic cluster one address per node. A /24 is enough for both.
   database = cidrsubnet(var.network, 24 - local.size, pow(2, 24 - local.size) - 1)
   gateways = cidrsubnet(var.network, 24 - local.size, pow(2, 24 - local.size) - 2)
-  firewall = cidrsubnet(var.network, 26 - local.size, 4 * (pow(2, 24 - local.size) - 3)) # a /26 is what Azure asks for
+  firewall = cidrsubnet(var.network, 26 - local.size, 4 * (pow(2, 24 - local.size) - 3)) # Azure requires a /26
 
   # First and last address of each range, as numbers.
   ranges = {

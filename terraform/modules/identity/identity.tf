@@ -1,4 +1,4 @@
-# An identity without a password: whoever has a token of one of the issuers, for one of the subjects, is it.
+# An identity without a password. Anyone with a token of one of the subjects, from its issuer, may act as the identity.
 resource "azurerm_user_assigned_identity" "this" {
   name                = var.name
   resource_group_name = var.resource_group.name
@@ -22,5 +22,5 @@ resource "azurerm_role_assignment" "this" {
   scope                = each.value.scope
   role_definition_name = each.value.role
   principal_id         = azurerm_user_assigned_identity.this.principal_id
-  principal_type       = "ServicePrincipal" # so that Azure does not look a new one up before it knows it
+  principal_type       = "ServicePrincipal" # with it, Azure does not look up the principal, which may be too new to be found
 }

@@ -14,7 +14,7 @@ variable "resource_group" {
 }
 
 variable "subjects" {
-  description = "Who may act as the identity: the issuer and the subject of a token, by a name."
+  description = "The tokens with which one may act as the identity: the issuer and the subject of each, under a name of your choice."
   type        = map(object({ issuer = string, subject = string }))
 
   validation {
@@ -32,7 +32,7 @@ variable "subjects" {
 }
 
 variable "roles" {
-  description = "What the identity may do: a role and its scope, by a name."
+  description = "What the identity may do: roles with their scopes, each under a name of your choice."
   type        = map(object({ role = string, scope = string }))
   default     = {}
 }

@@ -1,4 +1,4 @@
-# The rules themselves: what is tested is what alerts will say.
+# Tests the module on the real files of rules.
 variables {
   folder     = "../../04-observability/rules"
   repository = "https://github.com/OWNER/REPO"

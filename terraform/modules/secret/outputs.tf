@@ -4,6 +4,6 @@ output "name" {
 }
 
 output "stored_name" {
-  description = "The same, but unknown until the secret exists, so that an ephemeral block that reads it waits, and does not read it during a plan."
+  description = "The same name, but unknown until the secret exists. So an ephemeral block that reads the secret waits for it, and does not read it during a plan."
   value       = reverse(split("/", azurerm_key_vault_secret.this.versionless_id))[0]
 }

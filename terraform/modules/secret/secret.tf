@@ -1,5 +1,5 @@
-# A password that is made anew at each run, and kept only when its edition changes. It is in the vault and nowhere else: not
-# in the state, and not in a plan. It stands in URLs and behind `psql`, so it has letters and digits only, 190 bits of them.
+# Each run draws a new password, but the vault stores it only when the edition changes. The password is only in the vault: neither in the
+# state nor in a plan. It is used in URLs and in arguments of `psql`, so it consists of letters and digits only. It has 190 bits.
 ephemeral "random_password" "this" {
   length      = 32
   special     = false

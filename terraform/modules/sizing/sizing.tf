@@ -1,6 +1,6 @@
 locals {
-  # vCores and GiB of memory of the machines that are worth it, and what Azure lets max_connections be by default:
-  # https://learn.microsoft.com/azure/postgresql/flexible-server/concepts-limits. A burstable one has no PgBouncer.
+  # The machines that may be chosen, with their vCores, GiB of memory, and Azure's default of max_connections:
+  # https://learn.microsoft.com/azure/postgresql/flexible-server/concepts-limits. Burstable machines are missing: they have no PgBouncer.
   machines = {
     GP_Standard_D2ads_v5  = { vcores = 2, memory = 8, connections = 859 }
     GP_Standard_D4ads_v5  = { vcores = 4, memory = 16, connections = 1718 }
@@ -13,7 +13,7 @@ locals {
   machine = try(local.machines[var.sku], local.machines.GP_Standard_D2ads_v5)
 
   clients = var.pods * var.connections
-  # Statements are short, and more of them at once than a few for each core only wait for one another: 8 a core leave room
-  # for those that wait for the disk. What max_connections has beyond that is for the owner, backups and Azure itself.
+  # Statements are short. If many more than one per core run at the same time, they only wait for each other. 8 connections per core leave
+  # room for statements that wait for the disk. The rest of max_connections is for the owner, backups and Azure itself.
   pool = max(10, floor(local.machine.vcores * 8 / var.logins))
 }
