@@ -101,9 +101,9 @@ an unknown metric is refused, with a list of all metrics.
   Triggers in the same way as the right to create Metrics.
 - Names have small letters, digits and ` + "`-`" + `. Names of Warble's own metrics have ` + "`_`" + `, so the two cannot collide.
 
-A local run has no Broker. Create the Metric with
-` + "`kubectl create --raw /apis/warble.dev/v1alpha1/namespaces/warble/metrics -f metric.json`" + `, and post the events to steer yourself:
-` + "`$(cat .warble/steer-url)/events`" + `.
+A local run delivers events only for the Triggers of ` + "`knative/`" + ` and of [a guest](guests.md#without-a-cluster). For other events, create
+the Metric with ` + "`kubectl create --raw /apis/warble.dev/v1alpha1/namespaces/warble/metrics -f metric.json`" + `, and post the events to
+steer yourself: ` + "`$(cat .warble/steer-url)/events`" + `.
 
 The fields of ` + "`spec`" + `:
 
