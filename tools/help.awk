@@ -1,4 +1,5 @@
-# Lists the verbs of a Makefile by group, in lines of at most `columns` characters. A verb is a line "verb: ## Group: what it does". Verbs without a group come last.
+# Lists the verbs of a Makefile by group, in lines of at most `columns` characters. A verb is a line "verb: ## Group: what it does". Verbs
+# without a group come last.
 BEGIN { split("Use Develop Cluster Azure Release Other", order, " ") }
 /^[a-z0-9-]+:.*## / && !/^help:/ {
   verb = $0; sub(/:.*/, "", verb)
