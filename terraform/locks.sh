@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 wrong=0
-for stack in ${STACK:?is not set: expected folders of terraform, as 01-cluster}; do
+for stack in ${STACK:?is not set: expected folders of terraform, such as 01-cluster}; do
   lock=$stack/.terraform.lock.hcl
   if [ "$1" = check ] && ! git ls-files --error-unmatch "$lock" >/dev/null 2>&1; then
     echo "terraform/$lock is not committed: run make locks STACK=$stack, and commit it" >&2

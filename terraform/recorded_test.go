@@ -232,7 +232,7 @@ func TestSchemasAreRecorded(t *testing.T) {
 func TestTerraformRefuses(t *testing.T) {
 	t.Parallel()
 	for what, one := range map[string]struct{ in, file, old, new, want string }{
-		"an argument that there is not": {
+		"an unknown argument": {
 			"01-cluster", "registry.tf", "admin_enabled ", "admin_enabeld ", `An argument named "admin_enabeld" is not expected here`,
 		},
 		"an ephemeral that is read before it exists": {
@@ -242,8 +242,8 @@ func TestTerraformRefuses(t *testing.T) {
 		"a role that the control plane lacks": {
 			"01-cluster", "cluster.tf", `group = { role = "Reader", scope = azurerm_resource_group.this.id }`, "", "the control plane lacks a role",
 		},
-		"a firewall that keeps back images": {
-			"01-cluster", "firewall.tf", `, "*.blob.core.windows.net"`, "", "the firewall keeps back what the cluster needs",
+		"a firewall that blocks images": {
+			"01-cluster", "firewall.tf", `, "*.blob.core.windows.net"`, "", "the firewall blocks hosts that the cluster needs",
 		},
 		"a gateway whose answers the firewall drops": {
 			"01-cluster", "firewall.tf", `toset(["0.0.0.0/1", "128.0.0.0/1"])`, "toset([])", "the gateway's answers go to the firewall",

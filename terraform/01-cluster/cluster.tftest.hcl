@@ -94,7 +94,7 @@ run "roles_of_the_cluster" {
   }
 }
 
-run "for_github_and_behind_a_fence" {
+run "github_with_authorized_ranges" {
   command = plan
   variables {
     state_account_id  = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/state/providers/Microsoft.Storage/storageAccounts/warblestate"
@@ -114,7 +114,7 @@ run "for_github_and_behind_a_fence" {
   }
 }
 
-run "what_a_company_would_want" {
+run "private_and_watched" {
   command = plan
   variables {
     nat_gateway        = true
@@ -162,7 +162,7 @@ run "the_default_has_one_pool_and_no_firewall" {
   }
   assert {
     condition     = output.ingress.pool == null
-    error_message = "the gateway is to be on a pool of nodes that there is not"
+    error_message = "the gateway needs a pool that does not exist"
   }
 }
 
@@ -182,11 +182,11 @@ run "a_pool_for_the_system" {
     condition = { for name, pool in azurerm_kubernetes_cluster_node_pool.this : name => [pool.mode, pool.vm_size, pool.min_count, pool.max_count, pool.zones, pool.auto_scaling_enabled, pool.orchestrator_version] } == {
       workloads = ["User", "Standard_D8as_v5", 3, 9, toset(["1", "2", "3"]), true, var.kubernetes_version]
     }
-    error_message = "there is no pool that all else can go to"
+    error_message = "there is no pool for other pods"
   }
   assert {
     condition     = length(coalesce(azurerm_kubernetes_cluster_node_pool.this["workloads"].node_taints, [])) == 0
-    error_message = "the pool workloads has a taint, which nothing of ours tolerates"
+    error_message = "the pool workloads has a taint that no pod of Warble tolerates"
   }
 }
 
@@ -239,7 +239,7 @@ run "a_firewall" {
   }
   assert {
     condition     = [for r in azurerm_route_table.this["nodes"].route : "${r.address_prefix} ${r.next_hop_type} ${coalesce(r.next_hop_in_ip_address, "-")}"] == ["0.0.0.0/0 VirtualAppliance 10.40.253.4"]
-    error_message = "nodes go past the firewall"
+    error_message = "nodes bypass the firewall"
   }
   # The longer prefix takes precedence, so answers to the public bypass the firewall, as their requests did.
   assert {
@@ -250,7 +250,7 @@ run "a_firewall" {
     condition = (azurerm_kubernetes_cluster_node_pool.this["gateways"].vnet_subnet_id == "gateways"
       && azurerm_kubernetes_cluster_node_pool.this["gateways"].node_taints == tolist(["warble.dev/pool=gateways:NoSchedule"])
     && azurerm_kubernetes_cluster_node_pool.this["gateways"].node_labels["warble.dev/pool"] == output.ingress.pool)
-    error_message = "the gateway does not find its nodes, or others do"
+    error_message = "the gateway does not run on its nodes, or other pods do"
   }
   assert {
     condition     = azurerm_subnet_nat_gateway_association.nodes[0].subnet_id == "gateways"
@@ -265,7 +265,7 @@ run "a_firewall" {
       ["warble.azurecr.io", "*.blob.core.windows.net", "registry.k8s.io", "gcr.io", "quay.io", "acme-v02.api.letsencrypt.org", "data.policy.core.windows.net", "*.datadoghq.eu"],
       flatten([for r in azurerm_firewall_policy_rule_collection_group.nodes[0].application_rule_collection[0].rule : coalesce(r.destination_fqdns, [])]),
     )) == 0
-    error_message = "the firewall keeps back what the cluster needs"
+    error_message = "the firewall blocks hosts that the cluster needs"
   }
   assert {
     condition     = anytrue([for r in azurerm_firewall_policy_rule_collection_group.nodes[0].application_rule_collection[0].rule : contains(coalesce(r.destination_fqdn_tags, []), "AzureKubernetesService")])
@@ -276,7 +276,7 @@ run "a_firewall" {
       [for r in azurerm_firewall_policy_rule_collection_group.nodes[0].application_rule_collection[0].rule : r.source_addresses == tolist(["10.40.0.0/18"]) && !contains(coalesce(r.destination_fqdns, []), "*")],
       [for r in azurerm_firewall_policy_rule_collection_group.nodes[0].network_rule_collection[0].rule : r.source_addresses == tolist(["10.40.0.0/18"]) && r.destination_fqdns == tolist(["smtp.example.org"]) && r.destination_ports == tolist(["587"])],
     ))
-    error_message = "the firewall lets others through, or to others"
+    error_message = "the firewall allows other sources or hosts"
   }
   assert {
     condition     = length(azurerm_firewall_policy_rule_collection_group.api_server) == 1 && azurerm_firewall_policy.this[0].dns[0].proxy_enabled
@@ -288,7 +288,7 @@ run "a_firewall" {
   }
   assert {
     condition     = azurerm_kubernetes_cluster.this.azure_policy_enabled && jsondecode(azurerm_resource_group_policy_assignment.baseline[0].parameters).effect.value == "Deny"
-    error_message = "Azure refuses no pod"
+    error_message = "azure_policies does not refuse pods"
   }
   assert {
     condition     = contains(jsondecode(azurerm_resource_group_policy_assignment.baseline[0].parameters).excludedNamespaces.value, "monitoring")
@@ -306,15 +306,15 @@ run "a_firewall_and_a_private_api_server" {
 
   assert {
     condition     = length(azurerm_firewall_policy_rule_collection_group.api_server) == 0 && length(azurerm_firewall_policy_rule_collection_group.nodes[0].network_rule_collection) == 0
-    error_message = "the firewall lets through what is in the network"
+    error_message = "the firewall has rules for hosts in the network"
   }
   assert {
     condition     = !contains(flatten([for r in azurerm_firewall_policy_rule_collection_group.nodes[0].application_rule_collection[0].rule : coalesce(r.destination_fqdns, [])]), "*.blob.core.windows.net")
-    error_message = "anybody's storage can be written to, though the registry is in the network"
+    error_message = "anybody's storage is reachable, although the registry is in the network"
   }
 }
 
-run "what_is_wrong_with_the_baseline" {
+run "invalid_baseline_settings" {
   command = plan
   variables {
     system_pool    = { size = "D2", min = 1, max = 0 }

@@ -44,7 +44,7 @@ variable "kubernetes_version" {
 
   validation {
     condition     = can(regex("^1\\.[0-9]{2}$", var.kubernetes_version)) && try(tonumber(split(".", var.kubernetes_version)[1]) >= 35, false)
-    error_message = "kubernetes_version is \"${var.kubernetes_version}\": expected a minor version from 1.35 on, as AKS ended 1.34 in November 2026."
+    error_message = "kubernetes_version is \"${var.kubernetes_version}\": expected a minor version, 1.35 or later, because AKS ended 1.34 in November 2026."
   }
 }
 

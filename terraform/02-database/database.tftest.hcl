@@ -68,11 +68,11 @@ run "a_second_edition_is_the_other_login" {
   }
   assert {
     condition     = local.passwords == { owner = 1, auth = 1, auth-2 = 1, api = 1, api-2 = 2, mail = 1, mail-2 = 1, ops = 1, ops-2 = 1 }
-    error_message = "passwords ${jsonencode(local.passwords)}: expected another one of api's second login alone"
+    error_message = "passwords ${jsonencode(local.passwords)}: expected a new password only for api's second login"
   }
 }
 
-run "azure_tells_of_the_server" {
+run "azure_alerts_about_the_server" {
   command = plan
   variables {
     alert_emails = ["operations@example.org"]

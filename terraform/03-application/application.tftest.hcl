@@ -53,11 +53,11 @@ run "without_a_domain" {
   }
   assert {
     condition     = yamldecode(helm_release.knative.values[0]).ingress.pool == "" && !yamldecode(helm_release.cert_manager.values[0]).dns01RecursiveNameserversOnly
-    error_message = "the gateway waits for nodes that there are not"
+    error_message = "the gateway waits for nodes that do not exist"
   }
   assert {
     condition     = !yamldecode(helm_release.knative.values[0]).tls && length(module.certificates) == 0
-    error_message = "there is an identity for certificates of no zone"
+    error_message = "there is there is an identity for certificates, but no zone"
   }
 }
 
@@ -133,7 +133,7 @@ run "mail" {
   }
 }
 
-run "mail_from_nobody" {
+run "mail_without_a_sender" {
   command = plan
   variables {
     mail = { from = "Warble" }
@@ -160,7 +160,7 @@ run "event_hubs" {
   }
 }
 
-run "a_login_to_no_kafka" {
+run "a_login_without_kafka" {
   command = plan
   variables {
     kafka_sasl = true

@@ -24,7 +24,7 @@ override_data {
   values = { outputs = { secret_store = "vault", url = "https://edge.warble.example.org" } }
 }
 
-run "every_file_is_brought_in" {
+run "every_file_is_used" {
   command = plan
 
   assert {
@@ -37,11 +37,11 @@ run "every_file_is_brought_in" {
   }
   assert {
     condition     = strcontains(helm_release.prometheus.values[1], "https://github.com/OWNER/REPO/blob/HEAD/docs/runbooks/")
-    error_message = "the alerts lead to no page"
+    error_message = "alerts have no link to a runbook"
   }
   assert {
     condition     = length(helm_release.datadog) == 0 && !strcontains(helm_release.secrets.values[0], "datadog")
-    error_message = "there is an agent of Datadog's"
+    error_message = "Datadog's agent is installed"
   }
   assert {
     condition = alltrue([for name, map in kubernetes_config_map_v1.dashboard : alltrue([
@@ -71,7 +71,7 @@ run "links_that_lead_nowhere_are_left_out" {
   }
 }
 
-run "without_receivers_nobody_hears" {
+run "without_receivers_alerts_go_nowhere" {
   command = plan
 
   assert {
@@ -120,7 +120,7 @@ run "datadog" {
   }
 }
 
-run "what_is_no_site" {
+run "an_invalid_site" {
   command = plan
   variables {
     state_account = "S"

@@ -153,7 +153,7 @@ func TestThresholdsAreThePromises(t *testing.T) {
 		{"overview.json", "Errors", []float64{0.001}},
 		{"overview.json", "Duration, 99th percentile", []float64{0.5}},
 		{"overview.json", "Burn of the availability budget, 1 h", []float64{3, 14.4}},
-		{"overview.json", "The edge has not heard of Knative for", []float64{300}},
+		{"overview.json", "Time since the edge last saw Knative", []float64{300}},
 		{"database.json", "Wait for a connection, mean", []float64{0.1}},
 		{"database.json", "Age of the oldest event", []float64{300}},
 		{"experiment.json", "Errors", []float64{0.001}},

@@ -4,7 +4,7 @@ variable "state_account" {
 
   validation {
     condition     = can(regex("^[a-z0-9]{3,24}$", var.state_account))
-    error_message = "state_account is \"${var.state_account}\": expected the name that `make state` got, 3 to 24 lower-case letters and digits."
+    error_message = "state_account is \"${var.state_account}\": expected the name that you gave to `make state`, 3 to 24 lower-case letters and digits."
   }
 }
 

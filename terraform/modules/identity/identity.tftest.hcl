@@ -29,7 +29,7 @@ run "one_credential_a_subject_and_one_assignment_a_role" {
   }
 }
 
-run "everybody_is_nobody" {
+run "wildcard_subjects_are_refused" {
   command = plan
   variables {
     subjects = {

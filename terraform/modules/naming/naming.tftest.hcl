@@ -4,7 +4,7 @@ variables {
   unique      = "00000000-0000-0000-0000-000000000000"
 }
 
-run "names_are_what_azure_takes" {
+run "azure_accepts_the_names" {
   command = plan
 
   assert {
@@ -41,7 +41,7 @@ run "another_subscription_has_other_names" {
   }
 
   assert {
-    condition     = output.registry != run.names_are_what_azure_takes.registry && output.base == run.names_are_what_azure_takes.base
+    condition     = output.registry != run.azure_accepts_the_names.registry && output.base == run.azure_accepts_the_names.base
     error_message = "registry: ${output.registry}, base: ${output.base}"
   }
 }

@@ -41,7 +41,7 @@ run "without_a_repository_it_is_the_path" {
   }
 }
 
-run "what_is_no_url" {
+run "an_invalid_url" {
   command = plan
   variables {
     repository = "github.com/OWNER/REPO/"

@@ -18,7 +18,7 @@ run "the_edition_is_the_version" {
   }
 }
 
-run "what_is_no_name_and_no_edition" {
+run "an_invalid_name_and_edition" {
   command = plan
   variables {
     name    = "warble_database"

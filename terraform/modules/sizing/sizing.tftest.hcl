@@ -44,7 +44,7 @@ run "more_pools_than_connections" {
   expect_failures = [output.pool]
 }
 
-run "what_is_no_size" {
+run "an_invalid_size" {
   command = plan
   variables {
     sku         = "B_Standard_B1ms"
