@@ -38,7 +38,7 @@ func cluster(t testing.TB) {
 }
 
 // explain has a test that fails end with what the edge and steer, and what stands before each in its pod, had to complain
-// of meanwhile: an answer of 5xx names no reason to whoever gets it.
+// of meanwhile: an answer of 5xx names no reason to the client.
 func explain(t testing.TB) {
 	t.Helper()
 	began := time.Now().UTC().Format(time.RFC3339)

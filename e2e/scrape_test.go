@@ -55,7 +55,7 @@ func scalesToZeroWhileItIsScraped(t *testing.T) {
 		<-second.C
 	}
 	if answered < least {
-		t.Errorf("%d scrapes were answered, want %d: the pod may have gone for want of them", answered, least)
+		t.Errorf("%d scrapes were answered, want %d: the pod may have gone because there were too few", answered, least)
 	}
 	if !strings.Contains(text, `http_server_request_duration_seconds_count{code="200",method="GET",revision="validate-`) || strings.Contains(text, `route="/metrics"`) {
 		t.Errorf("the last scrape is not of a function that was asked, or counts itself:\n%s", text)

@@ -207,7 +207,7 @@ func TestResetPassword(t *testing.T) {
 	again := ada.login()
 	again.do(http.StatusNoContent, "PUT /auth/password", `{"current":"`+next+`","new":"`+secret+`"}`)
 	if export := again.do(http.StatusOK, "GET /auth/export", ""); !strings.Contains(export, `"email_verified":true`) {
-		t.Errorf("whoever has read the mail has the address: %.200s", export)
+		t.Errorf("who has read the mail has the address: %.200s", export)
 	}
 }
 

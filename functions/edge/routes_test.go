@@ -68,7 +68,7 @@ func TestARouteBelongsToOneFunction(t *testing.T) {
 	}{
 		{"the first of two has it", []string{entryOf("a", "/x"), entryOf("b", "/x", "/y")}, map[string]string{"/x": "a", "/y": "b"},
 			[]string{"b claims /x, which stays with a"}},
-		{"whoever had it keeps it, first or not", []string{entryOf("c", "/x", "/y"), entryOf("a", "/x"), entryOf("b", "/y")}, map[string]string{"/x": "a", "/y": "b"},
+		{"a route stays with its Service, first or not", []string{entryOf("c", "/x", "/y"), entryOf("a", "/x"), entryOf("b", "/y")}, map[string]string{"/x": "a", "/y": "b"},
 			[]string{"c claims /x, which stays with a", "c claims /y, which stays with b"}},
 		{"until it gives it up", []string{entryOf("c", "/x", "/y"), entryOf("b", "/y")}, map[string]string{"/x": "c", "/y": "b"},
 			[]string{"c claims /y, which stays with b"}},

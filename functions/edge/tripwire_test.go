@@ -206,7 +206,7 @@ func TestATripwireStaysWithItsExperiment(t *testing.T) {
 	rules[0].ArmedAt = time.Unix(1, 0)
 	second := table(rules)
 	if second == first || second == nil {
-		t.Error("arms that were made anew have the tripwire of those before them")
+		t.Error("arms that were made again have the tripwire of those before them")
 	}
 	rules[0].Salt = "another"
 	if other := table(rules); other == second || other == nil {

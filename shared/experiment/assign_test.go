@@ -158,7 +158,7 @@ func TestOnlyTheAudienceIsAssigned(t *testing.T) {
 		"a user, no community":            {func(*experiment.Rules) {}, 7, "", "treatment 7"},
 		"no community":                    {func(r *experiment.Rules) { r.Unit = experiment.Community }, 7, "", " "},
 		"nobody":                          {func(*experiment.Rules) {}, 0, "", " "},
-		"a community, whoever of it asks": {func(r *experiment.Rules) { r.Unit = experiment.Community }, 0, "gophers", "treatment gophers"},
+		"a community, for each of its members": {func(r *experiment.Rules) { r.Unit = experiment.Community }, 0, "gophers", "treatment gophers"},
 		"requests":                        {func(r *experiment.Rules) { r.Unit = experiment.Request }, 7, "gophers", " "},
 		"nothing open":                    {func(r *experiment.Rules) { r.Open = experiment.Open{} }, 7, "gophers", " "},
 		"in the audience":                 {func(r *experiment.Rules) { r.Audience = []string{"rustaceans", "gophers"} }, 7, "gophers", "treatment 7"},

@@ -17,8 +17,8 @@ async function call(path, body) {
 	return (problem.errors ?? []).map((e) => e.message).join("; ") || problem.detail || `Warble answered ${answer.status}. Try again.`;
 }
 
-/** on makes a form send its request, and shows done or what is wrong. */
-function on(id, done, request) {
+/** sendForm makes a form send its request, and shows done or what is wrong. */
+function sendForm(id, done, request) {
 	const form = element(id);
 	form.addEventListener("submit", async (event) => {
 		event.preventDefault();
@@ -37,9 +37,9 @@ function on(id, done, request) {
 
 let token = "";
 
-on("verify", "Your email address is verified.", () => ["/auth/verify-email", { token }]);
-on("reset", "Your password is changed. Log in with the new one.", (form) => ["/auth/password-reset/confirm", { token, new: form.get("new") }]);
-on("ask", "If somebody has this address, a mail is on its way.", (form) => ["/auth/password-reset", { email: form.get("email") }]);
+sendForm("verify", "Your email address is verified.", () => ["/auth/verify-email", { token }]);
+sendForm("reset", "Your password is changed. Log in with the new one.", (form) => ["/auth/password-reset/confirm", { token, new: form.get("new") }]);
+sendForm("ask", "If somebody has this address, a mail is on its way.", (form) => ["/auth/password-reset", { email: form.get("email") }]);
 
 /** show reads the token in the link, and removes the token from the address, so that nobody finds it in the history. */
 function show() {
