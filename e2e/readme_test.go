@@ -46,8 +46,17 @@ func TestMakeTry(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, shown)
 		}
 	}
-	if last := shown[strings.LastIndexByte(shown, '\n')+1:]; !strings.Contains(last, `"text":"hello, warble"`) {
-		t.Errorf("the timeline is %s", last)
+	for line := range strings.Lines(shown) {
+		if strings.HasPrefix(line, "$ curl ") || strings.HasPrefix(line, "    ") { // the address is the test's own
+			line = strings.Replace(line, plainURL(t), "http://127.0.0.1:8080", 1)
+		}
+		if line = strings.TrimSuffix(line, "\n"); len(line) > 80 {
+			t.Errorf("%d columns: %s", len(line), line)
+		}
+	}
+	timeline := strings.ReplaceAll(shown[strings.LastIndex(shown, "\n$ curl "):], "\n", "") // answers are folded
+	if !strings.Contains(timeline, `"text":"hello, warble"`) {
+		t.Errorf("the timeline is %s", timeline)
 	}
 }
 
