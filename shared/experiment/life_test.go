@@ -54,6 +54,7 @@ func TestADraftStartsByItsWishes(t *testing.T) {
 // Experiments on different Services without a layer are independent. In a layer they must have the same kind of unit.
 func TestConflictingExperimentsCannotBothBeLive(t *testing.T) {
 	t.Parallel()
+	visitors := experiment.Identity{Kind: experiment.ByVisitor}
 	for name, c := range map[string]struct {
 		change func(a, b *experiment.Rules)
 		want   []string
@@ -65,6 +66,7 @@ func TestConflictingExperimentsCannotBothBeLive(t *testing.T) {
 		"other slots of the layer":          {func(a, b *experiment.Rules) { a.Layer.To, b.Layer.From = 5000, 5000 }, nil},
 		"one slot of both":                  {func(a, b *experiment.Rules) { a.Layer.To, b.Layer.From = 5001, 5000 }, []string{"layer.slots: 0 to 5001"}},
 		"other units in the layer":          {func(a, b *experiment.Rules) { a.Layer.To, b.Layer.From, b.Unit = 5000, 5000, experiment.Community }, []string{"layer: l has the unit user here, and community in the experiment b"}},
+		"users and visitors in the layer":   {func(a, b *experiment.Rules) { a.Layer.To, b.Layer.From, b.Identity = 5000, 5000, visitors }, []string{"layer: the units of l are users of Warble here, and visitors by the cookie warble_visitor in the experiment b"}},
 		"requests, which are in no layer":   {func(_, b *experiment.Rules) { b.Unit = experiment.Request }, nil},
 		"everything that there is":          {func(_, b *experiment.Rules) { b.Unit, b.Services = experiment.Community, []string{"tweet"} }, []string{"services: tweet", "layer: l has the unit user", "layer.slots: "}},
 		"requests, and on one Service":      {func(_, b *experiment.Rules) { b.Unit, b.Services = experiment.Request, []string{"tweet"} }, []string{"services: tweet"}},
