@@ -43,6 +43,7 @@ func TestTheImportRulesCanFail(t *testing.T) {
 		"imports github.com/jackc/pgx":         {ImportPath: "warble/functions/tweet", Imports: []string{"github.com/jackc/pgx/v5"}},
 		"imports github.com/prometheus":        {ImportPath: "warble/shared/function", Imports: []string{"github.com/prometheus/client_golang/prometheus"}},
 		"imports k8s.io":                       {ImportPath: "warble/functions/tweet", Imports: []string{"k8s.io/client-go"}},
+		"is a guest, and imports Warble's":     {ImportPath: "warble/e2e/guest", Imports: []string{"warble/shared/function"}},
 		"links a database driver":              {ImportPath: "warble/functions/validate", Deps: []string{"github.com/jackc/pgx/v5/pgconn"}},
 		"says nothing of what it holds":        {ImportPath: "warble/shared/utils"},
 		"has 0 importers: expected at least 2": {ImportPath: "warble/shared/lonely"},
@@ -153,6 +154,8 @@ func complaints(packages []pkg) (found []string) {
 				complain(p, "imports a command, %s", imported)
 			case strings.HasPrefix(name, "functions/") && strings.HasPrefix(imported, module+"functions/"):
 				complain(p, "imports another function, %s", imported)
+			case name == "e2e/guest" && strings.HasPrefix(imported, module): // it stands for a Service that was built without Warble
+				complain(p, "is a guest, and imports Warble's %s", imported)
 			}
 			for prefix, allowed := range owners {
 				if strings.HasPrefix(imported, prefix) && !slices.ContainsFunc(allowed, func(owner string) bool {
@@ -195,7 +198,7 @@ func list(t *testing.T) (packages []pkg) {
 	}
 }
 
-// A sweep that no function calls would let its table grow for ever.
+// A sweep that no function calls would let its table grow for ever. Without FinishDeletions, a deleted account's rows would stay.
 func TestEverySweepIsCalledByAFunction(t *testing.T) {
 	t.Parallel()
 	sweeps, err := os.ReadFile("store/sweep.go")
@@ -218,7 +221,7 @@ func TestEverySweepIsCalledByAFunction(t *testing.T) {
 	if len(names) == 0 {
 		t.Fatal("store/sweep.go has no sweeps: it proves nothing")
 	}
-	for _, name := range names {
+	for _, name := range append(names, []string{"", "FinishDeletions"}) {
 		if !strings.Contains(all.String(), "db."+name[1]+")") {
 			t.Errorf("no function calls %s", name[1])
 		}
