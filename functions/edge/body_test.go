@@ -68,13 +68,18 @@ func TestABodyThatEndsEarlyReachesNoFunction(t *testing.T) {
 	if err := connection.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	answer, err := http.ReadResponse(bufio.NewReader(connection), nil)
+	response, err := http.ReadResponse(bufio.NewReader(connection), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer.Body.Close()
-	if answer.StatusCode != http.StatusBadRequest || strings.Contains(functionLog.String(), "short") {
-		t.Errorf("%s, and the function's log: %s", answer.Status, functionLog)
+	text, err := io.ReadAll(response.Body)
+	response.Body.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantProblem(t, answer{response, string(text)}, problem.Malformed)
+	if strings.Contains(functionLog.String(), "short") {
+		t.Errorf("the function's log: %s", functionLog)
 	}
 }
 
