@@ -34,6 +34,11 @@ func shop(t testing.TB, name string) (url string) {
 		w.Header().Set("X-Cookie", r.Header.Get("Cookie"))
 		fmt.Fprint(w, name)
 	})
+	mux.HandleFunc("/shop/signed", func(w http.ResponseWriter, r *http.Request) {
+		changed := r.Clone(r.Context())
+		changed.Header.Set(experiment.Header, strings.Replace(r.Header.Get(experiment.Header), ";user=", ";user=x", 1))
+		fmt.Fprintf(w, "%q for what the edge sent, %q for another user", unsigned(r, function.TestKey), unsigned(changed, function.TestKey))
+	})
 	mux.HandleFunc("/shop/gone", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		w.WriteHeader(http.StatusNotFound)
@@ -179,6 +184,10 @@ func TestAGuestReceivesTheSignedAssignment(t *testing.T) {
 	}
 	if want := "theme=dark; " + set; a.Header.Get("X-Cookie") != want {
 		t.Errorf("the guest has the cookies %q, want %q", a.Header.Get("X-Cookie"), want)
+	}
+	a = send(t, http.MethodGet, edge.url+"/shop/signed", "", "Cookie", set, function.HeaderClient, "1.2.3.4", function.HeaderSignature, "forged")
+	if want := `"" for what the edge sent, "a signature does not hold" for another user`; a.body != want || a.Header.Get(headerVariant) != string(arm) {
+		t.Errorf("the guest verifies the signature, and finds %s in %s, want %s", a.body, a.Header.Get(headerVariant), want)
 	}
 }
 
