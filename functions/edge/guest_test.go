@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -237,6 +238,102 @@ func TestAVisitorKeepsAValidCookieAndOthersGetANewOne(t *testing.T) {
 	a := send(t, http.MethodGet, edge.url+"/shop", "", "Cookie", "shop_visitor=forged.1.x; shop_visitor="+good)
 	if cookieFrom(a) != "" || a.body != first.body {
 		t.Errorf("behind a forged cookie one that holds is not seen: %v", a.Header)
+	}
+}
+
+// TestAGuestsUsersHaveTheArmsOfTheirTokens tests experiments on a guest whose identity is Warble's own token. Their users have the arms
+// that they would have at a function, and each of them is exposed, also if a whole community has the same arm.
+func TestAGuestsUsersHaveTheArmsOfTheirTokens(t *testing.T) {
+	t.Parallel()
+	type exposed struct {
+		unit, assigned string
+	}
+	for _, unit := range []experiment.Unit{experiment.User, experiment.Community} {
+		t.Run(string(unit), func(t *testing.T) {
+			t.Parallel()
+			s := newSink(t)
+			edge := start(t, config{steerURL: s.url, pod: "edge-1"})
+			service, rules := visitorExperiment(t)
+			rules.Unit, rules.Identity = unit, experiment.Identity{Kind: experiment.ByToken}
+			rules.Open = experiment.Open{Control: 4000, Treatment: 4000}
+			edge.writeExperiments(t, []experiment.Rules{rules}, service)
+			want, seen := make(map[int64]exposed), make(map[experiment.Arm]int)
+			for user := int64(1); user <= 60; user++ {
+				community := fmt.Sprint("community-", user%20)
+				arm, id := rules.Assign(user, community)
+				seen[arm]++
+				page, assignment, revision := "untouched", "", ""
+				if arm != "" {
+					page, assignment, revision = string(arm), fmt.Sprintf("checkout=%s;%s=%s;generation=3;exposes", arm, unit, id), "shop-"+string(arm)+"-00001"
+					want[user] = exposed{id, string(arm)}
+				}
+				for range 2 {
+					a := send(t, http.MethodGet, edge.url+"/shop", "", "Authorization", bearerOf(t, edge.issuer, user, community))
+					if a.body != page || a.Header.Get("X-Assignment") != assignment || a.Header.Get(headerRevision) != revision || cookieFrom(a) != "" {
+						t.Errorf("user %d of %s gets the page %q, want %q with %q of %q: %v", user, community, a.body, page, assignment, revision, a.Header)
+					}
+				}
+			}
+			if seen[experiment.Control] == 0 || seen[experiment.Treatment] == 0 || seen[""] == 0 {
+				t.Errorf("of 60 users, the rules place %v: expected some in each arm, and some in none", seen)
+			}
+			for what, headers := range map[string][]string{
+				"no token":              nil,
+				"another edge's cookie": {"Cookie", "shop_visitor=me.1.x"},
+				"another issuer's":      {"Authorization", start(t, config{}).bearer(t, 1)},
+			} {
+				a := send(t, http.MethodGet, edge.url+"/shop", "", headers...)
+				if a.body != "untouched" || a.Header.Get("X-Assignment") != "" || a.Header.Get(headerExperiment) != "" || cookieFrom(a) != "" {
+					t.Errorf("who has %s gets the page %q: %v", what, a.body, a.Header)
+				}
+			}
+			got := make(map[int64]exposed)
+			eventually(t, "the exposures", func() bool {
+				edge.edge.outcomes.sendNow(t)
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				for _, e := range s.exposed {
+					got[e.UserID] = exposed{e.Unit, e.Assigned}
+					if e.Served != e.Assigned || e.Revision != "shop-"+e.Assigned+"-00001" {
+						t.Errorf("%+v", e)
+					}
+				}
+				return len(s.exposed) >= len(want)
+			})
+			if !maps.Equal(got, want) || len(s.exposed) != len(want) {
+				t.Errorf("%d exposures are sent, of %v, want %v", len(s.exposed), got, want)
+			}
+		})
+	}
+}
+
+// TestAGuestsRequestsAreDrawnOneByOne tests the unit request. Nobody is assigned, so the guest and the client are told of no arm.
+func TestAGuestsRequestsAreDrawnOneByOne(t *testing.T) {
+	t.Parallel()
+	edge := start(t, config{})
+	service, rules := visitorExperiment(t)
+	rules.Unit, rules.Identity = experiment.Request, experiment.Identity{}
+	rules.Open = experiment.Open{Control: 2500, Treatment: 2500}
+	edge.writeExperiments(t, []experiment.Rules{rules}, service)
+	seen := make(map[string]int)
+	for range 200 { // an arm gets none of them with a probability of 1e-25
+		a := send(t, http.MethodGet, edge.url+"/shop", "", "Authorization", edge.bearer(t, 7), experiment.Header, "checkout=treatment;user=me;generation=3")
+		seen[a.body]++
+		revision := "shop-" + a.body + "-00001"
+		if a.body == "untouched" {
+			revision = ""
+		}
+		if a.Header.Get(headerRevision) != revision {
+			t.Errorf("the page %q has the revision %q, want %q", a.body, a.Header.Get(headerRevision), revision)
+		}
+		for _, name := range []string{"X-Assignment", "X-Baggage", headerExperiment, headerVariant, "Set-Cookie"} {
+			if a.Header.Get(name) != "" {
+				t.Errorf("the page %q has %s %q", a.body, name, a.Header.Get(name))
+			}
+		}
+	}
+	if seen["control"] == 0 || seen["treatment"] == 0 || seen["untouched"] == 0 || len(seen) != 3 {
+		t.Errorf("200 requests with half of the slots open: %v", seen)
 	}
 }
 

@@ -177,15 +177,19 @@ func (o *outcomes) window(exp *routedExperiment, key windowKey) *experiment.Outc
 	return w
 }
 
-// exposureKey says which exposures are the same.
-type exposureKey struct{ experiment, salt, unit, assigned, served string }
+// exposureKey says which exposures are the same. Users of one community have the same unit, but each of them is exposed.
+type exposureKey struct {
+	experiment, salt, unit string
+	userID                 int64
+	assigned, served       string
+}
 
 // expose notes an exposure to a guest, once. The exposure is sent with the windows.
 func (o *outcomes) expose(salt string, e experiment.Exposure) {
 	if o.url == "" {
 		return
 	}
-	key := exposureKey{e.Experiment, salt, e.Unit, e.Assigned, e.Served}
+	key := exposureKey{e.Experiment, salt, e.Unit, e.UserID, e.Assigned, e.Served}
 	if known, _ := o.knownExposures.ContainsOrAdd(key, struct{}{}); known {
 		return
 	}
