@@ -137,35 +137,39 @@ func TestBadHTTP(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			status, err := raw(tt.request, tt.cut)
-			if err != nil || tt.want != 0 && status != tt.want {
-				t.Errorf("%d %v, want %d", status, err, tt.want)
+			a, err := raw(tt.request, tt.cut)
+			if err != nil || tt.want != 0 && a.status != tt.want {
+				t.Errorf("%d %v, want %d", a.status, err, tt.want)
+			}
+			if tt.cut && (problemOf(a) != "" || !strings.Contains(a.body, "/malformed-request")) { // net/http has read the headers, so the edge answers
+				t.Errorf("%s: %s", a.body, problemOf(a))
 			}
 		})
 	}
 }
 
-// raw sends bytes, and returns the status of the first answer, or 0 if the connection was closed without one.
-func raw(request string, cut bool) (int, error) {
+// raw sends bytes, and returns the first answer. Its status is 0 if the connection was closed without an answer.
+func raw(request string, cut bool) (answer, error) {
 	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(warble.url, "http://"), patience)
 	if err != nil {
-		return 0, err
+		return answer{}, err
 	}
 	defer conn.Close() //nolint:errcheck // the answer has come
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return 0, err
+		return answer{}, err
 	}
 	_, _ = io.WriteString(conn, request) // the other side need not read all of it
 	if cut {
 		_ = conn.(*net.TCPConn).CloseWrite() // an error means that it has answered already
 	}
-	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if timeout, ok := err.(net.Error); ok && timeout.Timeout() { //nolint:errorlint // as conn returns it
-		return 0, fmt.Errorf("a hang: %w", err)
+		return answer{}, fmt.Errorf("a hang: %w", err)
 	}
 	if err != nil {
-		return 0, nil
+		return answer{}, nil
 	}
-	defer answer.Body.Close() //nolint:errcheck // only its status matters
-	return answer.StatusCode, nil
+	defer response.Body.Close()          //nolint:errcheck // the answer has come
+	text, _ := io.ReadAll(response.Body) // the other side may close the connection early, because it has not read the request
+	return answer{status: response.StatusCode, header: response.Header, body: string(text)}, nil
 }
