@@ -250,6 +250,32 @@ func TestPodsAreSpread(t *testing.T) {
 	}
 }
 
+// TestTheGatewaySeesTheClientsAddress: the edge limits rates by the last address of X-Forwarded-For. Envoy must append the address of its
+// peer there, and trust no earlier address, because clients can send any. The peer must be the client, and not a node that passed the
+// packets on.
+func TestTheGatewaySeesTheClientsAddress(t *testing.T) {
+	t.Parallel()
+	for _, chart := range charts {
+		if chart.namespace != "knative" {
+			continue
+		}
+		found := make(map[string]string)
+		for _, o := range rendered(t, chart.folder, chart.namespace, chart.values) {
+			switch {
+			case o.GetKind() == "KnativeServing":
+				for _, name := range []string{"use-remote-address", "trusted-hops-count"} {
+					found[name], _, _ = unstructured.NestedString(o.Object, "spec", "config", "kourier", name)
+				}
+			case o.GetKind() == "Service" && o.GetName() == "public":
+				found["externalTrafficPolicy"], _, _ = unstructured.NestedString(o.Object, "spec", "externalTrafficPolicy")
+			}
+		}
+		if want := map[string]string{"use-remote-address": "true", "trusted-hops-count": "0", "externalTrafficPolicy": "Local"}; !maps.Equal(found, want) {
+			t.Errorf("%s: the gateway has %v: expected %v", chart.name, found, want)
+		}
+	}
+}
+
 // TestTheGatewayFindsItsNodes: the gateway must run on its nodes, because the firewall drops answers from others, and nothing else may run there.
 func TestTheGatewayFindsItsNodes(t *testing.T) {
 	t.Parallel()
