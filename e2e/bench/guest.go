@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -9,7 +10,8 @@ import (
 )
 
 // guest measures the CPU time of the edge for a request to a guest, and compares it with a request to a function. Both Services are
-// in an experiment: the guest's visitors send the edge's cookie, and the function's users send their token.
+// in an experiment: the guest's visitors send the edge's cookie, and the function's users send their token. A second edge has only the
+// function and its experiment, which shows what a guest costs the requests to functions.
 func (b *bench) guest(ctx context.Context) (figures []figure, err error) {
 	if err := b.empty(ctx); err != nil {
 		return nil, err
@@ -20,11 +22,19 @@ func (b *bench) guest(ctx context.Context) (figures []figure, err error) {
 		visitors := bothArms("shop", running["hello"])
 		visitors.Identity = experiment.Identity{Kind: experiment.ByVisitor, Cookie: visitorCookie}
 		to.Experiments = []experiment.Rules{bothArms("tweet", running["tweet"]), visitors}
-		if err := b.writeRoutes(to); err != nil {
+		only := b.routesTo(running)
+		only.Experiments = to.Experiments[:1]
+		onlyFile := b.path("routes-only.json")
+		if err := errors.Join(b.writeRoutes(to), only.write(onlyFile)); err != nil {
 			return err
 		}
-		return b.withServers(ctx, func(front map[string]*server) error {
+		return b.withServers(ctx, func(front map[string]*server) (err error) {
 			edge := front["edge"]
+			second, err := b.rig.start(ctx, "edge", "ROUTES_FILE="+onlyFile)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, second.stop()) }()
 			pages := make([]request, few)
 			for i := range pages {
 				cookie, err := newVisitor(ctx, edge)
@@ -34,11 +44,14 @@ func (b *bench) guest(ctx context.Context) (figures []figure, err error) {
 				pages[i] = request{Method: "GET", Path: "/shop", Cookie: cookie}
 			}
 			shop := &side{servers: []*server{edge}, load: b.saturate(edge, pages...)}
-			tweet := &side{servers: []*server{edge}, load: b.saturate(edge, request{Method: "GET", Path: "/2/tweets/" + tweetID})}
-			if _, err := interleave(ctx, b.rounds, shop.measure, tweet.measure); err != nil {
+			get := request{Method: "GET", Path: "/2/tweets/" + tweetID}
+			tweet := &side{servers: []*server{edge}, load: b.saturate(edge, get)}
+			alone := &side{servers: []*server{second}, load: b.saturate(second, get)}
+			if _, err := interleave(ctx, b.rounds, shop.measure, tweet.measure, alone.measure); err != nil {
 				return err
 			}
-			figures = append(figures, ratioAtMost(1).figure("guest / function, CPU of the edge", "ms", shop.cpu, tweet.cpu))
+			figures = append(figures, ratioAtMost(1).figure("guest / function, CPU of the edge", "ms", shop.cpu, tweet.cpu),
+				ratioAtMost(1.03).figure("function beside a guest / alone, CPU of the edge", "ms", tweet.cpu, alone.cpu))
 			return nil
 		}, "edge")
 	}, "tweet", "hello")

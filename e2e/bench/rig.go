@@ -157,12 +157,15 @@ func (r *rig) routesTo(running map[string]*server) routes {
 	return to
 }
 
-func (r *rig) writeRoutes(to routes) error {
+// writeRoutes writes the routes that an edge reads unless it is started with another file.
+func (r *rig) writeRoutes(to routes) error { return to.write(r.path("routes.json")) }
+
+func (to routes) write(file string) error {
 	text, err := json.Marshal(to)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(r.path("routes.json"), text, 0o600)
+	return os.WriteFile(file, text, 0o600)
 }
 
 func (r *rig) startPostgres(ctx context.Context) (err error) {
