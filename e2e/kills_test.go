@@ -36,12 +36,13 @@ var (
 )
 
 const (
-	killWriters = 8
-	killSources = 20               // tweets that all of them retweet and like
-	perKill     = 5                // acknowledged writes between two kills, so that each kill interrupts work
-	killPause   = 500              // greatest pause after those writes, in milliseconds
-	killLimit   = 2 * time.Minute  // for those writes
-	writeLimit  = 10 * time.Minute // for a write to be acknowledged
+	killWriters  = 8
+	killSources  = 20               // tweets that all of them retweet and like
+	perKill      = 5                // acknowledged writes between two kills, so that each kill interrupts work
+	killPause    = 500              // greatest pause after those writes, in milliseconds
+	killLimit    = 2 * time.Minute  // for those writes
+	writeLimit   = 10 * time.Minute // for a write to be acknowledged
+	lettersLimit = 5 * time.Minute  // for the mail of all requests: a claim ends after a minute
 )
 
 // Functions, the relay, PgBouncer and PostgreSQL are killed at random, again and again, while people make all kinds of writes. Every
@@ -394,7 +395,16 @@ func (s *killable) compare(people []*person) {
 // compareMail checks that everybody whose request was acknowledged got mail. After a kill, a mail may be sent twice.
 func (s *killable) compareMail(people []*person) {
 	s.t.Helper()
-	eventually(s.t, "the end of all requests of mail", killLimit, func() bool { return len(s.rows(`select id::text from mail_requests where finished_at is null`)) == 0 })
+	unfinished := []string{"not read"}
+	s.t.Cleanup(func() {
+		if len(unfinished) > 0 {
+			s.t.Logf("requests of mail without an end: %q", unfinished)
+		}
+	})
+	eventually(s.t, "the end of all requests of mail", lettersLimit, func() bool {
+		unfinished = s.rows(`select id || ' of ' || created_at || ', claimed until ' || coalesce(claimed_until::text, 'never') from mail_requests where finished_at is null`)
+		return len(unfinished) == 0
+	})
 	got := make(map[string]bool)
 	letters := s.office.Letters()
 	for _, l := range letters {

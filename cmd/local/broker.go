@@ -37,9 +37,9 @@ type subscriber struct{ function, path string }
 const (
 	// maxEvent, in bytes, is larger than any of Warble's events.
 	maxEvent = 1 << 20
-	// deliveryTries is the number of attempts to deliver an event. They take two minutes, because a process that was killed may
-	// have claimed the event for one minute.
-	deliveryTries   = 30
+	// deliveryTries is the number of attempts to deliver an event. They take an hour, as the Trigger of mail has it on a cluster. Each
+	// time the process is killed that sends a mail, the next attempt waits a minute for the end of its claim.
+	deliveryTries   = 720
 	deliveryBackoff = 50 * time.Millisecond
 	deliveryTimeout = 30 * time.Second
 )
@@ -167,7 +167,7 @@ func (b *broker) deliver(to subscriber, header http.Header, body []byte) {
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}
-	fmt.Fprintf(b.log, "{\"level\":\"warn\",\"message\":%q}\n", "an event was not delivered to "+to.function+": it failed for two minutes")
+	fmt.Fprintf(b.log, "{\"level\":\"warn\",\"message\":%q}\n", "an event was not delivered to "+to.function+": it failed for an hour")
 }
 
 // post posts an event once. again reports whether another attempt may succeed. Knative's broker, too, does not repeat most answers of 4xx.
