@@ -55,6 +55,7 @@ var promised = []struct {
 	workflow, job string
 	steps         []string
 }{
+	{"e2e", "local", []string{"make e2e", "make kills KILLS=\"50\"", "make e2e-clients"}},
 	{"check", "terraform", []string{"make schemas", "make test-infra"}},
 	{"security", "dependencies", []string{"actions/dependency-review-action"}},
 	{"security", "workflows", []string{"zizmorcore/zizmor-action"}},
@@ -84,7 +85,7 @@ var order = []struct{ workflow, job, needs, environment string }{
 }
 
 // The reviewed plan is the one that is applied, the signed images are those that are deployed, the tested artefacts are those that
-// are published, and every scanner runs.
+// are published, every scanner runs, and processes are killed under load.
 func TestWorkflowsKeepTheirPromises(t *testing.T) {
 	t.Parallel()
 	for _, complaint := range promiseComplaints(os.DirFS("..")) {
@@ -95,6 +96,7 @@ func TestWorkflowsKeepTheirPromises(t *testing.T) {
 func TestABrokenPromiseOfAWorkflowIsFound(t *testing.T) {
 	t.Parallel()
 	for _, one := range []struct{ file, old, new, want string }{
+		{"e2e", "make kills", "make clean", "e2e: job local: expected make kills"},
 		{"security", "zizmorcore/zizmor-action", "zizmorcore/other-action", "security: job workflows: expected zizmorcore/zizmor-action"},
 		{"stack", "-out=apply.tfplan", "-out=other.tfplan", "stack: job plan: expected make stack"},
 		{"stack", "apply -input=false apply.tfplan", "apply -input=false -auto-approve", "stack: job apply: expected make stack"},
@@ -106,7 +108,7 @@ func TestABrokenPromiseOfAWorkflowIsFound(t *testing.T) {
 		{"infrastructure", "      - run: make locked\n", "", "infrastructure: job plan: expected make locked"},
 	} {
 		tree := make(fstest.MapFS)
-		for _, name := range []string{"check", "security", "drift", "infrastructure", "stack", "release"} {
+		for _, name := range []string{"check", "e2e", "security", "drift", "infrastructure", "stack", "release"} {
 			text, err := os.ReadFile("../.github/workflows/" + name + ".yml")
 			if err != nil {
 				t.Fatal(err)
