@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	"github.com/emersion/go-smtp"
+	"github.com/google/go-cmp/cmp"
 
 	"warble/shared/apitest"
 	"warble/shared/function"
@@ -266,6 +268,55 @@ func TestAFailureIsTriedAgainButARefusalIsNot(t *testing.T) {
 				t.Errorf("%d mails, want %d", len(got), c.mails)
 			}
 		})
+	}
+}
+
+// An unfinished row of mail_requests is the dead letter of its mail. The statement of docs/day-two.md puts its event into the outbox
+// again, and no event of a request that is finished or older than a day.
+func TestMailThatWasNotSentIsRequestedAgainWithTheStatementOfDayTwo(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/day-two.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile("(?s)\n## Mail that was not sent\n[^#]*?\n```sql\n(.*?)```\n").FindSubmatch(page)
+	if found == nil {
+		t.Fatal("docs/day-two.md has no statement below \"Mail that was not sent\"")
+	}
+	again := string(found[1])
+	r := start(t)
+	r.register("carol@example.com")
+	r.sql(`update mail_requests set created_at = now() - interval '25 hours'`)
+	r.takeRequests() // the event is lost
+	r.register("bob@example.com")
+	r.deliver()
+	r.register("ada@example.com")
+	data := r.takeRequests()
+	r.office.Answer(&smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "later"})
+	if status := r.post(eventType, data[0]); status != http.StatusServiceUnavailable {
+		t.Fatalf("%d, want 503", status)
+	} // then the broker gives up
+
+	r.sql(again)
+	waiting := r.takeRequests()
+	if diff := cmp.Diff(data, waiting); diff != "" {
+		t.Fatalf("the events of ada's request (-) and those that wait after the statement (+):\n%s", diff)
+	}
+	for _, data := range []string{waiting[0], waiting[0]} { // it may be delivered twice, too
+		if status := r.post(eventType, data); status != http.StatusAccepted {
+			t.Errorf("%d, want 202", status)
+		}
+	}
+	var to []string
+	for _, letter := range r.office.Letters() {
+		to = append(to, letter.To)
+	}
+	if diff := cmp.Diff([]string{"bob@example.com", "ada@example.com"}, to); diff != "" {
+		t.Errorf("mails: %s", diff)
+	}
+	r.sql(again)
+	if waiting := r.takeRequests(); len(waiting) > 0 {
+		t.Errorf("%q wait after all mail was sent, want none", waiting)
 	}
 }
 
