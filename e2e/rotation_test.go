@@ -63,6 +63,16 @@ func runOn(t *testing.T, server *pgserver.Server, settings ...string) *apitest.L
 	return run
 }
 
+// serverProgram returns the path of another of the server's programs.
+func serverProgram(t *testing.T, server *pgserver.Server, name string) string {
+	t.Helper()
+	initdb, err := filepath.EvalSymlinks(filepath.Join(server.Bin(), "initdb")) // the others are in the same folder
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(filepath.Dir(initdb), name)
+}
+
 // using has requests to functions of each group of logins.
 func using(u *user, id string) []func() (answer, error) {
 	return append(reading(u, id),
@@ -202,11 +212,7 @@ func TestARestoreDeletesAgainWhoLeft(t *testing.T) {
 	people.goesOn(t)
 
 	restored := filepath.Join(folder, "restored")
-	initdb, err := filepath.EvalSymlinks(filepath.Join(server.Bin(), "initdb")) // the server's other programs are in the same folder
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text, err := exec.CommandContext(t.Context(), filepath.Join(filepath.Dir(initdb), "pg_basebackup"),
+	if text, err := exec.CommandContext(t.Context(), serverProgram(t, server, "pg_basebackup"),
 		"-d", server.Superuser("postgres"), "-D", filepath.Join(restored, "data"), "--checkpoint=fast", "--wal-method=none", "--no-sync").CombinedOutput(); err != nil {
 		t.Fatalf("pg_basebackup: %v\n%s", err, text)
 	}
