@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -28,6 +29,7 @@ import (
 	"warble/shared/apitest"
 	"warble/shared/store"
 	"warble/shared/store/pgserver"
+	"warble/shared/token"
 )
 
 var (
@@ -223,7 +225,8 @@ func (s *killable) rows(sql string, args ...any) (lines []string) {
 type person struct {
 	*killable
 	user
-	n, step int
+	n, step  int
+	password string // the last one that was acknowledged
 
 	tweets   map[string]string // texts by id; of deleted ones, none
 	maybe    map[string]bool   // texts of tweets that were sent once, and not acknowledged
@@ -232,10 +235,11 @@ type person struct {
 	resets   []string          // emails that asked for a new password
 	opinions []string
 	users    map[string]string // emails by id
+	ended    []string          // hashes of the refresh tokens of sessions that were ended
 }
 
 func newPerson(s *killable, u *user, n int) *person {
-	return &person{killable: s, user: *u, n: n, tweets: make(map[string]string), maybe: make(map[string]bool), retweets: make(map[string]string),
+	return &person{killable: s, user: *u, n: n, password: password, tweets: make(map[string]string), maybe: make(map[string]bool), retweets: make(map[string]string),
 		likes: make(map[string]bool), users: map[string]string{u.id: u.email}}
 }
 
@@ -318,8 +322,11 @@ func (p *person) work() {
 			break
 		}
 	case 9:
-		if p.step%40 < 10 {
+		switch p.step / 10 % 4 {
+		case 0:
 			p.enter()
+		case 2:
+			p.changePassword()
 		}
 	}
 }
@@ -345,6 +352,31 @@ func (p *person) enter() {
 	stranger.send("POST", "/auth/password-reset", object("email", email), []int{http.StatusAccepted})
 	p.resets = append(p.resets, email)
 	stranger.send("POST", "/auth/refresh", object("refresh_token", entered.RefreshToken), []int{http.StatusOK, http.StatusUnauthorized})
+}
+
+// changePassword changes the person's own password, logs in with the new one, logs out and ends all other sessions. If the answer to
+// the first change was lost, the second change is refused, because the current password is the new one already.
+func (p *person) changePassword() {
+	next := fmt.Sprintf("%s-%d", password, p.step)
+	a, tries := p.send("PUT", "/auth/password", object("current", p.password, "new", next), []int{http.StatusNoContent, http.StatusForbidden})
+	if a.status == http.StatusForbidden && tries == 1 {
+		p.killable.t.Errorf("the password that was acknowledged is refused: %s", a.body)
+	}
+	p.password = next
+	stranger := *p
+	stranger.user = user{t: p.user.t}
+	a, _ = stranger.send("POST", "/auth/login", object("email", p.email, "password", p.password), []int{http.StatusOK})
+	var entered session
+	if err := json.Unmarshal([]byte(a.body), &entered); err != nil {
+		p.killable.t.Errorf("%s: %v", a.body, err)
+	}
+	stranger.send("POST", "/auth/logout", object("refresh_token", entered.RefreshToken), []int{http.StatusNoContent})
+	p.send("DELETE", "/auth/sessions", "", []int{http.StatusNoContent})
+	hash, err := token.HashRefresh(entered.RefreshToken)
+	if err != nil {
+		p.killable.t.Error(err)
+	}
+	p.ended = append(p.ended, hex.EncodeToString(hash))
 }
 
 // compare compares what was acknowledged with what is stored.
@@ -383,6 +415,12 @@ func (s *killable) compare(people []*person) {
 		for id, email := range p.users {
 			users = append(users, id+" "+email)
 		}
+		p.send("POST", "/auth/login", object("email", p.email, "password", p.password), []int{http.StatusOK})
+		same(p.name+"'s sessions that go on after their end", nil, s.rows(`
+			select encode(r.token_hash, 'hex')
+			from refresh_tokens r
+			join sessions s on s.id = r.family
+			where encode(r.token_hash, 'hex') = any($1) and s.revoked_at is null`, p.ended))
 		same("whom "+p.name+" registered", users, s.rows(`select user_id || ' ' || email from credentials where user_id = any($1)`, slices.Collect(maps.Keys(p.users))))
 	}
 	same("counts that are not of what is there", nil, s.rows(`
