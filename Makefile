@@ -21,8 +21,9 @@ KILLS    ?= 1000
 SEED     ?= 0
 export STACK ?= 01-cluster 02-database 03-application 04-observability
 
-# Without go vet, which make check runs: in a test it would read every dependency again.
-TEST = $(GO) test -vet=off -shuffle=on -count=1
+# Without go vet, which make check runs: in a test it would read every dependency again. One package more than two cores at a time, because
+# some tests wait for the most part.
+TEST = $(GO) test -vet=off -shuffle=on -count=1 -p $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 E2E  = $(GO) test -tags e2e -v -count=1
 # The environment of the deployment in this machine's cluster.
 HERE = . e2e/cluster/env.sh && export WARBLE_URL=http://$$INGRESS_ADDRESS WARBLE_HOST=edge.warble.$$CLUSTER_DOMAIN &&

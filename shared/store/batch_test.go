@@ -290,7 +290,7 @@ func TestBatchEndsAtItsDeadline(t *testing.T) {
 	u := q.users(4)
 	release := q.lock(u[1])
 	late := q.wait(t.Context(), u[:3]...)
-	soon, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	soon, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 	defer cancel()
 	late = append(late, q.wait(soon, u[3])...)
 	q.release()
