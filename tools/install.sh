@@ -8,8 +8,8 @@ want() {
   if command -v apt-get >/dev/null; then
     echo "installing $1 with apt-get"
     $sudo apt-get update -qq
-    # shellcheck disable=SC2086 # several packages
-    $sudo apt-get install -y -qq $1
+    # shellcheck disable=SC2086 # several packages. Another installation may be running: a fresh machine updates itself.
+    $sudo apt-get -o DPkg::Lock::Timeout=300 install -y -qq $1
   elif command -v brew >/dev/null; then
     echo "installing $2 with brew"
     # shellcheck disable=SC2086

@@ -16,7 +16,8 @@ debian_packages() {
     chmod 755 $policy
   fi
   apt-get update -q
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+  # Another installation may be running: a fresh machine updates itself.
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "${missing[@]}"
 }
 
 # version MODULE: prints the version that modules/go.mod requires. (go list would also need the modules that are replaced.)
