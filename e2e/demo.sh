@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 people=${DEMO_USERS:-600}
 experiment=likes-demo
-# The first people arrive within a minute, a unit's window is 2 minutes, and guardrails need 30 windows of 10 seconds.
+# The first people arrive within a minute, a unit's window is 2 minutes, and guardrails need 30 count periods of 10 seconds.
 length=${DEMO_FOR:-5m30s}
 patience=180 # seconds in which Warble must print a line that the demo waits for
 folder=${DEMO_DIR:-.warble/demo}
@@ -83,7 +83,7 @@ echo "  http://$listen/                           the playground: join in"
 
 say "they use it for $length; those who may like tweets post twice as much"
 load -for "$length" -rate "${DEMO_RATE:-50}" -effect +1.0
-sleep 12 # until the last windows of 10 s are stored
+sleep 12 # until the last count periods are stored
 
 say "the report of the experiment"
 export DATABASE_URL

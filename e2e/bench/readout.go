@@ -68,7 +68,7 @@ const readoutRows = `
 	insert into experiment_transitions (experiment, id, phase, step, percent, at, actor, reason)
 	values ('likes', '1', 'Running', 0, 50, pg_temp.after(0), 'bench', '');`
 
-// readout measures the readout of an experiment with a million users (-readout), ten million tweets, and 30 days of guardrails' windows. The
+// readout measures the readout of an experiment with a million users (-readout), ten million tweets, and 30 days of count periods. The
 // number of edges does not matter, because all edges add to the same rows.
 func (b *bench) readout(ctx context.Context) ([]figure, error) {
 	admin, err := pgx.Connect(ctx, b.postgres.Superuser("postgres"))
@@ -103,7 +103,7 @@ func (b *bench) readout(ctx context.Context) ([]figure, error) {
 			return nil, fmt.Errorf("%d users completed of %d: %s", n, b.exposed, r.Sentence)
 		}
 	}
-	name := fmt.Sprintf("readout of %d users, %d tweets and 30 days of windows", b.exposed, 10*b.exposed)
+	name := fmt.Sprintf("readout of %d users, %d tweets and 30 days of count periods", b.exposed, 10*b.exposed)
 	return []figure{
 		atMost(10).figure(name, "s", seconds, nil),
 		atMost(512).figure(name+", memory", "MiB", heaps, nil),

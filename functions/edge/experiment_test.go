@@ -373,7 +373,7 @@ func TestAnAnswerCountsForTheStepAtWhichItsRequestArrived(t *testing.T) {
 		if arm := armOf(rules, 1, ""); one.Service != "x" || one.Arm != arm || one.Requests[rules.Bucket("1")] != sum(one.Requests) {
 			t.Errorf("%+v", one)
 		}
-		n := got[one.Step] // a window may have ended, so there may be several
+		n := got[one.Step] // a count period may have ended, so there may be several
 		got[one.Step] = sums{n.requests + sum(one.Requests), n.errors + sum(one.Errors), n.slow + sum(one.Slow[0]), n.never + sum(one.Slow[1])}
 	}
 	if want := map[int]sums{0: {2, 0, 2, 0}, 1: {1, 0, 1, 0}}; !maps.Equal(want, got) {

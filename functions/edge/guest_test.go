@@ -609,9 +609,9 @@ func TestEveryPathOfAGuestsHostGoesToTheGuest(t *testing.T) {
 	}
 }
 
-// TestExposuresAreSentOnceWithTheWindows checks that each visitor's exposure is sent until it is stored, and that windows have
+// TestExposuresAreSentOnceWithTheCountPeriods checks that each visitor's exposure is sent until it is stored, and that count periods have
 // latencies.
-func TestExposuresAreSentOnceWithTheWindows(t *testing.T) {
+func TestExposuresAreSentOnceWithTheCountPeriods(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, "503", "cut, and stored", "429")
 	edge := start(t, config{steerURL: s.url, pod: "edge-1"})
@@ -626,8 +626,8 @@ func TestExposuresAreSentOnceWithTheWindows(t *testing.T) {
 		want[id] = a.Header.Get(headerVariant)
 		send(t, http.MethodGet, edge.url+"/shop", "", "Cookie", cookie)
 	}
-	// A window later.
-	edge.edge.outcomes.now = func() time.Time { return time.Now().Add(experiment.Window) }
+	// A count period later.
+	edge.edge.outcomes.now = func() time.Time { return time.Now().Add(experiment.CountPeriod) }
 	got := make(map[string]string)
 	eventually(t, "120 exposures", func() bool {
 		edge.edge.outcomes.sendNow(t)

@@ -25,17 +25,17 @@ import (
 )
 
 const (
-	// outcomesInterval is how often the edge sends closed windows, and how soon it retries after a failure.
+	// outcomesInterval is how often the edge sends closed count periods, and how soon it retries after a failure.
 	outcomesInterval = time.Second
 	// outcomesTimeout leaves steer time to start, and to roll back a treatment that fails. turnTimeout leaves it time to move every
 	// experiment.
 	outcomesTimeout = 30 * time.Second
 	turnTimeout     = 55 * time.Second
-	// outcomesLife is how long the edge keeps a window that it cannot send: 360 windows of a Service's arm. Steer remembers for
-	// longer which windows it has stored.
+	// outcomesLife is how long the edge keeps a period that it cannot send: 360 periods of a Service's arm. Steer remembers for
+	// longer which periods it has stored.
 	outcomesLife = time.Hour
 	// outcomesBytes keeps a request well below the 64 KiB that a function reads. For example, an experiment of 20 Services that
-	// changes its step within a window, with a hundred requests in each bucket, takes 40 KiB.
+	// changes its step within a period, with a hundred requests in each bucket, takes 40 KiB.
 	outcomesBytes = 48 << 10
 	// rememberedUnits is how many noted exposures are remembered. A forgotten exposure is sent again, which changes nothing.
 	rememberedUnits = 1 << 16
@@ -47,8 +47,8 @@ const (
 	closeTimeout = 5 * time.Second
 )
 
-// outcomes counts the answers of each arm in windows, and sends closed windows until they are stored. It sends each window whole.
-// So steer recognises a window that arrives twice, by this process's name, the window's start and the experiment.
+// outcomes counts the answers of each arm by count period, and sends closed periods until they are stored. It sends each period whole.
+// So steer recognises a period that arrives twice, by this process's name, the period's start and the experiment.
 type outcomes struct {
 	url           string // STEER_URL; if it is empty, nothing is counted
 	pod           string // a name of this process: another process in the same pod counts from zero
@@ -56,27 +56,27 @@ type outcomes struct {
 	client        *http.Client
 	now           func() time.Time
 	log           zerolog.Logger
-	lostWindows   *telemetry.Counter
+	lostPeriods   *telemetry.Counter
 	lostExposures *telemetry.Counter
 
 	knownExposures *lru.Cache[exposureKey, struct{}] // noted already, so that each is sent once
 
 	mu           sync.Mutex
-	counts       map[windowKey]*experiment.Outcomes
+	counts       map[periodKey]*experiment.Outcomes
 	newExposures []experiment.Exposure   // to guests, since the last takeExposures
 	suspensions  []experiment.Suspension // the latest of each
-	closedUntil  time.Time               // windows that begin earlier have been taken: a late answer counts in a later window
+	closedUntil  time.Time               // periods that begin earlier have been taken: a late answer counts in a later period
 
 	sending            sync.Mutex            // guards the fields below
-	pending            []experiment.Outcomes // windows to send, in the order of their starts
+	pending            []experiment.Outcomes // periods to send, in the order of their starts
 	unsentExposures    []experiment.Exposure // taken, but not stored yet
-	exposuresSentUntil time.Time             // the end of the window after which exposures were last sent
+	exposuresSentUntil time.Time             // the end of the period after which exposures were last sent
 	failureLogged      bool                  // a failure has been logged
 	lossLogged         bool                  // a loss has been logged
 }
 
-// windowKey says which answers are counted together.
-type windowKey struct {
+// periodKey says which answers are counted together.
+type periodKey struct {
 	experiment string
 	step       int
 	baseline   bool
@@ -105,11 +105,11 @@ func newOutcomes(to, pod string, key []byte, t *telemetry.Telemetry) *outcomes {
 		client: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		lostWindows: t.Counter("warble_experiment_outcomes_lost_total",
-			"Windows of a Service's arm that were lost because they could not be stored."),
+		lostPeriods: t.Counter("warble_experiment_outcomes_lost_total",
+			"Count periods of a Service's arm that were lost because they could not be stored."),
 		lostExposures: t.Counter("warble_experiment_exposures_lost_total",
 			"Exposures to guests that were lost because they could not be stored."),
-		counts: make(map[windowKey]*experiment.Outcomes),
+		counts: make(map[periodKey]*experiment.Outcomes),
 	}
 }
 
@@ -122,7 +122,7 @@ type outcome struct {
 	guest  bool          // whether a guest answered, whose latency only the edge counts
 }
 
-// count counts one answer. It allocates only for the first answer of a window.
+// count counts one answer. It allocates only for the first answer of a period.
 func (o *outcomes) count(exp *routedExperiment, answer outcome) { o.add(exp, exp.Step, false, answer) }
 
 // countBaseline counts one answer for the baseline. step is the step that will open the unit's slot.
@@ -137,44 +137,44 @@ func (o *outcomes) add(exp *routedExperiment, step int, baseline bool, answer ou
 	bucket := exp.Bucket(answer.unit)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	start := o.now().Truncate(experiment.Window)
+	start := o.now().Truncate(experiment.CountPeriod)
 	if start.Before(o.closedUntil) {
-		start = o.closedUntil // the clock was set back, or Close sent this window before its end
+		start = o.closedUntil // the clock was set back, or Close sent this period before its end
 	}
-	w := o.window(exp, windowKey{exp.Name, step, baseline, exp.service, answer.arm, start.Unix()})
-	w.Requests[bucket]++
+	counts := o.countsOf(exp, periodKey{exp.Name, step, baseline, exp.service, answer.arm, start.Unix()})
+	counts.Requests[bucket]++
 	if answer.failed {
-		w.Errors[bucket]++
+		counts.Errors[bucket]++
 	}
 	if answer.guest {
-		if w.Latency == nil {
-			w.Latency = make([]int64, len(experiment.LatencyBounds)+1)
+		if counts.Latency == nil {
+			counts.Latency = make([]int64, len(experiment.LatencyBounds)+1)
 		}
 		at, _ := slices.BinarySearch(experiment.LatencyBounds, float64(answer.waited)/float64(time.Millisecond))
-		w.Latency[at]++
+		counts.Latency[at]++
 	}
 	for i, bound := range exp.Bounds {
 		if answer.waited > time.Duration(bound) {
-			w.Slow[i][bucket]++
+			counts.Slow[i][bucket]++
 		}
 	}
 }
 
-// window returns the counts of a window. If there are none, it begins with zeros. o.mu must be held.
-func (o *outcomes) window(exp *routedExperiment, key windowKey) *experiment.Outcomes {
-	w := o.counts[key]
-	if w == nil {
+// countsOf returns the counts of a period. If there are none, it begins with zeros. o.mu must be held.
+func (o *outcomes) countsOf(exp *routedExperiment, key periodKey) *experiment.Outcomes {
+	counts := o.counts[key]
+	if counts == nil {
 		const n = experiment.Buckets
-		w = &experiment.Outcomes{
+		counts = &experiment.Outcomes{
 			Experiment: exp.Name, Step: key.step, Before: key.baseline, Service: exp.service, Arm: key.arm, Start: time.Unix(key.start, 0).UTC(),
 			Requests: make([]int64, n), Errors: make([]int64, n), Slow: make([][]int64, len(exp.Bounds)),
 		}
-		for i := range w.Slow {
-			w.Slow[i] = make([]int64, n)
+		for i := range counts.Slow {
+			counts.Slow[i] = make([]int64, n)
 		}
-		o.counts[key] = w
+		o.counts[key] = counts
 	}
-	return w
+	return counts
 }
 
 // exposureKey says which exposures are the same. Users of one community have the same unit, but each of them is exposed.
@@ -184,7 +184,7 @@ type exposureKey struct {
 	assigned, served       string
 }
 
-// expose notes an exposure to a guest, once. The exposure is sent with the windows.
+// expose notes an exposure to a guest, once. The exposure is sent with the periods.
 func (o *outcomes) expose(salt string, e experiment.Exposure) {
 	if o.url == "" {
 		return
@@ -220,13 +220,13 @@ func (o *outcomes) sendExposures(ctx context.Context) {
 	}
 	for len(o.unsentExposures) > 0 {
 		n := min(len(o.unsentExposures), exposuresAtOnce)
-		refused, err := o.post(ctx, "/outcomes", outcomesTimeout, outcomesReport{Pod: o.pod, Windows: []json.RawMessage{}, Suspensions: []experiment.Suspension{}, Exposures: o.unsentExposures[:n]})
+		refused, err := o.post(ctx, "/outcomes", outcomesTimeout, outcomesReport{Pod: o.pod, Periods: []json.RawMessage{}, Suspensions: []experiment.Suspension{}, Exposures: o.unsentExposures[:n]})
 		switch {
 		case refused:
 			o.log.Error().Err(err).Int("exposures", n).Msg("steer refused exposures: they are lost")
 			o.dropExposures(n)
 		case err != nil:
-			return // sendUntil logs this failure for the windows
+			return // sendUntil logs this failure for the periods
 		default:
 			o.unsentExposures = o.unsentExposures[n:]
 		}
@@ -242,7 +242,7 @@ func (o *outcomes) dropExposures(n int) {
 	o.unsentExposures = slices.Clone(o.unsentExposures[n:])
 }
 
-// suspend logs a suspension and queues it for the next send. That send does not wait for a window to close, so that steer soon
+// suspend logs a suspension and queues it for the next send. That send does not wait for a period to close, so that steer soon
 // rolls back a treatment that fails.
 func (o *outcomes) suspend(s experiment.Suspension) {
 	o.log.Warn().Str("experiment", s.Experiment).Int64("users", s.Users).Int64("answers", s.Answers).Int64("errors", s.Errors).
@@ -289,7 +289,7 @@ func (o *outcomes) requestTurn(ctx context.Context) error {
 	return err
 }
 
-// takeClosed returns the windows that begin before end, and closes them.
+// takeClosed returns the periods that begin before end, and closes them.
 func (o *outcomes) takeClosed(end time.Time) (taken []experiment.Outcomes) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -305,15 +305,15 @@ func (o *outcomes) takeClosed(end time.Time) (taken []experiment.Outcomes) {
 	return taken
 }
 
-// send sends all closed windows that have not been stored. It logs the first failure, and the next call tries again.
+// send sends all closed periods that have not been stored. It logs the first failure, and the next call tries again.
 func (o *outcomes) send(ctx context.Context) error {
 	o.sending.Lock()
 	defer o.sending.Unlock()
-	o.sendUntil(ctx, o.now().Truncate(experiment.Window))
+	o.sendUntil(ctx, o.now().Truncate(experiment.CountPeriod))
 	return nil
 }
 
-// sendUntil sends the windows that begin before end, and all suspensions. It sends exposures once for each end, and again if some
+// sendUntil sends the periods that begin before end, and all suspensions. It sends exposures once for each end, and again if some
 // are left over. o.sending must be held.
 func (o *outcomes) sendUntil(ctx context.Context, end time.Time) {
 	o.pending = append(o.pending, o.takeClosed(end)...)
@@ -326,13 +326,13 @@ func (o *outcomes) sendUntil(ctx context.Context, end time.Time) {
 	})
 	suspensions := o.takeSuspensions()
 	for len(o.pending) > 0 || len(suspensions) > 0 {
-		windows := batch(o.pending)
-		n := len(windows)
-		refused, err := o.post(ctx, "/outcomes", outcomesTimeout, outcomesReport{Pod: o.pod, Windows: windows, Suspensions: suspensions})
+		periods := batch(o.pending)
+		n := len(periods)
+		refused, err := o.post(ctx, "/outcomes", outcomesTimeout, outcomesReport{Pod: o.pod, Periods: periods, Suspensions: suspensions})
 		switch {
 		case refused:
-			o.log.Error().Err(err).Int("windows", n).Msg("steer refused outcomes: they are lost")
-			o.dropWindows(n)
+			o.log.Error().Err(err).Int("periods", n).Msg("steer refused outcomes: they are lost")
+			o.dropPeriods(n)
 		case err != nil:
 			o.putBack(suspensions)
 			o.noteFailure(err)
@@ -350,7 +350,7 @@ func (o *outcomes) sendUntil(ctx context.Context, end time.Time) {
 // noteFailure logs that sending failed, unless the last try failed too.
 func (o *outcomes) noteFailure(err error) {
 	if !o.failureLogged {
-		o.log.Warn().Err(err).Int("windows", len(o.pending)).Msg("outcomes could not be stored: they are kept and sent again")
+		o.log.Warn().Err(err).Int("periods", len(o.pending)).Msg("outcomes could not be stored: they are kept and sent again")
 	}
 	o.failureLogged = true
 }
@@ -363,12 +363,12 @@ func (o *outcomes) noteSuccess() {
 	o.failureLogged, o.lossLogged = false, false
 }
 
-// batch encodes the first pending windows for one request. pending must be sorted by start and experiment. The request has all
-// windows with the earliest start, or as many whole experiments of that start as fit. An experiment's windows of one start are
+// batch encodes the counts of the first pending periods for one request. pending must be sorted by start and experiment. The request has all
+// periods with the earliest start, or as many whole experiments of that start as fit. An experiment's periods of one start are
 // never split between requests, because steer would take the second request for a repetition of the first.
-func batch(pending []experiment.Outcomes) (windows []json.RawMessage) {
-	size := 0     // bytes of windows
-	complete := 0 // how many of windows belong to experiments that are complete
+func batch(pending []experiment.Outcomes) (periods []json.RawMessage) {
+	size := 0     // bytes of periods
+	complete := 0 // how many of periods belong to experiments that are complete
 	for i, o := range pending {
 		if !o.Start.Equal(pending[0].Start) {
 			break
@@ -378,14 +378,14 @@ func batch(pending []experiment.Outcomes) (windows []json.RawMessage) {
 		}
 		text, _ := json.Marshal(o) // cannot fail: numbers, names and a time of this millennium
 		if size += len(text) + 1; size > outcomesBytes && complete > 0 {
-			return windows[:complete]
+			return periods[:complete]
 		}
-		windows = append(windows, text)
+		periods = append(periods, text)
 	}
-	return windows
+	return periods
 }
 
-// dropExpired drops windows that are older than outcomesLife, so that they do not fill the memory.
+// dropExpired drops periods that are older than outcomesLife, so that they do not fill the memory.
 func (o *outcomes) dropExpired() {
 	oldest := o.now().Add(-outcomesLife)
 	n := 0
@@ -396,13 +396,13 @@ func (o *outcomes) dropExpired() {
 		o.log.Error().Msg("outcomes could not be stored for an hour: the oldest are lost, until storing works again")
 		o.lossLogged = true
 	}
-	o.dropWindows(n)
+	o.dropPeriods(n)
 }
 
-// dropWindows drops the first n pending windows, and counts them as lost.
-func (o *outcomes) dropWindows(n int) {
+// dropPeriods drops the first n pending periods, and counts them as lost.
+func (o *outcomes) dropPeriods(n int) {
 	for range n {
-		o.lostWindows.Inc()
+		o.lostPeriods.Inc()
 	}
 	o.pending = slices.Clone(o.pending[n:])
 }
@@ -410,7 +410,7 @@ func (o *outcomes) dropWindows(n int) {
 // outcomesReport is the body of a request to steer.
 type outcomesReport struct {
 	Pod         string                  `json:"pod"`
-	Windows     []json.RawMessage       `json:"windows"` // each an experiment.Outcomes
+	Periods     []json.RawMessage       `json:"windows"` // each an experiment.Outcomes
 	Suspensions []experiment.Suspension `json:"suspensions"`
 	Exposures   []experiment.Exposure   `json:"exposures,omitempty"`
 }
@@ -449,20 +449,20 @@ func (o *outcomes) post(ctx context.Context, path string, timeout time.Duration,
 // Ready returns nil, because no request depends on outcomes.
 func (o *outcomes) Ready(context.Context) error { return nil }
 
-// Close sends everything, including windows that are still open. It gives up after closeTimeout.
+// Close sends everything, including periods that are still open. It gives up after closeTimeout.
 func (o *outcomes) Close() {
 	o.sending.Lock()
 	defer o.sending.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	for end := o.now().Truncate(experiment.Window).Add(experiment.Window); ; {
+	for end := o.now().Truncate(experiment.CountPeriod).Add(experiment.CountPeriod); ; {
 		o.sendUntil(ctx, end)
 		if len(o.pending) == 0 && len(o.unsentExposures) == 0 {
 			return
 		}
 		select {
 		case <-ctx.Done():
-			o.log.Error().Int("windows", len(o.pending)).Int("exposures", len(o.unsentExposures)).Msg("outcomes could not be stored before the edge stopped: they are lost")
+			o.log.Error().Int("periods", len(o.pending)).Int("exposures", len(o.unsentExposures)).Msg("outcomes could not be stored before the edge stopped: they are lost")
 			return
 		case <-time.After(outcomesInterval / 5):
 		}

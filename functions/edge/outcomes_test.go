@@ -20,12 +20,12 @@ import (
 	"warble/shared/telemetry"
 )
 
-// sink stores outcomes as steer does: a repetition of the same process, window and experiment adds nothing.
+// sink stores outcomes as steer does: a repetition of the same process, period and experiment adds nothing.
 type sink struct {
 	url string
 
 	mu          sync.Mutex
-	known       map[string]bool // by pod, window and experiment
+	known       map[string]bool // by pod, period and experiment
 	stored      []experiment.Outcomes
 	answers     []string // to the next requests: see ServeHTTP. Afterwards all requests succeed
 	sizes       []int    // counts per request
@@ -44,7 +44,7 @@ func newSink(t testing.TB, answers ...string) *sink {
 func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var sent struct {
 		Pod         string
-		Windows     []experiment.Outcomes
+		Periods     []experiment.Outcomes
 		Suspensions []experiment.Suspension
 		Exposures   []experiment.Exposure
 	}
@@ -64,10 +64,10 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer, s.answers = s.answers[0], s.answers[1:]
 	}
 	if strings.HasSuffix(answer, "stored") || answer == "" {
-		s.sizes, s.bytes = append(s.sizes, len(sent.Windows)), append(s.bytes, r.ContentLength)
+		s.sizes, s.bytes = append(s.sizes, len(sent.Periods)), append(s.bytes, r.ContentLength)
 		s.suspensions = append(s.suspensions, sent.Suspensions...)
 		s.exposed = append(s.exposed, sent.Exposures...)
-		s.store(sent.Pod, sent.Windows)
+		s.store(sent.Pod, sent.Periods)
 	}
 	s.mu.Unlock()
 	switch {
@@ -182,7 +182,7 @@ func TestOutcomesAreNeitherLostNorCountedTwice(t *testing.T) {
 		now.advance(map[bool]time.Duration{true: -20 * time.Second, false: 3 * time.Second}[i == 10])
 	}
 	counting.Wait()
-	now.advance(experiment.Window)
+	now.advance(experiment.CountPeriod)
 	eventually(t, "the end of the sink's troubles", func() bool {
 		o.sendNow(t)
 		s.mu.Lock()
@@ -197,15 +197,15 @@ func TestOutcomesAreNeitherLostNorCountedTwice(t *testing.T) {
 		t.Error(diff)
 	}
 	for _, w := range s.stored {
-		if w.Start.Location() != time.UTC || !w.Start.Equal(w.Start.Truncate(experiment.Window)) {
-			t.Errorf("a window begins at %s", w.Start)
+		if w.Start.Location() != time.UTC || !w.Start.Equal(w.Start.Truncate(experiment.CountPeriod)) {
+			t.Errorf("a period begins at %s", w.Start)
 		}
 	}
 }
 
-// TestTheBucketsAddUpToTheWindow of each Service, step and arm. All requests, errors and slow answers of a unit are in the unit's
+// TestTheBucketsAddUpToThePeriod of each Service, step and arm. All requests, errors and slow answers of a unit are in the unit's
 // bucket.
-func TestTheBucketsAddUpToTheWindow(t *testing.T) {
+func TestTheBucketsAddUpToThePeriod(t *testing.T) {
 	t.Parallel()
 	s := newSink(t)
 	o, now, _ := newTestOutcomes(t, s.url)
@@ -220,14 +220,14 @@ func TestTheBucketsAddUpToTheWindow(t *testing.T) {
 	}
 	want := make(map[key]*experiment.Outcomes)
 	for n := range 1000 {
-		// The step changes within the window: earlier requests end after later ones of the next step.
+		// The step changes within the period: earlier requests end after later ones of the next step.
 		likes := experimentAt("likes", []string{"like", "tweet"}[n%2], map[bool]func(*experiment.Rules){true: next, false: bounds}[n > 500 && n%3 > 0])
 		a := outcome{experiment.Arms[n/2%2], fmt.Sprint("user-", n%100), n%7 == 0, []time.Duration{time.Millisecond, 100 * time.Millisecond, 101 * time.Millisecond, time.Minute}[n%4], false}
 		o.count(likes, a)
 		k := key{likes.Step, likes.service, a.arm}
 		if want[k] == nil {
 			list := func() []int64 { return make([]int64, 32) }
-			want[k] = &experiment.Outcomes{Experiment: "likes", Step: k.step, Service: k.service, Arm: k.arm, Start: now.now().Truncate(experiment.Window).UTC(),
+			want[k] = &experiment.Outcomes{Experiment: "likes", Step: k.step, Service: k.service, Arm: k.arm, Start: now.now().Truncate(experiment.CountPeriod).UTC(),
 				Requests: list(), Errors: list(), Slow: [][]int64{list(), list()}}
 		}
 		bucket := experiment.Slot("likes", a.unit) % 32
@@ -242,7 +242,7 @@ func TestTheBucketsAddUpToTheWindow(t *testing.T) {
 			want[k].Slow[1][bucket]++
 		}
 	}
-	now.advance(experiment.Window)
+	now.advance(experiment.CountPeriod)
 	o.sendNow(t)
 	got := make(map[key]*experiment.Outcomes)
 	for _, one := range s.stored {
@@ -253,9 +253,9 @@ func TestTheBucketsAddUpToTheWindow(t *testing.T) {
 	}
 }
 
-// TestAWindowOfManyExperimentsIsSplitBetweenThem: each request is small enough for a function, and has all of an experiment's
+// TestAPeriodOfManyExperimentsIsSplitBetweenThem: each request is small enough for a function, and has all of an experiment's
 // counts or none.
-func TestAWindowOfManyExperimentsIsSplitBetweenThem(t *testing.T) {
+func TestAPeriodOfManyExperimentsIsSplitBetweenThem(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, "", "cut, and stored")
 	o, now, _ := newTestOutcomes(t, s.url)
@@ -270,7 +270,7 @@ func TestAWindowOfManyExperimentsIsSplitBetweenThem(t *testing.T) {
 			}
 		}
 	}
-	now.advance(experiment.Window)
+	now.advance(experiment.CountPeriod)
 	o.sendNow(t)
 	o.sendNow(t)
 	if diff := cmp.Diff([]int{80, 80, 80, 80}, s.sizes); diff != "" { // the second is sent again
@@ -291,8 +291,8 @@ func TestAWindowOfManyExperimentsIsSplitBetweenThem(t *testing.T) {
 	}
 }
 
-// TestCountingAllocatesOnlyForTheFirstAnswerOfAWindow is important because every request is counted.
-func TestCountingAllocatesOnlyForTheFirstAnswerOfAWindow(t *testing.T) { //nolint:paralleltest // it counts what all allocate
+// TestCountingAllocatesOnlyForTheFirstAnswerOfAPeriod is important because every request is counted.
+func TestCountingAllocatesOnlyForTheFirstAnswerOfAPeriod(t *testing.T) { //nolint:paralleltest // it counts what all allocate
 	o, _, _ := newTestOutcomes(t, "http://nobody.example")
 	likes := experimentAt("likes", "like", func(r *experiment.Rules) { r.Bounds = []experiment.Duration{1} })
 	a := outcome{experiment.Treatment, "gophers", true, time.Second, false}
@@ -324,27 +324,27 @@ func BenchmarkPost(b *testing.B) {
 			at := experimentAt(fmt.Sprint("experiment-", n%4), []string{"timeline", "tweet"}[n/4%2], bound)
 			o.count(at, outcome{experiment.Arms[n/8%2], fmt.Sprint("user-", n), n%100 == 0, time.Duration(n%50) * 3 * time.Millisecond, false})
 		}
-		now.advance(experiment.Window)
+		now.advance(experiment.CountPeriod)
 		o.sendNow(b)
 	}
 	b.ReportMetric(float64(s.bytes[0]), "bytes")
 }
 
-// TestAWindowIsSentOnceItHasClosed and not earlier.
-func TestAWindowIsSentOnceItHasClosed(t *testing.T) {
+// TestAPeriodIsSentOnceItHasClosed and not earlier.
+func TestAPeriodIsSentOnceItHasClosed(t *testing.T) {
 	t.Parallel()
 	s := newSink(t)
 	o, now, _ := newTestOutcomes(t, s.url)
-	now.at.Store(noon.Truncate(experiment.Window).UnixNano())
+	now.at.Store(noon.Truncate(experiment.CountPeriod).UnixNano())
 	likes := experimentAt("likes", "like", nil)
 	o.count(likes, outcome{arm: experiment.Control, unit: "1"})
-	now.advance(experiment.Window - time.Millisecond)
+	now.advance(experiment.CountPeriod - time.Millisecond)
 	o.sendNow(t)
 	if got := s.sums(); len(got) != 0 {
 		t.Errorf("sent before its end: %v", got)
 	}
 	now.advance(time.Millisecond)
-	o.count(likes, outcome{arm: experiment.Control, unit: "1", failed: true}) // the next window's
+	o.count(likes, outcome{arm: experiment.Control, unit: "1", failed: true}) // the next period's
 	o.sendNow(t)
 	o.sendNow(t)
 	if diff := cmp.Diff(map[string][2]int64{"likes control": {1, 0}}, s.sums()); diff != "" || len(s.sizes) != 1 {
@@ -352,27 +352,27 @@ func TestAWindowIsSentOnceItHasClosed(t *testing.T) {
 	}
 }
 
-// TestOutcomesThatCannotBeStoredAreKeptForAnHour also checks that this is logged once, and that windows are then sent one start at
+// TestOutcomesThatCannotBeStoredAreKeptForAnHour also checks that this is logged once, and that periods are then sent one start at
 // a time.
 func TestOutcomesThatCannotBeStoredAreKeptForAnHour(t *testing.T) {
 	t.Parallel()
 	s := newSink(t)
 	o, now, log, m := newMeasuredOutcomes(t, "http://"+refusingAddress(t))
 	likes := experimentAt("likes", "like", nil)
-	for range 400 { // past an hour, which has 359 whole windows
+	for range 400 { // past an hour, which has 359 whole periods
 		o.count(likes, outcome{arm: experiment.Control, unit: "1"})
 		o.count(likes, outcome{arm: experiment.Treatment, unit: "2"})
-		now.advance(experiment.Window)
+		now.advance(experiment.CountPeriod)
 		o.sendNow(t)
 	}
 	if kept := len(o.pending); kept != 718 {
-		t.Errorf("%d windows are kept, want an hour's 718", kept)
+		t.Errorf("%d periods are kept, want an hour's 718", kept)
 	}
 	if said := log.count("outcomes could not be stored: they are kept"); said != 1 {
 		t.Errorf("said %d times", said)
 	}
 	if !strings.Contains(scrape(t, m), "\nwarble_experiment_outcomes_lost_total 82\n") || log.count("the oldest are lost") != 1 {
-		t.Errorf("82 windows are not said to be lost: %s", log)
+		t.Errorf("82 periods are not said to be lost: %s", log)
 	}
 	o.url = s.url
 	o.sendNow(t)
@@ -388,7 +388,7 @@ func TestRefusedOutcomesAreNotSentAgain(t *testing.T) {
 	likes := experimentAt("likes", "like", nil)
 	for range 3 {
 		o.count(likes, outcome{arm: experiment.Control, unit: "1"})
-		now.advance(experiment.Window)
+		now.advance(experiment.CountPeriod)
 		o.sendNow(t)
 	}
 	if diff := cmp.Diff(map[string][2]int64{"likes control": {1, 0}}, s.sums()); diff != "" || len(o.pending) != 0 {
@@ -420,7 +420,7 @@ func TestAWrongSteerURLIsRejected(t *testing.T) {
 	}
 }
 
-// TestASuspensionIsSentImmediately, without a closed window. If it cannot be stored, the latest report is sent again.
+// TestASuspensionIsSentImmediately, without a closed period. If it cannot be stored, the latest report is sent again.
 func TestASuspensionIsSentImmediately(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, "500")

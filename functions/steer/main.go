@@ -31,7 +31,7 @@ func main() {
 			f.Env.Reject("KUBERNETES_SERVICE_HOST", host, "a service account with automountServiceAccountToken: true in a cluster, or no such variable outside a cluster: "+err.Error())
 		}
 	}
-	f.Every(10*time.Minute, "sweep windows", db.SweepWindows)
+	f.Every(10*time.Minute, "sweep count periods", db.SweepPeriods)
 	f.Every(10*time.Minute, "sweep events", db.SweepEvents)
 	f.Serve(New(db, cluster, connections, f.Telemetry), db)
 }

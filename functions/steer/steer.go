@@ -114,7 +114,7 @@ func (s *steer) moveExperiments(ctx context.Context) error {
 // outcomesReport is what an edge sends: the counts of arms, suspensions, and exposures.
 type outcomesReport struct {
 	Pod         string                  `json:"pod"`
-	Windows     []experiment.Outcomes   `json:"windows"`
+	Periods     []experiment.Outcomes   `json:"windows"`
 	Suspensions []experiment.Suspension `json:"suspensions"`
 	Exposures   []experiment.Exposure   `json:"exposures"` // to guests
 }
@@ -125,15 +125,15 @@ func (c *outcomesReport) FromRequest(*http.Request) error {
 	if c.Pod == "" || len(c.Pod) > most {
 		return problem.Invalid.Field("pod", "pod must be the name of the pod that counted, of 1 to %d characters", most)
 	}
-	for i, o := range c.Windows {
+	for i, o := range c.Periods {
 		if err := checkOutcomes(fmt.Sprintf("windows[%d]", i), o); err != nil {
 			return err
 		}
-		if !o.Start.Equal(c.Windows[0].Start) {
+		if !o.Start.Equal(c.Periods[0].Start) {
 			field := fmt.Sprintf("windows[%d].start", i)
-			return problem.Invalid.Field(field, "%s must equal windows[0].start: a request may contain only one window", field)
+			return problem.Invalid.Field(field, "%s must equal windows[0].start: a request may contain only one count period", field)
 		}
-		if slices.ContainsFunc(c.Windows[:i], func(other experiment.Outcomes) bool { return sameCounts(o, other) }) {
+		if slices.ContainsFunc(c.Periods[:i], func(other experiment.Outcomes) bool { return sameCounts(o, other) }) {
 			field := fmt.Sprintf("windows[%d]", i)
 			return problem.Invalid.Field(field, "%s must differ from those before it in its experiment, step, Service or arm", field)
 		}
@@ -184,12 +184,12 @@ func checkExposure(field string, e experiment.Exposure) error {
 // maxRevision is the longest name of an object in a cluster.
 const maxRevision = 253
 
-// sameCounts reports whether two counts of one window belong to the same Service and the same arm.
+// sameCounts reports whether two counts of one count period belong to the same Service and the same arm.
 func sameCounts(a, b experiment.Outcomes) bool {
 	return a.Experiment == b.Experiment && a.Step == b.Step && a.Before == b.Before && a.Service == b.Service && a.Arm == b.Arm
 }
 
-// maxCount is the largest count of one edge for a bucket in a window: a hundred thousand requests a second. A column of the table
+// maxCount is the largest count of one edge for a bucket in a count period: a hundred thousand requests a second. A column of the table
 // windows can hold the sum over 32 buckets and dozens of edges.
 const maxCount = 1_000_000
 
@@ -204,8 +204,8 @@ func checkOutcomes(field string, o experiment.Outcomes) error {
 		return problem.Invalid.Field(field+".service", "%s.service must be the name of a Service, of 1 to %d characters", field, maxService)
 	case o.Arm != experiment.Control && o.Arm != experiment.Treatment:
 		return problem.Invalid.Field(field+".arm", "%s.arm must be control or treatment", field)
-	case !o.Start.Equal(o.Start.Truncate(experiment.Window)):
-		return problem.Invalid.Field(field+".start", "%s.start must be a multiple of %s", field, experiment.Window)
+	case !o.Start.Equal(o.Start.Truncate(experiment.CountPeriod)):
+		return problem.Invalid.Field(field+".start", "%s.start must be a multiple of %s", field, experiment.CountPeriod)
 	case len(o.Slow) > maxBounds:
 		return problem.Invalid.Field(field+".slow", "%s.slow must have %d lists at most", field, maxBounds)
 	}
@@ -246,7 +246,7 @@ func withinRequests(counts, requests []int64) bool {
 // outcomes stores a report. A repeated report changes nothing. If a tripwire blames the treatment, the experiment is rolled back
 // before the edge gets its answer.
 func (s *steer) outcomes(ctx context.Context, c outcomesReport) (function.None, error) {
-	if err := s.db.RecordOutcomes(ctx, c.Pod, c.Windows); err != nil {
+	if err := s.db.RecordOutcomes(ctx, c.Pod, c.Periods); err != nil {
 		return function.None{}, err
 	}
 	if err := s.db.RecordExposures(ctx, c.Exposures); err != nil {

@@ -136,7 +136,7 @@ func TestOutcomesAreStoredOnceAndOnlyFromTheEdge(t *testing.T) {
 	r := serve(t, nil)
 	start := time.Date(2026, 11, 24, 12, 0, 10, 0, time.UTC)
 	batch := func() outcomesReport {
-		return outcomesReport{Pod: "edge-1", Windows: []experiment.Outcomes{likeCounts(experiment.Treatment, start, 10, 1), likeCounts(experiment.Control, start, 8, 0)}}
+		return outcomesReport{Pod: "edge-1", Periods: []experiment.Outcomes{likeCounts(experiment.Treatment, start, 10, 1), likeCounts(experiment.Control, start, 8, 0)}}
 	}
 	for range 2 {
 		if status, answer := r.post("/outcomes", function.TestKey, batch()); status != http.StatusNoContent {
@@ -150,7 +150,7 @@ func TestOutcomesAreStoredOnceAndOnlyFromTheEdge(t *testing.T) {
 	}
 	before := likeCounts(experiment.Control, start, 5, 0)
 	before.Before = true
-	if status, answer := r.post("/outcomes", function.TestKey, outcomesReport{Pod: "edge-2", Windows: []experiment.Outcomes{likeCounts(experiment.Control, start, 1, 0), before}}); status != http.StatusNoContent {
+	if status, answer := r.post("/outcomes", function.TestKey, outcomesReport{Pod: "edge-2", Periods: []experiment.Outcomes{likeCounts(experiment.Control, start, 1, 0), before}}); status != http.StatusNoContent {
 		t.Fatal(status, answer)
 	}
 	r.exec(`do $$ begin
@@ -166,22 +166,22 @@ func TestOutcomesAreStoredOnceAndOnlyFromTheEdge(t *testing.T) {
 		change func(*outcomesReport)
 	}{
 		"no pod":                     {"pod", func(c *outcomesReport) { c.Pod = "" }},
-		"no experiment":              {"windows[0].experiment", func(c *outcomesReport) { c.Windows[0].Experiment = "" }},
-		"a step past the last":       {"windows[0].step", func(c *outcomesReport) { c.Windows[0].Step = 20 }},
-		"no Service":                 {"windows[1].service", func(c *outcomesReport) { c.Windows[1].Service = "" }},
-		"no arm":                     {"windows[0].arm", func(c *outcomesReport) { c.Windows[0].Arm = "both" }},
-		"a moment within a window":   {"windows[0].start", func(c *outcomesReport) { c.Windows[0].Start = start.Add(time.Second) }},
-		"two windows":                {"windows[1].start", func(c *outcomesReport) { c.Windows[1].Start = start.Add(experiment.Window) }},
-		"the same once more":         {"windows[1]", func(c *outcomesReport) { c.Windows[1] = c.Windows[0] }},
-		"31 buckets":                 {"windows[0].requests", func(c *outcomesReport) { c.Windows[0].Requests = c.Windows[0].Requests[1:] }},
-		"no buckets":                 {"windows[0].requests", func(c *outcomesReport) { c.Windows[0].Requests = nil }},
-		"more than an edge can do":   {"windows[0].requests", func(c *outcomesReport) { c.Windows[0].Requests[31] = 1_000_001 }},
-		"fewer than none":            {"windows[0].errors", func(c *outcomesReport) { c.Windows[0].Requests[3] = -1 }},
-		"more errors than requests":  {"windows[0].errors", func(c *outcomesReport) { c.Windows[0].Errors[0] = 11 }},
-		"no errors":                  {"windows[0].errors", func(c *outcomesReport) { c.Windows[0].Errors = nil }},
-		"more slow than requests":    {"windows[0].slow[1]", func(c *outcomesReport) { c.Windows[0].Slow = append(c.Windows[0].Slow, c.Windows[1].Requests[:31]) }},
-		"33 buckets":                 {"windows[0].slow[0]", func(c *outcomesReport) { c.Windows[0].Slow[0] = make([]int64, 33) }},
-		"more bounds than there are": {"windows[0].slow", func(c *outcomesReport) { c.Windows[0].Slow = make([][]int64, 21) }},
+		"no experiment":              {"windows[0].experiment", func(c *outcomesReport) { c.Periods[0].Experiment = "" }},
+		"a step past the last":       {"windows[0].step", func(c *outcomesReport) { c.Periods[0].Step = 20 }},
+		"no Service":                 {"windows[1].service", func(c *outcomesReport) { c.Periods[1].Service = "" }},
+		"no arm":                     {"windows[0].arm", func(c *outcomesReport) { c.Periods[0].Arm = "both" }},
+		"a moment within a period":   {"windows[0].start", func(c *outcomesReport) { c.Periods[0].Start = start.Add(time.Second) }},
+		"two periods":                {"windows[1].start", func(c *outcomesReport) { c.Periods[1].Start = start.Add(experiment.CountPeriod) }},
+		"the same once more":         {"windows[1]", func(c *outcomesReport) { c.Periods[1] = c.Periods[0] }},
+		"31 buckets":                 {"windows[0].requests", func(c *outcomesReport) { c.Periods[0].Requests = c.Periods[0].Requests[1:] }},
+		"no buckets":                 {"windows[0].requests", func(c *outcomesReport) { c.Periods[0].Requests = nil }},
+		"more than an edge can do":   {"windows[0].requests", func(c *outcomesReport) { c.Periods[0].Requests[31] = 1_000_001 }},
+		"fewer than none":            {"windows[0].errors", func(c *outcomesReport) { c.Periods[0].Requests[3] = -1 }},
+		"more errors than requests":  {"windows[0].errors", func(c *outcomesReport) { c.Periods[0].Errors[0] = 11 }},
+		"no errors":                  {"windows[0].errors", func(c *outcomesReport) { c.Periods[0].Errors = nil }},
+		"more slow than requests":    {"windows[0].slow[1]", func(c *outcomesReport) { c.Periods[0].Slow = append(c.Periods[0].Slow, c.Periods[1].Requests[:31]) }},
+		"33 buckets":                 {"windows[0].slow[0]", func(c *outcomesReport) { c.Periods[0].Slow[0] = make([]int64, 33) }},
+		"more bounds than there are": {"windows[0].slow", func(c *outcomesReport) { c.Periods[0].Slow = make([][]int64, 21) }},
 	} {
 		wrong := batch()
 		tt.change(&wrong)
@@ -197,10 +197,10 @@ func TestExposuresToGuestsAreStoredOnce(t *testing.T) {
 	r := serve(t, nil)
 	start := time.Date(2026, 11, 24, 12, 0, 10, 0, time.UTC)
 	batch := func() outcomesReport {
-		window := likeCounts(experiment.Control, start, 8, 0)
-		window.Latency = make([]int64, len(experiment.LatencyBounds)+1)
-		window.Latency[3] = 8
-		return outcomesReport{Pod: "edge-1", Windows: []experiment.Outcomes{window}, Exposures: []experiment.Exposure{
+		period := likeCounts(experiment.Control, start, 8, 0)
+		period.Latency = make([]int64, len(experiment.LatencyBounds)+1)
+		period.Latency[3] = 8
+		return outcomesReport{Pod: "edge-1", Periods: []experiment.Outcomes{period}, Exposures: []experiment.Exposure{
 			{Experiment: "likes", Unit: "a", Assigned: "control", Served: "control", Revision: "shop-1", Generation: 1, At: start},
 			{Experiment: "likes", Unit: "b", Assigned: "treatment", Served: "none", Generation: 1, At: start},
 		}}
@@ -228,8 +228,8 @@ func TestExposuresToGuestsAreStoredOnce(t *testing.T) {
 		"served by both":    {"exposures[0].served", func(c *outcomesReport) { c.Exposures[0].Served = "both" }},
 		"a long revision":   {"exposures[0].revision", func(c *outcomesReport) { c.Exposures[0].Revision = strings.Repeat("a", 254) }},
 		"at no time":        {"exposures[0].at", func(c *outcomesReport) { c.Exposures[0].At = time.Time{} }},
-		"a latency missing": {"windows[0].latency", func(c *outcomesReport) { c.Windows[0].Latency = c.Windows[0].Latency[1:] }},
-		"a latency below 0": {"windows[0].latency", func(c *outcomesReport) { c.Windows[0].Latency[0] = -1 }},
+		"a latency missing": {"windows[0].latency", func(c *outcomesReport) { c.Periods[0].Latency = c.Periods[0].Latency[1:] }},
+		"a latency below 0": {"windows[0].latency", func(c *outcomesReport) { c.Periods[0].Latency[0] = -1 }},
 	} {
 		wrong := batch()
 		tt.change(&wrong)
@@ -283,7 +283,7 @@ func TestABreachedGuardrailIsRolledBack(t *testing.T) {
 		Wishes:  experiment.Wishes{Start: true, By: "ada"},
 	}
 	spec.Default()
-	began := time.Now().Add(-15 * time.Minute).Truncate(experiment.Window)
+	began := time.Now().Add(-15 * time.Minute).Truncate(experiment.CountPeriod)
 	at := experiment.Reach{Control: experiment.Side{Host: "c", Revision: "likes-like-control-00001"}, Treatment: experiment.Side{Host: "t", Revision: "likes-like-treatment-00001"}}
 	c := &cluster{experiment: rollout.Experiment{ObjectMeta: metav1.ObjectMeta{Name: "likes", UID: "1", Generation: 1}, Spec: spec, Status: rollout.Status{
 		Phase: experiment.Running, StepAt: metav1.NewTime(began),

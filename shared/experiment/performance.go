@@ -2,9 +2,9 @@ package experiment
 
 import "time"
 
-// Window is the length of a window in which the edge counts requests; reports call it a count period. It has nothing to do
-// with Metrics.Window. Windows begin at multiples of Window, in UTC.
-const Window = 10 * time.Second
+// CountPeriod is the length of a count period: requests are counted by the count period in which they were answered. Count periods begin
+// at multiples of CountPeriod, in UTC.
+const CountPeriod = 10 * time.Second
 
 // Buckets is how many buckets the units of an arm are divided into, by hash. Units differ, and keep their differences, so their
 // requests are not independent. The differences between buckets show how much this matters (the jackknife over buckets).
@@ -14,7 +14,7 @@ const Buckets = 32
 // request's id; if a client sends the same id again and again, all its requests are in one bucket. Bucket does not allocate.
 func (r *Rules) Bucket(unit string) int { return Slot(r.Salt, unit) % Buckets }
 
-// Outcomes has one edge's counts for one Service, arm, window and step, as users saw the answers. Each list of counts has one entry
+// Outcomes has one edge's counts for one Service, arm, count period and step, as users saw the answers. Each list of counts has one entry
 // for each of the Buckets.
 type Outcomes struct {
 	Experiment string    `json:"experiment"`
@@ -42,7 +42,7 @@ var LatencyBounds = []float64{
 	1000, 1500, 2000, 2500, 3000, 4000, 5000, 7500, 10_000, 15_000, 20_000, 30_000,
 }
 
-// Latencies is one process's histogram for one arm and window. The function measures it itself, so the wait for a cold start is not
+// Latencies is one process's histogram for one arm and count period. The function measures it itself, so the wait for a cold start is not
 // included.
 type Latencies struct {
 	Experiment string    `json:"experiment"`

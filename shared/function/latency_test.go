@@ -23,7 +23,7 @@ type recorder struct {
 	kept  map[string][]int64 // by start and service, as the database keeps them
 }
 
-func (r *recorder) record(_ context.Context, pod string, windows []experiment.Latencies) error {
+func (r *recorder) record(_ context.Context, pod string, periods []experiment.Latencies) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.fails {
@@ -33,7 +33,7 @@ func (r *recorder) record(_ context.Context, pod string, windows []experiment.La
 		r.kept, r.pods = make(map[string][]int64), make(map[string]struct{})
 	}
 	r.pods[pod] = struct{}{}
-	for _, w := range windows {
+	for _, w := range periods {
 		r.kept[fmt.Sprintf("%s %s %s %s", w.Experiment, w.Arm, w.Service, w.Start.Format(time.TimeOnly))] = w.Counts
 	}
 	return nil
@@ -66,7 +66,7 @@ func ofArm(t testing.TB) (*latencies, *recorder) {
 	return f.latencies, &r
 }
 
-func TestLatenciesAreCountedByWindow(t *testing.T) {
+func TestLatenciesAreCountedByPeriod(t *testing.T) {
 	t.Parallel()
 	l, r := ofArm(t)
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -82,7 +82,7 @@ func TestLatenciesAreCountedByWindow(t *testing.T) {
 	}
 	l.observe(at, 250*time.Millisecond) // a bucket has its upper end
 	l.observe(at.Add(5*time.Second), 250*time.Millisecond+1)
-	flush() // in the middle of a window
+	flush() // in the middle of a period
 	l.observe(at.Add(9999*time.Millisecond), 0)
 	l.observe(at.Add(10*time.Second), time.Minute)
 	l.observe(at.Add(9*time.Second), time.Millisecond) // the clock was set back
@@ -100,8 +100,8 @@ func TestLatenciesAreCountedByWindow(t *testing.T) {
 	if diff := cmp.Diff(want, r.counts()); diff != "" {
 		t.Error(diff)
 	}
-	if len(l.windows) != 1 || len(r.pods) != 1 {
-		t.Errorf("%d windows are kept that are over, of %d pods", len(l.windows)-1, len(r.pods))
+	if len(l.periods) != 1 || len(r.pods) != 1 {
+		t.Errorf("%d periods are kept that are over, of %d pods", len(l.periods)-1, len(r.pods))
 	}
 	clear(r.kept)
 	flush()
@@ -118,15 +118,15 @@ func TestLatenciesOlderThanAnHourAreDropped(t *testing.T) {
 	l, r := ofArm(t)
 	r.fails = true
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	for i := range maxWindows + 2 {
-		l.observe(at.Add(time.Duration(i)*experiment.Window), time.Millisecond)
+	for i := range maxPeriods + 2 {
+		l.observe(at.Add(time.Duration(i)*experiment.CountPeriod), time.Millisecond)
 	}
-	if err := l.flush(t.Context()); err == nil || !strings.Contains(err.Error(), "dropped 2 windows that are older than an hour") {
+	if err := l.flush(t.Context()); err == nil || !strings.Contains(err.Error(), "dropped 2 count periods that are older than an hour") {
 		t.Error(err)
 	}
 	r.fails = false
-	if err := l.flush(t.Context()); err != nil || len(r.kept) != maxWindows {
-		t.Errorf("%d windows are left, want %d; %v", len(r.kept), maxWindows, err)
+	if err := l.flush(t.Context()); err != nil || len(r.kept) != maxPeriods {
+		t.Errorf("%d periods are left, want %d; %v", len(r.kept), maxPeriods, err)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 func (r *reading) span() store.Span {
-	return store.Span{Experiment: r.Name, Begin: r.begin, End: r.end.Add(-experiment.Window)} // whole count periods only
+	return store.Span{Experiment: r.Name, Begin: r.begin, End: r.end.Add(-experiment.CountPeriod)} // whole count periods only
 }
 
 // recentTraffic is how recent the last requests of a step must be if the step is to pass. After traffic has ended, nothing
@@ -62,13 +62,13 @@ func (r *reading) judgeGuardrail(g experiment.Guardrail) (Guardrail, error) {
 
 // requestCounts has the requests of both arms at all steps: by count period, by bucket of units, and by bucket in the baseline.
 type requestCounts struct {
-	windows           []store.Windows
+	periods           []store.Periods
 	buckets, baseline []store.Buckets
 }
 
 // readRequests reads the requests that a guardrail counts. For a share of slow requests, over is the limit.
 func (r *reading) readRequests(metric store.Metric, over time.Duration) (c requestCounts, err error) {
-	if c.windows, err = r.rows.Windows(r.ctx, metric, r.span(), over); err != nil {
+	if c.periods, err = r.rows.Periods(r.ctx, metric, r.span(), over); err != nil {
 		return c, err
 	}
 	if c.buckets, err = r.rows.Buckets(r.ctx, metric, r.Name, over); err != nil {
@@ -140,20 +140,20 @@ var guards = map[stats.Finding]experiment.Guard{stats.Pass: experiment.GuardPass
 // last is the end of the last period in which both arms had requests. The baseline of a step has the units whose slots were
 // opened by this step or by one before it.
 func trafficOf(step int, requests requestCounts) (traffic []stats.Traffic, last time.Time) {
-	first, end := periodsOf(step, requests.windows)
-	for _, w := range requests.windows {
+	first, end := periodsOf(step, requests.periods)
+	for _, w := range requests.periods {
 		if w.Step != step {
 			continue
 		}
-		t := stats.Traffic{Service: w.Service, Windows: make([]stats.Window, end.Sub(first)/experiment.Window)}
-		offset := int(w.Start.Sub(first) / experiment.Window)
-		for i, counted := range w.Windows {
-			t.Windows[offset+i] = stats.Window{
+		t := stats.Traffic{Service: w.Service, Periods: make([]stats.Period, end.Sub(first)/experiment.CountPeriod)}
+		offset := int(w.Start.Sub(first) / experiment.CountPeriod)
+		for i, counted := range w.Periods {
+			t.Periods[offset+i] = stats.Period{
 				Control:   stats.Proportion{Successes: counted.Bad.Control, N: counted.Requests.Control},
 				Treatment: stats.Proportion{Successes: counted.Bad.Treatment, N: counted.Requests.Treatment},
 			}
 			if counted.Requests.Min() > 0 {
-				last = later(last, w.Start.Add(time.Duration(i+1)*experiment.Window))
+				last = later(last, w.Start.Add(time.Duration(i+1)*experiment.CountPeriod))
 			}
 		}
 		if at := slices.IndexFunc(requests.buckets, func(b store.Buckets) bool { return b.Stratum == w.Stratum }); at >= 0 {
@@ -172,15 +172,15 @@ func trafficOf(step int, requests requestCounts) (traffic []stats.Traffic, last 
 }
 
 // periodsOf returns the start of a step's first count period and the end of its last, over all Services.
-func periodsOf(step int, windows []store.Windows) (first, end time.Time) {
-	for _, w := range windows {
+func periodsOf(step int, periods []store.Periods) (first, end time.Time) {
+	for _, w := range periods {
 		if w.Step != step {
 			continue
 		}
 		if first.IsZero() || w.Start.Before(first) {
 			first = w.Start
 		}
-		end = later(end, w.Start.Add(time.Duration(len(w.Windows))*experiment.Window))
+		end = later(end, w.Start.Add(time.Duration(len(w.Periods))*experiment.CountPeriod))
 	}
 	return first, end
 }
@@ -210,7 +210,7 @@ func (g *Guardrail) sentence(s *GuardrailStep, based bool) string {
 	case s.State == experiment.GuardBreach:
 		text = fmt.Sprintf("%s: at least %s worse; the limit is %s; %s", name, figures.Points(*s.Bounds.Lower), limit, rates)
 	case s.Early:
-		text = fmt.Sprintf("%s: %s; it can pass once each arm has %d periods of 10 s and %d requests", name, rates, stats.GuardrailWindows, stats.GuardrailRequests)
+		text = fmt.Sprintf("%s: %s; it can pass once each arm has %d periods of 10 s and %d requests", name, rates, stats.GuardrailPeriods, stats.GuardrailRequests)
 	case s.Bounds.Upper == nil || s.Bounds.Lower == nil:
 		text = fmt.Sprintf("%s: %s; too few people made these requests to tell", name, rates)
 	case s.State == experiment.GuardPass:
@@ -267,7 +267,7 @@ func (r *Report) guardrailState() (state experiment.Guard, reason string) {
 // latencySpan returns the length of the spans in which latencies are counted. It is long compared with disturbances that
 // make many requests slow together. There are at most about a thousand spans.
 func (r *reading) latencySpan() time.Duration {
-	return max(10*experiment.Window, (r.end.Sub(r.begin) / 1000).Truncate(experiment.Window))
+	return max(10*experiment.CountPeriod, (r.end.Sub(r.begin) / 1000).Truncate(experiment.CountPeriod))
 }
 
 func (r *reading) readLatency() error {

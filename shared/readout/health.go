@@ -347,7 +347,7 @@ const (
 // need more pods.
 func (r *reading) checkPods([]store.Exposed) (Check, error) {
 	c := Check{Name: "autoscaling", State: OK}
-	n, err := r.rows.PodWindows(r.ctx, r.Name, r.end)
+	n, err := r.rows.PodPeriods(r.ctx, r.Name, r.end)
 	if err != nil {
 		return c, err
 	}

@@ -23,7 +23,7 @@ type rows interface {
 	Exposures(ctx context.Context, name string, looks store.Looks) ([]store.Exposed, error)
 	Candidates(ctx context.Context, name string, communities []string, end time.Time, each func(store.Candidate)) error
 	LargestCommunities(ctx context.Context, name string, end time.Time, most int) ([]string, error)
-	PodWindows(ctx context.Context, name string, end time.Time) (experiment.Counts, error)
+	PodPeriods(ctx context.Context, name string, end time.Time) (experiment.Counts, error)
 	ExposedUnits(ctx context.Context, name string, end time.Time) ([]store.ExposedUnit, error)
 	Requests(ctx context.Context, name string, recent, end time.Time) ([]store.Requested, error)
 	Quotes(ctx context.Context, members store.Members, most int) ([]store.Quote, error)
@@ -37,7 +37,7 @@ type rows interface {
 	UnitMembers(ctx context.Context, members store.Members) (map[string]int64, error)
 	UnitSums(ctx context.Context, metric store.Metric, members store.Members) ([]store.UnitSums, error)
 
-	Windows(ctx context.Context, metric store.Metric, span store.Span, over time.Duration) ([]store.Windows, error)
+	Periods(ctx context.Context, metric store.Metric, span store.Span, over time.Duration) ([]store.Periods, error)
 	Buckets(ctx context.Context, metric store.Metric, name string, over time.Duration) ([]store.Buckets, error)
 	Baseline(ctx context.Context, metric store.Metric, name string, over time.Duration) ([]store.Buckets, error)
 	LateEvents(ctx context.Context, metric store.Metric, members store.Members, now time.Time) ([]store.LateDay, error)

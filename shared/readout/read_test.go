@@ -413,7 +413,7 @@ func TestTheBaselineIsSubtractedFromTheHarm(t *testing.T) {
 func TestRequestsAreJudgedByGuardrailsAlone(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		windows, control, treatment int
+		periods, control, treatment int
 		verdict                     readout.Outcome
 	}{
 		"as good":   {300, 1, 1, readout.Safe},
@@ -426,7 +426,7 @@ func TestRequestsAreJudgedByGuardrailsAlone(t *testing.T) {
 				s.Unit = experiment.Request
 				s.Metrics.Guardrails = []experiment.Guardrail{{Name: "error_share", Margin: .02}}
 			})
-			w.Traffic(tt.windows, tt.control, tt.treatment)
+			w.Traffic(tt.periods, tt.control, tt.treatment)
 			r := w.Read(begin.Add(time.Hour))
 			v, err := r.Judged()
 			if err != nil || r.Verdict != tt.verdict || r.Primary != nil || v.Decision != experiment.Undecided {

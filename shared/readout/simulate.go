@@ -117,8 +117,8 @@ func (w World) Check(runs int) error {
 		return fmt.Errorf("%d runs: expected 1 or more", runs)
 	case len(w.Steps) == 0:
 		return fmt.Errorf("world %s: no steps: expected 1 or more", w.Name)
-	case w.Unit == experiment.Request && (w.CountPeriods < stats.GuardrailWindows || w.Traffic == nil):
-		return fmt.Errorf("world %s: %d count periods: expected %d or more, and traffic", w.Name, w.CountPeriods, stats.GuardrailWindows)
+	case w.Unit == experiment.Request && (w.CountPeriods < stats.GuardrailPeriods || w.Traffic == nil):
+		return fmt.Errorf("world %s: %d count periods: expected %d or more, and traffic", w.Name, w.CountPeriods, stats.GuardrailPeriods)
 	case w.Unit == experiment.Request:
 		return nil
 	case w.Units < 1 || w.Members < 1 || w.Mean <= 0 || w.Looks < 1 && w.Every < 1:

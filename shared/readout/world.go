@@ -303,7 +303,7 @@ func (s *simulated) looks() (times []time.Time) {
 		const often = 30
 		for i := 1; i <= s.World.CountPeriods; i++ {
 			if i <= often || i%6 == 0 {
-				times = append(times, simulatedStart.Add(time.Duration(i+1)*experiment.Window))
+				times = append(times, simulatedStart.Add(time.Duration(i+1)*experiment.CountPeriod))
 			}
 		}
 		return times
@@ -379,7 +379,7 @@ func (s *simulated) LargestCommunities(context.Context, string, time.Time, int) 
 	return nil, nil
 }
 
-func (s *simulated) PodWindows(context.Context, string, time.Time) (experiment.Counts, error) {
+func (s *simulated) PodPeriods(context.Context, string, time.Time) (experiment.Counts, error) {
 	return experiment.Counts{Control: 1000, Treatment: 1000}, nil
 }
 
@@ -485,19 +485,19 @@ func (s *simulated) drawTraffic(end time.Time) []stats.Traffic {
 	if s.traffic == nil {
 		return nil
 	}
-	for s.served < min(s.World.CountPeriods, int(end.Sub(simulatedStart)/experiment.Window)) {
+	for s.served < min(s.World.CountPeriods, int(end.Sub(simulatedStart)/experiment.CountPeriod)) {
 		s.traffic.Next()
 		s.served++
 	}
 	return s.traffic.Traffic()
 }
 
-// Windows returns the traffic of the only step; so does Buckets.
-func (s *simulated) Windows(_ context.Context, _ store.Metric, span store.Span, _ time.Duration) (found []store.Windows, _ error) {
-	for _, t := range s.drawTraffic(span.End.Add(experiment.Window)) {
-		w := store.Windows{Stratum: store.Stratum{Service: t.Service}, Start: simulatedStart}
-		for _, counted := range t.Windows {
-			w.Windows = append(w.Windows, store.Window{
+// Periods returns the traffic of the only step; so does Buckets.
+func (s *simulated) Periods(_ context.Context, _ store.Metric, span store.Span, _ time.Duration) (found []store.Periods, _ error) {
+	for _, t := range s.drawTraffic(span.End.Add(experiment.CountPeriod)) {
+		w := store.Periods{Stratum: store.Stratum{Service: t.Service}, Start: simulatedStart}
+		for _, counted := range t.Periods {
+			w.Periods = append(w.Periods, store.Period{
 				Requests: experiment.Counts{Control: counted.Control.N, Treatment: counted.Treatment.N},
 				Bad:      experiment.Counts{Control: counted.Control.Successes, Treatment: counted.Treatment.Successes},
 			})

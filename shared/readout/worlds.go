@@ -164,18 +164,18 @@ func communityPromises() (all []Promise) {
 
 // guardrailPromises has requests that depend on each other.
 func guardrailPromises() (all []Promise) {
-	const perWindow, margin = 200, .005
+	const perPeriod, margin = 200, .005
 	for _, kind := range []struct {
 		name  string
 		world statsworld.World
 	}{
-		{"independent requests", statsworld.Independent(perWindow)},
-		{"8 communities", statsworld.Communities(8, perWindow)},
-		{"30 communities", statsworld.Communities(30, perWindow)},
-		{"500 users", statsworld.Users(perWindow)},
-		{"arms that wander, AR(1) .5", statsworld.Wandering(.5, perWindow)},
-		{"arms that wander, AR(1) .8", statsworld.Wandering(.8, perWindow)},
-		{"arms that wander, AR(1) .95", statsworld.Wandering(.95, perWindow)},
+		{"independent requests", statsworld.Independent(perPeriod)},
+		{"8 communities", statsworld.Communities(8, perPeriod)},
+		{"30 communities", statsworld.Communities(30, perPeriod)},
+		{"500 users", statsworld.Users(perPeriod)},
+		{"arms that wander, AR(1) .5", statsworld.Wandering(.5, perPeriod)},
+		{"arms that wander, AR(1) .8", statsworld.Wandering(.8, perPeriod)},
+		{"arms that wander, AR(1) .95", statsworld.Wandering(.95, perPeriod)},
 	} {
 		harmless, harmful := kind.world, kind.world
 		harmful.Harm = margin

@@ -348,7 +348,7 @@ func TestTheReadoutsJudgementIsFollowed(t *testing.T) {
 		verdict experiment.Judgement
 	}{
 		"Running 1: step 2/3 25% until 2026-11-25 12:01":           {nil, experiment.Judgement{Guardrails: pass}},
-		"Running 0: the guardrails: 12 of 30 windows":              {nil, experiment.Judgement{Guardrails: experiment.GuardInconclusive, Reason: "12 of 30 windows"}},
+		"Running 0: the guardrails: 12 of 30 count periods":        {nil, experiment.Judgement{Guardrails: experiment.GuardInconclusive, Reason: "12 of 30 count periods"}},
 		"Running 0: 1001 units in each arm; there are 1000 and 10": {[]string{"units: 30", "units: 1001", "[10, 25, 50]", "[20, 25, 50]"}, experiment.Judgement{Guardrails: pass}},
 		"Running 0 Unhealthy: no step and no verdict while a h":    {nil, experiment.Judgement{Guardrails: pass, Health: "skewed", Decision: experiment.Win}},
 		"Running 0 DecisionNeeded: a person to end it, because i":  {nil, experiment.Judgement{Guardrails: pass, Decision: experiment.Inconclusive, Sentence: "no one knows"}},

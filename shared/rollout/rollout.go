@@ -158,7 +158,7 @@ type Store interface {
 	Suspension(ctx context.Context, name string, since time.Time) (why string, err error)
 	// KeepMetrics replaces the metrics for which events are stored.
 	KeepMetrics(ctx context.Context, own []experiment.Metric) error
-	// ArchiveExperiment deletes the rows of single users and windows.
+	// ArchiveExperiment deletes the rows of single users and of count periods.
 	ArchiveExperiment(ctx context.Context, name string, at time.Time) error
 }
 

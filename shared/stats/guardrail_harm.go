@@ -6,15 +6,15 @@ import (
 	"math"
 )
 
-// Window counts the requests that each arm answered within 10 s. It has nothing to do with the window for which a unit is
-// observed. Successes counts the bad requests, as everywhere in Traffic.
-type Window struct{ Control, Treatment Proportion }
+// Period has the requests that each arm answered in one count period, which is 10 s. Successes counts the bad requests, as
+// everywhere in Traffic.
+type Period struct{ Control, Treatment Proportion }
 
 // Traffic counts the requests of one Service in one step of the ramp.
 type Traffic struct {
 	Service string
-	// Windows has all windows of the step in order of time, including those in which an arm, or both, answered nothing.
-	Windows []Window
+	// Periods has all count periods of the step in order of time, including those in which an arm, or both, answered nothing.
+	Periods []Period
 	// Buckets counts the requests of the whole step by bucket of units, for control and treatment. A bucket has the same
 	// index in every Service, because it has the same units. nil means that buckets are not known. Then there is neither a
 	// breach nor a pass.
@@ -33,18 +33,18 @@ const (
 )
 
 const (
-	// A guardrail may pass only with GuardrailWindows windows or more, and with GuardrailRequests requests or more in each
+	// A guardrail may pass only with GuardrailPeriods periods or more, and with GuardrailRequests requests or more in each
 	// arm.
-	GuardrailWindows  = 30
+	GuardrailPeriods  = 30
 	GuardrailRequests = 200
-	// GuardrailPlanned is the number of windows at which the bounds are tightest.
+	// GuardrailPlanned is the number of periods at which the bounds are tightest.
 	GuardrailPlanned = 100
 
-	earliestWindows = 6  // with fewer windows no breach is found
-	batchWindows    = 10 // the number of windows in the shortest batches, except early in a step
+	earliestPeriods = 6  // with fewer periods no breach is found
+	batchPeriods    = 10 // the number of periods in the shortest batches, except early in a step
 
-	// Longer batches are used while a step has at least this many of them. Batches of 10 windows alone understate errors that
-	// wander for minutes: by a factor of about 3 if the correlation from one window to the next is .95. A breach must be
+	// Longer batches are used while a step has at least this many of them. Batches of 10 periods alone understate errors that
+	// wander for minutes: by a factor of about 3 if the correlation from one period to the next is .95. A breach must be
 	// found quickly, so its bound uses a length only while there are more batches of it: with 3 batches, which give 2 degrees
 	// of freedom, a harm of 1 point at 100 requests/s would still be missed after 20 minutes. A pass may wait.
 	breachBatches = 8
@@ -57,7 +57,7 @@ const (
 )
 
 // HarmTest tests whether the treatment makes a share of bad requests worse by less than Margin (a non-inferiority test). Its
-// answer may be read after every window.
+// answer may be read after every period.
 type HarmTest struct {
 	Margin float64 // a difference of shares, more than 0: .005 is half a percentage point
 	Alpha  float64 // the probability of a pass if the harm is the margin or more
@@ -67,8 +67,8 @@ type HarmTest struct {
 // Comparison says how much worse the treatment is than the control, if both had the control's mix of Services.
 type Comparison struct {
 	Finding Finding
-	Early   bool // under 30 windows or 200 requests per arm: no pass is possible yet
-	// Harm is the difference of Rates minus the Baseline. Its N counts the windows in which both arms answered. It is zero
+	Early   bool // under 30 periods or 200 requests per arm: no pass is possible yet
+	// Harm is the difference of Rates minus the Baseline. Its N counts the periods in which both arms answered. It is zero
 	// while nothing can be compared.
 	Harm Estimate
 	// Bounds of the harm are one-sided and hold at all looks together. Lower and Recent.Lower share Alpha/2/Tests; Upper has
@@ -114,19 +114,19 @@ type HarmResult struct {
 // the same weights is subtracted. The half-width of a bound is the largest of three, because requests depend on each other in
 // two ways:
 //
-//   - m SE_binomial, for independent requests; m is the multiple of a one-sided Sequence over windows, planned for 100;
-//   - t(K-1; 1-Phi(m)) SE_batch, from K batches of windows, for errors that come in bursts;
+//   - m SE_binomial, for independent requests; m is the multiple of a one-sided Sequence over periods, planned for 100;
+//   - t(K-1; 1-Phi(m)) SE_batch, from K batches of periods, for errors that come in bursts;
 //   - t(df; alpha/2) SE_jackknife, from the buckets of units, for units that differ and do not change. Units were drawn once,
 //     so further looks do not add to the probability of an error.
 //
 // Lower > Margin is a breach, and Upper < Margin is a pass. Neither is possible if an arm has fewer than two buckets of units
 // with requests, or if df < 1.
 //
-// Batches have 10, 20, 30, 45, 67 windows and so on. Each length is tried, and the widest bound counts. Lower uses a length
-// while the step has at least 8 batches of it. Upper uses a length while the step has at least 3, and only from 30 windows
-// on. From 6 to 39 windows, Lower uses batches of a sixth of the step, and twice the half-width.
+// Batches have 10, 20, 30, 45, 67 periods and so on. Each length is tried, and the widest bound counts. Lower uses a length
+// while the step has at least 8 batches of it. Upper uses a length while the step has at least 3, and only from 30 periods
+// on. From 6 to 39 periods, Lower uses batches of a sixth of the step, and twice the half-width.
 //
-// A harm that begins within the step makes these batches differ more, and so hides itself. Therefore the windows since each
+// A harm that begins within the step makes these batches differ more, and so hides itself. Therefore the periods since each
 // minute are also judged as a separate step, if there are 6 or more of them. (Of the minutes long ago, only every second one
 // is judged, then every fourth one, and so on.) The batches before the minute also show how much batches differ. All these
 // minutes share a fifth of Alpha/2/Tests: the j-th minute of the step has 1/(j(j+1)) of it.
@@ -198,10 +198,10 @@ const maxTests = 1_000_000 // more than any experiment needs
 // compare judges some Services together. comparisons is the number of comparisons that share alpha, including this one.
 func (g HarmTest) compare(parts []part, comparisons int) Comparison {
 	m := newMix(parts, g.Margin)
-	m.answered = answeredWindows(parts)
+	m.answered = answeredPeriods(parts)
 	breachAlpha := g.Alpha / 2 / float64(g.Tests*comparisons)
 	c := Comparison{
-		Finding: Inconclusive, Early: m.answered < GuardrailWindows, Rates: m.rates, Baseline: m.baseline, HasBaseline: m.hasBaseline,
+		Finding: Inconclusive, Early: m.answered < GuardrailPeriods, Rates: m.rates, Baseline: m.baseline, HasBaseline: m.hasBaseline,
 		Harm: m.estimate(), Bounds: Interval{math.Inf(-1), math.Inf(1)}, Recent: g.recentHarm(parts, breachAlpha*recentShare),
 	}
 	if m.rates[0]+g.Margin >= 1 { // so much of the control fails that no harm can be over the margin

@@ -12,11 +12,11 @@ import (
 
 var harmTest = HarmTest{Margin: .005, Alpha: .05, Tests: 2}
 
-// evenTraffic returns a Service with equal windows, and requests that are spread evenly over 32 buckets.
-func evenTraffic(service string, windows int, control, treatment Proportion) Traffic {
-	t := Traffic{Service: service, Windows: slices.Repeat([]Window{{control, treatment}}, windows)}
+// evenTraffic returns a Service with equal periods, and requests that are spread evenly over 32 buckets.
+func evenTraffic(service string, periods int, control, treatment Proportion) Traffic {
+	t := Traffic{Service: service, Periods: slices.Repeat([]Period{{control, treatment}}, periods)}
 	for arm, p := range []Proportion{control, treatment} {
-		n := int64(windows)
+		n := int64(periods)
 		t.Buckets[arm] = slices.Repeat([]Proportion{{p.Successes * n, p.N * n}}, 32)
 	}
 	return t
@@ -38,11 +38,11 @@ func TestWhenAGuardrailPassesAndBreaches(t *testing.T) {
 		early   bool
 	}{
 		"no Service":                            {nil, Inconclusive, true},
-		"no windows":                            {[]Traffic{{Service: "tweet"}}, Inconclusive, true},
-		"5 windows, all bad":                    {[]Traffic{evenTraffic("tweet", 5, none, all)}, Inconclusive, true},
-		"6 windows, all bad":                    {[]Traffic{evenTraffic("tweet", 6, none, all)}, Breach, true},
-		"29 windows, all good":                  {[]Traffic{evenTraffic("tweet", 29, none, none)}, Inconclusive, true},
-		"100 windows, all good":                 {[]Traffic{evenTraffic("tweet", 100, none, none)}, Pass, false},
+		"no periods":                            {[]Traffic{{Service: "tweet"}}, Inconclusive, true},
+		"5 periods, all bad":                    {[]Traffic{evenTraffic("tweet", 5, none, all)}, Inconclusive, true},
+		"6 periods, all bad":                    {[]Traffic{evenTraffic("tweet", 6, none, all)}, Breach, true},
+		"29 periods, all good":                  {[]Traffic{evenTraffic("tweet", 29, none, none)}, Inconclusive, true},
+		"100 periods, all good":                 {[]Traffic{evenTraffic("tweet", 100, none, none)}, Pass, false},
 		"all good, few requests":                {[]Traffic{evenTraffic("tweet", 30, Proportion{0, 10}, Proportion{0, 10})}, Inconclusive, false},
 		"199 requests in an arm, all bad":       {[]Traffic{evenTraffic("tweet", 199, none, Proportion{1, 1})}, Inconclusive, true},
 		"200 requests in an arm, all bad":       {[]Traffic{evenTraffic("tweet", 200, none, Proportion{1, 1})}, Breach, false},
@@ -61,7 +61,7 @@ func TestWhenAGuardrailPassesAndBreaches(t *testing.T) {
 	}
 }
 
-// The expected figures are computed by hand for 40 windows, 2 Services and 4 buckets.
+// The expected figures are computed by hand for 40 periods, 2 Services and 4 buckets.
 func TestHarmIsComputedAsDescribed(t *testing.T) {
 	t.Parallel()
 	traffic := []Traffic{
@@ -118,11 +118,11 @@ func TestHalfWidthsOfIndependentRequestsAndOfBursts(t *testing.T) {
 	if math.Abs(r.Bounds.Lower/want.Lower-1) > 1e-7 || math.Abs(r.Bounds.Upper/want.Upper-1) > 1e-7 {
 		t.Errorf("independent: %v, want %v", r.Bounds, want)
 	}
-	for i := range even.Windows { // the treatment fails only in every second batch of ten windows
+	for i := range even.Periods { // the treatment fails only in every second batch of ten periods
 		if i/10%2 == 0 {
-			even.Windows[i].Treatment.Successes = 0
+			even.Periods[i].Treatment.Successes = 0
 		} else {
-			even.Windows[i].Treatment.Successes = 40
+			even.Periods[i].Treatment.Successes = 40
 		}
 	}
 	r = must(harmTest.Judge([]Traffic{even}))(t)
@@ -180,35 +180,35 @@ func TestTheDifferenceInTheBaselineIsSubtracted(t *testing.T) {
 	}
 }
 
-// After two days of good windows, the step as a whole does not show the harm yet.
+// After two days of good periods, the step as a whole does not show the harm yet.
 func TestAHarmThatBeginsAfterTwoDaysIsDetected(t *testing.T) {
 	t.Parallel()
-	good, bad := Window{Proportion{10, 1000}, Proportion{10, 1000}}, Window{Proportion{10, 1000}, Proportion{30, 1000}}
+	good, bad := Period{Proportion{10, 1000}, Proportion{10, 1000}}, Period{Proportion{10, 1000}, Proportion{30, 1000}}
 	step := evenTraffic("tweet", 2*8640+168, good.Control, good.Treatment)
-	for i := 2 * 8640; i < len(step.Windows); i++ {
-		step.Windows[i] = bad
+	for i := 2 * 8640; i < len(step.Periods); i++ {
+		step.Periods[i] = bad
 	}
 	r := must(harmTest.Judge([]Traffic{step}))(t)
 	if r.Finding != Breach || r.Bounds.Lower > harmTest.Margin || r.Recent.Lower <= harmTest.Margin {
-		t.Errorf("%+v, want a breach that only the last windows show", r)
+		t.Errorf("%+v, want a breach that only the last periods show", r)
 	}
 }
 
-// The expected figures are computed by hand: 30 of 100 requests fail from the 67th of 78 windows on.
+// The expected figures are computed by hand: 30 of 100 requests fail from the 67th of 78 periods on.
 func TestRecentHarmIsComputedAsDescribed(t *testing.T) {
 	t.Parallel()
 	step := evenTraffic("tweet", 78, Proportion{20, 1000}, Proportion{20, 1000})
-	for i := range step.Windows { // batches of two windows differ by a point from the mean before, or since, the onset
+	for i := range step.Periods { // batches of two periods differ by a point from the mean before, or since, the onset
 		failed := int64(10 + 20*(i/2%2))
 		if i >= 66 {
 			failed += 300
 		}
-		step.Windows[i].Treatment.Successes = failed
+		step.Periods[i].Treatment.Successes = failed
 	}
 	r := must(harmTest.Judge([]Traffic{step}))(t)
 	alpha := .05 / 2 / 2 * .2 / 11 / 12                                              // of the 11th minute
-	tail := distuv.UnitNormal.Survival(Sequence{100, alpha}.oneSidedMultiple(12))    // 12 windows
-	half := 1.5 * studentQuantile(tail, 29+5) * math.Sqrt((30+6)*square(.01)/(29+5)) // 30 batches before the onset, without the 6 windows of the gap, and 6 since
+	tail := distuv.UnitNormal.Survival(Sequence{100, alpha}.oneSidedMultiple(12))    // 12 periods
+	half := 1.5 * studentQuantile(tail, 29+5) * math.Sqrt((30+6)*square(.01)/(29+5)) // 30 batches before the onset, without the 6 periods of the gap, and 6 since
 	if r.Finding != Breach || math.Abs(r.Recent.Harm.Value-.3) > 1e-12 || math.Abs(r.Recent.Lower-(.3-half)) > 1e-9 {
 		t.Errorf("%+v, want a recent harm of .3, and a lower bound of %v", r.Recent, .3-half)
 	}
@@ -219,13 +219,13 @@ func TestRecentHarmIsComputedAsDescribed(t *testing.T) {
 
 func TestRecentOnsetsAreCloserTogetherThanOlderOnes(t *testing.T) {
 	t.Parallel()
-	for windows, want := range map[int][]onset{
+	for periods, want := range map[int][]onset{
 		11: nil,
 		12: {{6, 6}},
 		60: {{54, 6}, {48, 6}, {42, 6}, {36, 6}, {30, 6}, {24, 6}, {18, 6}, {12, 12}},
 	} {
-		if diff := cmp.Diff(want, onsets(windows), cmp.AllowUnexported(onset{})); diff != "" {
-			t.Errorf("%d windows: %s", windows, diff)
+		if diff := cmp.Diff(want, onsets(periods), cmp.AllowUnexported(onset{})); diff != "" {
+			t.Errorf("%d periods: %s", periods, diff)
 		}
 	}
 	if n := len(onsets(30 * 8640)); n > 60 {
@@ -250,10 +250,10 @@ func TestJudgeRefusesImpossibleTraffic(t *testing.T) {
 		{HarmTest{.1, .05, 0}, nil, "0 tests"},
 		{HarmTest{.1, 1, 1}, nil, "alpha 1"},
 		{harmTest, []Traffic{good, good}, `"tweet": listed twice`},
-		{harmTest, []Traffic{good, evenTraffic("read", 39, Proportion{}, Proportion{})}, "read: 39 windows: expected 40, as tweet has"},
-		{harmTest, with(func(t *Traffic) { t.Windows[7].Treatment = Proportion{2, 1} }), "tweet: window 7: treatment: 2 of 1"},
-		{harmTest, with(func(t *Traffic) { t.Windows[7].Control.N = math.MaxInt64 }), "tweet: window 7: control"},
-		{harmTest, with(func(t *Traffic) { t.Windows[7].Control.N, t.Windows[8].Control.N = maxCount, maxCount }), "2^53"},
+		{harmTest, []Traffic{good, evenTraffic("read", 39, Proportion{}, Proportion{})}, "read: 39 periods: expected 40, as tweet has"},
+		{harmTest, with(func(t *Traffic) { t.Periods[7].Treatment = Proportion{2, 1} }), "tweet: period 7: treatment: 2 of 1"},
+		{harmTest, with(func(t *Traffic) { t.Periods[7].Control.N = math.MaxInt64 }), "tweet: period 7: control"},
+		{harmTest, with(func(t *Traffic) { t.Periods[7].Control.N, t.Periods[8].Control.N = maxCount, maxCount }), "2^53"},
 		{harmTest, with(func(t *Traffic) { t.Buckets[1][3] = Proportion{-1, 1} }), "tweet: treatment: bucket 3: -1 of 1"},
 		{harmTest, with(func(t *Traffic) { t.Buckets[1] = t.Buckets[1][1:] }), "32 and 31 buckets"},
 		{harmTest, with(func(t *Traffic) { t.Baseline[0] = t.Buckets[0][1:] }), "baseline of 31 buckets: expected 32"},

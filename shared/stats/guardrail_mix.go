@@ -13,7 +13,7 @@ type mix struct {
 	rates       [2]float64 // standardised to the control's mix
 	baseline    float64    // the difference of the arms' rates before anybody was treated
 	hasBaseline bool
-	answered    int64 // windows in which both arms answered a request
+	answered    int64 // periods in which both arms answered a request
 
 	requestVariance  [2]float64 // of the arms' rates, if requests fail independently of each other
 	baselineVariance float64    // of the baseline, in the same way
@@ -121,15 +121,15 @@ func effectiveNumberFromSums(requests Moments) float64 {
 	return requests.Sum * (requests.Sum / requests.SumSq)
 }
 
-// windows is the number of windows that are compared.
-func (m *mix) windows() int {
+// periods is the number of periods that are compared.
+func (m *mix) periods() int {
 	if len(m.parts) == 0 {
 		return 0
 	}
 	return m.parts[0].to - m.parts[0].from
 }
 
-// batchVariance returns the variance of the harm by batches of this many windows, and its degrees of freedom.
+// batchVariance returns the variance of the harm by batches of this many periods, and its degrees of freedom.
 func (m *mix) batchVariance(size int) (variance, df float64) {
 	squares, effective := m.batchSquares(size)
 	variance = effective / (effective - 1) * squares
@@ -145,16 +145,16 @@ func (m *mix) burstFactor(variance float64) float64 {
 	return max(1, variance/(m.requestVariance[0]+m.requestVariance[1]))
 }
 
-// batchSquares divides the windows into batches of this size, or a little longer so that they are equal. Each batch adds a term
+// batchSquares divides the periods into batches of this size, or a little longer so that they are equal. Each batch adds a term
 // to the deviation of the harm, by linearisation. batchSquares returns the sum of the squares of these terms, and the effective
 // number of batches: like buckets, batches count by their requests, so a batch without requests does not count.
 func (m *mix) batchSquares(size int) (squares, effective float64) {
-	windows := m.windows()
-	batches := windows / size
+	periods := m.periods()
+	batches := periods / size
 	slopes := m.slopes()
 	var requests [2]Moments // of the batches, by arm
 	for b := range batches {
-		deviation, n := m.deviation(slopes, b*windows/batches, (b+1)*windows/batches)
+		deviation, n := m.deviation(slopes, b*periods/batches, (b+1)*periods/batches)
 		squares += deviation * deviation
 		for arm := range n {
 			requests[arm].Add(n[arm])
@@ -180,8 +180,8 @@ func (m *mix) slopes() [][2]slope {
 	return slopes
 }
 
-// deviation returns what the requests in some windows add to the deviation of the harm, and the number of these requests by arm.
-// from and to are counted from the first window of the mix.
+// deviation returns what the requests in some periods add to the deviation of the harm, and the number of these requests by arm.
+// from and to are counted from the first period of the mix.
 func (m *mix) deviation(slopes [][2]slope, from, to int) (deviation float64, n [2]float64) {
 	for i := range m.parts {
 		p := &m.parts[i]
@@ -196,19 +196,19 @@ func (m *mix) deviation(slopes [][2]slope, from, to int) (deviation float64, n [
 
 // lowerBound returns the lower bound of the harm.
 func (m *mix) lowerBound(alpha float64) float64 {
-	windows := m.windows()
+	periods := m.periods()
 	switch {
-	case m.answered < earliestWindows:
+	case m.answered < earliestPeriods:
 		return math.Inf(-1)
-	case m.answered < 4*batchWindows:
-		return m.harm() - 2*m.halfWidth(alpha, []int{earlyBatch(windows)})
+	case m.answered < 4*batchPeriods:
+		return m.harm() - 2*m.halfWidth(alpha, []int{earlyBatch(periods)})
 	}
-	return m.harm() - m.halfWidth(alpha, batchSizes(windows, breachBatches))
+	return m.harm() - m.halfWidth(alpha, batchSizes(periods, breachBatches))
 }
 
 // upperBound returns the upper bound of the harm.
 func (m *mix) upperBound(alpha float64) float64 {
-	return m.harm() + m.halfWidth(alpha, batchSizes(m.windows(), passBatches))
+	return m.harm() + m.halfWidth(alpha, batchSizes(m.periods(), passBatches))
 }
 
 // halfWidth returns the half-width of a bound. It is the largest of the half-widths by independent requests, by units, and by
@@ -253,16 +253,16 @@ func (m *mix) multiple(alpha float64) float64 {
 	return Sequence{Planned: GuardrailPlanned, Alpha: alpha}.oneSidedMultiple(m.answered)
 }
 
-// earlyBatch is the number of windows in a batch of an early look: a sixth of the step. With quarters, a large harm at few
-// requests would not be found before the 40th window, because the quantile of t with 3 degrees of freedom is three times the
+// earlyBatch is the number of periods in a batch of an early look: a sixth of the step. With quarters, a large harm at few
+// requests would not be found before the 40th period, because the quantile of t with 3 degrees of freedom is three times the
 // one with 5.
-func earlyBatch(windows int) int { return min(windows/6, batchWindows) }
+func earlyBatch(periods int) int { return min(periods/6, batchPeriods) }
 
-// batchSizes returns 10, 20, 30, 45, 67 windows and so on. Each size is greater than the one before by half, and by at least
-// 10 windows. Sizes above 10 are left out if the windows make fewer than least batches of them.
-func batchSizes(windows, least int) []int {
-	sizes := []int{batchWindows}
-	for size := 2 * batchWindows; windows/size >= least; size += max(batchWindows, size/2) {
+// batchSizes returns 10, 20, 30, 45, 67 periods and so on. Each size is greater than the one before by half, and by at least
+// 10 periods. Sizes above 10 are left out if the periods make fewer than least batches of them.
+func batchSizes(periods, least int) []int {
+	sizes := []int{batchPeriods}
+	for size := 2 * batchPeriods; periods/size >= least; size += max(batchPeriods, size/2) {
 		sizes = append(sizes, size)
 	}
 	return sizes
@@ -280,8 +280,8 @@ func (m *mix) estimate() Estimate {
 		requests += float64(p.totals[0].N + p.totals[1].N)
 	}
 	e := Estimate{Value: m.harm(), SE: m.requestSE(), DF: requests - 2, N: m.answered}
-	if m.answered >= earliestWindows {
-		if variance, df := m.batchVariance(earlyBatch(m.windows())); df >= 1 && variance > e.SE*e.SE {
+	if m.answered >= earliestPeriods {
+		if variance, df := m.batchVariance(earlyBatch(m.periods())); df >= 1 && variance > e.SE*e.SE {
 			e.SE, e.DF = math.Sqrt(variance), df
 		}
 	}

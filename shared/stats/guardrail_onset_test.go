@@ -10,12 +10,12 @@ import (
 	"warble/shared/stats/statsworld"
 )
 
-// A harm that begins within a step is detected within the given number of windows in 9 of 10 runs. -v prints how soon, and in how
+// A harm that begins within a step is detected within the given number of periods in 9 of 10 runs. -v prints how soon, and in how
 // many runs this is before the end of a step of 5, 10, 20, 30 minutes.
 func TestALateHarmIsDetectedSoon(t *testing.T) {
 	t.Parallel()
 	for i, c := range []struct {
-		points, requests float64 // requests of both arms, in a window
+		points, requests float64 // requests of both arms, in a period
 		tests            int
 		onsets           []int
 		within           int
@@ -29,15 +29,15 @@ func TestALateHarmIsDetectedSoon(t *testing.T) {
 		{5, 2000, 1, []int{33, 60, 360}, 45},
 	} {
 		for _, onset := range c.onsets {
-			t.Run(fmt.Sprintf("%v points of %v requests, one of %d tests, after %d windows", c.points, c.requests, c.tests, onset), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%v points of %v requests, one of %d tests, after %d periods", c.points, c.requests, c.tests, onset), func(t *testing.T) {
 				w := statsworld.Independent(c.requests).Late(c.points/100, onset)
 				test := stats.HarmTest{Margin: margin, Alpha: .05, Tests: c.tests}
 				var delays []int
 				for run := range *judged {
-					delays = append(delays, windowsUntilBreach(t, w, test, rand.New(rand.NewPCG(uint64(1000*i+onset), uint64(run)))))
+					delays = append(delays, periodsUntilBreach(t, w, test, rand.New(rand.NewPCG(uint64(1000*i+onset), uint64(run)))))
 				}
 				slices.Sort(delays)
-				t.Logf("detected after %d windows (median), %d (90 %%); before the end of a step of 5, 10, 20, 30 min: %.0f, %.0f, %.0f, %.0f %%",
+				t.Logf("detected after %d periods (median), %d (90 %%); before the end of a step of 5, 10, 20, 30 min: %.0f, %.0f, %.0f, %.0f %%",
 					delays[len(delays)/2], delays[len(delays)*9/10], percentWithin(delays, 30-onset), percentWithin(delays, 60-onset), percentWithin(delays, 120-onset), percentWithin(delays, 180-onset))
 				late := 0
 				for _, d := range delays {
@@ -45,20 +45,20 @@ func TestALateHarmIsDetectedSoon(t *testing.T) {
 						late++
 					}
 				}
-				outcomes{runs: len(delays)}.atMost(t, fmt.Sprintf("not detected within %d windows", c.within), late, .1)
+				outcomes{runs: len(delays)}.atMost(t, fmt.Sprintf("not detected within %d periods", c.within), late, .1)
 			})
 		}
 	}
 }
 
-// percentWithin returns how many of a hundred delays are of at most this many windows. delays must be sorted.
-func percentWithin(delays []int, windows int) float64 {
-	n, _ := slices.BinarySearch(delays, windows+1)
+// percentWithin returns how many of a hundred delays are of at most this many periods. delays must be sorted.
+func percentWithin(delays []int, periods int) float64 {
+	n, _ := slices.BinarySearch(delays, periods+1)
 	return 100 * float64(n) / float64(len(delays))
 }
 
-// windowsUntilBreach returns how many windows after its onset a harm is detected, with a look after each; 180 if later or never.
-func windowsUntilBreach(t *testing.T, w statsworld.World, test stats.HarmTest, random *rand.Rand) int {
+// periodsUntilBreach returns how many periods after its onset a harm is detected, with a look after each; 180 if later or never.
+func periodsUntilBreach(t *testing.T, w statsworld.World, test stats.HarmTest, random *rand.Rand) int {
 	t.Helper()
 	s := w.Start(random)
 	for range w.From {

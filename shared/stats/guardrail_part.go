@@ -5,21 +5,21 @@ import (
 	"fmt"
 )
 
-// part has one Service's traffic in some windows of a step.
+// part has one Service's traffic in some periods of a step.
 type part struct {
 	*Traffic
-	sums     [2][]Proportion // sums[arm][i] has the arm's requests in the step's first i windows
-	from, to int             // the windows of this part
-	totals   [2]Proportion   // in these windows
+	sums     [2][]Proportion // sums[arm][i] has the arm's requests in the step's first i periods
+	from, to int             // the periods of this part
+	totals   [2]Proportion   // in these periods
 	buckets  [2]Proportion   // sums of Buckets
 	baseline [2]Proportion   // sums of Baseline; zero if it is too small to be subtracted
 	weight   float64         // its share of the control's requests in the mix
 }
 
-// newPart returns a part with all windows of the step.
+// newPart returns a part with all periods of the step.
 func newPart(t *Traffic) (part, error) {
-	p := part{Traffic: t, to: len(t.Windows)}
-	if err := p.sumWindows(); err != nil {
+	p := part{Traffic: t, to: len(t.Periods)}
+	if err := p.sumPeriods(); err != nil {
 		return part{}, fmt.Errorf("%s: %w", t.Service, err)
 	}
 	for arm, name := range [2]string{"control", "treatment"} {
@@ -37,52 +37,52 @@ func newPart(t *Traffic) (part, error) {
 	return p, nil
 }
 
-func (p *part) sumWindows() error {
+func (p *part) sumPeriods() error {
 	for arm := range p.sums {
-		p.sums[arm] = make([]Proportion, len(p.Windows)+1)
+		p.sums[arm] = make([]Proportion, len(p.Periods)+1)
 	}
-	for i, w := range p.Windows {
+	for i, w := range p.Periods {
 		p.totals[0], p.totals[1] = plus(p.totals[0], w.Control), plus(p.totals[1], w.Treatment)
 		p.sums[0][i+1], p.sums[1][i+1] = p.totals[0], p.totals[1]
 		if !w.Control.valid() || !w.Treatment.valid() || !p.totals[0].valid() || !p.totals[1].valid() {
 			err := errors.Join(withName("control", w.Control.checkCounts()), withName("treatment", w.Treatment.checkCounts()))
 			if err == nil {
-				err = errors.New("more than 2^53 requests up to this window")
+				err = errors.New("more than 2^53 requests up to this period")
 			}
-			return fmt.Errorf("window %d: %w", i, err)
+			return fmt.Errorf("period %d: %w", i, err)
 		}
 	}
 	return nil
 }
 
-// restrict returns the same Service in some windows of the step.
+// restrict returns the same Service in some periods of the step.
 func (p part) restrict(from, to int) part {
 	p.from, p.to = from, to
 	p.totals = [2]Proportion{p.requests(0, from, to), p.requests(1, from, to)}
 	return p
 }
 
-// requests returns the requests of an arm in some windows of the step.
+// requests returns the requests of an arm in some periods of the step.
 func (p *part) requests(arm, from, to int) Proportion {
 	return minus(p.sums[arm][to], p.sums[arm][from])
 }
 
-// answeredWindows counts the windows in which both arms answered a request, of any Service.
-func answeredWindows(parts []part) (windows int64) {
+// answeredPeriods counts the periods in which both arms answered a request, of any Service.
+func answeredPeriods(parts []part) (periods int64) {
 	if len(parts) == 0 {
 		return 0
 	}
 	for i := parts[0].from; i < parts[0].to; i++ {
 		var n [2]int64
 		for k := range parts {
-			w := parts[k].Windows[i]
+			w := parts[k].Periods[i]
 			n[0], n[1] = n[0]+w.Control.N, n[1]+w.Treatment.N
 		}
 		if n[0] > 0 && n[1] > 0 {
-			windows++
+			periods++
 		}
 	}
-	return windows
+	return periods
 }
 
 // canBeCompared reports whether the arms' rates mean anything. A Service whose buckets are not known stays in the mix, so that
@@ -125,7 +125,7 @@ func sumBuckets(buckets []Proportion) (sum Proportion, err error) {
 	return sum, nil
 }
 
-// checkTraffic expects Services with the same windows and the same buckets.
+// checkTraffic expects Services with the same periods and the same buckets.
 func checkTraffic(traffic []Traffic) (err error) {
 	seen := map[string]bool{}
 	for _, t := range traffic {
@@ -133,8 +133,8 @@ func checkTraffic(traffic []Traffic) (err error) {
 			err = errors.Join(err, fmt.Errorf("%q: listed twice, expected each Service once", t.Service))
 		}
 		seen[t.Service] = true
-		if n, m := len(traffic[0].Windows), len(t.Windows); n != m {
-			err = errors.Join(err, fmt.Errorf("%s: %d windows: expected %d, as %s has", t.Service, m, n, traffic[0].Service))
+		if n, m := len(traffic[0].Periods), len(t.Periods); n != m {
+			err = errors.Join(err, fmt.Errorf("%s: %d periods: expected %d, as %s has", t.Service, m, n, traffic[0].Service))
 		}
 		err = errors.Join(err, checkBuckets(t, traffic[0]))
 	}

@@ -10,14 +10,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// randomTraffic draws this many windows of two Services.
-func randomTraffic(random *rand.Rand, windows int) []Traffic {
+// randomTraffic draws this many periods of two Services.
+func randomTraffic(random *rand.Rand, periods int) []Traffic {
 	traffic := []Traffic{{Service: "read"}, {Service: "tweet"}}
 	for i := range traffic {
 		for arm := range 2 {
 			traffic[i].Buckets[arm] = make([]Proportion, 8)
 		}
-		for range windows {
+		for range periods {
 			var w [2]Proportion
 			for arm := range w {
 				for b := range traffic[i].Buckets[arm] {
@@ -26,29 +26,29 @@ func randomTraffic(random *rand.Rand, windows int) []Traffic {
 					w[arm], traffic[i].Buckets[arm][b] = plus(w[arm], p), plus(traffic[i].Buckets[arm][b], p)
 				}
 			}
-			traffic[i].Windows = append(traffic[i].Windows, Window{w[0], w[1]})
+			traffic[i].Periods = append(traffic[i].Periods, Period{w[0], w[1]})
 		}
 	}
 	return traffic
 }
 
-// Neither the order of Services or of buckets changes the result, nor does a Service without requests. Windows without requests
+// Neither the order of Services or of buckets changes the result, nor does a Service without requests. Periods without requests
 // at the end do not change the harm.
 func TestTheResultDependsOnlyOnTheRequests(t *testing.T) {
 	t.Parallel()
 	random := seeded(40)
-	for _, windows := range []int{7, 25, 40, 111, 400} {
-		traffic := randomTraffic(random, windows)
+	for _, periods := range []int{7, 25, 40, 111, 400} {
+		traffic := randomTraffic(random, periods)
 		want := must(harmTest.Judge(traffic))(t)
 		expectSame := func(what string, got HarmResult) {
 			slices.SortFunc(got.Services, func(a, b ServiceHarm) int { return strings.Compare(a.Service, b.Service) })
 			got.LeftOut = nil
 			if diff := cmp.Diff(want, got, near); diff != "" {
-				t.Errorf("%d windows, %s: %s", windows, what, diff)
+				t.Errorf("%d periods, %s: %s", periods, what, diff)
 			}
 		}
 		expectSame("other order of Services", must(harmTest.Judge([]Traffic{traffic[1], traffic[0]}))(t))
-		expectSame("a Service without requests", must(harmTest.Judge(append(traffic, Traffic{Service: "idle", Windows: make([]Window, windows)})))(t))
+		expectSame("a Service without requests", must(harmTest.Judge(append(traffic, Traffic{Service: "idle", Periods: make([]Period, periods)})))(t))
 		for i := range traffic {
 			for arm := range traffic[i].Buckets {
 				slices.Reverse(traffic[i].Buckets[arm])
@@ -56,10 +56,10 @@ func TestTheResultDependsOnlyOnTheRequests(t *testing.T) {
 		}
 		expectSame("other order of buckets", must(harmTest.Judge(traffic))(t))
 		for i := range traffic {
-			traffic[i].Windows = append(traffic[i].Windows, make([]Window, 5)...)
+			traffic[i].Periods = append(traffic[i].Periods, make([]Period, 5)...)
 		}
 		if got := must(harmTest.Judge(traffic))(t); got.Harm.Value != want.Harm.Value || got.Harm.N != want.Harm.N || got.Rates != want.Rates {
-			t.Errorf("%d windows: harm %+v, and %+v with windows of no requests", windows, want.Harm, got.Harm)
+			t.Errorf("%d periods: harm %+v, and %+v with periods of no requests", periods, want.Harm, got.Harm)
 		}
 	}
 }
@@ -75,9 +75,9 @@ func TestMoreRequestsNarrowTheBoundsAndExchangedArmsNegateTheHarm(t *testing.T) 
 		exchanged := Traffic{Service: "read", Buckets: [2][]Proportion{traffic[0].Buckets[1], traffic[0].Buckets[0]}}
 		hundredfold := Traffic{Service: "read"}
 		times100 := func(p Proportion) Proportion { return Proportion{100 * p.Successes, 100 * p.N} }
-		for _, w := range traffic[0].Windows {
-			exchanged.Windows = append(exchanged.Windows, Window{w.Treatment, w.Control})
-			hundredfold.Windows = append(hundredfold.Windows, Window{times100(w.Control), times100(w.Treatment)})
+		for _, w := range traffic[0].Periods {
+			exchanged.Periods = append(exchanged.Periods, Period{w.Treatment, w.Control})
+			hundredfold.Periods = append(hundredfold.Periods, Period{times100(w.Control), times100(w.Treatment)})
 		}
 		for arm, buckets := range traffic[0].Buckets {
 			for _, p := range buckets {
@@ -97,14 +97,14 @@ func TestMoreRequestsNarrowTheBoundsAndExchangedArmsNegateTheHarm(t *testing.T) 
 
 func TestSizesOfBatches(t *testing.T) {
 	t.Parallel()
-	for windows, want := range map[int][]int{30: {10}, 100: {10, 20, 30}, 303: {10, 20, 30, 45, 67, 100}} {
-		if diff := cmp.Diff(want, batchSizes(windows, 3)); diff != "" {
-			t.Errorf("%d windows: %s", windows, diff)
+	for periods, want := range map[int][]int{30: {10}, 100: {10, 20, 30}, 303: {10, 20, 30, 45, 67, 100}} {
+		if diff := cmp.Diff(want, batchSizes(periods, 3)); diff != "" {
+			t.Errorf("%d periods: %s", periods, diff)
 		}
 	}
-	m := newMix([]part{must(newPart(&Traffic{Service: "tweet", Windows: evenTraffic("", 39, Proportion{1, 10}, Proportion{1, 10}).Windows}))(t)}, .01)
+	m := newMix([]part{must(newPart(&Traffic{Service: "tweet", Periods: evenTraffic("", 39, Proportion{1, 10}, Proportion{1, 10}).Periods}))(t)}, .01)
 	if _, df := m.batchVariance(10); math.Abs(df-2) > 1e-12 {
-		t.Errorf("%v degrees of freedom of 39 windows in 3 batches, want 2", df)
+		t.Errorf("%v degrees of freedom of 39 periods in 3 batches, want 2", df)
 	}
 }
 
@@ -114,7 +114,7 @@ func FuzzJudgeNeverReturnsNaN(f *testing.F) {
 	f.Add([]byte{1, 9, 1, 9, 0, 9, 2, 9}, .005, .05, 1, uint16(40), uint8(2))
 	f.Add([]byte{0, 255, 255, 255, 7, 0, 0, 0, 3, 1}, 1e-300, 1e-9, 100, uint16(400), uint8(32))
 	f.Add([]byte{255, 255, 0, 0, 255, 255}, .999, .9, 15, uint16(200), uint8(1))
-	f.Fuzz(func(t *testing.T, data []byte, margin, alpha float64, tests int, windows uint16, buckets uint8) {
+	f.Fuzz(func(t *testing.T, data []byte, margin, alpha float64, tests int, periods uint16, buckets uint8) {
 		next := 0
 		draw := func() Proportion {
 			if len(data) < 2 {
@@ -126,8 +126,8 @@ func FuzzJudgeNeverReturnsNaN(f *testing.F) {
 		}
 		traffic := []Traffic{{Service: "a"}, {Service: "b"}}
 		for i := range traffic {
-			for range windows % 1000 {
-				traffic[i].Windows = append(traffic[i].Windows, Window{draw(), draw()})
+			for range periods % 1000 {
+				traffic[i].Periods = append(traffic[i].Periods, Period{draw(), draw()})
 			}
 			for arm := range 2 {
 				for range buckets % 40 {

@@ -14,26 +14,26 @@ type RecentHarm struct {
 
 // onset is a moment at which a harm may have begun.
 type onset struct {
-	window int // number of windows of the step before the onset
-	gap    int // number of windows between the onset and the one before it
+	before int // number of periods of the step before the onset
+	gap    int // number of periods between the onset and the onset before it
 }
 
-// onsets returns the onsets that a look judges: every sixth window of those 6 to 47 windows ago, every twelfth of those 48 to
-// 95 windows ago, and so on by doubling. That makes about 7 onsets, and 4 more for each doubling of the step. Onsets are
+// onsets returns the onsets that a look judges: every sixth period of those 6 to 47 periods ago, every twelfth of those 48 to
+// 95 periods ago, and so on by doubling. That makes about 7 onsets, and 4 more for each doubling of the step. Onsets are
 // multiples of their gap, so that all looks judge the same ones.
-func onsets(windows int) (all []onset) {
-	youngest := earliestWindows
-	for gap := earliestWindows; windows-youngest >= gap; gap *= 2 {
-		latest := (windows - youngest) / gap * gap
-		for window := latest; window > 0 && windows-window < 8*gap; window -= gap {
-			all = append(all, onset{window, gap})
+func onsets(periods int) (all []onset) {
+	youngest := earliestPeriods
+	for gap := earliestPeriods; periods-youngest >= gap; gap *= 2 {
+		latest := (periods - youngest) / gap * gap
+		for before := latest; before > 0 && periods-before < 8*gap; before -= gap {
+			all = append(all, onset{before, gap})
 		}
 		youngest = 8 * gap
 	}
 	return all
 }
 
-// recentHarm judges the windows since each onset as a separate step, and returns the harm with the highest lower bound. The onset
+// recentHarm judges the periods since each onset as a separate step, and returns the harm with the highest lower bound. The onset
 // at the j-th minute has alpha/(j(j+1)). These add up to at most alpha, and each bound holds at all looks.
 func (g HarmTest) recentHarm(parts []part, alpha float64) RecentHarm {
 	clearest := RecentHarm{Lower: math.Inf(-1)}
@@ -47,10 +47,10 @@ func (g HarmTest) recentHarm(parts []part, alpha float64) RecentHarm {
 		if cannotBreach || m.harm() <= clearest.Lower { // the bound is less than the harm, so it cannot be the highest
 			continue
 		}
-		if m.answered = answeredWindows(since); m.answered < earliestWindows {
+		if m.answered = answeredPeriods(since); m.answered < earliestPeriods {
 			continue
 		}
-		j := float64(o.window / earliestWindows)
+		j := float64(o.before / earliestPeriods)
 		if lower := m.harm() - m.lateHalfWidth(o, alpha/j/(j+1), alpha); lower > clearest.Lower {
 			clearest = RecentHarm{m.estimate(), lower}
 		}
@@ -58,10 +58,10 @@ func (g HarmTest) recentHarm(parts []part, alpha float64) RecentHarm {
 	return clearest
 }
 
-// partsSince returns the windows since an onset, of the Services that can be compared in these windows.
+// partsSince returns the periods since an onset, of the Services that can be compared in these periods.
 func partsSince(parts []part, o onset) (since []part) {
 	for _, p := range parts {
-		if late := p.restrict(o.window, p.to); late.canBeCompared() {
+		if late := p.restrict(o.before, p.to); late.canBeCompared() {
 			since = append(since, late)
 		}
 	}
@@ -76,13 +76,13 @@ func partsSince(parts []part, o onset) (since []part) {
 //     more slowly than a batch takes, averaging batches does not reduce the error. Multiplied by lateWidth, because errors that
 //     wander are skewed.
 func (m *mix) lateHalfWidth(o onset, alpha, unitAlpha float64) float64 {
-	size := m.windows() / earliestWindows
+	size := m.periods() / earliestPeriods
 	variance, df := m.singleBatchVariance(o, size)
 	if m.unitDF < 1 || df < 1 {
 		return math.Inf(1)
 	}
 	if m.baselineVariance > 0 {
-		batches := float64(m.windows() / size)
+		batches := float64(m.periods() / size)
 		variance += m.baselineVariance * m.burstFactor(variance/batches)
 	}
 	multiple := m.multiple(alpha)
@@ -92,27 +92,27 @@ func (m *mix) lateHalfWidth(o onset, alpha, unitAlpha float64) float64 {
 	return max(byRequests, 2*byUnits, lateWidth*byBatches)
 }
 
-// singleBatchVariance returns the variance of the harm in a single batch of this many windows, and its degrees of freedom. It
-// is pooled over the batches since the onset and those before it. Each of the two periods has its own mean, so a harm that began
-// at the onset is not part of the variance. A harm that began within the gap before it would be, so the windows of the gap are
-// not used.
+// singleBatchVariance returns the variance of the harm in a single batch of this many periods, and its degrees of freedom. It
+// is pooled over the batches since the onset and the batches before the onset. Each of the two has its own mean, so a harm that began
+// at the onset is not part of the variance. A harm that began within the gap before the onset would be, so the periods of
+// the gap are not used.
 func (m *mix) singleBatchVariance(o onset, size int) (variance, df float64) {
 	// In batchSquares, a batch has 1/n of its own deviation, because the harm is a mean of n batches. Hence the factors n^2.
 	squares, n := m.batchSquares(size)
 	squares, df = squares*n*n, n-1
-	if before := m.mixBefore(o); before.windows() >= 2*size {
+	if before := m.mixBefore(o); before.periods() >= 2*size {
 		s, n := before.batchSquares(size)
 		squares, df = squares+s*n*n, df+n-1
 	}
 	return squares / df, df
 }
 
-// mixBefore returns the same Services in the windows before an onset and its gap. It is empty if one of them had too few requests
-// in these windows.
+// mixBefore returns the same Services in the periods before an onset and its gap. It is empty if one of them had too few requests
+// in these periods.
 func (m *mix) mixBefore(o onset) *mix {
 	before := &mix{}
 	for _, p := range m.parts {
-		p = p.restrict(0, o.window-o.gap)
+		p = p.restrict(0, o.before-o.gap)
 		if !haveEnough(p.totals) {
 			return &mix{}
 		}

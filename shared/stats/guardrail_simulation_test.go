@@ -17,12 +17,12 @@ var judged = flag.Int("judged", 12, "how many steps of a ramp are simulated in e
 
 const margin = .005
 
-// scenario is a step of a ramp in a world. There is a look after each of the first 30 windows, and then after every few windows.
+// scenario is a step of a ramp in a world. There is a look after each of the first 30 periods, and then after every few periods.
 type scenario struct {
 	name    string
 	world   statsworld.World
-	windows int
-	every   int // number of windows between looks, after the first 30
+	periods int
+	every   int // number of periods between looks, after the first 30
 	test    stats.HarmTest
 	tests   int // number of independent tests that share the alpha for rolling back
 }
@@ -47,12 +47,12 @@ func scenarios() []scenario {
 	smallMargin := hourStep("independent, margin 100 times smaller", statsworld.Independent(400))
 	smallMargin.test.Margin = margin / 100
 	long := hourStep("independent, 12 h", statsworld.Independent(40))
-	long.windows, long.every, long.test.Margin = 12*360, 30, margin/100
+	long.periods, long.every, long.test.Margin = 12*360, 30, margin/100
 	withBaseline := hourStep("8 communities, 100 requests/s, baseline", statsworld.Communities(8, 2000))
 	withBaseline.world.Before = 360
 	return []scenario{
 		hourStep("independent", statsworld.Independent(400)),
-		hourStep("independent, 20 requests a window", statsworld.Independent(40)),
+		hourStep("independent, 20 requests a period", statsworld.Independent(40)),
 		smallMargin,
 		long,
 		hourStep("8 communities", statsworld.Communities(8, 400)),
@@ -103,13 +103,13 @@ func TestHarmIsDetectedInTime(t *testing.T) {
 	t.Parallel()
 	for i, c := range []struct {
 		points   float64
-		requests float64 // of both arms, in a window
-		windows  int
+		requests float64 // of both arms, in a period
+		periods  int
 	}{{30, 2000, 15}, {5, 2000, 60}, {1, 2000, 120}, {20, 340, 18}} {
 		for _, tests := range []int{1, 15} {
 			t.Run(fmt.Sprintf("%v points of %v requests, one of %d tests", c.points, c.requests, tests), func(t *testing.T) {
 				sc := hourStep("", statsworld.Independent(c.requests).Late(c.points/100, 0))
-				sc.windows, sc.every, sc.test.Tests = c.windows, 1, tests
+				sc.periods, sc.every, sc.test.Tests = c.periods, 1, tests
 				o := sc.run(t, *judged, uint64(200+i))
 				t.Log(o)
 				o.atMost(t, "not detected in time", o.runs-o.rolledBack, .1)
@@ -142,12 +142,12 @@ func TestTheHarmedServiceIsNamedDespiteAnotherMix(t *testing.T) {
 // outcomes counts how simulated experiments ended.
 type outcomes struct {
 	runs, rolledBack, passed, decided int
-	windows                           float64 // mean number of windows until the decision, over the experiments with one
+	periods                           float64 // mean number of periods until the decision, over the experiments with one
 }
 
 func (o outcomes) String() string {
-	return fmt.Sprintf("%d runs: rolled back %s, passed %s, inconclusive %s, decided after %.0f windows",
-		o.runs, o.share(o.rolledBack), o.share(o.passed), o.share(o.runs-o.decided), o.windows)
+	return fmt.Sprintf("%d runs: rolled back %s, passed %s, inconclusive %s, decided after %.0f periods",
+		o.runs, o.share(o.rolledBack), o.share(o.passed), o.share(o.runs-o.decided), o.periods)
 }
 
 func (o outcomes) share(n int) string {
@@ -172,18 +172,18 @@ func (sc scenario) run(t *testing.T, runs int, seed uint64) (o outcomes) {
 		var breach, pass int
 		for range sc.tests {
 			b, p := sc.firstFindings(t, random)
-			breach, pass = earlierWindow(breach, b), earlierWindow(pass, p)
+			breach, pass = earlierPeriod(breach, b), earlierPeriod(pass, p)
 		}
 		o.count(breach, pass)
 	}
 	return o
 }
 
-// firstFindings returns after how many windows a look at a step is first a breach, and first a pass; 0 for never. It ends at the
+// firstFindings returns after how many periods a look at a step is first a breach, and first a pass; 0 for never. It ends at the
 // first breach.
 func (sc scenario) firstFindings(t *testing.T, random *rand.Rand) (breach, pass int) {
 	s := sc.world.Start(random)
-	for n := 1; n <= sc.windows && breach == 0; n++ {
+	for n := 1; n <= sc.periods && breach == 0; n++ {
 		s.Next()
 		if n > 30 && n%sc.every != 0 {
 			continue
@@ -196,14 +196,14 @@ func (sc scenario) firstFindings(t *testing.T, random *rand.Rand) (breach, pass 
 		case stats.Breach:
 			breach = n
 		case stats.Pass:
-			pass = earlierWindow(pass, n)
+			pass = earlierPeriod(pass, n)
 		}
 	}
 	return breach, pass
 }
 
-// earlierWindow returns the smaller of two numbers of windows, where 0 means never.
-func earlierWindow(a, b int) int {
+// earlierPeriod returns the smaller of two numbers of periods, where 0 means never.
+func earlierPeriod(a, b int) int {
 	if a == 0 || b == 0 {
 		return max(a, b)
 	}
@@ -218,8 +218,8 @@ func (o *outcomes) count(breach, pass int) {
 	if pass > 0 {
 		o.passed++
 	}
-	if at := earlierWindow(breach, pass); at > 0 {
+	if at := earlierPeriod(breach, pass); at > 0 {
 		o.decided++
-		o.windows += (float64(at) - o.windows) / float64(o.decided)
+		o.periods += (float64(at) - o.periods) / float64(o.decided)
 	}
 }

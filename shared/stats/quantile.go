@@ -39,7 +39,7 @@ type Quantile struct {
 }
 
 // CompareQuantiles compares a quantile of two arms. Each arm is given as histograms of spans of time (batches of 10
-// windows). Spans must be longer than the events that make many requests slow together: a busy minute is one event, not a
+// count periods). Spans must be longer than the events that make many requests slow together: a busy minute is one event, not a
 // thousand slow requests.
 //
 // Per arm, half is half the width of the interval of the share of values under the sample quantile. It is the larger of two: by

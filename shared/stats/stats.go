@@ -21,7 +21,7 @@ import (
 
 // Errors that a caller may test for with errors.Is. Any other error is a mistake in the arguments.
 var (
-	// ErrTooFew means that there are not enough units, windows or requests yet to estimate a standard error.
+	// ErrTooFew means that there are not enough units, count periods or requests yet to estimate a standard error.
 	ErrTooFew = errors.New("too few to estimate a standard error")
 	// ErrNoVariance means that all units have the same value, so the noise cannot be estimated.
 	ErrNoVariance = errors.New("no variance")

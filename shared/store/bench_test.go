@@ -63,8 +63,8 @@ func BenchmarkExpose(b *testing.B) {
 	}
 }
 
-// BenchmarkWindows reads a million windows: 30 days of two Services.
-func BenchmarkWindows(b *testing.B) {
+// BenchmarkPeriods reads a million count periods: 30 days of two Services.
+func BenchmarkPeriods(b *testing.B) {
 	d := pgtest.New(b)
 	if err := pgtest.Exec(b.Context(), d.URL(pgtest.Owner), `
 		insert into windows (experiment, step, service, arm, start, requests, errors, slow)
@@ -80,7 +80,7 @@ func BenchmarkWindows(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := db.Snapshot(b.Context(), func(ctx context.Context, s *store.Snapshot) error {
-			strata, err := s.Windows(ctx, ratio(b, "error_share"), span, 0)
+			strata, err := s.Periods(ctx, ratio(b, "error_share"), span, 0)
 			if n := len(strata); n != 6 {
 				b.Errorf("%d strata", n)
 			}

@@ -130,7 +130,7 @@ func (db *DB) Transition(ctx context.Context, name string, t experiment.Transiti
 	return err
 }
 
-// ArchiveExperiment deletes the rows of single users and windows. The start of the experiment and its transitions stay. If a call was
+// ArchiveExperiment deletes the rows of single users and of count periods. The start of the experiment and its transitions stay. If a call was
 // interrupted, another one continues.
 func (db *DB) ArchiveExperiment(ctx context.Context, name string, at time.Time) error {
 	if _, err := db.exec(ctx, `

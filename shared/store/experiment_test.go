@@ -53,7 +53,7 @@ func TestAStartAndEachTransitionAreStoredOnce(t *testing.T) {
 	}
 }
 
-func TestArchivingDeletesTheRowsOfUsersAndWindows(t *testing.T) {
+func TestArchivingDeletesTheRowsOfUsersAndCountPeriods(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.Ops)

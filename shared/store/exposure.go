@@ -103,24 +103,24 @@ func (db *DB) RecordExposures(ctx context.Context, exposures []Exposure) error {
 // edgePods is the prefix of the pod name under which an edge records the latencies of guests, to tell them from those of an arm's own pods.
 const edgePods = "edge/"
 
-// guestLatencies returns the latencies of guests in an edge's counts. The steps of a window are added up.
-func guestLatencies(counts []experiment.Outcomes) (windows []experiment.Latencies) {
+// guestLatencies returns the latencies of guests in an edge's counts. The steps of a period are added up.
+func guestLatencies(counts []experiment.Outcomes) (periods []experiment.Latencies) {
 	for _, o := range counts {
 		if o.Latency == nil {
 			continue
 		}
-		at := slices.IndexFunc(windows, func(w experiment.Latencies) bool {
+		at := slices.IndexFunc(periods, func(w experiment.Latencies) bool {
 			return w.Experiment == o.Experiment && w.Arm == o.Arm && w.Service == o.Service && w.Start.Equal(o.Start)
 		})
 		if at < 0 {
-			at = len(windows)
-			windows = append(windows, experiment.Latencies{Experiment: o.Experiment, Arm: o.Arm, Service: o.Service, Start: o.Start, Counts: make([]int64, len(o.Latency))})
+			at = len(periods)
+			periods = append(periods, experiment.Latencies{Experiment: o.Experiment, Arm: o.Arm, Service: o.Service, Start: o.Start, Counts: make([]int64, len(o.Latency))})
 		}
 		for i, n := range o.Latency {
-			windows[at].Counts[i] += n
+			periods[at].Counts[i] += n
 		}
 	}
-	return windows
+	return periods
 }
 
 // userArm is what Expose remembers of an Exposure. It has handles and not strings, because the strings are parts of a request's
@@ -130,8 +130,8 @@ type userArm struct {
 	experiment, assigned, served unique.Handle[string]
 }
 
-// RecordOutcomes adds one edge's counts of one window to the stored counts. The counts of a baseline are stored only by
-// bucket. One call must have all counts of an experiment's window. A second call for the same window changes nothing. pod is
+// RecordOutcomes adds one edge's counts of one count period to the stored counts. The counts of a baseline are stored only by
+// bucket. One call must have all counts of an experiment's period. A second call for the same period changes nothing. pod is
 // a name that no other process ever has. The counts are written in one transaction, after another one for the latencies of
 // guests. Rows are written in the order of their keys, so that two edges cannot deadlock.
 func (db *DB) RecordOutcomes(ctx context.Context, pod string, counts []experiment.Outcomes) error {
@@ -223,10 +223,10 @@ func (db *DB) RecordSuspensions(ctx context.Context, pod string, suspensions []e
 		pod, suspensions, len(suspensions))
 }
 
-// RecordLatencies records the latencies that one process of a function has counted. If a window comes again, complete or not,
+// RecordLatencies records the latencies that one process of a function has counted. If a period comes again, complete or not,
 // its row keeps the greater counts, in any order of arrival. Arrays compare by their first difference, and counts only grow,
-// so the greater of two arrays of one window is the later one.
-func (db *DB) RecordLatencies(ctx context.Context, pod string, windows []experiment.Latencies) error {
+// so the greater of two arrays of one period is the later one.
+func (db *DB) RecordLatencies(ctx context.Context, pod string, periods []experiment.Latencies) error {
 	return db.record(ctx, `
 		insert into latencies as l (experiment, arm, start, service, pod, buckets)
 		select experiment, arm, start, service, $1, max(buckets)
@@ -234,15 +234,15 @@ func (db *DB) RecordLatencies(ctx context.Context, pod string, windows []experim
 		group by experiment, arm, start, service
 		on conflict (experiment, start, arm, service, pod) do update
 		set buckets = greatest(l.buckets, excluded.buckets)`,
-		pod, windows, len(windows))
+		pod, periods, len(periods))
 }
 
-// record runs a statement that gets windows as JSON. n is their number; with 0 it does nothing.
-func (db *DB) record(ctx context.Context, sql, pod string, windows any, n int) error {
+// record runs a statement that gets counts as JSON. n is their number; with 0 it does nothing.
+func (db *DB) record(ctx context.Context, sql, pod string, periods any, n int) error {
 	if n == 0 {
 		return nil
 	}
-	text, err := json.Marshal(windows)
+	text, err := json.Marshal(periods)
 	if err != nil {
 		return err
 	}

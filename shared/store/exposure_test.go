@@ -144,8 +144,8 @@ func TestAnExposureWaitsShorterThanOtherCalls(t *testing.T) {
 	}
 }
 
-// A window may come again with the same counts, with more, or, late, with fewer. One batch may have it twice.
-func TestTheGreaterCountsOfAWindowStay(t *testing.T) {
+// A period may come again with the same counts, with more, or, late, with fewer. One batch may have it twice.
+func TestTheGreaterCountsOfAPeriodStay(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -169,22 +169,22 @@ func TestTheGreaterCountsOfAWindowStay(t *testing.T) {
 
 var noonAt = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// counted returns the counts of an edge for one window of the Service like, in an arm of likes with one bound: so many requests in
+// counted returns the counts of an edge for one period of the Service like, in an arm of likes with one bound: so many requests in
 // bucket 3, half of them errors, and so many in bucket 31, all slow.
-func counted(arm experiment.Arm, window int, requests int64) experiment.Outcomes {
+func counted(arm experiment.Arm, period int, requests int64) experiment.Outcomes {
 	list := func(third, last int64) []int64 {
 		counts := make([]int64, experiment.Buckets)
 		counts[3], counts[31] = third, last
 		return counts
 	}
 	return experiment.Outcomes{
-		Experiment: "likes", Step: 1, Service: "like", Arm: arm, Start: noonAt.Add(time.Duration(window) * experiment.Window),
+		Experiment: "likes", Step: 1, Service: "like", Arm: arm, Start: noonAt.Add(time.Duration(period) * experiment.CountPeriod),
 		Requests: list(requests, requests), Errors: list(requests/2, 0), Slow: [][]int64{list(0, requests)},
 	}
 }
 
 const (
-	windowRows = `
+	periodRows = `
 		select format('%s %s %s %s: %s, %s, %s', step, service, arm, to_char(start at time zone 'UTC', 'SS'), requests, errors, slow)
 		from windows
 		order by step, service, arm, start`
@@ -194,8 +194,8 @@ const (
 		order by step, service, arm, bucket`
 )
 
-// The counts of two edges add up. A window that an edge sends again, for example because the answer was lost, adds nothing.
-func TestAWindowOfAnEdgeIsCountedOnce(t *testing.T) {
+// The counts of two edges add up. A period that an edge sends again, for example because the answer was lost, adds nothing.
+func TestAPeriodOfAnEdgeIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	db := d.Open(t, pgtest.Ops)
@@ -214,7 +214,7 @@ func TestAWindowOfAnEdgeIsCountedOnce(t *testing.T) {
 	}
 	record("edge-1")
 	want := []string{"0 tweet control 00: 14, 3, {}", "1 like control 00: 24, 6, {12}", "1 like treatment 00: 8, 2, {4}", "1 like treatment 10: 12, 3, {6}"}
-	if diff := cmp.Diff(want, column(t, d, windowRows)); diff != "" {
+	if diff := cmp.Diff(want, column(t, d, periodRows)); diff != "" {
 		t.Error(diff)
 	}
 	want = []string{
@@ -242,7 +242,7 @@ func TestABaselineIsCountedSeparately(t *testing.T) {
 		t.Fatal(err)
 	}
 	for rows, want := range map[string][]string{
-		windowRows: {"1 like treatment 00: 8, 2, {4}"},
+		periodRows: {"1 like treatment 00: 8, 2, {4}"},
 		bucketRows: {"1 like treatment 3: 4, 2, {0}", "1 like treatment 31: 4, 0, {4}"},
 		strings.Replace(bucketRows, "buckets", "baselines", 1): {"1 like treatment 3: 20, 10, {0}", "1 like treatment 31: 20, 0, {20}"},
 	} {
@@ -280,15 +280,15 @@ func TestEdgesCanWriteTheSameRowsAtTheSameTime(t *testing.T) {
 	}
 	all.Wait()
 	want := []string{fmt.Sprint(edges*posts*8*4, " ", edges*posts*8)}
-	for _, table := range []string{"windows", "buckets"} {
+	for _, table := range []string{"periods", "buckets"} {
 		if diff := cmp.Diff(want, column(t, d, `select concat_ws(' ', sum(requests), sum(errors)) from `+table)); diff != "" {
 			t.Errorf("%s: %s", table, diff)
 		}
 	}
 }
 
-// The counts of the previous release become windows of the step of their time, for all Services together.
-func TestOldOutcomesBecomeWindows(t *testing.T) {
+// The counts of the previous release become periods of the step of their time, for all Services together.
+func TestOldOutcomesBecomePeriods(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
 	exec(t, d, `insert into experiments (name, spec, salt, planned_units, started_at) values ('likes', '{}', 's', 0, $1)`, noonAt)
@@ -306,7 +306,7 @@ func TestOldOutcomesBecomeWindows(t *testing.T) {
 	_, copying, _ := strings.Cut(string(migration), "\ninsert into windows")
 	exec(t, d, "insert into windows"+copying)
 	want := []string{"0  control 10: 12, 2, {}", "0  treatment 10: 12, 2, {}", "1  control 20: 14, 4, {}", "1  treatment 20: 14, 4, {}"}
-	if diff := cmp.Diff(want, column(t, d, windowRows)); diff != "" {
+	if diff := cmp.Diff(want, column(t, d, periodRows)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -345,7 +345,7 @@ func TestExposuresToGuestsAreStoredOnce(t *testing.T) {
 	}
 }
 
-// An edge counts the latencies of guests: all steps of a window together, once, and not as a pod of the arm.
+// An edge counts the latencies of guests: all steps of a period together, once, and not as a pod of the arm.
 func TestLatenciesOfGuestsAreCountedOnceAndForNoPod(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -369,9 +369,9 @@ func TestLatenciesOfGuestsAreCountedOnceAndForNoPod(t *testing.T) {
 		t.Error(diff)
 	}
 	if err := db.Snapshot(t.Context(), func(ctx context.Context, s *store.Snapshot) error {
-		n, err := s.PodWindows(ctx, "checkout", noonAt.Add(time.Hour))
+		n, err := s.PodPeriods(ctx, "checkout", noonAt.Add(time.Hour))
 		if n != (experiment.Counts{}) {
-			t.Errorf("%+v windows of pods", n)
+			t.Errorf("%+v periods of pods", n)
 		}
 		return err
 	}); err != nil {

@@ -30,7 +30,7 @@ import (
 // Two kinds of metrics read the requests of an arm: ratio and quantiles. The statement of a ratio reads one row c of windows or
 // buckets, which has requests, errors and, by bound, slow. It returns the columns requests and bad, and no row if nothing was
 // counted. @bound is the position of the guardrail's bound, from 1. The statement of quantiles reads the table latencies. It gets
-// @experiment, @begin and @end, and returns the columns start, arm and buckets. All its rows for one arm and one window of 10 s are
+// @experiment, @begin and @end, and returns the columns start, arm and buckets. All its rows for one arm and one count period are
 // added up.
 //
 //go:embed metrics/*.sql

@@ -263,19 +263,19 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 			times++
 			return db.Expose(t.Context(), store.Exposure{Experiment: "e1", UserID: int64(times) << 22, Unit: "gophers", Assigned: "treatment", Served: "control"})
 		}},
-		{"a window's latencies, and once more", pgtest.API, 2 * most, func(db *store.DB) error {
+		{"a count period's latencies, and once more", pgtest.API, 2 * most, func(db *store.DB) error {
 			times++
 			w := []experiment.Latencies{{Experiment: "e1", Arm: experiment.Control, Service: "like", Start: time.Unix(int64(times/2)*10, 0), Counts: []int64{1}}}
 			return db.RecordLatencies(t.Context(), "pod", w)
 		}},
-		{"a window's outcomes, and once more", pgtest.Ops, 2 * most, func(db *store.DB) error {
+		{"a count period's outcomes, and once more", pgtest.Ops, 2 * most, func(db *store.DB) error {
 			times++
 			return db.RecordOutcomes(t.Context(), "pod", []experiment.Outcomes{counted(experiment.Control, times/2, 1)})
 		}},
-		{"an experiment's windows", pgtest.Ops, 4 * 3000, func(db *store.DB) error {
+		{"an experiment's count periods", pgtest.Ops, 4 * 3000, func(db *store.DB) error {
 			return db.Snapshot(t.Context(), func(ctx context.Context, s *store.Snapshot) error {
 				span := store.Span{Experiment: "e3", Begin: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), End: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}
-				return list(s.Windows(ctx, ratio(t, experiment.ErrorShare), span, 0))
+				return list(s.Periods(ctx, ratio(t, experiment.ErrorShare), span, 0))
 			})
 		}},
 		{"an experiment's buckets", pgtest.Ops, 5*4*32 + most, func(db *store.DB) error {
@@ -283,7 +283,7 @@ func TestNoQueryReadsMoreAsTheTablesGrow(t *testing.T) {
 				return list(s.Buckets(ctx, ratio(t, experiment.SlowShare), "e3", 250*time.Millisecond))
 			})
 		}},
-		{"sweep of windows", pgtest.Ops, most, func(db *store.DB) error { return db.SweepWindows(t.Context()) }},
+		{"sweep of count periods", pgtest.Ops, most, func(db *store.DB) error { return db.SweepPeriods(t.Context()) }},
 		{"tweet with a key", pgtest.API, most, func(db *store.DB) error {
 			return list(db.CreateTweet(t.Context(), store.NewTweet{AuthorID: user, Community: "gophers", Text: "x"}, key(), posted))
 		}},

@@ -231,9 +231,9 @@ func (s *Snapshot) LargestCommunities(ctx context.Context, name string, end time
 		limit $3`, name, end, most)
 }
 
-// PodWindows counts, for each arm, the windows of 10 s in which its pods have served until end, summed over the pods: how much of
+// PodPeriods counts, for each arm, the count periods in which its pods have served until end, summed over the pods: how much of
 // the cluster the arm has used. The pods of guests are not known, because an edge counts for both arms.
-func (s *Snapshot) PodWindows(ctx context.Context, name string, end time.Time) (n experiment.Counts, err error) {
+func (s *Snapshot) PodPeriods(ctx context.Context, name string, end time.Time) (n experiment.Counts, err error) {
 	return n, failure(s.one(ctx, []any{&n.Control, &n.Treatment}, `
 		select count(*) filter (where arm = 'control'), count(*) filter (where arm = 'treatment')
 		from latencies

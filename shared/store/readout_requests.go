@@ -14,8 +14,8 @@ import (
 	"warble/shared/experiment"
 )
 
-// Window has the requests of both arms in 10 s, and how many of them were bad.
-type Window struct{ Requests, Bad experiment.Counts }
+// Period has the requests of both arms in one count period, and how many of them were bad.
+type Period struct{ Requests, Bad experiment.Counts }
 
 // Span is the span of time of an experiment from which requests are read.
 type Span struct {
@@ -29,23 +29,23 @@ type Stratum struct {
 	Service string
 }
 
-// Windows has the consecutive windows of one stratum, from the first to the last with a request. Windows between them without a
+// Periods has the consecutive periods of one stratum, from the first to the last with a request. Periods between them without a
 // request are zero.
-type Windows struct {
+type Periods struct {
 	Stratum
-	Start   time.Time // of the first window
-	Windows []Window
+	Start   time.Time // of the first period
+	Periods []Period
 }
 
-// Windows reads a metric of kind ratio in a span of time, ordered by step and Service. over is the bound of a guardrail of the
+// Periods reads a metric of kind ratio in a span of time, ordered by step and Service. over is the bound of a guardrail of the
 // experiment, or 0.
-func (s *Snapshot) Windows(ctx context.Context, metric Metric, span Span, over time.Duration) ([]Windows, error) {
+func (s *Snapshot) Periods(ctx context.Context, metric Metric, span Span, over time.Duration) ([]Periods, error) {
 	bound, err := s.boundPosition(ctx, span.Experiment, over)
 	if err != nil {
 		return nil, err
 	}
-	origin := span.Begin.Truncate(experiment.Window)
-	found := make(map[Stratum][]Window) // from origin on
+	origin := span.Begin.Truncate(experiment.CountPeriod)
+	found := make(map[Stratum][]Period) // from origin on
 	var (
 		at            Stratum
 		treated       bool
@@ -53,16 +53,16 @@ func (s *Snapshot) Windows(ctx context.Context, metric Metric, span Span, over t
 		requests, bad int64
 	)
 	err = s.each(ctx, []any{&at.Step, &at.Service, &treated, &start, &requests, &bad}, func() error {
-		windows := found[at]
-		nth := int(start.Sub(origin) / experiment.Window)
-		if nth >= len(windows) { // most windows come in order
-			windows = append(windows, make([]Window, nth+1-len(windows))...)
-			found[at] = windows
+		periods := found[at]
+		nth := int(start.Sub(origin) / experiment.CountPeriod)
+		if nth >= len(periods) { // most periods come in order
+			periods = append(periods, make([]Period, nth+1-len(periods))...)
+			found[at] = periods
 		}
 		if treated {
-			windows[nth].Requests.Treatment, windows[nth].Bad.Treatment = requests, bad
+			periods[nth].Requests.Treatment, periods[nth].Bad.Treatment = requests, bad
 		} else {
-			windows[nth].Requests.Control, windows[nth].Bad.Control = requests, bad
+			periods[nth].Requests.Control, periods[nth].Bad.Control = requests, bad
 		}
 		return nil
 	}, `
@@ -74,11 +74,11 @@ func (s *Snapshot) Windows(ctx context.Context, metric Metric, span Span, over t
 	if err != nil {
 		return nil, failure(err)
 	}
-	list := make([]Windows, 0, len(found))
+	list := make([]Periods, 0, len(found))
 	for _, at := range sortedStrata(found) {
-		windows := found[at]
-		first := slices.IndexFunc(windows, func(w Window) bool { return w != Window{} })
-		list = append(list, Windows{at, origin.Add(time.Duration(first) * experiment.Window), windows[first:]})
+		periods := found[at]
+		first := slices.IndexFunc(periods, func(w Period) bool { return w != Period{} })
+		list = append(list, Periods{at, origin.Add(time.Duration(first) * experiment.CountPeriod), periods[first:]})
 	}
 	return list, nil
 }
@@ -86,7 +86,7 @@ func (s *Snapshot) Windows(ctx context.Context, metric Metric, span Span, over t
 // Tally counts requests, and how many of them were bad.
 type Tally struct{ Requests, Bad int64 }
 
-// Buckets has the requests of one stratum by bucket of units, for all windows together.
+// Buckets has the requests of one stratum by bucket of units, for all periods together.
 type Buckets struct {
 	Stratum
 	Arms [2][experiment.Buckets]Tally // of control, and of treatment
@@ -171,7 +171,7 @@ type Histogram struct {
 }
 
 // Histograms reads a metric of kind quantiles in consecutive spans of equal length. The statement has a separate sum for each
-// interval, because taking arrays apart takes PostgreSQL five times as long. The counts of a window fit into integers, which
+// interval, because taking arrays apart takes PostgreSQL five times as long. The counts of a period fit into integers, which
 // PostgreSQL adds up in half the time of bigints.
 func (s *Snapshot) Histograms(ctx context.Context, metric Metric, span Span, every time.Duration) ([]Histogram, error) {
 	buckets := len(experiment.LatencyBounds) + 1

@@ -172,7 +172,7 @@ func ratio(t testing.TB, name string) store.Metric {
 }
 
 // The counts of an experiment with two steps, two Services and two bounds. Rows of other experiments and other times are left out.
-// Windows without a request are included, as zeros.
+// Count periods without a request are included, as zeros.
 func TestRequestsAreReadByStepAndService(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t)
@@ -195,37 +195,37 @@ func TestRequestsAreReadByStepAndService(t *testing.T) {
 		select experiment, step, service, arm, bucket, 10 + bucket, 1, array[3, bucket]
 		from (values ('likes', 1, 'like', 'control', 0), ('likes', 1, 'like', 'treatment', 31), ('likes', 0, 'tweet', 'control', 7), ('other', 0, 'like', 'control', 0))
 			v (experiment, step, service, arm, bucket)`)
-	window := func(control, treatment, badControl, badTreatment int64) store.Window {
-		return store.Window{Requests: experiment.Counts{Control: control, Treatment: treatment}, Bad: experiment.Counts{Control: badControl, Treatment: badTreatment}}
+	period := func(control, treatment, badControl, badTreatment int64) store.Period {
+		return store.Period{Requests: experiment.Counts{Control: control, Treatment: treatment}, Bad: experiment.Counts{Control: badControl, Treatment: badTreatment}}
 	}
-	at := func(step int, service string, nth int, windows ...store.Window) store.Windows {
-		return store.Windows{Stratum: store.Stratum{Step: step, Service: service}, Start: entry.Add(time.Duration(nth) * experiment.Window), Windows: windows}
+	at := func(step int, service string, nth int, periods ...store.Period) store.Periods {
+		return store.Periods{Stratum: store.Stratum{Step: step, Service: service}, Start: entry.Add(time.Duration(nth) * experiment.CountPeriod), Periods: periods}
 	}
 	span := store.Span{Experiment: "likes", Begin: entry, End: entry.Add(time.Minute)}
 	snapshot(t, d, func(ctx context.Context, s *store.Snapshot) error {
 		for _, tt := range []struct {
 			metric string
 			over   time.Duration
-			want   []store.Windows
+			want   []store.Periods
 		}{
-			{"error_share", 0, []store.Windows{
-				at(0, "", 0, window(2, 0, 1, 0)),
-				at(0, "like", 1, window(4, 5, 0, 1), store.Window{}, store.Window{}, window(6, 0, 2, 0)),
-				at(0, "tweet", 2, window(1, 0, 0, 0)),
-				at(1, "like", 5, window(0, 7, 0, 0)),
+			{"error_share", 0, []store.Periods{
+				at(0, "", 0, period(2, 0, 1, 0)),
+				at(0, "like", 1, period(4, 5, 0, 1), store.Period{}, store.Period{}, period(6, 0, 2, 0)),
+				at(0, "tweet", 2, period(1, 0, 0, 0)),
+				at(1, "like", 5, period(0, 7, 0, 0)),
 			}},
-			{"slow_share", 250 * time.Millisecond, []store.Windows{
-				at(0, "like", 1, window(4, 5, 0, 3), store.Window{}, store.Window{}, window(6, 0, 1, 0)),
-				at(0, "tweet", 2, window(1, 0, 1, 0)),
-				at(1, "like", 5, window(0, 7, 0, 7)),
+			{"slow_share", 250 * time.Millisecond, []store.Periods{
+				at(0, "like", 1, period(4, 5, 0, 3), store.Period{}, store.Period{}, period(6, 0, 1, 0)),
+				at(0, "tweet", 2, period(1, 0, 1, 0)),
+				at(1, "like", 5, period(0, 7, 0, 7)),
 			}},
-			{"slow_share", 500 * time.Millisecond, []store.Windows{
-				at(0, "like", 1, window(4, 5, 0, 2), store.Window{}, store.Window{}, window(6, 0, 0, 0)),
-				at(0, "tweet", 2, window(1, 0, 1, 0)),
-				at(1, "like", 5, window(0, 7, 0, 7)),
+			{"slow_share", 500 * time.Millisecond, []store.Periods{
+				at(0, "like", 1, period(4, 5, 0, 2), store.Period{}, store.Period{}, period(6, 0, 0, 0)),
+				at(0, "tweet", 2, period(1, 0, 1, 0)),
+				at(1, "like", 5, period(0, 7, 0, 7)),
 			}},
 		} {
-			got, err := s.Windows(ctx, ratio(t, tt.metric), span, tt.over)
+			got, err := s.Periods(ctx, ratio(t, tt.metric), span, tt.over)
 			if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {
 				t.Errorf("%s over %s: %s, %v", tt.metric, tt.over, diff, err)
 			}
@@ -240,11 +240,11 @@ func TestRequestsAreReadByStepAndService(t *testing.T) {
 		if diff := cmp.Diff([]store.Requested{{Arm: experiment.Control, Requests: 22, Recent: 6}, {Arm: experiment.Treatment, Requests: 12, Recent: 7}}, requests); diff != "" || err != nil {
 			t.Errorf("%s, %v", diff, err)
 		}
-		if _, err := s.Windows(ctx, ratio(t, "slow_share"), span, 300*time.Millisecond); err == nil || !strings.Contains(err.Error(), "over 300ms: expected one of the bounds of experiment likes: [250ms 500ms]") {
+		if _, err := s.Periods(ctx, ratio(t, "slow_share"), span, 300*time.Millisecond); err == nil || !strings.Contains(err.Error(), "over 300ms: expected one of the bounds of experiment likes: [250ms 500ms]") {
 			t.Errorf("a bound that is none: %v", err)
 		}
-		if windows, err := s.Windows(ctx, ratio(t, "error_share"), store.Span{Experiment: "nobody", Begin: entry, End: entry.Add(time.Minute)}, 0); err != nil || len(windows) != 0 {
-			t.Errorf("no rows: %v, %v", windows, err)
+		if periods, err := s.Periods(ctx, ratio(t, "error_share"), store.Span{Experiment: "nobody", Begin: entry, End: entry.Add(time.Minute)}, 0); err != nil || len(periods) != 0 {
+			t.Errorf("no rows: %v, %v", periods, err)
 		}
 		return nil
 	})
@@ -331,7 +331,7 @@ func TestUsersAreCountedByCommunity(t *testing.T) {
 		if diff := cmp.Diff(want, sums); diff != "" || err != nil {
 			t.Errorf("%s, %v", diff, err)
 		}
-		pods, err := s.PodWindows(ctx, "likes", end)
+		pods, err := s.PodPeriods(ctx, "likes", end)
 		if (pods != experiment.Counts{Control: 2, Treatment: 1}) || err != nil {
 			t.Errorf("%+v, %v", pods, err)
 		}

@@ -67,8 +67,8 @@ func (db *DB) SweepAccounts(ctx context.Context) error {
 	return nil
 }
 
-// SweepWindows deletes the records that say which windows were counted, once no edge can send these windows again.
-func (db *DB) SweepWindows(ctx context.Context) error {
+// SweepPeriods deletes the records that say which count periods of which edges were stored, once no edge can send them again.
+func (db *DB) SweepPeriods(ctx context.Context) error {
 	return db.sweep(ctx, `
 		delete from windows_taken
 		where ctid = any(array(

@@ -56,7 +56,7 @@ func TestSweepsKeepRowsThatStillMatter(t *testing.T) {
 		if err := auth.SweepAccounts(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if err := ops.SweepWindows(t.Context()); err != nil {
+		if err := ops.SweepPeriods(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}

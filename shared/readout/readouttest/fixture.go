@@ -117,19 +117,19 @@ func (w Fixture) Tweets(base, more int) {
 // Traffic lets the Service like answer 100 requests of each arm in each of so many count periods. control and treatment are
 // the numbers of these that fail. One request is slower than every bound of the experiment. Each bucket of units has the
 // same number of requests. The functions have measured 76 requests per period.
-func (w Fixture) Traffic(windows, control, treatment int) {
+func (w Fixture) Traffic(periods, control, treatment int) {
 	w.t.Helper()
 	bounds := len(w.Spec.Metrics.Bounds())
 	w.Exec(`
 		insert into windows (experiment, step, service, arm, start, requests, errors, active, slow)
 		select 'likes', 0, 'like', arm, $1::timestamptz + interval '10 seconds' * n, 100, case arm when 'control' then $3::integer else $4::integer end,
 			4294967295, array_fill(1, array[$5::integer])
-		from generate_series(0, $2 - 1) n, unnest(array['control', 'treatment']) arm`, Begin, windows, control, treatment, bounds)
+		from generate_series(0, $2 - 1) n, unnest(array['control', 'treatment']) arm`, Begin, periods, control, treatment, bounds)
 	w.Exec(`
 		insert into buckets (experiment, step, service, arm, bucket, requests, errors, slow)
 		select 'likes', 0, 'like', arm, bucket, (100 * $1 + 31 - bucket) / 32, (case arm when 'control' then $2::bigint else $3::bigint end * $1 + 31 - bucket) / 32,
 			array_fill((($1::bigint + 31 - bucket) / 32), array[$4::integer])
-		from generate_series(0, 31) bucket, unnest(array['control', 'treatment']) arm`, windows, control, treatment, bounds)
+		from generate_series(0, 31) bucket, unnest(array['control', 'treatment']) arm`, periods, control, treatment, bounds)
 	fast := make([]int64, len(experiment.LatencyBounds)+1)
 	for i := range 15 {
 		fast[i] = 5
@@ -139,7 +139,7 @@ func (w Fixture) Traffic(windows, control, treatment int) {
 	w.Exec(`
 		insert into latencies (experiment, arm, start, service, pod, buckets)
 		select 'likes', arm, $1::timestamptz + interval '10 seconds' * n, service, 'like-1', case service when 'like' then $3::bigint[] else $4 end
-		from generate_series(0, $2 - 1) n, unnest(array['control', 'treatment']) arm, unnest(array['like', 'tweet']) service`, Begin, windows, fast, slow)
+		from generate_series(0, $2 - 1) n, unnest(array['control', 'treatment']) arm, unnest(array['like', 'tweet']) service`, Begin, periods, fast, slow)
 }
 
 // Feedback lets every third user give a score, and every seventh of them text too.

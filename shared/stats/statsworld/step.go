@@ -15,7 +15,7 @@ type Step struct {
 	random   *rand.Rand
 	groups   [2][Buckets]group
 	wandered [2]float64 // how far each arm's log error rate is from its mean, in standard deviations
-	windows  int
+	periods  int
 	services []service
 }
 
@@ -74,7 +74,7 @@ func (s *Step) populate() {
 	}
 }
 
-// drawBaseline draws the baseline: windows in which nobody is treated.
+// drawBaseline draws the baseline: periods in which nobody is treated.
 func (s *Step) drawBaseline() {
 	from := s.world.From
 	s.world.From = math.MaxInt
@@ -84,13 +84,13 @@ func (s *Step) drawBaseline() {
 	s.fillBuckets()
 	for i := range s.services {
 		t := &s.services[i].Traffic
-		t.Baseline, t.Windows = t.Buckets, nil
+		t.Baseline, t.Periods = t.Buckets, nil
 		t.Buckets = [2][]stats.Proportion{make([]stats.Proportion, Buckets), make([]stats.Proportion, Buckets)}
 	}
-	s.world.From, s.windows = from, 0
+	s.world.From, s.periods = from, 0
 }
 
-// Next draws one more window.
+// Next draws one more period.
 func (s *Step) Next() {
 	factors := s.wander()
 	for i := range s.services {
@@ -98,9 +98,9 @@ func (s *Step) Next() {
 		for arm := range arms {
 			arms[arm] = s.drawArm(i, arm, factors[arm])
 		}
-		s.services[i].Windows = append(s.services[i].Windows, stats.Window{Control: arms[0], Treatment: arms[1]})
+		s.services[i].Periods = append(s.services[i].Periods, stats.Period{Control: arms[0], Treatment: arms[1]})
 	}
-	s.windows++
+	s.periods++
 }
 
 // wander changes the arms' error rates, and returns the factors by which they differ from their means.
@@ -113,13 +113,13 @@ func (s *Step) wander() (factors [2]float64) {
 	return factors
 }
 
-// drawArm draws one arm's requests to a Service in a window. factor multiplies the Service's error rate.
+// drawArm draws one arm's requests to a Service in a period. factor multiplies the Service's error rate.
 func (s *Step) drawArm(i, arm int, factor float64) stats.Proportion {
 	described, drawn := &s.world.Services[i], &s.services[i]
 	share, badShare := s.shares(arm)
 	mean := s.world.Requests * described.Share[arm]
 	harm := 0.0
-	if arm == 1 && s.windows >= s.world.From {
+	if arm == 1 && s.periods >= s.world.From {
 		harm = s.world.Harm + described.Harm
 	}
 	bad, harmed := s.poisson(mean*badShare*described.Errors*factor), s.poisson(mean*share*harm)
@@ -146,7 +146,7 @@ func (s *Step) Traffic() []stats.Traffic {
 	return traffic
 }
 
-// fillBuckets distributes the windows' requests over buckets. This need not be done for each window. Good requests are
+// fillBuckets distributes the periods' requests over buckets. This need not be done for each period. Good requests are
 // distributed by the buckets' shares of all requests, so that bad requests alone determine a unit's error rate.
 func (s *Step) fillBuckets() {
 	for i := range s.services {

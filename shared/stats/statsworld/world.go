@@ -11,20 +11,20 @@ const Buckets = 32
 type World struct {
 	Name     string
 	Services []Service
-	Requests float64 // mean per window, of both arms together
+	Requests float64 // mean per period, of both arms together
 
 	// Activity is how many requests each unit makes, relative to the others. If it is nil, each request is a separate unit.
 	Activity []float64
 	Spread   float64 // standard deviation of the log of the units' error rates, which do not change over time
 
 	// Each arm's log error rate is a separate AR(1) process with the standard deviation Wander. Memory is the correlation
-	// from one window to the next.
+	// from one period to the next.
 	Memory, Wander float64
 
 	Harm float64 // what the treatment adds to the share of bad requests
-	From int     // the window in which the harm begins
+	From int     // the period in which the harm begins
 
-	Before int // number of windows of the baseline, in which nobody is treated; 0 for none
+	Before int // number of periods of the baseline, in which nobody is treated; 0 for none
 }
 
 // Service says which share of the requests a Service gets, and how many of them fail.
@@ -61,7 +61,7 @@ func Wandering(memory, requests float64) World {
 	return w
 }
 
-// Late returns the same world with a harm that begins in the window from.
+// Late returns the same world with a harm that begins in the period from.
 func (w World) Late(harm float64, from int) World {
 	w.Name, w.Harm, w.From = "late harm, "+w.Name, harm, from
 	return w

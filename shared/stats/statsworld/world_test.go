@@ -11,10 +11,10 @@ import (
 	"warble/shared/stats/statsworld"
 )
 
-// draw draws this many windows of a step.
-func draw(w statsworld.World, windows int, seed uint64) []stats.Traffic {
+// draw draws this many periods of a step.
+func draw(w statsworld.World, periods int, seed uint64) []stats.Traffic {
 	s := w.Start(rand.New(rand.NewPCG(seed, 0)))
-	for range windows {
+	for range periods {
 		s.Next()
 	}
 	return s.Traffic()
@@ -42,22 +42,22 @@ func TestTheSameSeedDrawsTheSameTraffic(t *testing.T) {
 	}
 }
 
-func TestBucketsHaveTheRequestsOfTheWindows(t *testing.T) {
+func TestBucketsHaveTheRequestsOfThePeriods(t *testing.T) {
 	t.Parallel()
 	for _, w := range worlds() {
 		for _, traffic := range draw(w, 30, 3) {
-			var windows, buckets [2]stats.Proportion
-			for _, window := range traffic.Windows {
-				add(&windows[0], window.Control)
-				add(&windows[1], window.Treatment)
+			var periods, buckets [2]stats.Proportion
+			for _, period := range traffic.Periods {
+				add(&periods[0], period.Control)
+				add(&periods[1], period.Treatment)
 			}
 			for arm := range buckets {
 				for _, b := range traffic.Buckets[arm] {
 					add(&buckets[arm], b)
 				}
 			}
-			if windows != buckets || len(traffic.Windows) != 30 || (traffic.Baseline[0] != nil) != (w.Before > 0) {
-				t.Errorf("%s: %v in windows, %v in buckets", w.Name, windows, buckets)
+			if periods != buckets || len(traffic.Periods) != 30 || (traffic.Baseline[0] != nil) != (w.Before > 0) {
+				t.Errorf("%s: %v in periods, %v in buckets", w.Name, periods, buckets)
 			}
 		}
 	}
@@ -68,7 +68,7 @@ func TestRatesAreThoseOfTheWorld(t *testing.T) {
 	t.Parallel()
 	traffic := draw(statsworld.Independent(400).Late(.3, 100), 200, 4)[0]
 	var arms [3]stats.Proportion // control, and treatment before the harm and since
-	for i, w := range traffic.Windows {
+	for i, w := range traffic.Periods {
 		add(&arms[0], w.Control)
 		add(&arms[1+i/100], w.Treatment)
 	}
