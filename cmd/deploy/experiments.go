@@ -27,7 +27,7 @@ type experimentState struct {
 		Assign     struct {
 			Services []struct{ Control, Treatment struct{ Revision string } } // the arms, when they answer
 		}
-		Given map[string]int64 // the Services that a promotion has given the treatment so far
+		Treated map[string]int64 `json:"given"` // the Services to which a promotion has given the treatment so far
 		// Services is written only by earlier releases, in which the experiment changed each Service's traffic.
 		Services []struct{ Traffic json.RawMessage }
 	}
@@ -71,12 +71,12 @@ func (x *experimentState) earlier() bool {
 	return x.Status.Phase == "Concluding" || x.Status.Phase.Live() && withTraffic
 }
 
-// promoted reports whether a promotion has given a Service the treatment, even if the promotion is not complete. For an archived experiment it
-// returns false.
+// promoted reports whether a promotion has given the treatment to a Service, even if the promotion is not complete. For an archived
+// experiment it returns false.
 func (x *experimentState) promoted(service string) bool {
-	_, given := x.Status.Given[service]
+	_, treated := x.Status.Treated[service]
 	return slices.Contains(x.Spec.Services, service) &&
-		(x.Status.Phase == experiment.Promoting && given || x.Status.Phase == experiment.Concluded && x.Status.Conclusion == experiment.WasPromoted)
+		(x.Status.Phase == experiment.Promoting && treated || x.Status.Phase == experiment.Concluded && x.Status.Conclusion == experiment.WasPromoted)
 }
 
 // missing returns an error for each variable of a promoted treatment that a function's manifest does not have.

@@ -66,7 +66,7 @@ type service struct {
 	rollout.Service
 	version, made int
 	readyAt       time.Time
-	given         int // how often steer has written it
+	written       int // how often steer has written it
 }
 
 type arms struct {
@@ -526,7 +526,7 @@ func (h *access) GiveTreatment(_ context.Context, s *rollout.Service, env map[st
 		if image != "" {
 			present.Wished = image
 		}
-		present.given++
+		present.written++
 		present.Settled = false
 		h.revise(present)
 		return nil

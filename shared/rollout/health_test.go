@@ -93,7 +93,7 @@ func TestArgoCDShowsTheHealthOfEachPhase(t *testing.T) {
 		"Promoting": {true, promoting, progressing, "stage 20% of the promotion, until 12:02:10"},
 		"a promotion that is reverted": {true, func(w *fixture) {
 			promoting(w)
-			w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Given) == 3 })
+			w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Treated) == 3 })
 			w.deploy("tweet", func(s *rollout.Service) { s.Env["FEATURES"] = "" })
 			w.until("likes", stalledFor("Reverted"))
 		}, degraded, "somebody has removed the treatment from tweet: steer does not write it again, and the arms stay; `kn experiment stop likes` ends it"},

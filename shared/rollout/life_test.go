@@ -44,7 +44,7 @@ type scene struct {
 	// The expected end.
 	conclusion experiment.Conclusion
 	ids        string // of the transitions, without concluded
-	given      int    // how often steer has written each Service
+	written    int    // how often steer has written each Service
 }
 
 var scenes = []scene{{
@@ -58,7 +58,7 @@ var scenes = []scene{{
 		w.verdict["likes"] = win
 		w.until("likes", swept)
 	},
-	conclusion: experiment.WasPromoted, given: 1,
+	conclusion: experiment.WasPromoted, written: 1,
 	ids: "warming running-0 running-1 running-2 promoting promoting-0-5000 promoting-0-2500 promoting-0-0",
 }, {
 	name: "a baseline before the first step", changes: []string{"window: 7d", "window: 7d\n    baseline: 1h"},
@@ -82,7 +82,7 @@ var scenes = []scene{{
 		w.verdict["likes"] = win
 		w.until("likes", swept)
 	},
-	conclusion: experiment.WasPromoted, given: 1,
+	conclusion: experiment.WasPromoted, written: 1,
 	ids: "warming running-0 promoting promoting-1000-5000 promoting-0-10000 promoting-0-5000 promoting-0-2500 promoting-0-0",
 }, {
 	name: "paused, resumed, a step by hand, and a breach",
@@ -154,13 +154,13 @@ var scenes = []scene{{
 	live: func(w *fixture) {
 		w.until("likes", atStep(0))
 		w.end("likes", experiment.Promoted)
-		w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Given) == 3 })
+		w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Treated) == 3 })
 		w.remove("likes")
 		for range 3 {
 			w.turn()
 		}
 	},
-	conclusion: experiment.WasStopped, given: 1, ids: "warming running-0 promoting promoting-1000-5000 promoting-0-10000",
+	conclusion: experiment.WasStopped, written: 1, ids: "warming running-0 promoting promoting-1000-5000 promoting-0-10000",
 }, {
 	name: "a tripwire",
 	live: func(w *fixture) {
@@ -190,7 +190,7 @@ var scenes = []scene{{
 		w.end("likes", experiment.Promoted)
 		w.until("likes", swept)
 	},
-	conclusion: experiment.WasPromoted, given: 1,
+	conclusion: experiment.WasPromoted, written: 1,
 	ids: "warming running-0 running-1 warming-namespace-1-rebuilt running-1-namespace-1-rebuilt promoting-namespace-1-rebuilt promoting-0-10000-namespace-1-rebuilt " +
 		"promoting-0-5000-namespace-1-rebuilt promoting-0-2500-namespace-1-rebuilt promoting-0-0-namespace-1-rebuilt",
 }}
@@ -199,7 +199,7 @@ var scenes = []scene{{
 func (w *fixture) remains() any {
 	var left []any
 	for _, name := range services {
-		left = append(left, fmt.Sprint(name, w.services[name].Env, w.services[name].Wished, w.services[name].given))
+		left = append(left, fmt.Sprint(name, w.services[name].Env, w.services[name].Wished, w.services[name].written))
 	}
 	for _, t := range w.transitions["likes"] {
 		t.At = time.Time{}
@@ -228,8 +228,8 @@ func TestLives(t *testing.T) {
 				t.Errorf("recorded %v: expected %s, and then %s", w.transitions["likes"], s.ids, s.conclusion)
 			}
 			for _, name := range services {
-				if got := w.services[name].given; got != s.given {
-					t.Errorf("%s was written %d times: expected %d", name, got, s.given)
+				if got := w.services[name].written; got != s.written {
+					t.Errorf("%s was written %d times: expected %d", name, got, s.written)
 				}
 			}
 			if len(w.arms) > 0 {
@@ -427,13 +427,13 @@ func TestATreatmentThatSomebodyRemovesIsNotWrittenAgain(t *testing.T) {
 	w := begin(t)
 	w.until("likes", atStep(0))
 	w.end("likes", experiment.Promoted)
-	w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Given) == 3 })
+	w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Treated) == 3 })
 	w.deploy("tweet", func(s *rollout.Service) { s.Env["FEATURES"] = "" })
 	w.until("likes", stalledFor("Reverted"))
 	w.pass(time.Hour)
 	w.turn()
-	if len(w.arms) != 3 || w.services["tweet"].given != 1 {
-		t.Errorf("%d arms, %d writes", len(w.arms), w.services["tweet"].given)
+	if len(w.arms) != 3 || w.services["tweet"].written != 1 {
+		t.Errorf("%d arms, %d writes", len(w.arms), w.services["tweet"].written)
 	}
 	w.end("likes", experiment.Stopped)
 	w.until("likes", swept)
@@ -637,15 +637,15 @@ func TestAServiceThatIsMadeAgainEndsTheExperimentInEveryPhase(t *testing.T) {
 		"Promoting, after it had the treatment": func(w *fixture) {
 			w.until("likes", atStep(0))
 			w.end("likes", experiment.Promoted)
-			w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Given) == 3 })
+			w.until("likes", func(e *rollout.Experiment) bool { return len(e.Status.Treated) == 3 })
 		},
 	} {
 		w := begin(t)
 		live(w)
 		w.serve("tweet")
 		w.until("likes", swept)
-		if got := w.experiments["likes"].Status.Because; !strings.HasPrefix(got, "stopped: its Service tweet was replaced by another of that name") || w.services["tweet"].given != 0 {
-			t.Errorf("%s: %s, and the other was written %d times", name, got, w.services["tweet"].given)
+		if got := w.experiments["likes"].Status.Because; !strings.HasPrefix(got, "stopped: its Service tweet was replaced by another of that name") || w.services["tweet"].written != 0 {
+			t.Errorf("%s: %s, and the other was written %d times", name, got, w.services["tweet"].written)
 		}
 	}
 }
@@ -879,8 +879,8 @@ func TestACanarySplitsRequestsInHalfUntilThePromotion(t *testing.T) {
 			w.until("canary", func(*rollout.Experiment) bool { return w.arms["canary/validate"].route.Percent == 100 })
 		}
 		w.until("canary", swept)
-		if got := w.experiments["canary"].Status.Conclusion; got != want || (w.services["validate"].given == 1) != (want == experiment.WasPromoted) {
-			t.Errorf("%s, written %d times: expected %s", got, w.services["validate"].given, want)
+		if got := w.experiments["canary"].Status.Conclusion; got != want || (w.services["validate"].written == 1) != (want == experiment.WasPromoted) {
+			t.Errorf("%s, written %d times: expected %s", got, w.services["validate"].written, want)
 		}
 	}
 }

@@ -255,7 +255,7 @@ func (v *View) conclude(as experiment.Conclusion, because why) Move {
 
 // treatedServices returns the names of the Services that have got the treatment in the promotion.
 func (v *View) treatedServices() []string {
-	return slices.Sorted(maps.Keys(v.Experiment.Status.Given))
+	return slices.Sorted(maps.Keys(v.Experiment.Status.Treated))
 }
 
 // nextConcluded returns the next move of an experiment that has ended. It waits for requests under way, deletes the routes and then the

@@ -96,7 +96,7 @@ func TestNextReturnsTheMoveForEachView(t *testing.T) {
 		}
 	}
 	treated := func(v *view) {
-		v.Services["tweet"].Env["FEATURES"], v.Experiment.Status.Given = "likes", map[string]int64{"tweet": 1}
+		v.Services["tweet"].Env["FEATURES"], v.Experiment.Status.Treated = "likes", map[string]int64{"tweet": 1}
 	}
 	concluded := func(ago time.Duration) func(*view) {
 		return func(v *view) {
@@ -224,7 +224,7 @@ func TestNextReturnsTheMoveForEachView(t *testing.T) {
 		{"a stage lasts a minute", []func(*view){promoting(1000, 2000), func(v *view) { v.Experiment.Status.StepAt = metav1.NewTime(v.Now.Add(-59 * time.Second)) }}, "rests : stage 20% of the promotion, until 12:00:01"},
 		{"the last stage before the Services", []func(*view){promoting(1000, 5000)}, "writes Promoting {0 10000} promoting-0-10000"},
 		{"the treatment is written into the Services", []func(*view){promoting(0, 10000)}, "gives tweet map[FEATURES:likes] "},
-		{"the status notes which Services have it", []func(*view){promoting(0, 10000), treated, func(v *view) { v.Experiment.Status.Given = nil }}, "writes Promoting {0 10000}"},
+		{"the status notes which Services have it", []func(*view){promoting(0, 10000), treated, func(v *view) { v.Experiment.Status.Treated = nil }}, "writes Promoting {0 10000}"},
 		{"the newest revision does not serve yet", []func(*view){promoting(0, 10000), treated, func(v *view) { v.Services["tweet"].Settled = false }}, "rests : the newest revision of tweet, which has the treatment, to serve everybody"},
 		{"the newest revision serves", []func(*view){promoting(0, 10000), treated}, "writes Promoting {0 5000} promoting-0-5000"},
 		{"the last stage", []func(*view){promoting(0, 2500), treated}, "writes Promoting {0 0} promoting-0-0"},

@@ -107,7 +107,7 @@ func (v *View) nextPromoting() Move {
 		return m
 	}
 	e := v.Experiment
-	open, begunToTreat := e.Status.Assign.Open, len(e.Status.Given) > 0
+	open, begunToTreat := e.Status.Assign.Open, len(e.Status.Treated) > 0
 	stageEnd := e.Status.StepAt.Add(stage)
 	if all := (experiment.Open{Treatment: experiment.Slots}); open != all && !begunToTreat {
 		if v.Now.Before(stageEnd) {
@@ -189,7 +189,7 @@ func (v *View) treatServices() Move {
 func (v *View) treatService(base Base) Move {
 	e := v.Experiment
 	s := v.Services[base.Name]
-	_, noted := e.Status.Given[base.Name]
+	_, noted := e.Status.Treated[base.Name]
 	switch has := e.hasTreatment(s); {
 	case has && !noted:
 		return v.noteTreatment(base.Name)
@@ -211,10 +211,10 @@ func (v *View) treatService(base Base) Move {
 // noteTreatment writes into the status that a Service has the treatment, since now.
 func (v *View) noteTreatment(service string) Move {
 	s := v.status()
-	if s.Given == nil {
-		s.Given = make(map[string]int64)
+	if s.Treated == nil {
+		s.Treated = make(map[string]int64)
 	}
-	s.Given[service] = v.Now.Unix()
+	s.Treated[service] = v.Now.Unix()
 	s.StepAt = metav1.NewTime(v.Now)
 	return Write{Status: s}
 }

@@ -118,9 +118,9 @@ type Status struct {
 	// Rebasing is true while both arms are made again.
 	// +optional
 	Rebasing bool `json:"rebasing,omitempty"`
-	// Given are the Services that have got the treatment in the promotion, each with the time when steer saw it, in Unix seconds.
+	// Treated are the Services that have the treatment in the promotion, each with the time when steer saw it, in Unix seconds.
 	// +optional
-	Given map[string]int64 `json:"given,omitempty"`
+	Treated map[string]int64 `json:"given,omitempty"`
 	// Adopted is true if the experiment ran in another cluster before. The database has the transitions of that time.
 	// +optional
 	Adopted bool `json:"adopted,omitempty"`

@@ -207,8 +207,8 @@ func (in *Status) DeepCopyInto(out *Status) {
 		*out = make([]Base, len(*in))
 		copy(*out, *in)
 	}
-	if in.Given != nil {
-		in, out := &in.Given, &out.Given
+	if in.Treated != nil {
+		in, out := &in.Treated, &out.Treated
 		*out = make(map[string]int64, len(*in))
 		for key, val := range *in {
 			(*out)[key] = val
