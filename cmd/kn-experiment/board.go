@@ -170,7 +170,7 @@ func (b *board) list(w http.ResponseWriter, r *http.Request) {
 		data.Problem, status = "The experiments cannot be read: "+err.Error(), http.StatusBadGateway
 	}
 	slices.SortStableFunc(experiments, func(a, b rollout.Experiment) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
-	entered, err := b.entered(r.Context())
+	exposed, err := b.exposed(r.Context())
 	if err != nil {
 		data.Problem = strings.TrimSpace(data.Problem + " The numbers of exposed units cannot be read: " + err.Error())
 	}
@@ -182,12 +182,12 @@ func (b *board) list(w http.ResponseWriter, r *http.Request) {
 			lift, data.Drawn = &l, true
 		}
 		lifts = append(lifts, lift)
-		exposed := "–"
-		if n := entered[e.Name]; n != (experiment.Counts{}) {
-			exposed = figures.Count(n.Control+n.Treatment, e.Spec.Identity.Person())
+		people := "–"
+		if n := exposed[e.Name]; n != (experiment.Counts{}) {
+			people = figures.Count(n.Control+n.Treatment, e.Spec.Identity.Person())
 		}
 		data.Experiments = append(data.Experiments, boardRow{
-			Exposed: exposed,
+			Exposed: people,
 			Name:    e.Name, Title: titleOf(e), Services: strings.Join(e.Spec.Services, ", "), Phase: e.Describe(), Message: e.Status.Message,
 			Lift: orDash(e.Status.Lift), Age: age(e.CreationTimestamp), Pills: pillsOf(e),
 		})
@@ -203,12 +203,12 @@ func (b *board) list(w http.ResponseWriter, r *http.Request) {
 	b.page(w, status, "Experiments", "", body.Bytes())
 }
 
-// entered counts the users and visitors who were exposed to each experiment, by arm. The result is empty without a database.
-func (b *board) entered(ctx context.Context) (map[string]experiment.Counts, error) {
+// exposed counts the users and visitors who were exposed to each experiment, by arm. The result is empty without a database.
+func (b *board) exposed(ctx context.Context) (map[string]experiment.Counts, error) {
 	if b.db == nil {
 		return nil, nil //nolint:nilnil // an empty map is the answer
 	}
-	return b.db.Entered(ctx)
+	return b.db.Exposed(ctx)
 }
 
 func titleOf(e *rollout.Experiment) string {

@@ -336,8 +336,8 @@ func (s *Snapshot) Scores(ctx context.Context, members Members) (all Scores, err
 	return all, err
 }
 
-// Entered counts the users and visitors who were exposed to each experiment, by arm.
-func (db *DB) Entered(ctx context.Context) (map[string]experiment.Counts, error) {
+// Exposed counts the users and visitors who were exposed to each experiment, by arm.
+func (db *DB) Exposed(ctx context.Context) (map[string]experiment.Counts, error) {
 	rows, err := db.pool.Query(ctx, `
 		select experiment, assigned, count(*)
 		from exposed

@@ -125,7 +125,7 @@ func TestMetricsCountWithinTheWindowAndThePast(t *testing.T) {
 	})
 	exec(t, d, `insert into guest_exposures (experiment, unit, assigned, served, revision, generation, first_at)
 		select 'shop', 'visitor-' || n, 'treatment', 'treatment', 'shop-1', 1, $1 from generate_series(1, 2) n`, entry)
-	all, err := d.Open(t, pgtest.Ops).Entered(t.Context())
+	all, err := d.Open(t, pgtest.Ops).Exposed(t.Context())
 	if n := all["likes"]; err != nil || len(all) != 2 || n.Control+n.Treatment != 3 || all["shop"].Treatment != 2 {
 		t.Errorf("%+v, %v: want 3 users of likes and 2 visitors of shop", all, err)
 	}
