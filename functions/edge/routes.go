@@ -139,10 +139,10 @@ func (b *tableBuilder) addExperiments(all []experiment.Rules, wires *tripwires) 
 	}
 }
 
-// addClaims adds the routes and hosts of a target for which now returns true.
-func (b *tableBuilder) addClaims(to *target, now func(claim string) bool) {
+// addClaims adds those routes and hosts of a target for which selects returns true.
+func (b *tableBuilder) addClaims(to *target, selects func(claim string) bool) {
 	for _, route := range to.routes {
-		if now(route) {
+		if selects(route) {
 			b.addRoute(to, route)
 		}
 	}
@@ -150,7 +150,7 @@ func (b *tableBuilder) addClaims(to *target, now func(claim string) bool) {
 		return
 	}
 	for _, host := range to.guest.hosts {
-		if now(hostClaim(host)) {
+		if selects(hostClaim(host)) {
 			b.addHost(to, host)
 		}
 	}
