@@ -31,13 +31,13 @@ func (c *Cluster) react(k kind, name string, o object) error {
 	switch {
 	case k.kind == "Job":
 		state := "Complete"
-		if failing, fails := c.steer("fail-job"); fails && strings.HasPrefix(name, failing) {
+		if failing, fails := c.readFile("fail-job"); fails && strings.HasPrefix(name, failing) {
 			state = "Failed"
 		}
 		status["conditions"] = []any{condition(state, "True", "", "")}
 	case isService(k):
 		end := "-00002"
-		if other, ok := c.steer("newest"); ok {
+		if other, ok := c.readFile("newest"); ok {
 			end = other
 		}
 		metadata := child(o, "metadata")
@@ -46,7 +46,7 @@ func (c *Cluster) react(k kind, name string, o object) error {
 		status["observedGeneration"], status["url"] = generation+1, c.edge
 		status["latestCreatedRevisionName"], status["latestReadyRevisionName"] = name+end, name+end
 		status["conditions"] = []any{condition("Ready", "True", "", "")}
-		if reason, broken := c.steer("broken_" + name); broken {
+		if reason, broken := c.readFile("broken_" + name); broken {
 			status["latestReadyRevisionName"] = name + "-00001"
 			status["conditions"] = []any{condition("Ready", "False", "", ""), condition("ConfigurationsReady", "False", "", "")}
 			revision := object{"status": object{"conditions": []any{condition("Ready", "False", "ExitCode2", reason)}}}
@@ -79,7 +79,7 @@ func (c *Cluster) follow(k kind, name string, o object) error {
 		if tag, ok := next["tag"].(string); ok {
 			host := tag + "-" + name
 			next["url"] = fmt.Sprintf("http://%s.warble.svc.cluster.local", host)
-			if _, there := c.steer("services_" + host); !there {
+			if _, there := c.readFile("services_" + host); !there {
 				if err := c.save("services_"+host, object{"metadata": object{"name": host}}); err != nil {
 					return err
 				}

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// steer returns the content of a file in the folder, and whether the file exists.
-func (c *Cluster) steer(name string) (string, bool) {
+// readFile returns the content of a file in the folder, and whether the file exists.
+func (c *Cluster) readFile(name string) (string, bool) {
 	text, err := os.ReadFile(filepath.Join(c.folder, name))
 	return strings.TrimSpace(string(text)), err == nil
 }

@@ -148,11 +148,11 @@ func (c *Cluster) answer(r *http.Request) (any, error) {
 	if err := c.record(call); err != nil {
 		return nil, err
 	}
-	if at, ok := c.steer("leave"); ok && strings.HasPrefix(call, at) {
+	if at, ok := c.readFile("leave"); ok && strings.HasPrefix(call, at) {
 		_ = c.server.Listener.Close()
 		panic(http.ErrAbortHandler)
 	}
-	if at, ok := c.steer("forbid"); ok && strings.HasPrefix(call, at) {
+	if at, ok := c.readFile("forbid"); ok && strings.HasPrefix(call, at) {
 		return nil, refusal{http.StatusForbidden, "Forbidden", `User "ada" cannot ` + r.Method + " " + r.URL.Path}
 	}
 	segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
@@ -182,7 +182,7 @@ func (c *Cluster) answer(r *http.Request) (any, error) {
 	case namespace != "" && namespace != "warble":
 		return nil, k.notFound(rest[1])
 	case len(rest) == 3 && k.plural == "pods" && rest[2] == "log":
-		if text, ok := c.steer("log"); ok {
+		if text, ok := c.readFile("log"); ok {
 			return text, nil
 		}
 		return nil, refusal{http.StatusBadRequest, "BadRequest", "its container is waiting to start: ContainerCreating"}
@@ -212,7 +212,7 @@ func (c *Cluster) discovery(version string) (any, error) {
 
 // serves reports whether a kind is served: a custom resource needs its definition.
 func (c *Cluster) serves(k kind) bool {
-	_, defined := c.steer(k.definition())
+	_, defined := c.readFile(k.definition())
 	return defined || !k.custom()
 }
 
@@ -234,7 +234,7 @@ func (c *Cluster) patch(k kind, name string, r *http.Request) (any, error) {
 	if r.Header.Get("Content-Type") != "application/apply-patch+yaml" {
 		return c.merge(k, name, patch, manager{query.Get("fieldManager"), false})
 	}
-	if refused, _ := c.steer("refuse"); refused == k.file(name) {
+	if refused, _ := c.readFile("refuse"); refused == k.file(name) {
 		return nil, refusal{http.StatusBadRequest, "BadRequest", `admission webhook "validation.webhook.serving.knative.dev" denied the request: ` +
 			"validation failed: expected 0 <= -1 <= 1000: spec.template.spec.containerConcurrency"}
 	}
