@@ -81,5 +81,5 @@ func (l *load) progress(at, length, since time.Duration) string {
 	requests := r.requests()
 	return fmt.Sprintf("%s of %s  %.0f/s  p99 %.0f ms  errors %.1f %%  in flight %d  people: control %d, treatment %d, none %d",
 		min(at, length).Round(time.Second), length, float64(requests)/since.Seconds(), milliseconds(r.latencies.ValueAtQuantile(99)),
-		100*float64(r.errors())/float64(max(requests, 1)), len(l.slots), people[control], people[treatment], people[none])
+		100*float64(r.errors())/float64(max(requests, 1)), len(l.inFlight), people[control], people[treatment], people[none])
 }

@@ -40,7 +40,7 @@ func TestTheLineOfProgress(t *testing.T) {
 	people := inside(m)
 	people[0].arm, people[1].arm = control, treatment
 	l := newLoad(newPopulation(m), &client{}, people, "likes", 8)
-	l.slots <- struct{}{}
+	l.inFlight <- struct{}{}
 	for range 19 {
 		l.results.record(home, control, "200", 30*time.Millisecond)
 	}

@@ -65,7 +65,7 @@ type load struct {
 	persons    []*person
 	neighbours map[string][]*person // by community
 	results    *results
-	slots      chan struct{} // has an element for each request under way; its capacity is the limit
+	inFlight   chan struct{} // has an element for each request under way; its capacity is the limit
 	running    sync.WaitGroup
 }
 
@@ -78,8 +78,8 @@ func newPeople(m model, communities []string) []*person {
 	return people
 }
 
-func newLoad(p *population, c *client, persons []*person, experiment string, inFlight int) *load {
-	l := &load{p, c, experiment, persons, make(map[string][]*person), newResults(), make(chan struct{}, inFlight), sync.WaitGroup{}}
+func newLoad(p *population, c *client, persons []*person, experiment string, limit int) *load {
+	l := &load{p, c, experiment, persons, make(map[string][]*person), newResults(), make(chan struct{}, limit), sync.WaitGroup{}}
 	for _, person := range persons {
 		l.neighbours[person.community] = append(l.neighbours[person.community], person)
 	}
@@ -118,7 +118,7 @@ func (l *load) start(ctx context.Context, i intent, due time.Time) {
 	p.mu.Unlock()
 	for _, k := range acts {
 		select {
-		case l.slots <- struct{}{}:
+		case l.inFlight <- struct{}{}:
 		default:
 			l.results.drop(k, at)
 			if k == renew {
@@ -127,7 +127,7 @@ func (l *load) start(ctx context.Context, i intent, due time.Time) {
 			continue
 		}
 		l.running.Go(func() {
-			defer func() { <-l.slots }()
+			defer func() { <-l.inFlight }()
 			if k == renew {
 				l.renew(ctx, p)
 				return

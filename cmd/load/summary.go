@@ -25,7 +25,7 @@ type results struct {
 	mu       sync.Mutex
 	rows     map[rowKey]*row
 	lateness *hdrhistogram.Histogram
-	window   row // since the last call of recent
+	latest   row // since the last call of recent
 }
 
 type rowKey struct {
@@ -41,7 +41,7 @@ type row struct {
 func newRow() row { return row{newHistogram(), make(map[string]int)} }
 
 func newResults() *results {
-	return &results{rows: make(map[rowKey]*row), lateness: newHistogram(), window: newRow()}
+	return &results{rows: make(map[rowKey]*row), lateness: newHistogram(), latest: newRow()}
 }
 
 // maxLatency is the greatest latency of a histogram. The timeout is shorter.
@@ -89,7 +89,7 @@ func (r *results) record(k kind, a arm, what string, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.row(k, a).add(what, took)
-	r.window.add(what, took)
+	r.latest.add(what, took)
 }
 
 // drop counts a request that was not sent.
@@ -97,7 +97,7 @@ func (r *results) drop(k kind, a arm) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.row(k, a).outcomes[dropped]++
-	r.window.outcomes[dropped]++
+	r.latest.outcomes[dropped]++
 }
 
 func (r *results) row(k kind, a arm) *row {
@@ -120,8 +120,8 @@ func (r *results) late(by time.Duration) {
 func (r *results) recent() row {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	was := r.window
-	r.window = newRow()
+	was := r.latest
+	r.latest = newRow()
 	return was
 }
 
