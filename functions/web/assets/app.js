@@ -10,7 +10,7 @@ const $ = id => document.getElementById(id)
 const people = [] // in the order of the page
 const happened = [] // calls, the latest first
 let communities = []
-let met = false // whether the communities have been loaded: there may be none
+let loaded = false // whether the communities have been loaded: there may be none
 
 /** el makes an element: attributes by name, "on" for the click, and children. */
 function el(tag, attributes = {}, ...children) {
@@ -168,20 +168,20 @@ async function copy(language) {
 
 const random = length => Array.from(crypto.getRandomValues(new Uint8Array(length)), b => "abcdefghijklmnopqrstuvwxyz234567"[b & 31]).join("")
 
-/** another registers a new person. The first two share a community and see the same tweets, the next two share another, and so on. */
-async function another() {
+/** addNewPerson registers a new person. The first two share a community and see the same tweets, the next two share another, and so on. */
+async function addNewPerson() {
 	const name = firstNames[people.length % firstNames.length], tail = random(6)
 	const community = communities.length ? communities[(people.length >> 1) % communities.length].slug : undefined
-	await enter("/auth/register", { name, username: `${name.toLowerCase().slice(0, 8)}_${tail}`, email: `${name.toLowerCase()}.${tail}@example.org`, password: random(24), community })
+	await addPerson("/auth/register", { name, username: `${name.toLowerCase().slice(0, 8)}_${tail}`, email: `${name.toLowerCase()}.${tail}@example.org`, password: random(24), community })
 }
 
-/** enter adds the person whom a POST to path registers or logs in. mailed says whether their address is real, so that they may want to verify it. */
-async function enter(path, body, mailed = false) {
+/** addPerson adds the person whom a POST to path registers or logs in. mailed says whether their address is real, so that they may want to verify it. */
+async function addPerson(path, body, mailed = false) {
 	const { content } = await send("POST", path, { body })
 	const claims = await send("GET", "/auth/validate", { token: content.token, quiet: true }).catch(() => null)
 	people.push(newPerson({ ...content.data, community: claims ? claims.content.community : body.community, refresh: content.refresh_token, token: content.token, mailed }))
 	save()
-	lead()
+	explainArms()
 	await people.at(-1).refresh_all()
 }
 
@@ -272,7 +272,7 @@ function newPerson(data) {
 		badge.classList.toggle("treatment", variant === "treatment")
 		served.replaceChildren(...(experiment ? [experiment + " · "] : []), ...(revision ? ["served by ", el("code", {}, revision)] : []))
 		person.arm = `${experiment}/${variant}`
-		lead()
+		explainArms()
 		for (const user of content.includes?.users || []) person.authors.set(user.id, user)
 		for (const t of content.includes?.tweets || []) person.authors.set("tweet " + t.id, t)
 		return content
@@ -318,12 +318,12 @@ function newPerson(data) {
 		try {
 			await person.page("")
 			await likes()
-			await person.mine()
+			await person.readRetweets()
 			notice.hidden = true
 		} catch (failure) { fail(failure) }
 	}
-	/** mine reads which tweets the person has retweeted, so that another click undoes the retweet. */
-	person.mine = async () => {
+	/** readRetweets reads which tweets the person has retweeted, so that another click undoes the retweet. */
+	person.readRetweets = async () => {
 		const { content } = await call(person, "GET", `/2/users/${person.id}/tweets?max_results=100&exclude=replies`, { quiet: true })
 		person.retweeted = new Set(content.data.flatMap(t => t.referenced_tweets || []).map(r => r.id))
 		person.tweets.forEach(show)
@@ -351,7 +351,7 @@ function newPerson(data) {
 		people.splice(people.indexOf(person), 1)
 		card.remove()
 		save()
-		lead()
+		explainArms()
 		$("add").focus()
 		await send("POST", "/auth/logout", { body: { refresh_token: person.refresh } }).catch(() => null) // if this fails, the session expires later
 	}
@@ -440,8 +440,8 @@ function ago(time) {
 	return `${seconds} s`
 }
 
-/** lead writes the sentence above the cards, which says what they show. */
-function lead() {
+/** explainArms writes the sentence above the cards, which says what they show. */
+function explainArms() {
 	const arms = new Set(people.map(p => p.arm).filter(Boolean)) // of the people who have had an answer
 	let text = "Each person is in one arm of the experiment and stays there. In the treatment there is a heart under each tweet; in the control there is none."
 	if (people.length < 2) text = "Adding a person takes one click. An experiment gives each person one version of Warble, called their arm, and they keep it."
@@ -489,7 +489,7 @@ $("form").addEventListener("submit", e => {
 	e.preventDefault()
 	const { name, email, password, community } = Object.fromEntries(new FormData(e.target))
 	busy($("form-go"), $("form-problem"), async () => {
-		await enter(signingUp ? "/auth/register" : "/auth/login", signingUp ? { name, email, password, community: community || undefined } : { email, password }, true)
+		await addPerson(signingUp ? "/auth/register" : "/auth/login", signingUp ? { name, email, password, community: community || undefined } : { email, password }, true)
 		e.target.reset()
 		$("dialog").close()
 	})
@@ -498,24 +498,24 @@ $("form").addEventListener("submit", e => {
 // ---- Start
 
 $("add").addEventListener("click", () => busy($("add"), $("notice"), async () => {
-	if (!met) await meet() // in case Warble did not answer when the page was loaded
-	await another()
+	if (!loaded) await loadCommunities() // in case Warble did not answer when the page was loaded
+	await addNewPerson()
 }))
 for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button.dataset.copy))
 $("host").textContent = location.host
 
-async function meet() {
+async function loadCommunities() {
 	communities = (await send("GET", "/communities", { quiet: true })).content.data
-	met = true
+	loaded = true
 	$("form").elements.community.replaceChildren(el("option", { value: "" }, "None"), ...communities.map(c => el("option", { value: c.slug }, c.name)))
 }
 
 people.push(...restore().map(newPerson))
-lead()
-await Promise.all([meet().then(() => { $("notice").hidden = true }, failure => complain($("notice"), failure)), ...people.map(p => p.refresh_all())])
+explainArms()
+await Promise.all([loadCommunities().then(() => { $("notice").hidden = true }, failure => complain($("notice"), failure)), ...people.map(p => p.refresh_all())])
 for (;;) {
 	await new Promise(wake => setTimeout(wake, pollEvery))
 	if (document.hidden) continue
-	if (!met) await meet().then(() => { $("notice").hidden = true }, failure => complain($("notice"), failure))
+	if (!loaded) await loadCommunities().then(() => { $("notice").hidden = true }, failure => complain($("notice"), failure))
 	await Promise.all(people.map(p => p.tick()))
 }
