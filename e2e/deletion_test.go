@@ -6,14 +6,10 @@ import (
 	"context"
 	"encoding/hex"
 	"net/http"
-	"net/http/httptest"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	cloudevents "github.com/cloudevents/sdk-go/v2"
 
 	"warble/shared/apitest"
 	"warble/shared/store"
@@ -24,30 +20,6 @@ import (
 
 // deletionLimit is three times the minute that is between two calls of FinishDeletions by relay.
 const deletionLimit = 3 * time.Minute
-
-// subscriber stores the types and subjects of the events that it gets.
-type subscriber struct {
-	mu   sync.Mutex
-	seen map[string]bool
-}
-
-func (s *subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	e, err := cloudevents.NewEventFromHTTPRequest(r)
-	if err != nil {
-		w.WriteHeader(http.StatusBadRequest)
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.seen[e.Type()+" "+e.Subject()] = true
-	w.WriteHeader(http.StatusAccepted)
-}
-
-func (s *subscriber) has(event string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.seen[event]
-}
 
 // pgDump returns the whole content of the database as text.
 func pgDump(t *testing.T, server *pgserver.Server) string {
@@ -64,11 +36,9 @@ func pgDump(t *testing.T, server *pgserver.Server) string {
 func TestADeletedAccountLeavesNothingInTheDatabaseOrTheLog(t *testing.T) {
 	processes(t)
 	server, _ := guarded(t)
-	events := &subscriber{seen: make(map[string]bool)}
-	sink := httptest.NewServer(events)
-	t.Cleanup(sink.Close)
+	events := startSubscriber(t)
 	office := apitest.OpenPostOffice(t) // without it, a local run prints mail
-	run := runOn(t, server, "K_SINK="+sink.URL, "SMTP_URL="+office.URL)
+	run := runOn(t, server, "K_SINK="+events.url, "SMTP_URL="+office.URL)
 
 	const email, tweet, undone, opinion = "countess@example.org", "a private confession", "a private mistake", "a private opinion"
 	ada := (&user{t: t}).withURL(run.URL)
@@ -120,7 +90,7 @@ func TestADeletedAccountLeavesNothingInTheDatabaseOrTheLog(t *testing.T) {
 		}
 		return finished
 	})
-	eventually(t, "the event of the deletion", time.Minute, func() bool { return events.has("dev.warble.user.deleted.v1 " + ada.id) })
+	eventually(t, "the event of the deletion", time.Minute, func() bool { return events.has("dev.warble.user.deleted.v1", ada.id) })
 	after := pgDump(t, server)
 	if err := run.Stop(); err != nil { // so that the log is complete
 		t.Error(err)

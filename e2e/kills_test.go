@@ -11,7 +11,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"slices"
 	"strconv"
@@ -22,7 +21,6 @@ import (
 	"testing"
 	"time"
 
-	cloudevents "github.com/cloudevents/sdk-go/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
@@ -119,23 +117,18 @@ func TestKillsLoseNothing(t *testing.T) {
 
 // killable is a local run on a durable server, behind a pooler, with a subscriber.
 type killable struct {
-	t       *testing.T
-	run     *apitest.Local
-	server  *pgserver.Server
-	pooler  *pooler
-	office  *apitest.PostOffice
-	folder  string
-	victims map[string]func() bool // by name; false if there is nothing to kill
-	sources []string
+	t          *testing.T
+	run        *apitest.Local
+	server     *pgserver.Server
+	pooler     *pooler
+	office     *apitest.PostOffice
+	folder     string
+	victims    map[string]func() bool // by name; false if there is nothing to kill
+	sources    []string
+	subscriber *subscriber
 
 	acknowledged, again atomic.Int64
-
-	mu     sync.Mutex
-	events []received
 }
-
-// received is an event that the subscriber got.
-type received struct{ id, kind, subject, user string }
 
 func newKillable(t *testing.T) *killable {
 	t.Helper()
@@ -149,10 +142,9 @@ func newKillable(t *testing.T) *killable {
 	t.Cleanup(func() { _ = s.server.Stop() })
 	s.pooler = pgbouncer(t, s.server)
 	s.office = apitest.OpenPostOffice(t)
-	subscriber := httptest.NewServer(http.HandlerFunc(s.receiveEvent))
-	t.Cleanup(subscriber.Close)
+	s.subscriber = startSubscriber(t)
 	if s.run, err = apitest.StartLocal(t.Context(), "DATABASE_DIRECT_URL="+s.server.Superuser("postgres"), "DATABASE_URL="+s.pooler.url("pooled"),
-		"K_SINK="+subscriber.URL, "RELAY_LEASE=2s", "FEATURES=likes", "SMTP_URL="+s.office.URL); err != nil {
+		"K_SINK="+s.subscriber.url, "RELAY_LEASE=2s", "FEATURES=likes", "SMTP_URL="+s.office.URL); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -190,19 +182,6 @@ func (s *killable) start() {
 	if s.server, err = pgserver.Start(context.WithoutCancel(s.t.Context()), s.folder, pgserver.Options{Durable: true}); err != nil {
 		s.t.Fatal(err)
 	}
-}
-
-func (s *killable) receiveEvent(w http.ResponseWriter, r *http.Request) {
-	e, err := cloudevents.NewEventFromHTTPRequest(r)
-	if err != nil {
-		s.t.Error(err)
-		w.WriteHeader(http.StatusBadRequest)
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.events = append(s.events, received{e.ID(), e.Type(), e.Subject(), fmt.Sprint(e.Extensions()["partitionkey"])})
-	w.WriteHeader(http.StatusAccepted)
 }
 
 // rows runs a query, and returns its rows.
@@ -479,11 +458,10 @@ func (s *killable) compareEvents() {
 		select 'dev.warble.tweet.liked.v1 ' || id from likes
 		union all
 		select 'dev.warble.tweet.unliked.v1 ' || id from likes where deleted_at is not null`)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	events := s.subscriber.events()
 	var got []string
 	seen, last := make(map[string]bool), make(map[string]int64)
-	for _, e := range s.events {
+	for _, e := range events {
 		if seen[e.id] {
 			continue // at least once
 		}
@@ -503,5 +481,5 @@ func (s *killable) compareEvents() {
 	if dead := s.rows(`select id || ' ' || reason from dead_letters`); len(dead) > 0 {
 		s.t.Errorf("dead letters: %v", dead)
 	}
-	s.t.Logf("%d events, %d of them heard again", len(got), len(s.events)-len(got))
+	s.t.Logf("%d events, %d of them sent again", len(got), len(events)-len(got))
 }
