@@ -136,18 +136,18 @@ func (c *cluster) Arms(_ context.Context, e *rollout.Experiment) (map[string]*ro
 			return nil, err
 		}
 		all[service] = &rollout.Arms{
-			Control:   c.made(key, record.Arms[experiment.Control]),
-			Treatment: c.made(key, record.Arms[experiment.Treatment]),
+			Control:   c.armState(key, record.Arms[experiment.Control]),
+			Treatment: c.armState(key, record.Arms[experiment.Treatment]),
 		}
 		if record.Route != nil {
-			all[service].Route = c.wayOf(key, record.Route)
+			all[service].Route = c.routeState(key, record.Route)
 		}
 	}
 	return all, nil
 }
 
-// made returns the state of an arm's newest revision, or nil if there is no record of the arm.
-func (c *cluster) made(key armsKey, record *madeRecord) *rollout.ArmState {
+// armState returns the state of an arm's newest revision, or nil if there is no record of the arm.
+func (c *cluster) armState(key armsKey, record *madeRecord) *rollout.ArmState {
 	if record == nil {
 		return nil
 	}
@@ -157,9 +157,9 @@ func (c *cluster) made(key armsKey, record *madeRecord) *rollout.ArmState {
 	return made
 }
 
-// wayOf returns where a route leads. The route is in force when both processes have an address, which they get when they are added
+// routeState returns where a route leads. The route is in force when both processes have an address, which they get when they are added
 // to the fleet.
-func (c *cluster) wayOf(key armsKey, route *rollout.Route) *rollout.RouteState {
+func (c *cluster) routeState(key armsKey, route *rollout.Route) *rollout.RouteState {
 	control, treatment := c.fleet.address(idOf(key, route.Control)), c.fleet.address(idOf(key, route.Treatment))
 	return &rollout.RouteState{
 		Control: route.Control, Treatment: route.Treatment, Percent: route.Percent, InForce: control != "" && treatment != "",
@@ -283,7 +283,7 @@ func (c *cluster) GiveTreatment(_ context.Context, s *rollout.Service, env map[s
 		if k.Services[s.Name] == nil {
 			k.Services[s.Name] = &serviceRecord{}
 		}
-		k.Services[s.Name].Given = append(k.Services[s.Name].Given, variables)
+		k.Services[s.Name].Overrides = append(k.Services[s.Name].Overrides, variables)
 		return nil
 	})
 	if err != nil {

@@ -59,8 +59,8 @@ func (m *madeRecord) newest() *revisionRecord { return &m.Revisions[len(m.Revisi
 
 // serviceRecord has the changes that GiveTreatment has made to a Service.
 type serviceRecord struct {
-	// Given has an entry for each revision after the first: all variables that override the manifest.
-	Given []map[string]string `json:"given"`
+	// Overrides has an entry for each revision after the first: all variables that override the manifest.
+	Overrides []map[string]string `json:"given"`
 }
 
 // revisionName returns the name of the n-th revision of a Service, from 0.
@@ -77,8 +77,8 @@ func (k *kept) newest(service string) (revision string, variables map[string]str
 	if record == nil {
 		return revisionName(service, 0), nil
 	}
-	n := len(record.Given)
-	return revisionName(service, n), record.Given[n-1]
+	n := len(record.Overrides)
+	return revisionName(service, n), record.Overrides[n-1]
 }
 
 // variables returns the variables of a revision that override the manifest.
@@ -87,7 +87,7 @@ func (k *kept) variables(service, revision string) (map[string]string, error) {
 		return nil, nil
 	}
 	if record := k.Services[service]; record != nil {
-		for n, variables := range record.Given {
+		for n, variables := range record.Overrides {
 			if revision == revisionName(service, n+1) {
 				return variables, nil
 			}
