@@ -22,7 +22,7 @@ import (
 const defaultManifests = "knative"
 
 // writeManifests writes the promoted environment variables into the manifests of a folder, because the next deployment would remove
-// them otherwise. Without a folder, it prints what to write. A promoted image is printed in both cases, because manifests name code and
+// them otherwise. Without a folder, it prints what to write, and where, if the manifest is in the default folder. A promoted image is printed in both cases, because manifests name code and
 // not an image.
 func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) error {
 	variables := slices.Sorted(maps.Keys(e.Spec.Treatment.Env))
@@ -32,16 +32,25 @@ func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) erro
 		if err != nil && (folder != "" || !errors.Is(err, fs.ErrNotExist)) {
 			return err
 		}
+		elsewhere := err != nil // the manifest of a guest can be anywhere
+		if elsewhere {
+			file = service
+		}
 		if image := imageOf(e, service); image != "" {
 			c.Printf("%s: %s was promoted: before the next deployment, check out the code that it was built from; otherwise the deployment removes it for everyone\n", imageLine(file, before), image)
 		}
 		text := before
 		for _, name := range variables {
 			value := string(e.Spec.Treatment.Env[name])
-			if folder == "" {
+			switch {
+			case elsewhere:
+				c.Printf("%s: has %s=%s now: add it to the manifest that you deploy; otherwise the next deployment removes it for everyone\n", service, name, value)
+			case folder == "":
 				c.Printf("%s: needs %s=%s: use --write to add it\n", file, name, value)
-			} else if text, err = manifest.SetEnv(text, name, value); err != nil {
-				return exit(failed, "%s: %w", file, err)
+			default:
+				if text, err = manifest.SetEnv(text, name, value); err != nil {
+					return exit(failed, "%s: %w", file, err)
+				}
 			}
 		}
 		if bytes.Equal(before, text) {

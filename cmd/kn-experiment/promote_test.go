@@ -65,3 +65,26 @@ func TestAPromotionIsWrittenIntoTheManifests(t *testing.T) {
 		t.Errorf("the second time: %v %s", err, &said)
 	}
 }
+
+// TestAPromotionOfAServiceFromElsewhereIsPrinted, without a file that does not exist: most guests have their manifests in another folder.
+func TestAPromotionOfAServiceFromElsewhereIsPrinted(t *testing.T) {
+	t.Parallel()
+	var e rollout.Experiment
+	e.Spec.Services = []string{"shop"}
+	e.Spec.Treatment = experiment.Treated{
+		Env:   map[string]experiment.Value{"BANNER": "Free delivery today"},
+		Image: map[string]experiment.Image{"shop": "registry.test/shop@sha256:2"},
+	}
+	var said bytes.Buffer
+	c := &cobra.Command{}
+	c.SetErr(&said)
+	c.SetOut(&said)
+	if err := writeManifests(c, "", &e); err != nil {
+		t.Fatal(err)
+	}
+	want := "shop: registry.test/shop@sha256:2 was promoted: before the next deployment, check out the code that it was built from; otherwise the deployment removes it for everyone\n" +
+		"shop: has BANNER=Free delivery today now: add it to the manifest that you deploy; otherwise the next deployment removes it for everyone\n"
+	if diff := cmp.Diff(want, said.String()); diff != "" {
+		t.Error(diff)
+	}
+}
