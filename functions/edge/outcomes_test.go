@@ -44,7 +44,7 @@ func newSink(t testing.TB, answers ...string) *sink {
 func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var sent struct {
 		Pod         string
-		Periods     []experiment.Outcomes
+		Periods     []experiment.Outcomes `json:"windows"`
 		Suspensions []experiment.Suspension
 		Exposures   []experiment.Exposure
 	}
