@@ -104,9 +104,9 @@ var managers = map[string]string{
 
 // managerOf returns the tool that applies an object repeatedly, Flux or Argo CD; empty if neither does.
 func managerOf(m *metav1.ObjectMeta) string {
-	for key, name := range managers {
+	for _, key := range sortedKeys(managers) { // sorted, so that an object with marks of both has the same manager each time
 		if m.Labels[key] != "" || m.Annotations[key] != "" {
-			return name
+			return managers[key]
 		}
 	}
 	for _, fields := range m.ManagedFields {
