@@ -53,6 +53,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, prefix := range []string{"/apis/serving.knative.dev/v1/namespaces/warble/", "/apis/warble.dev/v1alpha1/namespaces/warble/", "/api/v1/namespaces/warble/", "/api/v1/"} {
 		path = strings.TrimPrefix(path, prefix)
 	}
+	if r.URL.RawQuery != "" && r.Method != http.MethodGet { // a field manager, or force
+		path += "?" + r.URL.RawQuery
+	}
 	body, _ := io.ReadAll(r.Body)
 	a.mu.Lock()
 	defer a.mu.Unlock()
