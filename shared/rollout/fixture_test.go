@@ -56,6 +56,7 @@ type fixture struct {
 	assigned    map[string]experiment.Arm // by salt and unit
 	open        map[string]experiment.Open
 	told        []string
+	events      []rollout.Event
 
 	writes  int
 	dieAt   int  // the write at which the driver is killed, from 1
@@ -536,6 +537,7 @@ func (h *access) GiveTreatment(_ context.Context, s *rollout.Service, env map[st
 func (h *access) RecordEvent(_ context.Context, e *rollout.Experiment, event rollout.Event) error {
 	return h.write(func() error {
 		h.told = append(h.told, e.Name+" "+event.Reason)
+		h.events = append(h.events, event)
 		return nil
 	})
 }

@@ -229,9 +229,10 @@ func (v *View) transition(s Status, id string, because why) Write {
 		Actor: because.actor, Reason: because.text, Figures: string(because.figures),
 	})
 	e.Status = s
-	event := &Event{Reason: string(s.Phase), Message: e.Describe() + ": " + because.text, Warning: s.Conclusion == experiment.WasRolledBack}
-	if s.Conclusion != "" {
+	event := &Event{Reason: string(s.Phase), Message: e.Describe() + ": " + because.text}
+	if s.Phase == experiment.Concluded {
 		event.Reason = strings.ReplaceAll(capital(string(s.Conclusion)), " b", "B") // RolledBack
+		event.Warning = s.Conclusion == experiment.WasRolledBack
 	}
 	return Write{Status: s, Event: event}
 }
