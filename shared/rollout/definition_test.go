@@ -31,6 +31,7 @@ type definition struct {
 	structural *schema.Structural
 	schema     schemavalidation.SchemaValidator
 	rules      *cel.Validator
+	printed    []apiextensionsv1.CustomResourceColumnDefinition // the columns of kubectl get
 }
 
 func define(t *testing.T) definition {
@@ -63,7 +64,7 @@ func defineBy(t *testing.T, file string) definition {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var d definition
+	d := definition{printed: written.Spec.Versions[0].AdditionalPrinterColumns}
 	if d.structural, err = schema.NewStructural(whole.OpenAPIV3Schema); err != nil {
 		t.Fatal(err)
 	}

@@ -52,14 +52,15 @@ func TestEveryTransitionIsAnEvent(t *testing.T) {
 	}
 }
 
-// While a person has to act, one Event says so, not one each minute.
+// While a person has to act, one Event says so, not one each minute, and no other when the message changes.
 func TestAnExperimentThatIsStuckIsOneEvent(t *testing.T) {
 	t.Parallel()
 	w := begin(t)
-	w.services["like"].Latest = false
-	for range 3 {
+	for _, name := range services {
+		w.services[name].Latest = false
 		w.turn()
 		w.pass(time.Minute)
+		w.turn()
 	}
 	want := []rollout.Event{{Reason: "Refused", Message: "refused: like: its newest revision does not have all of its traffic: expected 100 percent, because the arms are copies of it", Warning: true}}
 	if diff := cmp.Diff(want, w.events); diff != "" {
