@@ -63,8 +63,8 @@ func armOf(rules experiment.Rules, userID int64, community string) experiment.Ar
 	return arm
 }
 
-// TestAUserIsSentToTheirArm also checks where the arm is stated: to the function in a signed header, to the client in headers, and
-// in the log in fields.
+// TestAUserIsSentToTheirArm also checks where the arm is stated: to the function in a signed header and in the baggage, to the client
+// in headers, and in the log in fields.
 func TestAUserIsSentToTheirArm(t *testing.T) {
 	t.Parallel()
 	edge := start(t, config{})
@@ -77,16 +77,20 @@ func TestAUserIsSentToTheirArm(t *testing.T) {
 		community := fmt.Sprint("community-", i)
 		arm := armOf(rules, i+1, community)
 		seen[arm] = true
-		a := send(t, http.MethodGet, edge.url+"/m/x", "", "Authorization", bearerOf(t, edge.issuer, i+1, community))
-		wantHeaders, wantRevision, wantAssignment := []string(nil), "untouched", []string(nil)
+		a := send(t, http.MethodGet, edge.url+"/m/x", "", "Authorization", bearerOf(t, edge.issuer, i+1, community), "Baggage", "session=1")
+		wantHeaders, wantRevision, wantAssignment, wantBaggage := []string(nil), "untouched", []string(nil), []string{"session=1"}
 		if arm != "" {
 			wantHeaders, wantRevision = []string{string(arm)}, string(arm)
 			wantAssignment = []string{fmt.Sprintf("likes=%s;community=%s;generation=3;exposes", arm, community)}
+			wantBaggage = append(wantBaggage, "experiment=likes,arm="+string(arm))
 		}
 		if diff := cmp.Diff(wantHeaders, a.Header[headerVariant]); diff != "" || a.Header.Get(headerRevision) != wantRevision || (a.Header.Get(headerExperiment) == "likes") != (arm != "") {
 			t.Errorf("%s is in %q: %v", community, arm, a.Header)
 		}
 		if diff := cmp.Diff(wantAssignment, a.seen(t).Header[experiment.Header]); diff != "" {
+			t.Errorf("%s: %s", community, diff)
+		}
+		if diff := cmp.Diff(wantBaggage, a.seen(t).Header["Baggage"]); diff != "" {
 			t.Errorf("%s: %s", community, diff)
 		}
 		line := edge.log.line(t, a.Header.Get("X-Request-Id"))
