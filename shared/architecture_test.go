@@ -38,15 +38,16 @@ func TestPackagesImportOnlyWhatTheyMay(t *testing.T) {
 func TestTheImportRulesCanFail(t *testing.T) {
 	t.Parallel()
 	for want, broken := range map[string]pkg{
-		"imports a function":                   {ImportPath: "warble/shared/store", Imports: []string{"warble/functions/tweet"}},
-		"imports another function":             {ImportPath: "warble/functions/tweet", Imports: []string{"warble/functions/users"}},
-		"imports github.com/jackc/pgx":         {ImportPath: "warble/functions/tweet", Imports: []string{"github.com/jackc/pgx/v5"}},
-		"imports github.com/prometheus":        {ImportPath: "warble/shared/function", Imports: []string{"github.com/prometheus/client_golang/prometheus"}},
-		"imports k8s.io":                       {ImportPath: "warble/functions/tweet", Imports: []string{"k8s.io/client-go"}},
-		"is a guest, and imports Warble's":     {ImportPath: "warble/e2e/guest", Imports: []string{"warble/shared/function"}},
-		"links a database driver":              {ImportPath: "warble/functions/validate", Deps: []string{"github.com/jackc/pgx/v5/pgconn"}},
-		"says nothing of what it holds":        {ImportPath: "warble/shared/utils"},
-		"has 0 importers: expected at least 2": {ImportPath: "warble/shared/lonely"},
+		"imports a function":                      {ImportPath: "warble/shared/store", Imports: []string{"warble/functions/tweet"}},
+		"imports another function":                {ImportPath: "warble/functions/tweet", Imports: []string{"warble/functions/users"}},
+		"imports github.com/jackc/pgx":            {ImportPath: "warble/functions/tweet", Imports: []string{"github.com/jackc/pgx/v5"}},
+		"imports github.com/prometheus":           {ImportPath: "warble/shared/function", Imports: []string{"github.com/prometheus/client_golang/prometheus"}},
+		"imports k8s.io":                          {ImportPath: "warble/functions/tweet", Imports: []string{"k8s.io/client-go"}},
+		"is a guest, and imports Warble's":        {ImportPath: "warble/e2e/guest", Imports: []string{"warble/shared/function"}},
+		"says what an experiment is, and imports": {ImportPath: "warble/shared/experiment", Imports: []string{"warble/shared/stats"}},
+		"links a database driver":                 {ImportPath: "warble/functions/validate", Deps: []string{"github.com/jackc/pgx/v5/pgconn"}},
+		"says nothing of what it holds":           {ImportPath: "warble/shared/utils"},
+		"has 0 importers: expected at least 2":    {ImportPath: "warble/shared/lonely"},
 	} {
 		found := complaints([]pkg{broken})
 		if !slices.ContainsFunc(found, func(c string) bool { return strings.Contains(c, want) }) {
@@ -156,6 +157,8 @@ func complaints(packages []pkg) (found []string) {
 				complain(p, "imports another function, %s", imported)
 			case name == "e2e/guest" && strings.HasPrefix(imported, module): // it stands for a Service that was built without Warble
 				complain(p, "is a guest, and imports Warble's %s", imported)
+			case name == "shared/experiment" && strings.HasPrefix(imported, module): // what an experiment is depends on no cluster, database or function
+				complain(p, "says what an experiment is, and imports %s", imported)
 			}
 			for prefix, allowed := range owners {
 				if strings.HasPrefix(imported, prefix) && !slices.ContainsFunc(allowed, func(owner string) bool {
