@@ -61,7 +61,8 @@ func TestTheWelcomeFits80Columns(t *testing.T) {
 			t.Errorf("%d columns: %s", uniseg.StringWidth(line), line)
 		}
 	}
-	for _, want := range []string{"http://127.0.0.1:8080/ ", "http://127.0.0.1:8070/ ", "http://127.0.0.1:8080/docs ", "make try"} {
+	for _, want := range []string{"http://127.0.0.1:8080/ ", "http://127.0.0.1:8070/ ", "http://127.0.0.1:8080/docs ", "make try",
+		"\n  export KUBECONFIG=/var/tmp/warble/warble-0123abcd/kubeconfig\n", "\n  export DATABASE_URL=$(cat /var/tmp/warble/warble-0123abcd/database-url)\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
