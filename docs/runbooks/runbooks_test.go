@@ -140,7 +140,7 @@ var kinds = map[string]string{
 }
 
 // verbs are kubectl's verbs, with the number of words before the kind, or -1 if the verb takes no kind.
-var verbs = map[string]int{"get": 0, "describe": 0, "annotate": 0, "patch": 0, "delete": 0, "port-forward": 0, "auth": 2, "logs": -1, "apply": -1, "create": -1, "label": 0}
+var verbs = map[string]int{"get": 0, "describe": 0, "annotate": 0, "patch": 0, "delete": 0, "port-forward": 0, "auth": 2, "logs": -1, "apply": -1, "create": -1, "label": 0, "wait": -1}
 
 // withValue are the flags with a value in the next word.
 var withValue = []string{"-n", "-l", "-o", "-c", "-p", "-f", "--field-selector"}
@@ -420,7 +420,8 @@ case "$*" in
 "-n warble create configmap psql --from-literal=statement.sql="*) for a; do case "$a" in --from-literal=*) printf %s "${a#--from-literal=statement.sql=}" >` + folder + `/statement.sql;; esac; done;;
 "apply -f -") cat;;
 "create -f knative/examples/psql.yaml -o name") echo job.batch/psql-1;;
-"-n warble logs --follow --pod-running-timeout=2m job.batch/psql-1") ` + command + ` 2>&1;;
+"-n warble wait --for=jsonpath={.status.conditions[0].type} --timeout=6m job.batch/psql-1") ;;
+"-n warble logs job.batch/psql-1") ` + command + ` 2>&1;;
 *) echo "not expected: kubectl $*"; exit 1;;
 esac
 `
