@@ -25,16 +25,22 @@ import (
 // cluster is what such a test begins with.
 func cluster(t testing.TB) {
 	t.Helper()
+	needsCluster(t)
+	if err := warble.cluster.generous(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	explain(t)
+}
+
+// needsCluster fails a test without a cluster. It is enough for a test that sends only a few requests.
+func needsCluster(t testing.TB) {
+	t.Helper()
 	if warble.url == "" || warble.run != nil || os.Getenv("KUBECONFIG") == "" {
 		t.Fatal("it needs a cluster: expected KUBECONFIG, and the ingress in WARBLE_URL and WARBLE_HOST, as `make e2e-cluster` sets them")
 	}
 	if !strings.HasSuffix(warble.host, "."+domain()) || domain() == "" {
 		t.Fatalf("WARBLE_HOST is %q: expected edge.%s.DOMAIN", warble.host, namespace)
 	}
-	if err := warble.cluster.generous(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	explain(t)
 }
 
 // explain has a test that fails end with what the edge and steer, and what stands before each in its pod, had to complain
