@@ -102,7 +102,11 @@ func TestClusterRunbooksCanBeFollowed(t *testing.T) {
 		}
 		pages[strings.TrimSuffix(filepath.Base(file), ".md")] = string(text)
 	}
-	r := runbooks{definitions: filepath.Join(t.TempDir(), "definitions.sh"), url: plainURL(t), pod: pods(t, "edge")[0]}
+	serves := "--selector=serving.knative.dev/revision=" + serviceOf(t, "edge").Status.LatestReadyRevisionName
+	r := runbooks{
+		definitions: filepath.Join(t.TempDir(), "definitions.sh"), url: plainURL(t),
+		pod: run(t, "get", "pods", serves, "--output=jsonpath={.items[0].metadata.name}"),
+	}
 	var functions strings.Builder
 	for _, block := range shellBlock.FindAllStringSubmatch(pages["README"], -1) {
 		for line := range strings.Lines(block[1]) {
