@@ -8,7 +8,8 @@
 //
 // -guest also runs a Service that does not belong to Warble: a Go program with a service.yaml, as in docs/guests.md.
 //
-// A terminal shows a line for each request or, with -v, every line of every process. A pipe gets every line.
+// A terminal shows a line for each request or, with -v, every line of every process. A pipe gets every line, and with -json a terminal gets
+// the same.
 //
 // Only one run can use a state folder. A second run needs another -listen and another -state.
 //
@@ -52,17 +53,22 @@ const (
 	boardAddress = "127.0.0.1:8070"
 )
 
+// register defines the flags of the command line.
+func (o *options) register(flags *flag.FlagSet) {
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the API")
+	flags.StringVar(&o.state, "state", defaultState(), "folder for the database, the keys and the binaries")
+	flags.BoolVar(&o.fresh, "fresh", false, "start with an empty database")
+	flags.BoolVar(&o.demo, "demo", false, "add 20 users and 200 tweets")
+	flags.StringVar(&o.experiment, "experiment", "", "start the experiment of this file; none starts no experiment (default: "+demoExperiment+", or none if FEATURES is set)")
+	flags.StringVar(&o.guest, "guest", "", "also run the guest of this folder, such as e2e/guest: a Go program, service.yaml, and metric.yaml if it has metrics")
+	flags.StringVar(&o.board, "board", boardAddress, "address of the board of experiments; none starts no board")
+	flags.BoolVar(&o.verbose, "v", false, "show every line of every function, not only the requests")
+	flags.BoolVar(&o.json, "json", false, "show every line of every function in JSON, as in a pipe")
+}
+
 func main() {
 	var o options
-	flag.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the API")
-	flag.StringVar(&o.state, "state", defaultState(), "folder for the database, the keys and the binaries")
-	flag.BoolVar(&o.fresh, "fresh", false, "start with an empty database")
-	flag.BoolVar(&o.demo, "demo", false, "add 20 users and 200 tweets")
-	flag.StringVar(&o.experiment, "experiment", "", "start the experiment of this file; none starts no experiment (default: "+demoExperiment+", or none if FEATURES is set)")
-	flag.StringVar(&o.guest, "guest", "", "also run the guest of this folder, such as e2e/guest: a Go program, service.yaml, and metric.yaml if it has metrics")
-	flag.StringVar(&o.board, "board", boardAddress, "address of the board of experiments; none starts no board")
-	flag.BoolVar(&o.verbose, "v", false, "show every line of every function, not only the requests")
-	flag.BoolVar(&o.json, "json", false, "show every line of every function in JSON, as in a pipe")
+	o.register(flag.CommandLine)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -234,6 +240,7 @@ func openConsole(out io.Writer, o options, services []*manifest.Service) *consol
 		shown = requests
 	}
 	c := newConsole(out, shown, services)
+	c.colour = c.colour && !o.json
 	if shown == requests {
 		c.print("\nWarble is starting. The first time takes a few minutes.\n\n")
 	}
