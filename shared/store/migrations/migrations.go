@@ -62,7 +62,8 @@ func Contractions(files fs.FS, after int) (found []Contraction, err error) {
 }
 
 // Apply applies the migrations that conn's database does not have, each in its own transaction. It holds a lock, so that a second
-// Apply waits. It returns the version before and after. conn must not go through a pooler.
+// Apply waits. It returns the version before and after. conn must not go through a pooler. It is an error if the database's collation
+// folds capitals in another way than store.Fold.
 func Apply(ctx context.Context, conn *store.Conn) (before, after int32, err error) {
 	migrator, err := migrate.NewMigrator(ctx, conn, "public.schema_version")
 	if err != nil {
@@ -74,6 +75,9 @@ func Apply(ctx context.Context, conn *store.Conn) (before, after int32, err erro
 	if before >= store.SchemaVersion {
 		return before, before, nil // a newer release has migrated the database, and this binary works with its schema
 	}
+	if err := checkFolding(ctx, conn); err != nil {
+		return before, before, err
+	}
 	if err := migrator.LoadMigrations(files); err != nil {
 		return before, before, fmt.Errorf("migrations: %w", err)
 	}
@@ -82,4 +86,19 @@ func Apply(ctx context.Context, conn *store.Conn) (before, after int32, err erro
 	}
 	after, err = migrator.GetCurrentVersion(ctx)
 	return before, after, err
+}
+
+// checkFolding returns an error if the database's collation folds capitals otherwise than store.Fold. In Turkish, I becomes ı, so
+// somebody who has registered with an I could not log in.
+func checkFolding(ctx context.Context, conn *store.Conn) error {
+	const capitals = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	var folded string
+	if err := conn.QueryRow(ctx, `select lower($1::text)`, capitals).Scan(&folded); err != nil {
+		return err
+	}
+	if want := store.Fold(capitals); folded != want {
+		return fmt.Errorf("with the database's collation, Warble would not find all usernames and email addresses: its lower() makes %s of %s: expected %s, as with the locale C or en_US.utf8",
+			folded, capitals, want)
+	}
+	return nil
 }
