@@ -1,15 +1,21 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -18,6 +24,7 @@ import (
 	"warble/shared/function"
 	"warble/shared/password"
 	"warble/shared/password/policy"
+	"warble/shared/problem"
 	"warble/shared/store"
 	"warble/shared/store/pgtest"
 	"warble/shared/token"
@@ -283,6 +290,67 @@ func TestRefusals(t *testing.T) {
 	if err := pgtest.Exec(t.Context(), f.data.URL(pgtest.Owner),
 		`do $$ begin assert not exists (select from users) and not exists (select from outbox), 'something is left'; end $$`); err != nil {
 		t.Error(err)
+	}
+}
+
+// Go folds what clients ask for, and PostgreSQL what is stored: see store.Fold. Both give the same for each email address and username
+// that a registration accepts.
+func TestGoAndPostgreSQLFoldAlike(t *testing.T) {
+	t.Parallel()
+	r := &registration{policy: policy.FromEnv(function.NewTest(io.Discard).Env)}
+	var given, folded, hashes []string
+	// accepts adds to given what a registration accepts as an email address or as a username. It returns how much that is.
+	accepts := func(email, username string) (accepted int) {
+		t.Helper()
+		// The password is missing, so validate returns a problem, which names each member that is wrong.
+		wrong := problem.From(r.validate(&request{Name: "Ada", Email: email, Username: username})).Errors
+		for field, text := range map[string]string{"email": email, "username": username} {
+			if slices.ContainsFunc(wrong, func(i problem.Item) bool { return i.Field == field }) {
+				continue
+			}
+			hash := sha256.Sum256([]byte(store.Fold(text)))
+			given, folded, hashes = append(given, text), append(folded, store.Fold(text)), append(hashes, hex.EncodeToString(hash[:]))
+			accepted++
+		}
+		return accepted
+	}
+	// Turkish i in both cases, KELVIN SIGN, sharp s in both cases, ANGSTROM SIGN, full width A in both cases, three sigmas, long s, a ligature,
+	// a digraph, and a dot above.
+	special := []rune("\u0130\u0131\u212a\u00df\u1e9e\u212b\uff21\uff41\u03a3\u03c3\u03c2\u017f\ufb01\u01c5\u0307")
+	for _, c := range special {
+		if accepts("ada"+string(c)+"@example.com", "ada"+string(c))+accepts("ada@ex"+string(c)+"ample.com", string(c)+"ada") != 0 {
+			t.Errorf("%q is accepted: PostgreSQL may fold it in another way", c)
+		}
+	}
+	for c := range rune(utf8.MaxRune + 1) {
+		if c < 0x250 || unicode.SimpleFold(c) != c || unicode.ToLower(c) != c {
+			accepts(string(c)+"@example.com", "A"+string(c)+"Z")
+			accepts("a@e"+string(c)+"E.com", string(c))
+		}
+	}
+	letters := append([]rune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-+'{}"), special[0], special[2])
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same texts each time
+	text := func(most int) string {
+		var made strings.Builder
+		for range 1 + random.IntN(most) {
+			made.WriteRune(letters[random.IntN(len(letters))])
+		}
+		return made.String()
+	}
+	for range 10_000 {
+		accepts(text(12)+"@"+text(4)+"."+text(3), text(5))
+	}
+	if len(given) < 1000 {
+		t.Fatalf("only %d texts are accepted: it proves nothing", len(given))
+	}
+	different, err := pgtest.Column(t.Context(), pgtest.New(t).URL(pgtest.Owner), `
+		select given
+		from unnest($1::text[], $2::text[], $3::text[]) as t(given, folded, hash)
+		where lower(given) <> folded or lower(given collate "C") <> folded
+			or encode(username_hash(given), 'hex') <> hash or encode(address_hash(given), 'hex') <> hash`,
+		given, folded, hashes)
+	if err != nil || len(different) > 0 {
+		t.Errorf("%v: %d of %d texts are folded in two ways: %q", err, len(different), len(given), different[:min(len(different), 10)])
 	}
 }
 

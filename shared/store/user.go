@@ -59,6 +59,11 @@ func (db *DB) UsersByUsername(ctx context.Context, names []string) ([]User, erro
 
 // Fold returns the form in which an email address or a username is compared: A to Z in lower case, and everything else
 // unchanged. So a KELVIN SIGN, which Unicode folds to k, stays different from k.
+//
+// PostgreSQL folds what is stored, with lower(): in the unique indexes of migration 003, and in username_hash (018) and address_hash
+// (019). The two results are equal for two reasons. All stored usernames and email addresses are ASCII, because registration accepts
+// no others. And lower() folds ASCII in this way in every collation that migrations.Apply accepts, whether the statement says
+// collate "C" or not. What a client asks for may have any characters. It is folded only here.
 func Fold(text string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
