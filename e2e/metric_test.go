@@ -21,6 +21,24 @@ import (
 	"warble/shared/rollout"
 )
 
+// resources returns a client of the resources that a local run serves.
+func resources(t *testing.T, run *apitest.Local) *knative.Cluster {
+	t.Helper()
+	kubeconfig, err := run.Kubeconfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster, err := knative.New(config, "warble", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cluster
+}
+
 // A metric of somebody else's events: from the Metric to the report, without a cluster and a Broker.
 func TestLocalMetricOfEvents(t *testing.T) {
 	processes(t)
@@ -36,18 +54,7 @@ func TestLocalMetricOfEvents(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	kubeconfig, err := l.run.Kubeconfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cluster, err := knative.New(config, "warble", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cluster := resources(t, l.run)
 	spec := experiment.EventMetric{
 		Label: "Revenue per person", Unit: "EUR", Direction: "up", Kind: experiment.KindSum,
 		Event: experiment.EventSource{Type: "shop.order.v1", Unit: "customer.id", Value: "order.total", Lag: new(experiment.Duration(30 * time.Second))},
