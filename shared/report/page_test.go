@@ -13,21 +13,26 @@ import (
 	"warble/shared/report"
 )
 
-// look finds plots in which nothing is drawn, and text that is too small or reaches out of its plot.
+// look finds plots in which nothing is drawn, and text that is too small, reaches out of its plot, or overlaps other text.
 const look = `(() => {
 	const found = [], wide = document.documentElement.clientWidth;
-	for (const svg of document.querySelectorAll("svg[role=img]")) {
-		const name = svg.getAttribute("aria-label"), frame = svg.getBoundingClientRect();
+	for (const svg of document.querySelectorAll("svg[role=img], svg.span")) {
+		const name = svg.getAttribute("aria-label") ?? svg.closest("tr").innerText.split("\n")[0], frame = svg.getBoundingClientRect(), plot = svg.matches("[role=img]");
 		let drawn = 0;
 		for (const path of svg.querySelectorAll("path")) {
 			const box = path.getBoundingClientRect(), style = getComputedStyle(path);
 			if (box.width + box.height > 0 && (style.stroke != "none" || style.fill != "none")) drawn++;
 		}
-		if (frame.width < 200 || drawn < 5) found.push("plot " + name + ": " + drawn + " lines in " + frame.width + " px");
-		for (const text of svg.querySelectorAll("text")) {
+		if (plot && (frame.width < 200 || drawn < 5)) found.push("plot " + name + ": " + drawn + " lines in " + frame.width + " px");
+		const texts = [...svg.querySelectorAll("text")];
+		for (const [i, text] of texts.entries()) {
 			const box = text.getBoundingClientRect();
 			if (box.left < frame.left - 8 || box.right > Math.min(wide, frame.right + 8) || box.top < frame.top - 8 || box.bottom > frame.bottom + 8) found.push("plot " + name + ": " + text.textContent + " reaches out");
 			if (box.height < 9) found.push("plot " + name + ": " + text.textContent + " is " + box.height + " px high");
+			for (const other of texts.slice(0, i)) {
+				const o = other.getBoundingClientRect(), across = Math.min(box.right, o.right) - Math.max(box.left, o.left), down = Math.min(box.bottom, o.bottom) - Math.max(box.top, o.top);
+				if (across > 1 && down > box.height / 4) found.push("plot " + name + ": " + text.textContent + " overlaps " + other.textContent);
+			}
 		}
 	}
 	return found;
@@ -91,13 +96,13 @@ func TestPageFitsEveryScreen(t *testing.T) {
 // The checks of the page's layout must find these faults.
 func TestPageLayoutCheckFindsFaults(t *testing.T) {
 	page := []byte(`<!DOCTYPE html><meta name="viewport" content="width=device-width"><p style="width:9000px">wide</p><div style="width:10px;overflow:hidden;white-space:nowrap">cut off</div>
-		<svg role="img" aria-label="x" viewBox="0 0 300 200" style="width:300px"><text x="290" y="20">reaches</text></svg><script>console.error("woe"); undefined.x</script>`)
+		<svg role="img" aria-label="x" viewBox="0 0 300 200" style="width:300px"><text x="290" y="20">reaches</text><text x="20" y="60">upon</text><text x="24" y="62">another</text></svg><script>console.error("woe"); undefined.x</script>`)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(page) }))
 	defer server.Close()
 	tab := browsertest.Open(t).Tab(t, browsertest.View{Width: 390})
 	tab.Open(server.URL)
 	problems := strings.Join(append(browsertest.Evaluate[[]string](tab, look), tab.Layout()...), "\n")
-	for _, want := range []string{"px wide", "is cut off: cut off", "plot x: 0 lines", "reaches out"} {
+	for _, want := range []string{"px wide", "is cut off: cut off", "plot x: 0 lines", "reaches out", "another overlaps upon"} {
 		if !strings.Contains(problems, want) {
 			t.Errorf("no %q in:\n%s", want, problems)
 		}

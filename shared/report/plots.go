@@ -2,10 +2,12 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"html/template"
 	"image/color"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 
 	"warble/shared/experiment"
+	"warble/shared/figures"
 	"warble/shared/readout"
 )
 
@@ -45,10 +48,12 @@ const (
 	aboutGuardrails
 )
 
-// figure is a plot with its caption.
+// figure is a plot with its caption. says has its main figures in words, for people who cannot see the plot; empty if a table
+// next to the plot has them.
 type figure struct {
 	about          subject
 	Title, Caption string
+	says           string
 	SVG            template.HTML
 }
 
@@ -70,20 +75,21 @@ func newPlot() *plot.Plot {
 	return p
 }
 
-func line(points plotter.XYs, c color.Color, dashed bool) (plot.Plotter, error) {
+func addLine(p *plot.Plot, points plotter.XYs, c color.Color, dashed bool) error {
 	l, err := plotter.NewLine(points)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	l.Color, l.Width = c, 1.5
 	if dashed {
 		l.Width, l.Dashes = 1, []vg.Length{4, 3}
 	}
-	return l, nil
+	p.Add(l)
+	return nil
 }
 
 // svg draws a plot as a part of a page.
-func svg(p *plot.Plot, title string) (template.HTML, error) {
+func svg(p *plot.Plot, title, says string) (template.HTML, error) {
 	canvas := vgsvg.NewWith(vgsvg.UseWH(plotWidth, plotHeight), vgsvg.EmbedFonts(false))
 	area := draw.New(canvas)
 	p.Draw(draw.Crop(area, 2, -12, 2, -6)) // half of an axis's last label is outside the plot
@@ -95,7 +101,12 @@ func svg(p *plot.Plot, title string) (template.HTML, error) {
 	if !found {
 		return "", fmt.Errorf("plot %q: no viewBox in what was drawn", title)
 	}
-	return template.HTML(`<svg role="img" aria-label="` + template.HTMLEscapeString(title) + `" viewBox=` + variables.Replace(body)), nil //nolint:gosec // drawn here; its labels are escaped by the canvas
+	open, shapes, _ := strings.Cut(variables.Replace(body), ">")
+	open = `<svg role="img" aria-label="` + template.HTMLEscapeString(title) + `" viewBox=` + open + ">"
+	if says != "" {
+		open += "<desc>" + template.HTMLEscapeString(says) + "</desc>"
+	}
+	return template.HTML(open + shapes), nil //nolint:gosec // drawn here; its labels are escaped by the canvas
 }
 
 // estimate is the value of the deciding quantity at one time.
@@ -162,11 +173,7 @@ func effectPlot(r *readout.Report) (*plot.Plot, error) {
 		}
 	}
 	if len(upper) > 1 {
-		band := upper
-		for i := len(lower) - 1; i >= 0; i-- {
-			band = append(band, lower[i])
-		}
-		polygon, err := plotter.NewPolygon(band)
+		polygon, err := plotter.NewPolygon(slices.Concat(upper, reversed(lower)))
 		if err != nil {
 			return nil, err
 		}
@@ -174,27 +181,59 @@ func effectPlot(r *readout.Report) (*plot.Plot, error) {
 		p.Add(polygon)
 	}
 	p.X.Min, p.X.Max = seconds(r.StartedAt), seconds(r.Until)
-	if err := addLevel(p, 0, "no effect", faintColour); err != nil {
+	level := func(y float64) plotter.XYs { return plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}} }
+	if err := addLine(p, level(0), faintColour, true); err != nil {
 		return nil, err
 	}
 	if worth != 0 {
-		if err := addLevel(p, worth, "worth having", limitColour); err != nil {
+		if err := addLine(p, level(worth), limitColour, true); err != nil {
 			return nil, err
 		}
 	}
 	if len(middle) > 1 {
-		l, err := line(middle, treatmentColour, false)
-		if err != nil {
+		if err := addLine(p, middle, treatmentColour, false); err != nil {
 			return nil, err
 		}
-		p.Add(l)
 	}
+	named := &labels{style: p.X.Tick.Label, lines: []plotter.XYs{middle, upper, lower, level(0)}}
 	if judged != nil {
 		if err := addLast(p, *judged); err != nil {
 			return nil, err
 		}
+		named.lines = append(named.lines, judged.bar())
+		middle = append(middle, plotter.XY{X: judged.at, Y: judged.value})
 	}
+	named.all = append(named.all, label{comparison(e), reversed(middle)})
+	if worth != 0 {
+		named.lines = append(named.lines, level(worth))
+		named.all = append(named.all, label{"worth having", level(worth)})
+	}
+	named.all = append(named.all, label{"no effect", level(0)})
+	if len(upper) > 1 {
+		named.all = append(named.all, label{confidence(r) + " interval", reversed(upper)})
+	}
+	p.Add(named)
 	return p, nil
+}
+
+// comparison names the quantity that decides.
+func comparison(e *readout.Effect) string {
+	if e.By == readout.ByLift {
+		return "lift of the treatment"
+	}
+	return "treatment minus control"
+}
+
+// reversed returns the points in the opposite order.
+func reversed(line plotter.XYs) plotter.XYs {
+	line = slices.Clone(line)
+	slices.Reverse(line)
+	return line
+}
+
+// bar returns the ends of the estimate's interval. A side without a bound ends at the estimate.
+func (e *estimate) bar() plotter.XYs {
+	return plotter.XYs{{X: e.at, Y: *cmp.Or(e.lower, &e.value)}, {X: e.at, Y: *cmp.Or(e.upper, &e.value)}}
 }
 
 // addLast marks the judged estimate, with its interval.
@@ -219,18 +258,6 @@ func addLast(p *plot.Plot, e estimate) error {
 	bars.Color, bars.Width = treatmentColour, 1.5
 	p.Add(bars)
 	return nil
-}
-
-// addLevel draws a dashed line at height y with a label: above the line if y is above 0, and otherwise below. The range of
-// the X axis must be set before.
-func addLevel(p *plot.Plot, y float64, what string, c color.Color) error {
-	l, err := line(plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}}, c, true)
-	if err != nil {
-		return err
-	}
-	p.Add(l)
-	above := y > 0
-	return addText(p, p.X.Min, y, what, draw.XLeft, above)
 }
 
 // addText writes words next to a point of a plot.
@@ -271,11 +298,9 @@ func guardrailPlot(r *readout.Report) (*plot.Plot, error) {
 		errs = append(errs, struct{ Low, High float64 }{(g.Harm - *g.Bounds.Lower) / g.Margin, (*g.Bounds.Upper - g.Harm) / g.Margin})
 	}
 	for x, c := range []color.Color{faintColour, limitColour} { // lines at no harm and at the margin
-		l, err := line(plotter.XYs{{X: float64(x), Y: -.6}, {X: float64(x), Y: float64(len(names)) - .4}}, c, true)
-		if err != nil {
+		if err := addLine(p, plotter.XYs{{X: float64(x), Y: -.6}, {X: float64(x), Y: float64(len(names)) - .4}}, c, true); err != nil {
 			return nil, err
 		}
-		p.Add(l)
 	}
 	if len(points) > 0 {
 		bars, err := plotter.NewXErrorBars(struct {
@@ -320,15 +345,12 @@ func exposurePlot(r *readout.Report) (*plot.Plot, error) {
 }
 
 func addArms(p *plot.Plot, control, treatment plotter.XYs) error {
-	a, err := line(control, controlColour, false)
-	if err != nil {
+	if err := addLine(p, control, controlColour, false); err != nil {
 		return err
 	}
-	b, err := line(treatment, treatmentColour, false)
-	if err != nil {
+	if err := addLine(p, treatment, treatmentColour, false); err != nil {
 		return err
 	}
-	p.Add(a, b)
 	p.Y.Min = 0
 	p.Y.Max = max(p.Y.Max, 1)
 	return nil
@@ -377,11 +399,10 @@ func slotPlot(r *readout.Report) (*plot.Plot, error) {
 		percent = s.Percent
 	}
 	steps = append(steps, plotter.XY{X: seconds(r.Until), Y: float64(percent)})
-	l, err := line(steps, treatmentColour, false)
-	if err != nil {
+	if err := addLine(p, steps, treatmentColour, false); err != nil {
 		return nil, err
 	}
-	p.Add(l)
+	p.Add(&labels{style: p.X.Tick.Label, lines: []plotter.XYs{steps}, all: []label{{"control and treatment, each", reversed(steps)}}})
 	p.Y.Min, p.Y.Max = 0, 50
 	p.Y.Tick.Marker = plot.ConstantTicks{{Value: 0, Label: "0"}, {Value: 10, Label: "10"}, {Value: 25, Label: "25"}, {Value: 50, Label: "50"}}
 	return p, nil
@@ -454,9 +475,22 @@ func (decades) Ticks(low, high float64) (ticks []plot.Tick) {
 	return ticks
 }
 
+// effectWords says what effectPlot shows.
+func effectWords(r *readout.Report) string {
+	looks, judged := estimates(r)
+	words := "Nothing is known yet"
+	if judged != nil {
+		words = capitalised(comparison(r.Primary)) + ": " + differenceText(r.Primary)
+		if judged.lower != nil || judged.upper != nil {
+			words += ", " + confidence(r) + " interval " + intervalText(r.Primary)
+		}
+	}
+	return words + ", after " + figures.Count(int64(len(looks)), "look") + "."
+}
+
 // plots returns the figures that have something to show.
 func plots(r *readout.Report) (drawn []figure, err error) {
-	add := func(about subject, title, caption string, draw func() (*plot.Plot, error)) {
+	add := func(f figure, draw func() (*plot.Plot, error)) {
 		if err != nil {
 			return
 		}
@@ -464,8 +498,7 @@ func plots(r *readout.Report) (drawn []figure, err error) {
 		if p, err = draw(); err != nil {
 			return
 		}
-		f := figure{about: about, Title: title, Caption: caption}
-		f.SVG, err = svg(p, title)
+		f.SVG, err = svg(p, f.Title, f.says)
 		drawn = append(drawn, f)
 	}
 	if e := r.Primary; e != nil && (len(e.Series) > 0 || e.Difference != nil) {
@@ -473,19 +506,20 @@ func plots(r *readout.Report) (drawn []figure, err error) {
 		if e.By == readout.ByLift {
 			what = "Treatment compared with control, in percent"
 		}
-		add(aboutEffect, "Effect on "+e.Label, what+". The band is the "+confidence(r)+" interval.", func() (*plot.Plot, error) { return effectPlot(r) })
+		add(figure{about: aboutEffect, Title: "Effect on " + e.Label, Caption: what + ". The band is the " + confidence(r) + " interval.", says: effectWords(r)}, func() (*plot.Plot, error) { return effectPlot(r) })
 	}
 	if len(r.Guardrails) > 0 {
-		add(aboutGuardrails, "Guardrails", "Each harm with its bounds. An interval entirely to the left of the margin passes; an interval entirely to the right is a breach.", func() (*plot.Plot, error) { return guardrailPlot(r) })
+		add(figure{about: aboutGuardrails, Title: "Guardrails", Caption: "Each harm with its bounds. An interval entirely to the left of the margin passes; an interval entirely to the right is a breach."}, func() (*plot.Plot, error) { return guardrailPlot(r) })
 	}
 	if len(r.Steps) > 0 && r.Spec.Unit != experiment.Request {
-		add(aboutAnything, "Exposures", capitalised(people(r))+" who were exposed, by arm.", func() (*plot.Plot, error) { return exposurePlot(r) })
+		users := r.Units.Users
+		add(figure{Title: "Exposures", Caption: capitalised(people(r)) + " who were exposed, by arm.", says: figures.Whole(users.Control) + " in control and " + figures.Whole(users.Treatment) + " in treatment."}, func() (*plot.Plot, error) { return exposurePlot(r) })
 	}
 	if len(r.Steps) > 0 {
-		add(aboutAnything, "Ramp", "The percentage of all slots in each arm.", func() (*plot.Plot, error) { return slotPlot(r) })
+		add(figure{Title: "Ramp", Caption: "The percentage of all slots in each arm.", says: stepsText(r) + "."}, func() (*plot.Plot, error) { return slotPlot(r) })
 	}
 	if r.Latency != nil {
-		add(aboutAnything, "Latency", "The percentage of requests that took at most this long.", func() (*plot.Plot, error) { return latencyPlot(r.Latency) })
+		add(figure{Title: "Latency", Caption: "The percentage of requests that took at most this long."}, func() (*plot.Plot, error) { return latencyPlot(r.Latency) })
 	}
 	return drawn, err
 }

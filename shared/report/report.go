@@ -48,12 +48,8 @@ func summary(r *readout.Report) (rows []row) {
 	if found := detectableText(r); found != "" {
 		rows = append(rows, row{"Can find", found})
 	}
-	var steps []string
-	for _, s := range r.Steps {
-		steps = append(steps, fmt.Sprintf("%d%% from %s", s.Percent, minute(s.At)))
-	}
-	if len(steps) > 0 {
-		rows = append(rows, row{"Steps", strings.Join(steps, ", ")})
+	if len(r.Steps) > 0 {
+		rows = append(rows, row{"Steps", stepsText(r)})
 	}
 	rows = append(rows, row{"Phase", fmt.Sprintf("%s; figures up to %s", r.Phase, minute(r.Until))})
 	if known := knownBy(r); known != "" {
@@ -79,6 +75,15 @@ func detectableText(r *readout.Report) string {
 		power = .8
 	}
 	return text + fmt.Sprintf(", with power %g", power)
+}
+
+// stepsText lists the steps of the ramp that were reached.
+func stepsText(r *readout.Report) string {
+	var steps []string
+	for _, s := range r.Steps {
+		steps = append(steps, fmt.Sprintf("%d%% from %s", s.Percent, minute(s.At)))
+	}
+	return strings.Join(steps, ", ")
 }
 
 func plannedText(units int64) string {
