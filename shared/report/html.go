@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -121,7 +120,7 @@ type feedbackRow struct {
 type metricRow struct {
 	Label, Name, Role, P                     string
 	Control, Treatment, Difference, Interval string
-	Span                                     template.HTML
+	Span                                     span
 	Notes                                    []string
 }
 
@@ -313,7 +312,7 @@ func tiles(r *readout.Report) (all []tile) {
 	return append(all, ramp)
 }
 
-// addMetrics adds the rows of the metrics. All lifts are drawn on one scale.
+// addMetrics adds the rows of the metrics.
 func (v *view) addMetrics(r *readout.Report) {
 	var all []*readout.Effect
 	if r.Primary != nil {
@@ -322,11 +321,7 @@ func (v *view) addMetrics(r *readout.Report) {
 	for i := range r.Secondary {
 		all = append(all, &r.Secondary[i])
 	}
-	var lifts []*readout.Lift
-	for _, e := range all {
-		lifts = append(lifts, e.Lift)
-	}
-	drawn := Spans(lifts)
+	drawn := effectSpans(all)
 	for i, e := range all {
 		cells := effectRow(e)
 		m := metricRow{Label: e.Label, Name: e.Metric, Role: "secondary", Control: cells[1], Treatment: cells[2], Difference: cells[3], Interval: cells[4], Notes: effectNotes(r, e)}
@@ -337,45 +332,9 @@ func (v *view) addMetrics(r *readout.Report) {
 			m.P = "p " + cells[5]
 		}
 		m.Span = drawn[i]
-		v.Spans = v.Spans || m.Span != ""
+		v.Spans = v.Spans || m.Span.SVG != ""
 		v.Metrics = append(v.Metrics, m)
 	}
-}
-
-// Spans draws lifts with their intervals, all on one scale. A drawing is empty if there is no lift or nothing bounds it. A
-// side without a bound reaches to the end of the scale.
-func Spans(lifts []*readout.Lift) (drawn []template.HTML) {
-	low, high := -.1, .1
-	told := func(l *readout.Lift) bool { return l != nil && l.Value != nil && (l.Lower != nil || l.Upper != nil) }
-	for _, l := range lifts {
-		if told(l) {
-			low, high = min(low, *cmp.Or(l.Lower, l.Value)), max(high, *cmp.Or(l.Upper, l.Value))
-		}
-	}
-	low, high = max(low, -1), min(high, 3) // beyond that, widths cannot be compared
-	for _, l := range lifts {
-		svg := template.HTML("")
-		if told(l) {
-			lower, upper := low, high
-			if l.Lower != nil {
-				lower = *l.Lower
-			}
-			if l.Upper != nil {
-				upper = *l.Upper
-			}
-			svg = drawSpan(*l.Value, lower, upper, low, high)
-		}
-		drawn = append(drawn, svg)
-	}
-	return drawn
-}
-
-// drawSpan draws an interval on a scale from low to high. The figures are written next to it.
-func drawSpan(value, lower, upper, low, high float64) template.HTML {
-	const wide, edge = 140, 6
-	x := func(v float64) float64 { return edge + (min(max(v, low), high)-low)/(high-low)*(wide-2*edge) }
-	return template.HTML(fmt.Sprintf(`<svg class="span" viewBox="0 0 %d 20" aria-hidden="true"><path d="M%.1f,0V20" style="stroke:var(--soft);stroke-dasharray:3,3" /><path d="M%.1f,10H%.1f" style="stroke:var(--treatment);stroke-width:2" /><circle cx="%.1f" cy="10" r="4" style="fill:var(--treatment)" /></svg>`, //nolint:gosec // of numbers alone
-		wide, x(0), x(lower), x(upper), x(value)))
 }
 
 // drawShare draws a share as a bar in an arm's colour. The figure is written next to it.
