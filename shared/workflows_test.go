@@ -20,7 +20,13 @@ type workflow struct {
 	Permissions map[string]string
 	Concurrency any
 	Jobs        map[string]struct {
-		Uses           string
+		Uses     string
+		Strategy struct {
+			Matrix struct {
+				Stack   []string
+				Include []struct{ Stack, Refresh string }
+			}
+		}
 		Permissions    map[string]string
 		TimeoutMinutes int `yaml:"timeout-minutes"`
 		Needs          string
@@ -61,7 +67,7 @@ var promised = []struct {
 	{"security", "workflows", []string{"zizmorcore/zizmor-action"}},
 	{"security", "code", []string{"github/codeql-action/init", "github/codeql-action/analyze"}},
 	{"security", "scorecard", []string{"ossf/scorecard-action", "github/codeql-action/upload-sarif"}},
-	{"drift", "drift", []string{"azure/login", "make locked", "make stack ARGS=\"plan -detailed-exitcode"}},
+	{"drift", "drift", []string{"azure/login", "make locked", "make stack ARGS=\"plan -detailed-exitcode -lock=false -input=false -refresh=$REFRESH\""}},
 	{"infrastructure", "plan", []string{"azure/login", "make locked", "make stack ARGS=\"plan"}},
 	{"stack", "plan", []string{"azure/login", "make locked", "make stack ARGS=\"plan -refresh=false -lock=false -input=false -out=apply.tfplan\"", "actions/upload-artifact"}},
 	{"stack", "apply", []string{"azure/login", "actions/download-artifact", "make locked", "make stack ARGS=\"apply -input=false apply.tfplan\""}},
@@ -105,6 +111,8 @@ func TestABrokenPromiseOfAWorkflowIsFound(t *testing.T) {
 		{"release", "needs: candidate", "needs: build", "release: job publish: needs \"build\", expected candidate"},
 		{"release", "cache: false", "cache: true", "release: job build: takes a cache"},
 		{"drift", `cron: "41 4 * * 1"`, `cron: "41 4 1 * *"`, "drift: expected to run weekly"},
+		{"drift", "          - stack: 04-observability\n            refresh: \"false\"\n", "", "drift: plans [01-cluster 02-database 03-application]"},
+		{"drift", "refresh: \"true\"", "refresh: \"false\"", "drift: does not read Azure for 01-cluster"},
 		{"infrastructure", "      - run: make locked\n", "", "infrastructure: job plan: expected make locked"},
 	} {
 		tree := make(fstest.MapFS)
@@ -173,6 +181,16 @@ func promiseComplaints(tree fs.FS) (found []string) {
 			}
 		}
 	}
+	var drifting []string
+	for _, one := range read("drift").Jobs["drift"].Strategy.Matrix.Include {
+		drifting = append(drifting, one.Stack)
+		if readsCluster := one.Stack > "03"; one.Refresh != "true" && !readsCluster {
+			complain("drift: does not read Azure for %s: expected refresh to be \"true\"", one.Stack)
+		}
+	}
+	if planned := read("infrastructure").Jobs["plan"].Strategy.Matrix.Stack; !slices.Equal(drifting, planned) {
+		complain("drift: plans %v, expected %v, as the workflow infrastructure does", drifting, planned)
+	}
 	for _, name := range []string{"drift", "security"} {
 		if schedule := read(name).On.Schedule; len(schedule) != 1 || !strings.HasSuffix(schedule[0].Cron, " * * 1") {
 			complain("%s: expected to run weekly, on a Monday", name)
@@ -197,10 +215,10 @@ jobs:
 `
 	const dependabot = `
 updates:
-  - {package-ecosystem: gomod, directories: [/, /tools]}
-  - {package-ecosystem: terraform, directories: [/terraform/modules/*]}
-  - {package-ecosystem: npm, directory: /client}
-  - {package-ecosystem: github-actions, directory: /}
+  - {package-ecosystem: gomod, directories: [/, /tools], cooldown: {default-days: 7}}
+  - {package-ecosystem: terraform, directories: [/terraform/modules/*], cooldown: {default-days: 7}}
+  - {package-ecosystem: npm, directory: /client, cooldown: {default-days: 7}}
+  - {package-ecosystem: github-actions, directory: /, cooldown: {default-days: 7}}
 `
 	tree := func(workflow, dependabot string) fs.FS {
 		files := make(fstest.MapFS)
@@ -233,6 +251,7 @@ updates:
 		{"/terraform/modules/*", "/terraform", "terraform leaves out /terraform/modules/naming"},
 		{"/client", "/clients", "npm leaves out /client"},
 		{"github-actions", "docker", "github-actions leaves out /"},
+		{"/client, cooldown: {default-days: 7}", "/client", "npm takes a version 0 days after its release"},
 	} {
 		w, d := strings.Replace(right, one.old, one.new, 1), dependabot
 		if w == right {
@@ -301,13 +320,17 @@ func workflowComplaints(tree fs.FS, makefile string) (found []string) {
 	return append(found, uncovered(tree)...)
 }
 
-// uncovered lists the folders that Dependabot is to look at and is not told of.
+// uncovered lists the folders that Dependabot is to look at and is not told of, and the updates that it proposes too early. zizmor, which the
+// workflow security runs, expects a week too.
 func uncovered(tree fs.FS) (found []string) {
 	var config struct {
 		Updates []struct {
 			Ecosystem   string `yaml:"package-ecosystem"`
 			Directory   string
 			Directories []string
+			Cooldown    struct {
+				DefaultDays int `yaml:"default-days"`
+			}
 		}
 	}
 	text, err := fs.ReadFile(tree, ".github/dependabot.yml")
@@ -320,6 +343,9 @@ func uncovered(tree fs.FS) (found []string) {
 	told := make(map[string][]string)
 	for _, update := range config.Updates {
 		told[update.Ecosystem] = append(append(told[update.Ecosystem], update.Directories...), update.Directory)
+		if days := update.Cooldown.DefaultDays; days < 7 {
+			found = append(found, fmt.Sprintf("dependabot.yml: %s takes a version %d days after its release: expected 7", update.Ecosystem, days))
+		}
 	}
 	wanted := map[[2]string]bool{{"github-actions", "/"}: true}
 	err = fs.WalkDir(tree, ".", func(name string, entry fs.DirEntry, err error) error {
