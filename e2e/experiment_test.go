@@ -223,8 +223,18 @@ type member struct {
 	arm       string // the arm of an earlier answer, which must not change; empty before
 }
 
-// registerCrowd registers the same number of users in each community.
+// assigned returns the arm that the rules assign to the user.
+func (m *member) assigned(r experiment.Rules) experiment.Arm {
+	m.t.Helper()
+	id, err := strconv.ParseInt(m.id, 10, 64)
+	if err != nil {
+		m.t.Error(err)
+	}
+	arm, _ := r.Assign(id, m.community)
+	return arm
+}
 
+// registerCrowd registers the same number of users in each community.
 func registerCrowd(t *testing.T, communities []string, each int) crowd {
 	t.Helper()
 	c := make(crowd, len(communities)*each)
@@ -259,12 +269,7 @@ func (c crowd) checkArms(e *experimentRun, r experiment.Rules, times int) (inArm
 		all.Go(func() {
 			for i := w; i < len(c); i += workers {
 				m := c[i]
-				id, err := strconv.ParseInt(m.id, 10, 64)
-				if err != nil {
-					e.t.Error(err)
-					return
-				}
-				want, _ := r.Assign(id, m.community)
+				want := m.assigned(r)
 				for range times {
 					a := m.do("GET", m.path("/tweets"), "")
 					arm, revision := a.header.Get("X-Variant"), a.header.Get("X-Revision")

@@ -6,12 +6,16 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"warble/shared/experiment"
+	"warble/shared/store"
 )
 
 // If a client repeats each tweet with its key until it is acknowledged, each tweet exists once: the function's processes are
@@ -82,6 +86,111 @@ func TestClusterLosesNoAcknowledgedTweetWithAPod(t *testing.T) {
 	if after := pods(t, "tweet"); slices.ContainsFunc(after, func(pod string) bool { return slices.Contains(victims, pod) }) {
 		t.Errorf("%v were taken away, and there are %v", victims, after)
 	}
+}
+
+// An arm is killed after it has sent a tweet to the database and before it has the answer, and the tweet is stored. If the request had a
+// key, the edge repeats it at the untouched, and the answer names the tweet that was stored. If it had none, the edge does not repeat it,
+// and the client gets an error. Both tweets exist once.
+func TestClusterATweetWhoseAnswerIsLostExistsOnce(t *testing.T) {
+	cluster(t)
+	const (
+		kills = 2 // the kubelet waits before a container's third restart
+		most  = 5 // kills, if the machine is so busy that a statement ends before the function does
+	)
+	e := newExperiment(t, func(s *experiment.Spec) { s.Services, s.Salt = []string{"tweet"}, "pinned" })
+	db, err := store.Connect(t.Context(), os.Getenv("DATABASE_DIRECT_URL"), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(context.Background()) //nolint:errcheck // nothing is pending on it
+	count := func(sql string, args ...any) (n int) {
+		t.Helper()
+		if err := db.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	do := func(sql string) {
+		t.Helper()
+		if _, err := db.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer db.Exec(context.Background(), `rollback`) //nolint:errcheck // a warning if no transaction is open
+
+	people := registerCrowd(t, []string{""}, 16)
+	id := people[0].post("before the experiment")
+	e.mustKn("start", "-f", e.file, "--anyway")
+	// Only the control is killed. A tripwire would take a treatment that is killed for one that fails, and end the experiment.
+	people = slices.DeleteFunc(people, func(m *member) bool { return m.assigned(e.rules(50)) != experiment.Control })
+	if len(people) < 2 {
+		t.Fatalf("%d of 16 users are in the control", len(people))
+	}
+	keyed, plain := people[0], people[1]
+	served := func(m *member, revision string) bool {
+		return m.do("GET", "/2/tweets/"+id, "").header.Get("X-Revision") == revision
+	}
+	control := e.revisions(experiment.Control)["tweet"]
+	var again atomic.Int64
+	proven := 0
+	for n := range most {
+		within(t, "the control", readyLimit, func() bool { return served(keyed, control) && served(plain, control) })
+		(&user{t: t}).do("GET", "/2/tweets/"+id, "") // the untouched has a pod
+		text := fmt.Sprint("tweet ", n)
+		do(`begin`)
+		if authors := count(`select count(*) from (select from users where id in ($1, $2) for update) as authors`, keyed.id, plain.id); authors != 2 {
+			t.Fatalf("%d authors are locked, want 2", authors)
+		} // both statements have begun, and wait for their author
+		var acknowledged string
+		var lost answer
+		var failed error
+		all.Go(func() { acknowledged = persist(keyed.user, text, time.Now().Add(readyLimit), &again) })
+		var tooLate atomic.Bool // for a kill, because the statement has waited as long as it may
+		all.Go(func() {
+			lost, failed = plain.try("POST", "/2/tweets", object("text", text))
+			tooLate.Store(true)
+		})
+		eventually(t, "both statements", time.Minute, func() bool {
+			return tooLate.Load() || count(`
+				select count(*)
+				from pg_locks own
+				join pg_locks waits using (transactionid)
+				where own.pid = pg_backend_pid() and own.granted and not waits.granted`) >= 2
+		})
+		if _, err := execute(t.Context(), "", "e2e/cluster/signal.sh", "tweet", "KILL", "WARBLE_ARM=control"); err != nil {
+			t.Fatal(err)
+		}
+		do(`commit`) // PostgreSQL does not know that nobody waits for the answers
+		all.Wait()
+		do(`begin`)
+		do(`lock table tweets in share mode`) // after all statements that write tweets
+		const written = `select count(*) from tweets where author_id = $1 and text = $2`
+		with, without := count(written, keyed.id, text), count(written, plain.id, text)
+		same := count(`select count(*) from tweets where id = $1 and author_id = $2 and text = $3`, acknowledged, keyed.id, text)
+		do(`commit`)
+		t.Logf("%s: with a key %d, of which %d acknowledged; without %d, and the answer was %d %v", text, with, same, without, lost.status, failed)
+		switch {
+		case with != 1 || same != 1:
+			t.Errorf("the tweet with a key exists %d times, and the answer names %s", with, acknowledged)
+		case without > 1:
+			t.Errorf("the tweet without a key exists %d times", without)
+		case without == 1 && (failed != nil || lost.status >= http.StatusInternalServerError):
+			proven++
+		}
+		if proven == kills || t.Failed() {
+			break
+		}
+	}
+	if proven < kills && !t.Failed() {
+		t.Errorf("%d of %d kills took away the answer of a tweet that was stored, want %d", proven, most, kills)
+	}
+	if o := e.object(); o.Status.Phase != experiment.Running {
+		t.Errorf("it is %s, because %q", o.Status.Phase, o.Status.Because)
+	}
+	e.mustKn("stop", e.name)
+	e.checkServicesUnchanged()
 }
 
 // A revision that cannot start reports the reason in one line, and the old revision continues to serve.
