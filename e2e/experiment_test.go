@@ -36,6 +36,7 @@ type experimentRun struct {
 	file string
 	tool string // kn-experiment, as built here
 	spec experiment.Spec
+	as   string // the user whose rights the verbs have; empty for the kubeconfig's
 
 	before map[string]service
 }
@@ -74,6 +75,7 @@ func newExperiment(t *testing.T, with func(*experiment.Spec)) *experimentRun {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 		defer cancel()
+		e.as = "" // that user's rights are gone
 		if err := e.remove(ctx); err != nil {
 			t.Error(err)
 		}
@@ -125,6 +127,9 @@ func (e *experimentRun) remove(ctx context.Context) error {
 
 // command returns a command of the tool, with the cluster's database.
 func (e *experimentRun) command(ctx context.Context, args ...string) *exec.Cmd {
+	if e.as != "" {
+		args = append(args, "--as="+e.as)
+	}
 	cmd := exec.CommandContext(ctx, e.tool, args...)
 	cmd.Env = append(os.Environ(), "DATABASE_URL="+os.Getenv("DATABASE_DIRECT_URL"))
 	return cmd
