@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+
+	"warble/shared/experiment"
 )
 
 // The tests called TestCluster change a deployment and put it back, so none is parallel: they run before the others are
@@ -96,13 +98,32 @@ func TestClusterTakesItsTime(t *testing.T) {
 	t.Run("a guardrail ends a canary", canaryRolledBackByAGuardrail)
 }
 
-// A node continues to serve without its API server, because no request needs it.
+// A node continues to serve without its API server, because no request needs it. Everyone in an experiment keeps their arm, and the
+// experiment continues when the server is back.
 func TestClusterServesWithoutTheAPIServer(t *testing.T) {
 	cluster(t)
 	const away = 30 * time.Second
 	w := inside(t)
-	ada := register(t, "")
-	id := ada.post("ada's")
+	e := newExperiment(t, func(s *experiment.Spec) { s.Services, s.Salt = []string{"timeline"}, "pinned" })
+	people := registerCrowd(t, []string{""}, 8)
+	id := people[0].post("before the experiment")
+	e.mustKn("start", "-f", e.file, "--anyway")
+	people.waitForRules(e, e.rules(50))
+	requests := reading(people[0].user, id)
+	revisions := make(map[experiment.Arm]string)
+	for _, arm := range []experiment.Arm{experiment.Control, experiment.Treatment} {
+		revisions[arm] = e.revisions(arm)["timeline"]
+	}
+	for _, m := range people {
+		revision := revisions[m.assigned(e.rules(50))]
+		requests = append(requests, func() (answer, error) {
+			a, err := m.try("GET", m.path("/tweets"), "")
+			if got := a.header.Get("X-Revision"); a.status == http.StatusOK && got != revision {
+				err = fmt.Errorf("%s is served by %s, want %s", m.id, got, revision)
+			}
+			return a, err
+		})
+	}
 	signal := func(s string) {
 		if _, err := execute(context.Background(), "", "e2e/cluster/signal.sh", "kube-apiserver", s); err != nil {
 			t.Error(err)
@@ -110,7 +131,7 @@ func TestClusterServesWithoutTheAPIServer(t *testing.T) {
 	}
 	back := sync.OnceFunc(func() { signal("CONT") })
 	defer back()
-	l := start(t, reading(ada, id)...)
+	l := start(t, requests...)
 	signal("STOP")
 	time.Sleep(away)
 	eventually(t, "requests enough to prove something", readyLimit, func() bool { return t.Failed() || l.sent.Load() >= int64(away/time.Second) })
@@ -127,6 +148,13 @@ func TestClusterServesWithoutTheAPIServer(t *testing.T) {
 	w.route(t, "/witness")
 	within(t, "a new route", readyLimit, func() bool { return (&user{t: t}).do("GET", "/witness", "").status == http.StatusOK })
 	t.Logf("a new route %s after its return", time.Since(returned).Round(100*time.Millisecond))
+	if o := e.object(); o.Status.Phase != experiment.Running {
+		t.Errorf("it is %s, because %q", o.Status.Phase, o.Status.Because)
+	}
+	people.checkArms(e, e.rules(50), 1)
+	e.mustKn("stop", e.name)
+	people.waitForRules(e, e.rules(0))
+	e.checkServicesUnchanged()
 }
 
 // load is requests that must not fail, until it is stopped.
