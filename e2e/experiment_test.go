@@ -9,13 +9,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -310,9 +313,7 @@ func (c crowd) waitForRules(e *experimentRun, r experiment.Rules) {
 	began := time.Now()
 	eventually(e.t, "the edges", readyLimit, func() bool {
 		for _, m := range c[:min(len(c), 40)] {
-			id, _ := strconv.ParseInt(m.id, 10, 64)
-			want, _ := r.Assign(id, m.community)
-			if a := m.do("GET", m.path("/tweets"), ""); a.header.Get("X-Variant") != string(want) {
+			if a := m.do("GET", m.path("/tweets"), ""); a.header.Get("X-Variant") != string(m.assigned(r)) {
 				return false
 			}
 		}
@@ -340,14 +341,15 @@ func addCommunities(t *testing.T, n int) (slugs []string) {
 }
 
 // 300 users in 60 communities use Warble during a whole experiment that is rolled back. Meanwhile an edge is replaced, and somebody applies
-// the manifests of Service and experiment again and again, like Flux.
+// the manifests of Service and experiment again and again, like Flux. The person who moves the experiment has the ClusterRole
+// warble-experimenter, and no other right.
 func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	cluster(t)
 	communities := addCommunities(t, 60)
 	people := registerCrowd(t, communities, 5)
 	e := newExperiment(t, func(s *experiment.Spec) {
 		s.Unit, s.Salt, s.Audience.Communities = experiment.Community, "pinned", communities
-		s.Ramp.Steps = []int{10, 25, 50}
+		s.Ramp.Steps, s.PromoteBy = []int{10, 25, 50}, "git"
 	})
 	var requests []func() (answer, error)
 	for _, m := range people[:12] {
@@ -357,10 +359,11 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	within(t, "two edges", readyLimit, func() bool { return len(pods(t, "edge")) >= 2 }) // the minimum in its manifest
 	l := start(t, requests...)
 	e.mustKn("plan", "-f", e.file, "--anyway")
+	e.as = experimenter(t)
 	began := time.Now()
 	e.mustKn("start", "-f", e.file, "--anyway")
 	t.Logf("running %s after its start", time.Since(began).Round(100*time.Millisecond))
-	flux := reapply(t, e)
+	flux := reapply(t, e, "tweet")
 	for i, percent := range e.spec.Ramp.Steps {
 		if i > 0 {
 			e.mustKn("step", e.name)
@@ -385,6 +388,10 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	}
 	e.mustKn("pause", e.name)
 	people.checkArms(e, e.rules(50), 1)
+	flux.again()
+	if o := e.object(); o.Status.Phase != experiment.Paused || !o.Spec.Paused {
+		t.Errorf("its pause was undone: it is %s", o.Status.Phase)
+	}
 	e.mustKn("resume", e.name)
 	e.mustKn("status", e.name)
 	if ready, stalled := e.condition("Ready"), e.condition("Stalled"); ready != "True" || stalled != "" {
@@ -399,6 +406,7 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	within(t, "the arms' end", readyLimit, func() bool {
 		return run(t, "get", "configurations.serving,routes.serving", "--selector=warble.dev/experiment="+e.name, "--output=name") == ""
 	})
+	flux.again()
 	t.Logf("applied %d times meanwhile", flux.stop())
 	t.Logf("%d requests meanwhile, none failed", l.stop())
 	e.checkServicesUnchanged()
@@ -411,17 +419,22 @@ func TestClusterExperimentKeepsEveryoneInOneArm(t *testing.T) {
 	}
 }
 
-// applier applies the manifests of an experiment and of one of its Services again and again, until it is stopped.
+// applier applies the manifests of an experiment and of its Services again and again, until it is stopped.
 type applier struct {
+	t     *testing.T
 	done  chan struct{}
 	once  sync.Once
 	all   sync.WaitGroup
-	times int
+	times atomic.Int64
+
+	mu       sync.Mutex
+	file     string            // the experiment's
+	services map[string]string // by name
 }
 
-// reapply applies every 2 s what a person has in Git: the Service, and the experiment as `start --dry-run` prints it. It has its own field
-// manager.
-func reapply(t *testing.T, e *experimentRun) *applier {
+// reapply applies every 2 s what a person has in Git: Services as they are, and the experiment as `start --dry-run` prints it. It has its
+// own field manager.
+func reapply(t *testing.T, e *experimentRun, services ...string) *applier {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -430,23 +443,17 @@ func reapply(t *testing.T, e *experimentRun) *applier {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := e.before["tweet"]
-	manifest, err := json.Marshal(map[string]any{
-		"apiVersion": "serving.knative.dev/v1", "kind": "Service",
-		"metadata": map[string]any{"name": "tweet", "namespace": namespace}, "spec": map[string]any{"template": json.RawMessage(s.template(t))},
-	})
-	if err != nil {
-		t.Fatal(err)
+	a := &applier{t: t, done: make(chan struct{}), file: string(file), services: make(map[string]string)}
+	for _, name := range services {
+		a.set(name, e.before[name].template(t))
 	}
-	text := string(file) + "\n---\n" + string(manifest)
-	a := &applier{done: make(chan struct{})}
 	t.Cleanup(func() { a.stop() })
 	a.all.Go(func() {
 		for {
-			if _, err := kubectl(context.Background(), text, "apply", "--server-side", "--force-conflicts", "--field-manager=somebody-who-applies", "--filename=-"); err != nil {
+			if _, err := kubectl(context.Background(), a.text(), "apply", "--server-side", "--force-conflicts", "--field-manager=somebody-who-applies", "--filename=-"); err != nil {
 				t.Errorf("applying the manifests again: %v", err)
 			}
-			a.times++
+			a.times.Add(1)
 			select {
 			case <-a.done:
 				return
@@ -457,10 +464,38 @@ func reapply(t *testing.T, e *experimentRun) *applier {
 	return a
 }
 
-func (a *applier) stop() int {
+// set gives a Service another template from now on.
+func (a *applier) set(service string, template []byte) {
+	a.t.Helper()
+	text, err := json.Marshal(map[string]any{
+		"apiVersion": "serving.knative.dev/v1", "kind": "Service",
+		"metadata": map[string]any{"name": service, "namespace": namespace}, "spec": map[string]any{"template": json.RawMessage(template)},
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.services[service] = string(text)
+}
+
+func (a *applier) text() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return strings.Join(slices.Concat([]string{a.file}, slices.Collect(maps.Values(a.services))), "\n---\n")
+}
+
+// again waits until everything has been applied once more.
+func (a *applier) again() {
+	a.t.Helper()
+	before := a.times.Load()
+	within(a.t, "another application of the manifests", readyLimit, func() bool { return a.times.Load() >= before+2 }) // the first may be under way
+}
+
+func (a *applier) stop() (times int64) {
 	a.once.Do(func() { close(a.done) })
 	a.all.Wait()
-	return a.times
+	return a.times.Load()
 }
 
 // template returns a Service's template.

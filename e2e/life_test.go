@@ -163,7 +163,8 @@ func TestClusterANamespaceIsDeletedWhileAnExperimentIsLive(t *testing.T) {
 }
 
 // Only Git changes manifests in Git. With promoteBy: git, steer waits until the manifests are deployed with the treatment, writes no
-// Service, and deletes the arms when everybody has the treatment. No request fails.
+// Service, and deletes the arms when everybody has the treatment. No request fails. Somebody applies the manifests again and again from
+// the start to the end, like Flux, which does not undo a pause or the promotion.
 func promotedByGit(t *testing.T) {
 	e := newExperiment(t, func(s *experiment.Spec) {
 		s.Services, s.PromoteBy = []string{"retweet"}, "git"
@@ -172,7 +173,15 @@ func promotedByGit(t *testing.T) {
 	id := ada.post("ada's")
 	t.Parallel()
 	l := startOne(t, 4, func() (answer, error) { return ada.try("POST", ada.path("/retweets"), object("tweet_id", id)) })
+	e.as = experimenter(t)
 	e.mustKn("start", "-f", e.file, "--anyway")
+	flux := reapply(t, e, "retweet")
+	e.mustKn("pause", e.name)
+	flux.again()
+	if o := e.object(); o.Status.Phase != experiment.Paused || !o.Spec.Paused {
+		t.Errorf("its pause was undone: it is %s", o.Status.Phase)
+	}
+	e.mustKn("resume", e.name)
 	folder := filepath.Join(t.TempDir(), "knative")
 	if _, err := execute(t.Context(), "", "cp", "-r", "knative", folder); err != nil {
 		t.Fatal(err)
@@ -183,22 +192,38 @@ func promotedByGit(t *testing.T) {
 	})
 	e.checkServicesUnchanged()
 	e.mustKn("promote", e.name, "--write="+folder)
-	variables, err := e.before["retweet"].variables()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, value := range e.spec.Treatment.Env {
-		variables = set(variables, name, string(value))
-	}
-	patch(t, "retweet", change{"replace", envPath, variables}) // like somebody who applies the manifests
+	flux.set("retweet", e.promoted("retweet"))
 	within(t, "its end", 8*time.Minute, func() bool { return e.object().Status.Phase == experiment.Concluded })
-	t.Logf("%d requests meanwhile, none failed", l.stop())
+	flux.again()
+	t.Logf("applied %d times; %d requests meanwhile, none failed", flux.stop(), l.stop())
 	if o := e.object(); o.Status.Conclusion != experiment.WasPromoted {
 		t.Errorf("it ended as %q, because %q", o.Status.Conclusion, o.Status.Because)
 	}
 	if now, want := serviceOf(t, "retweet").Metadata.Generation, e.before["retweet"].Metadata.Generation+1; now != want {
 		t.Errorf("retweet is of generation %d, want %d: nobody but Git has written it", now, want)
 	}
+}
+
+// promoted returns a Service's template with the treatment's variables.
+func (e *experimentRun) promoted(name string) []byte {
+	e.t.Helper()
+	variables, err := e.before[name].variables()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	for name, value := range e.spec.Treatment.Env {
+		variables = set(variables, name, string(value))
+	}
+	var template map[string]any
+	if err := json.Unmarshal(e.before[name].template(e.t), &template); err != nil {
+		e.t.Fatal(err)
+	}
+	template["spec"].(map[string]any)["containers"].([]any)[0].(map[string]any)["env"] = variables
+	text, err := json.Marshal(template)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return text
 }
 
 // inBackground starts a verb, which runs until it ends or the test ends.
