@@ -149,11 +149,11 @@ deploy: ## Cluster: build and apply to kubectl's current context; KO_DOCKER_REPO
 e2e-cluster: ## Cluster: test journeys and cluster behaviour on this machine's deployment; after make cluster deploy
 	@$(HERE) $(MAKE) --no-print-directory e2e-here
 
-# Five tests in parallel, as many as TestClusterTakesItsTime has. Works on any cluster, with KUBECONFIG, KO_DOCKER_REPO, WARBLE_URL and WARBLE_HOST.
+# Six tests in parallel, as many as TestClusterTakesItsTime has. Works on any cluster, with KUBECONFIG, KO_DOCKER_REPO, WARBLE_URL and WARBLE_HOST.
 e2e-here: export WARBLE_URL := $(WARBLE_URL)
 e2e-here: export WARBLE_HOST := $(WARBLE_HOST)
 e2e-here:
-	$(E2E) -timeout 70m -parallel 5 -skip '^TestClient|^TestLong|^TestKills' ./e2e
+	$(E2E) -timeout 70m -parallel 6 -skip '^TestClient|^TestLong|^TestKills' ./e2e
 
 e2e-long: ## Cluster: run the slow tests, half an hour: verdicts on planted effects, deployments during an experiment, a release's candidate, pages in a browser
 	@$(HERE) $(E2E) -timeout 60m -run '^TestLong' ./e2e

@@ -93,6 +93,7 @@ func TestClusterTakesItsTime(t *testing.T) {
 	cluster(t)
 	t.Run("a treatment is promoted under load", promotedUnderLoad)
 	t.Run("a treatment is promoted by git", promotedByGit)
+	t.Run("a hotfix is kept after a rollback and a stop", hotfixIsKept)
 	t.Run("a function that is scraped scales to zero", scalesToZeroWhileItIsScraped)
 	t.Run("a guardrail ends an experiment of users", rolledBackByAGuardrail)
 	t.Run("a guardrail ends a canary", canaryRolledBackByAGuardrail)

@@ -515,7 +515,7 @@ func promotedUnderLoad(t *testing.T) {
 	e := newExperiment(t, func(s *experiment.Spec) { s.Services = []string{"like", "tweet"} })
 	t.Parallel()
 	id, l := e.startUnderLoad()
-	patch(t, "tweet", newRevision("hotfix-"+e.name))
+	image := e.hotfix("tweet")
 	hotfix := untilReady(t, "tweet").Status.LatestReadyRevisionName
 	within(t, "the hotfix for the untouched", readyLimit, func() bool {
 		return (&user{t: t}).do("GET", "/2/tweets/"+id, "").header.Get("X-Revision") == hotfix
@@ -538,8 +538,89 @@ func promotedUnderLoad(t *testing.T) {
 	e.checkRecordedOnce()
 	t.Logf("%d requests meanwhile, none failed", l.stop())
 	e.checkPromoted(id)
-	if annotation := run(t, "get", "ksvc/tweet", `--output=jsonpath={.spec.template.metadata.annotations.warble\.dev/journey}`); annotation != "hotfix-"+e.name {
-		t.Errorf("the hotfix is gone: %q", annotation)
+	e.checkHotfix("tweet", image)
+}
+
+// hotfix gives a Service of the experiment a new image, as `kn service update --image` does, and returns it. newExperiment restores the
+// Service.
+func (e *experimentRun) hotfix(service string) (image string) {
+	e.t.Helper()
+	image, err := execute(e.t.Context(), "", "go", "tool", "-modfile=tools/ko/go.mod", "ko", "build", "--base-import-paths", "--sbom=none",
+		"--image-label=hotfix="+e.name, "./functions/"+service)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if before := run(e.t, "get", "ksvc", service, imageOutput); before == image {
+		e.t.Fatalf("%s has the image %s already", service, image)
+	}
+	if err := patchNow(e.t.Context(), service, change{"replace", "/spec/template/spec/containers/0/image", image}); err != nil {
+		e.t.Fatal(err)
+	}
+	return image
+}
+
+// imageOutput makes kubectl print the image of a Service's template.
+const imageOutput = "--output=jsonpath={.spec.template.spec.containers[0].image}"
+
+// checkHotfix checks that a Service still has the image of hotfix.
+func (e *experimentRun) checkHotfix(service, image string) {
+	e.t.Helper()
+	if now := run(e.t, "get", "ksvc", service, imageOutput); now != image {
+		e.t.Errorf("the hotfix of %s is gone: the image is %s, want %s", service, now, image)
+	}
+}
+
+// A hotfix of a Service's image during an experiment reaches the untouched immediately, and does not change an arm. After a rollback and
+// after a stop, everyone has it. Meanwhile somebody applies the experiment's file again and again, like Flux, which undoes neither end.
+// promotedUnderLoad checks the hotfix after a promotion.
+func hotfixIsKept(t *testing.T) {
+	t.Parallel()
+	people := registerCrowd(t, []string{""}, 24)
+	const opinion = `{"score": 4}`
+	for _, verb := range []string{"rollback", "stop"} {
+		e := newExperiment(t, func(s *experiment.Spec) { s.Services, s.Ramp.Steps, s.Salt = []string{"feedback"}, []int{30}, "pinned" })
+		e.mustKn("start", "-f", e.file, "--anyway")
+		flux := reapply(t, e)
+		var treated, untouched *member
+		for _, m := range people {
+			switch m.assigned(e.rules(30)) {
+			case experiment.Treatment:
+				treated = m
+			case "":
+				untouched = m
+			}
+		}
+		if treated == nil || untouched == nil {
+			t.Fatalf("%d users, and nobody is in the treatment, or nobody is untouched", len(people))
+		}
+		revision := func(m *member) string {
+			return m.do("POST", "/feedback", opinion).header.Get("X-Revision")
+		}
+		treatment := e.revisions(experiment.Treatment)["feedback"]
+		within(t, "the treatment", readyLimit, func() bool { return revision(treated) == treatment })
+		var requests []func() (answer, error)
+		for _, m := range []*member{treated, untouched} {
+			requests = append(requests, func() (answer, error) { return m.try("POST", "/feedback", opinion) })
+		}
+		l := startOne(t, 4, requests...)
+		generation := serviceOf(t, "feedback").Metadata.Generation
+		image := e.hotfix("feedback")
+		hotfix := untilReady(t, "feedback").Status.LatestReadyRevisionName
+		within(t, "the hotfix for the untouched", readyLimit, func() bool { return revision(untouched) == hotfix })
+		if got := revision(treated); got != treatment {
+			t.Errorf("a user of the treatment is served by %s, want %s", got, treatment)
+		}
+		e.mustKn(verb, e.name)
+		within(t, "the hotfix for everyone", readyLimit, func() bool { return revision(treated) == hotfix })
+		flux.again()
+		t.Logf("%s: applied %d times; %d requests meanwhile, none failed", verb, flux.stop(), l.stop())
+		if o := e.object(); o.Status.Phase != experiment.Concluded || !o.Spec.End.Closes() {
+			t.Errorf("its end was undone: it is %s, and spec.end is %q", o.Status.Phase, o.Spec.End)
+		}
+		e.checkHotfix("feedback", image)
+		if now := serviceOf(t, "feedback").Metadata.Generation; now != generation+1 {
+			t.Errorf("feedback is of generation %d, want %d: only the hotfix may write it", now, generation+1)
+		}
 	}
 }
 
