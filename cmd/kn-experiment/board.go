@@ -172,7 +172,7 @@ func (b *board) list(w http.ResponseWriter, r *http.Request) {
 	slices.SortStableFunc(experiments, func(a, b rollout.Experiment) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
 	exposed, err := b.exposed(r.Context())
 	if err != nil {
-		data.Problem = strings.TrimSpace(data.Problem + " The numbers of exposed units cannot be read: " + err.Error())
+		data.Problem = strings.TrimSpace(data.Problem + " " + unread("The numbers of exposed units", err))
 	}
 	var lifts []*readout.Lift
 	for i := range experiments {
@@ -188,7 +188,7 @@ func (b *board) list(w http.ResponseWriter, r *http.Request) {
 		}
 		data.Experiments = append(data.Experiments, boardRow{
 			Exposed: people,
-			Name:    e.Name, Title: titleOf(e), Services: strings.Join(e.Spec.Services, ", "), Phase: e.Describe(), Message: e.Status.Message,
+			Name:    e.Name, Title: titleOf(e), Services: strings.Join(e.Spec.Services, ", "), Phase: e.Describe(), Message: waits(e),
 			Lift: orDash(e.Status.Lift), Age: age(e.CreationTimestamp), Pills: pillsOf(e),
 		})
 	}
@@ -201,6 +201,14 @@ func (b *board) list(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b.page(w, status, "Experiments", "", body.Bytes())
+}
+
+// unread says why figures of the database are not shown. An open page asks again by itself.
+func unread(figures string, err error) string {
+	if errors.Is(err, problem.Unavailable) {
+		return fmt.Sprintf("The database does not answer, so this page is incomplete. It tries again by itself. %s cannot be read: %v.", figures, err)
+	}
+	return fmt.Sprintf("%s cannot be read: %v.", figures, err)
 }
 
 // exposed counts the users and visitors who were exposed to each experiment, by arm. The result is empty without a database.
@@ -216,6 +224,14 @@ func titleOf(e *rollout.Experiment) string {
 		return e.Spec.Title
 	}
 	return e.Name
+}
+
+// waits returns what an experiment waits for, or why it ended.
+func waits(e *rollout.Experiment) string {
+	if e.Status.Message == "" || e.Status.Phase == experiment.Concluded {
+		return e.Status.Message
+	}
+	return "waits for " + e.Status.Message
 }
 
 func orDash(text string) string {
@@ -257,8 +273,8 @@ func pillsOf(e *rollout.Experiment) (all []boardPill) {
 			all = append(all, boardPill{c.bad, "bad"})
 		}
 	}
-	if message, reason := e.Stalled(); reason != "" {
-		all = append(all, boardPill{"Waits for you: " + message, "bad"})
+	if _, reason := e.Stalled(); reason != "" { // the list shows the message beside the phase
+		all = append(all, boardPill{"Waits for you", "bad"})
 	}
 	return all
 }
@@ -288,6 +304,7 @@ func (b *board) one(w http.ResponseWriter, r *http.Request) {
 // DATABASE_URL, or if the database has another experiment of that name.
 func (b *board) read(ctx context.Context, e *rollout.Experiment) readout.Report {
 	why := "DATABASE_URL is not set, so the figures are not shown."
+	var next readout.Next
 	if b.db != nil {
 		read, err := readout.Read(ctx, b.db, e.Name, time.Now())
 		switch {
@@ -297,10 +314,11 @@ func (b *board) read(ctx context.Context, e *rollout.Experiment) readout.Report 
 		case err == nil, errors.Is(err, problem.NotFound):
 			why = ""
 		default:
-			why = "The figures cannot be read: " + err.Error() + "."
+			why = unread("The figures", err)
+			next = readout.Next{Do: readout.Wait, Why: "a verdict needs the figures"}
 		}
 	}
-	bare := readout.Report{Experiment: e.Name, At: time.Now(), Spec: e.Spec, Phase: e.Status.Phase, Verdict: readout.Waiting, Units: readout.Units{Kind: e.Spec.Unit}}
+	bare := readout.Report{Experiment: e.Name, At: time.Now(), Spec: e.Spec, Phase: e.Status.Phase, Verdict: readout.Waiting, Units: readout.Units{Kind: e.Spec.Unit}, Next: next}
 	bare.Sentence = strings.TrimSpace(fmt.Sprintf("It is %s. %s", e.Describe(), why))
 	switch {
 	case e.Status.Phase == "" || e.Status.Phase == experiment.Draft:

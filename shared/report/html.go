@@ -297,7 +297,7 @@ func tiles(r *readout.Report) (all []tile) {
 		}
 		all = append(all, lift, tile{Name: "Control → treatment", Value: e.Figure(e.Control.Mean) + " → " + e.Figure(e.Treatment.Mean), Note: e.Label})
 	}
-	if r.Units.Kind != experiment.Request {
+	if r.Units.Kind != experiment.Request && read(r) {
 		done := r.Units.Completed
 		all = append(all, tile{Name: capitalised(figures.Plural(r.Spec.Noun())) + " with a full window", Value: figures.Whole(done.Control + done.Treatment), Note: figures.Whole(done.Control) + " control · " + figures.Whole(done.Treatment) + " treatment"})
 	}

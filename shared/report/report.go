@@ -38,7 +38,7 @@ type row []string
 // summary has the facts that stand above all tables.
 func summary(r *readout.Report) (rows []row) {
 	u := r.Units
-	if u.Kind != experiment.Request {
+	if u.Kind != experiment.Request && read(r) {
 		rows = append(rows, row{"Units", fmt.Sprintf("%s of %s entered, %s control and %s treatment; %s and %s completed their window of %s; %s",
 			figures.Count(u.Entered.Control+u.Entered.Treatment, r.Spec.Noun()), figures.Whole(u.Reachable), figures.Whole(u.Entered.Control), figures.Whole(u.Entered.Treatment),
 			figures.Whole(u.Completed.Control), figures.Whole(u.Completed.Treatment), r.Spec.Metrics.Window, plannedText(u.Planned))})
@@ -51,12 +51,18 @@ func summary(r *readout.Report) (rows []row) {
 	if len(r.Steps) > 0 {
 		rows = append(rows, row{"Steps", stepsText(r)})
 	}
+	if !read(r) {
+		return append(rows, row{"Phase", string(r.Phase)})
+	}
 	rows = append(rows, row{"Phase", fmt.Sprintf("%s; figures up to %s", r.Phase, minute(r.Until))})
 	if known := knownBy(r); known != "" {
 		rows = append(rows, row{"Known by", known})
 	}
 	return append(rows, row{"Assigned by", assignedBy(r)})
 }
+
+// read reports whether r has figures of the database. If it has none, a zero would be wrong.
+func read(r *readout.Report) bool { return !r.Until.IsZero() }
 
 // people is the word for those who were exposed: users or visitors.
 func people(r *readout.Report) string { return figures.Plural(r.Spec.Identity.Person()) }

@@ -343,7 +343,7 @@ func (db *DB) Exposed(ctx context.Context) (map[string]experiment.Counts, error)
 		from exposed
 		group by experiment, assigned`)
 	if err != nil {
-		return nil, err
+		return nil, failure(err)
 	}
 	counted, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct {
 		Experiment string
@@ -360,7 +360,7 @@ func (db *DB) Exposed(ctx context.Context) (map[string]experiment.Counts, error)
 		}
 		all[c.Experiment] = n
 	}
-	return all, err
+	return all, failure(err)
 }
 
 // nth returns the SQL for the number, from 0, of the span of time of length @every in which a moment is. elapsed is the SQL
