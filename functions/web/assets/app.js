@@ -185,8 +185,10 @@ async function addPerson(path, body, mailed = false) {
 	await people.at(-1).refresh_all()
 }
 
-/** busy does a button's work. Meanwhile the button is disabled. If the work fails, notice says why. */
+/** busy does a button's work. Meanwhile the button is disabled, and gets the focus back afterwards unless the work has moved it. If the
+ * work fails, notice says why. */
 async function busy(button, notice, work) {
+	const focused = document.activeElement === button
 	button.disabled = true
 	try {
 		await work()
@@ -196,6 +198,7 @@ async function busy(button, notice, work) {
 		complain(notice, failure)
 	} finally {
 		button.disabled = false
+		if (focused && document.activeElement === document.body) button.focus()
 	}
 }
 
@@ -216,7 +219,7 @@ function newPerson(data) {
 	const left = el("span", { class: "small soft", "aria-live": "off" }, "280")
 	const tweet = el("button", { type: "submit", class: "go" }, "Tweet")
 	const list = el("div", { class: "tweets", role: "feed", "aria-labelledby": heading, hidden: true })
-	const more = el("button", { type: "button", on: () => busy(more, notice, () => person.page(person.older)), hidden: true }, "Older tweets")
+	const more = el("button", { type: "button", on: () => busy(more, notice, older), hidden: true }, "Older tweets")
 	const empty = el("p", { class: "soft" }, "No tweets yet. Write the first one.")
 	const thanks = el("span", { class: "small soft", role: "status" })
 	const stars = el("fieldset", { class: "stars" }, el("legend", { class: "small soft" }, "How do you like Warble?"), ...[1, 2, 3, 4, 5].map(score =>
@@ -261,7 +264,6 @@ function newPerson(data) {
 			}
 			thanks.textContent = "Thank you."
 		})
-		button.focus()
 	}
 
 	/** timeline reads a page of the timeline, and shows the person's arm, which the answer's headers name. */
@@ -278,14 +280,28 @@ function newPerson(data) {
 		return content
 	}
 
-	person.page = async token => {
-		const content = await timeline(token ? "&pagination_token=" + token : "", false)
+	/** page adds a page of older tweets. Without a token the list begins again with the newest tweets. */
+	person.page = async (token, quiet = false) => {
+		const content = await timeline(token ? "&pagination_token=" + token : "", quiet)
+		if (token && token !== person.older) return // the list has begun again meanwhile
+		if (!token) {
+			person.tweets.forEach(row => row.element.remove())
+			person.tweets.clear()
+			person.newest = content.meta.newest_id || ""
+		}
 		person.older = content.meta.next_token || ""
-		person.newest ||= content.meta.newest_id || ""
 		content.data.forEach(t => put(t, false))
+		settle()
 	}
+	async function older() {
+		const last = list.lastElementChild
+		await person.page(person.older)
+		if (more.hidden) last?.nextElementSibling?.focus({ preventScroll: true }) // because the button, which had the focus, is gone
+	}
+	/** news adds what is new since the last answer. If it is more than a page, the list begins again, so that no tweet is left out. */
 	person.news = async (quiet = true) => {
 		const content = await timeline(person.newest ? "&since_id=" + person.newest : "", quiet)
+		if (content.meta.next_token) return person.page("", quiet)
 		if (content.meta.newest_id) person.newest = content.meta.newest_id
 		content.data.toReversed().forEach(t => put(t, true))
 	}
@@ -406,7 +422,6 @@ function newPerson(data) {
 				await counts()
 				if (what === "retweets") await person.news()
 			})
-			button.focus()
 		}
 		return row
 	}
@@ -454,9 +469,12 @@ function explainArms() {
 
 const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" })
 
+// Punctuation after a link, and a parenthesis around it, are not part of it.
+const links = /https?:\/\/(?:[^\s<>"()]|\([^\s<>"()]*\))*(?:[^\s<>"().,:;!?']|\([^\s<>"()]*\))/gi
+
 function weigh(text) {
 	let total = 0
-	const rest = text.replace(/https?:\/\/[^\s<>"]+/g, () => { total += 23; return "" })
+	const rest = text.replace(links, () => { total += 23; return "" })
 	for (const { segment } of graphemes.segment(rest)) {
 		if (/\p{Emoji_Presentation}|\p{Extended_Pictographic}\uFE0F|^[\d#*]\uFE0F?\u20E3$|^\p{RI}\p{RI}$/u.test(segment)) { total += 2; continue }
 		for (const c of segment) {
