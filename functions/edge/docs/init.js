@@ -1,17 +1,59 @@
-// Shows the contract. The token entered under Authorize is kept in the tab, so that it survives a reload.
-const kept = "docs-token"
+// Shows the contract. Whoever registers or logs in with an operation of this page is signed in for all others: the access token stays
+// in memory, and the refresh token in the tab's sessionStorage, so that the session survives a reload and the end of the access token.
+// A token entered under Authorize is kept in the tab as it is, because it comes without a refresh token.
+const entered = "docs-token", refresh = "docs-refresh"
 
-const keeping = () => ({
+/** opens says whether an operation's answer is a session. */
+const opens = ({ path }) => ["/auth/register", "/auth/login", "/auth/refresh"].includes(path)
+
+/** adopt signs in with a session. */
+function adopt(session) {
+	ui.preauthorizeApiKey("bearer", session.token) // which keeps the token as if it had been entered
+	sessionStorage.removeItem(entered)
+	sessionStorage.setItem(refresh, session.refresh_token)
+}
+
+const post = (path, token) => fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ refresh_token: token }) }).catch(() => null)
+
+/** renew gets another access token, and reports whether it has one. If the session has ended, nobody is signed in any more. */
+async function renew() {
+	const token = sessionStorage.getItem(refresh)
+	const answer = token && await post("/auth/refresh", token)
+	if (answer?.ok) adopt(await answer.json())
+	if (answer?.status === 401) {
+		sessionStorage.removeItem(refresh)
+		ui.authActions.logout(["bearer"])
+	}
+	return Boolean(answer?.ok)
+}
+
+const signingIn = () => ({
 	statePlugins: {
 		auth: {
 			wrapActions: {
 				authorize: authorize => payload => {
-					sessionStorage.setItem(kept, payload.bearer.value)
+					sessionStorage.setItem(entered, payload.bearer.value)
+					sessionStorage.removeItem(refresh)
 					return authorize(payload)
 				},
 				logout: logout => payload => {
-					sessionStorage.removeItem(kept)
+					if (sessionStorage.getItem(refresh)) post("/auth/logout", sessionStorage.getItem(refresh)) // if this fails, the session expires later
+					sessionStorage.removeItem(entered)
+					sessionStorage.removeItem(refresh)
 					return logout(payload)
+				},
+			},
+		},
+		spec: {
+			wrapActions: {
+				execute: (execute, { specSelectors }) => async operation => {
+					await execute(operation)
+					const answer = specSelectors.responseFor(operation.path, operation.method)
+					if (opens(operation)) {
+						if (answer.get("ok")) adopt(JSON.parse(answer.get("text")))
+					} else if (answer.get("status") === 401 && await renew()) {
+						await execute(operation)
+					}
 				},
 			},
 		},
@@ -24,10 +66,11 @@ const ui = SwaggerUIBundle({
 	deepLinking: true,
 	docExpansion: "list",
 	validatorUrl: null, // a validator would send the contract to another server
-	plugins: [keeping],
+	plugins: [signingIn],
 	onComplete() {
-		const token = sessionStorage.getItem(kept)
+		const token = sessionStorage.getItem(entered)
 		if (token) ui.preauthorizeApiKey("bearer", token)
+		else renew()
 	},
 })
 
