@@ -77,11 +77,6 @@ func TestThePagesOfMail(t *testing.T) {
 		t.Helper()
 		tab.Until("the page says "+text, fmt.Sprintf(`document.querySelector(%q)?.hidden === false && document.querySelector(%[1]q).textContent.includes(%q)`, element, text))
 	}
-	fill := func(selector, text string) {
-		t.Helper()
-		tab.Click(selector)
-		tab.Press(text)
-	}
 
 	// Programs that scan mail open its links, so only the button uses a token.
 	verify := link("verify")
@@ -107,27 +102,24 @@ func TestThePagesOfMail(t *testing.T) {
 	tab.Click("#enter")
 	tab.Click("#forgot a")
 	shows("ask", "Forgot your password?")
-	fill(`#ask input[name="email"]`, email)
+	fill(tab, `#ask input[name="email"]`, email)
 	tab.Click("#ask button")
 	says("#done", "a mail is on its way")
 	tab.Open("about:blank")
 	tab.Open(link("reset"))
 	shows("reset", "Choose a new password")
-	fill(`#reset input[name="new"]`, "short")
+	fill(tab, `#reset input[name="new"]`, "short")
 	tab.Click("#reset button")
 	says("#problem", "8")
 	browsertest.Evaluate[bool](tab, `document.querySelector("#reset").reset() || true`)
-	fill(`#reset input[name="new"]`, next)
+	fill(tab, `#reset input[name="new"]`, next)
 	tab.Click("#reset button")
 	says("#done", "Your password is changed.")
 	call(http.StatusUnauthorized, "/auth/login", fmt.Sprintf(`{"email": %q, "password": %q}`, email, old))
 
 	// The user signs in with the new password. The address is verified, because the reset's mail was read.
 	tab.Open(local.URL + "/")
-	tab.Click("#enter")
-	fill(`#form input[name="email"]`, email)
-	fill(`#form input[name="password"]`, next)
-	tab.Click("#form-go")
+	signIn(tab, email, next)
 	tab.Until("the person is there", `document.querySelectorAll("#people > .card").length === 1`)
 	const button = `[...document.querySelectorAll("#people button")].find(b => b.textContent === "Verify my address")`
 	tab.Until("they may verify their address", `(`+button+`)?.hidden === false`)
@@ -138,9 +130,9 @@ func TestThePagesOfMail(t *testing.T) {
 	tab.Click("#enter")
 	tab.Click("#form-other")
 	tab.Until("there is no password to forget", `document.querySelector("#forgot").hidden`)
-	fill(`#form input[name="name"]`, "Grace")
-	fill(`#form input[name="email"]`, "grace@example.org")
-	fill(`#form input[name="password"]`, next)
+	fill(tab, `#form input[name="name"]`, "Grace")
+	fill(tab, `#form input[name="email"]`, "grace@example.org")
+	fill(tab, `#form input[name="password"]`, next)
 	tab.Click("#form-go")
 	tab.Until("another person is there", `document.querySelectorAll("#people > .card").length === 2`)
 	office.Await(t, "grace@example.org", "verify")

@@ -40,7 +40,7 @@ func TestPictures(t *testing.T) {
 		t.Fatalf("load: %v", err)
 	}
 	tab := browsertest.Open(t).Tab(t, small)
-	tab.Open(startBoard(t, w) + "/experiments/" + w.experiment)
+	tab.Open(startBoard(t, w).url + "/experiments/" + w.experiment)
 	tab.Within(2*time.Minute, "a win", `/^Win/.test(document.querySelector(".sentence")?.textContent)`)
 	tab.Picture("board", 1120, 1000)
 }

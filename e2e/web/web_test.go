@@ -92,34 +92,100 @@ func (w *warble) log() string {
 // waitForArms waits until somebody is in an arm. A page that is opened before would request likes that do not exist yet.
 func (w *warble) waitForArms(t *testing.T) {
 	t.Helper()
-	ask := func(method, path, body, token string) *http.Response {
-		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), method, w.url+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", "application/json")
-		if token != "" {
-			r.Header.Set("Authorization", "Bearer "+token)
-		}
-		answer, err := w.client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = answer.Body.Close() })
-		return answer
-	}
-	var session struct {
-		Data  struct{ ID string }
-		Token string
-	}
-	if err := json.NewDecoder(ask(http.MethodPost, "/auth/register", fmt.Sprintf(`{"name": "First", "email": "first-%s@example.org", "password": "difference-engine-1822"}`, strings.ToLower(rand.Text())), "").Body).Decode(&session); err != nil {
-		t.Fatal(err)
-	}
+	first := w.register(t, "First", "")
 	const limit = 3 * time.Minute
-	for began := time.Now(); ask(http.MethodGet, "/2/users/"+session.Data.ID+"/tweets", "", session.Token).Header.Get("X-Variant") == ""; time.Sleep(100 * time.Millisecond) {
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		if answer, _ := w.ask(t, http.MethodGet, "/2/users/"+first.Data.ID+"/tweets", "", first.Token); answer.Header.Get("X-Variant") != "" {
+			return
+		}
 		if time.Since(began) > limit {
 			t.Fatalf("nobody is in an arm after %s\n%s", limit, w.log())
+		}
+	}
+}
+
+// ask sends a request to the API, and returns the answer and its body. An empty token is not sent.
+func (w *warble) ask(t *testing.T, method, path, body, token string) (answer *http.Response, text string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, w.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	answer, err = w.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	content, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer, string(content)
+}
+
+// user is somebody who was registered over the API.
+type user struct {
+	Data  struct{ ID, Username string }
+	Token string
+
+	email string
+}
+
+const password = "difference-engine-1822"
+
+// register registers a user. An empty community means none.
+func (w *warble) register(t *testing.T, name, community string) *user {
+	t.Helper()
+	u := &user{email: strings.ToLower(name + "-" + rand.Text() + "@example.org")}
+	fields := map[string]string{"name": name, "email": u.email, "password": password}
+	if community != "" {
+		fields["community"] = community
+	}
+	answer, text := w.ask(t, http.MethodPost, "/auth/register", asJSON(t, fields), "")
+	if err := json.Unmarshal([]byte(text), u); err != nil || answer.StatusCode != http.StatusCreated {
+		t.Fatalf("%s %s: %v", answer.Status, text, err)
+	}
+	return u
+}
+
+// asJSON returns a value as JSON, which is JavaScript, too.
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// fill clicks a field and writes into it.
+func fill(tab *browsertest.Tab, selector, text string) {
+	tab.Click(selector)
+	tab.Press(text)
+}
+
+// signIn signs in a user with the playground's form.
+func signIn(tab *browsertest.Tab, email, password string) {
+	tab.Click("#enter")
+	fill(tab, `#form input[name="email"]`, email)
+	fill(tab, `#form input[name="password"]`, password)
+	tab.Click("#form-go")
+	tab.Until("the form is closed", `!document.querySelector("#dialog").open`)
+}
+
+// failures are complaints about requests that failed, which a page cannot prevent.
+const failures = "Failed to load resource"
+
+// onlyFailures reports complaints of a page other than that a request failed.
+func onlyFailures(t *testing.T, tab *browsertest.Tab) {
+	t.Helper()
+	for _, complaint := range tab.Complaints() {
+		if !strings.Contains(complaint, failures) {
+			t.Error(complaint)
 		}
 	}
 }
@@ -173,13 +239,21 @@ func TestWeb(t *testing.T) {
 		keys.Open(w.url + "/")
 		keyboard(t, keys)
 	})
+	t.Run("tweets", func(t *testing.T) { tweets(t, w, browser.Tab(t, browsertest.View{Width: 1280})) })
 	t.Run("docs", func(t *testing.T) { docs(t, w, browser.Tab(t, browsertest.View{Width: 390})) })
-	t.Run("board", func(t *testing.T) { board(t, w, browser, tab.For(t)) })
-	if w.local == nil {
+	t.Run("docs session", func(t *testing.T) { docsSession(t, w, browser.Tab(t, browsertest.View{Width: 1280})) })
+	b := startBoard(t, w)
+	board := browser.Tab(t, browsertest.View{Width: 1280})
+	board.Open(b.url + "/")
+	t.Run("board", func(t *testing.T) { looks(t, w, b, board.For(t)) })
+	t.Run("board by keyboard", func(t *testing.T) { boardKeyboard(t, w, b, browser.Tab(t, browsertest.View{Width: 1280})) })
+	t.Run("board live", func(t *testing.T) { live(t, w, b, board.For(t)) })
+	if w.local != nil {
+		t.Run("outage", func(t *testing.T) { outage(t, w, b, browser, tab.For(t)) })
+	} else {
 		t.Log("left out, because it stops the database of a local run: outage")
-		return
 	}
-	t.Run("outage", func(t *testing.T) { outage(t, w, tab.For(t)) })
+	t.Run("promotion", func(t *testing.T) { promote(t, w, board.For(t), tab.For(t)) })
 }
 
 // playground registers people until both arms occur, and checks what each of them sees.
@@ -200,8 +274,8 @@ func playground(t *testing.T, w *warble, tab *browsertest.Tab) {
 		tab.Until("a third person is there", people+" === 3")
 	}
 
-	for arm, hearts := range map[string]bool{control: false, treatment: true} {
-		text := "hello from " + arm
+	for _, arm := range []string{control, treatment} { // in this order, so that the latest tweet is the treatment's own
+		text, hearts := "hello from "+arm, arm == treatment
 		browsertest.Evaluate[bool](tab, card(arm)+`.querySelector("textarea").focus() || true`)
 		tab.Press(text)
 		tab.Press(kb.Tab + kb.Enter) // the button is next
@@ -270,73 +344,217 @@ func docs(t *testing.T, w *warble, tab *browsertest.Tab) {
 	}
 }
 
+// docsSession registers with an operation of the contract's page. The page then signs in for all operations, also after the access token
+// has expired and after a reload, until somebody logs out.
+func docsSession(t *testing.T, w *warble, tab *browsertest.Tab) {
+	t.Helper()
+	const ready = `document.querySelectorAll(".opblock").length > 20`
+	const locked = `document.querySelector(".btn.authorize.locked")`
+	const token = `ui.authSelectors.authorized().getIn(["bearer", "value"])`
+	within := func(operation, what, script string) {
+		t.Helper()
+		tab.Until(operation+": "+what, fmt.Sprintf(`(o => %s)(document.querySelector("#operations-%s"))`, script, operation))
+	}
+	open := func(operation string) {
+		t.Helper()
+		tab.Click("#operations-" + operation + " .opblock-summary-control")
+		tab.Click("#operations-" + operation + " .try-out__btn")
+		within(operation, "the form is open", `o.querySelector(".execute")`)
+	}
+	execute := func(operation, status string) {
+		t.Helper()
+		browsertest.Evaluate[bool](tab, fmt.Sprintf(`document.querySelector("#operations-%s .btn-clear")?.click() || true`, operation))
+		tab.Click("#operations-" + operation + " .execute")
+		within(operation, "the answer is a "+status, fmt.Sprintf(`o.querySelector(".live-responses-table .response .response-col_status")?.textContent.trim().startsWith(%q)`, status))
+	}
+	tab.Open(w.url + "/docs")
+	tab.Until("the operations are there", ready)
+	open("register-register")
+	name := strings.ToLower(rand.Text()[:10])
+	// React notices a new text by this event.
+	within("register-register", "the account is filled in", fmt.Sprintf(`(e => {
+		Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(e, %q)
+		return e.dispatchEvent(new Event("input", {bubbles: true}))
+	})(o.querySelector("textarea.body-param__text"))`, asJSON(t, map[string]string{"name": "Docs", "username": name, "email": name + "@example.org", "password": password})))
+	execute("register-register", "201")
+	tab.Until("the page is signed in", locked)
+	open("users-getMe")
+	execute("users-getMe", "200")
+
+	first := browsertest.Evaluate[string](tab, token)
+	browsertest.Evaluate[any](tab, fmt.Sprintf(`ui.getStore().dispatch({type: "authorize", payload: {bearer: {value: %q, schema: ui.specSelectors.specJson().getIn(["components", "securitySchemes", "bearer"])}}}); null`, w.expired(t, first)))
+	execute("users-getMe", "200")
+	if renewed := browsertest.Evaluate[string](tab, token); renewed == first {
+		t.Error("the page has not renewed the access token")
+	} else {
+		within("users-getMe", "the command has the new token", fmt.Sprintf(`o.querySelector(".curl")?.textContent.includes(%q)`, renewed))
+	}
+	tab.Open("about:blank") // a reload would unfold the operations of the address by itself
+	tab.Open(w.url + "/docs")
+	tab.Until("the session outlasts the page", ready+" && "+locked)
+	if kept := browsertest.Evaluate[string](tab, `JSON.stringify(sessionStorage)`); strings.Contains(kept, browsertest.Evaluate[string](tab, token)) {
+		t.Errorf("the tab keeps the access token: %s", kept)
+	}
+	open("users-getMe")
+	execute("users-getMe", "200")
+
+	tab.Click(".btn.authorize")
+	tab.Click(".auth-btn-wrapper .btn:not(.btn-done)") // Logout
+	tab.Click(".auth-btn-wrapper .btn-done")
+	tab.Until("the page is signed out", "!"+locked)
+	execute("users-getMe", "401")
+	if kept := browsertest.Evaluate[int](tab, `sessionStorage.length`); kept != 0 {
+		t.Errorf("the tab keeps %s", browsertest.Evaluate[string](tab, `JSON.stringify(sessionStorage)`))
+	}
+	onlyFailures(t, tab)
+}
+
+// expired returns a user's token that has expired. On another Warble than a local run it is a token that is not valid.
+func (w *warble) expired(t *testing.T, token string) string {
+	t.Helper()
+	if w.local == nil {
+		return token + "x"
+	}
+	expired, err := w.local.Expired(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return expired
+}
+
 // arms are who is in which.
 const arms = `[...document.querySelectorAll("#people > .card")].map(c => c.querySelector("h2").id + " " + c.querySelector(".arm").textContent).join()`
 
-// outage stops the database: the page keeps its content, explains the problem in words, and recovers by itself.
-func outage(t *testing.T, w *warble, tab *browsertest.Tab) {
+// outage stops the database: playground and board keep what people have written, say in words what is wrong, and recover by themselves.
+func outage(t *testing.T, w *warble, b *dashboard, browser *browsertest.Browser, tab *browsertest.Tab) {
 	t.Helper()
+	const why = "written while the database is away"
+	one, list := browser.Tab(t, browsertest.View{Width: 1280}), browser.Tab(t, browsertest.View{Width: 1280})
+	one.Open(b.url + "/experiments/" + w.experiment)
+	one.Until("the page shows the pause", isPaused)
+	one.Click("[data-verb=resume]")
+	one.Press(why)
 	if err := w.database.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	const said = `[...document.querySelectorAll(".card .notice:not([hidden])")].filter(n => /cannot answer at the moment/.test(n.textContent)).length`
 	people := browsertest.Evaluate[int](tab, `document.querySelectorAll("#people > .card").length`)
 	tab.Until("each card says that Warble cannot answer", fmt.Sprintf("%s === %d", said, people))
-	for _, view := range browsertest.Views {
-		tab.Look(view)
-		for _, problem := range append(tab.Layout(), tab.Barriers(axe)...) {
-			t.Errorf("without a database, %s: %s", view, problem)
+	const field = `document.querySelector("#people textarea")`
+	browsertest.Evaluate[bool](tab, field+`.focus() || true`)
+	tab.Press(why)
+	browsertest.Evaluate[bool](tab, field+`.form.requestSubmit() || true`)
+	tab.Until("the tweet was not sent", `!`+field+`.form.querySelector("button").disabled`)
+
+	const away = `/The database does not answer/.test(document.querySelector("#live").textContent)`
+	one.Until("the experiment's page says what is wrong", away)
+	list.Open(b.url + "/")
+	list.Until("the list says what is wrong, and shows the experiment", away+` && document.querySelector("#live a")`)
+	check := func(name string, tab *browsertest.Tab, views ...browsertest.View) {
+		t.Helper()
+		for _, view := range views {
+			tab.Look(view)
+			for _, problem := range append(tab.Layout(), tab.Barriers(axe)...) {
+				t.Errorf("%s without a database, %s: %s", name, view, problem)
+			}
+			tab.Screenshot(name + "-outage-" + view.String())
 		}
-		tab.Screenshot("playground-outage-" + view.String())
 	}
+	check("playground", tab, browsertest.Views...)
+	check("board-list", list, browsertest.View{Width: 390}, browsertest.View{Width: 1280, Dark: true})
 	if n := browsertest.Evaluate[int](tab, `document.querySelectorAll(".tweet").length`); n == 0 {
 		t.Error("the tweets are gone from the page")
 	}
+	if kept := browsertest.Evaluate[string](tab, field+".value"); kept != why {
+		t.Errorf("the text of the tweet has become %q", kept)
+	}
+	if kept := browsertest.Evaluate[string](one, `document.querySelector("#dialog[open] textarea").value`); kept != why {
+		t.Errorf("the reason has become %q", kept)
+	}
+	one.Click("#dialog-go") // steer continues when it can
+	check("board", one, browsertest.View{Width: 1280}, browsertest.View{Width: 390, Dark: true})
+
 	w.startDatabase(t)
-	tab.Until("the page recovers by itself", said+" === 0")
+	tab.Until("the playground recovers by itself", said+" === 0")
+	browsertest.Evaluate[bool](tab, field+`.form.requestSubmit() || true`)
+	const sent = `[...` + field + `.closest(".card").querySelectorAll(".tweet p")].filter(p => p.textContent === "` + why + `").length`
+	tab.Until("the second try sends the tweet", sent+` === 1 && `+field+`.value === ""`)
 	tab.Click("#add")
 	tab.Until("one more person can come", fmt.Sprintf(`document.querySelectorAll("#people > .card").length === %d`, people+1))
+	if n := browsertest.Evaluate[int](tab, sent); n != 1 {
+		t.Errorf("the tweet is there %d times", n)
+	}
+	list.Until("the list recovers by itself", "!"+away)
+	one.Until("the experiment goes on", `/Done/.test(document.querySelector("#dialog-log").textContent)`)
+	one.Click("#dialog-close")
+	one.Until("the page recovers by itself", "!"+away+" && !"+isPaused+` && document.querySelector(".tiles")`)
+	for _, page := range []*browsertest.Tab{tab, one, list} {
+		onlyFailures(t, page)
+	}
+}
+
+// reach presses Tab until the element that a script describes has the focus, and checks that people see the focus.
+func reach(t *testing.T, tab *browsertest.Tab, what, is string) {
+	t.Helper()
+	const most = 200
+	for range most {
+		tab.Press(kb.Tab)
+		if browsertest.Evaluate[bool](tab, "Boolean((e => "+is+")(document.activeElement))") {
+			seen(t, tab, what)
+			return
+		}
+	}
+	t.Fatalf("%d times Tab have not come to %s", most, what)
+}
+
+// seen checks that people see the focus.
+func seen(t *testing.T, tab *browsertest.Tab, what string) {
+	t.Helper()
+	if outline := browsertest.Evaluate[string](tab, `getComputedStyle(document.activeElement).outlineStyle`); outline == "none" {
+		t.Errorf("nobody sees that %s has the focus", what)
+	}
 }
 
 // keyboard does everything without a mouse.
 func keyboard(t *testing.T, tab *browsertest.Tab) {
 	t.Helper()
-	// reach presses Tab until the element that a script describes has the focus.
-	reach := func(what, is string) {
-		t.Helper()
-		for range 40 {
-			tab.Press(kb.Tab)
-			if browsertest.Evaluate[bool](tab, "Boolean((e => "+is+")(document.activeElement))") {
-				if outline := browsertest.Evaluate[string](tab, `getComputedStyle(document.activeElement).outlineStyle`); outline == "none" {
-					t.Errorf("nobody sees that %s has the focus", what)
-				}
-				return
-			}
+	reach(t, tab, "the button that adds a person", `e.id === "add"`)
+	const people = `document.querySelectorAll("#people > .card").length`
+	for n := 1; n == 1 || browsertest.Evaluate[bool](tab, card(treatment)+" == null"); n++ {
+		if n > mostPeople {
+			t.Fatalf("%d people are all in the control", mostPeople)
 		}
-		t.Fatalf("40 times Tab have not come to %s", what)
+		tab.Press(kb.Enter)
+		tab.Until("another person is there", fmt.Sprintf(`%s === %d && [...document.querySelectorAll(".arm")].every(a => a.textContent in {control: 1, treatment: 1}) && !document.querySelector("#add").disabled`, people, n))
+		if at := browsertest.Evaluate[string](tab, `document.activeElement.id`); at != "add" {
+			t.Fatalf("the focus has gone from the button to %q", at)
+		}
 	}
-	reach("the button that adds a person", `e.id === "add"`)
-	tab.Press(kb.Enter)
-	tab.Until("a person is there", `document.querySelector(".arm")?.textContent in {control: 1, treatment: 1}`)
-	reach("the text of a tweet", `e.tagName === "TEXTAREA"`)
+	own := func(is string) string { return card(treatment) + ".contains(e) && " + is }
+	reach(t, tab, "the text of a tweet", own(`e.tagName === "TEXTAREA"`))
 	tab.Press("by keyboard")
-	reach("the button that tweets", `e.textContent === "Tweet"`)
+	reach(t, tab, "the button that tweets", own(`e.textContent === "Tweet"`))
 	tab.Press(kb.Enter)
-	tab.Until("the tweet is there", `[...document.querySelectorAll(".tweet p")].some(p => p.textContent === "by keyboard")`)
-	reach("the button that retweets", `/^Retweet/.test(e.getAttribute("aria-label"))`)
+	tab.Until("the tweet is there", card(treatment)+`.querySelector(".tweet p")?.textContent === "by keyboard"`)
+	reach(t, tab, "the button that retweets", own(`/^Retweet/.test(e.getAttribute("aria-label"))`))
 	tab.Press(" ")
 	tab.Until("the tweet is retweeted", `document.activeElement.matches("[aria-label^=Retweet][aria-pressed=true]")`)
-	reach("four stars", `/^4 of 5/.test(e.getAttribute("aria-label"))`)
+	reach(t, tab, "the heart", own(`e.getAttribute("aria-label") === "Like, 0 likes"`))
+	tab.Press(" ")
+	tab.Until("the like counts, and the heart keeps the focus", `document.activeElement.matches("[aria-label='Like, 1 like'][aria-pressed=true]") && document.activeElement.textContent === "♥ 1"`)
+	seen(t, tab, "the heart that was pressed")
+	reach(t, tab, "four stars", own(`/^4 of 5/.test(e.getAttribute("aria-label"))`))
 	tab.Press(kb.Enter)
-	tab.Until("the feedback is taken", `/Thank you/.test(document.querySelector(".foot").textContent)`)
-	reach("the button that signs out", `e.textContent === "Sign out"`)
+	tab.Until("the feedback is taken", `/Thank you/.test(`+card(treatment)+`.querySelector(".foot").textContent)`)
+	reach(t, tab, "the button that signs out", own(`e.textContent === "Sign out"`))
+	before := browsertest.Evaluate[int](tab, people)
 	tab.Press(kb.Enter)
-	tab.Until("nobody is left", `!document.querySelector("#people > .card")`)
-	reach("the form", `e.id === "enter"`)
+	tab.Until("the person is gone", fmt.Sprintf("%s === %d", people, before-1))
+	reach(t, tab, "the form", `e.id === "enter"`)
 	tab.Press(kb.Enter)
 	tab.Until("the form is open", `document.querySelector("#dialog").open`)
 	tab.Press(kb.Escape)
-	tab.Until("the form is closed", `!document.querySelector("#dialog").open`)
+	tab.Until("the form is closed, and the focus is back", `!document.querySelector("#dialog").open && document.activeElement.id === "enter"`)
 }
 
 // TestTheChecksOfPagesFindMistakes: the checks of these tests find a barrier, a request to another host, and a message in the console.

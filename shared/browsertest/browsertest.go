@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
@@ -198,6 +199,30 @@ func (tab *Tab) Click(selector string) {
 // Press sends keys, by their names in github.com/chromedp/chromedp/kb, to the element with the focus.
 func (tab *Tab) Press(keys string) { tab.t.Helper(); tab.do(chromedp.KeyEvent(keys)) }
 
+// Paste inserts what was copied into the element with the focus.
+func (tab *Tab) Paste() {
+	tab.t.Helper()
+	tab.do(chromedp.KeyEvent("v", chromedp.KeyModifiers(chromedp.ModifierCtrl), func(p *input.DispatchKeyEventParams) { p.Commands = []string{"paste"} }))
+}
+
+// Ends returns how far below the top of the page the lowest element of a CSS selector ends, in CSS pixels. Begins is its counterpart for
+// the top of the highest element. Both are 0 if there is no such element.
+func (tab *Tab) Ends(selector string) float64 {
+	tab.t.Helper()
+	return tab.edge(selector, "max", "bottom")
+}
+
+// Begins is described at Ends.
+func (tab *Tab) Begins(selector string) float64 {
+	tab.t.Helper()
+	return tab.edge(selector, "min", "top")
+}
+
+func (tab *Tab) edge(selector, extreme, side string) float64 {
+	tab.t.Helper()
+	return Evaluate[float64](tab, fmt.Sprintf(`(all => all.length && Math.%s(...all.map(e => e.getBoundingClientRect().%s + scrollY)))([...document.querySelectorAll(%q)])`, extreme, side, selector))
+}
+
 // Evaluate runs a script in the page and returns its value. If the value is a promise, Evaluate waits for it.
 func Evaluate[T any](tab *Tab, script string) T {
 	tab.t.Helper()
@@ -229,7 +254,7 @@ func (tab *Tab) Layout() []string {
 		if (document.documentElement.scrollWidth > wide) found.push("the page is " + document.documentElement.scrollWidth + " px wide, of " + wide);
 		for (const e of document.querySelectorAll("body *:not(svg *)")) {
 			const box = e.getBoundingClientRect();
-			if (e.closest(".skip") || box.width == 0) continue; // not visible until it has the focus
+			if (e.closest(".skip") || box.width == 0 || !e.checkVisibility()) continue; // not visible until it has the focus, or is unfolded
 			if (box.left < -1 || box.right > wide + 1) found.push(e.tagName + " reaches out of the page: " + e.textContent.slice(0, 60));
 			if (e.tagName != "svg" && e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1) found.push(e.tagName + " is cut off: " + e.textContent.slice(0, 60));
 		}

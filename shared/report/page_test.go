@@ -68,6 +68,12 @@ func TestPageFitsEveryScreen(t *testing.T) {
 						t.Errorf("what decides ends at %.0f px: expected two screens, %d", end, 2*844)
 					}
 				}
+				const screen = 800
+				for _, part := range []string{".advice .sentence", ".advice .do", ".tiles"} {
+					if end, details := tab.Ends(part), tab.Begins("details"); end > 2*screen || end > details || end == 0 && part != ".tiles" {
+						t.Errorf("%s ends at %.0f px, and details begin at %.0f px: expected it before them and within two screens of %d px", part, end, details, screen)
+					}
+				}
 				if words := `document.querySelector("header").textContent`; name == "users" { // the page begins with what the experiment is about
 					tab.Until("hypothesis and owner are in the header", words+`.includes("Who gets answers") && `+words+`.includes("the timeline team")`)
 				}
