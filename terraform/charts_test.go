@@ -108,31 +108,41 @@ func decoded(t *testing.T, name string, text []byte) (objects []*unstructured.Un
 	return objects
 }
 
-// definitions are modules with the CustomResourceDefinitions of the charts' objects. No module registry has the operator
-// and External Secrets in the versions of their charts. The parts that are used here are the same in both versions.
-var definitions = []struct{ module, folder string }{
-	{"knative.dev/operator@v0.42.2", "config/crd/bases"},
-	{"github.com/cert-manager/cert-manager@v1.21.2", "deploy/crds"},
-	{"github.com/external-secrets/external-secrets@v1.3.2", "config/crds/bases"},
-	{"github.com/prometheus-operator/prometheus-operator@v0.85.0", "example/prometheus-operator-crd"},
+// definitions are modules with the CustomResourceDefinitions of the charts' objects, and the chart that installs them, with its version. The
+// operator's version is the appVersion of kube-prometheus-stack. External Secrets 2.10.0 cannot be had as a module, because the path of its
+// module does not end in /v2. The parts that are used here are the same in both versions.
+var definitions = []struct{ module, folder, chart, version string }{
+	{"knative.dev/operator@v0.50.0", "config/crd/bases", "knative-operator", "v1.23.0"},
+	{"github.com/cert-manager/cert-manager@v1.21.2", "deploy/crds", "cert-manager", "v1.21.2"},
+	{"github.com/external-secrets/external-secrets@v1.3.2", "config/crds/bases", "external-secrets", "2.10.0"},
+	{"github.com/prometheus-operator/prometheus-operator@v0.93.1", "example/prometheus-operator-crd", "kube-prometheus-stack", "88.5.3"},
+}
+
+// downloaded returns the folder of a module's source.
+func downloaded(module string) (string, error) {
+	command := exec.Command("go", "mod", "download", "-json", module)
+	command.Env = append(os.Environ(), "GOFLAGS=-mod=mod")
+	command.Dir = os.TempDir()
+	text, err := command.Output()
+	var answer struct{ Dir string }
+	if err == nil {
+		err = json.Unmarshal(text, &answer)
+	}
+	if err != nil {
+		return "", fmt.Errorf("go mod download %s: %w\n%s", module, err, text)
+	}
+	return answer.Dir, nil
 }
 
 // kinds returns the definitions' schemas, by group/version/kind.
 var kinds = sync.OnceValues(func() (map[string]*apiextensions.JSONSchemaProps, error) {
 	all := make(map[string]*apiextensions.JSONSchemaProps)
 	for _, d := range definitions {
-		command := exec.Command("go", "mod", "download", "-json", d.module)
-		command.Env = append(os.Environ(), "GOFLAGS=-mod=mod")
-		command.Dir = os.TempDir()
-		text, err := command.Output()
-		var module struct{ Dir string }
-		if err == nil {
-			err = json.Unmarshal(text, &module)
-		}
+		source, err := downloaded(d.module)
 		if err != nil {
-			return nil, fmt.Errorf("go mod download %s: %w\n%s", d.module, err, text)
+			return nil, err
 		}
-		files, err := filepath.Glob(filepath.Join(module.Dir, d.folder, "*.yaml"))
+		files, err := filepath.Glob(filepath.Join(source, d.folder, "*.yaml"))
 		if err != nil || len(files) == 0 {
 			return nil, fmt.Errorf("%s: %d files in %s, %w", d.module, len(files), d.folder, err)
 		}
@@ -221,6 +231,43 @@ func TestChartsAreWhatTheClusterTakes(t *testing.T) {
 		for _, o := range decoded(t, file, text) {
 			for _, fault := range faults(t, o) {
 				t.Errorf("%s: %s", file, fault)
+			}
+		}
+	}
+}
+
+// TestDefinitionsAreOfTheInstalledVersions: a change of a chart's version must come with a look at its definitions.
+func TestDefinitionsAreOfTheInstalledVersions(t *testing.T) {
+	t.Parallel()
+	folders, err := read(os.DirFS("."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	installed := make(map[string]string) // versions of charts
+	for _, f := range folders {
+		for _, release := range f.blocks("resource", "helm_release") {
+			installed[text(release.Body, "chart")] = text(release.Body, "version")
+		}
+	}
+	for _, d := range definitions {
+		if d.version != installed[d.chart] {
+			t.Errorf("the definitions %s are for version %q of the chart %s: Terraform installs %q", d.module, d.version, d.chart, installed[d.chart])
+		}
+		// These two modules say themselves to which version they belong.
+		_, version, _ := strings.Cut(d.module, "@")
+		switch d.chart {
+		case "cert-manager":
+			if version != d.version {
+				t.Errorf("the definitions are %s: expected %s", d.module, d.version)
+			}
+		case "knative-operator":
+			source, err := downloaded(d.module)
+			if err != nil {
+				t.Fatal(err)
+			}
+			manifests, err := filepath.Glob(filepath.Join(source, "cmd/operator/kodata/knative-serving/*"))
+			if err != nil || len(manifests) == 0 || "v"+filepath.Base(manifests[len(manifests)-1]) != d.version {
+				t.Errorf("the newest Knative of %s is not %s: %q, %v", d.module, d.version, manifests, err)
 			}
 		}
 	}
