@@ -26,6 +26,21 @@ run "the_default" {
     condition     = azurerm_kubernetes_cluster.this.image_cleaner_interval_hours >= 24 && azurerm_kubernetes_cluster.this.image_cleaner_interval_hours <= 2160
     error_message = "Azure refuses an interval of ${coalesce(azurerm_kubernetes_cluster.this.image_cleaner_interval_hours, 0)} hours"
   }
+  # Azure refuses a window that is shorter than four hours. The API server and the nodes are upgraded in different nights.
+  assert {
+    condition = alltrue([for window in concat(azurerm_kubernetes_cluster.this.maintenance_window_auto_upgrade, azurerm_kubernetes_cluster.this.maintenance_window_node_os) :
+    "${window.frequency} ${window.interval} ${window.start_time} ${window.utc_offset}" == "Weekly 1 02:00 +00:00" && window.duration >= 4])
+    error_message = "Azure may upgrade the cluster by day"
+  }
+  assert {
+    condition = [for window in concat(azurerm_kubernetes_cluster.this.maintenance_window_auto_upgrade, azurerm_kubernetes_cluster.this.maintenance_window_node_os) :
+    window.day_of_week] == ["Tuesday", "Wednesday"]
+    error_message = "the API server or the nodes have no night for their upgrades, or both have the same"
+  }
+  assert {
+    condition     = azurerm_kubernetes_cluster.this.automatic_upgrade_channel == "patch" && azurerm_kubernetes_cluster.this.node_os_upgrade_channel == "NodeImage"
+    error_message = "nobody installs security updates"
+  }
   assert {
     condition     = azurerm_subnet.nodes.address_prefixes == tolist(["10.40.0.0/18"]) && azurerm_kubernetes_cluster.this.network_profile[0].dns_service_ip == "10.96.0.10"
     error_message = "nodes are in ${jsonencode(azurerm_subnet.nodes.address_prefixes)}"
@@ -91,6 +106,74 @@ run "roles_of_the_cluster" {
   assert {
     condition     = azurerm_role_assignment.pull.principal_id == azurerm_kubernetes_cluster.this.kubelet_identity[0].object_id
     error_message = "nodes may not pull images"
+  }
+}
+
+run "roles_of_the_workflows" {
+  command = plan
+  variables {
+    state_account_id = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/state/providers/Microsoft.Storage/storageAccounts/warblestate"
+    github_subjects  = { apply = "repo:o@1/r@2:environment:infrastructure" }
+    dns_zone_id      = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/dns/providers/Microsoft.Network/dnsZones/example.org"
+  }
+
+  override_resource {
+    target          = azurerm_resource_group.this
+    override_during = plan
+    values          = { id = "/group" }
+  }
+  override_resource {
+    target          = azurerm_container_registry.this
+    override_during = plan
+    values          = { id = "/registry" }
+  }
+  override_resource {
+    target          = azurerm_kubernetes_cluster.this
+    override_during = plan
+    values = {
+      id              = "/cluster"
+      oidc_issuer_url = "https://issuer.example.org/"
+      kube_config     = [{ host = "https://cluster.example.org", cluster_ca_certificate = "", client_certificate = "", client_key = "", username = "", password = "" }]
+    }
+  }
+  override_resource {
+    target          = azurerm_key_vault.this
+    override_during = plan
+    values          = { id = "/vault" }
+  }
+
+  # An apply makes everything in its group and assigns roles there, and in two places outside. Without one of these roles it stops half-way.
+  assert {
+    condition = toset([for r in values(local.github_roles.apply) : "${r.role} ${basename(r.scope)}"]) == toset([
+      "Storage Blob Data Contributor warblestate",
+      "Role Based Access Control Administrator warblestate",
+      "Reader 00000000-0000-0000-0000-000000000000",
+      "Owner group",
+      "Key Vault Secrets Officer vault",
+      "Azure Kubernetes Service RBAC Cluster Admin cluster",
+      "DNS Zone Contributor example.org",
+      "Role Based Access Control Administrator example.org",
+    ])
+    error_message = "an apply has the roles ${jsonencode(values(local.github_roles.apply))}"
+  }
+  # A pull request's plan runs code that nobody has approved yet, so it may change nothing and read no secret.
+  assert {
+    condition = toset([for r in values(local.github_roles.plan) : "${r.role} ${basename(r.scope)}"]) == toset([
+      "Storage Blob Data Reader warblestate", "Reader 00000000-0000-0000-0000-000000000000",
+    ])
+    error_message = "a pull request's plan has the roles ${jsonencode(values(local.github_roles.plan))}"
+  }
+  assert {
+    condition = toset([for r in values(local.github_roles.review) : "${r.role} ${basename(r.scope)}"]) == toset([
+      "Storage Blob Data Reader warblestate", "Reader 00000000-0000-0000-0000-000000000000", "Key Vault Secrets User vault",
+    ])
+    error_message = "a plan to be applied has the roles ${jsonencode(values(local.github_roles.review))}"
+  }
+  assert {
+    condition = toset([for r in values(local.github_roles.release) : "${r.role} ${basename(r.scope)}"]) == toset([
+      "AcrPush registry", "Azure Kubernetes Service Cluster User Role cluster", "Azure Kubernetes Service RBAC Cluster Admin cluster",
+    ])
+    error_message = "a release has the roles ${jsonencode(values(local.github_roles.release))}"
   }
 }
 

@@ -51,6 +51,18 @@ run "one_server_with_a_standby" {
     error_message = "max_client_conn is ${azurerm_postgresql_flexible_server_configuration.this["pgbouncer.max_client_conn"].value}"
   }
   assert {
+    condition     = azurerm_postgresql_flexible_server.this.maintenance_window[0].day_of_week == 2 && azurerm_postgresql_flexible_server.this.maintenance_window[0].start_hour == 2
+    error_message = "Azure may restart the server by day"
+  }
+  assert {
+    condition     = azurerm_postgresql_flexible_server.this.auto_grow_enabled && azurerm_postgresql_flexible_server.this.storage_mb == 65536
+    error_message = "the disk would fill up"
+  }
+  assert {
+    condition     = azurerm_postgresql_flexible_server_configuration.pgbouncer.value == "true" && !contains(keys(azurerm_postgresql_flexible_server_configuration.this), "pgbouncer.enabled")
+    error_message = "PgBouncer is off, or is switched on together with its own parameters"
+  }
+  assert {
     condition     = azurerm_management_lock.this.lock_level == "CanNotDelete"
     error_message = "lock ${azurerm_management_lock.this.lock_level}"
   }
