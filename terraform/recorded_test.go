@@ -24,12 +24,12 @@ var program = sync.OnceValues(func() (string, error) {
 	if named := os.Getenv("TERRAFORM"); named != "" {
 		return named, nil
 	}
-	return built("tool", "-n", "terraform")
+	return built("terraform", "tool", "-n", "terraform")
 })
 
-// built runs go in the module of Terraform, and returns the last line of its output.
-func built(args ...string) (string, error) {
-	text, err := exec.Command("go", append([]string{"-C", "../tools/terraform"}, args...)...).CombinedOutput()
+// built runs go in a module of tools, and returns the last line of its output.
+func built(module string, args ...string) (string, error) {
+	text, err := exec.Command("go", append([]string{"-C", "../tools/" + module}, args...)...).CombinedOutput()
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	if err != nil {
 		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, text)
@@ -44,7 +44,7 @@ var mirror = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	provider := filepath.Join(folder, "provider")
-	if _, err := built("build", "-o", provider, "./provider"); err != nil {
+	if _, err := built("terraform", "build", "-o", provider, "./provider"); err != nil {
 		return "", err
 	}
 	recordings, err := filepath.Glob("schemas/*.json")
@@ -133,6 +133,19 @@ func copied(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return root
+}
+
+// prepared returns a copy of a stack that is initialised, with an empty state on this machine.
+func prepared(t *testing.T, stack string) (folder string) {
+	t.Helper()
+	folder = filepath.Join(copied(t), stack)
+	if err := os.WriteFile(filepath.Join(folder, "backend_override.tf"), []byte("terraform {\n  backend \"local\" {}\n}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := terraform(t, folder, "init", "-input=false", "-no-color"); err != nil {
+		t.Fatalf("terraform init: %v\n%s", err, text)
+	}
+	return folder
 }
 
 // tried initialises, validates and tests a folder, and returns Terraform's errors, or "" if there are none.
