@@ -220,6 +220,7 @@ kubelogin:
 prometheus:
 	@GOFLAGS="$(GOFLAGS) -tags=remove_all_sd" $(GO) -C tools/prometheus tool -n promtool >/dev/null
 	@GOFLAGS="$(GOFLAGS) -tags=remove_all_sd" $(GO) -C tools/prometheus tool -n prometheus >/dev/null
+	@$(GO) -C tools/prometheus tool -n amtool >/dev/null
 
 terraform:
 	@$(GO) -C tools/terraform tool -n terraform >/dev/null

@@ -98,6 +98,14 @@ run "alerts_reach_somebody" {
     condition     = yamldecode(helm_release.prometheus.values[1]).alertmanager.alertmanagerSpec.secrets == ["alert-heartbeat", "alert-page", "alert-ticket"] && strcontains(helm_release.secrets.values[0], "alert-page")
     error_message = "Alertmanager does not get the keys"
   }
+  # The operator mounts each Secret of that list into a folder of its name, and charts/secrets makes them.
+  assert {
+    condition = alltrue([for r in yamldecode(helm_release.prometheus.values[1]).alertmanager.config.receivers :
+      anytrue([for config in flatten([for kind, configs in r : configs if kind != "name"]) : anytrue([for field, file in config :
+      file == "/etc/alertmanager/secrets/alert-${r.name}/${yamldecode(helm_release.secrets.values[0]).secrets["alert-${r.name}"].key}" if endswith(field, "_file")])])
+    if r.name != "nobody"])
+    error_message = "a receiver's file is not where its Secret is mounted: ${jsonencode(yamldecode(helm_release.prometheus.values[1]).alertmanager.config.receivers)}"
+  }
 }
 
 run "datadog" {
