@@ -56,7 +56,7 @@ func readAll(c *cobra.Command, file string) (e *rollout.Experiment, its document
 	var text []byte
 	switch file {
 	case "":
-		return nil, nil, nil, exit(misused, "no file: %s", c.UseLine())
+		return nil, nil, nil, exit(misused, "expected -f FILE: %s", c.UseLine())
 	case "-":
 		text, err = io.ReadAll(c.InOrStdin())
 	default:

@@ -94,8 +94,7 @@ func (s *settings) status() *cobra.Command {
 	var watch bool
 	c := &cobra.Command{
 		Use: "status NAME", Short: "Show the state of an experiment, and what it waits for", Args: oneName, ValidArgsFunction: s.names,
-		Long: `Show the state of an experiment and what it waits for: the status of the
-resource and, with DATABASE_URL, the present readout.`,
+		Long:    `Show the state of an experiment and what it waits for. With DATABASE_URL, also show the present readout.`,
 		Example: "  kn experiment status likes --watch",
 		RunE: func(c *cobra.Command, args []string) error {
 			cluster, err := s.cluster("")
@@ -174,7 +173,7 @@ func show(ctx context.Context, w io.Writer, e *rollout.Experiment, judge judge) 
 		line("health", "%s", health(verdict.Health == "", verdict.Health))
 		line("guardrails", "%s %s", verdict.Guardrails, verdict.Reason)
 	case !errors.Is(err, errNoDatabase):
-		line("readout", "none: %v", err)
+		line("readout", "cannot be read: %v", err)
 		fallthrough
 	default: // without a readout, show what steer last wrote into the status
 		if c := condition(e, "Healthy"); c != nil {
@@ -220,7 +219,7 @@ red.`,
 			defer db.Close()
 			r, err := readout.Read(c.Context(), db, args[0], time.Now())
 			if errors.Is(err, problem.NotFound) {
-				return exit(failed, "no experiment named %s has been started", args[0])
+				return exit(failed, "the database has no experiment %s: start it first, or set DATABASE_URL to the database that steer writes to", args[0])
 			} else if err != nil {
 				return err
 			}
@@ -240,7 +239,7 @@ red.`,
 			}
 			v, err := r.Judged()
 			if err == nil && v.Health != "" {
-				err = exit(refused, "the verdict is withheld: %s", v.Health)
+				err = exit(refused, "the verdict is withheld, because a health check is red: %s", v.Health)
 			}
 			return err
 		},

@@ -47,7 +47,7 @@ know of them in the file's spec.plan, or by flags.`,
 			}
 			switch bases, err := checkAdmission(c.Context(), cluster, e); {
 			case apierrors.IsForbidden(err): // a local run forbids it too, because it serves only experiments
-				c.Printf("what a start makes for each Service is not known, because you may not read Knative Services: %v\n", err)
+				c.Printf("cannot show what a start would make, because you may not read Knative Services: %v\n", err)
 			case err != nil:
 				return err
 			default:
@@ -57,7 +57,7 @@ know of them in the file's spec.plan, or by flags.`,
 			}
 			db, err := s.database()
 			if errors.Is(err, errNoDatabase) {
-				c.Printf("the effect that it can find is not known, because %v\n", errNoDatabase)
+				c.Printf("cannot show which effect the experiment can find: %v\n", errNoDatabase)
 				return nil
 			} else if err != nil {
 				return err
@@ -79,7 +79,7 @@ know of them in the file's spec.plan, or by flags.`,
 	}
 	fileFlag(c, &file)
 	known.register(c)
-	c.Flags().BoolVar(&anyway, "anyway", false, "do not refuse a design that cannot find the effect it asks for")
+	c.Flags().BoolVar(&anyway, "anyway", false, "exit with code 0 even if the experiment cannot find the effect that you asked for")
 	return c
 }
 
@@ -89,7 +89,7 @@ type knownFlags experiment.Known
 func (k *knownFlags) register(c *cobra.Command) {
 	c.Flags().IntVar(&k.UnitsPerDay, "units-per-day", 0, "new units that call the Services each day, as spec.plan.unitsPerDay")
 	c.Flags().Float64Var(&k.Mean, "mean", 0, "mean of the primary metric per unit and window, as spec.plan.mean")
-	c.Flags().Float64Var(&k.CV, "cv", 0, "its coefficient of variation, as spec.plan.cv")
+	c.Flags().Float64Var(&k.CV, "cv", 0, "standard deviation of the primary metric, divided by its mean, as spec.plan.cv")
 }
 
 // applyTo writes the flags into the experiment's plan, so that a start uses them too.
@@ -119,7 +119,7 @@ func checkAdmission(ctx context.Context, cluster *knative.Cluster, e *rollout.Ex
 func ownMetrics(c *cobra.Command, cluster *knative.Cluster) ([]experiment.Metric, error) {
 	own, err := rollout.OwnMetrics(c.Context(), cluster, func(format string, args ...any) { c.Printf(format+"\n", args...) })
 	if apierrors.IsForbidden(err) {
-		c.Println("your own metrics are not known here, because you may not read them; steer reads them")
+		c.Println("your own metrics are left out, because you may not read Metrics; steer reads them")
 		return nil, nil
 	}
 	return own, err
@@ -157,7 +157,7 @@ func planServices(c *cobra.Command, cluster *knative.Cluster, e *rollout.Experim
 // refuseHopeless returns an error if the design cannot find the effect that it asks for, unless anyway is set.
 func refuseHopeless(p readout.Planned, anyway bool) error {
 	if err := p.Err(); err != nil && !anyway {
-		return exit(refused, "%w\nuse --anyway to start it nevertheless", err)
+		return exit(refused, "%w\nto start it in spite of this, use --anyway", err)
 	}
 	return nil
 }

@@ -58,13 +58,13 @@ runs take half an hour.`,
 			if promises {
 				for _, flag := range []string{"filename", "units", "communities", "effect", "looks", "mean", "cv", "icc"} {
 					if c.Flags().Changed(flag) {
-						return exit(misused, "--%s with --promises: expected none, because --promises has its own worlds", flag)
+						return exit(misused, "--%s: expected only without --promises, because --promises has its own worlds", flag)
 					}
 				}
 				return keepPromises(c, runs, seed, output, progress)
 			}
 			if output == "markdown" {
-				return exit(misused, "--output markdown: expected --promises with it, because only promises have such a table")
+				return exit(misused, "--output markdown: expected only with --promises, because only promises have a table")
 			}
 			if file != "" {
 				e, err := read(c, file)
@@ -85,7 +85,7 @@ runs take half an hour.`,
 				w.ICC = 0
 			}
 			if effect == 0 {
-				return exit(misused, "--effect 0%%: expected the effect to find; experiments without an effect are simulated in any case")
+				return exit(misused, "--effect 0%%: expected another effect, because half of the experiments have no effect in any case")
 			}
 			results := make([]readout.Simulated, 2)
 			for i, planted := range []experiment.Percent{0, effect} {
@@ -115,7 +115,7 @@ runs take half an hour.`,
 	flags.IntVar(&users, "units", 4000, "number of users, in both arms together")
 	flags.IntVar(&communities, "communities", 0, "randomise this number of communities, instead of users; the users are divided among them")
 	effect = experiment.Percent(w.MinimumEffect)
-	flags.Var(percent{&effect}, "effect", "relative effect in the other half; with -f, the file's minimumEffect")
+	flags.Var(percent{&effect}, "effect", "relative effect of half of the experiments; with -f, by default the file's minimumEffect")
 	flags.IntVar(&w.Looks, "looks", w.Looks, "number of looks at each experiment, up to its planned end")
 	flags.Float64Var(&w.Mean, "mean", w.Mean, "mean of the primary metric, per user and window")
 	flags.Float64Var(&w.CV, "cv", w.CV, "coefficient of variation of the primary metric: its standard deviation over its mean")
@@ -131,13 +131,13 @@ runs take half an hour.`,
 func design(w *readout.World, spec experiment.Spec, communities int) error {
 	switch {
 	case spec.Unit == experiment.Request:
-		return exit(misused, "unit: request is judged only by guardrails: expected user or community; --promises simulates guardrails")
+		return exit(misused, "unit: request: expected user or community, because only guardrails judge requests; to simulate guardrails, use --promises")
 	case spec.Assignment == "list":
-		return exit(misused, "assignment: a list is not random, so its verdicts cannot be simulated: expected slots")
+		return exit(misused, "assignment: list: expected slots, because a list is not random and its verdicts cannot be simulated")
 	case spec.Unit == experiment.Community && communities == 0:
-		return exit(misused, "unit: community: expected --communities, the number of communities")
+		return exit(misused, "unit: community: expected --communities with the number of communities")
 	case spec.Unit == experiment.User && communities > 0:
-		return exit(misused, "--communities: the file randomises users: expected none")
+		return exit(misused, "--communities: expected only if the file has unit: community")
 	}
 	w.Steps, w.Hold, w.Window = spec.Ramp.Steps, experiment.Duration(spec.Ramp.Hold.Least()), spec.Metrics.Window
 	w.MinimumEffect, w.Alpha = float64(spec.Metrics.Primary.MinimumEffect), spec.Alpha
@@ -147,7 +147,7 @@ func design(w *readout.World, spec experiment.Spec, communities int) error {
 // keepPromises simulates the worlds for which the readout makes promises. It returns an error if a promise is not kept.
 func keepPromises(c *cobra.Command, runs int, seed uint64, output string, progress func(string) func(done, runs int)) error {
 	if output == "json" {
-		return exit(misused, "--output json with --promises: expected text or markdown")
+		return exit(misused, "--output json: expected text or markdown with --promises")
 	}
 	write := report.Promise
 	if output == "markdown" {
@@ -174,7 +174,7 @@ func keepPromises(c *cobra.Command, runs int, seed uint64, output string, progre
 		}
 	}
 	if missed > 0 {
-		return exit(failed, "the promises are not kept in %d of the worlds", missed)
+		return exit(failed, "the readout does not keep its promises in %d of the worlds", missed)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ use --anyway.`,
 		ValidArgsFunction: s.names,
 		RunE: func(c *cobra.Command, args []string) error {
 			if (file == "") == (len(args) != 1) {
-				return exit(misused, "expected a file or the name of a draft: %s", c.UseLine())
+				return exit(misused, "expected either -f FILE or the name of a draft: %s", c.UseLine())
 			}
 			if _, err := time.Parse(time.RFC3339, at); at != "" && err != nil {
 				return exit(misused, "--at %q: expected a time such as 2026-12-01T09:00:00Z", at)
@@ -52,7 +52,7 @@ use --anyway.`,
 			if file == "" {
 				for _, flag := range []string{"units-per-day", "mean", "cv"} {
 					if c.Flags().Changed(flag) {
-						return exit(misused, "expected --%s with -f FILE, because a draft has its own plan", flag)
+						return exit(misused, "--%s: expected only with -f FILE, because a draft has its own plan", flag)
 					}
 				}
 				b.name = args[0]
@@ -67,7 +67,7 @@ use --anyway.`,
 			}
 			switch {
 			case e.Spec.Start && at != "":
-				return exit(misused, "--at %s: the file has start: true as well: expected one of the two", at)
+				return exit(misused, "--at %s: the file says start: true, which starts it immediately: remove one of the two", at)
 			case e.Spec.StartAt != "" && at == "" && !e.Spec.Start: // the file names the time
 				b.begin = experiment.Wishes{StartAt: e.Spec.StartAt}
 			}
@@ -76,7 +76,7 @@ use --anyway.`,
 				return printForGit(c, output, s.Namespace, e, b.begin)
 			}
 			if others := e.Spec.Wishes; others.End != "" || others.Archive || others.Paused || others.Step != 0 || others.Approved != 0 || others.Rebase != nil {
-				return exit(misused, "%s: expected no wish other than start or startAt: --dry-run=client -o yaml prints the file without the others", file)
+				return exit(misused, "%s: a start needs a file whose only wish is start or startAt: --dry-run=client -o yaml prints the file without the other wishes", file)
 			}
 			return s.startAndWatch(c, &b, dryRun, output)
 		},
@@ -85,7 +85,7 @@ use --anyway.`,
 	fileFlag(c, &file)
 	known.register(c)
 	c.Flags().StringVar(&at, "at", "", "when to start, such as 2026-12-01T09:00:00Z (default: now)")
-	c.Flags().BoolVar(&b.anyway, "anyway", false, "start a design even if it cannot find the effect it asks for")
+	c.Flags().BoolVar(&b.anyway, "anyway", false, "start even if the plan cannot find the effect that you asked for")
 	choice(c, &dryRun, "dry-run", "", "client: print a file for Git, and change nothing", "none", "client")
 	choice(c, &output, "output", "o", "format of --dry-run=client: yaml or json", "yaml", "json")
 	return c
@@ -119,7 +119,7 @@ func (s *settings) startAndWatch(c *cobra.Command, b *startRequest, dryRun, outp
 		if started.created {
 			return errors.Join(err, takeBack(ctx, cluster, b.name, started.uid))
 		}
-		return fmt.Errorf("%w\nthe experiment starts as soon as nothing prevents it; to cancel the start: kn experiment stop %s", err, b.name)
+		return fmt.Errorf("%w\nsteer starts the experiment as soon as this is solved; to cancel the start: kn experiment stop %s", err, b.name)
 	}
 	if err == nil && (e.Status.Phase == "" || e.Status.Phase == experiment.Draft || e.CountsBaseline()) {
 		c.Printf("waits for %s\n", e.Status.Message)
@@ -201,11 +201,11 @@ func (b *startRequest) draft(present *rollout.Experiment) (*rollout.Experiment, 
 	case present.DeletionTimestamp != nil:
 		return nil, exit(refused, "%s is being deleted: start it again when the deletion is done", b.name)
 	case present.Status.Phase.Live():
-		return nil, exit(refused, "%s is %s: expected a draft", b.name, present.Describe())
+		return nil, exit(refused, "%s is %s: a start needs a draft, or a name that is not used yet", b.name, present.Describe())
 	case present.Status.Phase.Over():
-		return nil, exit(refused, "%s is %s: expected another name, because the rows under this name belong to that experiment", b.name, present.Describe())
+		return nil, exit(refused, "%s is %s: give the new experiment another name, because the rows under this name belong to the old one", b.name, present.Describe())
 	case present.Spec.End != "" || present.Spec.Archive:
-		return nil, exit(refused, "%s never starts, because its end was requested before its start: kubectl delete experiment %s, and start it again", b.name, b.name)
+		return nil, exit(refused, "%s never starts, because somebody ended it before its start: delete it with `kubectl delete experiment %s`, and start it again", b.name, b.name)
 	default:
 		e = present.DeepCopy()
 		if b.file != nil {
@@ -216,7 +216,7 @@ func (b *startRequest) draft(present *rollout.Experiment) (*rollout.Experiment, 
 		}
 	}
 	if e.Spec.Start && b.begin.StartAt != "" {
-		return nil, exit(refused, "%s is asked to start immediately already: expected no such wish with a time", b.name)
+		return nil, exit(refused, "%s was already asked to start immediately: leave out the time", b.name)
 	}
 	e.Spec.Default()
 	e.Spec.Start = b.begin.Start
@@ -243,7 +243,7 @@ func (s *settings) checkStart(c *cobra.Command, cluster *knative.Cluster, e *rol
 	db, err := s.database()
 	switch {
 	case errors.Is(err, errNoDatabase):
-		c.Println("the design is not checked against history, because DATABASE_URL is not set")
+		c.Println("the plan is not checked, because DATABASE_URL is not set")
 	case err != nil:
 		return err
 	default:
@@ -266,7 +266,7 @@ func (s *settings) checkStart(c *cobra.Command, cluster *knative.Cluster, e *rol
 	case apierrors.IsForbidden(err):
 		c.Println("the Services are not checked here, because you may not read them; steer checks them")
 	case err != nil && !wanted && isRefused(err): // the reason may be gone when the start comes
-		c.Printf("if it started now, it would be %v\nsteer checks again at the start\n", err)
+		c.Printf("a start now would be %v\nsteer checks again at the time of the start\n", err)
 	default:
 		return err
 	}
@@ -291,7 +291,7 @@ func takeBack(ctx context.Context, cluster *knative.Cluster, name string, uid ty
 		case e.UID != uid:
 			return nil // another experiment with the same name
 		case e.Status.Phase != "" && e.Status.Phase != experiment.Draft:
-			return fmt.Errorf("%s is %s in the meantime: kn experiment status %s", name, e.Describe(), name)
+			return fmt.Errorf("%s was not deleted, because it is %s by now: see `kn experiment status %s`", name, e.Describe(), name)
 		case e.Spec.End == "":
 			e.Spec.End = experiment.Stopped
 			if err := cluster.Wish(ctx, e); err != nil && !errors.Is(err, rollout.ErrConflict) {
@@ -300,7 +300,7 @@ func takeBack(ctx context.Context, cluster *knative.Cluster, name string, uid ty
 			continue
 		}
 		if err := cluster.DeleteExperiment(ctx, name); err != nil && !errors.Is(err, rollout.ErrNotFound) {
-			return fmt.Errorf("%s never starts, and is still there: %w", name, err)
+			return fmt.Errorf("%s was stopped before its start, but could not be deleted: %w", name, err)
 		}
 		return nil
 	}

@@ -34,7 +34,7 @@ func TestStartWithAFile(t *testing.T) {
 	a := newAPI(t, steer)
 	a.services = []any{service("like")}
 	stdout, stderr, code := a.run(t, "start", "-f", file(t), "-m", "let us see")
-	want := `the design is not checked against history, because DATABASE_URL is not set
+	want := `the plan is not checked, because DATABASE_URL is not set
 likes is Warming
 likes is Running, step 1/3 10%
 `
@@ -102,7 +102,7 @@ func TestStartAtATimeIsDoneWhenSteerHasSeenIt(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, steer)
 	stdout, stderr, code := a.run(t, "start", "-f", file(t), "--at", "2099-01-01T00:00:00Z")
-	if code != 0 || !strings.HasSuffix(stdout, "likes is Draft\nwaits for its start at 2099-01-01T00:00:00Z\n") || !strings.Contains(stdout, "steer checks again at the start") {
+	if code != 0 || !strings.HasSuffix(stdout, "likes is Draft\nwaits for its start at 2099-01-01T00:00:00Z\n") || !strings.Contains(stdout, "steer checks again at the time of the start") {
 		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
 	}
 	if e := a.experiment("likes"); e.Spec.Start || e.Spec.StartAt != "2099-01-01T00:00:00Z" {
@@ -112,7 +112,7 @@ func TestStartAtATimeIsDoneWhenSteerHasSeenIt(t *testing.T) {
 	if stdout, stderr, code := a.run(t, "stop", "likes"); code != 0 || a.experiment("likes").Spec.End != experiment.Stopped {
 		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
 	}
-	if _, stderr, code := a.run(t, "start", "likes"); code != refused || !strings.Contains(stderr, "likes never starts") {
+	if _, stderr, code := a.run(t, "start", "likes"); code != refused || !strings.Contains(stderr, "likes never starts, because somebody ended it before its start") {
 		t.Errorf("exit code %d, says %q", code, stderr)
 	}
 }
@@ -139,7 +139,7 @@ func TestStartWorksWithoutTheRightToReadServices(t *testing.T) {
 	if code != 0 || !strings.Contains(stdout, "the Services are not checked here, because you may not read them; steer checks them\n") {
 		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
 	}
-	if stdout, stderr, code := a.run(t, "plan", "-f", file(t, "likes", "loves")); code != 0 || !strings.Contains(stdout, "what a start makes for each Service is not known") {
+	if stdout, stderr, code := a.run(t, "plan", "-f", file(t, "likes", "loves")); code != 0 || !strings.Contains(stdout, "cannot show what a start would make") {
 		t.Errorf("plan: exit code %d, says %q and %q", code, stdout, stderr)
 	}
 }
@@ -207,7 +207,7 @@ func TestPlanShowsWhatAStartMakesForEachService(t *testing.T) {
   control    a copy of like-00007
   treatment  a copy of like-00007 with
                FEATURES: "none" -> "likes"
-the effect that it can find is not known, because DATABASE_URL is not set: expected the URL of Warble's PostgreSQL, with a login that is a member of warble_ops
+cannot show which effect the experiment can find: DATABASE_URL is not set: expected the URL of Warble's PostgreSQL, with a login that is a member of warble_ops
 `
 	if diff := cmp.Diff(want, stdout); code != 0 || diff != "" || len(a.writes("")) > 0 {
 		t.Errorf("exit code %d, says %q\n%s", code, stderr, diff)

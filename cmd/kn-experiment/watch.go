@@ -42,7 +42,7 @@ const reasonRefused = "Refused"
 var lasting = []string{reasonRefused, "NameTaken", "NameUsed", "PromotionRefused", "ServiceManaged"}
 
 // unseenHint says what to check if steer does not see a wish.
-const unseenHint = "is steer deployed? kubectl get ksvc steer; or move the experiment from here: kn experiment run"
+const unseenHint = "check that steer is deployed (kubectl get ksvc steer), or move the experiment from here (kn experiment run)"
 
 // watch checks the status until the goal is reached. It returns the experiment as it was at the last check.
 func (s *settings) watch(parent context.Context, cluster *knative.Cluster, g goal) (*rollout.Experiment, error) {

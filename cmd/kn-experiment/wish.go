@@ -53,7 +53,7 @@ var (
 func (s *settings) wishes() []*cobra.Command {
 	return []*cobra.Command{
 		s.wish(s.step()), s.wish(s.pause()), s.wish(s.resume()), s.wish(s.approve()), s.wish(s.rebase()), s.wish(s.promote()),
-		s.wish(s.end("rollback NAME", "End the experiment: the treatment lost; everyone is untouched", experiment.RolledBack, experiment.WasRolledBack)),
+		s.wish(s.end("rollback NAME", "End it, and record that the treatment lost; everyone is untouched", experiment.RolledBack, experiment.WasRolledBack)),
 		s.wish(s.end("stop NAME", "End the experiment without a verdict; everyone is untouched", experiment.Stopped, experiment.WasStopped)),
 	}
 }
@@ -66,7 +66,7 @@ func (s *settings) step() wish {
 			at, steps := e.Status.Step+1, len(e.Spec.Ramp.Steps)
 			next := cmp.Or(to, at+1)
 			if next > steps || next <= at {
-				return exit(refused, "%s is at step %d of %d: expected a later step, because a ramp only grows", e.Name, at, steps)
+				return exit(refused, "%s is at step %d of %d: expected a later step, up to the last one, because a ramp only grows", e.Name, at, steps)
 			}
 			e.Spec.Step = max(e.Spec.Step, next-1)
 			return nil
@@ -102,7 +102,7 @@ func (s *settings) approve() wish {
 		want: func(e *rollout.Experiment) error {
 			switch {
 			case e.Spec.Ramp.Approve != "manual":
-				return exit(refused, "ramp.approve of %s is %s: expected manual, because other steps need no approval", e.Name, e.Spec.Ramp.Approve)
+				return exit(refused, "the steps of %s need no approval, because its ramp.approve is %s, not manual", e.Name, e.Spec.Ramp.Approve)
 			case e.Status.Step+1 >= len(e.Spec.Ramp.Steps):
 				return exit(refused, "%s is at its last step, %d: there is no step to approve", e.Name, e.Status.Step+1)
 			}
@@ -132,13 +132,13 @@ it needs a new image, built from the new code.`,
 			wanted := make(map[string]experiment.Image)
 			for _, service := range slices.Sorted(maps.Keys(images)) {
 				if !slices.Contains(e.Spec.Services, service) {
-					return exit(misused, "--image %s: expected one of %s", service, strings.Join(e.Spec.Services, ", "))
+					return exit(misused, "--image %s: expected a Service of the experiment: %s", service, strings.Join(e.Spec.Services, ", "))
 				}
 				wanted[service] = experiment.Image(images[service])
 			}
 			for _, service := range e.Spec.Services {
 				if imageOf(e, service) != "" && images[service] == "" {
-					return exit(refused, "the treatment of %s is an image of the old code: expected --image %s=IMAGE", service, service)
+					return exit(refused, "the treatment of %s has its own image, built from the old code: name a new image with --image %s=IMAGE", service, service)
 				}
 			}
 			e.Spec.Rebase = &experiment.Rebase{Number: number}
@@ -171,9 +171,9 @@ promotion and the manifests are written (--write). Steer waits until they are de
 			case c == experiment.WasPromoted:
 				return nil
 			case e.Status.Phase == experiment.Concluded:
-				return exit(refused, "%s is %s: expected an experiment that runs", e.Name, e.Describe())
+				return exit(refused, "%s is %s: only an experiment that runs can be promoted", e.Name, e.Describe())
 			case e.Spec.End.Closes():
-				return exit(refused, "%s was asked to end as %s: expected an experiment that runs", e.Name, e.Spec.End)
+				return exit(refused, "%s cannot be promoted, because it was asked to end as %s", e.Name, e.Spec.End)
 			case e.Spec.Paused && e.Status.Phase != experiment.Promoting:
 				return exit(refused, "%s is paused: resume it first, with `kn experiment resume %s`", e.Name, e.Name)
 			}
@@ -192,7 +192,7 @@ promotion and the manifests are written (--write). Steer waits until they are de
 				return err
 			}
 			if e.Status.Phase == experiment.Promoting {
-				c.Printf("steer waits until the manifests are deployed: kn experiment status %s --watch\n", e.Name)
+				c.Printf("steer waits until the manifests are deployed; to follow: kn experiment status %s --watch\n", e.Name)
 			}
 			return nil
 		},
@@ -209,18 +209,18 @@ promotion and the manifests are written (--write). Steer waits until they are de
 func (s *settings) end(use, short string, as experiment.End, was experiment.Conclusion) wish {
 	return wish{
 		use: use, short: short, example: "  kn experiment " + strings.Fields(use)[0] + " likes -m 'the support team asks for it'", from: append([]experiment.Phase{experiment.Draft, experiment.Concluded}, live...),
-		written: "every slot is closed: within 2s all edges send everyone to the untouched Services",
+		written: "every slot is closed: within 2 s every edge sends everyone to the untouched Services",
 		want: func(e *rollout.Experiment) error {
 			phase := cmp.Or(e.Status.Phase, experiment.Draft)
 			switch {
 			case phase == experiment.Concluded && e.Status.Conclusion != was:
-				return exit(refused, "%s is %s: expected an experiment that has not ended", e.Name, e.Describe())
+				return exit(refused, "%s is %s: it has ended already", e.Name, e.Describe())
 			case phase == experiment.Concluded:
 				return nil
 			case phase == experiment.Draft && e.Spec.End == "" && !e.Spec.Start && e.Spec.StartAt == "":
 				return exit(refused, "%s is a draft, and nobody has asked for its start. To delete it: kubectl delete experiment %s", e.Name, e.Name)
 			case e.Spec.End.Closes() && e.Spec.End != as:
-				return exit(refused, "every slot of %s is closed already, because it was asked to end as %s", e.Name, e.Spec.End)
+				return exit(refused, "%s was already asked to end as %s, and that cannot be changed", e.Name, e.Spec.End)
 			}
 			e.Spec.End = as
 			return nil

@@ -89,7 +89,7 @@ func TestAVerbWritesOnlyItsWish(t *testing.T) {
 		"rebase":   {[]string{"rebase", "likes", "--image", "like=registry.test/like@sha256:2"}, likes(experiment.Paused), `"rebase":{"image":{"like":"registry.test/like@sha256:2"},"number":1}`, "likes is Paused"},
 		"promote":  {[]string{"promote", "likes", "--anyway"}, likes(experiment.Running), `"anyway":true,"by":"ada","end":"Promoted"`, "likes is Concluded, promoted"},
 		"rollback": {[]string{"rollback", "likes"}, likes(experiment.Running), `"end":"RolledBack"`, "likes is Concluded, rolled back"},
-		"stop":     {[]string{"stop", "likes"}, likes(experiment.Promoting), `"end":"Stopped"`, "every slot is closed: within 2s all edges send everyone to the untouched Services\nlikes is Concluded, stopped\n"},
+		"stop":     {[]string{"stop", "likes"}, likes(experiment.Promoting), `"end":"Stopped"`, "every slot is closed: within 2 s every edge sends everyone to the untouched Services\nlikes is Concluded, stopped\n"},
 		"archive":  {[]string{"archive", "likes", "--no-export"}, concluded(), `"archive":true`, "likes is Archived"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -150,19 +150,19 @@ func TestAnImpossibleWishIsNotWritten(t *testing.T) {
 		"a step of a draft":                {[]string{"step", "likes"}, likes(""), refused, "likes is Draft: step needs an experiment that is Running"},
 		"a step back":                      {[]string{"step", "likes", "--to", "1"}, likes(experiment.Running), refused, "at step 1 of 3: expected a later step"},
 		"a step after the last":            {[]string{"step", "likes", "--to", "4"}, likes(experiment.Running), refused, "at step 1 of 3"},
-		"an approval that is not needed":   {[]string{"approve", "likes"}, likes(experiment.Running), refused, "expected manual"},
-		"a rebase with the old image":      {[]string{"rebase", "likes"}, byImage(), refused, "expected --image like=IMAGE"},
-		"an image of another Service":      {[]string{"rebase", "likes", "--image", "tweet=a"}, byImage(), misused, "--image tweet: expected one of like"},
-		"a stop after a promotion":         {[]string{"stop", "likes"}, promoted, refused, "expected an experiment that has not ended"},
+		"an approval that is not needed":   {[]string{"approve", "likes"}, likes(experiment.Running), refused, "because its ramp.approve is automatic, not manual"},
+		"a rebase with the old image":      {[]string{"rebase", "likes"}, byImage(), refused, "name a new image with --image like=IMAGE"},
+		"an image of another Service":      {[]string{"rebase", "likes", "--image", "tweet=a"}, byImage(), misused, "--image tweet: expected a Service of the experiment: like"},
+		"a stop after a promotion":         {[]string{"stop", "likes"}, promoted, refused, "it has ended already"},
 		"a stop of a draft":                {[]string{"stop", "likes"}, likes(""), refused, "kubectl delete experiment likes"},
 		"a promotion during a pause":       {[]string{"promote", "likes"}, paused(), refused, "resume it first, with `kn experiment resume likes`"},
-		"a promotion after a stop":         {[]string{"promote", "likes"}, concluded(), refused, "expected an experiment that runs"},
+		"a promotion after a stop":         {[]string{"promote", "likes"}, concluded(), refused, "only an experiment that runs can be promoted"},
 		"an archive without a database":    {[]string{"archive", "likes"}, concluded(), refused, "--no-export deletes the rows without one"},
 		"an archive while it runs":         {[]string{"archive", "likes", "--no-export"}, likes(experiment.Running), refused, "archive needs an experiment that is Concluded"},
 		"an archive before it ever ran":    {[]string{"archive", "likes", "--no-export"}, used, refused, "likes never ran"},
 		"a wish for an unknown experiment": {[]string{"stop", "loves"}, likes(experiment.Running), failed, "there is no experiment loves in the namespace warble"},
-		"a start while it runs":            {[]string{"start", "likes"}, likes(experiment.Running), refused, "expected a draft"},
-		"a start after the end":            {[]string{"start", "likes"}, concluded(), refused, "expected another name"},
+		"a start while it runs":            {[]string{"start", "likes"}, likes(experiment.Running), refused, "a start needs a draft"},
+		"a start after the end":            {[]string{"start", "likes"}, concluded(), refused, "give the new experiment another name"},
 		"a start of an unknown draft":      {[]string{"start", "loves"}, likes(""), failed, "there is no experiment loves"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -204,8 +204,8 @@ func TestAVerbSaysThatSteerHasNotSeenTheWish(t *testing.T) {
 	a := newAPI(t, nil)
 	a.keep(likes(experiment.Running))
 	stdout, stderr, code := a.run(t, "stop", "likes", "--timeout", "1s")
-	want := "every slot is closed: within 2s all edges send everyone to the untouched Services\n" +
-		"steer has not seen the wish for 500ms: is steer deployed? kubectl get ksvc steer; or move the experiment from here: kn experiment run\n"
+	want := "every slot is closed: within 2 s every edge sends everyone to the untouched Services\n" +
+		"steer has not seen the wish for 500ms: check that steer is deployed (kubectl get ksvc steer), or move the experiment from here (kn experiment run)\n"
 	if diff := cmp.Diff(want, stdout); diff != "" {
 		t.Error(diff)
 	}
@@ -270,7 +270,7 @@ func TestAPromotionByGitIsDoneWhenSteerAcceptsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	stdout, stderr, code := a.run(t, "promote", "likes", "--write="+folder)
-	if code != 0 || !strings.Contains(stdout, "wrote "+filepath.Join(folder, "500-like.yaml")+": commit it\nsteer waits until the manifests are deployed") {
+	if code != 0 || !strings.Contains(stdout, "wrote "+filepath.Join(folder, "500-like.yaml")+": commit it\nsteer waits until the manifests are deployed; to follow: ") {
 		t.Errorf("exit code %d, says %q and %q", code, stdout, stderr)
 	}
 }
