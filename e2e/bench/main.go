@@ -57,7 +57,7 @@ func main() {
 		exit(generate(os.Stdin, os.Stdout))
 	}
 	o := options{bench: bench{warmup: 500 * time.Millisecond}}
-	only := flag.String("only", "", "measure only what matches this regular expression: validate, tweet, read, like, login, edge, guest, peer, telemetry, start, size, soak, readout")
+	only := flag.String("only", "", "measure only what matches this regular expression: validate, tweet, read, like, login, edge, assign, guest, peer, telemetry, start, size, soak, readout")
 	flag.DurationVar(&o.bench.time, "time", 3*time.Second, "length of one measurement")
 	flag.IntVar(&o.bench.rounds, "rounds", 5, "measurements of each side")
 	flag.IntVar(&o.bench.requests, "soak", 0, "also send this many requests and watch the memory; 1000000 takes minutes")
@@ -91,6 +91,7 @@ func (o *options) run(ctx context.Context) (err error) {
 		{"like", b.like},
 		{"login", b.login},
 		{"edge", b.edge},
+		{"assign", b.assign},
 		{"guest", b.guest},
 		{"peer", b.peer},
 		{"telemetry", b.telemetry},
