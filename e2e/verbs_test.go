@@ -202,7 +202,7 @@ spec:
 		t.Errorf("the file for Git has %s, start %v", forGit.Name, forGit.Spec.Start)
 	}
 	v.kn(2, []string{"expected one of [none client]"}, "start", "-f", file, "--dry-run=server")
-	v.kn(3, []string{"use --anyway to start it nevertheless"}, "start", "-f", file)
+	v.kn(3, []string{"to start it in spite of this, use --anyway"}, "start", "-f", file)
 	v.kn(3, []string{"treatment.image: expected treatment.env, because a local run has only one program for each function"}, "start", "--anyway", "-f",
 		write("image.yaml", strings.Replace(fmt.Sprintf(design, name, "tweet", "steer"), "{env: {VERBS: tried}}", "{image: {tweet: ko://warble/functions/tweet}}", 1)))
 	if listed := v.kn(0, nil, "list"); strings.Contains(listed, name) {
