@@ -362,6 +362,8 @@ func TestTheDefinitionAndTheToolRefuseTheSameChanges(t *testing.T) {
 		{spec("  end: Promoted\n"), whole, never}, {spec("  end: Promoted\n"), spec("  end: Promoted\n  anyway: true\n"), always},
 		{spec("  archive: true\n"), whole, never}, {spec("  archive: true\n"), spec("  archive: false\n"), never}, {whole, spec("  archive: true\n"), always},
 	}
+	byUser := strings.Replace(whole, "unit: community", "unit: user", 1)
+	changes = append(changes, change{byUser, byUser + "  identity: {kind: visitor}\n", draft}, change{byUser, byUser + "  plan: {unitsPerDay: 2000}\n", draft})
 	for _, c := range [][2]string{
 		{"[like, timeline, tweet]", "[like, timeline, tweet, users]"}, {"FEATURES: likes", "FEATURES: hearts"}, {"community\n", "user\n"},
 		{"[0, 5000]", "[0, 6000]"}, {"units: 30", "units: 3"}, {"  exposure: [timeline, tweet]\n", ""}, {"  unit", "  salt: pinched\n  unit"},
