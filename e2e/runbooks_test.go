@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -175,41 +176,49 @@ func (r *runbooks) follow(t *testing.T, name, text string) {
 	}
 }
 
-// try runs one command until it succeeds and prints what it must. It tries for a while, because a pod may be starting or ending.
+// try runs one command until it does what it must. It tries for a minute, because a pod may be starting or ending, and the machine busy.
 func (r *runbooks) try(t *testing.T, page, command string) {
 	t.Helper()
-	const limit = 20 * time.Second
-	for begin, lacks := range unavailable {
-		if !strings.HasPrefix(command, begin) {
-			continue
-		}
-		switch said, err := r.run(t, page, command); {
-		case err == nil && os.Getenv("KIND_CLUSTER_NAME") == "": // kind has Knative's operator
-			t.Errorf("%s\nworks, so the cluster has %s: remove it from the list of what is unavailable\n%s", command, lacks, said)
-		case err != nil && !absent.MatchString(err.Error()):
-			t.Errorf("%s\nfails, but not because the cluster lacks %s: %v", command, lacks, err)
-		}
-		r.used.Store(begin, true)
-		return
-	}
 	for began := time.Now(); ; time.Sleep(pollEvery) {
-		said, err := r.run(t, page, command)
-		for part, want := range shown {
-			if strings.Contains(command, part) {
-				r.used.Store(part, true)
-				if err == nil && !want.MatchString(said) {
-					err = fmt.Errorf("%q, want what %s matches", said, want)
-				}
-			}
-		}
+		err := r.check(t, page, command)
 		if err == nil {
 			return
 		}
-		if time.Since(began) > limit {
+		if time.Since(began) > time.Minute {
 			t.Errorf("%s\n%v", command, err)
 			return
 		}
 	}
+}
+
+// check runs one command, and returns what is wrong: it fails, or it prints something else than it must, or it is in the list of what is
+// unavailable and works.
+func (r *runbooks) check(t *testing.T, page, command string) error {
+	t.Helper()
+	said, err := r.run(t, page, command)
+	for begin, lacks := range unavailable {
+		if !strings.HasPrefix(command, begin) {
+			continue
+		}
+		r.used.Store(begin, true)
+		switch {
+		case err == nil && os.Getenv("KIND_CLUSTER_NAME") == "": // kind has Knative's operator
+			return fmt.Errorf("it works, so the cluster has %s: remove it from the list of what is unavailable: %s", lacks, said)
+		case err != nil && !absent.MatchString(err.Error()):
+			return fmt.Errorf("it fails, but not because the cluster lacks %s: %w", lacks, err)
+		}
+		return nil
+	}
+	for part, want := range shown {
+		if !strings.Contains(command, part) {
+			continue
+		}
+		r.used.Store(part, true)
+		if err == nil && !want.MatchString(said) {
+			err = fmt.Errorf("%q, want what %s matches", said, want)
+		}
+	}
+	return err
 }
 
 // run runs one command, with values for its placeholders. The page about restarts has the function web for its example tweet, because
@@ -252,7 +261,7 @@ func buryEvent(t *testing.T) {
 // restartWeb kills the process of the function web, and waits until its pod has started another.
 func restartWeb(t *testing.T) {
 	t.Helper()
-	if a := (&user{t: t}).do("GET", "/", ""); a.status != 200 {
+	if a := (&user{t: t}).do("GET", "/", ""); a.status != http.StatusOK {
 		t.Fatalf("web: %d %s", a.status, a.body)
 	}
 	if _, err := execute(t.Context(), "", "e2e/cluster/signal.sh", "web", "KILL"); err != nil {
