@@ -36,7 +36,7 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	url := flag.String("url", "", "URL of the edge, without a slash at its end")
+	url := flag.String("url", "", "URL of the edge, without a slash at the end")
 	revisions := flag.String("revisions", "", "revisions that may answer, separated by commas")
 	flag.Parse()
 	j := &journey{url: *url, revisions: strings.Split(*revisions, ","), client: &http.Client{Timeout: patience}, out: os.Stdout}
@@ -82,7 +82,7 @@ func (j *journey) run(ctx context.Context) error {
 		return err
 	}
 	if claims.Sub != ada.id {
-		return fmt.Errorf("GET /auth/validate: the token belongs to %s, want %s", claims.Sub, ada.id)
+		return fmt.Errorf("GET /auth/validate: the token belongs to user %s: expected %s", claims.Sub, ada.id)
 	}
 	const text = "hello, <warble> & \U0001f426"
 	var posted struct{ Data struct{ ID string } }
@@ -110,7 +110,7 @@ func (j *journey) run(ctx context.Context) error {
 		return err
 	}
 	if len(left.Data) > 0 {
-		return fmt.Errorf("the retweet of a deleted tweet is still in the timeline: %+v", left.Data)
+		return fmt.Errorf("GET /2/users/%s/tweets: expected no tweets, because the retweeted tweet was deleted: %+v", bob.id, left.Data)
 	}
 	return nil
 }
@@ -166,7 +166,7 @@ func (u *user) login(ctx context.Context) error {
 		return err
 	}
 	if made.Data.ID != u.id || me.Data.ID != u.id || me.Data.Username != u.name {
-		return fmt.Errorf("registered as %s, logged in as %s, and is %s %s", u.id, made.Data.ID, me.Data.ID, me.Data.Username)
+		return fmt.Errorf("user %s registered, user %s logged in, and GET /2/users/me answered user %s, %s: expected the same user", u.id, made.Data.ID, me.Data.ID, me.Data.Username)
 	}
 	return nil
 }
@@ -189,7 +189,7 @@ func (u *user) retweetAndRead(ctx context.Context, tweet, text string) error {
 		}
 		if len(read.Data) != 1 || read.Data[0].ID != done.Data.RestID || len(read.Data[0].ReferencedTweets) != 1 ||
 			read.Data[0].ReferencedTweets[0].ID != tweet || len(read.Includes.Tweets) != 1 || read.Includes.Tweets[0].Text != text {
-			return fmt.Errorf("GET %s: %+v, want the retweet %s of %s", path, read, done.Data.RestID, tweet)
+			return fmt.Errorf("GET %s: %+v: expected one tweet, the retweet %s of %s, with its text", path, read, done.Data.RestID, tweet)
 		}
 	}
 	return nil
@@ -261,7 +261,7 @@ func (u *user) call(ctx context.Context, method, path string, body any, status i
 		return r
 	}
 	if !slices.Contains(u.revisions, revision) {
-		return fmt.Errorf("%s: answered by %q: expected one of %s", step, revision, strings.Join(u.revisions, ", "))
+		return fmt.Errorf("%s: the revision %q answered: expected one of %s", step, revision, strings.Join(u.revisions, ", "))
 	}
 	if answer == nil {
 		return nil

@@ -72,9 +72,9 @@ func TestTheJourneyNamesEachFault(t *testing.T) {
 		"nothing":               {where: func(*http.Response) bool { return false }},
 		"a problem":             {at("POST", "/2/tweets"), says(500, `{"type":"about:blank","detail":"something is wrong"}`), "POST /2/tweets: 500 something is wrong"},
 		"not a problem in JSON": {at("POST", "/auth/login"), says(502, `bad gateway`), "POST /auth/login: 502 bad gateway"},
-		"another's token":       {at("GET", "/auth/validate"), says(200, `{"sub":"1"}`), "GET /auth/validate: the token belongs to 1, want"},
-		"an empty timeline":     {at("GET", "/tweets"), says(200, `{"data":[]}`), "want the retweet"},
-		"an old revision":       {at("GET", "/2/users/me"), func(r *http.Response) { r.Header.Set("X-Revision", "users-00001") }, `GET /2/users/me: answered by "users-00001": expected one of none-00001, all-00002`},
+		"another's token":       {at("GET", "/auth/validate"), says(200, `{"sub":"1"}`), "GET /auth/validate: the token belongs to user 1: expected "},
+		"an empty timeline":     {at("GET", "/tweets"), says(200, `{"data":[]}`), "expected one tweet, the retweet"},
+		"an old revision":       {at("GET", "/2/users/me"), func(r *http.Response) { r.Header.Set("X-Revision", "users-00001") }, `GET /2/users/me: the revision "users-00001" answered: expected one of none-00001, all-00002`},
 		"likes that fail":       {at("POST", "/likes"), says(404, `{"type":"/not-found","detail":"no"}`), "/likes: 404 no"},
 	} {
 		t.Run(name, func(t *testing.T) {
