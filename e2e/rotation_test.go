@@ -258,10 +258,10 @@ func TestARestoreDeletesAgainWhoLeft(t *testing.T) {
 			t.Errorf("tweet %s of the second %s: %d, want %d", id, second, a.status, want)
 		}
 	}
-	if said := migrate(t, again, nil, "deletions", "replay", bob.id); said != "1 accounts are deleted again, of 1\n" {
+	if said := migrate(t, again, nil, "deletions", "replay", bob.id); said != "deleted 1 of 1 accounts again\n" {
 		t.Errorf("migrate deletions replay: %q", said)
 	}
-	if said := migrate(t, again, nil, "deletions", "replay", bob.id); said != "0 accounts are deleted again, of 1\n" {
+	if said := migrate(t, again, nil, "deletions", "replay", bob.id); said != "deleted 0 of 1 accounts again\n" {
 		t.Errorf("migrate deletions replay, once more: %q", said)
 	}
 	if a := bob.do("POST", "/auth/login", object("email", bob.email, "password", password)); a.status != http.StatusUnauthorized {

@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, e *env.Reader, out io.Writer) error
 	}
 	url := e.String("DATABASE_DIRECT_URL", "")
 	if url == "" {
-		url = e.Required("DATABASE_URL", "the PostgreSQL URL of the database's owner (with a pooler: DATABASE_DIRECT_URL)")
+		url = e.Required("DATABASE_URL", "the PostgreSQL URL of the database's owner; if functions use a pooler, set DATABASE_DIRECT_URL instead")
 	}
 	if err := e.Err(); err != nil {
 		return err
@@ -146,7 +146,7 @@ func makeLogins(ctx context.Context, conn *store.Conn, logins []store.DatabaseLo
 		if err := store.CreateLogin(ctx, conn, login); err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "login %s in %s\n", login.Name, login.Group)
+		fmt.Fprintf(out, "login %s is in the group %s\n", login.Name, login.Group)
 	}
 	return nil
 }
@@ -167,14 +167,14 @@ func addCommunity(ctx context.Context, conn *store.Conn, slug, name string, out 
 	if err := store.AddCommunity(ctx, conn, slug, name); err != nil {
 		return fmt.Errorf("community %s: %w", slug, err)
 	}
-	fmt.Fprintf(out, "community %s\n", slug)
+	fmt.Fprintf(out, "community %s is in the database\n", slug)
 	return nil
 }
 
 func replay(ctx context.Context, conn *store.Conn, out io.Writer) error {
 	replayed, err := store.ReplayDeadLetters(ctx, conn)
 	if err != nil {
-		return fmt.Errorf("outbox after %d events: %w", replayed, err)
+		return fmt.Errorf("put %d dead letters back into the outbox, and then: %w", replayed, err)
 	}
 	fmt.Fprintf(out, "%d dead letters are back in the outbox\n", replayed)
 	return nil
@@ -185,14 +185,14 @@ func version(ctx context.Context, conn *store.Conn, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "the database is at migration %d, this command knows %d\n", at, store.SchemaVersion)
+	fmt.Fprintf(out, "the database is at migration %d; this command knows the migrations up to %d\n", at, store.SchemaVersion)
 	return nil
 }
 
 func deleteAgain(ctx context.Context, conn *store.Conn, ids []int64, out io.Writer) error {
 	deleted, err := store.DeleteAgain(ctx, conn, ids)
 	if err == nil {
-		fmt.Fprintf(out, "%d accounts are deleted again, of %d\n", deleted, len(ids))
+		fmt.Fprintf(out, "deleted %d of %d accounts again\n", deleted, len(ids))
 	}
 	return err
 }

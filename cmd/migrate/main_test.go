@@ -60,16 +60,16 @@ func TestTheVerbsOfADeployment(t *testing.T) {
 	newest := strconv.Itoa(store.SchemaVersion)
 	hashes := make(map[string]bool)
 	for _, tt := range []struct{ args, want string }{
-		{"version", "the database is at migration 0, this command knows " + newest + "\n"},
-		{"", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_mail_login in warble_mail\nlogin warble_ops_login in warble_ops\nmigrated from 0 to " + newest + "\n"},
-		{"up", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_mail_login in warble_mail\nlogin warble_ops_login in warble_ops\nalready at migration " + newest + "\n"},
-		{"version", "the database is at migration " + newest + ", this command knows " + newest + "\n"},
-		{"logins", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_mail_login in warble_mail\nlogin warble_ops_login in warble_ops\n"},
-		{"logins", "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_mail_login in warble_mail\nlogin warble_ops_login in warble_ops\n"},
-		{"communities add gophers Gophers", "community gophers\n"},
-		{"communities add gophers Gophers", "community gophers\n"},
+		{"version", "the database is at migration 0; this command knows the migrations up to " + newest + "\n"},
+		{"", "login warble_auth_login is in the group warble_auth\nlogin warble_api_login is in the group warble_api\nlogin warble_mail_login is in the group warble_mail\nlogin warble_ops_login is in the group warble_ops\nmigrated from 0 to " + newest + "\n"},
+		{"up", "login warble_auth_login is in the group warble_auth\nlogin warble_api_login is in the group warble_api\nlogin warble_mail_login is in the group warble_mail\nlogin warble_ops_login is in the group warble_ops\nalready at migration " + newest + "\n"},
+		{"version", "the database is at migration " + newest + "; this command knows the migrations up to " + newest + "\n"},
+		{"logins", "login warble_auth_login is in the group warble_auth\nlogin warble_api_login is in the group warble_api\nlogin warble_mail_login is in the group warble_mail\nlogin warble_ops_login is in the group warble_ops\n"},
+		{"logins", "login warble_auth_login is in the group warble_auth\nlogin warble_api_login is in the group warble_api\nlogin warble_mail_login is in the group warble_mail\nlogin warble_ops_login is in the group warble_ops\n"},
+		{"communities add gophers Gophers", "community gophers is in the database\n"},
+		{"communities add gophers Gophers", "community gophers is in the database\n"},
 		{"outbox replay", "0 dead letters are back in the outbox\n"},
-		{"deletions replay 7 8", "0 accounts are deleted again, of 2\n"},
+		{"deletions replay 7 8", "deleted 0 of 2 accounts again\n"},
 	} {
 		got, err := command(t.Context(), settings, strings.Fields(tt.args)...)
 		if err != nil || got != tt.want {
@@ -83,7 +83,7 @@ func TestTheVerbsOfADeployment(t *testing.T) {
 		t.Errorf("the password of warble_api_login was set %d times, want once: poolers hold copies of its hash", len(hashes))
 	}
 	settings["DATABASE_PASSWORD_API_2"] = "other"
-	logins := "login warble_auth_login in warble_auth\nlogin warble_api_login in warble_api\nlogin warble_api_login_2 in warble_api\nlogin warble_mail_login in warble_mail\nlogin warble_ops_login in warble_ops\n"
+	logins := "login warble_auth_login is in the group warble_auth\nlogin warble_api_login is in the group warble_api\nlogin warble_api_login_2 is in the group warble_api\nlogin warble_mail_login is in the group warble_mail\nlogin warble_ops_login is in the group warble_ops\n"
 	if got, err := command(t.Context(), settings, "logins"); err != nil || got != logins {
 		t.Errorf("migrate logins with a second one: %q %v, want %q", got, err, logins)
 	}

@@ -261,7 +261,7 @@ func TestRestoreToASecond(t *testing.T) {
 		t.Error(err)
 	}
 	settings["DATABASE_DIRECT_URL"] = again.Superuser("warble")
-	want := fmt.Sprintf("the database is at migration %d, this command knows %d\n", store.SchemaVersion, store.SchemaVersion)
+	want := fmt.Sprintf("the database is at migration %d; this command knows the migrations up to %d\n", store.SchemaVersion, store.SchemaVersion)
 	if out, err := command(t.Context(), settings, "version"); err != nil || out != want {
 		t.Errorf("migrate version: %q %v, want %q", out, err, want)
 	}
