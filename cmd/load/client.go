@@ -35,7 +35,7 @@ func newClient(ctx context.Context, base, host string, timeout time.Duration, co
 	}
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
 	if err != nil {
-		return nil, usage("-url %s: %v: expected an address of this machine, such as http://127.0.0.1:8081, and -host for the host name of its ingress", base, err)
+		return nil, usage("-url %s: %v: expected an address of this machine, such as http://127.0.0.1:8081; name the host of an ingress with -host", base, err)
 	}
 	for _, a := range addresses {
 		if err := onThisMachine(a); err != nil {

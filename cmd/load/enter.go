@@ -18,7 +18,7 @@ const (
 	// entering is how many people sign in at the same time. A password's hash takes 20 ms of a core, and Warble refuses requests if its queue is
 	// longer.
 	entering = 8
-	// patience is how long one person tries to sign in. Rate limits apply to a minute, and all people have the same address.
+	// patience is how long one person tries to sign in. Rate limits count calls in a minute, and all people have the same address.
 	patience = 3 * time.Minute
 )
 
@@ -38,10 +38,10 @@ func (c *client) communities(ctx context.Context, n int) ([]string, error) {
 	var list struct{ Data []struct{ Slug string } }
 	r, err := c.call(ctx, http.MethodGet, "/communities", "", nil, &list)
 	if err != nil {
-		return nil, fmt.Errorf("%w: is Warble running? make run starts it", err)
+		return nil, fmt.Errorf("%w: start Warble first, with make run", err)
 	}
 	if !r.ok() {
-		return nil, fmt.Errorf("GET %s/communities: %d %s: is this a Warble's edge? An ingress may need -host", c.base, r.status, r.detail)
+		return nil, fmt.Errorf("GET %s/communities: %d %s: expected the edge of a Warble; if it is behind an ingress, set -host too", c.base, r.status, r.detail)
 	}
 	var slugs []string
 	for _, community := range list.Data {
@@ -49,7 +49,7 @@ func (c *client) communities(ctx context.Context, n int) ([]string, error) {
 	}
 	slices.Sort(slugs)
 	if len(slugs) == 0 || n > len(slugs) {
-		return nil, usage("-communities %d: this Warble has only %d: add one with go run ./cmd/migrate communities add SLUG NAME, or several with make deploy ARGS=\"-community SLUG=NAME ...\"", n, len(slugs))
+		return nil, usage("-communities %d: this Warble has %d: choose fewer, or add one with go run ./cmd/migrate communities add SLUG NAME, or several with make deploy ARGS=\"-community SLUG=NAME ...\"", n, len(slugs))
 	}
 	if n > 0 {
 		slugs = slugs[:n]
@@ -159,7 +159,7 @@ func (e *entrance) enter(ctx context.Context, p *person) error {
 		return fmt.Errorf("access token: %w", err)
 	}
 	if claims.Community != p.community {
-		return usage("is in community %q since an earlier run and cannot change to %q: choose another -seed, or the -communities of that run", claims.Community, p.community)
+		return usage("an earlier run put this person into community %q, and a person cannot change to %q: choose another -seed, or the -communities of that run", claims.Community, p.community)
 	}
 	return nil
 }

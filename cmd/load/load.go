@@ -42,8 +42,8 @@ func (p *person) wantsToLike() bool {
 	return p.arm == treatment || p.arm == none && (p.likes || !p.tried)
 }
 
-// learn stores what an answer shows: the arm, if the answer names it; that there is no arm any more, if the same kind of request named it before
-// and does not now; and whether liking works.
+// learn stores what an answer shows. If it names an arm, that is the person's arm. If it names none, although the answer to the same kind of
+// request named one before, the person has no arm any more. The answer to a like shows whether liking works.
 func (p *person) learn(k kind, r reply, experiment string) {
 	switch named := arm(r.variant); {
 	case r.experiment == experiment && (named == control || named == treatment):

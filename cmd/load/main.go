@@ -57,7 +57,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) (stat
 		err = s.print(stdout, o.output)
 	}
 	if err == nil && s.ErrorShare > o.maxErrors {
-		err = fmt.Errorf("%.2f %% of the requests failed, more than the %.2f %% of -max-errors", 100*s.ErrorShare, 100*o.maxErrors)
+		err = fmt.Errorf("%.2f %% of the requests failed: expected at most %.2f %%, as -max-errors says", 100*s.ErrorShare, 100*o.maxErrors)
 	}
 	if err == nil {
 		return allWell
@@ -106,7 +106,7 @@ func run(ctx context.Context, o options, console *console) (summary, error) {
 	s := l.summary(min(time.Since(begin), o.length))
 	s.Interrupted = ctx.Err() != nil
 	if s.Requests == 0 {
-		err = fmt.Errorf("nobody sent a request within %s: use a longer -for or a higher -rate", time.Duration(s.Seconds*float64(time.Second)))
+		err = fmt.Errorf("nobody sent a request within %s: choose a longer -for or a higher -rate", time.Duration(s.Seconds*float64(time.Second)))
 	}
 	return s, errors.Join(err, saved.write(o.state))
 }
@@ -153,10 +153,10 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.SetOutput(io.Discard) // the error names the flag; a page with all flags would hide it
 	f.StringVar(&o.url, "url", "http://127.0.0.1:8080", "the edge, on this machine only")
 	f.StringVar(&o.host, "host", "", "Host header, if an ingress needs it (edge.warble.kn.localhost)")
-	f.Uint64Var(&o.seed, "seed", 1, "decides who the people are and what they do")
+	f.Uint64Var(&o.seed, "seed", 1, "the same seed gives the same people, who do the same")
 	f.IntVar(&o.people, "users", 200, "number of people")
 	f.IntVar(&o.communities, "communities", 0, "number of Warble's communities that they join (0: all)")
-	f.Float64Var(&o.rate, "rate", 50, "requests a second of all people together, without likes, retweets and the effect")
+	f.Float64Var(&o.rate, "rate", 50, "requests a second, of all people together; likes, retweets and the effect come on top")
 	f.DurationVar(&o.length, "for", time.Minute, "how long the load runs, at most 1h")
 	f.Float64Var(&o.cv, "cv", .5, "how much people differ in how often they use Warble: the coefficient of variation")
 	f.Float64Var(&o.actions, "actions", 4, "mean number of actions in a session")
@@ -167,7 +167,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.Float64Var(&o.feedback, "feedback", .02, "probability that a session ends with feedback")
 	f.Float64Var(&o.effect, "effect", 0, "planted effect: +0.20 makes people in the treatment post 1.2 times as much")
 	f.StringVar(&o.experiment, "experiment", "likes", "the experiment whose treatment has the planted effect")
-	f.IntVar(&o.inFlight, "in-flight", 512, "greatest number of requests under way")
+	f.IntVar(&o.inFlight, "in-flight", 512, "how many requests may be under way; further ones are dropped")
 	f.DurationVar(&o.timeout, "timeout", 20*time.Second, "how long an answer may take")
 	f.StringVar(&o.state, "state", filepath.Join(".warble", "load.json"), "file that keeps the people's tokens for the next run")
 	f.StringVar(&o.output, "o", "text", "summary: text or json")
@@ -177,7 +177,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		f.PrintDefaults()
 		return o, err
 	} else if err != nil {
-		return o, usage("%s: load -h lists the flags", err)
+		return o, usage("%s; load -h lists the flags", err)
 	}
 	if f.NArg() > 0 {
 		return o, usage("%q: expected flags only", f.Args())
@@ -201,7 +201,7 @@ func (o options) check() error {
 	}{
 		{"seed", o.seed, "0 to 999999", o.seed <= maxSeed},
 		{"users", o.people, "1 to 100000", o.people >= 1 && o.people <= maxPeople},
-		{"communities", o.communities, "0 for all, or a number", o.communities >= 0},
+		{"communities", o.communities, "0 for all, or a number of them", o.communities >= 0},
 		{"rate", o.rate, "more than 0, at most 5000", o.rate > 0 && o.rate <= maxRate},
 		{"for", o.length, "1s to 1h", o.length >= time.Second && o.length <= maxLength},
 		{"cv", o.cv, "0 to 10", o.cv >= 0 && o.cv <= 10},

@@ -120,8 +120,8 @@ func TestPeopleUseWarble(t *testing.T) {
 
 	for want, more := range map[string][]string{
 		// With two people, one is in the wrong community. With more people, any of them could be named first.
-		`s1_1: is in community "pythonistas" since an earlier run`: {"-communities", "1", "-users", "2"},
-		"-communities 5: this Warble has only 4":                   {"-communities", "5"},
+		`s1_1: an earlier run put this person into community "pythonistas"`: {"-communities", "1", "-users", "2"},
+		"-communities 5: this Warble has 4: choose fewer":                   {"-communities", "5"},
 	} {
 		var progress bytes.Buffer
 		if status := command(t.Context(), append(flags, more...), &bytes.Buffer{}, &progress); status != misused || !strings.Contains(progress.String(), want) {
@@ -173,7 +173,7 @@ func TestMistakesInTheCommandLineAreNamed(t *testing.T) {
 		"-url 127.0.0.1:8080":             "expected the address of a Warble on this machine",
 		"-url http://warble.invalid":      "expected an address of this machine",
 		"-for 61m":                        "-for 1h1m0s: expected 1s to 1h",
-		"-for 1":                          `invalid value "1" for flag -for: parse error: load -h lists the flags`,
+		"-for 1":                          `invalid value "1" for flag -for: parse error; load -h lists the flags`,
 		"-rate 5001":                      "-rate 5001: expected more than 0, at most 5000",
 		"-rate NaN":                       "-rate NaN: expected more than 0, at most 5000",
 		"-users 0":                        "-users 0: expected 1 to 100000",
@@ -210,10 +210,10 @@ func TestExitStatus(t *testing.T) {
 		status    int
 		want      string
 	}{
-		{c.base, "", failed, "more than the 1.00 % of -max-errors"},
+		{c.base, "", failed, "expected at most 1.00 %, as -max-errors says"},
 		{c.base, "-max-errors 0.5", allWell, "post, none: 503: "},
 		{c.base, "-rate 0.0001 -users 1", failed, "nobody sent a request within 1s"},
-		{"http://127.0.0.1:1", "", failed, "is Warble running? make run starts it"},
+		{"http://127.0.0.1:1", "", failed, "start Warble first, with make run"},
 	} {
 		var told bytes.Buffer
 		args := append([]string{"-url", tt.url, "-for", "1s", "-rate", "200", "-state", filepath.Join(t.TempDir(), "load.json")}, strings.Fields(tt.args)...)

@@ -28,7 +28,7 @@ func (k kind) String() string {
 }
 
 // model describes how people behave. It uses no clock and no network: an action depends only on the seed, the person and the number of their
-// earlier sessions. So it is the same in every run, whatever the server answers.
+// earlier sessions. So it is the same in every run, and does not depend on the server's answers.
 //
 // People are independent: each person's sessions are a Poisson process, and the processes' rates are log-normal. A session has a geometric number
 // of actions, with exponential pauses. So an effect on some people changes nothing for the others, as the readout assumes.
@@ -122,8 +122,8 @@ func (m model) sessions() float64 {
 	return m.rate / (m.actions + m.feedback) / float64(m.people)
 }
 
-// warmUp returns the time after which as many sessions are going on as ever, if people begin with none. One session in e^7 takes longer than
-// that.
+// warmUp returns how long it takes until the number of sessions under way stops growing, if people begin with none. One session in e^7 takes
+// longer than that.
 func (m model) warmUp() time.Duration {
 	return time.Duration(7 * (m.actions + 1) * (1 + m.like + m.retweet) * float64(m.think))
 }

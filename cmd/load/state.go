@@ -23,7 +23,7 @@ func readState(file string) (state, error) {
 		err = json.Unmarshal(text, &s)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("-state %s: %w: expected a file that an earlier run wrote, or none", file, err)
+		return nil, fmt.Errorf("-state %s: %w: expected a file that an earlier run wrote: delete it, or name another", file, err)
 	}
 	return s, nil
 }
