@@ -6,7 +6,7 @@ set -euo pipefail
 . "$here/lib/step.sh"
 . "$here/lib/process.sh"
 
-[ "$(id -u)" = 0 ] || { echo "make cluster-down: expected root, not $(id -un)" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || { echo "make cluster-down: you are $(id -un): run it as root" >&2; exit 1; }
 began=$EPOCHREALTIME
 
 # gone: succeeds if no process is left. It kills what is left, because only the registry, which was stopped before, has data to keep.
@@ -19,9 +19,9 @@ registry_gone() { ! pid docker-registry; }
 
 if registry=$(pid docker-registry); then
   kill -TERM "$registry" || true
-  until_ok 5 "the registry's end" registry_gone || true
+  until_ok 5 "the registry to end" registry_gone || true
 fi
-until_ok 20 "the end of $(pids | wc -l) processes" gone
+until_ok 20 "$(pids | wc -l) processes to end" gone
 
 # A pod's connection whose peer has gone would keep the pod's network namespace, and this end of the pod's link, for minutes.
 ip -oneline -4 address show to "$POD_CIDR" | while read -r _ link _; do ip link del "$link" 2>/dev/null || true; done
@@ -40,5 +40,5 @@ for hierarchy in "${hierarchies[@]}"; do
 done
 rm -rf "$run"
 
-until_ok 10 "nothing to be left" "$here/leftovers.sh"
-awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "the cluster is down, and nothing is left, after %.1f s\n", b - a }'
+until_ok 10 "everything to be gone" "$here/leftovers.sh"
+awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "the cluster is down after %.1f s, and nothing is left of it\n", b - a }'

@@ -9,9 +9,9 @@ for file in step process build certificates node postgres addons; do
 done
 
 die() { echo "make cluster: $*" >&2; exit 1; }
-command -v apt-get >/dev/null || die "no apt-get on this $(uname -s): expected Debian or Ubuntu; on other systems use kind: see docs/run.md"
-[ "$(id -u)" = 0 ] || die "expected root, not $(id -un), who may make namespaces, cgroups and mounts"
-command -v go >/dev/null || die "no go in PATH: expected Go 1.26"
+command -v apt-get >/dev/null || die "there is no apt-get on this $(uname -s): expected Debian or Ubuntu. On other systems use make kind: see docs/run.md"
+[ "$(id -u)" = 0 ] || die "you are $(id -un): run it as root, because it makes namespaces, cgroups and mounts"
+command -v go >/dev/null || die "there is no go in PATH: install Go 1.26"
 [[ $CLUSTER_DIR =~ ^/[A-Za-z0-9/._-]+$ ]] || die "CLUSTER_DIR is '$CLUSTER_DIR': expected an absolute path of letters, digits and / . _ -"
 
 # whole: succeeds if every component runs, was started as this checkout would start it, and the API server answers.
@@ -28,7 +28,7 @@ main() {
   mkdir -p "$CLUSTER_DIR" "$bin" "$images" "$logs"
   exec 9>"$CLUSTER_DIR/lock"
   # Processes of a killed start may still be running, and hold the lock until they end.
-  flock -n 9 || { say "waiting for another start in $CLUSTER_DIR to end"; flock 9; }
+  flock -n 9 || { say "another make cluster runs in $CLUSTER_DIR: waiting until it ends"; flock 9; }
 
   step "Debian packages" debian_packages
   step "sources" source_folder
@@ -58,7 +58,7 @@ main() {
   step "Knative Serving: apply" addon serving knative-serving
   step "Knative Eventing: apply" addon eventing knative-eventing
   step "Traefik: apply" addon traefik traefik
-  step "all of it Ready" ready
-  say "the cluster is up after $((SECONDS - began)) s. To use it: . e2e/cluster/env.sh; the ingress is http://$INGRESS_ADDRESS, services are NAME.NAMESPACE.$CLUSTER_DOMAIN"
+  step "wait until everything is Ready" ready
+  say "the cluster is up after $((SECONDS - began)) s. To use it: . e2e/cluster/env.sh. The ingress is http://$INGRESS_ADDRESS; the host of a Service is NAME.NAMESPACE.$CLUSTER_DOMAIN"
 }
 main

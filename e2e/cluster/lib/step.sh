@@ -16,7 +16,7 @@ step() {
   if [ $status -ne 0 ]; then
     printf 'FAILED\n\n'
     tail -n 25 "$log" >&2
-    printf '\nstep "%s" failed (exit %d). The end of %s is above. Other logs are in the same folder\n' "$what" $status "$log" >&2
+    printf '\nthe step "%s" failed with exit code %d. The end of its log %s is above; the logs of other steps are in the same folder\n' "$what" $status "$log" >&2
     exit 1
   fi
   awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%7.1f s\n", b - a }'
