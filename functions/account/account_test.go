@@ -224,7 +224,7 @@ func TestSessions(t *testing.T) {
 	ada.do(http.StatusNoContent, "DELETE /auth/sessions", "")
 	want(ada.session)
 	if laptop.refreshes() || !bob.refreshes() {
-		t.Error("expected all sessions of ada's but one, and nobody else's, to end")
+		t.Error("expected all of ada's other sessions to end, and nobody else's")
 	}
 	ada.do(http.StatusNoContent, "DELETE /auth/sessions/"+ada.session, "") // ending one's own session is a logout
 	ada.do(http.StatusUnauthorized, "DELETE /auth/sessions", "")

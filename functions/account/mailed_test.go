@@ -198,7 +198,7 @@ func TestResetPassword(t *testing.T) {
 	}
 	nobody.do(http.StatusNoContent, confirm, `{"token":"`+second+`","new":"`+next+`"}`)
 	if ada.refreshes() || phone.refreshes() || !bob.refreshes() {
-		t.Error("expected all sessions of ada's, and nobody else's, to end")
+		t.Error("expected all of ada's sessions to end, and nobody else's")
 	}
 	ada.do(http.StatusUnauthorized, "DELETE /auth/sessions", "")
 	for _, spent := range []string{first, second} {

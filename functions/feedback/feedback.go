@@ -19,7 +19,7 @@ const (
 	maxText         = 2000 // characters
 )
 
-// New returns the routes of the function. It has no features, so that both arms of an experiment are asked in the same way.
+// New returns the routes of the function. Feedback depends on no feature, so that both arms of an experiment are asked in the same way.
 func New(db *store.DB, tokens *token.Verifier) function.Routes {
 	f := &feedback{db, idempotency.NewOnce()}
 	user := function.Authenticated(tokens, db.Seen, db.Expose)

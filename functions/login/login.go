@@ -85,7 +85,7 @@ type renewal struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// FromRequest refuses a request without a token, which differs from one with a wrong token.
+// FromRequest refuses a request without a token. A wrong token is refused later, with another status.
 func (q *renewal) FromRequest(*http.Request) error {
 	if q.RefreshToken == "" {
 		return problem.Invalid.Field("refresh_token", "refresh_token must not be empty")

@@ -37,8 +37,8 @@ const toLog = "log:"
 
 // SenderFromEnv reads SMTP_URL, MAIL_FROM (the sender's address) and PUBLIC_URL. SMTP_URL is smtp://user:password@host:587
 // (STARTTLS; with ?tls=none at the end no encryption) or smtps://user:password@host:465 (TLS from the start). PUBLIC_URL is the
-// address at which people reach Warble. Links in mail lead there, whatever a client sends. If SMTP_URL is not set, SenderFromEnv
-// returns nil, and no mail is sent. If it is log:, mail is written to the log. Readers of the log could then reset anybody's
+// address at which people reach Warble. Links in mail lead there, so that no client can choose where they lead. If SMTP_URL is not
+// set, SenderFromEnv returns nil, and no mail is sent. If it is log:, mail is written to the log. Readers of the log could then reset anybody's
 // password, so a cluster refuses log:.
 func SenderFromEnv(e *env.Reader, t *telemetry.Telemetry) Sender {
 	text := e.String("SMTP_URL", "")
@@ -117,7 +117,7 @@ func newClient(text string) (func() (*mail.Client, error), error) {
 		options = append(options, mail.WithTLSPolicy(mail.NoTLS))
 		port = orDefault(port, "25")
 	default:
-		return nil, errors.New("unknown scheme or tls; and without TLS there must be no user")
+		return nil, errors.New("expected the scheme smtp or smtps, and no user with ?tls=none")
 	}
 	n, err := strconv.Atoi(port)
 	if err != nil {
