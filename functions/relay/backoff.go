@@ -11,8 +11,8 @@ import (
 const (
 	firstBackoff = time.Second
 	maxBackoff   = time.Minute
-	// patience is how many times in a row an event must be refused before it may be a dead letter, whatever its age. After a day
-	// without a relay all events are old, and one bad answer must not bury them. The last wait before this is maxBackoff.
+	// patience is how many times in a row an event must be refused before it may become a dead letter. Age alone is not enough: after a
+	// day without a relay all events are old, and one bad answer must not make them dead letters. The last wait is maxBackoff.
 	patience = 7
 	// lifetime is the age from which an event that is still refused becomes a dead letter.
 	lifetime = 24 * time.Hour

@@ -34,12 +34,12 @@ const (
 // Relay publishes the outbox: each event at least once, the events of one user in the order of their ids.
 //
 // Order does not depend on leases. A relay sends an event only after the same user's previous event was delivered or became a dead
-// letter. If the previous event is gone, another relay has seen that happen. So the first arrival of an event is always after its
-// predecessors', however many relays send, and wherever one of them is interrupted. Nor does deleting depend on leases: a delivered
-// event stays delivered.
+// letter. If the previous event is no longer in the outbox, another relay has delivered it or made it a dead letter. So an event first
+// arrives after its predecessors have arrived. This is true for any number of relays, and if a relay is interrupted at any point.
+// Deleting does not depend on leases either: a delivered event stays delivered.
 //
 // Leases keep relays from sending the same events. They cannot prevent every copy. A relay that stops between checking its lease
-// and sending, for example because its virtual machine is moved, sends one late copy for each of its requests. After a relay dies,
+// and sending, for example because its virtual machine is moved, later sends one copy for each request that it was about to make. After a relay dies,
 // the events that it delivered and did not delete are sent again.
 //
 // The order is that of ids among visible rows. An id is taken before its commit. So if one user makes two writes at the same time,
