@@ -42,7 +42,8 @@ func links(text string) []span {
 func linkAround(text string, from, dot int) (link span, next int) {
 	begin := runBefore(text, from, dot, isHost)
 	if start := schemeBefore(text, from, begin); start < begin {
-		// Computed only after a scheme. Otherwise next is not the end of this run, and long runs would be scanned again and again.
+		// This run is measured only after a scheme. Without a scheme, next is the end of a shorter run, so that a long run would be
+		// measured again and again.
 		host := span{begin, runAfter(text, dot, isHost)}
 		return linkWithScheme(text, start, host), host.end
 	}

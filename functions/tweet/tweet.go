@@ -114,7 +114,7 @@ var notSupported = []string{
 // Refuse returns an error for a member that is not supported: posting a reply as a plain tweet, for example, would be wrong.
 func (q *draft) Refuse(member string) error {
 	if slices.Contains(notSupported, member) {
-		return problem.Invalid.Field(member, "%s is not supported here: a tweet is its text", member)
+		return problem.Invalid.Field(member, "%s is not supported here: a tweet has only text", member)
 	}
 	return nil
 }
