@@ -198,7 +198,7 @@ func (e *Edge) divide(replicas int) {
 }
 
 // assign sends the request of an assigned user to their arm, and sets the headers of the answer. While the experiment is suspended,
-// the untouched function gets the request, with the same assignment: so it is recorded that the user was not served their own arm.
+// the untouched function gets the request. The assignment stays, so that the exposure says that the user was not served their own arm.
 func (e *Edge) assign(p *passage, exp *routedExperiment, x *function.Exchange) {
 	off := exp.tripwire.isSuspended()
 	arm, assignment := exp.assign(&x.Caller)
@@ -312,8 +312,8 @@ func (e *Edge) rewrite(pr *httputil.ProxyRequest) {
 	function.StripAssertions(header)
 	header.Del("Knative-Serving-Tag") // Knative would choose a revision by it
 	header.Del("Accept-Encoding")     // functions do not compress, and X's clients cannot read zstd
-	// The edge has read the body already; and after a function's 100, ReverseProxy would clear the headers that the edge has set on
-	// the answer.
+	// The edge has read the body already, so no 100 is needed. After a function's 100, ReverseProxy would clear the headers that the
+	// edge has set on the answer.
 	header.Del("Expect")
 	client := []string{p.client.String()}
 	header["X-Forwarded-For"], header[function.HeaderClient] = client, client

@@ -122,7 +122,7 @@ type visit struct {
 	newCookie         string    // the cookie's value for a visitor who has none yet; empty otherwise
 	cookieName        string    // the name of that cookie
 	begun             time.Time // when the request came
-	counted           bool      // whether the answer has been counted already, because a switched connection has no end
+	counted           bool      // whether the answer has been counted at its beginning, because a switched connection has no end
 	exposed           bool      // whether the exposure has been noted
 }
 
@@ -252,8 +252,8 @@ func (g *guests) rewrite(pr *httputil.ProxyRequest) {
 	out.URL.RawQuery = pr.In.URL.RawQuery // unchanged
 	function.StripAssertions(header)
 	header.Del("Knative-Serving-Tag") // Knative would choose a revision by it
-	// The edge reads the body when the guest does; and after a 100, ReverseProxy would clear the headers that the edge has set on
-	// the answer.
+	// The edge reads the body when the guest does, so no 100 is needed. After a guest's 100, ReverseProxy would clear the headers that
+	// the edge has set on the answer.
 	header.Del("Expect")
 	header.Set("X-Forwarded-For", v.client.String())
 	header.Set("X-Forwarded-Host", pr.In.Host)

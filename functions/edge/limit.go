@@ -178,8 +178,8 @@ func (m *limiter) count(who limitKey, now time.Time, limit limit) (used int, end
 	return n.used, n.ends
 }
 
-// evict makes room for one key. It looks at up to sweepLimit keys and removes those that have expired. If none has, it removes the
-// last one.
+// evict makes room for one key. It looks at up to sweepLimit keys and removes those that have expired. If none has, it removes
+// the last one that it looked at.
 func evict(counts map[limitKey]count, now time.Time) {
 	visited, found := 0, false
 	for who, n := range counts {

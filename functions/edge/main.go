@@ -1,8 +1,8 @@
 // Command edge is the only function that the public reaches. It sends each request to the function that answers it.
 //
 // In a cluster (KUBERNETES_SERVICE_HOST is set, and there is a service account's token) it watches the Knative Services of its
-// namespace for their routes, and the Experiments for the arms. If it has not seen them after 5 s, it uses ROUTES_FILE until it has
-// seen them. Outside a cluster it uses ROUTES_FILE alone.
+// namespace for their routes, and the Experiments for the arms. If it has not seen them after 5 s, it uses ROUTES_FILE
+// meanwhile. Outside a cluster it uses ROUTES_FILE alone.
 package main
 
 import (

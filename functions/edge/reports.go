@@ -29,7 +29,7 @@ const (
 	maxMessage = 1024
 )
 
-// reports writes an Event for each refusal of a Service or Experiment, once. The Event's name is a hash of its message, so that all
+// reports writes one Event for each refusal of a Service or Experiment. The Event's name is a hash of its message, so that all
 // replicas write the same Event.
 type reports struct {
 	core      rest.Interface

@@ -28,8 +28,8 @@ const (
 	redialLimit = 3 * time.Second
 )
 
-// upstream sends requests to functions. If a function refuses the connection, that is an error immediately, with two exceptions.
-// upstream waits for a starting function as long as the request has time. In a cluster it repeats the dial for a while.
+// upstream sends requests to functions. If a function refuses the connection, upstream returns the error immediately, with two
+// exceptions. It waits for a starting function as long as the request has time. In a cluster it repeats the dial for a while.
 type upstream struct {
 	http.RoundTripper
 

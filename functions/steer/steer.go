@@ -90,8 +90,8 @@ func (s *steer) serveTurn(ctx context.Context, _ turnRequest) (function.None, er
 	return function.None{}, nil
 }
 
-// moveExperiments moves every experiment, and repeats this within its time limit while one of them waits only for some seconds. A
-// request that arrives during another request's turn makes that turn check all experiments once more.
+// moveExperiments moves every experiment. While one of them waits for only some seconds, it moves all of them again, within its time
+// limit. A request that arrives during another request's turn makes that turn check all experiments once more.
 func (s *steer) moveExperiments(ctx context.Context) error {
 	if s.driver == nil {
 		return nil
@@ -135,7 +135,7 @@ func (c *outcomesReport) FromRequest(*http.Request) error {
 		}
 		if slices.ContainsFunc(c.Periods[:i], func(other experiment.Outcomes) bool { return sameCounts(o, other) }) {
 			field := fmt.Sprintf("windows[%d]", i)
-			return problem.Invalid.Field(field, "%s must differ from those before it in its experiment, step, Service or arm", field)
+			return problem.Invalid.Field(field, "%s repeats an earlier count: expected another experiment, step, Service or arm", field)
 		}
 	}
 	for i, s := range c.Suspensions {
