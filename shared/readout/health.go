@@ -240,8 +240,8 @@ func (r *reading) placeForeign(unit string) experiment.Arm {
 	return arm
 }
 
-// comes is the time after its assignment by which a unit should have been exposed.
-const comes = time.Hour
+// exposureLimit is how long after its assignment a unit should have been exposed.
+const exposureLimit = time.Hour
 
 // arrival is an assigned unit whose time to be exposed is over. Units are compared within a cohort: those for whom one step
 // opened, or those who registered on one day. People who have just registered are active, but others may have left for
@@ -262,7 +262,7 @@ func (r *reading) addArrival(arm experiment.Arm, unit string, opened, registered
 	if registered.After(opened) {
 		assigned, cohort = registered, 2*registered.Truncate(day).Unix()+1
 	}
-	if due := assigned.Add(comes); !due.After(r.end) {
+	if due := assigned.Add(exposureLimit); !due.After(r.end) {
 		hash := fnv.New64a()
 		_, _ = io.WriteString(hash, unit) // writing to a hash cannot fail
 		r.arrivals[armIndex(arm)] = append(r.arrivals[armIndex(arm)], arrival{cohort, hash.Sum64(), first.IsZero() || first.After(due)})

@@ -34,7 +34,7 @@ type View struct {
 	Services map[string]*Service // of the spec; a Service that does not exist is left out
 	Arms     map[string]*Arms
 	Past     *experiment.Past    // what the database knows about an experiment of this name
-	Tripped  string              // why the edges have found the treatment at fault, since its arms answered; empty if they have not
+	Tripped  string              // why the edges have blamed the treatment since its arms answered; empty if they have not
 	Own      []experiment.Metric // the event metrics in the cluster; read only for a draft that starts
 
 	// Connections is how many connections the database has for functions, 0 if this is not known. Pools has, for each Service

@@ -8,8 +8,8 @@ import (
 	"warble/shared/telemetry"
 )
 
-// hide has CTEs for a statement that deletes accounts and has these accounts in its CTE gone. The CTEs in hide immediately
-// delete what belongs only to these accounts and is not counted by metrics.
+// hide has the CTEs of a statement that deletes accounts. The statement must have these accounts in a CTE called gone. The CTEs
+// immediately delete what belongs only to these accounts and is not counted by metrics.
 const hide = `
 		deletion as (
 			insert into deletions (user_id)

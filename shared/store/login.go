@@ -83,7 +83,7 @@ func (db *DB) BeginLogin(ctx context.Context, email string, from Client) (LoginA
 }
 
 // FailLogin counts a wrong password. Errors: problem.TooMany if others have failed meanwhile and this attempt should have waited.
-// Therefore, many attempts at the same time gain no more than a few in a row.
+// So many attempts at the same time can try no more passwords than a few attempts in a row.
 func (db *DB) FailLogin(ctx context.Context, l LoginAttempt) error {
 	var counted bool
 	err := db.one(ctx, `

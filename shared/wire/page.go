@@ -110,7 +110,7 @@ func Cut[T any](p Page, rows []T, id func(T) int64) ([]T, Meta) {
 		older, newer = true, more
 	}
 	meta := Meta{ResultCount: len(rows)}
-	// The token of an empty page excluded one row. These include it.
+	// The token that led to an empty page left out the row with its id. The tokens of this page include that row.
 	next, previous := min(p.token.id+1, math.MaxInt64-1), max(p.token.id-1, 1)
 	if len(rows) > 0 {
 		next, previous = id(rows[len(rows)-1]), id(rows[0])
