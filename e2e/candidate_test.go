@@ -27,7 +27,7 @@ func TestLongTriesACandidateOutBeforeItHasTraffic(t *testing.T) {
 	} {
 		d.set("tweet", tt.setting, tt.value)
 		said, err := d.verb(nil, "-timeout=2m", "candidate")
-		if err == nil || !strings.Contains(said, tt.says) || !strings.Contains(said, "the traffic was not moved") {
+		if err == nil || !strings.Contains(said, tt.says) || !strings.Contains(said, "the old revisions keep the traffic") {
 			t.Fatalf("%s=%s: %v, want %q\n%s", tt.setting, tt.value, err, tt.says, said)
 		}
 		t.Logf("%s=%s after %s", tt.setting, tt.value, time.Since(began).Round(time.Second))

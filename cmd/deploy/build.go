@@ -67,12 +67,12 @@ func (b builder) build(ctx context.Context, objects []*object) ([]*object, error
 		return nil, fmt.Errorf("read ko's output: %w", err)
 	}
 	if len(resolved) != len(objects) {
-		return nil, fmt.Errorf("ko resolved %d objects: expected %d", len(resolved), len(objects))
+		return nil, fmt.Errorf("ko returned %d objects: expected %d", len(resolved), len(objects))
 	}
 	for i, o := range resolved {
 		o.file = objects[i].file
 		if o.head != objects[i].head {
-			return nil, fmt.Errorf("ko resolved %s in the place of %s", o, objects[i])
+			return nil, fmt.Errorf("ko returned %s in the place of %s", o, objects[i])
 		}
 		if o.Kind == "Job" && o.file != candidateFile {
 			if err := o.nameAfterContent(); err != nil {
@@ -124,7 +124,7 @@ func (b builder) resolve(ctx context.Context, files []string) ([]byte, error) {
 		for _, found := range unresolved.FindAllSubmatch(text, -1) {
 			digest, ok := digests[path.Base(string(found[0]))]
 			if !ok {
-				return nil, fmt.Errorf("%s has no image of %s, which %s names", b.from, found[0], file)
+				return nil, fmt.Errorf("%s: expected an image of %s, because %s names it", b.from, found[0], file)
 			}
 			text = bytes.ReplaceAll(text, found[0], []byte(digest))
 		}

@@ -78,7 +78,7 @@ func (d *deployment) withdraw(ctx context.Context) error {
 		return &change{traffic: withoutCandidate(s.Spec.Traffic), annotation: annotationOf(s)}, nil
 	})
 	if withdrawn && err == nil {
-		err = errors.New("the traffic was not moved, and the candidates get no traffic: continue with make deploy, or with another candidate")
+		err = errors.New("the old revisions keep the traffic: when the problem is solved, run make deploy, or make deploy ARGS=candidate")
 	}
 	return err
 }
@@ -92,7 +92,7 @@ func (d *deployment) giveTraffic(ctx context.Context) error {
 		}
 		next, ok, err := afterPromotion(s)
 		if !ok {
-			mistakes = append(mistakes, fmt.Errorf("%s: somebody has changed its traffic since the candidate was deployed, so it is not changed now: kubectl -n %s edit ksvc %s",
+			mistakes = append(mistakes, fmt.Errorf("%s: its traffic stays as it is, because somebody has changed it since the candidate was deployed: set it by kubectl -n %s edit ksvc %s",
 				s.Metadata.Name, d.namespace, s.Metadata.Name))
 		}
 		return &change{traffic: next}, err
@@ -165,7 +165,7 @@ func (d *deployment) requireTried(ctx context.Context) error {
 	}
 	newest := revisionsFlag + d.newest(states)
 	if containers := job.Spec.Template.Spec.Containers; find(job.Status.Conditions, "Complete").Status != "True" || !slices.Contains(containers[0].Args, newest) {
-		return errors.New("no candidate of these revisions has been tried out within a day: expected a successful make deploy ARGS=candidate first")
+		return errors.New("the newest revisions have not been tried out within a day: run make deploy ARGS=candidate first")
 	}
 	return nil
 }

@@ -38,8 +38,8 @@ func (d *deployment) refuseOldArms(ctx context.Context, s settings) error {
 		if old := x.olderThan(strictest.Serves, known); x.Status.Phase.Live() && len(old) > 0 {
 			name := x.Metadata.Name
 			mistakes = append(mistakes, fmt.Errorf(
-				"%s needs code that knows migration %d, and the experiment %s has arms with older code (%s): "+
-					"kn experiment rebase %s, if its Services run newer code, or stop %s",
+				"%s needs code that knows migration %d, and the experiment %s has arms with older code (%s). "+
+					"If its Services run newer code, rebase it (kn experiment rebase %s). Otherwise stop it (kn experiment stop %s)",
 				strictest.File, strictest.Serves, name, strings.Join(old, ", "), name, name))
 		}
 	}

@@ -71,7 +71,7 @@ func (d *deployment) candidate(ctx context.Context, s settings, b builder) error
 		defer cancel()
 		return errors.Join(err, d.withdraw(withdrawing))
 	}
-	d.say("\nThe candidates work. They have no traffic yet: make deploy ARGS=promote gives it to them")
+	d.say("\nThe candidates work. They have no traffic yet. To give it to them: make deploy ARGS=promote")
 	return nil
 }
 

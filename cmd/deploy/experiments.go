@@ -89,8 +89,8 @@ func (x *experimentState) missing(f *manifest.Service, file string) error {
 	var mistakes []error
 	for _, variable := range slices.Sorted(maps.Keys(x.Spec.Treatment.Env)) {
 		if want := x.Spec.Treatment.Env[variable]; has[variable] != want {
-			mistakes = append(mistakes, fmt.Errorf("%s: %s is %q, but the experiment %s was promoted: expected %q, because otherwise everyone loses the treatment: kn experiment promote %s --write, or archive %s",
-				file, variable, has[variable], name, want, name, name))
+			mistakes = append(mistakes, fmt.Errorf("%s: %s is %q: expected %q, because the experiment %s was promoted and everyone would lose the treatment. Write it into the manifest (kn experiment promote %s --write), or give it up (kn experiment archive %s)",
+				file, variable, has[variable], want, name, name, name))
 		}
 	}
 	return errors.Join(mistakes...)
@@ -107,7 +107,7 @@ func (d *deployment) mentionArms(ctx context.Context) error {
 		rebases := x.Status.Phase == experiment.Warming || x.Status.Phase.Runs()
 		deployed := slices.ContainsFunc(d.functions, func(f *manifest.Service) bool { return slices.Contains(x.Spec.Services, f.Name()) })
 		if rebases && deployed {
-			d.say("experiment %s: its arms do not change; kn experiment rebase %s copies them from this deployment", name, name)
+			d.say("experiment %s: its arms still run the code from before this deployment. To copy them from it: kn experiment rebase %s", name, name)
 		}
 	}
 	return nil

@@ -53,7 +53,7 @@ func readManifests(root, folder string) (*manifests, error) {
 		return nil, err
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("%s: no manifests here: expected to run at the root of the repository", folder)
+		return nil, fmt.Errorf("%s: there are no manifests: run this at the root of the repository", folder)
 	}
 	m := &manifests{folder: folder}
 	var mistakes []error
@@ -125,12 +125,12 @@ func (m *manifests) check(root string) error {
 			accounts[o.Metadata.Name] = true
 		}
 		if other, twice := seen[o.head]; twice {
-			complain(o, "it is also in %s", other)
+			complain(o, "the same object is also in %s", other)
 		}
 		seen[o.head] = o.file
 	}
 	if m.namespace == "" {
-		mistakes = append(mistakes, fmt.Errorf("%s: expected a manifest with the Namespace", m.folder))
+		mistakes = append(mistakes, fmt.Errorf("%s: expected one manifest to have the Namespace", m.folder))
 	}
 	for _, o := range m.objects {
 		switch namespaced := !slices.Contains(clusterScoped, o.Kind); {

@@ -21,14 +21,14 @@ func TestMistakesInManifestsAreNamed(t *testing.T) {
 		"no namespace":     {"400-migrate.yaml", "  namespace: warble\n", "", `400-migrate.yaml: Job migrate: metadata.namespace is "": expected warble`},
 		"another's":        {"500-tweet.yaml", "  namespace: warble\n", "  namespace: default\n", `500-tweet.yaml: Service tweet: metadata.namespace is "default": expected warble`},
 		"no name":          {"200-accounts.yaml", "  name: users\n", "", "200-accounts.yaml: ServiceAccount : expected apiVersion, kind and metadata.name"},
-		"an object twice":  {"200-accounts.yaml", "name: users", "name: tweet", "200-accounts.yaml: ServiceAccount tweet: it is also in 200-accounts.yaml"},
+		"an object twice":  {"200-accounts.yaml", "name: users", "name: tweet", "200-accounts.yaml: ServiceAccount tweet: the same object is also in 200-accounts.yaml"},
 		"no account":       {"200-accounts.yaml", "name: users", "name: user", "500-users.yaml: Service users: serviceAccountName users: no manifest has that ServiceAccount"},
 		"a foreign image":  {"400-migrate.yaml", "ko://warble/cmd/migrate", "busybox", "400-migrate.yaml: Job migrate: image busybox: expected ko:// and the import path of a command"},
 		"no such command":  {"400-migrate.yaml", "cmd/migrate", "cmd/migrat", "image ko://warble/cmd/migrat: no main package has that import path"},
 		"a library":        {"400-migrate.yaml", "warble/cmd/migrate", "warble/shared/store", "image ko://warble/shared/store: no main package has that import path"},
 		"malformed route":  {"500-tweet.yaml", "/2/tweets/{id}", "/2/tweets/{id", "500-tweet.yaml: warble.dev/routes: expected patterns of net/http, not /2/tweets/{id"},
 		"another's route":  {"500-tweet.yaml", "/2/tweets/{id}", "/2/users/me", "500-users.yaml: warble.dev/routes claims /2/users/me, which belongs to tweet"},
-		"no Namespace":     {"100-namespace.yaml", "kind: Namespace", "kind: Secret", "expected a manifest with the Namespace"},
+		"no Namespace":     {"100-namespace.yaml", "kind: Namespace", "kind: Secret", "expected one manifest to have the Namespace"},
 		"another's member": {"500-tweet.yaml", "containerConcurrency", "containerConcurency", "500-tweet.yaml: error unmarshaling JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {

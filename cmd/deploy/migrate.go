@@ -69,7 +69,7 @@ func (d *deployment) await(ctx context.Context, name string) error {
 			d.say("job %s: %s", name, said)
 		}
 		if time.Since(start) > d.timeout {
-			return fmt.Errorf("job %s did not end within %s: %s", name, d.timeout, said)
+			return fmt.Errorf("job %s did not end within %s, the limit of -timeout: %s", name, d.timeout, said)
 		}
 		if err := pause(ctx); err != nil {
 			return err

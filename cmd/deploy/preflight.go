@@ -49,7 +49,7 @@ func (d *deployment) findKnative(ctx context.Context) error {
 	case errors.Is(err, rollout.ErrNotFound):
 		return fmt.Errorf("the cluster at %s has no Knative Serving: install it (https://knative.dev/docs/install), preferably version %s, with an ingress", d.address, serving)
 	case errors.Is(err, knative.ErrUnreachable):
-		return fmt.Errorf("expected KUBECONFIG to name a cluster that answers: %w", err)
+		return fmt.Errorf("the cluster does not answer: check KUBECONFIG: %w", err)
 	case err != nil:
 		return err
 	}
@@ -60,7 +60,7 @@ func (d *deployment) findKnative(ctx context.Context) error {
 	case version == "" || version == "devel":
 		d.say("cluster: %s, Knative Serving of an unnamed version (tested with %s)", d.address, serving)
 	default:
-		d.say("cluster: %s, Knative Serving %s: tested with %s, so read its release notes if something is refused", d.address, version, serving)
+		d.say("cluster: %s, Knative Serving %s. Warble is tested with %s: if the cluster refuses something, read Knative's release notes", d.address, version, serving)
 	}
 	return nil
 }
@@ -79,9 +79,9 @@ func checkReferences(objects []*object, all holdings, s settings) error {
 			case present == nil && ours:
 				mistakes = append(mistakes, fmt.Errorf("DATABASE_DIRECT_URL is not set, and the cluster has no secret %s: expected the URL of the database's owner, such as postgres://owner:password@host:5432/warble", r.name))
 			case present == nil:
-				mistakes = append(mistakes, fmt.Errorf("%s: %s needs the %s %s, which the cluster does not have", o.file, o, r.kind, r.name))
+				mistakes = append(mistakes, fmt.Errorf("%s: %s needs the %s %s, which the cluster does not have: create it first", o.file, o, r.kind, r.name))
 			case r.key != "" && !key:
-				mistakes = append(mistakes, fmt.Errorf("%s: %s needs the key %s of the %s %s, which has %s", o.file, o, r.key, r.kind, r.name, present.keys()))
+				mistakes = append(mistakes, fmt.Errorf("%s: %s needs the key %s of the %s %s, whose keys are: %s", o.file, o, r.key, r.kind, r.name, present.keys()))
 			}
 		}
 	}

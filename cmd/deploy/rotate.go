@@ -27,7 +27,7 @@ func (d *deployment) rotateKeys(ctx context.Context) error {
 	}
 	private, public, next := all.secret(privateSecret), all.configMap(publicMap), all.secret(nextSecret)
 	if _, ok := private.value(privateKey); !ok {
-		return fmt.Errorf("the cluster has no secret %s with the key %s: deploy first", privateSecret, privateKey)
+		return fmt.Errorf("the cluster has no secret %s with the key %s: run make deploy first", privateSecret, privateKey)
 	}
 	switched := private.Metadata.Annotations[switchedAt]
 	switch {
@@ -91,10 +91,10 @@ func (d *deployment) retireKeys(ctx context.Context, all holdings, switched stri
 func requirePassed(what, at string, wait time.Duration) error {
 	then, err := time.Parse(time.RFC3339, at)
 	if err != nil {
-		return fmt.Errorf("%s at %q: expected a time in the format of RFC 3339", what, at)
+		return fmt.Errorf("%s at %q: expected a time such as 2026-12-01T09:00:00Z in the secret's metadata", what, at)
 	}
 	if rest := time.Until(then.Add(wait)); rest > 0 {
-		return fmt.Errorf("%s at %s: expected %s to pass, so wait another %s", what, at, wait, rest.Round(time.Second))
+		return fmt.Errorf("%s at %s, less than %s ago: try again in %s", what, at, wait, rest.Round(time.Second))
 	}
 	return nil
 }

@@ -171,7 +171,7 @@ func passwordOf(name string, h *held) (string, error) {
 func (d *deployment) makeLogins(ctx context.Context, s settings, all holdings) error {
 	if s.direct == nil {
 		if len(s.communities) > 0 {
-			return errors.New("DATABASE_DIRECT_URL is not set: expected the URL of the database's owner, for -community")
+			return errors.New("-community: expected DATABASE_DIRECT_URL to be set to the URL of the database's owner")
 		}
 		return nil
 	}
@@ -184,7 +184,7 @@ func (d *deployment) makeLogins(ctx context.Context, s settings, all holdings) e
 		name := databaseSecret + role
 		secret := all.secret(name)
 		if secret == nil || secret.Metadata.Labels[managedBy] != fieldManager {
-			d.say("secret %s was not made by this command: its login is not changed", name)
+			d.say("secret %s was not made by this command, so its login is not changed", name)
 			continue
 		}
 		password, err := passwordOf(name, secret)

@@ -141,7 +141,7 @@ func (w *watch) notReady(states map[string]*service) ([]*service, error) {
 		s := states[name]
 		switch {
 		case s == nil:
-			return nil, fmt.Errorf("%s: somebody has deleted the Service", name)
+			return nil, fmt.Errorf("somebody has deleted the Service %s: deploy again", name)
 		case !s.ready():
 			waiting = append(waiting, s)
 		case !w.ready[name]:
@@ -224,7 +224,7 @@ func (d *deployment) nameStrangers(states map[string]*service) {
 		delete(states, f.Name())
 	}
 	for name := range states {
-		d.say("Service %s is in the cluster and has no manifest: kubectl -n %s delete ksvc %s", name, d.namespace, name)
+		d.say("Service %s is in the cluster and has no manifest. To delete it: kubectl -n %s delete ksvc %s", name, d.namespace, name)
 	}
 }
 

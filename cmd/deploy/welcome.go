@@ -18,7 +18,7 @@ func (d *deployment) welcome(ctx context.Context, ingress string) error {
 	}
 	public, err := url.Parse(states["edge"].Status.URL)
 	if err != nil || public.Host == "" {
-		return fmt.Errorf("edge is ready and has the URL %q: expected http://host", states["edge"].Status.URL)
+		return fmt.Errorf("the Service edge is ready, but its URL is %q: expected http://host", states["edge"].Status.URL)
 	}
 	candidates := append([]string{public.String()}, d.gateways(ctx, ingress)...)
 	for deadline := time.Now().Add(20 * time.Second); ; {
@@ -29,7 +29,7 @@ func (d *deployment) welcome(ctx context.Context, ingress string) error {
 			}
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("every function is ready, but neither %s nor the ingress at %s answers this machine", public, strings.Join(candidates[1:], ", "))
+			return fmt.Errorf("every function is ready, but from this machine neither %s nor the ingress at %s answers: set INGRESS_ADDRESS to its host:port", public, strings.Join(candidates[1:], ", "))
 		}
 		if err := pause(ctx); err != nil {
 			return err
