@@ -211,7 +211,7 @@ spec:
 
 	// While it runs.
 	v.kn(0, []string{name + " is Running, step 1/2 25%"}, "start", "-f", file, "--anyway", "-m", "let us see")
-	v.kn(3, []string{name + " is Running, step 1/2 25%: expected a draft"}, "start", "-f", file, "--anyway")
+	v.kn(3, []string{name + " is Running, step 1/2 25%: a start needs a draft, or a name that is not used yet"}, "start", "-f", file, "--anyway")
 	v.kn(0, []string{other + " is Running, step 1/2 25%"}, "start", "-f", otherFile, "--anyway")
 	v.lists(name)
 	v.kn(3, []string{name + " is Running, step 1/2 25%: archive needs an experiment that is Concluded"}, "archive", name)
@@ -247,7 +247,7 @@ spec:
 	}
 	v.promote(other)
 	v.kn(0, []string{other + " is Concluded, stopped"}, "stop", other)
-	v.kn(3, []string{name + " is Concluded, rolled back: expected an experiment that runs"}, "promote", name)
+	v.kn(3, []string{name + " is Concluded, rolled back: only an experiment that runs can be promoted"}, "promote", name)
 	v.archive(name, entered)
 	for _, service := range []string{"tweet", "timeline"} {
 		only(t, v.run, service) // for the tests that come after this one
@@ -384,7 +384,7 @@ func (v *verbs) report(name string, entered experiment.Counts) {
 	v.kn(0, []string{"# " + name + ": ", "| Question | Does every verb work? |", units}, "report", name, "-o", "markdown")
 	v.kn(0, []string{"<!DOCTYPE html>", "Does every verb work?", "</html>"}, "report", name, "-o", "html")
 	v.kn(2, []string{"expected one of [text json markdown html]"}, "report", name, "-o", "pdf")
-	v.kn(1, []string{"no experiment named nothing has been started"}, "report", "nothing")
+	v.kn(1, []string{"the database has no experiment nothing"}, "report", "nothing")
 }
 
 // promote promotes an experiment by git, and writes the treatment into a copy of the manifest.
