@@ -340,6 +340,9 @@ func buttons(e *rollout.Experiment, next readout.Action) (all []report.Button) {
 	rollback := func() {
 		add("rollback", "Roll back…", "Everyone goes back to the version without the change within 2 seconds. The experiment ends, and records that the treatment lost.", "bad", true)
 	}
+	stop := func(class string) {
+		add("stop", "Stop…", "Everyone goes back to the version without the change within 2 seconds. The experiment ends, and records no winner.", class, true)
+	}
 	more := e.Status.Step+1 < len(e.Spec.Ramp.Steps)
 	switch e.Status.Phase {
 	case "", experiment.Draft:
@@ -347,8 +350,11 @@ func buttons(e *rollout.Experiment, next readout.Action) (all []report.Button) {
 	case experiment.Warming, experiment.Promoting:
 		rollback()
 	case experiment.Running:
-		if next == readout.Promote {
+		switch next {
+		case readout.Promote:
 			promote("go")
+		case readout.Fix, readout.Decide: // which advise to stop
+			stop("bad")
 		}
 		if e.Spec.Ramp.Approve == "manual" && more {
 			add("approve", "Approve the next step…", "The next step is made as soon as the hold is over.", "", false)
@@ -361,9 +367,13 @@ func buttons(e *rollout.Experiment, next readout.Action) (all []report.Button) {
 			promote("")
 		}
 		rollback()
+		if next != readout.Fix && next != readout.Decide {
+			stop("")
+		}
 	case experiment.Paused:
 		add("resume", "Resume…", "The ramp continues.", "go", false)
 		rollback()
+		stop("")
 	}
 	return all
 }

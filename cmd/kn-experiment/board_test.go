@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,7 +40,7 @@ func TestTheBoardShowsTheResource(t *testing.T) {
 	url, _ := serveBoard(t, a)
 	for path, wants := range map[string][]string{
 		"/":                  {"Do people &lt;post&gt; more?", "Running, step 1/3 10%", "1.0% to 7.3%", `<svg class="span"`, "Health red", `href="/experiments/likes"`, `<th scope="col">Exposed</th>`, `<td data-of="Exposed">–</td>`},
-		"/experiments/likes": {"Do people &lt;post&gt; more?", "DATABASE_URL is not set", `data-verb="pause"`, `data-verb="step"`, `data-verb="promote"`, `data-verb="rollback"`},
+		"/experiments/likes": {"Do people &lt;post&gt; more?", "DATABASE_URL is not set", `data-verb="pause"`, `data-verb="step"`, `data-verb="promote"`, `data-verb="rollback"`, `data-verb="stop"`},
 	} {
 		answer, page := apitest.Send(t, http.MethodGet, url+path, "")
 		if answer.StatusCode != http.StatusOK || !strings.Contains(answer.Header.Get("Content-Security-Policy"), "default-src 'self'") {
@@ -73,6 +74,30 @@ func TestTheStartButtonNamesTheUnitsThatEnter(t *testing.T) {
 		change()
 		if start := buttons(e, readout.Wait)[0]; start.Verb != "start" || !strings.Contains(start.Says, want) {
 			t.Errorf("%+v: want %q", start, want)
+		}
+	}
+}
+
+// TestWhatIsAdvisedHasAButton, which comes first where the experiment would end with it.
+func TestWhatIsAdvisedHasAButton(t *testing.T) {
+	t.Parallel()
+	running := likes(experiment.Running)
+	for advice, verb := range map[readout.Action]string{readout.Promote: "promote", readout.Fix: "stop", readout.Decide: "stop"} {
+		if first := buttons(running, advice)[0]; first.Verb != verb || !first.Final {
+			t.Errorf("%s: the first button is %+v, want %s", advice, first, verb)
+		}
+	}
+	for _, phase := range []experiment.Phase{experiment.Running, experiment.Paused} {
+		for _, advice := range []readout.Action{readout.Wait, readout.RollBack, readout.Fix} {
+			var verbs []string
+			for _, b := range buttons(likes(phase), advice) {
+				verbs = append(verbs, b.Verb)
+			}
+			for _, verb := range []string{"rollback", "stop"} {
+				if n := len(slices.DeleteFunc(slices.Clone(verbs), func(v string) bool { return v != verb })); n != 1 {
+					t.Errorf("%s, %s: %d buttons for %s in %v", phase, advice, n, verb, verbs)
+				}
+			}
 		}
 	}
 }

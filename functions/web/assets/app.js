@@ -195,15 +195,15 @@ async function busy(button, notice, work) {
 		notice.hidden = true
 	} catch (failure) {
 		if (!(failure instanceof Failure)) throw failure
-		complain(notice, failure)
+		complain(notice, failure, "Nothing you wrote is lost: press the button again in a moment.")
 	} finally {
 		button.disabled = false
 		if (focused && document.activeElement === document.body) button.focus()
 	}
 }
 
-function complain(notice, failure) {
-	const text = failure.away ? "Warble cannot answer at the moment. What you see may be old. This page tries again by itself." : sentence(failure.message)
+function complain(notice, failure, advice = "What you see may be old. This page tries again by itself.") {
+	const text = failure.away ? `Warble cannot answer at the moment. ${advice}` : sentence(failure.message)
 	if (notice.textContent !== text) notice.textContent = text // so that a screen reader reads it only once
 	notice.hidden = false
 }
