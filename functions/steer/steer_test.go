@@ -185,7 +185,7 @@ func TestOutcomesAreStoredOnceAndOnlyFromTheEdge(t *testing.T) {
 	} {
 		wrong := batch()
 		tt.change(&wrong)
-		if status, answer := r.post("/outcomes", function.TestKey, wrong); status != http.StatusUnprocessableEntity || !strings.Contains(answer, `"`+tt.field+" must") {
+		if status, answer := r.post("/outcomes", function.TestKey, wrong); status != http.StatusUnprocessableEntity || !strings.Contains(answer, `"`+tt.field+" ") {
 			t.Errorf("%s: %d %s", name, status, answer)
 		}
 	}
