@@ -280,7 +280,7 @@ func TestEdgesCanWriteTheSameRowsAtTheSameTime(t *testing.T) {
 	}
 	all.Wait()
 	want := []string{fmt.Sprint(edges*posts*8*4, " ", edges*posts*8)}
-	for _, table := range []string{"periods", "buckets"} {
+	for _, table := range []string{"windows", "buckets"} {
 		if diff := cmp.Diff(want, column(t, d, `select concat_ws(' ', sum(requests), sum(errors)) from `+table)); diff != "" {
 			t.Errorf("%s: %s", table, diff)
 		}
