@@ -230,7 +230,7 @@ function newPerson(data) {
 	}) }, "Verify my address")
 	const form = el("form", { class: "compose" }, text, el("div", { class: "row" }, tweet, left))
 	const card = el("section", { class: "card", "aria-labelledby": heading },
-		el("div", { class: "row" }, el("h2", { id: heading }, person.name), el("span", { class: "small soft" }, `@${person.username}${person.community ? " · " + person.community : ""}`), el("span", { class: "grow" }), badge),
+		el("div", { class: "row" }, el("h2", { id: heading }, person.name), el("span", { class: "small soft" }, `@${person.username}${person.community ? " · " + person.community : ""}`), badge),
 		served, notice, form, empty, list, el("div", { class: "row" }, more),
 		el("div", { class: "row foot" }, stars, thanks, el("span", { class: "grow" }), verify, el("button", { type: "button", class: "plain small", "aria-label": `Sign out, ${person.name}`, on: () => person.leave() }, "Sign out")))
 	$("people").append(card)
