@@ -350,10 +350,11 @@ func buttons(e *rollout.Experiment, next readout.Action) (all []report.Button) {
 	case experiment.Warming, experiment.Promoting:
 		rollback()
 	case experiment.Running:
-		switch next {
-		case readout.Promote:
+		adviseStop := next == readout.Fix || next == readout.Decide
+		if next == readout.Promote {
 			promote("go")
-		case readout.Fix, readout.Decide: // which advise to stop
+		}
+		if adviseStop {
 			stop("bad")
 		}
 		if e.Spec.Ramp.Approve == "manual" && more {
@@ -367,7 +368,7 @@ func buttons(e *rollout.Experiment, next readout.Action) (all []report.Button) {
 			promote("")
 		}
 		rollback()
-		if next != readout.Fix && next != readout.Decide {
+		if !adviseStop {
 			stop("")
 		}
 	case experiment.Paused:

@@ -22,8 +22,8 @@ import (
 const defaultManifests = "knative"
 
 // writeManifests writes the promoted environment variables into the manifests of a folder, because the next deployment would remove
-// them otherwise. Without a folder, it prints what to write, and where, if the manifest is in the default folder. A promoted image is printed in both cases, because manifests name code and
-// not an image.
+// them otherwise. Without a folder, it prints what to write, and names the file if it is in the default folder. A promoted image is printed
+// in both cases, because manifests name code and not an image.
 func writeManifests(c *cobra.Command, folder string, e *rollout.Experiment) error {
 	variables := slices.Sorted(maps.Keys(e.Spec.Treatment.Env))
 	for _, service := range e.Spec.Services {
